@@ -1,0 +1,38 @@
+"""The seam between the driver and whatever carries its bytes."""
+
+from typing import Protocol
+
+from host.errors import TransportClosed, TransportError, TransportTimeout
+
+__all__ = ["Transport", "TransportError", "TransportTimeout", "TransportClosed"]
+
+
+class Transport(Protocol):
+    """Two byte streams to and from a device.
+
+    The driver awaits nothing but these two methods, one at a time, so it runs under any event
+    loop, under a simulator, or under none.
+
+    A transport that can lose bytes lets its silence last longer than the device needs to drop a
+    partial word (on UART 64 byte times), because the driver does not wait before it tries again.
+    """
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Accept ``data`` for the device; return as soon as the buffer may be changed again.
+
+        The driver reads no answer before its whole request is accepted, so a transport keeps
+        taking answers while it sends. Every call carries a multiple of 64 bytes, which is a whole
+        number of words whatever the device's lane count.
+
+        Raises :class:`TransportClosed` when the device is gone.
+        """
+        ...
+
+    async def recv(self, count: int) -> bytes:
+        """Return exactly ``count`` bytes of answers.
+
+        Raises :class:`TransportTimeout` when the device stays silent before ``count`` bytes have
+        come; those that did come are returned by the next call. Raises :class:`TransportClosed`
+        when the device is gone.
+        """
+        ...
