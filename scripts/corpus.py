@@ -1,0 +1,109 @@
+"""Training text: the six novels of Jane Austen, or any directory of plain text.
+
+The novels come from the R package `janeaustenr` (MIT; the text itself is in the public domain),
+which Debian ships as `r-cran-janeaustenr`. R is not needed: the package keeps its data in a
+lazy-load database, an index (`Rdata.rdx`) of offsets into a file of zlib streams (`Rdata.rdb`).
+"""
+
+import hashlib
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Text", "hold_out", "read_corpus"]
+
+INDEX_NAME = "data/Rdata.rdx"
+AR_MAGIC = b"!<arch>\n"
+AR_HEADER = 60
+
+
+@dataclass(frozen=True)
+class Text:
+    """One document, named as its package or file names it."""
+
+    name: str
+    text: str
+
+    @property
+    def data(self) -> bytes:
+        return self.text.encode()
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def summary(self) -> dict[str, str | int]:
+        return {"name": self.name, "bytes": len(self.data), "sha256": self.sha256}
+
+
+def read_corpus(path: Path) -> list[Text]:
+    """Documents at `path`, in the order of their names.
+
+    `path` is a Debian package file, a directory one was unpacked to, or a directory of `*.txt`.
+    """
+    if path.is_file():
+        texts = _read_lazy_load(_data_of_package(path.read_bytes()))
+    elif indices := sorted(path.glob(f"**/{INDEX_NAME}")):
+        texts = _read_lazy_load(_data_of_directory(indices[0]))
+    else:
+        texts = [Text(p.stem, p.read_text(encoding="utf-8")) for p in path.glob("*.txt")]
+    if not texts:
+        raise ValueError(f"Corpus must be an R data package or hold *.txt files, not {str(path)!r}")
+    return sorted(texts, key=lambda text: text.name)
+
+
+def hold_out(texts: list[Text], name: str) -> tuple[list[Text], Text]:
+    """All texts but the one called `name`, and that one."""
+    names = [text.name for text in texts]
+    if name not in names:
+        raise ValueError(f"Held-out text must be one of {names}, not {name!r}")
+    return [text for text in texts if text.name != name], texts[names.index(name)]
+
+
+def _data_of_directory(index: Path) -> tuple[bytes, bytes]:
+    return index.read_bytes(), index.with_suffix(".rdb").read_bytes()
+
+
+def _data_of_package(package: bytes) -> tuple[bytes, bytes]:
+    """Index and database out of a Debian package: an `ar` archive that holds a tar archive."""
+    archive = next(data for name, data in _ar_members(package) if name.startswith("data.tar"))
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        name = next(name for name in tar.getnames() if name.endswith(INDEX_NAME))
+        index, database = (
+            tar.extractfile(member).read() for member in (name, name.removesuffix("x") + "b")
+        )
+    return index, database
+
+
+def _ar_members(archive: bytes) -> Iterator[tuple[str, bytes]]:
+    if not archive.startswith(AR_MAGIC):
+        raise ValueError(f"Corpus file must be a Debian package, not {archive[:8]!r}...")
+    offset = len(AR_MAGIC)
+    while offset < len(archive):
+        header = archive[offset : offset + AR_HEADER]
+        offset += AR_HEADER
+        size = int(header[48:58])
+        yield header[:16].decode().strip().rstrip("/"), archive[offset : offset + size]
+        offset += size + size % 2
+
+
+def _read_lazy_load(index_and_database: tuple[bytes, bytes]) -> list[Text]:
+    """Each variable of the database: a vector of lines without their line ends."""
+    index, database = index_and_database
+    texts = []
+    for name, (offset, length) in _parse(index)["variables"].items():
+        # Four bytes of uncompressed length stand before each zlib stream.
+        lines = _parse(zlib.decompress(database[offset + 4 : offset + length]))
+        texts.append(Text(str(name), "".join(f"{line}\n" for line in lines)))
+    return texts
+
+
+def _parse(serialized: bytes) -> Any:
+    import rdata
+
+    return rdata.conversion.convert(rdata.parser.parse_data(serialized, extension=".rds"))
