@@ -1,0 +1,143 @@
+"""Matrices as a device eats them: word streams, cut to what it can hold."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden.fixed import GROUP, SCALES, mantissas
+from golden.quantize import TritMatrix
+from golden.tiles import pack, tile_bytes, word_stream
+
+__all__ = ["ROWS", "Part", "PreparedMatrix", "prepare"]
+
+#: Rows of a tile.
+ROWS = 5
+
+_DEPTHS = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A range of columns, whole groups of one matrix.
+
+    Members
+    -------
+    first_group : int
+        Where the range starts, in groups.
+    stream : numpy.ndarray
+        uint8 (blocks, groups, 16d+3, lanes), C-contiguous: the words in order.
+    """
+
+    first_group: int
+    stream:      np.ndarray
+
+    @property
+    def blocks(self) -> int:
+        """Row blocks."""
+        return self.stream.shape[0]
+
+    @property
+    def groups(self) -> int:
+        """Groups of each row."""
+        return self.stream.shape[1]
+
+    @property
+    def columns(self) -> slice:
+        """The range, in columns."""
+        return slice(GROUP * self.first_group, GROUP * (self.first_group + self.groups))
+
+    def payload(self, first: int, count: int) -> memoryview:
+        """Words of ``count`` row blocks from block ``first``: a view, not a copy."""
+        return memoryview(self.stream[first:first + count]).cast("B")
+
+    def cuts(self, limit: int) -> Iterator[tuple[int, int]]:
+        """Pairs (first, count) of row blocks for frames of at most ``limit`` bytes.
+
+        A frame has at least one row block, however long that is.
+        """
+        step = max(1, limit * self.blocks // self.stream.nbytes)
+        for first in range(0, self.blocks, step):
+            yield first, min(step, self.blocks - first)
+
+
+@dataclass(frozen=True)
+class PreparedMatrix:
+    """A matrix as word streams for devices of ``lanes`` lanes.
+
+    Members
+    -------
+    depth : int
+        Trits of a weight.
+    shape : tuple
+        Rows N and columns K, without padding.
+    lanes : int
+        Lanes the streams are for.
+    table : numpy.ndarray
+        float32 (27,): scales by code, for the way back to real numbers.
+    mantissas : numpy.ndarray
+        int64 (27,): what the device multiplies with.
+    parts : tuple of Part
+        Column ranges in order; their products add up to the matrix's.
+    """
+
+    depth:     int
+    shape:     tuple[int, int]
+    lanes:     int
+    table:     np.ndarray
+    mantissas: np.ndarray
+    parts:     tuple[Part, ...]
+
+    @property
+    def max_k(self) -> int:
+        """Columns of the widest part: what a device must hold."""
+        return max(GROUP * part.groups for part in self.parts)
+
+    @property
+    def padded_k(self) -> int:
+        """Columns, rounded up to whole groups."""
+        return self.parts[-1].columns.stop
+
+
+def prepare(
+    matrix: TritMatrix | tuple[np.ndarray, np.ndarray, int, tuple[int, int]],
+    lanes: int, max_k: int,
+) -> PreparedMatrix:
+    """Make the word streams of a matrix, once for many products.
+
+    Parameters
+    ----------
+    matrix : TritMatrix or tuple
+        The tuple is (tiles, table, depth, shape) as a packed checkpoint stores them.
+    lanes : int
+        Lanes of the device.
+    max_k : int
+        Columns the device can hold, at least 16; a wider matrix becomes several parts.
+
+    Raises :class:`ValueError` when the tiles do not fit depth and shape.
+    """
+    if max_k < GROUP:
+        raise ValueError(f"max_k must be at least {GROUP}, not {max_k!r}")
+    if isinstance(matrix, TritMatrix):
+        matrix = (pack(matrix), matrix.table, matrix.depth, matrix.shape)
+    tiles, table, depth, shape = matrix
+    _check(tiles, table, depth, shape)
+    step = max_k // GROUP
+    parts = tuple(
+        Part(first, np.ascontiguousarray(word_stream(tiles[:, first:first + step], lanes)))
+        for first in range(0, tiles.shape[1], step)
+    )
+    return PreparedMatrix(depth, tuple(shape), lanes, table, mantissas(table), parts)
+
+
+def _check(tiles: np.ndarray, table: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
+    if depth not in _DEPTHS:
+        raise ValueError(f"depth must be 1..4, not {depth!r}")
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"shape must be two positive integers, not {shape!r}")
+    due = (-(-shape[0] // ROWS), -(-shape[1] // GROUP), tile_bytes(depth))
+    if tiles.dtype != np.uint8 or tiles.shape != due:
+        raise ValueError(f"tiles of a {shape[0]} x {shape[1]} matrix of depth {depth} must be "
+                         f"uint8 {due}, not {tiles.dtype} {tiles.shape}")
+    if table.shape != (SCALES,):
+        raise ValueError(f"table must have shape ({SCALES},), not {table.shape}")
