@@ -13,10 +13,7 @@ import numpy as np
 
 from host.errors import TransportClosed, TransportTimeout
 
-__all__ = [
-    "Fault", "Peer", "Request", "build_frame", "corrupt", "done_early", "drop", "duplicate",
-    "refuse", "replace_arguments", "stale_first", "truncate",
-]
+__all__ = ["Fault", "Peer", "Request", "build_frame"]
 
 _ACTIVATIONS, _SCALES, _GEMV = 1, 2, 3
 
@@ -74,8 +71,10 @@ class Peer:
         What to do to the answers of a request, by its place in ``requests``.
     sent : list
         The buffers given to :meth:`send`.
-    flips : set of int
-        Bytes of everything sent to be inverted on the way.
+    flips, losses : set of int
+        Bytes of everything sent that are inverted, or lost, on the way.
+    errors : list of int
+        Codes of the errors the peer found by itself.
     out : bytearray
         Answers not yet taken.
     silent, closed : bool
@@ -85,7 +84,8 @@ class Peer:
     def __init__(self, lanes=8, columns=1, max_k=64, version=1, build_id=77):
         self.lanes, self.columns, self.max_k = lanes, columns, max_k
         self.version, self.build_id = version, build_id
-        self.requests, self.faults, self.sent, self.flips = [], {}, [], set()
+        self.requests, self.faults, self.sent, self.errors = [], {}, [], []
+        self.flips, self.losses = set(), set()
         self.out = bytearray()
         self.silent = self.closed = False
         self._in, self._taken, self._hunting = bytearray(), 0, False
@@ -106,11 +106,10 @@ class Peer:
             raise TransportClosed("the peer was unplugged")
         assert len(data) > 0 and len(data) % 64 == 0
         self.sent.append(data)
-        data = bytearray(data)
-        for offset in self.flips & set(range(self._taken, self._taken + len(data))):
-            data[offset - self._taken] ^= 0xff
+        self._in += bytes(
+            byte ^ 0xff if offset in self.flips else byte
+            for offset, byte in enumerate(bytes(data), self._taken) if offset not in self.losses)
         self._taken += len(data)
-        self._in += data
         while self._step():
             pass
 
@@ -141,7 +140,8 @@ class Peer:
             return False
         magic, opcode, sequence, arg0, arg1, length, crc = unpack_from("<HBBIIII", self._in)
         if magic != 0x3354 or crc != crc32(self._in[:16]):
-            if not self._hunting and not self.silent:
+            if not self._hunting:
+                self.errors.append(1)
                 self.out += build_frame(self.lanes, 0xff, 0, 1)
             self._hunting = True
             del self._in[:words if magic == 0x3354 else self.lanes]
@@ -160,6 +160,7 @@ class Peer:
         code = self._refusal(request) if good else 6
         if code == 6:
             self.forget()
+        self.errors += [code] * bool(code)
         self._good, self._bad = self._good + (not code), self._bad + bool(code)
         self._last = code or self._last
         answers = [self.error(request, code)] if code else self._obey(request)
@@ -243,60 +244,3 @@ class Peer:
 def _gemv_sizes(request):
     """Depth, groups and columns used."""
     return request.arg0 & 0xff, request.arg0 >> 8 & 0xffff, request.arg0 >> 24
-
-
-def corrupt(index, offset):
-    """Invert byte ``offset`` of answer ``index``."""
-    def fault(peer, request, answers):
-        damaged = bytearray(answers[index])
-        damaged[offset] ^= 0xff
-        answers[index] = bytes(damaged)
-        return answers
-    return fault
-
-
-def drop(peer, request, answers):
-    """Answer nothing to this request."""
-    return []
-
-
-def refuse(code, forget=False):
-    """Answer with an ERROR, after forgetting everything if told so."""
-    def fault(peer, request, answers):
-        if forget:
-            peer.forget()
-        return [build_frame(peer.lanes, 0xff, 0, 1) if code == 1 else peer.error(request, code)]
-    return fault
-
-
-def stale_first(peer, request, answers):
-    """Send the answers under the sequence number before, with other content, then the right."""
-    old = Request(request.opcode, (request.sequence - 1) % 256, 0, 0, b"")
-    return [peer.answer(old, 0x82, 0, 0, b"\x55" * 40 * peer.lanes), peer.answer(old, 0x83),
-            peer.answer(old, 0x81), peer.error(old, 5), *answers]
-
-
-def duplicate(index):
-    """Send answer ``index`` twice."""
-    return lambda peer, request, answers: answers[:index + 1] + answers[index:]
-
-
-def truncate(index, length):
-    """Send ``length`` bytes of answer ``index``, then nothing more of this request."""
-    return lambda peer, request, answers: answers[:index] + [answers[index][:length]]
-
-
-def done_early(peer, request, answers):
-    """Send DONE before the last RESULT."""
-    return [*answers[:-2], answers[-1], answers[-2]]
-
-
-def replace_arguments(index, arg0, arg1, payload=None):
-    """Send answer ``index`` with other arguments, and with ``payload`` if it is not None."""
-    def fault(peer, request, answers):
-        opcode, length = answers[index][2], unpack_from("<I", answers[index], 12)[0]
-        start = 20 + -20 % peer.lanes
-        content = answers[index][start:start + length] if payload is None else payload
-        answers[index] = peer.answer(request, opcode, arg0, arg1, content)
-        return answers
-    return fault

@@ -1,0 +1,238 @@
+"""The driver: matrix times vectors on a device, bit for bit what :mod:`golden.gemv` computes."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from golden.fixed import GROUP, SCALES
+from golden.quantize import TritMatrix
+from host.errors import DeviceError
+from host.link import Link
+from host.prepared import Part, PreparedMatrix, prepare
+from host.reader import LANES
+from host.records import Counters, Info, Stats
+from host.results import Results
+from host.transport import Transport
+from hw.protocol import VERSION, Opcode
+
+__all__ = ["FRAME_BYTES", "Device"]
+
+#: Longest payload of a GEMV frame by default, so that a damaged frame costs little.
+FRAME_BYTES = 4 << 20
+
+_MANTISSA_LIMIT = 1 << 17
+_COLUMNS_LIMIT  = 255
+
+_T = TypeVar("_T")
+
+
+class Device:
+    """A device behind a transport.
+
+    The first call identifies the device. What it holds is tracked, and nothing it holds already
+    is sent again. Whatever way a try failed, the device is then taken to have forgotten
+    everything: the next try loads activations and scales before it repeats its frame.
+
+    One call at a time: methods of one device must not run concurrently.
+
+    Every method raises :class:`host.errors.DeviceError` when the device refuses or when all tries
+    failed, and :class:`host.errors.TransportClosed` when the device is gone.
+
+    Parameters
+    ----------
+    transport : Transport
+    retries : int
+        Further tries after one that failed.
+    frame_bytes : int
+        Longest payload of a GEMV frame; one row block is sent even if it is longer.
+    """
+
+    def __init__(self, transport: Transport, retries: int = 3, frame_bytes: int = FRAME_BYTES):
+        if not isinstance(frame_bytes, int) or frame_bytes < 1:
+            raise ValueError(f"frame_bytes must be a positive integer, not {frame_bytes!r}")
+        self._link = Link(transport, retries)
+        self._frame_bytes = frame_bytes
+        self._info: Info | None = None
+        self._activations: dict[int, bytes] = {}
+        self._scales: bytes | None = None
+
+    async def identify(self) -> Info:
+        """Ask the device what it is, even if that is known already."""
+        self._info = None
+        self._forget()
+        self._info = _usable(await self._persist("IDENTIFY", self._ask_info))
+        return self._info
+
+    async def expect(self, lanes: int) -> Info:
+        """Return what the device is; raises :class:`DeviceError` when it has other lanes."""
+        info = await self._known()
+        if info.lanes != lanes:
+            raise DeviceError(f"device has L = {info.lanes} lanes, the stream was prepared for "
+                              f"L = {lanes}: prepare the matrix for this device")
+        return info
+
+    async def reset(self) -> None:
+        """Make the device forget activations, scales and counters."""
+        await self._known()
+        self._forget()
+        await self._persist("RESET", partial(self._link.call, Opcode.RESET, Opcode.ACK))
+
+    async def status(self) -> Counters:
+        """Read the device's counters."""
+        await self._known()
+        return await self._persist("STATUS", self._ask_counters)
+
+    async def prepare(
+        self, matrix: TritMatrix | tuple[np.ndarray, np.ndarray, int, tuple[int, int]]
+    ) -> PreparedMatrix:
+        """Make the word streams of a matrix for this device: :func:`host.prepared.prepare`."""
+        info = await self._known()
+        return prepare(matrix, info.lanes, info.max_k)
+
+    async def load_activations(self, x: np.ndarray) -> None:
+        """Load int8 activations, (K,) or (B, K), padded with zeros to whole groups.
+
+        Not needed before :meth:`gemv`. Raises :class:`ValueError` when they do not fit the device.
+        """
+        info = await self._known()
+        rows = _rows(x)
+        if rows.shape[0] > info.columns or rows.shape[1] > info.max_k:
+            raise ValueError(f"x is {rows.shape[0]} columns of K = {rows.shape[1]}, the device "
+                             f"holds {info.columns} of K = {info.max_k}")
+        await self._persist("ACTIVATIONS", partial(self._hold_activations, rows))
+
+    async def load_scales(self, mantissas: np.ndarray) -> None:
+        """Load 27 scale mantissas, integers below 2^17. Not needed before :meth:`gemv`."""
+        await self._known()
+        data = _mantissa_bytes(mantissas)
+        await self._persist("SCALES", partial(self._hold_scales, data))
+
+    async def gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:
+        """Multiply a matrix with one vector or a batch of vectors.
+
+        Equals :func:`golden.gemv.gemv`. A batch above the device's columns takes several passes
+        over the weights, a matrix above its max K several loads of activations.
+
+        Parameters
+        ----------
+        matrix : PreparedMatrix
+            N x K, prepared for this device's lanes and max K.
+        x : numpy.ndarray
+            int8 (K,) or (B, K).
+
+        Returns int64 (N,) or (B, N), and what it cost. Raises :class:`ValueError` when ``x`` does
+        not fit the matrix.
+        """
+        rows = _rows(x, matrix.shape[1])
+        info = await self._fitting(matrix)
+        sums = np.zeros((len(rows), matrix.shape[0]), dtype=np.int64)
+        stats, retried = Stats(), self._link.retried
+        width = min(info.columns, _COLUMNS_LIMIT)
+        for part in matrix.parts:
+            for first in range(0, len(rows), width):
+                some = slice(first, first + width)
+                product, cost = await self._pass(matrix, part, rows[some, part.columns])
+                sums[some] += product[:, :matrix.shape[0]]
+                stats += cost
+        stats += Stats(retries=self._link.retried - retried)
+        return (sums if x.ndim == 2 else sums[0]), stats
+
+    async def _pass(
+        self, matrix: PreparedMatrix, part: Part, rows: np.ndarray
+    ) -> tuple[np.ndarray, Stats]:
+        """Row sums (columns, rows with padding) of one part for as many vectors as fit."""
+        products, stats = [], Stats()
+        for first, count in part.cuts(self._frame_bytes):
+            what = (f"GEMV of row blocks {first}..{first + count - 1} "
+                    f"(depth {matrix.depth}, K = {rows.shape[1]})")
+            results, cost = await self._persist(
+                what, partial(self._frame, matrix, part, rows, first, count))
+            products.append(results.sums.reshape(len(rows), -1))
+            stats += cost
+        return np.concatenate(products, axis=1), stats
+
+    async def _frame(
+        self, matrix: PreparedMatrix, part: Part, rows: np.ndarray, first: int, count: int
+    ) -> tuple[Results, Stats]:
+        """One try of one GEMV frame, with the loads it needs."""
+        await self._hold_scales(_mantissa_bytes(matrix.mantissas))
+        await self._hold_activations(rows)
+        sizes = matrix.depth | part.groups << 8 | len(rows) << 24
+        await self._link.ask(Opcode.GEMV, sizes, count, part.payload(first, count))
+        results = Results(count, len(rows), matrix.lanes)
+        answer = await self._link.answer(Opcode.RESULT, Opcode.DONE)
+        while answer.header.opcode == Opcode.RESULT:
+            results.add(answer)
+            answer = await self._link.answer(Opcode.RESULT, Opcode.DONE)
+        results.close()
+        return results, Stats.parse(answer.payload)
+
+    async def _hold_activations(self, rows: np.ndarray) -> None:
+        for column, row in enumerate(rows):
+            data = row.tobytes()
+            if self._activations.get(column) != data:
+                self._activations.pop(column, None)
+                await self._link.call(Opcode.ACTIVATIONS, Opcode.ACK, column, len(data), data)
+                self._activations[column] = data
+
+    async def _hold_scales(self, data: bytes) -> None:
+        if self._scales != data:
+            self._scales = None
+            await self._link.call(Opcode.SCALES, Opcode.ACK, payload=data)
+            self._scales = data
+
+    async def _ask_info(self) -> Info:
+        self._link.forget_lanes()
+        return Info.parse((await self._link.call(Opcode.IDENTIFY, Opcode.INFO)).payload)
+
+    async def _ask_counters(self) -> Counters:
+        return Counters.parse((await self._link.call(Opcode.STATUS, Opcode.COUNTERS)).payload)
+
+    async def _known(self) -> Info:
+        return self._info or await self.identify()
+
+    async def _fitting(self, matrix: PreparedMatrix) -> Info:
+        info = await self.expect(matrix.lanes)
+        if matrix.max_k > info.max_k:
+            raise DeviceError(f"device holds K = {info.max_k}, the stream was prepared for "
+                              f"K = {matrix.max_k}: prepare the matrix for this device")
+        return info
+
+    async def _persist(self, what: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        return await self._link.persist(what, attempt, self._forget)
+
+    def _forget(self) -> None:
+        self._activations.clear()
+        self._scales = None
+
+
+def _usable(info: Info) -> Info:
+    if info.version != VERSION:
+        raise DeviceError(f"device speaks protocol version {info.version}, this driver version "
+                          f"{VERSION}: take driver and gateware of the same release")
+    if info.lanes not in LANES or info.columns < 1 or info.max_k < GROUP:
+        raise DeviceError(f"device reports impossible sizes: {info.lanes} lanes, {info.columns} "
+                          f"columns, max K {info.max_k}")
+    return info
+
+
+def _rows(x: np.ndarray, k: int | None = None) -> np.ndarray:
+    """``x`` as int8 (B, K), K padded with zeros to whole groups; any K if ``k`` is None."""
+    if not isinstance(x, np.ndarray) or x.dtype != np.int8:
+        raise ValueError(f"x must be an int8 array, not {getattr(x, 'dtype', type(x).__name__)}")
+    if x.ndim not in (1, 2) or x.size == 0 or k not in (None, x.shape[-1]):
+        due = "K" if k is None else k
+        raise ValueError(f"x must have shape ({due},) or (B, {due}), not {x.shape}")
+    return np.pad(np.atleast_2d(x), ((0, 0), (0, -x.shape[-1] % GROUP)))
+
+
+def _mantissa_bytes(mantissas: np.ndarray) -> bytes:
+    values = np.asarray(mantissas)
+    if values.shape != (SCALES,) or values.dtype.kind not in "iu":
+        raise ValueError(f"mantissas must be {SCALES} integers, not {values.dtype} {values.shape}")
+    if values.min() < 0 or values.max() >= _MANTISSA_LIMIT:
+        raise ValueError(f"mantissas must be 0..{_MANTISSA_LIMIT - 1}, not "
+                         f"{values.min()}..{values.max()}")
+    return values.astype("<u4").tobytes()
