@@ -1,0 +1,42 @@
+import asyncio
+
+import numpy as np
+import pytest
+from host_cases import matrix_of, multiply, run_alone, vectors
+from peer import Peer
+
+from golden.gemv import gemv
+from host.device import Device
+from host.errors import DeviceError
+from host.native_transport import NativeTransport
+
+
+class Simulated:
+    """A peer as a simulated device."""
+
+    def __init__(self, peer):
+        self.peer = peer
+
+    def push(self, data):
+        run_alone(self.peer.send(data))
+
+    def pull(self, count):
+        if len(self.peer.out) < count:
+            raise TimeoutError("idle for 1000 cycles")
+        return run_alone(self.peer.recv(count))
+
+
+def test_native_transport():
+    peer = Peer()
+    matrix, x = matrix_of(40, 64), vectors(64)
+    (product,), _ = asyncio.run(
+        multiply(Device(NativeTransport(Simulated(peer))), matrix, x))
+    np.testing.assert_array_equal(product, gemv(matrix, x))
+
+
+def test_native_transport_silence():
+    peer = Peer()
+    peer.silent = True
+    with pytest.raises(DeviceError, match=r"^IDENTIFY: gave up after 1 tries \(1: simulated device "
+                                          r"stays silent: idle for 1000 cycles\)$"):
+        asyncio.run(Device(NativeTransport(Simulated(peer)), retries=0).identify())
