@@ -92,17 +92,18 @@ def test_load_scales_wrong_mantissas(mantissas, message):
         asyncio.run(Device(Peer()).load_scales(mantissas))
 
 
-def test_reset_leads_to_new_loads():
-    async def reset_between(device, matrix, x):
+@pytest.mark.parametrize(("method", "opcode"), [("reset", RESET), ("identify", IDENTIFY)])
+def test_what_the_device_may_have_forgotten_is_loaded_again(method, opcode):
+    async def between(device, matrix, x):
         prepared = await device.prepare(matrix)
         await device.gemv(prepared, x)
-        await device.reset()
+        await getattr(device, method)()
         return await device.gemv(prepared, x)
 
     peer, matrix, x = Peer(), matrix_of(40, 64), vectors(64)
-    product, stats = asyncio.run(reset_between(Device(peer), matrix, x))
+    product, stats = asyncio.run(between(Device(peer), matrix, x))
     np.testing.assert_array_equal(product, gemv(matrix, x))
-    assert peer.log == [IDENTIFY, *[SCALES, ACTIVATIONS, GEMV, RESET] * 2][:-1]
+    assert peer.log == [IDENTIFY, *[SCALES, ACTIVATIONS, GEMV, opcode] * 2][:-1]
     assert stats.retries == 0
 
 

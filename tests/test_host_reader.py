@@ -74,7 +74,7 @@ def test_error_counts_before_the_first_info():
 
 
 def test_lanes_forgotten_are_learnt_anew():
-    reader, _ = reader_of(8, info(16, 3), ack(16, 4))
+    reader, _ = reader_of(8, bytes(12), info(16, 3), ack(16, 4))
     reader.forget_lanes()
     assert read(reader).header.sequence == 3
     assert read(reader).header.sequence == 4
