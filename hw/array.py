@@ -1,0 +1,153 @@
+"""Lane array: unpacker, skew of the five rows, lanes."""
+
+from amaranth import Cat, Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.fixed import GROUP_SUM_BITS, SCALE_TRITS
+from golden.tiles import ROWS
+
+from .beats import Beat
+from .lane import Lane
+from .trits import TritUnpacker
+
+__all__ = ["LaneArray", "PRODUCT_BITS", "SKEW", "SLOTS", "chunks"]
+
+#: Cycles a row runs behind the row before it.
+SKEW  = SCALE_TRITS
+#: Cycles in which the five rows hand over their sums.
+SLOTS = ROWS * SKEW
+
+#: 27 * 128 and a sign.
+PRODUCT_BITS = 13
+
+
+def chunks(lanes):
+    """Split the lanes into runs of at most eight, which a 64-bit plane can hold."""
+    return [(low, min(low + 8, lanes)) for low in range(0, lanes, 8)]
+
+
+class LaneArray(wiring.Component):
+    """L lanes behind one unpacker, fed by a broadcast of the activation.
+
+    Takes one beat a cycle. A digit i of weight j is multiplied by 3^i centrally
+    (``m <- 3 m``), so a lane only adds or subtracts what is broadcast.
+
+    **Rows run skewed**: trits and activation of row r are delayed by 3 r cycles. A group sum is
+    at rest during the three scale beats of its row, so in each of the 15 cycles after the first
+    scale beat one row's sums are at rest: three lanes can hand over their 15 sums to one
+    multiplier, one a cycle, with no register to hold them. This needs the scale beats back to
+    back, which :class:`hw.beats.BeatBuffer` grants.
+
+    With the first scale beat of a group at cycle t, ``trits[r]`` is scale digit i at cycle
+    ``t + 1 + 3 r + i`` and ``sums[..][r]`` is the group sum in cycles ``t + 1 + 3 r + (0, 1, 2)``.
+
+    Parameters
+    ----------
+    lanes, columns : int
+
+    Members
+    -------
+    beat : :py:`In(Beat)`
+    word : :py:`In(8 * lanes)`
+    x : :py:`In(signed(8)).array(columns)`
+        The activation of the beat's weight; counts on a valid ``first`` beat.
+    restart : :py:`In(1)`
+        Clears all sums; may be given in the cycle before the first beat.
+    trits : :py:`Out(2).array(lanes, 5)`
+        Skewed trits, for the scale codes.
+    sums : :py:`Out(18).array(columns, lanes, 5)`
+    """
+
+    def __init__(self, lanes, columns):
+        self._lanes   = lanes
+        self._columns = columns
+        super().__init__({
+            "beat":    In(Beat),
+            "word":    In(8 * lanes),
+            "x":       In(signed(8)).array(columns),
+            "restart": In(1),
+            "trits":   Out(2).array(lanes, ROWS),
+            "sums":    Out(GROUP_SUM_BITS).array(columns, lanes, ROWS),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        trits  = self._unpack(m)
+        clears = self._skew(m, self._clear(m), "clear")
+        xs     = [self._broadcast(m, column) for column in range(self._columns)]
+        for column in range(self._columns):
+            for index in range(self._lanes):
+                m.submodules[f"lane{column}_{index}"] = lane = Lane()
+                for row in range(ROWS):
+                    m.d.comb += [
+                        lane.trits[row].eq(trits[index][row]),
+                        lane.x[row].eq(xs[column][row]),
+                        lane.clear[row].eq(clears[row]),
+                        self.sums[column][index][row].eq(lane.sums[row]),
+                    ]
+        return m
+
+    def _unpack(self, m):
+        """Trits of each lane and row, the row's skew included."""
+        trits = [None] * self._lanes
+        for low, high in chunks(self._lanes):
+            m.submodules[f"unpacker{low}"] = unpacker = TritUnpacker(high - low)
+            m.d.comb += unpacker.packed.eq(self.word[8 * low:8 * high])
+            planes = []
+            for row, plane in enumerate(unpacker.rows):
+                first = Signal.like(plane, name=f"plane{low}_{row}")
+                m.d.sync += first.eq(plane)
+                planes.append(self._delay(m, first, SKEW * row))
+            for lane in range(low, high):
+                at = 8 * (lane - low)
+                trits[lane] = [plane[at:at + 2] for plane in planes]
+                m.d.comb += [
+                    port.eq(trit) for port, trit in zip(self.trits[lane], trits[lane], strict=True)
+                ]
+        return trits
+
+    def _broadcast(self, m, column):
+        """``x * 3^i`` for each row, zero outside weight beats."""
+        beat   = self.beat
+        scaled = Signal(signed(PRODUCT_BITS), name=f"scaled{column}")
+        held   = Signal.like(scaled, name=f"held{column}")
+        live   = Signal.like(scaled, name=f"live{column}")
+        with m.If(beat.first):
+            m.d.comb += scaled.eq(self.x[column])
+        with m.Else():
+            m.d.comb += scaled.eq(held + (held << 1))
+        with m.If(beat.valid & beat.weight):
+            m.d.sync += [held.eq(scaled), live.eq(scaled)]
+        with m.Else():
+            m.d.sync += live.eq(0)
+        # Wide as the sums, sign extended once here and not in every lane.
+        rows = []
+        for row, value in enumerate(self._skew(m, live, f"x{column}")):
+            wide = Signal(signed(GROUP_SUM_BITS), name=f"x{column}_{row}")
+            m.d.comb += wide.eq(value)
+            rows.append(wide.as_unsigned())
+        return rows
+
+    def _clear(self, m):
+        """Clear of row 0: in the last cycle in which its sums are at rest."""
+        rest  = Signal(SKEW)
+        clear = Signal()
+        m.d.sync += rest.eq(Cat(self.beat.valid & self.beat.scale_first, rest))
+        m.d.comb += clear.eq(rest[-1] | self.restart)
+        return clear
+
+    def _skew(self, m, value, name):
+        """The value for each row, row r delayed by 3 r cycles."""
+        rows = [value]
+        for _ in range(ROWS - 1):
+            rows.append(self._delay(m, rows[-1], SKEW))
+        return rows
+
+    @staticmethod
+    def _delay(m, value, cycles):
+        for _ in range(cycles):
+            stage = Signal.like(value)
+            m.d.sync += stage.eq(value)
+            value = stage
+        return value

@@ -1,0 +1,74 @@
+"""Beats: what a word means, and the buffer that keeps scale beats together."""
+
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.data import StructLayout
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Beat", "BeatBuffer"]
+
+#: What the datapath has to know of a word beside its bytes.
+Beat = StructLayout({
+    "valid":       1,
+    "weight":      1,  # a digit of a weight, not of a scale code
+    "first":       1,  # the weight's lowest digit: take a new activation
+    "scale_first": 1,  # first of the three scale beats
+    "scale_last":  1,  # last of the three scale beats
+    "group_first": 1,  # the beat belongs to a row block's first group
+    "group_last":  1,
+})
+
+
+class BeatBuffer(wiring.Component):
+    """Two-word buffer that lets the three scale beats of a group leave in three cycles.
+
+    A beat moves on when the next one comes, so the first scale beat leaves as the third arrives;
+    the last two then leave in the two cycles after it, whether or not anything follows.
+    Throughput one beat a cycle; a beat leaves two beats (or, for the last two scale beats, at
+    most two cycles) after it came, and one cycle later stands at the output.
+
+    Members
+    -------
+    i, i_word : :py:`In(Beat)`, :py:`In(8 * lanes)`
+        A beat, taken whenever ``i.valid``.
+    o, o_word : :py:`Out(Beat)`, :py:`Out(8 * lanes)`
+    restart : :py:`In(1)`
+        Forgets what is inside.
+    """
+
+    def __init__(self, lanes):
+        self._lanes = lanes
+        super().__init__({
+            "i":       In(Beat),
+            "i_word":  In(8 * lanes),
+            "o":       Out(Beat),
+            "o_word":  Out(8 * lanes),
+            "restart": In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        beats = [self.i, Signal(Beat, name="newer"), Signal(Beat, name="older"), self.o]
+        words = [self.i_word, Signal(8 * self._lanes, name="newer_word"),
+                 Signal(8 * self._lanes, name="older_word"), self.o_word]
+        flush = Signal(2)
+        shift = Signal()
+
+        m.d.comb += shift.eq(self.i.valid | flush.any())
+        m.d.sync += flush.eq(flush >> 1)
+        with m.If(self.i.valid & self.i.scale_last):
+            m.d.sync += flush.eq(0b11)
+
+        m.d.sync += self.o.valid.eq(0)
+        with m.If(shift):
+            for target, source in zip(beats[1:], beats, strict=False):
+                m.d.sync += target.eq(source)
+            for target, source in zip(words[1:], words, strict=False):
+                m.d.sync += target.eq(source)
+
+        with m.If(self.restart):
+            m.d.sync += [beat.valid.eq(0) for beat in beats[1:]]
+            m.d.sync += flush.eq(0)
+
+        return m

@@ -1,0 +1,62 @@
+"""Build parameters of a device."""
+
+from dataclasses import dataclass
+from operator import index
+
+from golden.fixed import GROUP, MAX_K
+
+__all__ = ["DeviceConfig", "LANE_COUNTS", "MAX_COLUMNS"]
+
+LANE_COUNTS = (1, 2, 4, 8, 16, 32, 64)
+#: The GEMV header counts columns in eight bits.
+MAX_COLUMNS = 255
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """What is fixed when a device is built; everything else is a field of a job.
+
+    Parameters
+    ----------
+    lanes : int
+        Bytes a word, and row tiles served at once; one of :data:`LANE_COUNTS`.
+    columns : int
+        Activation vectors a weight pass can serve, 1..255.
+    max_k : int
+        Longest activation vector, a multiple of 16, at most 32768.
+    clock_hz : int
+        Clock told to the host by INFO; 0 in simulation.
+    build_id : int
+        32 bits told to the host by INFO.
+    """
+
+    lanes: int = 8
+    columns: int = 1
+    max_k: int = MAX_K
+    clock_hz: int = 0
+    build_id: int = 0
+
+    def __post_init__(self):
+        if index(self.lanes) not in LANE_COUNTS:
+            raise ValueError(f"Lanes must be one of {LANE_COUNTS}, not {self.lanes!r}")
+        if not 1 <= index(self.columns) <= MAX_COLUMNS:
+            raise ValueError(f"Columns must be 1..{MAX_COLUMNS}, not {self.columns!r}")
+        if not GROUP <= index(self.max_k) <= MAX_K or self.max_k % GROUP:
+            raise ValueError(
+                f"Maximum K must be a multiple of {GROUP} up to {MAX_K}, not {self.max_k!r}")
+        for name in ("clock_hz", "build_id"):
+            if not 0 <= index(getattr(self, name)) < 1 << 32:
+                raise ValueError(f"{name} must fit 32 bits, not {getattr(self, name)!r}")
+
+    @property
+    def word_bits(self):
+        return 8 * self.lanes
+
+    @property
+    def max_groups(self):
+        return self.max_k // GROUP
+
+    @property
+    def sums_per_word(self):
+        """Row sums a framer beat carries: one for every eight lanes, at least one."""
+        return max(1, self.lanes // 8)

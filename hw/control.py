@@ -1,0 +1,286 @@
+"""Controller: carries out one request after another and answers each."""
+
+from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth.lib import enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.tiles import ROWS
+
+from .check import RequestCheck, gemv_arguments
+from .counters import Counters
+from .deframer import Arrival, Header
+from .framer import ANSWER_BYTES
+from .protocol import DONE_FIELDS, COUNTER_FIELDS, INFO_FIELDS, SUM_BYTES, VERSION
+from .protocol import ErrorCode, Opcode
+from .sequencer import Job
+
+__all__ = ["Controller", "Route"]
+
+
+class Route(enum.Enum, shape=2):
+    """Where payload words go."""
+
+    NOWHERE = 0
+    LOADER  = 1
+    GEMV    = 2
+
+
+class Controller(wiring.Component):
+    """Takes requests in order, each when the one before it is answered.
+
+    Nothing counts before a good trailer: what a frame loads, resets or reports takes effect
+    after it. RESULT frames leave while their GEMV runs.
+
+    Parameters
+    ----------
+    config : DeviceConfig
+
+    Members
+    -------
+    arrivals, verdicts
+        From :class:`hw.deframer.Deframer`.
+    route : :py:`Out(Route)`
+        Where the payload of the frame at hand goes.
+    word, word_refused, word_missing : :py:`In(1)`
+        A GEMV word was taken; was offered but not taken; was wanted but not there.
+    load_word : :py:`In(1)`
+        A word of a load was offered.
+    begin : :py:`Out(1)`
+        A payload begins: whatever handles payloads starts anew.
+    job, start
+        To :class:`hw.sequencer.Sequencer`.
+    complete, bad_mantissa : :py:`In(1)`
+        The GEMV had exactly its words; SCALES held a mantissa that does not fit.
+    column : :py:`Out(range(columns))`
+        Column of a load.
+    full, busy, release, results
+        Full, reserved, freed banks and the column to send, of :class:`hw.results.ResultBanks`.
+    requests, answer, idle
+        To :class:`hw.framer.Framer`.
+    """
+
+    def __init__(self, config):
+        self._config = config
+        columns = range(config.columns)
+        super().__init__({
+            "arrivals":     In(stream.Signature(Arrival)),
+            "verdicts":     In(stream.Signature(1)),
+            "route":        Out(Route),
+            "word":         In(1),
+            "word_refused": In(1),
+            "word_missing": In(1),
+            "load_word":    In(1),
+            "begin":        Out(1),
+            "job":          Out(Job),
+            "start":        Out(1),
+            "complete":     In(1),
+            "bad_mantissa": In(1),
+            "column":       Out(columns),
+            "full":         In(1),
+            "busy":         In(1),
+            "release":      Out(1),
+            "results":      Out(stream.Signature(columns)),
+            "requests":     Out(stream.Signature(Header)),
+            "answer":       Out(8 * ANSWER_BYTES),
+            "idle":         In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        header = self.arrivals.p.header
+        opcode = header.opcode
+
+        m.submodules.check    = check    = RequestCheck(config)
+        m.submodules.counters = counters = Counters()
+
+        error    = Signal(8)
+        lost     = Signal()
+        checking = Signal(check.LATENCY)
+        gemv     = Signal()             # the frame at hand is a GEMV that is carried out
+        result   = self._send_results(m, header)
+
+        depth, groups, _ = gemv_arguments(header)
+        m.d.comb += [
+            check.header.eq(header),
+            self.job.digit_last.eq(depth - 1),
+            self.job.group_last.eq(groups - 1),
+            self.job.block_last.eq(header.arg1 - 1),
+            self.column.eq(header.arg0),
+            counters.gemv.eq(gemv),
+            counters.word.eq(self.word),
+            counters.refused.eq(self.word_refused),
+            counters.missing.eq(self.word_missing),
+            counters.error.eq(error),
+            check.begin_load.eq((self.route == Route.LOADER) & self.load_word),
+        ]
+
+        with m.FSM():
+            with m.State("Idle"):
+                m.d.sync += [checking.eq(1), gemv.eq(0), lost.eq(0)]
+                m.d.sync += self.route.eq(Route.NOWHERE)
+                with m.If(self.arrivals.valid):
+                    m.next = "Check"
+                    with m.If(self.arrivals.p.lost):
+                        m.d.sync += [error.eq(ErrorCode.NO_HEADER), lost.eq(1)]
+                        m.next = "Lost"
+
+            with m.State("Lost"):
+                m.d.comb += [self.arrivals.ready.eq(1), counters.bad.eq(1)]
+                m.next = "Answer"
+
+            with m.State("Check"):
+                m.d.sync += checking.eq(checking << 1)
+                with m.If(checking[-1]):
+                    m.next = "Begin"
+
+            with m.State("Begin"):
+                run = (opcode == Opcode.GEMV) & (check.error == 0)
+                load = ((opcode == Opcode.ACTIVATIONS) | (opcode == Opcode.SCALES)) & (
+                    check.error == 0)
+                m.d.comb += [
+                    self.arrivals.ready.eq(1), self.begin.eq(1), self.start.eq(run),
+                    counters.begin.eq(run),
+                ]
+                m.d.sync += [error.eq(check.error), gemv.eq(run)]
+                m.d.sync += self.route.eq(
+                    Mux(run, Route.GEMV, Mux(load, Route.LOADER, Route.NOWHERE)))
+                m.next = "Payload"
+
+            with m.State("Payload"):
+                with m.If(self.verdicts.valid):
+                    with m.If(gemv & ~self.complete):
+                        m.d.sync += error.eq(ErrorCode.LENGTH)
+                    with m.If((self.route == Route.LOADER) & (opcode == Opcode.SCALES)
+                              & self.bad_mantissa):
+                        m.d.sync += error.eq(ErrorCode.SIZE)
+                    with m.If(~self.verdicts.payload):
+                        m.d.sync += error.eq(ErrorCode.TRAILER)
+                    m.next = "Drain"
+
+            with m.State("Drain"):
+                with m.If(~gemv | (~self.busy & ~result & self.idle)):
+                    m.next = "Conclude"
+
+            with m.State("Conclude"):
+                good = error == 0
+                m.d.comb += [
+                    counters.good.eq(good),
+                    counters.bad.eq(~good),
+                    check.end_load.eq(good & (self.route == Route.LOADER)),
+                    check.forget.eq(good & (opcode == Opcode.RESET)),
+                    counters.reset.eq(good & (opcode == Opcode.RESET)),
+                ]
+                m.d.sync += gemv.eq(0)
+                m.next = "Answer"
+
+            with m.State("Answer"):
+                self._answer(m, error, lost, header)
+                with m.If(self.requests.ready):
+                    m.next = "Sent"
+
+            with m.State("Sent"):
+                # The answer's payload is held until it has left.
+                with m.If(self.idle):
+                    with m.If(~lost):
+                        m.d.comb += self.verdicts.ready.eq(1)
+                    m.next = "Idle"
+
+        self._answer_payload(m, opcode, counters)
+        return m
+
+    def _send_results(self, m, header):
+        """Request a RESULT for each column of each full bank; returns whether one is under way."""
+        _, _, columns = gemv_arguments(header)
+        block  = Signal(32)
+        column = Signal(range(self._config.columns + 1))
+        active = Signal()
+        sums   = 8 * ROWS * self._config.lanes
+        with m.If(self.start):
+            m.d.sync += block.eq(0)
+
+        with m.FSM(name="results"):
+            with m.State("Idle"):
+                m.d.sync += column.eq(0)
+                with m.If(self.full):
+                    m.next = "Frame"
+
+            with m.State("Frame"):
+                m.d.comb += [
+                    active.eq(1),
+                    self.requests.p.opcode.eq(Opcode.RESULT),
+                    self.requests.p.sequence.eq(header.sequence),
+                    self.requests.p.arg0.eq(block),
+                    self.requests.p.arg1.eq(column),
+                    self.requests.p.length.eq(sums),
+                    self.requests.valid.eq(1),
+                ]
+                with m.If(self.requests.ready):
+                    m.next = "Sums"
+
+            with m.State("Sums"):
+                m.d.comb += [
+                    active.eq(1), self.results.valid.eq(1), self.results.payload.eq(column)]
+                with m.If(self.results.ready):
+                    m.d.sync += column.eq(column + 1)
+                    m.next = "Frame"
+                    with m.If(column == columns - 1):
+                        m.next = "Release"
+
+            with m.State("Release"):
+                m.d.comb += active.eq(1)
+                # Ready again: the last address has been read, the bank may be written.
+                with m.If(self.results.ready):
+                    m.d.comb += self.release.eq(1)
+                    m.d.sync += block.eq(block + 1)
+                    m.next = "Idle"
+
+        return active
+
+    def _answer(self, m, error, lost, header):
+        """Request the frame that ends the exchange."""
+        request = self.requests.p
+        m.d.comb += [self.requests.valid.eq(1), request.sequence.eq(Mux(lost, 0, header.sequence))]
+        with m.If(error != 0):
+            m.d.comb += [
+                request.opcode.eq(Opcode.ERROR),
+                request.arg0.eq(error),
+                request.arg1.eq(Mux(lost, 0, header.opcode)),
+            ]
+        with m.Else():
+            with m.Switch(header.opcode):
+                with m.Case(Opcode.IDENTIFY):
+                    m.d.comb += [
+                        request.opcode.eq(Opcode.INFO),
+                        request.arg0.eq(self._config.lanes),
+                        request.length.eq(4 * len(INFO_FIELDS)),
+                    ]
+                with m.Case(Opcode.GEMV):
+                    m.d.comb += [
+                        request.opcode.eq(Opcode.DONE),
+                        request.length.eq(SUM_BYTES * len(DONE_FIELDS)),
+                    ]
+                with m.Case(Opcode.STATUS):
+                    m.d.comb += [
+                        request.opcode.eq(Opcode.COUNTERS),
+                        request.length.eq(SUM_BYTES * len(COUNTER_FIELDS)),
+                    ]
+                with m.Default():
+                    m.d.comb += request.opcode.eq(Opcode.ACK)
+
+    def _answer_payload(self, m, opcode, counters):
+        config = self._config
+        info = {
+            "version": VERSION, "lanes": config.lanes, "columns": config.columns,
+            "max_k": config.max_k, "clock_hz": config.clock_hz, "build_id": config.build_id,
+        }
+        def pack(values):
+            return Cat(Cat(value, Const(0, 8 * SUM_BYTES - len(value))) for value in values)
+
+        with m.Switch(opcode):
+            with m.Case(Opcode.IDENTIFY):
+                m.d.comb += self.answer.eq(Cat(Const(info[name], 32) for name in INFO_FIELDS))
+            with m.Case(Opcode.GEMV):
+                m.d.comb += self.answer.eq(pack(counters.done[name] for name in DONE_FIELDS))
+            with m.Default():
+                m.d.comb += self.answer.eq(pack(counters.status[name] for name in COUNTER_FIELDS))

@@ -1,0 +1,104 @@
+"""Datapath: from the words of a GEMV to finished row sums."""
+
+from amaranth import Module, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.fixed import ACTIVATION_BITS, ROW_SUM_BITS
+from golden.tiles import ROWS
+
+from .array import LaneArray
+from .beats import Beat, BeatBuffer
+from .results import UnitMap
+from .scale import MantissaPort, ScaleCodes, ScaleUnit, Slot, SlotSequencer
+
+__all__ = ["Datapath"]
+
+
+class Datapath(wiring.Component):
+    """Beat buffer, lane array and scale units.
+
+    ``row_sums = sum over groups of mantissa * sum_j q_j x_j`` for 5 L rows; twin of
+    :func:`golden.gemv.gemv`. Takes a beat a cycle; nothing inside ever waits. The last row sum of
+    a block leaves 28 cycles after the block's last scale beat.
+
+    Parameters
+    ----------
+    lanes, columns : int
+
+    Members
+    -------
+    restart : :py:`In(1)`
+    beat, word : :py:`In(Beat)`, :py:`In(8 * lanes)`
+    x : :py:`In(signed(8)).array(columns)`
+    advance : :py:`Out(1)`
+        ``x`` has been used: the next one is wanted in the next cycle.
+    load : :py:`In(MantissaPort)`
+    slot : :py:`Out(Slot)`
+    row_sums : :py:`Out(signed(46)).array(columns, places, units)`
+        Of ``slot``, in the order of :class:`hw.results.UnitMap`.
+    """
+
+    def __init__(self, lanes, columns):
+        self._lanes   = lanes
+        self._columns = columns
+        self._map     = UnitMap(lanes)
+        super().__init__({
+            "restart":  In(1),
+            "beat":     In(Beat),
+            "word":     In(8 * lanes),
+            "x":        In(signed(ACTIVATION_BITS)).array(columns),
+            "advance":  Out(1),
+            "load":     In(MantissaPort),
+            "slot":     Out(Slot),
+            "row_sums": Out(signed(ROW_SUM_BITS)).array(
+                            columns, self._map.places, self._map.units),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.buffer = buffer = BeatBuffer(self._lanes)
+        m.submodules.array  = array  = LaneArray(self._lanes, self._columns)
+        m.submodules.slots  = slots  = SlotSequencer()
+        m.d.comb += [
+            buffer.restart.eq(self.restart),
+            buffer.i.eq(self.beat),
+            buffer.i_word.eq(self.word),
+            array.restart.eq(self.restart),
+            array.beat.eq(buffer.o),
+            array.word.eq(buffer.o_word),
+            slots.beat.eq(buffer.o),
+            self.advance.eq(buffer.o.valid & buffer.o.first),
+            self.slot.eq(slots.slots[-1]),
+        ]
+        for column in range(self._columns):
+            m.d.comb += array.x[column].eq(self.x[column])
+        for place in range(self._map.places):
+            for unit in range(self._map.units):
+                self._unit(m, place, unit, array, slots)
+        return m
+
+    def _unit(self, m, place, unit, array, slots):
+        """A unit's codes, and its multiplier for each column."""
+        turns = range(self._map.unit_lanes(unit))
+        lanes = [[self._map.lane(place, unit, turn, row) for row in range(ROWS)] for turn in turns]
+        name  = f"{place}_{unit}"
+        m.submodules[f"codes{name}"] = codes = ScaleCodes(len(turns))
+        m.d.comb += [codes.take.eq(slots.take), codes.load.eq(self.load)]
+        for turn in turns:
+            for row in range(ROWS):
+                m.d.comb += codes.trits[turn][row].eq(array.trits[lanes[turn][row]][row])
+        for column in range(self._columns):
+            m.submodules[f"unit{column}_{name}"] = scale = ScaleUnit(len(turns))
+            m.d.comb += [
+                scale.take.eq(slots.take),
+                scale.mantissa.eq(codes.mantissa),
+                self.row_sums[column][place][unit].eq(scale.row_sum),
+            ]
+            for mine, theirs in zip(scale.slots, slots.slots, strict=True):
+                m.d.comb += mine.eq(theirs)
+            for turn in turns:
+                for row in range(ROWS):
+                    m.d.comb += scale.sums[turn][row].eq(
+                        array.sums[column][lanes[turn][row]][row])

@@ -1,0 +1,135 @@
+"""The device: one word stream in, one word stream out; no bus, no board."""
+
+from amaranth import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from .activation import ActivationMemory
+from .control import Controller, Route
+from .datapath import Datapath
+from .deframer import Deframer
+from .framer import AnswerWord, Framer
+from .loader import Loader
+from .results import ResultBanks
+from .sequencer import Sequencer
+
+__all__ = ["TritDevice"]
+
+
+class TritDevice(wiring.Component):
+    """Ternary GEMV accelerator.
+
+    Speaks the frames of :mod:`hw.protocol`: words of ``lanes`` bytes, byte 0 in the low bits.
+    During a GEMV it takes a word a cycle; a GEMV takes ``blocks * groups * (16 d + 3)`` cycles
+    and, for its last RESULT, some 100 more at L = 8.
+
+    Parameters
+    ----------
+    config : DeviceConfig
+
+    Members
+    -------
+    i : :py:`In(stream.Signature(8 * lanes))`
+        Request frames.
+    o : :py:`Out(stream.Signature(AnswerWord(lanes)))`
+        Answer frames; ``last`` marks the last word of each.
+    """
+
+    def __init__(self, config):
+        self._config = config
+        super().__init__({
+            "i": In(stream.Signature(8 * config.lanes)),
+            "o": Out(stream.Signature(AnswerWord(config.lanes))),
+        })
+
+    @property
+    def config(self):
+        return self._config
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes, columns = self._config.lanes, self._config.columns
+
+        m.submodules.deframer   = deframer   = Deframer(lanes)
+        m.submodules.control    = control    = Controller(self._config)
+        m.submodules.loader     = loader     = Loader(lanes)
+        m.submodules.activation = activation = ActivationMemory(
+            columns, self._config.max_k, lanes)
+        m.submodules.sequencer  = sequencer  = Sequencer(lanes)
+        m.submodules.datapath   = datapath   = Datapath(lanes, columns)
+        m.submodules.results    = results    = ResultBanks(lanes, columns)
+        m.submodules.framer     = framer     = Framer(lanes)
+
+        connect(m, wiring.flipped(self.i), deframer.i)
+        connect(m, deframer.arrivals, control.arrivals)
+        connect(m, deframer.verdicts, control.verdicts)
+        connect(m, control.results, results.request)
+        connect(m, control.requests, framer.requests)
+        connect(m, results.sums, framer.sums)
+        connect(m, framer.o, wiring.flipped(self.o))
+
+        self._route(m, deframer.payload, control, loader, sequencer)
+        m.d.comb += [
+            loader.restart.eq(control.begin),
+            loader.scales.eq(deframer.arrivals.p.header.opcode[1]),
+            control.bad_mantissa.eq(loader.bad_mantissa),
+            activation.write.eq(loader.row_valid),
+            activation.write_first.eq(loader.row_first),
+            activation.write_data.eq(loader.row),
+            activation.write_column.eq(control.column),
+            datapath.load.eq(loader.mantissa),
+
+            sequencer.job.eq(control.job),
+            sequencer.start.eq(control.start),
+            sequencer.credit.eq(results.credit),
+            control.complete.eq(sequencer.complete),
+
+            activation.restart.eq(control.start),
+            activation.group_last.eq(control.job.group_last),
+            activation.advance.eq(datapath.advance),
+
+            datapath.restart.eq(control.start),
+            datapath.beat.eq(sequencer.beat),
+            datapath.word.eq(deframer.payload.p.data),
+
+            results.restart.eq(control.start),
+            results.reserve.eq(sequencer.block_end),
+            results.slot.eq(datapath.slot),
+            results.release.eq(control.release),
+            control.full.eq(results.full),
+            control.busy.eq(results.busy),
+
+            framer.answer.eq(control.answer),
+            control.idle.eq(framer.idle),
+        ]
+        for column in range(columns):
+            m.d.comb += datapath.x[column].eq(activation.x[column])
+            for ours, theirs in zip(results.row_sums[column], datapath.row_sums[column],
+                                    strict=True):
+                m.d.comb += [o.eq(t) for o, t in zip(ours, theirs, strict=True)]
+
+        return m
+
+    def _route(self, m, payload, control, loader, sequencer):
+        """Payload words to the loader, the sequencer or nowhere."""
+        m.d.comb += [
+            loader.words.p.eq(payload.p),
+            sequencer.words.p.eq(payload.p),
+            payload.ready.eq(1),
+        ]
+        with m.Switch(control.route):
+            with m.Case(Route.LOADER):
+                m.d.comb += [
+                    loader.words.valid.eq(payload.valid),
+                    payload.ready.eq(loader.words.ready),
+                    control.load_word.eq(payload.valid),
+                ]
+            with m.Case(Route.GEMV):
+                with m.If(sequencer.running):
+                    m.d.comb += [
+                        sequencer.words.valid.eq(payload.valid),
+                        payload.ready.eq(sequencer.words.ready),
+                        control.word.eq(payload.valid & sequencer.words.ready),
+                        control.word_refused.eq(payload.valid & ~sequencer.words.ready),
+                        control.word_missing.eq(~payload.valid & sequencer.words.ready),
+                    ]

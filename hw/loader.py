@@ -1,0 +1,133 @@
+"""Loader: payloads of ACTIVATIONS and SCALES into their memories."""
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.fixed import MANTISSA_BITS, SCALES
+
+from .activation import MAX_ROW_BYTES
+from .scale import CODE_BITS, MantissaPort
+from .sequencer import Payload
+
+__all__ = ["Loader"]
+
+_ENTRY_BYTES = 4
+
+
+class Loader(wiring.Component):
+    """Cuts payload words into activation rows or scale mantissas, one a cycle.
+
+    Members
+    -------
+    restart : :py:`In(1)`
+        A new payload begins with the next word.
+    scales : :py:`In(1)`
+        The payload is SCALES: 27 u32; otherwise int8 activations.
+    words : :py:`In(stream.Signature(Payload(lanes)))`
+    row, row_valid, row_first : :py:`Out(8 * min(lanes, 8))`, :py:`Out(1)`, :py:`Out(1)`
+        A row for :class:`hw.activation.ActivationMemory`.
+    mantissa : :py:`Out(MantissaPort)`
+    bad_mantissa : :py:`Out(1)`
+        A mantissa of this payload does not fit 17 bits.
+    """
+
+    def __init__(self, lanes):
+        self._lanes = lanes
+        self._row   = min(lanes, MAX_ROW_BYTES)
+        super().__init__({
+            "restart":      In(1),
+            "scales":       In(1),
+            "words":        In(stream.Signature(Payload(lanes))),
+            "row":          Out(8 * self._row),
+            "row_valid":    Out(1),
+            "row_first":    Out(1),
+            "mantissa":     Out(MantissaPort),
+            "bad_mantissa": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self._lanes
+
+        pieces = max(lanes // self._row, lanes // _ENTRY_BYTES, 1)
+        piece  = Signal(range(pieces))      # row or entry of this word
+        end    = Signal()
+        first  = Signal()
+        row    = self.words.p.data.word_select(piece[:_bits(lanes // self._row)], 8 * self._row)
+
+        m.d.comb += [
+            end.eq(piece == lanes // self._row - 1),
+            self.row.eq(row),
+            self.row_valid.eq(self.words.valid & ~self.scales),
+            self.row_first.eq(first),
+        ]
+        with m.If(self.scales):
+            m.d.comb += end.eq(piece == max(lanes // _ENTRY_BYTES, 1) - 1)
+        m.d.comb += self.words.ready.eq(end)
+
+        with m.If(self.words.valid):
+            m.d.sync += [piece.eq(piece + 1), first.eq(0)]
+            with m.If(end):
+                m.d.sync += piece.eq(0)
+        with m.If(self.restart):
+            m.d.sync += [piece.eq(0), first.eq(1), self.bad_mantissa.eq(0)]
+
+        entry, valid = self._entries(m, piece)
+        code = self._codes(m, valid)
+        m.d.sync += [
+            self.mantissa.en.eq(valid),
+            self.mantissa.code.eq(code),
+            self.mantissa.mantissa.eq(entry),
+        ]
+        with m.If(valid & entry[MANTISSA_BITS:].any()):
+            m.d.sync += self.bad_mantissa.eq(1)
+
+        return m
+
+    def _entries(self, m, piece):
+        """The u32 at hand, and whether it is whole and one of the 27."""
+        lanes = self._lanes
+        left  = Signal(range(SCALES + 1))
+        entry = Signal(8 * _ENTRY_BYTES)
+        valid = Signal()
+        whole = Signal()
+        with m.If(self.restart):
+            m.d.sync += left.eq(SCALES)
+        with m.Elif(valid):
+            m.d.sync += left.eq(left - 1)
+        if lanes >= _ENTRY_BYTES:
+            m.d.comb += [
+                entry.eq(self.words.p.data.word_select(piece, 8 * _ENTRY_BYTES)),
+                whole.eq(1),
+            ]
+        else:
+            parts = Signal(range(_ENTRY_BYTES // lanes))
+            held  = Signal(8 * (_ENTRY_BYTES - lanes))
+            m.d.comb += [
+                entry.eq(Cat(held, self.words.p.data)),
+                whole.eq(parts == _ENTRY_BYTES // lanes - 1),
+            ]
+            with m.If(self.restart):
+                m.d.sync += parts.eq(0)
+            with m.Elif(self.words.valid):
+                m.d.sync += [parts.eq(parts + 1), held.eq(entry[8 * lanes:])]
+        m.d.comb += valid.eq(self.words.valid & self.scales & whole & (left != 0))
+        return entry, valid
+
+    def _codes(self, m, step):
+        """Counts codes as their three trits stand on wires: 0, 1, 3 for digits 0, 1, 2."""
+        code  = Signal(CODE_BITS)
+        carry = step
+        for digit in range(0, len(code), 2):
+            trit = code[digit:digit + 2]
+            with m.If(carry):
+                m.d.sync += trit.eq(Cat(~trit[1], trit[0] & ~trit[1]))
+            carry = carry & trit[1]
+        with m.If(self.restart):
+            m.d.sync += code.eq(0)
+        return code
+
+
+def _bits(count):
+    return (count - 1).bit_length()

@@ -1,0 +1,216 @@
+"""Result banks: where scale units leave finished row sums, and their way out in row order."""
+
+from amaranth import Array, Cat, Module, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.data import StructLayout
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from golden.fixed import ROW_SUM_BITS
+from golden.tiles import ROWS
+
+from .array import SLOTS
+from .protocol import SUM_BYTES
+from .scale import LANES_PER_UNIT, Slot
+
+__all__ = ["BANKS", "ResultBanks", "UnitMap"]
+
+#: A row block can be sent while the next one is computed.
+BANKS = 2
+
+
+class UnitMap:
+    """Which sum goes to which scale unit.
+
+    A word out carries ``W = max(1, L / 8)`` sums. Row ``n = 5 l + r`` of a block stands at place
+    ``n mod W`` of its word, and each place has units of its own, so that W sums can be read at
+    once. Of every W neighbouring lanes one has its row r at a given place (5 is odd, W a power of
+    two); three such lanes, in steps of W, make a unit: three multipliers for eight lanes.
+    """
+
+    def __init__(self, lanes):
+        self.lanes  = lanes
+        self.places = max(1, lanes // 8)
+        #: Runs of W lanes.
+        self.runs   = lanes // self.places
+        self.units  = -(-self.runs // LANES_PER_UNIT)
+
+    def unit_lanes(self, unit):
+        """Lanes of a unit, 1..3."""
+        return min(LANES_PER_UNIT, self.runs - unit * LANES_PER_UNIT)
+
+    def lane(self, place, unit, turn, row):
+        """Lane whose sum of ``row`` is the unit's slot ``3 * row + turn``."""
+        low = (unit * LANES_PER_UNIT + turn) * self.places
+        return next(l for l in range(low, low + self.places)
+                    if (ROWS * l + row) % self.places == place)
+
+
+class ResultBanks(wiring.Component):
+    """Two banks of 5 L row sums a column, filled by the scale units and read in row order.
+
+    ``request`` asks for one column of the oldest full bank; its 5 L sums then leave at ``sums``,
+    ``max(1, L / 8)`` a cycle, the first three cycles later. ``release`` frees that bank.
+
+    Parameters
+    ----------
+    lanes, columns : int
+
+    Members
+    -------
+    restart : :py:`In(1)`
+        Both banks are empty.
+    reserve : :py:`In(1)`
+        A row block has been taken in that will need a bank.
+    credit : :py:`Out(1)`
+        There is a bank to reserve.
+    slot : :py:`In(Slot)`
+    row_sums : :py:`In(signed(46)).array(columns, places, units)`
+        Row sums of ``slot``.
+    full : :py:`Out(1)`
+        A bank is complete and not yet released.
+    busy : :py:`Out(1)`
+        A bank is reserved, full or being read.
+    request : :py:`In(stream.Signature(range(columns)))`
+    sums : :py:`Out(stream.Signature(64 * places))`
+        Sign-extended to 64 bits.
+    release : :py:`In(1)`
+    """
+
+    def __init__(self, lanes, columns):
+        self._map     = UnitMap(lanes)
+        self._lanes   = lanes
+        self._columns = columns
+        super().__init__({
+            "restart":  In(1),
+            "reserve":  In(1),
+            "credit":   Out(1),
+            "slot":     In(Slot),
+            "row_sums": In(signed(ROW_SUM_BITS)).array(
+                            columns, self._map.places, self._map.units),
+            "full":     Out(1),
+            "busy":     Out(1),
+            "request":  In(stream.Signature(range(columns))),
+            "sums":     Out(stream.Signature(8 * SUM_BYTES * self._map.places)),
+            "release":  In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        write_bank, read_bank = self._account(m)
+
+        move   = Signal()
+        column = Signal(range(self._columns))
+        valid  = self._sequence(m, move, column)
+        for place in range(self._map.places):
+            unit, slot = self._position(m, place, move)
+            value = self._read(m, place, move, column, unit, Cat(slot, read_bank), write_bank)
+            m.d.comb += self.sums.payload.word_select(place, 8 * SUM_BYTES).eq(value)
+
+        m.d.comb += [
+            self.sums.valid.eq(valid),
+            move.eq(~self.sums.valid | self.sums.ready),
+        ]
+        return m
+
+    def _account(self, m):
+        """Bank to fill and bank to read; banks are taken in turn."""
+        free       = Signal(range(BANKS + 1), init=BANKS)
+        ready      = Signal(range(BANKS + 1))
+        write_bank = Signal()
+        read_bank  = Signal()
+        finish     = Signal()
+        m.d.comb += [
+            finish.eq(self.slot.valid & self.slot.last & (self.slot.index == SLOTS - 1)),
+            self.credit.eq(free != 0),
+            self.full.eq(ready != 0),
+            self.busy.eq(free != BANKS),
+        ]
+        m.d.sync += [
+            free.eq(free - self.reserve + self.release),
+            ready.eq(ready + finish - self.release),
+            write_bank.eq(write_bank ^ finish),
+            read_bank.eq(read_bank ^ self.release),
+        ]
+        with m.If(self.restart):
+            m.d.sync += [free.eq(BANKS), ready.eq(0), write_bank.eq(0), read_bank.eq(0)]
+        return write_bank, read_bank
+
+    def _sequence(self, m, move, column):
+        """Run of one column: addresses go out, three enabled cycles later its sums."""
+        beats  = ROWS * self._lanes // self._map.places
+        left   = Signal(range(beats + 1))
+        stages = Signal(3)
+        m.d.comb += self.request.ready.eq(left == 0)
+        with m.If(move):
+            m.d.sync += stages.eq(Cat(left != 0, stages))
+            with m.If(left != 0):
+                m.d.sync += left.eq(left - 1)
+        with m.If(self.request.valid & self.request.ready):
+            m.d.sync += left.eq(beats)
+        # The column may change while the last sums of the one before are still under way.
+        later = [Signal.like(column, name=f"column{stage}") for stage in range(2)]
+        with m.If(self.request.valid & self.request.ready):
+            m.d.sync += later[0].eq(self.request.payload)
+        with m.If(move):
+            m.d.sync += [later[1].eq(later[0]), column.eq(later[1])]
+        return stages[-1]
+
+    def _position(self, m, place, move):
+        """Unit (two stages later) and slot of the place's next sum; rows go in steps of W."""
+        step  = self._map.places
+        shift = exact_log2(step)
+        lane  = Signal(range(max(2, self._lanes)), name=f"lane{place}")
+        row   = Signal(range(ROWS), name=f"row{place}")
+        with m.If(self.request.valid & self.request.ready):
+            m.d.sync += [lane.eq(place // ROWS), row.eq(place % ROWS)]
+        with m.Elif(move):
+            with m.Switch(row):
+                for now in range(ROWS):
+                    with m.Case(now):
+                        m.d.sync += [
+                            lane.eq(lane + (now + step) // ROWS),
+                            row.eq((now + step) % ROWS),
+                        ]
+        run  = lane[shift:]
+        unit = Signal(range(LANES_PER_UNIT), name=f"unit{place}")
+        slot = Signal(range(SLOTS), name=f"slot{place}")
+        with m.Switch(run):
+            for now in range(self._map.runs):
+                with m.Case(now):
+                    m.d.comb += [
+                        unit.eq(now // LANES_PER_UNIT),
+                        slot.eq(LANES_PER_UNIT * row + now % LANES_PER_UNIT),
+                    ]
+        for stage in range(2):
+            later = Signal.like(unit, name=f"unit{place}_{stage}")
+            with m.If(move):
+                m.d.sync += later.eq(unit)
+            unit = later
+        return unit, slot
+
+    def _read(self, m, place, move, column, unit, address, write_bank):
+        """The place's memories, a register behind each, and the choice among them."""
+        outputs = []
+        for index in range(self._columns * self._map.units):
+            which, number = divmod(index, self._map.units)
+            memory = Memory(shape=ROW_SUM_BITS, depth=BANKS << len(self.slot.index), init=[])
+            m.submodules[f"bank{which}_{place}_{number}"] = memory
+            write, read = memory.write_port(), memory.read_port()
+            held = Signal(ROW_SUM_BITS, name=f"held{which}_{place}_{number}")
+            m.d.comb += [
+                write.en.eq(self.slot.valid & self.slot.last),
+                write.addr.eq(Cat(self.slot.index, write_bank)),
+                write.data.eq(self.row_sums[which][place][number]),
+                read.en.eq(move),
+                read.addr.eq(address),
+            ]
+            with m.If(move):
+                m.d.sync += held.eq(read.data)
+            outputs.append(held)
+        chosen = Signal(signed(ROW_SUM_BITS), name=f"chosen{place}")
+        select = Array(outputs)[column * self._map.units + unit]
+        with m.If(move):
+            m.d.sync += chosen.eq(select)
+        return chosen

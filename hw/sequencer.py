@@ -1,0 +1,108 @@
+"""Sequencer: counts the words of a GEMV and says what each one means."""
+
+from amaranth import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.data import StructLayout
+from amaranth.lib.wiring import In, Out
+
+from golden.fixed import GROUP, MAX_K, SCALE_TRITS
+
+from .beats import Beat
+
+__all__ = ["Job", "Payload", "Sequencer"]
+
+#: What a GEMV is, apart from its words; counts less one.
+Job = StructLayout({
+    "digit_last": 2,                    # depth - 1
+    "group_last": range(MAX_K // GROUP),
+    "block_last": 32,
+})
+
+
+def Payload(lanes):
+    """A word of a request's payload."""
+    return StructLayout({"data": 8 * lanes, "last": 1})
+
+
+class Sequencer(wiring.Component):
+    """Names the beats of a GEMV: 16 d digits, then three scale beats, for each group.
+
+    Takes a word in every cycle in which it is offered, except that the last beat of a row block
+    waits for a free output bank (``credit``); the beat stands at ``beat`` in the same cycle.
+
+    Members
+    -------
+    job : :py:`In(Job)`
+        Held while a GEMV runs.
+    start : :py:`In(1)`
+        Begin a GEMV; words are taken from the next cycle on.
+    words : :py:`In(stream.Signature(Payload(lanes)))`
+    credit : :py:`In(1)`
+        A bank is free for the block that would end now.
+    beat : :py:`Out(Beat)`
+    block_end : :py:`Out(1)`
+        ``beat`` ends a row block.
+    running : :py:`Out(1)`
+    complete : :py:`Out(1)`
+        The last GEMV had exactly its words; counts once ``running`` has fallen.
+    """
+
+    def __init__(self, lanes):
+        self._lanes = lanes
+        super().__init__({
+            "job":       In(Job),
+            "start":     In(1),
+            "words":     In(stream.Signature(Payload(lanes))),
+            "credit":    In(1),
+            "beat":      Out(Beat),
+            "block_end": Out(1),
+            "running":   Out(1),
+            "complete":  Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        digit = Signal(2)                   # of a weight, or of a scale code
+        place = Signal(range(GROUP))
+        group = Signal.like(self.job.group_last)
+        block = Signal.like(self.job.block_last)
+        scale = Signal()
+        end   = Signal()                    # this beat ends its row block
+        take  = Signal()
+
+        m.d.comb += [
+            self.words.ready.eq(self.running & (~end | self.credit)),
+            take.eq(self.words.valid & self.words.ready),
+            end.eq(self.beat.scale_last & self.beat.group_last),
+            self.block_end.eq(take & end),
+            self.beat.valid.eq(take),
+            self.beat.weight.eq(~scale),
+            self.beat.first.eq(~scale & (digit == 0)),
+            self.beat.scale_first.eq(scale & (digit == 0)),
+            self.beat.scale_last.eq(scale & (digit == SCALE_TRITS - 1)),
+            self.beat.group_first.eq(group == 0),
+            self.beat.group_last.eq(group == self.job.group_last),
+        ]
+
+        with m.If(take):
+            m.d.sync += digit.eq(digit + 1)
+            with m.If(~scale & (digit == self.job.digit_last)):
+                m.d.sync += [digit.eq(0), place.eq(place + 1), scale.eq(place == GROUP - 1)]
+            with m.If(self.beat.scale_last):
+                m.d.sync += [digit.eq(0), scale.eq(0), group.eq(group + 1)]
+            with m.If(end):
+                m.d.sync += [group.eq(0), block.eq(block + 1)]
+            # A payload that ends early or goes on ends the run as well, as not complete.
+            with m.If(self.words.p.last | (end & (block == self.job.block_last))):
+                m.d.sync += self.running.eq(0)
+                m.d.sync += self.complete.eq(
+                    self.words.p.last & end & (block == self.job.block_last))
+
+        with m.If(self.start):
+            m.d.sync += [
+                digit.eq(0), place.eq(0), group.eq(0), block.eq(0), scale.eq(0),
+                self.running.eq(1), self.complete.eq(0),
+            ]
+
+        return m

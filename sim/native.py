@@ -1,0 +1,164 @@
+"""The native simulated device: the RTL compiled to a shared library, driven in bulk."""
+
+import ctypes
+from collections import deque
+
+import numpy as np
+
+__all__ = ["NativeDevice", "SimulationIdle", "Span"]
+
+#: A device that neither takes nor gives a word for so many cycles is waiting for something.
+IDLE_CYCLES = 20_000
+
+
+class SimulationIdle(Exception):
+    """The device has gone quiet although answer bytes are wanted."""
+
+
+class _Segment(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p), ("size", ctypes.c_int64), ("done", ctypes.c_int64),
+        ("first", ctypes.c_int64), ("last", ctypes.c_int64),
+    ]
+
+
+class Span:
+    """When the device took the words of one pushed buffer, told from the handshakes."""
+
+    def __init__(self, data):
+        self._array   = np.frombuffer(data, np.uint8)   # keeps the buffer alive, copies nothing
+        self._segment = _Segment(self._array.ctypes.data, self._array.size, 0, -1, -1)
+
+    @property
+    def taken(self) -> bool:
+        return self._segment.done == self._segment.size
+
+    @property
+    def first(self) -> int:
+        """Cycle in which the first word that ends in the buffer was taken; -1 before."""
+        return self._segment.first
+
+    @property
+    def last(self) -> int:
+        """Cycle in which the last such word was taken so far."""
+        return self._segment.last
+
+
+class NativeDevice:
+    """A simulated device, cycle-accurate: every word passes the RTL's own handshakes.
+
+    Parameters
+    ----------
+    library : path
+        Shared library of :func:`sim.build.build_native`.
+    """
+
+    def __init__(self, library):
+        self._library = _load(library)
+        self._handle  = ctypes.c_void_p(self._library.device_new())
+        self._queue   = deque()
+        self._answer  = bytearray()
+        self._current = None        # the device may still offer a word of it
+        self.lanes    = self._library.device_lanes()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        if self._handle:
+            self._library.device_delete(self._handle)
+            self._handle = None
+
+    @property
+    def cycles(self) -> int:
+        return self._library.device_cycles(self._handle)
+
+    @property
+    def words_in(self) -> int:
+        return self._library.device_words_in(self._handle)
+
+    @property
+    def words_out(self) -> int:
+        return self._library.device_words_out(self._handle)
+
+    def reset(self) -> None:
+        """Pulse the reset pin and forget what is queued."""
+        self._queue.clear()
+        self._answer.clear()
+        self._library.device_reset(self._handle)
+
+    def stall(self, seed: int, source: float = 0.0, sink: float = 0.0) -> None:
+        """From now on source and sink pause in that share of cycles, at random."""
+        for share in (source, sink):
+            if not 0 <= share < 1:
+                raise ValueError(f"Share of stalled cycles must be in [0, 1), not {share!r}")
+        self._library.device_stalls(
+            self._handle, seed & (1 << 64) - 1, int(source * 2**32), int(sink * 2**32))
+
+    def push(self, data) -> Span:
+        """Queue request bytes (any buffer, not copied); they move when an answer is pulled."""
+        span = Span(data)
+        if span._segment.size:
+            self._queue.append(span)
+        return span
+
+    def pull(self, count: int) -> bytes:
+        """Run until ``count`` answer bytes have come.
+
+        Raises
+        ------
+        SimulationIdle
+            Nothing moved for :data:`IDLE_CYCLES` cycles; what came before stays to be pulled.
+        """
+        missing = count - len(self._answer)
+        if missing > 0:
+            self._run(-(-missing // self.lanes))
+        answer = bytes(self._answer[:count])
+        del self._answer[:count]
+        return answer
+
+    def idle(self, cycles: int) -> None:
+        """Let the device run on; answers that come are kept."""
+        words = np.empty((cycles, self.lanes), np.uint8)
+        self._advance(words, cycles)
+
+    def _run(self, wanted):
+        words = np.empty((wanted, self.lanes), np.uint8)
+        if self._advance(words, IDLE_CYCLES) < wanted:
+            raise SimulationIdle(
+                f"the simulated device has been quiet for {IDLE_CYCLES} cycles, with "
+                f"{len(self._answer)} of the answer bytes that were waited for")
+
+    def _advance(self, words, idle):
+        spans    = ([self._current] if self._current else []) + list(self._queue)
+        pointers = (ctypes.POINTER(_Segment) * len(spans))(
+            *(ctypes.pointer(span._segment) for span in spans))
+        produced = ctypes.c_int64()
+        self._library.device_run(
+            self._handle, pointers, len(spans), words.ctypes.data, len(words),
+            ctypes.byref(produced), idle)
+        while self._queue and self._queue[0].taken:
+            self._current = self._queue.popleft()
+        self._answer += words[:produced.value].tobytes()
+        return produced.value
+
+
+def _load(path):
+    library = ctypes.CDLL(str(path))
+    pointer, i64 = ctypes.c_void_p, ctypes.c_int64
+    library.device_lanes.restype  = ctypes.c_int32
+    library.device_new.restype    = pointer
+    library.device_delete.argtypes = [pointer]
+    library.device_reset.argtypes = [pointer]
+    library.device_stalls.argtypes = [pointer, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32]
+    for name in ("cycles", "words_in", "words_out"):
+        function = getattr(library, f"device_{name}")
+        function.restype, function.argtypes = i64, [pointer]
+    library.device_run.restype  = ctypes.c_int32
+    library.device_run.argtypes = [
+        pointer, ctypes.POINTER(ctypes.POINTER(_Segment)), i64, pointer, i64,
+        ctypes.POINTER(i64), i64]
+    return library
