@@ -123,7 +123,8 @@ class Link:
                 if isinstance(error, DeviceError) and error.code not in _RETRIED:
                     raise
                 failures.append(f"{len(failures) + 1}: {error}")
-        raise DeviceError(f"{what}: gave up after {len(failures)} tries ({'; '.join(failures)})")
+        tries = "1 try" if len(failures) == 1 else f"{len(failures)} tries"
+        raise DeviceError(f"{what}: gave up after {tries} ({'; '.join(failures)})")
 
     def _is_stale(self, header: Header) -> bool:
         if header.opcode == Opcode.ERROR and header.arg0 == ErrorCode.NO_HEADER:

@@ -1,45 +1,29 @@
-"""A simulated device as a transport."""
-
-from typing import Protocol
+"""The simulated device as a transport."""
 
 from host.errors import TransportTimeout
+from sim.native import NativeDevice, SimulationIdle
 
-__all__ = ["Native", "NativeTransport"]
-
-
-class Native(Protocol):
-    """What a simulated device offers."""
-
-    def push(self, data: bytes | memoryview) -> None:
-        """Queue whole words; the simulated device takes them when it can."""
-        ...
-
-    def pull(self, count: int) -> bytes:
-        """Simulate until ``count`` bytes of answers have come, and return them."""
-        ...
+__all__ = ["NativeTransport"]
 
 
 class NativeTransport:
-    """Transport to a device in this process; time passes only while answers are awaited.
+    """Transport to a simulated device in this process; time passes only while answers are awaited.
 
     Parameters
     ----------
-    device : Native
-    hang : type
-        What ``device.pull`` raises when the device stays silent.
+    device : NativeDevice
     """
 
-    def __init__(self, device: Native, hang: type[Exception] = TimeoutError):
+    def __init__(self, device: NativeDevice):
         self._device = device
-        self._hang = hang
 
     async def send(self, data: bytes | memoryview) -> None:
-        """See :meth:`host.transport.Transport.send`."""
+        """Queue ``data``: :meth:`host.transport.Transport.send`."""
         self._device.push(data)
 
     async def recv(self, count: int) -> bytes:
-        """See :meth:`host.transport.Transport.recv`."""
+        """Simulate until the bytes are there: :meth:`host.transport.Transport.recv`."""
         try:
             return self._device.pull(count)
-        except self._hang as error:
-            raise TransportTimeout(f"simulated device stays silent: {error}") from error
+        except SimulationIdle as error:
+            raise TransportTimeout(str(error)) from error

@@ -18,9 +18,10 @@ class Transport(Protocol):
     """
 
     async def send(self, data: bytes | memoryview) -> None:
-        """Accept ``data`` for the device; return as soon as the buffer may be changed again.
+        """Accept ``data`` for the device, which may get it later.
 
-        The driver reads no answer before its whole request is accepted, so a transport keeps
+        The driver never changes what it has sent, so a transport may keep the buffer and need not
+        copy it. The driver reads no answer before its whole request is accepted, so a transport keeps
         taking answers while it sends. Every call carries a multiple of 64 bytes, which is a whole
         number of words whatever the device's lane count.
 

@@ -230,7 +230,7 @@ def test_gives_up_and_names_each_failure():
 ])
 def test_failures_are_named(fault, reason):
     message, _ = failing(peer_with({4: fault}), retries=0)
-    assert message == ("GEMV of row blocks 0..2 (depth 2, K = 48): gave up after 1 tries "
+    assert message == ("GEMV of row blocks 0..2 (depth 2, K = 48): gave up after 1 try "
                        f"(1: {reason})")
 
 

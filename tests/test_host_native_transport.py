@@ -9,6 +9,7 @@ from golden.gemv import gemv
 from host.device import Device
 from host.errors import DeviceError
 from host.native_transport import NativeTransport
+from sim.native import SimulationIdle
 
 
 class Simulated:
@@ -22,7 +23,7 @@ class Simulated:
 
     def pull(self, count):
         if len(self.peer.out) < count:
-            raise TimeoutError("idle for 1000 cycles")
+            raise SimulationIdle("quiet for 1000 cycles")
         return run_alone(self.peer.recv(count))
 
 
@@ -37,6 +38,6 @@ def test_native_transport():
 def test_native_transport_silence():
     peer = Peer()
     peer.silent = True
-    with pytest.raises(DeviceError, match=r"^IDENTIFY: gave up after 1 tries \(1: simulated device "
-                                          r"stays silent: idle for 1000 cycles\)$"):
+    with pytest.raises(DeviceError, match=r"^IDENTIFY: gave up after 1 try \(1: quiet for 1000 "
+                                          r"cycles\)$"):
         asyncio.run(Device(NativeTransport(Simulated(peer)), retries=0).identify())
