@@ -21,7 +21,7 @@ class Transport(Protocol):
         """Accept ``data`` for the device, which may get it later.
 
         The driver never changes what it has sent, so a transport may keep the buffer and need not
-        copy it. The driver reads no answer before its whole request is accepted, so a transport keeps
+        copy it. It reads no answer before its whole request is accepted, so a transport keeps
         taking answers while it sends. Every call carries a multiple of 64 bytes, which is a whole
         number of words whatever the device's lane count.
 
