@@ -5,6 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from .activation import ActivationMemory
+from .buffer import StreamBuffer
 from .control import Controller, Route
 from .datapath import Datapath
 from .deframer import Deframer
@@ -50,6 +51,7 @@ class TritDevice(wiring.Component):
         m = Module()
         lanes, columns = self._config.lanes, self._config.columns
 
+        m.submodules.input      = source     = StreamBuffer(8 * lanes)
         m.submodules.deframer   = deframer   = Deframer(lanes)
         m.submodules.control    = control    = Controller(self._config)
         m.submodules.loader     = loader     = Loader(lanes)
@@ -59,14 +61,17 @@ class TritDevice(wiring.Component):
         m.submodules.datapath   = datapath   = Datapath(lanes, columns)
         m.submodules.results    = results    = ResultBanks(lanes, columns)
         m.submodules.framer     = framer     = Framer(lanes)
+        m.submodules.output     = sink       = StreamBuffer(AnswerWord(lanes))
 
-        connect(m, wiring.flipped(self.i), deframer.i)
+        connect(m, wiring.flipped(self.i), source.i)
+        connect(m, source.o, deframer.i)
         connect(m, deframer.arrivals, control.arrivals)
         connect(m, deframer.verdicts, control.verdicts)
         connect(m, control.results, results.request)
         connect(m, control.requests, framer.requests)
         connect(m, results.sums, framer.sums)
-        connect(m, framer.o, wiring.flipped(self.o))
+        connect(m, framer.o, sink.i)
+        connect(m, sink.o, wiring.flipped(self.o))
 
         self._route(m, deframer.payload, control, loader, sequencer)
         m.d.comb += [

@@ -41,7 +41,7 @@ class Framer(wiring.Component):
     sums : :py:`In(stream.Signature(64 * max(1, lanes // 8)))`
     o : :py:`Out(stream.Signature(AnswerWord(lanes)))`
     idle : :py:`Out(1)`
-        Everything requested has been taken.
+        Everything requested has left.
     """
 
     def __init__(self, lanes):

@@ -1,6 +1,6 @@
 """MAC lane: five accumulators that add or subtract, never multiply."""
 
-from amaranth import Module, Mux
+from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -47,7 +47,7 @@ class Lane(wiring.Component):
         for trit, x, clear, acc in zip(self.trits, self.x, self.clear, self.sums, strict=True):
             with m.If(clear):
                 m.d.sync += acc.eq(0)
-            with m.Elif(trit.nonzero):
-                m.d.sync += acc.eq(Mux(trit.negative, acc - x, acc + x))
+            with m.Else():
+                m.d.sync += acc.eq(acc + ((x ^ trit.negative.replicate(18)) & trit.nonzero.replicate(18)) + trit.negative)
 
         return m

@@ -1,0 +1,60 @@
+"""Verilog of a device, with ports of fixed names."""
+
+import hashlib
+from pathlib import Path
+
+from amaranth import ClockDomain, Module, ResetInserter, Signal
+from amaranth.back import verilog
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from .config import DeviceConfig
+from .device import TritDevice
+
+__all__ = ["device_verilog", "sources_digest"]
+
+
+class _Clocked(wiring.Component):
+    """The component with pins ``clk`` and ``rst``, the reset behind a flip-flop.
+
+    The reset reaches every register: behind a flip-flop it is a short path on silicon, and a
+    compiled simulation need not evaluate the whole design whenever a pin changes.
+    """
+
+    def __init__(self, component):
+        self._component = component
+        super().__init__({
+            "clk": In(1),
+            "rst": In(1),
+            **component.signature.members,
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = domain = ClockDomain("sync", reset_less=True, local=True)
+        m.d.comb += domain.clk.eq(self.clk)
+        reset = Signal(init=1)
+        m.d.sync += reset.eq(self.rst)
+        m.submodules.core = ResetInserter(reset)(self._component)
+        for name in self._component.signature.members:
+            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(self._component, name))
+        return m
+
+
+def device_verilog(config: DeviceConfig, name="top"):
+    """Verilog-2001 of a device: ``clk``, ``rst`` (synchronous) and the streams ``i`` and ``o``.
+
+    A stream ``i`` has ports ``i__payload``, ``i__valid``, ``i__ready``; the payload of ``o`` is
+    the word with ``last`` above it.
+    """
+    return verilog.convert(_Clocked(TritDevice(config)), name=name, emit_src=False)
+
+
+def sources_digest():
+    """SHA-256 of everything that decides what the RTL is, tool versions apart."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    golden = [here.parent / "golden" / name for name in ("fixed.py", "tiles.py")]
+    for path in sorted(here.rglob("*.py")) + golden:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
