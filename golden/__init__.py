@@ -1,0 +1,1 @@
+"""The truth: tritllm-v2 quantizer, trit codec, packed checkpoints and the integer GEMV, in numpy."""

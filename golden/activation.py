@@ -1,45 +1,43 @@
-"""Activation quantization: one float scale a vector."""
+"""Activations as int8, or as 16 bits in two int8 columns."""
 
 import numpy as np
 
-from .fixed import ACTIVATION_MAX
+__all__ = ["quantize_activation", "quantize_activation16"]
 
-__all__ = ["ACTIVATION16_MAX", "quantize_activation", "quantize_activation16"]
-
-#: Largest 16-bit activation: 127 * 256 + 127.
-ACTIVATION16_MAX = 32639
+_MAX8 = 127
+#: 256 * 127 + 127: the largest that two int8 columns hold with both signs.
+_MAX16 = 32639
 
 
 def quantize_activation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric int8 of vectors (..., K): integers (..., K) and float64 scales (...).
+    """Symmetric int8 with one scale a vector: float (..., K) to int8 (..., K), float64 (...).
 
-    ``scale = max|x| / 127``, rounded half to even; a vector of zeros has scale 0.
-
-    Raises
-    ------
-    ValueError
-        A value is not finite.
+    ``scale = max|x| / 127`` and ``rint(x / scale)``, in float64; a vector of zeros has scale 0.
+    Raises :class:`ValueError` for values that are not finite.
     """
-    q, scale = _quantize(x, ACTIVATION_MAX)
-    return q.astype(np.int8), scale
+    levels, scale = _quantize(x, _MAX8)
+    return levels.astype(np.int8), scale
 
 
 def quantize_activation16(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Symmetric 16-bit as two int8 vectors: high, low (..., K) and float64 scales (...).
+    """Symmetric 16 bits as two columns: float (..., K) to int8 high, int8 low, float64 scale (...).
 
-    ``x = scale * (256 high + low)``, so a GEMV of both gives ``A = 256 A_high + A_low``.
+    ``scale = max|x| / 32639`` and ``x ~ (256 * high + low) * scale``; row sums combine likewise,
+    ``A = 256 * A_high + A_low``. Raises as :func:`quantize_activation` does.
     """
-    q, scale = _quantize(x, ACTIVATION16_MAX)
-    q = q.astype(np.int32)
-    low = (q + 128) % 256 - 128
-    return ((q - low) // 256).astype(np.int8), low.astype(np.int8), scale
+    levels, scale = _quantize(x, _MAX16)
+    low = (levels + 128) % 256 - 128
+    return ((levels - low) // 256).astype(np.int8), low.astype(np.int8), scale
 
 
-def _quantize(x, largest):
-    x = np.asarray(x, np.float64)
+def _quantize(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    x = np.asarray(x).astype(np.float64)
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ValueError(f"activations must have shape (..., K), not {x.shape}")
     if not np.isfinite(x).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        raise ValueError(f"activation {place} is {x[place]}: it must be finite")
-    scale = np.abs(x).max(axis=-1) / largest
-    safe = np.where(scale == 0, 1, scale)
-    return np.clip(np.rint(x / safe[..., None]), -largest, largest), scale
+        raise ValueError(f"activations must be finite, not {x[place]} at {place}")
+    scale = np.abs(x).max(axis=-1) / most
+    # A scale that underflows to zero, or nearly, must not send a level out of range.
+    ratio = np.divide(x, scale[..., None], out=np.zeros_like(x), where=scale[..., None] > 0)
+    return np.clip(np.rint(ratio), -most, most).astype(np.int64), scale

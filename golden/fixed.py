@@ -1,75 +1,93 @@
-"""The fixed-point contract: sizes, widths and scale factors that software and gateware share."""
+"""The fixed-point contract: sizes, widths, scale mantissas and the way back to real numbers."""
 
-from operator import index
+import math
 
 import numpy as np
 
 __all__ = [
-    "ACTIVATION_BITS", "ACTIVATION_MAX", "GROUP", "GROUP_SUM_BITS", "MANTISSA_BITS",
-    "MANTISSA_MAX", "MAX_DEPTH", "MAX_K", "ROW_SUM_BITS", "SCALES", "SCALE_TRITS",
-    "TABLE_RATIO_WARNING", "check_depth", "half_range", "information_bits", "mantissas",
-    "result_scale", "stored_bits",
+    "ACTIVATION_BITS", "GROUP", "GROUP_SUM_BITS", "MANTISSA_BITS", "MAX_DEPTH", "MAX_K",
+    "ROW_SUM_BITS", "SCALES", "SCALE_TRITS", "TABLE_RATIO_WARNING", "check_table", "half_range",
+    "information_bits", "mantissas", "result_scale", "stored_bits", "table_ratio",
 ]
 
 #: Consecutive weights of a row that share a scale.
 GROUP = 16
-#: Trits of a scale code, and entries of a matrix's scale table.
+#: Entries of a scale table, one for each value of a scale code of SCALE_TRITS digits.
+SCALES = 27
 SCALE_TRITS = 3
-SCALES = 3 ** SCALE_TRITS
-#: Most trits a weight can have.
+#: Trits of a weight, at most.
 MAX_DEPTH = 4
-#: Longest row a device can take at once.
-MAX_K = 32768
 
 ACTIVATION_BITS = 8
-ACTIVATION_MAX = 127
-#: Signed; ``|sum q x| <= 16 * 40 * 128``.
+#: Signed; a group sum is at most 16 * 40 * 128 = 81920 in magnitude.
 GROUP_SUM_BITS = 18
 #: Unsigned.
 MANTISSA_BITS = 17
-MANTISSA_MAX = 2**MANTISSA_BITS - 1
-#: Signed; ``2048 * 81920 * (2^17 - 1) < 2^45``.
+#: Signed; enough for MAX_K columns.
 ROW_SUM_BITS = 46
+MAX_K = 32768
 
-#: Largest over smallest used table entry above which mantissas lose too much.
+#: Largest over smallest table entry above which mantissas lose too much of the small scales.
 TABLE_RATIO_WARNING = 4000
 
-
-def check_depth(depth: int) -> int:
-    """The depth, if it is one of 1..4."""
-    if not 1 <= index(depth) <= MAX_DEPTH:
-        raise ValueError(f"depth must be 1..{MAX_DEPTH}, not {depth!r}")
-    return depth
+_MANTISSA_MAX = 2 ** MANTISSA_BITS - 1
 
 
 def half_range(depth: int) -> int:
-    """Largest integer weight of ``depth`` balanced trits: ``(3^depth - 1) / 2``."""
-    return (3 ** check_depth(depth) - 1) // 2
+    """Largest weight integer of ``depth`` trits: 1, 4, 13, 40.
+
+    Raises :class:`ValueError` for a depth outside 1..4.
+    """
+    if isinstance(depth, bool) or depth not in range(1, MAX_DEPTH + 1):
+        raise ValueError(f"depth must be 1..{MAX_DEPTH}, not {depth!r}")
+    return (3 ** int(depth) - 1) // 2
 
 
 def information_bits(depth: int) -> float:
-    """Information of a weight with its share of a scale code, in bits."""
-    return float(np.log2(3) * (check_depth(depth) + SCALE_TRITS / GROUP))
+    """Bits of information a weight, its share of the scale code included."""
+    half_range(depth)
+    return math.log2(3) * (depth + SCALE_TRITS / GROUP)
 
 
 def stored_bits(depth: int) -> float:
-    """Bits a weight takes in a tile: five trits a byte."""
-    return 8 * (GROUP * check_depth(depth) + SCALE_TRITS) / (5 * GROUP)
+    """Bits of a file a weight at five trits a byte, padding left out."""
+    half_range(depth)
+    return 8 / 5 * (GROUP * depth + SCALE_TRITS) / GROUP
+
+
+def check_table(table: np.ndarray) -> None:
+    """Raises :class:`ValueError` unless the table is 27 finite positive float32 values."""
+    if table.dtype != np.float32 or table.shape != (SCALES,):
+        raise ValueError(f"table must be float32 ({SCALES},), not {table.dtype} {table.shape}")
+    wrong = np.flatnonzero(~(np.isfinite(table) & (table > 0)))
+    if wrong.size:
+        raise ValueError(f"table must be finite and positive, not {table[wrong[0]]} "
+                         f"at code {wrong[0]}")
 
 
 def mantissas(table: np.ndarray) -> np.ndarray:
-    """Scale mantissas (27,) int64 of a table (27,) float32, relative to its largest entry.
+    """Unsigned 17-bit mantissas of a scale table: float32 (27,) to int64 (27,).
 
-    ``m_k = round_half_even(table[k] / max(table) * (2^17 - 1))`` in float64.
+    ``m[k] = round_half_even(table[k] / max(table) * (2**17 - 1))``, in float64.
     """
-    table = np.asarray(table, np.float64)
-    return np.rint(table / table.max() * MANTISSA_MAX).astype(np.int64)
+    check_table(table)
+    wide = table.astype(np.float64)
+    return np.rint(wide / wide.max() * _MANTISSA_MAX).astype(np.int64)
 
 
-def result_scale(table: np.ndarray, depth: int, x_scale):
-    """Factor from integer row sums to results: ``max(table) / (2^17 - 1) / h * x_scale``.
+def table_ratio(table: np.ndarray) -> float:
+    """Largest over smallest entry."""
+    check_table(table)
+    return float(table.max()) / float(table.min())
 
-    ``x_scale`` is a scalar or one value a vector; float64, evaluated left to right.
+
+def result_scale(table: np.ndarray, depth: int, x_scale: float | np.ndarray) -> float | np.ndarray:
+    """What a row sum is multiplied with: one float64, or one for each entry of ``x_scale``.
+
+    ``c = max(table) / (2**17 - 1) / h * x_scale`` in float64, from left to right.
     """
-    largest = np.float64(np.asarray(table).max())
-    return largest / MANTISSA_MAX / half_range(depth) * np.asarray(x_scale, np.float64)
+    check_table(table)
+    unit = float(table.max()) / _MANTISSA_MAX / half_range(depth)
+    if np.ndim(x_scale):
+        return unit * np.asarray(x_scale, np.float64)
+    return unit * float(x_scale)

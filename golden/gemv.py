@@ -1,56 +1,51 @@
-"""Integer GEMV: what every device must return, bit for bit."""
+"""The integer product that the hardware must equal bit for bit."""
 
 import numpy as np
 
-from .fixed import GROUP, mantissas, result_scale
-from .matrix import TritMatrix
+from golden.chunks import row_chunks
+from golden.fixed import GROUP, mantissas, result_scale
+from golden.quantize import TritMatrix
 
 __all__ = ["dequantize_rows", "gemv"]
 
-#: Group sums computed at once.
-_CHUNK = 1 << 20
-
 
 def gemv(matrix: TritMatrix, x: np.ndarray) -> np.ndarray:
-    """Row sums ``A = sum_g m[code_g] * S_g`` with ``S_g = sum_j q_j x_j``, exact.
+    """Row sums of a matrix and int8 activations: (K,) to int64 (N,), or (B, K) to (B, N).
 
-    Parameters
-    ----------
-    matrix : TritMatrix
-        (N, K).
-    x : int8 (K,) or (B, K)
-
-    Returns
-    -------
-    int64 (N,) or (B, N)
-
-    Raises
-    ------
-    ValueError
-        ``x`` is not int8 or does not have K elements.
+    ``A[n] = sum_g m[codes[n, g]] * (sum_j q[n, 16g + j] * x[16g + j])``, exact. Raises
+    :class:`TypeError` for another dtype and :class:`ValueError` for another shape.
     """
     x = np.asarray(x)
-    if x.dtype != np.int8 or x.ndim not in (1, 2) or x.shape[-1] != matrix.columns:
-        raise ValueError(f"activations must be int8 with {matrix.columns} elements a vector, "
-                         f"not {x.dtype} {x.shape}")
-    batch = np.atleast_2d(x)
-    # float64 products are exact here: |S| <= 2^17, and BLAS is many times faster on them.
-    padded = np.zeros((len(batch), matrix.groups * GROUP), np.float64)
-    padded[:, :matrix.columns] = batch
-    columns = padded.reshape(len(batch), matrix.groups, GROUP).transpose(1, 2, 0)   # g j b
-    sums = np.empty((len(batch), matrix.rows), np.int64)
-    scales = mantissas(matrix.table)
-    step = max(1, _CHUNK // (matrix.groups * max(GROUP, len(batch))))
-    for low in range(0, matrix.rows, step):
-        rows = slice(low, low + step)
-        q = matrix.q[rows].reshape(-1, matrix.groups, GROUP).transpose(1, 0, 2)     # g n j
-        group_sums = (q.astype(np.float64) @ columns).astype(np.int64)              # g n b
-        factors = scales[matrix.codes[rows]].T[:, :, None]                          # g n 1
-        sums[:, rows] = (group_sums * factors).sum(axis=0).T
-    return sums if x.ndim == 2 else sums[0]
+    if x.dtype != np.int8:
+        raise TypeError(f"activations must be int8, not {x.dtype}")
+    if x.ndim not in (1, 2) or x.shape[-1] != matrix.columns:
+        raise ValueError(f"activations must have shape ({matrix.columns},) or "
+                         f"(B, {matrix.columns}), not {x.shape}")
+    scales = mantissas(matrix.table).astype(np.float64)
+    columns = x.reshape(-1, matrix.columns).T.astype(np.float64)
+    sums = np.empty((columns.shape[1], matrix.rows), np.int64)
+    for chunk in row_chunks(*matrix.q.shape):
+        sums[:, chunk] = (_scaled(matrix, chunk, scales) @ columns).T
+    return sums.reshape(*x.shape[:-1], matrix.rows)
 
 
-def dequantize_rows(sums: np.ndarray, table: np.ndarray, depth: int, x_scale) -> np.ndarray:
-    """Results float32 of row sums (N,) or (B, N), with one activation scale a vector."""
-    factor = result_scale(table, depth, x_scale)
-    return (np.asarray(sums, np.float64) * np.asarray(factor)[..., None]).astype(np.float32)
+def dequantize_rows(
+    sums: np.ndarray, table: np.ndarray, depth: int, x_scale: float | np.ndarray,
+) -> np.ndarray:
+    """Results in float32 of row sums (N,) and one activation scale, or of (B, N) and (B,).
+
+    ``y = float32(float64(A) * c)`` with ``c`` of :func:`golden.fixed.result_scale`.
+    """
+    factor = np.asarray(result_scale(table, depth, x_scale))
+    return (sums.astype(np.float64) * factor[..., None]).astype(np.float32)
+
+
+def _scaled(matrix: TritMatrix, chunk: slice, scales: np.ndarray) -> np.ndarray:
+    """Some rows of ``m * q``, float64 (rows, K).
+
+    A float64 product with these is exact, in any order of its sums: all are integers, a weight is
+    at most 40 * (2**17 - 1), a term below 2**30, so even 2**23 columns stay within 2**53.
+    """
+    q = matrix.q[chunk].reshape(-1, matrix.groups, GROUP)
+    rows = q * scales[matrix.codes[chunk]][..., None]
+    return rows.reshape(-1, GROUP * matrix.groups)[:, :matrix.columns]

@@ -1,129 +1,211 @@
-"""Profile ``tritllm-v2``: weights to digits, codes and a scale table.
+"""Quantizer of profile tritllm-v2: weights to integers, scale codes and a scale table.
 
-Every step is elementwise in float32 or a sum in a stated order, without fused multiply-add, so
-that any implementation can give the same bits.
+Everything is elementwise float32 or a sum in a stated order, without fused multiply-add, so that
+any implementation can give the same bits.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from .fixed import GROUP, SCALES, check_depth, half_range
-from .matrix import TritMatrix
+from golden.chunks import row_chunks
+from golden.fixed import GROUP, SCALES, check_table, half_range, information_bits, stored_bits
 
-__all__ = ["CANDIDATES", "CODEC", "dequantize", "levels", "quantize", "reconstruct"]
+__all__ = ["CODEC", "TritMatrix", "dequantize", "levels", "quantize", "rec"]
 
+#: Name of the profile in packed checkpoints.
 CODEC = "tritllm-v2"
-#: Places of the candidate scales among a group's magnitudes in ascending order.
-CANDIDATES = (10, 12, 14, 15)
-#: Weights worked on at once: bounds the temporaries.
-_CHUNK = 1 << 20
+
+#: Places of the candidate scales among the ascending magnitudes of a group, in order of trial.
+_CANDIDATES = (10, 12, 14, 15)
 
 
-def levels(groups: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
-    """Integer weights ``rint(clip(g / s, -1, 1) * h)`` float32 (..., 16); 0 where s = 0."""
-    s = scales[..., None]
-    with np.errstate(over="ignore"):    # by a subnormal scale; clipped like any large ratio
-        ratio = np.divide(groups, s, out=np.zeros_like(groups), where=s > 0)
-    return np.rint(np.clip(ratio, np.float32(-1), np.float32(1)) * np.float32(half))
+@dataclass(frozen=True, eq=False)
+class TritMatrix:
+    """A quantized matrix; ``w[n, k] = table[codes[n, k // 16]] * q[n, k] / half_range``.
 
+    Members
+    -------
+    depth : int
+        Trits of a weight, 1..4.
+    shape : tuple
+        Rows N and columns K, without padding.
+    q : numpy.ndarray
+        int8 (N, Kp), Kp being K rounded up to whole groups: integer weights within the half range.
+    codes : numpy.ndarray
+        uint8 (N, Kp/16): scale code of each group, 0..26.
+    table : numpy.ndarray
+        float32 (27,): scale of each code, finite and positive.
 
-def reconstruct(scales: np.ndarray, q: np.ndarray, half: int) -> np.ndarray:
-    """Weights ``(s * q) / h`` float32 (..., 16)."""
-    return (scales[..., None] * q) / np.float32(half)
+    Raises :class:`ValueError` when these do not agree.
+    """
+
+    depth: int
+    shape: tuple[int, int]
+    q:     np.ndarray
+    codes: np.ndarray
+    table: np.ndarray
+
+    def __post_init__(self):
+        half = half_range(self.depth)
+        if len(self.shape) != 2 or min(self.shape) < 1:
+            raise ValueError(f"shape must be two positive integers, not {self.shape!r}")
+        _check_array("q", self.q, np.int8, (self.rows, GROUP * self.groups))
+        _check_array("codes", self.codes, np.uint8, (self.rows, self.groups))
+        check_table(self.table)
+        if not -half <= self.q.min() <= self.q.max() <= half:
+            raise ValueError(f"q must be within {-half}..{half} at depth {self.depth}, "
+                             f"not {self.q.min()}..{self.q.max()}")
+        if self.codes.max() >= SCALES:
+            raise ValueError(f"codes must be 0..{SCALES - 1}, not {self.codes.max()}")
+
+    @property
+    def rows(self) -> int:
+        """Rows N, the outputs."""
+        return self.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """Columns K, the inputs, without padding."""
+        return self.shape[1]
+
+    @property
+    def groups(self) -> int:
+        """Groups of a row, the last one padded with zeros where K is not a multiple of 16."""
+        return -(-self.columns // GROUP)
+
+    @property
+    def half_range(self) -> int:
+        """Largest magnitude of an integer weight."""
+        return half_range(self.depth)
+
+    @property
+    def information_bits(self) -> float:
+        """Bits of information a weight."""
+        return information_bits(self.depth)
+
+    @property
+    def stored_bits(self) -> float:
+        """Bits of a file a weight, padding left out."""
+        return stored_bits(self.depth)
 
 
 def quantize(weights: np.ndarray, depth: int, name: str = "matrix") -> TritMatrix:
-    """Quantize a matrix (N, K) to ``depth`` balanced trits a weight.
+    """Quantize a matrix (N, K) of any float dtype; works on a few rows at a time.
 
-    Raises
-    ------
-    ValueError
-        Depth outside 1..4, not a matrix, or a weight that is not finite; ``name`` is told.
+    Raises :class:`ValueError` for a depth outside 1..4, another shape, or a value that is not
+    finite as float32 (it names the matrix and the first such place).
     """
-    check_depth(depth)
+    half = half_range(depth)
     weights = np.asarray(weights)
     if weights.ndim != 2 or 0 in weights.shape:
         raise ValueError(f"{name} must be a matrix with rows and columns, not {weights.shape}")
     rows, columns = weights.shape
-    count = -(-columns // GROUP)
-    q = np.empty((rows, count * GROUP), np.int8)
-    codes = np.empty((rows, count), np.uint8)
-    step = max(1, _CHUNK // (count * GROUP))
-
-    scales = np.empty((rows, count), np.float32)
-    for low in range(0, rows, step):
-        groups = _groups(weights, low, low + step, count, name)
-        scales[low:low + step] = _best_scales(groups, half_range(depth))
-    table, thresholds = _table(scales)
-    for low in range(0, rows, step):
-        groups = _groups(weights, low, low + step, count, name)
-        part = scales[low:low + step]
-        code = np.searchsorted(thresholds, part.astype(np.float64), side="left").astype(np.uint8)
-        coded = np.where(part > 0, table[code], np.float32(0))
-        q[low:low + step] = levels(groups, coded, half_range(depth)).reshape(len(part), -1)
-        codes[low:low + step] = code
-    return TritMatrix(depth, (rows, columns), q, codes, table)
-
-
-def _groups(weights, low, high, count, name):
-    """Rows as float32 groups (n, count, 16), padded with zeros."""
-    part = weights[low:high].astype(np.float32)
-    if not np.isfinite(part).all():
-        row, column = (int(i) for i in np.argwhere(~np.isfinite(part))[0])
-        raise ValueError(f"{name}: weight [{low + row}, {column}] is {part[row, column]}: "
-                         "only finite weights can be quantized")
-    padded = np.zeros((len(part), count * GROUP), np.float32)
-    padded[:, :part.shape[1]] = part
-    return padded.reshape(len(part), count, GROUP)
-
-
-def _best_scales(groups, half):
-    """The candidate of each group with the least squared error, the first of equals."""
-    candidates = np.sort(np.abs(groups), axis=-1)
-    best = best_error = None
-    for place in CANDIDATES:
-        scale = candidates[..., place]
-        error = _squared_error(groups, scale, half)
-        if best is None:
-            best, best_error = scale.copy(), error
-        else:
-            better = error < best_error
-            best[better], best_error[better] = scale[better], error[better]
-    return best
-
-
-def _squared_error(groups, scales, half):
-    """Sum over j = 0..15, in this order, of squared differences; float32."""
-    difference = groups - reconstruct(scales, levels(groups, scales, half), half)
-    error = np.zeros(scales.shape, np.float32)
-    with np.errstate(over="ignore"):    # an infinite error loses against any other
-        squares = difference * difference
-        for j in range(GROUP):
-            error += squares[..., j]
-    return error
-
-
-def _table(scales):
-    """Log-spaced table float32 (27,) over the used scales, and 26 float64 thresholds."""
-    used = scales[scales > 0]
-    if not used.size:
-        return np.ones(SCALES, np.float32), np.full(SCALES - 1, np.inf)
-    low, high = math.log(float(used.min())), math.log(float(used.max()))
-    step = (high - low) / (SCALES - 1)
-    table = np.array([math.exp(low + step * k) for k in range(SCALES)]).astype(np.float32)
-    if high == low:
-        return table, np.full(SCALES - 1, np.inf)
-    return table, np.array([math.exp(low + step * (k + 0.5)) for k in range(SCALES - 1)])
+    groups = -(-columns // GROUP)
+    scales = np.empty((rows, groups), np.float32)
+    for chunk in row_chunks(rows, columns):
+        scales[chunk] = _choose_scales(_grouped(weights, chunk, groups, name), half)
+    table, codes = _code_scales(scales)
+    q = np.empty((rows, GROUP * groups), np.int8)
+    for chunk in row_chunks(rows, columns):
+        coded = np.where(scales[chunk] > 0, table[codes[chunk]], np.float32(0))
+        found = levels(_grouped(weights, chunk, groups, name), coded[..., None], half)
+        q[chunk] = found.reshape(-1, GROUP * groups)
+    return TritMatrix(int(depth), (rows, columns), q, codes, table)
 
 
 def dequantize(matrix: TritMatrix) -> np.ndarray:
-    """Weights float32 (N, K) of a quantized matrix."""
+    """Weights of a quantized matrix: float32 (N, K), ``rec(table[code], q)``."""
     weights = np.empty(matrix.shape, np.float32)
-    step = max(1, _CHUNK // (matrix.groups * GROUP))
-    for low in range(0, matrix.rows, step):
-        rows = slice(low, low + step)
-        q = matrix.q[rows].reshape(-1, matrix.groups, GROUP).astype(np.float32)
-        part = reconstruct(matrix.table[matrix.codes[rows]], q, matrix.half_range)
-        weights[rows] = part.reshape(len(part), -1)[:, :matrix.columns]
+    for chunk in row_chunks(*matrix.q.shape):
+        q = matrix.q[chunk].reshape(-1, matrix.groups, GROUP)
+        scales = matrix.table[matrix.codes[chunk]][..., None]
+        whole = rec(scales, q, matrix.half_range).reshape(-1, GROUP * matrix.groups)
+        weights[chunk] = whole[:, :matrix.columns]
     return weights
+
+
+def levels(weights: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
+    """Nearest integer weights, as float32: ``rint(clip(w / s, -1, 1) * half)``, 0 where s is 0.
+
+    ``weights`` and ``scales`` are float32 and broadcast against each other.
+    """
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        ratio = weights / scales
+    np.copyto(ratio, np.float32(0), where=scales == 0)
+    np.clip(ratio, np.float32(-1), np.float32(1), out=ratio)
+    ratio *= np.float32(half)
+    return np.rint(ratio, out=ratio)
+
+
+def rec(scales: np.ndarray, q: np.ndarray, half: int) -> np.ndarray:
+    """Weights that integers stand for, in float32: ``(s * q) / half``."""
+    with np.errstate(over="ignore"):
+        product = scales * q.astype(np.float32, copy=False)
+    product /= np.float32(half)
+    return product
+
+
+def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, int]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"{name} must be {np.dtype(dtype)} {shape}, "
+                         f"not {array.dtype} {array.shape}")
+
+
+def _grouped(weights: np.ndarray, chunk: slice, groups: int, name: str) -> np.ndarray:
+    """Some rows as float32 (rows, groups, 16), padded with zeros; raises unless finite."""
+    rows = chunk.stop - chunk.start
+    padded = np.zeros((rows, GROUP * groups), np.float32)
+    with np.errstate(over="ignore"):
+        padded[:, :weights.shape[1]] = weights[chunk]
+    finite = np.isfinite(padded)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise ValueError(f"{name} must be finite, not {padded[row, column]} at row "
+                         f"{chunk.start + row}, column {column}")
+    return padded.reshape(rows, groups, GROUP)
+
+
+def _choose_scales(weights: np.ndarray, half: int) -> np.ndarray:
+    """Best candidate of each group by squared error: (rows, groups, 16) to (rows, groups)."""
+    # Signs change neither an error nor a candidate. Places come first, groups last: (16, n).
+    magnitudes = np.abs(weights.reshape(-1, GROUP)).T.copy()
+    ascending = np.sort(magnitudes, axis=0)
+    best = ascending[_CANDIDATES[0]].copy()
+    least = _squared_error(magnitudes, best, half)
+    for place in _CANDIDATES[1:]:
+        error = _squared_error(magnitudes, ascending[place], half)
+        better = error < least
+        np.copyto(best, ascending[place], where=better)
+        np.copyto(least, error, where=better)
+    return best.reshape(weights.shape[:2])
+
+
+def _squared_error(magnitudes: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
+    """Sum over the 16 places, in their order: (16, n) and (n,) to (n,)."""
+    with np.errstate(over="ignore", under="ignore"):
+        terms = magnitudes - rec(scales, levels(magnitudes, scales, half), half)
+        terms *= terms
+        error = np.zeros_like(scales)
+        for term in terms:
+            error += term
+    return error
+
+
+def _code_scales(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale table float32 (27,), even in logarithm, and the code of each scale."""
+    codes = np.zeros(scales.shape, np.uint8)
+    largest = scales.max()
+    if largest == 0:
+        return np.ones(SCALES, np.float32), codes
+    smallest = np.min(scales, where=scales > 0, initial=largest)
+    low, high = math.log(float(smallest)), math.log(float(largest))
+    step = (high - low) / (SCALES - 1)
+    table = np.array([math.exp(low + step * k) for k in range(SCALES)]).astype(np.float32)
+    if high > low:
+        edges = sorted(math.exp(low + step * (k + 0.5)) for k in range(SCALES - 1))
+        for chunk in row_chunks(*scales.shape):
+            # side="left" counts the edges strictly smaller; in float64, as the edges are.
+            codes[chunk] = np.searchsorted(edges, scales[chunk].astype(np.float64), side="left")
+    return table, codes

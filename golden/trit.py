@@ -1,8 +1,4 @@
-"""Trit blocks: five trits in a byte, as the ASTC integer sequence encoding has them.
-
-Source: Khronos Data Format Specification, section on ASTC integer sequence encoding. A block
-holds five base-3 digits; all 256 bytes decode, 13 of the 243 tuples have a second code.
-"""
+"""Five trits in a byte: the trit block of ASTC, as in the Khronos Data Format Specification."""
 
 import numpy as np
 
@@ -10,62 +6,76 @@ __all__ = ["TRITS_PER_BYTE", "decode", "encode", "is_canonical", "to_digit", "to
 
 TRITS_PER_BYTE = 5
 
-_POWERS = 3 ** np.arange(TRITS_PER_BYTE)
-
-
-def _decode_block(block: int) -> list[int]:
-    """Digits of one byte, the lowest first: the specification's procedure."""
-    t = [block >> bit & 1 for bit in range(8)]
-    if t[2] and t[3] and t[4]:
-        c = [t[0], t[1], t[5], t[6], t[7]]
-        d3 = d4 = 2
-    else:
-        c = t[:5]
-        d4, d3 = (2, t[7]) if t[5] and t[6] else (t[7], t[5] + 2 * t[6])
-    if c[0] and c[1]:
-        return [2 * c[3] + (c[2] & ~c[3]), c[4], 2, d3, d4]
-    if c[2] and c[3]:
-        return [c[0] + 2 * c[1], 2, 2, d3, d4]
-    return [2 * c[1] + (c[0] & ~c[1]), c[2] + 2 * c[3], c[4], d3, d4]
-
-
-_DIGITS = np.array([_decode_block(block) for block in range(256)], np.uint8)
-# Written from the top, so that the smaller byte of a tuple stays.
-_BYTES = np.zeros(3**TRITS_PER_BYTE, np.uint8)
-_BYTES[(_DIGITS[::-1] @ _POWERS)] = np.arange(255, -1, -1)
-_CANONICAL = _BYTES[_DIGITS @ _POWERS] == np.arange(256)
-_TRITS = np.array([0, 1, -1], np.int8)
+_WEIGHTS = 3 ** np.arange(TRITS_PER_BYTE)
+_TRIT_OF_DIGIT = np.array([0, 1, -1], np.int8)
 
 
 def decode(packed: np.ndarray) -> np.ndarray:
-    """Digits 0..2 (..., 5) uint8 of bytes (...), the lowest first."""
-    return _DIGITS[packed]
+    """Digits 0..2 of packed bytes, D0 first: uint8 (...) to uint8 (..., 5).
+
+    Every byte decodes; 13 of them give digits that a smaller byte gives too.
+    """
+    return _DIGITS[_bytes(packed)]
 
 
 def encode(digits: np.ndarray) -> np.ndarray:
-    """Canonical bytes (...) uint8 of digits 0..2 (..., 5): the smaller of two codes.
+    """Bytes of digits 0..2, D0 first: integers (..., 5) to uint8 (...).
 
-    Raises
-    ------
-    ValueError
-        A digit is not 0, 1 or 2.
+    Of two bytes with the same digits it takes the smaller. Raises :class:`ValueError` for another
+    shape or digit.
     """
     digits = np.asarray(digits)
-    if digits.size and (digits.min() < 0 or digits.max() > 2):
+    if digits.ndim == 0 or digits.shape[-1] != TRITS_PER_BYTE:
+        raise ValueError(f"digits must have shape (..., {TRITS_PER_BYTE}), not {digits.shape}")
+    if digits.size and not 0 <= digits.min() <= digits.max() <= 2:
         raise ValueError(f"digits must be 0..2, not {digits.min()}..{digits.max()}")
-    return _BYTES[digits.astype(np.uint8) @ _POWERS.astype(np.uint8)]
+    return _BYTES[digits.astype(np.uint8) @ _WEIGHTS.astype(np.uint8)]
 
 
 def is_canonical(packed: np.ndarray) -> np.ndarray:
-    """Whether each byte is the smaller code of its digits."""
-    return _CANONICAL[packed]
-
-
-def to_trit(digits: np.ndarray) -> np.ndarray:
-    """Balanced trits int8 of digits: 0 -> 0, 1 -> +1, 2 -> -1."""
-    return _TRITS[digits]
+    """Whether :func:`encode` would write these bytes: uint8 (...) to bool (...)."""
+    return _CANONICAL[_bytes(packed)]
 
 
 def to_digit(trits: np.ndarray) -> np.ndarray:
-    """Digits uint8 of balanced trits."""
-    return (np.asarray(trits) % 3).astype(np.uint8)
+    """Digits of balanced trits: 0, +1, -1 to uint8 0, 1, 2. Other values are not looked for."""
+    return (np.asarray(trits, np.int8) % np.int8(3)).astype(np.uint8)
+
+
+def to_trit(digits: np.ndarray) -> np.ndarray:
+    """Balanced trits of digits: 0, 1, 2 to int8 0, +1, -1."""
+    return _TRIT_OF_DIGIT[np.asarray(digits)]
+
+
+def _bytes(packed: np.ndarray) -> np.ndarray:
+    packed = np.asarray(packed)
+    if packed.dtype != np.uint8:
+        raise TypeError(f"packed trits must be uint8, not {packed.dtype}")
+    return packed
+
+
+def _decode_byte(t: int) -> tuple[int, int, int, int, int]:
+    if t >> 2 & 7 == 7:
+        c, d3, d4 = t >> 5 << 2 | t & 3, 2, 2
+    elif t >> 5 & 3 == 3:
+        c, d3, d4 = t & 31, t >> 7, 2
+    else:
+        c, d3, d4 = t & 31, t >> 5 & 3, t >> 7
+    if c & 3 == 3:
+        low = (_two_bits(c >> 2 & 3), c >> 4, 2)
+    elif c >> 2 & 3 == 3:
+        low = (c & 3, 2, 2)
+    else:
+        low = (_two_bits(c & 3), c >> 2 & 3, c >> 4)
+    return *low, d3, d4
+
+
+def _two_bits(bits: int) -> int:
+    """{b1, b0 & ~b1}: what makes 3 a second code of 2."""
+    return bits & 2 | bits & 1 & ~(bits >> 1)
+
+
+_DIGITS = np.array([_decode_byte(t) for t in range(256)], np.uint8)      # (byte, digit)
+_BYTES = np.empty(3 ** TRITS_PER_BYTE, np.uint8)                         # (base-3 value)
+_BYTES[(_DIGITS @ _WEIGHTS)[::-1]] = np.arange(256, dtype=np.uint8)[::-1]
+_CANONICAL = _BYTES[_DIGITS @ _WEIGHTS] == np.arange(256)
