@@ -6,15 +6,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from golden.fixed import GROUP, SCALES
+from golden.fixed import GROUP, MANTISSA_BITS, SCALES
 from golden.quantize import TritMatrix
 from host.errors import DeviceError
 from host.link import Link
 from host.prepared import Part, PreparedMatrix, prepare
-from host.reader import LANES
 from host.records import Counters, Info, Stats
 from host.results import Results
 from host.transport import Transport
+from hw.config import LANE_COUNTS, MAX_COLUMNS
 from hw.protocol import VERSION, Opcode
 
 __all__ = ["FRAME_BYTES", "Device"]
@@ -22,8 +22,7 @@ __all__ = ["FRAME_BYTES", "Device"]
 #: Longest payload of a GEMV frame by default, so that a damaged frame costs little.
 FRAME_BYTES = 4 << 20
 
-_MANTISSA_LIMIT = 1 << 17
-_COLUMNS_LIMIT  = 255
+_MANTISSA_LIMIT = 1 << MANTISSA_BITS
 
 _T = TypeVar("_T")
 
@@ -129,10 +128,9 @@ class Device:
         info = await self._fitting(matrix)
         sums = np.zeros((len(rows), matrix.shape[0]), dtype=np.int64)
         stats, retried = Stats(), self._link.retried
-        width = min(info.columns, _COLUMNS_LIMIT)
         for part in matrix.parts:
-            for first in range(0, len(rows), width):
-                some = slice(first, first + width)
+            for first in range(0, len(rows), info.columns):
+                some = slice(first, first + info.columns)
                 product, cost = await self._pass(matrix, part, rows[some, part.columns])
                 sums[some] += product[:, :matrix.shape[0]]
                 stats += cost
@@ -212,7 +210,8 @@ def _usable(info: Info) -> Info:
     if info.version != VERSION:
         raise DeviceError(f"device speaks protocol version {info.version}, this driver version "
                           f"{VERSION}: take driver and gateware of the same release")
-    if info.lanes not in LANES or info.columns < 1 or info.max_k < GROUP:
+    if (info.lanes not in LANE_COUNTS or not 1 <= info.columns <= MAX_COLUMNS
+            or info.max_k < GROUP):
         raise DeviceError(f"device reports impossible sizes: {info.lanes} lanes, {info.columns} "
                           f"columns, max K {info.max_k}")
     return info

@@ -5,16 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.fixed import GROUP, SCALES, mantissas
+from golden.fixed import GROUP, mantissas
 from golden.quantize import TritMatrix
-from golden.tiles import pack, tile_bytes, word_stream
+from golden.tiles import pack, tiles_shape, word_stream
 
-__all__ = ["ROWS", "Part", "PreparedMatrix", "prepare"]
-
-#: Rows of a tile.
-ROWS = 5
-
-_DEPTHS = (1, 2, 3, 4)
+__all__ = ["Part", "PreparedMatrix", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -114,14 +109,14 @@ def prepare(
     max_k : int
         Columns the device can hold, at least 16; a wider matrix becomes several parts.
 
-    Raises :class:`ValueError` when the tiles do not fit depth and shape.
+    Raises :class:`ValueError` when the tiles do not fit depth and shape, or the table is no table.
     """
     if max_k < GROUP:
         raise ValueError(f"max_k must be at least {GROUP}, not {max_k!r}")
     if isinstance(matrix, TritMatrix):
         matrix = (pack(matrix), matrix.table, matrix.depth, matrix.shape)
     tiles, table, depth, shape = matrix
-    _check(tiles, table, depth, shape)
+    _check(tiles, depth, shape)
     step = max_k // GROUP
     parts = tuple(
         Part(first, np.ascontiguousarray(word_stream(tiles[:, first:first + step], lanes)))
@@ -130,14 +125,10 @@ def prepare(
     return PreparedMatrix(depth, tuple(shape), lanes, table, mantissas(table), parts)
 
 
-def _check(tiles: np.ndarray, table: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
-    if depth not in _DEPTHS:
-        raise ValueError(f"depth must be 1..4, not {depth!r}")
+def _check(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(f"shape must be two positive integers, not {shape!r}")
-    due = (-(-shape[0] // ROWS), -(-shape[1] // GROUP), tile_bytes(depth))
+    due = tiles_shape(shape, depth)
     if tiles.dtype != np.uint8 or tiles.shape != due:
         raise ValueError(f"tiles of a {shape[0]} x {shape[1]} matrix of depth {depth} must be "
                          f"uint8 {due}, not {tiles.dtype} {tiles.shape}")
-    if table.shape != (SCALES,):
-        raise ValueError(f"table must have shape ({SCALES},), not {table.shape}")

@@ -1,19 +1,19 @@
 """Answers out of a byte stream, and back in step after a damaged one."""
 
+from golden.tiles import ROWS
 from host.errors import BadAnswer
 from host.frames import Answer, Header, answer, rest_bytes
 from host.transport import Transport
+from hw.config import LANE_COUNTS
 from hw.protocol import HEADER_BYTES, MAGIC, SUM_BYTES, Opcode
 
-__all__ = ["LANES", "HUNT_LIMIT", "AnswerReader"]
+__all__ = ["HUNT_LIMIT", "AnswerReader"]
 
-#: Lane counts a device can have.
-LANES = (1, 2, 4, 8, 16, 32, 64)
 #: Bytes without a header after which a hunt is given up: many times the longest answer.
 HUNT_LIMIT = 1 << 16
 
 # The longest answer is a RESULT.
-_MAX_LENGTH = 5 * max(LANES) * SUM_BYTES
+_MAX_LENGTH = ROWS * max(LANE_COUNTS) * SUM_BYTES
 _MAGIC = MAGIC.to_bytes(2, "little")
 
 
@@ -88,7 +88,7 @@ class AnswerReader:
 
     def _counts(self, header: Header) -> bool:
         if self.lanes is None:
-            if header.opcode == Opcode.INFO and header.arg0 in LANES:
+            if header.opcode == Opcode.INFO and header.arg0 in LANE_COUNTS:
                 self.lanes = header.arg0
             return self.lanes is not None or header.opcode == Opcode.ERROR
         return header.opcode >= Opcode.INFO and header.length <= _MAX_LENGTH

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from golden.tiles import ROWS
 from host.errors import BadAnswer
 from host.frames import Answer
-from host.prepared import ROWS
 from hw.protocol import SUM_BYTES
 
 __all__ = ["Results"]

@@ -50,7 +50,7 @@ def test_identify_wrong_version():
         asyncio.run(Device(Peer(version=2)).identify())
 
 
-@pytest.mark.parametrize(("columns", "max_k"), [(0, 64), (1, 8)])
+@pytest.mark.parametrize(("columns", "max_k"), [(0, 64), (256, 64), (1, 8)])
 def test_identify_impossible_sizes(columns, max_k):
     with pytest.raises(DeviceError, match=rf"^device reports impossible sizes: 8 lanes, {columns} "
                                           rf"columns, max K {max_k}$"):

@@ -6,7 +6,7 @@ from peer import build_frame
 
 from host.errors import BadAnswer
 from host.frames import Header, answer, padded, request, rest_bytes
-from host.reader import LANES
+from hw.config import LANE_COUNTS
 
 LENGTHS = [0, 1, 16, 48, 63, 64, 65, 128, 1000]
 
@@ -70,7 +70,7 @@ def test_header_with_a_wrong_magic_does_not_count_under_a_right_crc():
     assert Header.parse(fields + crc32(fields).to_bytes(4, "little")) is None
 
 
-@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("lanes", LANE_COUNTS)
 @pytest.mark.parametrize("length", LENGTHS)
 def test_answer_of_whole_words(lanes, length):
     data = build_frame(lanes, 0x82, 4, 5, 6, payload_of(length))

@@ -28,7 +28,8 @@ def test_wrong_max_k(max_k):
                           r"uint8 \(9, 4, 51\)$"),
     ({"tiles": np.zeros((9, 4, 51), np.int8)}, r"^tiles of a 41 x 50 matrix of depth 3 must be "
                                                r"uint8 \(9, 4, 51\), not int8 \(9, 4, 51\)$"),
-    ({"table": np.ones(26, np.float32)}, r"^table must have shape \(27,\), not \(26,\)$"),
+    ({"table": np.ones(26, np.float32)}, r"^table must be float32 \(27,\), not float32 "
+                                           r"\(26,\)$"),
 ])
 def test_wrong_tiles(change, message):
     matrix = matrix_of(41, 50, 3)

@@ -4,7 +4,8 @@ import pytest
 from peer import build_frame
 
 from host.errors import BadAnswer, TransportTimeout
-from host.reader import HUNT_LIMIT, LANES, AnswerReader
+from host.reader import HUNT_LIMIT, AnswerReader
+from hw.config import LANE_COUNTS
 
 
 class Tape:
@@ -44,7 +45,7 @@ def read(reader):
     return asyncio.run(reader.read())
 
 
-@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("lanes", LANE_COUNTS)
 def test_info_tells_the_lanes(lanes):
     reader, tape = reader_of(lanes, info(lanes, 3), ack(lanes, 4), known=False)
     assert read(reader).header.sequence == 3
