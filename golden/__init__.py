@@ -1,1 +1,1 @@
-"""The truth: tritllm-v2 quantizer, trit codec, packed checkpoints and the integer GEMV, in numpy."""
+"""The truth in numpy: tritllm-v2 quantizer, trit codec, packed checkpoints, integer product."""

@@ -5,6 +5,7 @@ any implementation can give the same bits.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy as np
 from golden.chunks import row_chunks
 from golden.fixed import GROUP, SCALES, check_table, half_range, information_bits, stored_bits
 
-__all__ = ["CODEC", "TritMatrix", "dequantize", "levels", "quantize", "rec"]
+__all__ = [
+    "CODEC", "TritMatrix", "dequantize", "dequantized_chunks", "levels", "quantize", "rec",
+]
 
 #: Name of the profile in packed checkpoints.
 CODEC = "tritllm-v2"
@@ -118,12 +121,18 @@ def quantize(weights: np.ndarray, depth: int, name: str = "matrix") -> TritMatri
 def dequantize(matrix: TritMatrix) -> np.ndarray:
     """Weights of a quantized matrix: float32 (N, K), ``rec(table[code], q)``."""
     weights = np.empty(matrix.shape, np.float32)
+    for chunk, rows in dequantized_chunks(matrix):
+        weights[chunk] = rows
+    return weights
+
+
+def dequantized_chunks(matrix: TritMatrix) -> Iterator[tuple[slice, np.ndarray]]:
+    """The same a few rows at a time, top to bottom: which rows, and float32 (rows, K)."""
     for chunk in row_chunks(*matrix.q.shape):
         q = matrix.q[chunk].reshape(-1, matrix.groups, GROUP)
         scales = matrix.table[matrix.codes[chunk]][..., None]
         whole = rec(scales, q, matrix.half_range).reshape(-1, GROUP * matrix.groups)
-        weights[chunk] = whole[:, :matrix.columns]
-    return weights
+        yield chunk, whole[:, :matrix.columns]
 
 
 def levels(weights: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:

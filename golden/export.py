@@ -1,0 +1,104 @@
+"""Export of a packed checkpoint as float16, which a stock transformers model loads."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from golden.checkpoint import QUANT_METHOD, TRITS_SUFFIX, PackedCheckpoint
+from golden.job import Job, check_apart, copy_files, fingerprint, write_json
+from golden.quantize import dequantized_chunks
+from golden.shard_writer import Entry, ShardWriter
+from golden.shards import CheckpointError, Shard
+from golden.sources import CONFIG, INDEX, companions
+
+__all__ = ["export"]
+
+
+def export(
+    path: str | Path, out_dir: str | Path, progress: Callable[[str], None] | None = None, *,
+    force: bool = False,
+) -> None:
+    """Write a packed checkpoint as one of float16 weights, ``rec(table[code], q)`` rounded.
+
+    config.json loses its ``quantization_config`` and says float16; kept tensors stay as they are,
+    in their own dtypes. Files are made as by :func:`golden.packer.pack_checkpoint`: OUT.partial
+    first, resumed after a kill, memory bounded by the largest matrix. ``progress`` gets the name of
+    each tensor when it is on the disk.
+
+    Raises :class:`CheckpointError` for a packed checkpoint or a directory that does not do, or a
+    weight beyond float16.
+    """
+    packed, out = PackedCheckpoint(path), Path(out_dir).absolute()
+    check_apart(packed.path, out)
+    with Job(out, _identity(packed), force=force) as job:
+        places, size = {}, 0
+        for shard in packed.shards.values():
+            for entry in _export_shard(packed, shard, job, progress):
+                places[entry.name] = shard.path.name
+                size += entry.size
+        write_json(job.partial / CONFIG, _config(packed.config))
+        if packed.sharded:
+            index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
+            write_json(job.partial / INDEX, index)
+        copy_files(companions(packed.path), job.partial)
+        job.finish()
+
+
+def _identity(packed: PackedCheckpoint) -> dict:
+    paths = [packed.path / CONFIG, *companions(packed.path)]
+    paths += [shard.path for shard in packed.shards.values()]
+    return {"job": "export", "files": fingerprint(paths)}
+
+
+def _config(config: dict) -> dict:
+    fields = {name: value for name, value in config.items() if name != "quantization_config"}
+    fields["dtype" if "dtype" in fields else "torch_dtype"] = "float16"
+    return fields
+
+
+def _export_shard(
+    packed: PackedCheckpoint, shard: Shard, job: Job, progress: Callable[[str], None] | None,
+) -> list[Entry]:
+    """Write one file, and return what is in it."""
+    entries = _entries(packed, shard)
+    metadata = {name: text for name, text in shard.metadata.items() if name != QUANT_METHOD}
+    writer = ShardWriter(job.partial / shard.path.name, entries, lambda _: metadata)
+    try:
+        for entry in entries:
+            if entry.name in job.done:
+                continue
+            checksum = writer.write(entry.name, _pieces(packed, entry.name))
+            job.record(entry.name, {"crc32": checksum})
+            if progress:
+                progress(entry.name)
+        writer.finish({entry.name: 0 for entry in entries})
+    finally:
+        writer.close()
+    return entries
+
+
+def _entries(packed: PackedCheckpoint, shard: Shard) -> list[Entry]:
+    entries = []
+    for name, tensor in shard.tensors.items():
+        module = name.removesuffix(TRITS_SUFFIX)
+        if name in packed.kept:
+            entries.append(Entry(name, tensor.dtype, tensor.shape, tensor.size))
+        elif module != name:
+            rows, columns = shape = packed.matrices[module].shape
+            entries.append(Entry(f"{module}.weight", "F16", shape, 2 * rows * columns))
+    return entries
+
+
+def _pieces(packed: PackedCheckpoint, name: str) -> Iterator[bytes]:
+    """Bytes of an exported tensor, a few rows at a time."""
+    if name in packed.kept:
+        yield from packed.kept[name].pieces()
+        return
+    for _, rows in dequantized_chunks(packed.matrix(name.removesuffix(".weight"))):
+        with np.errstate(over="ignore"):
+            half = rows.astype("<f2")
+        if not np.isfinite(half).all():
+            raise CheckpointError(f"{packed.path}: {name} has weights beyond float16; "
+                                  "it cannot be exported")
+        yield half.tobytes()

@@ -1,0 +1,166 @@
+"""Directories written in steps that survive a kill: OUT.partial and a journal, then OUT."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from golden.shards import CheckpointError
+
+__all__ = ["Job", "check_apart", "copy_files", "fingerprint", "write_json"]
+
+_JOURNAL = "journal.jsonl"
+
+
+class Job:
+    """One directory in the making; a context that lets go of it at its end.
+
+    All is written under ``partial``; :meth:`finish` gives it its name. What :meth:`record` noted
+    is in ``done`` when the same job runs again.
+
+    Parameters
+    ----------
+    out : Path
+        The directory to be.
+    parameters : dict
+        What decides every byte of it, as JSON: the job's identity.
+    force : bool
+        Replace ``out``, and discard what another job left.
+
+    Raises :class:`CheckpointError` when ``out`` exists or another job's rest is in the way.
+
+    Members
+    -------
+    partial : Path
+        Where to write.
+    done : dict
+        Records of an earlier run, by name.
+    """
+
+    def __init__(self, out: Path, parameters: dict, *, force: bool = False):
+        self.out = out
+        self.partial = out.with_name(f"{out.name}.partial")
+        self._force = force
+        self._check_out()
+        self.partial.mkdir(parents=True, exist_ok=True)
+        self._file = (self.partial / _JOURNAL).open("a+b")
+        try:
+            self._lock()
+            self.done = self._resume(json.loads(json.dumps(parameters)))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "Job":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def record(self, name: str, record: dict) -> None:
+        """Note that the bytes of ``name`` are on the disk."""
+        self._append([name, record])
+        self.done[name] = record
+
+    def finish(self) -> None:
+        """Give the directory its name; the journal goes last."""
+        _sync_directory(self.partial)
+        replaced = self.out.with_name(f"{self.out.name}.replaced")
+        if self.out.exists():
+            _discard(replaced)
+            self.out.rename(replaced)
+        self.partial.rename(self.out)
+        _sync_directory(self.out.parent)
+        (self.out / _JOURNAL).unlink()
+        _discard(replaced)
+
+    def _check_out(self) -> None:
+        if not self.out.exists():
+            return
+        if not self._force:
+            raise CheckpointError(f"{self.out}: exists already; remove it, choose another, or "
+                                  "force")
+        if not self.out.is_dir() or any(self.out.iterdir()) and not (
+                self.out / "config.json").is_file():
+            raise CheckpointError(f"{self.out}: is not a checkpoint, so it is not replaced; "
+                                  "choose another")
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckpointError(f"{self.partial}: another process is writing it; "
+                                  "wait for it") from None
+
+    def _resume(self, parameters: dict) -> dict[str, dict]:
+        """Records of this job's earlier run; starts the journal when there is none."""
+        lines, whole = self._read()
+        strangers = {path.name for path in self.partial.iterdir()} - {_JOURNAL}
+        if (lines or strangers) and lines[:1] != [parameters]:
+            if not self._force:
+                raise CheckpointError(f"{self.partial}: left by another job; remove it, or force")
+            for name in strangers:
+                _discard(self.partial / name)
+            lines, whole = [], 0
+        self._file.truncate(whole)
+        if not lines:
+            self._append(parameters)
+        return dict(lines[1:])
+
+    def _read(self) -> tuple[list, int]:
+        """Whole lines of the journal, and how many bytes they are: a kill may cut the last."""
+        self._file.seek(0)
+        lines, whole = [], 0
+        for text in self._file:
+            try:
+                lines.append(json.loads(text) if text.endswith(b"\n") else None)
+            except ValueError:
+                lines.append(None)
+            if lines[-1] is None:
+                return lines[:-1], whole
+            whole += len(text)
+        return lines, whole
+
+    def _append(self, line: object) -> None:
+        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def fingerprint(paths: Iterable[Path]) -> dict[str, list[int]]:
+    """Size and time of change of files, by name: whether they are still the same."""
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
+
+
+def check_apart(source: Path, out: Path) -> None:
+    """Raises :class:`CheckpointError` when ``out`` would replace what it is made of."""
+    if source.resolve().is_relative_to(out.resolve()):
+        raise CheckpointError(f"{out}: must not be the source or hold it; choose another")
+
+
+def copy_files(paths: Iterable[Path], directory: Path) -> None:
+    """Copy files as they are into a directory."""
+    for path in paths:
+        shutil.copyfile(path, directory / path.name)
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write a JSON object for people to read."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,183 @@
+"""What packing did to each tensor, in figures and warnings."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from golden.chunks import row_chunks
+from golden.fixed import (
+    GROUP,
+    MAX_DEPTH,
+    SCALES,
+    TABLE_RATIO_WARNING,
+    mantissas,
+    table_ratio,
+)
+from golden.quantize import TritMatrix, dequantized_chunks
+from golden.shards import Tensor
+from golden.tiles import tiles_shape
+
+__all__ = ["PackReport", "TensorReport", "kept_report", "matrix_report", "table_warnings"]
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """Figures of one tensor; of a kept one ``depth`` is None and those after ``size`` are zero.
+
+    Members
+    -------
+    name : str
+        Module name of a matrix, tensor name of a kept tensor.
+    shape : tuple
+        Sizes in the source.
+    depth : int or None
+        Trits of a weight.
+    size : int
+        Bytes written, padding and scale table included.
+    stored_bits, information_bits : float
+        Bits of the file and of information, a weight.
+    error : float
+        Squared error of the dequantized weights over the square of the weights.
+    zero_trits : float
+        Share of trits that are zero.
+    scale_min, scale_max, table_ratio : float
+        Ends of the scale table, and the larger over the smaller.
+    warnings : tuple
+        One line each.
+    """
+
+    name:             str
+    shape:            tuple[int, ...]
+    depth:            int | None
+    size:             int
+    stored_bits:      float = 0.0
+    information_bits: float = 0.0
+    error:            float = 0.0
+    zero_trits:       float = 0.0
+    scale_min:        float = 0.0
+    scale_max:        float = 0.0
+    table_ratio:      float = 0.0
+    warnings:         tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        """Whether the tensor was not quantized."""
+        return self.depth is None
+
+    def record(self) -> dict:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: dict) -> "TensorReport":
+        """Reverse of :meth:`record`; other keys are left out."""
+        values = {field.name: record[field.name] for field in fields(cls)}
+        for name in ("shape", "warnings"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """Figures of a whole checkpoint: where it is, its depth, the report of each source tensor."""
+
+    path:    Path
+    depth:   int
+    tensors: tuple[TensorReport, ...]
+
+    @property
+    def matrices(self) -> tuple[TensorReport, ...]:
+        """Reports of the packed matrices."""
+        return tuple(report for report in self.tensors if not report.kept)
+
+    @property
+    def kept(self) -> tuple[TensorReport, ...]:
+        """Reports of the other tensors."""
+        return tuple(report for report in self.tensors if report.kept)
+
+    @property
+    def weights(self) -> int:
+        """Weights in packed matrices."""
+        return sum(int(np.prod(report.shape)) for report in self.matrices)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all tensors written."""
+        return sum(report.size for report in self.tensors)
+
+    @property
+    def stored_bits(self) -> float:
+        """Bits of the file a packed weight."""
+        return 8 * sum(report.size for report in self.matrices) / self.weights
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings of all tensors."""
+        return tuple(line for report in self.tensors for line in report.warnings)
+
+
+def kept_report(tensor: Tensor) -> TensorReport:
+    """Report of a tensor that is copied as it is."""
+    return TensorReport(tensor.name, tensor.shape, None, tensor.size)
+
+
+def matrix_report(name: str, matrix: TritMatrix, weights: np.ndarray) -> TensorReport:
+    """Report of a matrix and the weights (N, K) it was made of."""
+    size = int(np.prod(tiles_shape(matrix.shape, matrix.depth))) + 4 * SCALES
+    return TensorReport(
+        name, matrix.shape, matrix.depth, size,
+        stored_bits=8 * size / (matrix.rows * matrix.columns),
+        information_bits=matrix.information_bits,
+        error=_relative_error(matrix, weights),
+        zero_trits=_zero_trits(matrix),
+        scale_min=float(matrix.table.min()),
+        scale_max=float(matrix.table.max()),
+        table_ratio=table_ratio(matrix.table),
+        warnings=table_warnings(name, matrix),
+    )
+
+
+def table_warnings(name: str, matrix: TritMatrix) -> tuple[str, ...]:
+    """What is lost of small scales on a device: the file has them, a 17-bit mantissa has not."""
+    warnings = []
+    ratio = table_ratio(matrix.table)
+    if ratio > TABLE_RATIO_WARNING:
+        warnings.append(f"{name}: scales span a ratio of {ratio:.3g}, above {TABLE_RATIO_WARNING}; "
+                        "integer products lose precision")
+    lost = np.flatnonzero(mantissas(matrix.table) == 0)
+    used = _used_codes(matrix) if lost.size else ()
+    codes = [int(code) for code in lost if code in used]
+    if codes:
+        warnings.append(f"{name}: scale codes {codes} are used but have mantissa 0; "
+                        "their groups count as zero in integer products")
+    return tuple(warnings)
+
+
+def _used_codes(matrix: TritMatrix) -> set[int]:
+    """Codes of groups that hold anything but zeros."""
+    used = set()
+    for chunk in row_chunks(*matrix.q.shape):
+        live = matrix.q[chunk].reshape(-1, matrix.groups, GROUP).any(axis=-1)
+        used.update(np.unique(matrix.codes[chunk][live]).tolist())
+    return used
+
+
+def _relative_error(matrix: TritMatrix, weights: np.ndarray) -> float:
+    error = total = 0.0
+    for chunk, rows in dequantized_chunks(matrix):
+        wanted = weights[chunk].astype(np.float64)
+        error += float(np.square(wanted - rows).sum())
+        total += float(np.square(wanted).sum())
+    return error / total if total else 0.0
+
+
+def _zero_trits(matrix: TritMatrix) -> float:
+    half = matrix.half_range
+    counts = np.zeros(2 * half + 1, np.int64)
+    for chunk in row_chunks(matrix.rows, matrix.columns):
+        q = matrix.q[chunk, :matrix.columns].astype(np.int64)
+        counts += np.bincount((q + half).ravel(), minlength=counts.size)
+    digits = np.arange(counts.size)[:, None] // 3 ** np.arange(MAX_DEPTH)[:matrix.depth] % 3
+    zeros = int(counts @ (digits == 1).sum(axis=1))
+    return zeros / (matrix.depth * int(counts.sum()))

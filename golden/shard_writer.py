@@ -1,0 +1,123 @@
+"""Safetensors files written tensor by tensor, in any order, with checksums in the header."""
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from golden.shards import DTYPES, CheckpointError
+
+__all__ = ["Entry", "ShardWriter"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor to be written: its name, dtype as the format calls it, shape and size in bytes."""
+
+    name:  str
+    dtype: str
+    shape: tuple[int, ...]
+    size:  int
+
+    @property
+    def alignment(self) -> int:
+        """Bytes its place should be a multiple of."""
+        return DTYPES[self.dtype].itemsize if self.dtype in DTYPES else 1
+
+
+class ShardWriter:
+    """One file, its places fixed from the start, its header written last.
+
+    Opening it again goes on with the bytes that are there. Tensors lie by falling alignment, so
+    each can be mapped where it is.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    entries : iterable of Entry
+        Its tensors.
+    metadata : callable
+        Makes ``__metadata__`` of CRC-32s by name, eight hex digits each; the length of what it
+        returns must not depend on them.
+    """
+
+    def __init__(
+        self, path: Path, entries: Iterable[Entry],
+        metadata: Callable[[dict[str, str]], dict[str, str]],
+    ):
+        self.path = path
+        self._entries = sorted(entries, key=lambda entry: -entry.alignment)
+        self._metadata = metadata
+        self._start = len(self._header({entry.name: 0 for entry in self._entries}))
+        self._places = {}
+        place = self._start
+        for entry in self._entries:
+            self._places[entry.name] = (place, entry.size)
+            place += entry.size
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        os.ftruncate(self._file, place)
+
+    def write(self, name: str, pieces: Iterable[bytes]) -> int:
+        """Write a tensor, have it on the disk, return its CRC-32.
+
+        Raises :class:`CheckpointError` when the disk does not take it.
+        """
+        start, size = self._places[name]
+        crc, place = 0, start
+        for piece in pieces:
+            data = memoryview(piece).cast("B")
+            crc = zlib.crc32(data, crc)
+            self._put(data, place)
+            place += len(data)
+        if place != start + size:
+            raise ValueError(f"{name} must be {size} bytes, not {place - start}")
+        self._sync()
+        return crc
+
+    def finish(self, checksums: dict[str, int]) -> None:
+        """Write the header with the CRC-32 of every tensor, and close."""
+        header = self._header(checksums)
+        if len(header) != self._start:
+            raise ValueError(f"header must be {self._start} bytes, not {len(header)}")
+        self._put(memoryview(header), 0)
+        self._sync()
+        self.close()
+
+    def close(self) -> None:
+        """Close as it is; a second time does nothing."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _put(self, data: memoryview, place: int) -> None:
+        try:
+            while data:
+                count = os.pwrite(self._file, data, place)
+                data, place = data[count:], place + count
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> CheckpointError:
+        return CheckpointError(f"{self.path}: cannot be written ({error.strerror}); make room and "
+                               "run it again, it resumes")
+
+    def _header(self, checksums: dict[str, int]) -> bytes:
+        texts = {name: f"{crc:08x}" for name, crc in checksums.items()}
+        header: dict[str, object] = {"__metadata__": self._metadata(texts)}
+        place = 0
+        for entry in self._entries:
+            header[entry.name] = {"dtype": entry.dtype, "shape": list(entry.shape),
+                                  "data_offsets": [place, place + entry.size]}
+            place += entry.size
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text

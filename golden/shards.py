@@ -1,0 +1,174 @@
+"""Safetensors files read without trust: every header checked, one tensor at a time."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+__all__ = ["DTYPES", "CheckpointError", "Shard", "Tensor", "is_file_name", "load_json"]
+
+#: What the format calls a dtype, and what numpy does.
+DTYPES = {
+    "BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype("<f2"), "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"), "BOOL": np.dtype("?"), "U8": np.dtype("u1"), "I8": np.dtype("i1"),
+    "U16": np.dtype("<u2"), "I16": np.dtype("<i2"), "U32": np.dtype("<u4"),
+    "I32": np.dtype("<i4"), "U64": np.dtype("<u8"), "I64": np.dtype("<i8"),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn), "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+}
+
+#: Bytes read at a time where a tensor is copied or compared.
+_PIECE = 1 << 22
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message is one line: where, what, what to do."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor where it lies.
+
+    Members
+    -------
+    name, dtype : str
+        As the file says; a dtype need not be known here to be copied.
+    shape : tuple
+        Sizes, outermost first.
+    path : Path
+        The file.
+    offset, size : int
+        Where the bytes start in the file, and how many they are.
+    """
+
+    name:   str
+    dtype:  str
+    shape:  tuple[int, ...]
+    path:   Path
+    offset: int
+    size:   int
+
+    def read(self) -> np.ndarray:
+        """The tensor as an array of its own; raises :class:`CheckpointError` for other dtypes."""
+        if self.dtype not in DTYPES:
+            raise CheckpointError(f"{self.path}: {self.name} is {self.dtype}, which numpy cannot "
+                                  "hold; convert it first")
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            data = np.fromfile(file, DTYPES[self.dtype], math.prod(self.shape))
+        self._check_read(data.nbytes)
+        return data.reshape(self.shape)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The raw bytes, a few megabytes at a time."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            for start in range(0, self.size, _PIECE):
+                due = min(_PIECE, self.size - start)
+                piece = file.read(due)
+                self._check_read(start + len(piece), start + due)
+                yield piece
+
+    def _check_read(self, got: int, due: int | None = None) -> None:
+        if got != (self.size if due is None else due):
+            raise CheckpointError(f"{self.path}: cut short while {self.name} was read; "
+                                  "copy it again")
+
+
+class Shard:
+    """Header of one safetensors file.
+
+    Raises :class:`CheckpointError` unless the header is whole, its tensors cover the rest of the
+    file without gap or overlap, and each has the bytes that its dtype and shape ask for.
+
+    Members
+    -------
+    path : Path
+        The file.
+    metadata : dict
+        What ``__metadata__`` holds: str to str.
+    tensors : dict
+        :class:`Tensor` by name, in the order of their bytes.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        header, self._start = _read_header(path)
+        self.metadata = _metadata(path, header.pop("__metadata__", {}))
+        found = [self._tensor(name, entry) for name, entry in header.items()]
+        found.sort(key=lambda tensor: (tensor.offset, tensor.size))
+        self.tensors = {tensor.name: tensor for tensor in found}
+        self._check_cover(found)
+
+    def _tensor(self, name: str, entry: Any) -> Tensor:
+        try:
+            dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            numbers = [*shape, start, end]
+            good = isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in numbers)
+        except (KeyError, TypeError, ValueError):
+            good = False
+        if not good or end < start:
+            raise CheckpointError(f"{self.path}: the header's entry of {name} is damaged; "
+                                  "copy the file again")
+        size = end - start
+        if dtype in DTYPES and size != math.prod(shape) * DTYPES[dtype].itemsize:
+            raise CheckpointError(f"{self.path}: {name} has {size} bytes, which is not "
+                                  f"{dtype} {tuple(shape)}; copy the file again")
+        return Tensor(name, dtype, tuple(shape), self.path, self._start + start, size)
+
+    def _check_cover(self, tensors: list[Tensor]) -> None:
+        place = self._start
+        for tensor in tensors:
+            if tensor.offset != place:
+                raise CheckpointError(f"{self.path}: {tensor.name} starts at byte {tensor.offset}, "
+                                      f"not {place}; copy the file again")
+            place += tensor.size
+        size = self.path.stat().st_size
+        if place != size:
+            fault = "cut short" if size < place else "too long"
+            raise CheckpointError(f"{self.path}: {fault}, {size} bytes instead of {place}; "
+                                  "copy the file again")
+
+
+def load_json(path: Path) -> dict:
+    """A JSON object from a file; raises :class:`CheckpointError` for anything else."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); copy the file again") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: must hold a JSON object; copy the file again")
+    return value
+
+
+def is_file_name(name: Any) -> bool:
+    """Whether a name is a plain one, which cannot lead out of its directory."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def _read_header(path: Path) -> tuple[dict, int]:
+    """The header and where the data starts."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise CheckpointError(f"{path}: cut short within its header, or not safetensors; "
+                                  "copy the file again")
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: its header is not a JSON object; copy the file again")
+    return header, 8 + length
+
+
+def _metadata(path: Path, metadata: Any) -> dict[str, str]:
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise CheckpointError(f"{path}: __metadata__ must map text to text; copy the file again")
+    return metadata

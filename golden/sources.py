@@ -1,0 +1,170 @@
+"""Hugging Face checkpoint directories: configuration, tensors, companion files."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from golden.shards import CheckpointError, Shard, Tensor, is_file_name, load_json
+
+__all__ = [
+    "CONFIG", "INDEX", "MODULES_TO_NOT_CONVERT", "SINGLE", "CheckpointError", "Source", "Tensor",
+    "all_tensors", "companions", "is_linear", "open_shards",
+]
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+#: Modules that are not quantized, besides embeddings and norms.
+MODULES_TO_NOT_CONVERT = ("lm_head",)
+
+#: Dtypes of a matrix that can be quantized.
+_FLOATS = ("BF16", "F16", "F32")
+_NOT_LINEAR = ("embed", "norm", "wte", "wpe")
+#: Models whose linear layers are stored transposed.
+_TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")
+#: Weights in other formats, and files that run code when loaded.
+_NOT_COMPANIONS = (
+    ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt",
+    ".pkl", ".pickle", ".h5", ".msgpack", ".gguf", ".onnx",
+)
+
+
+class Source:
+    """A checkpoint of safetensors, one file or several; reads nothing but headers until asked.
+
+    Raises :class:`CheckpointError` for a directory that is not such a checkpoint, is damaged, or
+    has weights that cannot be quantized as they are.
+
+    Members
+    -------
+    path : Path
+        The directory.
+    config : dict
+        What config.json holds.
+    shards : dict
+        :class:`golden.shards.Shard` by file name, sorted.
+    sharded : bool
+        Whether there is an index, however many shards.
+    tensors : dict
+        :class:`Tensor` by name, shard by shard, in the order of their bytes.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config, self.shards, self.sharded = open_shards(self.path)
+        self.tensors = all_tensors(self.shards)
+        kind = self.config.get("model_type")
+        if kind in _TRANSPOSED:
+            raise CheckpointError(f"{self.path}: model_type {kind} stores its matrices transposed, "
+                                  "which is not supported; use another model")
+        if "quantization_config" in self.config:
+            raise CheckpointError(f"{self.path}: already quantized, by its quantization_config; "
+                                  "use the original checkpoint")
+
+    def read(self, name: str) -> np.ndarray:
+        """A whole tensor, in its own dtype."""
+        return self.tensors[name].read()
+
+    def matrices(
+        self, modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT,
+    ) -> dict[str, Tensor]:
+        """Matrices to be quantized, by module name (without ``.weight``).
+
+        Raises :class:`CheckpointError` when there is none, or one is not of a float dtype.
+        """
+        found = {
+            name.removesuffix(".weight"): tensor for name, tensor in self.tensors.items()
+            if is_linear(name, tensor.shape, modules_to_not_convert)
+        }
+        if not found:
+            raise CheckpointError(f"{self.path}: has no linear layer to quantize; check the model")
+        for tensor in found.values():
+            if tensor.dtype not in _FLOATS:
+                raise CheckpointError(f"{tensor.path}: {tensor.name} must be {', '.join(_FLOATS)}, "
+                                      f"not {tensor.dtype}; convert the model first")
+        return found
+
+    def companions(self) -> list[Path]:
+        """What :func:`companions` finds in the directory."""
+        return companions(self.path)
+
+
+def is_linear(
+    name: str, shape: Sequence[int],
+    modules_to_not_convert: Iterable[str] = MODULES_TO_NOT_CONVERT,
+) -> bool:
+    """Whether a tensor is the weight of a linear layer that is to be quantized.
+
+    It is a matrix named ``MODULE.weight``; no part of MODULE names an embedding or a norm, and
+    none of ``modules_to_not_convert`` is MODULE, a part of it, or a run of its parts.
+    """
+    module = name.removesuffix(".weight")
+    if module == name or len(shape) != 2 or 0 in shape:
+        return False
+    if any(word in part for part in module.split(".") for word in _NOT_LINEAR):
+        return False
+    return not any(f".{kept}." in f".{module}." for kept in modules_to_not_convert)
+
+
+def companions(path: Path) -> list[Path]:
+    """Files that go with the weights: tokenizer, chat template, licence; sorted.
+
+    Weights of other formats, pickles among them, are left out, and so are hidden files.
+    """
+    return sorted(
+        file for file in path.iterdir()
+        if file.is_file() and file.name != CONFIG and not file.name.startswith(".")
+        and not file.name.endswith(_NOT_COMPANIONS)
+    )
+
+
+def open_shards(path: Path) -> tuple[dict, dict[str, Shard], bool]:
+    """Configuration, shards by file name, and whether they have an index."""
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: not a directory; give that of a checkpoint")
+    if not (path / CONFIG).is_file():
+        raise CheckpointError(f"{path}: has no {CONFIG}; give the directory of a checkpoint")
+    config = load_json(path / CONFIG)
+    if (path / SINGLE).is_file():
+        return config, {SINGLE: Shard(path / SINGLE)}, False
+    if not (path / INDEX).is_file():
+        raise CheckpointError(f"{path}: has neither {SINGLE} nor {INDEX}; convert its weights to "
+                              "safetensors")
+    places = _weight_map(path / INDEX)
+    shards = {name: _open_shard(path, name) for name in sorted(set(places.values()))}
+    for tensor, shard in places.items():
+        if tensor not in shards[shard].tensors:
+            raise CheckpointError(f"{path / INDEX}: {tensor} is not in {shard}; copy both again")
+    return config, shards, True
+
+
+def all_tensors(shards: dict[str, Shard]) -> dict[str, Tensor]:
+    """Tensors of several shards by name; raises :class:`CheckpointError` when two share one."""
+    tensors: dict[str, Tensor] = {}
+    for shard in shards.values():
+        for name, tensor in shard.tensors.items():
+            if name in tensors:
+                raise CheckpointError(f"{shard.path}: {name} is in {tensors[name].path.name} too; "
+                                      "copy the checkpoint again")
+            tensors[name] = tensor
+    return tensors
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    places = load_json(path).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(f"{path}: weight_map must name a file for each tensor; "
+                              "copy the file again")
+    for tensor, name in places.items():
+        if not is_file_name(name) or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{path}: {tensor} must be in a safetensors file of this "
+                                  f"directory, not {name!r}; do not use this checkpoint")
+    return places
+
+
+def _open_shard(path: Path, name: str) -> Shard:
+    if not (path / name).is_file():
+        raise CheckpointError(f"{path / name}: missing, but {INDEX} names it; download it")
+    return Shard(path / name)
