@@ -10,8 +10,15 @@ from .check import RequestCheck, gemv_arguments
 from .counters import Counters
 from .deframer import Arrival, Header
 from .framer import ANSWER_BYTES
-from .protocol import DONE_FIELDS, COUNTER_FIELDS, INFO_FIELDS, SUM_BYTES, VERSION
-from .protocol import ErrorCode, Opcode
+from .protocol import (
+    COUNTER_FIELDS,
+    DONE_FIELDS,
+    INFO_FIELDS,
+    SUM_BYTES,
+    VERSION,
+    ErrorCode,
+    Opcode,
+)
 from .sequencer import Job
 
 __all__ = ["Controller", "Route"]

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In
 from .config import DeviceConfig
 from .device import TritDevice
 
-__all__ = ["device_verilog", "sources_digest"]
+__all__ = ["component_verilog", "device_verilog", "sources_digest"]
 
 
 class _Clocked(wiring.Component):
@@ -48,6 +48,11 @@ def device_verilog(config: DeviceConfig, name="top"):
     the word with ``last`` above it.
     """
     return verilog.convert(_Clocked(TritDevice(config)), name=name, emit_src=False)
+
+
+def component_verilog(component, name="top"):
+    """Verilog-2001 of any component, clocked by ``clk``, for benches and synthesis of a part."""
+    return verilog.convert(component, name=name, emit_src=False)
 
 
 def sources_digest():

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.tiles import ROWS
 
-from .crc import CRC_BITS, Crc32, HeaderCrc
+from .crc import Crc32, HeaderCrc
 from .deframer import Header
 from .protocol import HEADER_BYTES, MAGIC, SUM_BYTES, TRAILER_BYTES, Opcode
 

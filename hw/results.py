@@ -2,7 +2,6 @@
 
 from amaranth import Array, Cat, Module, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import StructLayout
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -195,7 +194,8 @@ class ResultBanks(wiring.Component):
         outputs = []
         for index in range(self._columns * self._map.units):
             which, number = divmod(index, self._map.units)
-            memory = Memory(shape=ROW_SUM_BITS, depth=BANKS << len(self.slot.index), init=[])
+            memory = Memory(shape=ROW_SUM_BITS, depth=BANKS << len(self.slot.index), init=[],
+                            attrs={"ram_style": "block"})
             m.submodules[f"bank{which}_{place}_{number}"] = memory
             write, read = memory.write_port(), memory.read_port()
             held = Signal(ROW_SUM_BITS, name=f"held{which}_{place}_{number}")

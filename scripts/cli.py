@@ -1,0 +1,19 @@
+"""The command ``tritstream``."""
+
+import typer
+
+from scripts import hardware, pack, run
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Packed balanced-ternary LLM weights, and the accelerator that eats them.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+for command in (run.demo, pack.quantize, pack.inspect, pack.verify, pack.export, run.run):
+    app.command()(command)
+app.add_typer(hardware.app, name="hw")
+
+
+def main():
+    app()

@@ -1,0 +1,78 @@
+"""What every command shares: tables, progress, one-line errors, exit codes."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from host.errors import HostError
+from hw.synth import SynthError
+from sim.build import BuildError
+
+__all__ = ["Failure", "console", "print_json", "progress", "reports_errors", "table",
+           "write_text"]
+
+#: Results go to standard output, everything else to standard error.
+console = Console(stderr=True, highlight=False)
+
+_EXPECTED = (ValueError, OSError, HostError, BuildError, SynthError)
+
+
+class Failure(Exception):
+    """The command ran and found what it must report: exit code 1."""
+
+
+def reports_errors(command: Callable) -> Callable:
+    """Turn expected exceptions of a command into one line and exit code 1."""
+    @wraps(command)
+    def run(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except (*_EXPECTED, Failure) as error:
+            console.print(f"error: {error}", markup=False, soft_wrap=True)
+        except KeyboardInterrupt:
+            console.print("interrupted: run the command again to go on", markup=False)
+        sys.exit(1)
+    return run
+
+
+@contextmanager
+def progress(what: str, total: int):
+    """A progress bar on a terminal, nothing elsewhere; gives ``advance(count, label)``."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn(), TextColumn("{task.fields[label]}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal,
+                  transient=True) as bar:
+        task = bar.add_task(what, total=total, label="")
+        yield lambda count, label="": bar.update(task, advance=count, label=label)
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table to standard output; the first column is text, the others numbers."""
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        shown.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        shown.add_row(*row)
+    width = None if sys.stdout.isatty() else 200
+    Console(highlight=False, width=width, markup=False).print(shown)
+
+
+def print_json(value) -> None:
+    """Print ``value`` as JSON to standard output."""
+    print(json.dumps(value, indent=2))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".partial")
+    part.write_text(text)
+    os.replace(part, path)
