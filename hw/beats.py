@@ -24,9 +24,9 @@ class BeatBuffer(wiring.Component):
 
     A beat moves on when the next one comes, so the first scale beat leaves as the third arrives;
     the last two then leave in the two cycles after it, whether or not anything follows.
-    Throughput one beat a cycle; a beat leaves when the second after it comes (the last two scale
-    beats one and two cycles after the last of them came), and one cycle later stands at the
-    output.
+    Throughput one beat a cycle; a beat leaves at the latest when the second after it comes (the
+    last two scale beats one and two cycles after the last of them came), and one cycle later
+    stands at the output.
 
     Members
     -------
