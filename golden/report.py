@@ -18,7 +18,8 @@ from golden.quantize import TritMatrix, dequantized_chunks
 from golden.shards import Tensor
 from golden.tiles import tiles_shape
 
-__all__ = ["PackReport", "TensorReport", "kept_report", "matrix_report", "table_warnings"]
+__all__ = ["PackReport", "TensorReport", "kept_report", "matrix_report", "table_warnings",
+           "zero_share"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class TensorReport:
         Bits of the file and of information, a weight.
     error : float
         Squared error of the dequantized weights over the square of the weights.
-    zero_trits : float
+    zero_share : float
         Share of trits that are zero.
     scale_min, scale_max, table_ratio : float
         Ends of the scale table, and the larger over the smaller.
@@ -54,7 +55,7 @@ class TensorReport:
     stored_bits:      float = 0.0
     information_bits: float = 0.0
     error:            float = 0.0
-    zero_trits:       float = 0.0
+    zero_share:       float = 0.0
     scale_min:        float = 0.0
     scale_max:        float = 0.0
     table_ratio:      float = 0.0
@@ -113,8 +114,9 @@ class PackReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings of all tensors."""
-        return tuple(line for report in self.tensors for line in report.warnings)
+        """Warnings of all tensors, each with its name."""
+        return tuple(f"{report.name}: {line}" for report in self.tensors
+                     for line in report.warnings)
 
 
 def kept_report(tensor: Tensor) -> TensorReport:
@@ -130,26 +132,26 @@ def matrix_report(name: str, matrix: TritMatrix, weights: np.ndarray) -> TensorR
         stored_bits=8 * size / (matrix.rows * matrix.columns),
         information_bits=matrix.information_bits,
         error=_relative_error(matrix, weights),
-        zero_trits=_zero_trits(matrix),
+        zero_share=zero_share(matrix),
         scale_min=float(matrix.table.min()),
         scale_max=float(matrix.table.max()),
         table_ratio=table_ratio(matrix.table),
-        warnings=table_warnings(name, matrix),
+        warnings=table_warnings(matrix),
     )
 
 
-def table_warnings(name: str, matrix: TritMatrix) -> tuple[str, ...]:
+def table_warnings(matrix: TritMatrix) -> tuple[str, ...]:
     """What is lost of small scales on a device: the file has them, a 17-bit mantissa has not."""
     warnings = []
     ratio = table_ratio(matrix.table)
     if ratio > TABLE_RATIO_WARNING:
-        warnings.append(f"{name}: scales span a ratio of {ratio:.3g}, above {TABLE_RATIO_WARNING}; "
+        warnings.append(f"scales span a ratio of {ratio:.3g}, above {TABLE_RATIO_WARNING}; "
                         "integer products lose precision")
     lost = np.flatnonzero(mantissas(matrix.table) == 0)
     used = _used_codes(matrix) if lost.size else ()
     codes = [int(code) for code in lost if code in used]
     if codes:
-        warnings.append(f"{name}: scale codes {codes} are used but have mantissa 0; "
+        warnings.append(f"scale codes {codes} are used but have mantissa 0; "
                         "their groups count as zero in integer products")
     return tuple(warnings)
 
@@ -172,7 +174,7 @@ def _relative_error(matrix: TritMatrix, weights: np.ndarray) -> float:
     return error / total if total else 0.0
 
 
-def _zero_trits(matrix: TritMatrix) -> float:
+def zero_share(matrix: TritMatrix) -> float:
     half = matrix.half_range
     counts = np.zeros(2 * half + 1, np.int64)
     for chunk in row_chunks(matrix.rows, matrix.columns):

@@ -5,6 +5,8 @@ of the five rows (row 0 in D0); byte ``16d + i`` holds digit ``i`` of their scal
 padded with zero trits and code 0 to whole tiles, columns with zero trits to whole groups.
 """
 
+import math
+
 import numpy as np
 
 from golden.chunks import row_chunks
@@ -13,8 +15,8 @@ from golden.quantize import TritMatrix
 from golden.trit import TRITS_PER_BYTE, decode, encode, to_digit, to_trit
 
 __all__ = [
-    "ROWS", "pack", "padding_is_zero", "row_blocks", "row_tiles", "tile_bytes", "tiles_shape",
-    "unpack", "word_stream",
+    "ROWS", "pack", "packed_bits", "padding_is_zero", "row_blocks", "row_tiles", "tile_bytes",
+    "tiles_shape", "unpack", "word_stream",
 ]
 
 #: Rows of a tile: one for each trit of a byte.
@@ -40,6 +42,11 @@ def row_blocks(rows: int, lanes: int) -> int:
 def tiles_shape(shape: tuple[int, int], depth: int) -> tuple[int, int, int]:
     """Shape of the tiles of an N x K matrix: (row tiles, groups, bytes)."""
     return row_tiles(shape[0]), -(-shape[1] // GROUP), tile_bytes(depth)
+
+
+def packed_bits(shape: tuple[int, int], depth: int) -> float:
+    """Bits of tiles a weight of a matrix ``(N, K)``, padding included, table not."""
+    return 8 * math.prod(tiles_shape(shape, depth)) / math.prod(shape)
 
 
 def pack(matrix: TritMatrix) -> np.ndarray:

@@ -19,8 +19,8 @@ class Datapath(wiring.Component):
     """Beat buffer, lane array and scale units.
 
     ``row_sums = sum over groups of mantissa * sum_j q_j x_j`` for 5 L rows; twin of
-    :func:`golden.gemv.gemv`. Takes a beat a cycle; nothing inside ever waits. The last row sum of
-    a block leaves 28 cycles after the block's last scale beat.
+    :func:`golden.gemv.gemv`. Takes a beat a cycle; nothing inside ever waits. The last slot of a
+    block stands at ``slot`` 24 cycles after the block's last scale beat.
 
     Parameters
     ----------
@@ -29,6 +29,7 @@ class Datapath(wiring.Component):
     Members
     -------
     restart : :py:`In(1)`
+        A GEMV begins with the next beat. The last three cycles had none.
     beat, word : :py:`In(Beat)`, :py:`In(8 * lanes)`
     x : :py:`In(signed(8)).array(columns)`
     advance : :py:`Out(1)`

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In
 from .config import DeviceConfig
 from .device import TritDevice
 
-__all__ = ["component_verilog", "device_verilog", "sources_digest"]
+__all__ = ["build_id", "component_verilog", "device_verilog", "sources_digest"]
 
 
 class _Clocked(wiring.Component):
@@ -63,3 +63,8 @@ def sources_digest():
     for path in sorted(here.rglob("*.py")) + golden:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def build_id():
+    """The sources in 32 bits, for :class:`DeviceConfig`: what a device says of its own origin."""
+    return int(sources_digest()[:8], 16)

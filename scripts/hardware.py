@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hw.config import DeviceConfig
-from hw.export import device_verilog
+from hw.export import build_id, device_verilog
 from hw.synth import UNITS, synthesize, tool_versions
 from scripts.console import print_json, progress, reports_errors, table, write_text
 
@@ -29,7 +29,7 @@ def verilog(
     clock: Annotated[int, typer.Option(help="Clock in Hz, told to the host.")] = 0,
 ):
     """Write a device as one Verilog file."""
-    config = DeviceConfig(lanes=lanes, columns=columns, max_k=max_k, clock_hz=clock)
+    config = DeviceConfig(lanes, columns, max_k, clock, build_id())
     write_text(output, device_verilog(config))
     print(f"Verilog: {output}")
 

@@ -9,8 +9,12 @@ import typer
 
 from golden.checkpoint import PackedCheckpoint
 from golden.export import export as export_checkpoint
-from golden.fixed import information_bits, stored_bits
-from golden.packer import PackReport, pack_checkpoint, plan
+from golden.fixed import information_bits
+from golden.packer import pack_checkpoint
+from golden.quantize import TritMatrix
+from golden.report import PackReport, TensorReport, zero_share
+from golden.sources import Source
+from golden.tiles import packed_bits
 from golden.verify import verify as verify_checkpoint
 from scripts.console import Failure, console, print_json, progress, reports_errors, table
 
@@ -24,12 +28,11 @@ Json   = Annotated[bool, typer.Option("--json", help="Print the report as JSON."
 
 def pack(model: Path, output: Path, depth: int, force: bool = False) -> PackReport:
     """Pack a checkpoint with a progress bar; warnings go to standard error."""
-    with progress("quantizing", plan(model, depth).matrices) as advance:
+    with progress("quantizing", len(Source(model).tensors)) as advance:
         report = pack_checkpoint(model, output, depth, force=force,
-                                 progress=lambda matrix: advance(1, matrix.name))
-    for matrix in report.matrices:
-        for warning in matrix.warnings:
-            console.print(f"warning: {matrix.name}: {warning}", markup=False, soft_wrap=True)
+                                 progress=lambda tensor: advance(1, tensor.name))
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     return report
 
 
@@ -44,20 +47,24 @@ def quantize(
     """Quantize every linear matrix of a checkpoint and pack it. Goes on where it was stopped."""
     report = pack(model, output, depth, force)
     if as_json:
-        print_json({"output": str(output), **asdict(report)})
+        print_json({"output": str(output), "depth": report.depth, "weights": report.weights,
+                    "size": report.size, "stored_bits": report.stored_bits,
+                    "tensors": [tensor.record() for tensor in report.tensors]})
         return
-    _show_packed(report)
-    print(f"\npacked checkpoint: {output}")
-
-
-def _show_packed(report):
-    rows = [[
-        m.name, f"{m.shape[0]}x{m.shape[1]}", str(m.depth), f"{m.stored_bits:.2f}",
-        f"{m.information_bits:.2f}", f"{m.error:.2e}", f"{m.zero_share:.3f}",
-        f"{m.scale_min:.2e}..{m.scale_max:.2e}",
-    ] for m in report.matrices]
     table("", ["matrix", "shape", "d", "stored b/w", "info b/w", "squared error", "zero trits",
-               "scales"], rows)
+               "scales"], [_row(matrix) for matrix in report.matrices])
+    print(f"\n{len(report.matrices)} matrices, {report.weights} weights at "
+          f"{report.stored_bits:.2f} bits with padding and tables; "
+          f"{len(report.kept)} tensors kept as they were")
+    print(f"packed checkpoint: {output}")
+
+
+def _row(matrix: TensorReport) -> list[str]:
+    return [
+        matrix.name, "x".join(map(str, matrix.shape)), str(matrix.depth),
+        f"{matrix.stored_bits:.2f}", f"{matrix.information_bits:.2f}", f"{matrix.error:.2e}",
+        f"{matrix.zero_share:.3f}", f"{matrix.scale_min:.2e}..{matrix.scale_max:.2e}",
+    ]
 
 
 @reports_errors
@@ -66,28 +73,31 @@ def inspect(packed: Packed, as_json: Json = False):
     checkpoint = PackedCheckpoint(packed)
     records = []
     with progress("reading", len(checkpoint.matrices)) as advance:
-        for name, info in checkpoint.matrices.items():
-            records.append({"name": name, "shape": list(info.shape), "depth": info.depth,
-                            "stored_bits": stored_bits(info.depth),
-                            "information_bits": information_bits(info.depth),
-                            **_statistics(checkpoint.matrix(name))})
+        for name in checkpoint.matrices:
+            records.append(_describe(name, checkpoint.matrix(name)))
             advance(1, name)
-    kept = {name: list(info.shape) for name, info in checkpoint.kept.items()}
+    kept = {name: list(tensor.shape) for name, tensor in checkpoint.kept.items()}
     if as_json:
-        print_json({"codec": checkpoint.codec, "matrices": records, "kept": kept})
+        print_json({"config": checkpoint.config["quantization_config"], "matrices": records,
+                    "kept": kept})
         return
-    table(f"{packed}: {checkpoint.codec}", [
+    table(f"{packed}", [
         "matrix", "shape", "d", "stored b/w", "info b/w", "scales", "zero trits"], [[
             r["name"], "x".join(map(str, r["shape"])), str(r["depth"]), f"{r['stored_bits']:.2f}",
             f"{r['information_bits']:.2f}", f"{r['scale_min']:.2e}..{r['scale_max']:.2e}",
             f"{r['zero_share']:.3f}"] for r in records])
-    print(f"\nkept as they were: {len(kept)} tensors")
+    print(f"\n{len(kept)} tensors kept as they were")
 
 
-def _statistics(matrix):
+def _describe(name: str, matrix: TritMatrix) -> dict:
     used = matrix.table[np.unique(matrix.codes)]
-    return {"scale_min": float(used.min()), "scale_max": float(used.max()),
-            "zero_share": _zero_share(matrix)}
+    return {
+        "name": name, "shape": list(matrix.shape), "depth": matrix.depth,
+        "stored_bits": packed_bits(matrix.shape, matrix.depth),
+        "information_bits": information_bits(matrix.depth),
+        "scale_min": float(used.min()), "scale_max": float(used.max()),
+        "zero_share": zero_share(matrix),
+    }
 
 
 @reports_errors
@@ -99,24 +109,27 @@ def verify(
 ):
     """Check shapes, checksums, byte codes and padding of a packed checkpoint."""
     checkpoint = PackedCheckpoint(packed)
-    with progress("verifying", len(checkpoint.matrices)) as advance:
+    count = len(checkpoint.matrices) + len(checkpoint.kept)
+    with progress("verifying", count) as advance:
         findings = verify_checkpoint(packed, against, progress=lambda name: advance(1, name))
     errors = [finding for finding in findings if finding.kind == "error"]
     if as_json:
-        print_json({"packed": str(packed), "findings": [asdict(f) for f in findings]})
+        print_json({"packed": str(packed), "tensors": count,
+                    "findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             print(f"{finding.kind}: {finding.tensor}: {finding.message}")
     if errors:
-        raise Failure(f"{packed}: {len(errors)} errors, the first in {errors[0].tensor}")
+        raise Failure(f"{packed}: {len(errors)} errors, the first in {errors[0].tensor}: "
+                      f"{errors[0].message}")
     if not as_json:
-        print(f"{packed}: {len(checkpoint.matrices)} matrices, {len(checkpoint.kept)} kept "
-              "tensors, all sound")
+        print(f"{packed}: {count} tensors, all sound")
 
 
 @reports_errors
 def export(packed: Packed, output: Output, force: Force = False):
     """Write the dequantized float16 checkpoint, which stock transformers loads."""
-    with progress("exporting", len(PackedCheckpoint(packed).matrices)) as advance:
+    checkpoint = PackedCheckpoint(packed)
+    with progress("exporting", len(checkpoint.matrices) + len(checkpoint.kept)) as advance:
         export_checkpoint(packed, output, force=force, progress=lambda name: advance(1, name))
     print(f"float16 checkpoint: {output}")

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from golden.checkpoint import PackedCheckpoint
 from golden.quantize import TritMatrix, quantize
 from hw.config import DeviceConfig
+from hw.export import build_id
 from scripts.console import console, print_json, progress, reports_errors, table, write_text
 from scripts.pack import pack
 from scripts.stream import (
@@ -63,7 +64,7 @@ def run(
     if not names:
         raise ValueError(f"{packed}: no matrix fits {matrices!r}; `tritstream inspect` lists them")
     jobs = (_job(checkpoint, name, activations, vectors) for name in names)
-    config = DeviceConfig(lanes=lanes, columns=columns, max_k=max_k)
+    config = DeviceConfig(lanes, columns, max_k, build_id=build_id())
     _finish(_simulate(config, rtl, jobs, len(names)), report, as_json)
 
 
@@ -93,7 +94,7 @@ def demo(
                lambda: quantize(generated(_SEED, rows, width), depth),
                generated_activations(_SEED, width))
 
-    config = DeviceConfig(lanes=lanes, columns=columns)
+    config = DeviceConfig(lanes, columns, build_id=build_id())
     result = _simulate(config, rtl, jobs(), len(names) + 1)
     result["packed"] = str(packed)
     _finish(result, output / "report.json", as_json)
@@ -169,7 +170,7 @@ def _show(result, report):
     ] for run in result["matrices"]]
     total = result["totals"]
     rows.append([
-        f"total of {total['matrices']}", str(total["weights"]), "", f"{total['stored_bits']:.2f}",
+        f"total of {total['matrices']}", f"{total['weights']} w", "", f"{total['stored_bits']:.2f}",
         f"{total['information_bits']:.2f}", "", str(total["words"]), str(total["cycles"]),
         f"{total['words_per_cycle']:.4f}", str(total["compared"]), str(total["mismatches"]), "",
     ])

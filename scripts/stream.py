@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from golden.activation import quantize_activation
+from golden.fixed import information_bits
 from golden.gemv import dequantize_rows, gemv
 from golden.quantize import TritMatrix, dequantize
+from golden.tiles import packed_bits
 from host.device import Device
 from host.native_transport import NativeTransport
 from host.records import Info
@@ -97,7 +99,8 @@ async def stream_matrix(device: Device, name: str, matrix: TritMatrix,
     results = dequantize_rows(sums, matrix.table, matrix.depth, scales)
     return MatrixRun(
         name=name, rows=matrix.rows, columns=matrix.columns, depth=matrix.depth,
-        stored_bits=matrix.stored_bits, information_bits=matrix.information_bits,
+        stored_bits=packed_bits(matrix.shape, matrix.depth),
+        information_bits=information_bits(matrix.depth),
         vectors=len(x), words=stats.words, cycles=stats.cycles,
         words_per_cycle=stats.words / (stats.words + stats.input_stalls + stats.output_stalls),
         compared=sums.size, mismatches=len(wrong),
