@@ -29,7 +29,7 @@ class Datapath(wiring.Component):
     Members
     -------
     restart : :py:`In(1)`
-        A GEMV begins with the next beat. The last three cycles had none.
+        A GEMV begins with the next beat; the cycle before had none.
     beat, word : :py:`In(Beat)`, :py:`In(8 * lanes)`
     x : :py:`In(signed(8)).array(columns)`
     advance : :py:`Out(1)`
