@@ -54,6 +54,8 @@ class PackedCheckpoint:
         The directory.
     config : dict
         What config.json holds.
+    codec : str
+        Profile that chose the codes; a reader need not know it.
     depth : int
         Depth of the matrices that have none of their own.
     shards : dict
@@ -72,6 +74,7 @@ class PackedCheckpoint:
         self.path = Path(path)
         self.config, self.shards, self.sharded = open_shards(self.path)
         self.depth, self._depths = _read_config(self.path / CONFIG, self.config)
+        self.codec = self.config["quantization_config"].get("codec")
         self._tensors = all_tensors(self.shards)
         self.checksums: dict[str, int] = {}
         shapes: dict[str, tuple[int, ...]] = {}

@@ -46,7 +46,7 @@ def pack_checkpoint(
     overrides : mapping
         Depths by module name, ``*`` and the like allowed; of several that fit the last counts.
     progress : callable
-        Gets the report of each tensor when it is on the disk.
+        Gets the report of each matrix when it is on the disk.
     modules_to_not_convert : sequence
         Modules to keep, besides embeddings and norms.
 
@@ -152,7 +152,7 @@ def _pack_shard(
                 continue
             report, checksums = _pack_tensor(plan, tensor, writer)
             job.record(tensor.name, {**report.record(), "checksums": checksums})
-            if progress:
+            if progress and not report.kept:
                 progress(report)
         checksums = {}
         for name in shard.tensors:

@@ -6,20 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from golden.chunks import row_chunks
-from golden.fixed import (
-    GROUP,
-    MAX_DEPTH,
-    SCALES,
-    TABLE_RATIO_WARNING,
-    mantissas,
-    table_ratio,
-)
+from golden.fixed import GROUP, SCALES, TABLE_RATIO_WARNING, mantissas, table_ratio
 from golden.quantize import TritMatrix, dequantized_chunks
 from golden.shards import Tensor
 from golden.tiles import tiles_shape
 
-__all__ = ["PackReport", "TensorReport", "kept_report", "matrix_report", "table_warnings",
-           "zero_share"]
+__all__ = [
+    "PackReport", "TensorReport", "kept_report", "matrix_report", "table_warnings", "zero_share",
+]
 
 
 @dataclass(frozen=True)
@@ -175,11 +169,12 @@ def _relative_error(matrix: TritMatrix, weights: np.ndarray) -> float:
 
 
 def zero_share(matrix: TritMatrix) -> float:
+    """Share of zeros among the trits of the weights."""
     half = matrix.half_range
     counts = np.zeros(2 * half + 1, np.int64)
     for chunk in row_chunks(matrix.rows, matrix.columns):
         q = matrix.q[chunk, :matrix.columns].astype(np.int64)
         counts += np.bincount((q + half).ravel(), minlength=counts.size)
-    digits = np.arange(counts.size)[:, None] // 3 ** np.arange(MAX_DEPTH)[:matrix.depth] % 3
+    digits = np.arange(counts.size)[:, None] // 3 ** np.arange(matrix.depth) % 3
     zeros = int(counts @ (digits == 1).sum(axis=1))
     return zeros / (matrix.depth * int(counts.sum()))

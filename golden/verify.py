@@ -23,17 +23,11 @@ __all__ = ["Finding", "verify"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a tensor (``error``), or worth knowing about it (not ``error``).
+    """What is wrong with a tensor or a matrix (``error``), or worth knowing (``warning``)."""
 
-    A warning does not keep the checkpoint from being used as it is meant.
-    """
-
-    name:    str
+    tensor:  str
     message: str
-    error:   bool = True
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.message}"
+    kind:    str = "error"
 
 
 def verify(
@@ -75,7 +69,7 @@ def _check_matrix(
     second = sum(int((~is_canonical(tiles[chunk])).sum())
                  for chunk in row_chunks(len(tiles), tiles[0].size))
     if second:
-        yield Finding(trits, f"{second} bytes are the second code of their trits", error=False)
+        yield Finding(trits, f"{second} bytes are the second code of their trits", kind="warning")
     if not padding_is_zero(tiles, info.depth, info.shape):
         yield Finding(trits, "the padding is not zero")
     try:
@@ -83,8 +77,8 @@ def _check_matrix(
     except ValueError as error:
         yield Finding(scales, str(error))
     else:
-        for line in table_warnings(name, unpack(tiles, info.depth, info.shape, table)):
-            yield Finding(name, line.removeprefix(f"{name}: "), error=False)
+        for line in table_warnings(unpack(tiles, info.depth, info.shape, table)):
+            yield Finding(scales, line, kind="warning")
     if source and f"{name}.weight" in source.tensors:
         yield from _compare_matrix(packed, name, source.tensors[f"{name}.weight"])
 

@@ -1,0 +1,93 @@
+"""Synthetic checkpoints, written with the safetensors library and not with ours."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from safetensors.numpy import save_file
+
+__all__ = ["DTYPES", "contents", "linear_names", "make_checkpoint", "message", "run_python"]
+
+DTYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
+ROOT = Path(__file__).parents[1]
+
+
+def make_checkpoint(path, dtype="BF16", sharded=False, tied=True, layers=2, seed=0):
+    """A Qwen2-like checkpoint whose sizes are multiples of nothing; returns its tensors."""
+    path.mkdir(parents=True)
+    tensors = random_tensors(DTYPES[dtype], tied, layers, np.random.default_rng(seed))
+    if sharded:
+        save_shards(path, tensors)
+    else:
+        save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    write_json(path / "config.json", {
+        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 37,
+        "tie_word_embeddings": tied, "torch_dtype": "bfloat16"})
+    write_json(path / "tokenizer.json", {"version": "1.0", "added": "\u00e9"})
+    write_json(path / "generation_config.json", {"top_p": 0.8})
+    (path / "LICENSE").write_text("as is\n")
+    (path / "chat_template.jinja").write_text("{{ messages }}")
+    return tensors
+
+
+def random_tensors(dtype, tied, layers, rng):
+    def draw(*shape):
+        return (rng.standard_normal(shape) * 0.02).astype(dtype)
+
+    tensors = {"model.embed_tokens.weight": draw(29, 37), "model.norm.weight": draw(37)}
+    for layer in range(layers):
+        name = f"model.layers.{layer}"
+        tensors |= {
+            f"{name}.self_attn.q_proj.weight": draw(37, 37),
+            f"{name}.self_attn.q_proj.bias": draw(37),
+            f"{name}.mlp.up_proj.weight": draw(50, 37),
+            f"{name}.mlp.down_proj.weight": draw(37, 50),
+            f"{name}.input_layernorm.weight": draw(37),
+        }
+    if not tied:
+        tensors["lm_head.weight"] = draw(29, 37)
+    return tensors
+
+
+def save_shards(path, tensors):
+    names = list(tensors)
+    half = len(names) // 2
+    places = {}
+    for number, part in enumerate((names[:half], names[half:]), 1):
+        file = f"model-{number:05}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, path / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(part, file)
+    write_json(path / "model.safetensors.index.json", {
+        "metadata": {"total_size": sum(t.nbytes for t in tensors.values())},
+        "weight_map": places})
+
+
+def linear_names(tensors):
+    """Modules that are to be quantized."""
+    return [name.removesuffix(".weight") for name in tensors if "_proj.weight" in name]
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value))
+
+
+def contents(path):
+    """Every file of a directory: bytes by name."""
+    return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
+
+
+def message(text):
+    """A pattern that only this whole text fits; ``text`` may have no line break."""
+    return f"^{re.escape(text)}$"
+
+
+def run_python(code, *arguments):
+    """Run a program with this checkout on its path; returns the finished process."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)], cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
