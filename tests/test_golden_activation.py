@@ -98,6 +98,13 @@ def test_row_sums_of_two_columns_combine(depth):
     assert (np.rint(x / scale[:, None]) == wide).all()
 
 
+def test_scale_that_rounds_down_far_clips():
+    # In units of the smallest float64: 190 / 127 rounds to 1, and so would 190 to a level.
+    q, scale = quantize_activation(np.array([190, -190, 60, 0]) * 5e-324)
+    assert scale == 5e-324
+    assert q.tolist() == [127, -127, 60, 0]
+
+
 @pytest.mark.parametrize("x", [5e-324, 1e-320, 1e-310, 1.7e308, -1.7e308])
 def test_extreme_magnitudes_stay_in_range(x):
     q, scale = quantize_activation(np.array([x, -x, 0.0]))

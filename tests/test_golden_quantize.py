@@ -192,6 +192,8 @@ MATRICES = {
     "gaussian": gaussian(20, 160),
     "laplace": np.random.default_rng(1).laplace(size=(11, 96)).astype(np.float32),
     "coarse, with many ties": np.random.default_rng(2).integers(-4, 5, (16, 96)).astype(F),
+    "ties but for roundings": (
+        F(0.1) * np.random.default_rng(7).integers(-4, 5, (24, 256)).astype(F)),
     "one column": gaussian(9, 1),
     "17 columns": gaussian(9, 17),
     "47 columns": gaussian(9, 47),
@@ -207,6 +209,8 @@ MATRICES = {
     "smallest subnormals": np.random.default_rng(5).integers(-3, 4, (6, 32)).astype(F) * F(1e-45),
     "subnormal to large": gaussian(8, 64) * np.geomspace(1e-42, 1e30, 8, dtype=F)[:, None],
     "up to the largest float32": np.clip(gaussian(8, 64), -1, 1) * F(3.4028235e38),
+    "squares that underflow": np.repeat(F([[1e-30], [2e-30], [1]]), 32, axis=1) * (
+        np.arange(32) % 16 > F([[13], [-1], [-1]])),
     "float16": gaussian(9, 50).astype(np.float16),
     "bfloat16": gaussian(9, 50).astype(ml_dtypes.bfloat16),
     "float64": np.random.default_rng(6).standard_normal((9, 50)),
@@ -227,6 +231,22 @@ def test_zeros_have_a_table_of_ones(depth):
     assert not matrix.codes.any()
     assert matrix.table.tolist() == [1.0] * 27
     assert not dequantize(matrix).any()
+
+
+def test_group_of_scale_0_has_digits_0():
+    # Where squares underflow to 0 the first candidate, here 0, is as good as any.
+    weights = np.zeros((2, 16), np.float32)
+    weights[0, 12:], weights[1] = 1e-30, 1e-30
+    matrix = quantize(weights, 2)
+    assert matrix.codes.tolist() == [[0], [0]]
+    assert matrix.q.tolist() == [[0] * 16, [4] * 16]
+
+
+def test_codes_of_a_single_scale_are_0():
+    for scale in np.random.default_rng(8).uniform(0.01, 10, 50).astype(np.float32):
+        matrix = quantize(np.full((1, 16), scale), 1)
+        assert matrix.codes.tolist() == [[0]]
+        np.testing.assert_allclose(matrix.table, scale, rtol=1e-7)
 
 
 def test_table_is_even_in_logarithm_over_the_scales_in_use():

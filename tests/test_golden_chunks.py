@@ -1,0 +1,23 @@
+import pytest
+
+from golden.chunks import row_chunks
+
+
+@pytest.mark.parametrize("multiple", [1, 5])
+@pytest.mark.parametrize(("rows", "columns"), [
+    (1, 1), (7, 100), (1000, 1000), (1003, 4864), (20, 1 << 20),
+])
+def test_chunks_cover_the_rows_in_order(rows, columns, multiple):
+    chunks = list(row_chunks(rows, columns, multiple))
+    assert [n for chunk in chunks for n in range(rows)[chunk]] == list(range(rows))
+    assert chunks[-1].stop == rows
+    for chunk in chunks:
+        count = chunk.stop - chunk.start
+        assert chunk.start % multiple == 0
+        assert count <= multiple or count * columns <= 1 << 18
+
+
+def test_chunks_are_as_large_as_allowed():
+    assert list(row_chunks(600, 1 << 10)) == [slice(0, 256), slice(256, 512), slice(512, 600)]
+    assert list(row_chunks(600, 1 << 10, 5)) == [slice(0, 255), slice(255, 510), slice(510, 600)]
+    assert list(row_chunks(12, 1 << 20, 5)) == [slice(0, 5), slice(5, 10), slice(10, 12)]
