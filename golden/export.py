@@ -66,10 +66,9 @@ def _export_shard(
     writer = ShardWriter(job.partial / shard.path.name, entries, lambda _: metadata)
     try:
         for entry in entries:
-            if entry.name in job.done:
-                continue
-            checksum = writer.write(entry.name, _pieces(packed, entry.name))
-            job.record(entry.name, {"crc32": checksum})
+            if entry.name not in job.done:
+                checksum = writer.write(entry.name, _pieces(packed, entry.name))
+                job.record(entry.name, {"crc32": checksum})
             if progress:
                 progress(entry.name)
         writer.finish({entry.name: 0 for entry in entries})

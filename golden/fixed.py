@@ -38,7 +38,8 @@ def half_range(depth: int) -> int:
 
     Raises :class:`ValueError` for a depth outside 1..4.
     """
-    if isinstance(depth, bool) or depth not in range(1, MAX_DEPTH + 1):
+    whole = isinstance(depth, (int, np.integer)) and not isinstance(depth, bool)
+    if not whole or not 1 <= depth <= MAX_DEPTH:
         raise ValueError(f"depth must be 1..{MAX_DEPTH}, not {depth!r}")
     return (3 ** int(depth) - 1) // 2
 

@@ -46,7 +46,7 @@ def pack_checkpoint(
     overrides : mapping
         Depths by module name, ``*`` and the like allowed; of several that fit the last counts.
     progress : callable
-        Gets the report of each matrix when it is on the disk.
+        Gets the report of each source tensor, in file order, when it is on the disk.
     modules_to_not_convert : sequence
         Modules to keep, besides embeddings and norms.
 
@@ -148,12 +148,11 @@ def _pack_shard(
     writer = _open_writer(plan, shard, job.partial)
     try:
         for tensor in shard.tensors.values():
-            if tensor.name in job.done:
-                continue
-            report, checksums = _pack_tensor(plan, tensor, writer)
-            job.record(tensor.name, {**report.record(), "checksums": checksums})
-            if progress and not report.kept:
-                progress(report)
+            if tensor.name not in job.done:
+                report, checksums = _pack_tensor(plan, tensor, writer)
+                job.record(tensor.name, {**report.record(), "checksums": checksums})
+            if progress:
+                progress(TensorReport.from_record(job.done[tensor.name]))
         checksums = {}
         for name in shard.tensors:
             checksums.update(job.done[name]["checksums"])

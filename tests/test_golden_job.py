@@ -1,0 +1,301 @@
+import errno
+import json
+import os
+import signal
+import zlib
+
+import pytest
+from golden_helpers import contents, make_checkpoint, message, run_python
+
+from golden.checkpoint import PackedCheckpoint
+from golden.export import export
+from golden.job import Job
+from golden.packer import pack_checkpoint
+from golden.sources import CheckpointError
+
+#: Packs argv[1] into argv[2] and kills itself: after the n-th report, or in the midst of the
+#: n-th write, of which half has gone out.
+KILL = """
+import os, signal, sys
+from golden.packer import pack_checkpoint
+from golden.export import export
+
+seen = 0
+
+def count(last):
+    global seen
+    seen += 1
+    if seen == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def half(file, data, place, pwrite=os.pwrite):
+    global seen
+    if seen + 1 == int(sys.argv[5]):
+        pwrite(file, data[:len(data) // 2], place)
+    count(int(sys.argv[5]))
+    return pwrite(file, data, place)
+
+def report(_):
+    if sys.argv[4] == "report":
+        count(int(sys.argv[5]))
+
+if sys.argv[4] == "write":
+    os.pwrite = half
+if sys.argv[3] == "export":
+    export(sys.argv[1], sys.argv[2], report)
+else:
+    pack_checkpoint(sys.argv[1], sys.argv[2], int(sys.argv[3]), progress=report)
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "m"
+    make_checkpoint(path, sharded=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def packed(model):
+    pack_checkpoint(model, model.parent / "packed", 2)
+    return model.parent / "packed"
+
+
+def kill(*arguments):
+    finished = run_python(KILL, *arguments)
+    assert finished.returncode == -signal.SIGKILL, finished.stderr
+
+
+def journal(partial):
+    """Parameters and names in the journal."""
+    lines = (partial / "journal.jsonl").read_bytes().splitlines()
+    parameters, *records = [json.loads(line) for line in lines]
+    return parameters, [name for name, _ in records]
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Sizes of the writes of this process to shards."""
+    sizes = []
+    pwrite = os.pwrite
+
+    def spy(file, data, place):
+        sizes.append(len(data))
+        return pwrite(file, data, place)
+
+    monkeypatch.setattr(os, "pwrite", spy)
+    return sizes
+
+
+@pytest.mark.parametrize("last", [1, 4, 7, 12])
+def test_goes_on_after_a_kill_between_tensors(model, packed, tmp_path, written, last):
+    kill(model, tmp_path / "o", 2, "report", last)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.partial"]
+    _, done = journal(tmp_path / "o.partial")
+    assert len(done) == last
+    reports = []
+    report = pack_checkpoint(model, tmp_path / "o", 2, progress=reports.append)
+    assert contents(tmp_path / "o") == contents(packed)
+    assert tuple(reports) == report.tensors
+    tensors = [tensor for name, tensor in everything(packed) if module_of(name) not in {
+        module_of(each) for each in done}]
+    shards = len(list(packed.glob("*.safetensors")))
+    # Each tensor that was not done, once; of finished shards the header alone, again.
+    assert len(written) == len(tensors) + shards
+
+
+def everything(path):
+    checkpoint = PackedCheckpoint(path)
+    return [(name, tensor) for shard in checkpoint.shards.values()
+            for name, tensor in shard.tensors.items()]
+
+
+def module_of(name):
+    for ending in (".trits", ".scales"):
+        name = name.replace(ending, ".weight")
+    return name
+
+
+@pytest.mark.parametrize("last", [1, 2, 5, 9, 16, 17])
+def test_goes_on_after_a_kill_within_a_write(model, packed, tmp_path, last):
+    kill(model, tmp_path / "o", 2, "write", last)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.partial"]
+    pack_checkpoint(model, tmp_path / "o", 2)
+    assert contents(tmp_path / "o") == contents(packed)
+
+
+def test_goes_on_after_many_kills(model, packed, tmp_path):
+    for _ in range(5):
+        kill(model, tmp_path / "o", 2, "write", 4)
+    pack_checkpoint(model, tmp_path / "o", 2)
+    assert contents(tmp_path / "o") == contents(packed)
+
+
+@pytest.mark.parametrize("last", [1, 5, 11])
+def test_export_goes_on_after_a_kill(packed, tmp_path, last):
+    export(packed, tmp_path / "whole")
+    for kind in ("report", "write"):
+        kill(packed, tmp_path / kind, "export", kind, last)
+        assert not (tmp_path / kind).exists()
+        export(packed, tmp_path / kind)
+        assert contents(tmp_path / kind) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("rest", [b"", b'["model.norm.weight"', b'["x",\n', b"\0\0\0\n{}\n"])
+def test_cut_line_of_the_journal_does_not_count(model, packed, tmp_path, rest):
+    kill(model, tmp_path / "o", 2, "report", 3)
+    with (tmp_path / "o.partial" / "journal.jsonl").open("ab") as file:
+        file.write(rest)
+    pack_checkpoint(model, tmp_path / "o", 2)
+    assert contents(tmp_path / "o") == contents(packed)
+
+
+def test_kill_before_the_first_line_of_the_journal(model, packed, tmp_path):
+    (tmp_path / "o.partial").mkdir()
+    (tmp_path / "o.partial" / "journal.jsonl").write_bytes(b'{"job":"pa')
+    pack_checkpoint(model, tmp_path / "o", 2)
+    assert contents(tmp_path / "o") == contents(packed)
+
+
+def test_kill_between_two_renames_of_a_replacement(model, packed, tmp_path):
+    kill(model, tmp_path / "o", 2, "write", 17)
+    (tmp_path / "o.replaced").mkdir()
+    pack_checkpoint(model, tmp_path / "o", 2, force=True)
+    assert contents(tmp_path / "o") == contents(packed)
+
+
+@pytest.mark.parametrize("change", ["depth", "weights", "companion", "kept"])
+def test_rest_of_another_job(packed, tmp_path, change):
+    model, out = tmp_path / "m", tmp_path / "o"
+    make_checkpoint(model, sharded=True)
+    kill(model, out, 3 if change == "depth" else 2, "report", 3)
+    options = {"modules_to_not_convert": ["mlp"]} if change == "kept" else {}
+    if change == "weights":
+        os.utime(next(model.glob("*.safetensors")), (0, 0))
+    if change == "companion":
+        (model / "merges.txt").write_text("a b\n")
+    before = contents(tmp_path / "o.partial")
+    with pytest.raises(CheckpointError, match=message(
+            f"{out}.partial: left by another job; remove it, or force")):
+        pack_checkpoint(model, out, 2, **options)
+    assert contents(tmp_path / "o.partial") == before
+    pack_checkpoint(model, out, 2, force=True, **options)
+    pack_checkpoint(model, tmp_path / "fresh", 2, **options)
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_directory_that_is_no_job(model, tmp_path):
+    (tmp_path / "o.partial").mkdir()
+    (tmp_path / "o.partial" / "thesis.txt").write_text("years of work")
+    with pytest.raises(CheckpointError, match=message(
+            f"{tmp_path / 'o.partial'}: left by another job; remove it, or force")):
+        pack_checkpoint(model, tmp_path / "o", 2)
+    assert (tmp_path / "o.partial" / "thesis.txt").exists()
+
+
+def test_forced_run_of_the_same_job_goes_on(model, tmp_path, written):
+    kill(model, tmp_path / "o", 2, "report", 12)
+    pack_checkpoint(model, tmp_path / "o", 2, force=True)
+    assert len(written) < 10
+
+
+def test_output_that_exists(model, packed, tmp_path):
+    pack_checkpoint(model, tmp_path / "o", 3)
+    before = contents(tmp_path / "o")
+    with pytest.raises(CheckpointError, match=message(
+            f"{tmp_path / 'o'}: exists already; remove it, choose another, or force")):
+        pack_checkpoint(model, tmp_path / "o", 2)
+    assert contents(tmp_path / "o") == before
+    pack_checkpoint(model, tmp_path / "o", 2, force=True)
+    assert contents(tmp_path / "o") == contents(packed)
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+
+
+def test_force_replaces_checkpoints_only(model, tmp_path):
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "thesis.txt").write_text("years of work")
+    (tmp_path / "file").write_text("years of work")
+    for out in (tmp_path / "o", tmp_path / "file"):
+        with pytest.raises(CheckpointError, match=message(
+                f"{out}: is not a checkpoint, so it is not replaced; choose another")):
+            pack_checkpoint(model, out, 2, force=True)
+    assert (tmp_path / "o" / "thesis.txt").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "o"]
+
+
+def test_output_never_replaces_its_source(model, packed):
+    before = contents(model)
+    for out in (model, model.parent):
+        with pytest.raises(CheckpointError, match=message(
+                f"{out}: must not be the source or hold it; choose another")):
+            pack_checkpoint(model, out, 2, force=True)
+    with pytest.raises(CheckpointError, match=message(
+            f"{packed}: must not be the source or hold it; choose another")):
+        export(packed, packed, force=True)
+    assert contents(model) == before
+
+
+def test_one_process_at_a_time(tmp_path):
+    with Job(tmp_path / "o", {"job": "x"}):
+        with pytest.raises(CheckpointError, match=message(
+                f"{tmp_path / 'o.partial'}: another process is writing it; wait for it")):
+            Job(tmp_path / "o", {"job": "x"})
+    with Job(tmp_path / "o", {"job": "x"}) as job:
+        assert job.done == {}
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync"])
+def test_full_disk(model, packed, tmp_path, monkeypatch, call):
+    calls, real = [], getattr(os, call)
+
+    def fail(*arguments):
+        calls.append(arguments)
+        if len(calls) == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments)
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises((CheckpointError, OSError)) as caught:
+        pack_checkpoint(model, tmp_path / "o", 2)
+    assert "No space left on device" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.partial"]
+    monkeypatch.undo()
+    pack_checkpoint(model, tmp_path / "o", 2)
+    assert contents(tmp_path / "o") == contents(packed)
+
+
+def test_message_of_a_full_disk(model, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    shard = tmp_path / "o.partial" / "model-00001-of-00002.safetensors"
+    with pytest.raises(CheckpointError, match=message(
+            f"{shard}: cannot be written (No space left on device); make room and run it again, "
+            "it resumes")):
+        pack_checkpoint(model, tmp_path / "o", 2)
+
+
+def test_short_writes_are_completed(model, packed, tmp_path, monkeypatch):
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: pwrite(file, data[:777], place))
+    pack_checkpoint(model, tmp_path / "o", 2)
+    assert contents(tmp_path / "o") == contents(packed)
+
+
+def test_data_is_on_the_disk_before_the_journal_says_so(model, tmp_path, monkeypatch):
+    log, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (
+        log.append(os.readlink(f"/proc/self/fd/{file}").rsplit("/", 1)[1]), real(file))[1])
+    pack_checkpoint(model, tmp_path / "o", 2)
+    journalled = [log[i - 1] for i, name in enumerate(log) if name == "journal.jsonl"][1:]
+    assert len(journalled) == 12
+    assert all(name.endswith(".safetensors") for name in journalled)
+
+
+def test_journal_has_the_checksums(model, packed, tmp_path):
+    kill(model, tmp_path / "o", 2, "report", 12)
+    lines = (tmp_path / "o.partial" / "journal.jsonl").read_bytes().splitlines()[1:]
+    noted = {name: crc for line in lines for name, crc in json.loads(line)[1]["checksums"].items()}
+    assert noted == {name: zlib.crc32(b"".join(tensor.pieces()))
+                     for name, tensor in everything(packed)}
