@@ -4,7 +4,8 @@ A directory as of Hugging Face whose config.json has a ``quantization_config``. 
 files a matrix ``NAME.weight`` is ``NAME.trits``, tiles in uint8, and ``NAME.scales``, float32
 (27,); everything else is as it was. The ``__metadata__`` of each file has under ``tritstream``, as
 JSON, the CRC-32 of the bytes of every tensor (eight hex digits) and its shape; the shape of
-NAME.trits there is that of the matrix, N x K.
+NAME.trits there is that of the matrix, N x K. Beside it is the CRC-32 of the header, which see
+:func:`golden.shards.seal`.
 """
 
 import json
@@ -17,7 +18,7 @@ import numpy as np
 
 from golden.fixed import GROUP, MAX_DEPTH, SCALES
 from golden.quantize import CODEC, TritMatrix
-from golden.shards import CheckpointError, Shard, Tensor
+from golden.shards import HEADER_CHECKSUM, CheckpointError, Shard, Tensor
 from golden.sources import CONFIG, all_tensors, open_shards
 from golden.tiles import tiles_shape, unpack
 
@@ -162,7 +163,7 @@ def shard_metadata(
     """``__metadata__`` of a shard: that of its source, and shape and CRC-32 of each tensor."""
     records = {name: {"shape": list(shapes[name]), "crc32": checksums[name]} for name in shapes}
     text = json.dumps(records, separators=(",", ":"))
-    return {"format": "pt", **metadata, QUANT_METHOD: text}
+    return {"format": "pt", **metadata, QUANT_METHOD: text, HEADER_CHECKSUM: "0" * 8}
 
 
 def _read_config(path: Path, config: dict) -> tuple[int, dict[str, int]]:
@@ -193,6 +194,8 @@ def _read_config(path: Path, config: dict) -> tuple[int, dict[str, int]]:
 def _records(shard: Shard) -> dict[str, tuple[tuple[int, ...], int]]:
     """Shape and CRC-32 of each tensor of a shard, by name, from its metadata."""
     records: dict[str, tuple[tuple[int, ...], int]] = {}
+    if HEADER_CHECKSUM not in shard.metadata:
+        raise _damaged(shard.path, f"its metadata has no {HEADER_CHECKSUM}")
     try:
         for name, record in json.loads(shard.metadata[QUANT_METHOD]).items():
             records[name] = _record(**record)

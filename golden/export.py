@@ -9,7 +9,7 @@ from golden.checkpoint import QUANT_METHOD, TRITS_SUFFIX, PackedCheckpoint
 from golden.job import Job, check_apart, copy_files, fingerprint, write_json
 from golden.quantize import dequantized_chunks
 from golden.shard_writer import Entry, ShardWriter
-from golden.shards import CheckpointError, Shard
+from golden.shards import HEADER_CHECKSUM, CheckpointError, Shard
 from golden.sources import CONFIG, INDEX, companions
 
 __all__ = ["export"]
@@ -62,7 +62,8 @@ def _export_shard(
 ) -> list[Entry]:
     """Write one file, and return what is in it."""
     entries = _entries(packed, shard)
-    metadata = {name: text for name, text in shard.metadata.items() if name != QUANT_METHOD}
+    ours = (QUANT_METHOD, HEADER_CHECKSUM)
+    metadata = {name: text for name, text in shard.metadata.items() if name not in ours}
     writer = ShardWriter(job.partial / shard.path.name, entries, lambda _: metadata)
     try:
         for entry in entries:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from golden.shards import DTYPES, CheckpointError
+from golden.shards import DTYPES, CheckpointError, seal
 
 __all__ = ["Entry", "ShardWriter"]
 
@@ -41,7 +41,7 @@ class ShardWriter:
         Its tensors.
     metadata : callable
         Makes ``__metadata__`` of CRC-32s by name, eight hex digits each; the length of what it
-        returns must not depend on them.
+        returns must not depend on them. The header is sealed, see :func:`golden.shards.seal`.
     """
 
     def __init__(
@@ -120,4 +120,4 @@ class ShardWriter:
             place += entry.size
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
-        return len(text).to_bytes(8, "little") + text
+        return len(text).to_bytes(8, "little") + seal(text)

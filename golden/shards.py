@@ -2,6 +2,7 @@
 
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-__all__ = ["DTYPES", "CheckpointError", "Shard", "Tensor", "is_file_name", "load_json"]
+__all__ = [
+    "DTYPES", "HEADER_CHECKSUM", "CheckpointError", "Shard", "Tensor", "is_file_name", "load_json",
+    "seal",
+]
 
 #: What the format calls a dtype, and what numpy does.
 DTYPES = {
@@ -20,6 +24,9 @@ DTYPES = {
     "I32": np.dtype("<i4"), "U64": np.dtype("<u8"), "I64": np.dtype("<i8"),
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn), "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
 }
+
+#: Key of ``__metadata__`` for the CRC-32 of the header, in files that have one.
+HEADER_CHECKSUM = "tritstream_header_crc32"
 
 #: Bytes read at a time where a tensor is copied or compared.
 _PIECE = 1 << 22
@@ -82,8 +89,9 @@ class Tensor:
 class Shard:
     """Header of one safetensors file.
 
-    Raises :class:`CheckpointError` unless the header is whole, its tensors cover the rest of the
-    file without gap or overlap, and each has the bytes that its dtype and shape ask for.
+    Raises :class:`CheckpointError` unless the header is whole, fits its CRC-32 if it has one, its
+    tensors cover the rest of the file without gap or overlap, and each has the bytes that its dtype
+    and shape ask for.
 
     Members
     -------
@@ -97,8 +105,11 @@ class Shard:
 
     def __init__(self, path: Path):
         self.path = path
-        header, self._start = _read_header(path)
+        text = _read_header(path)
+        self._start = 8 + len(text)
+        header = _parse_header(path, text)
         self.metadata = _metadata(path, header.pop("__metadata__", {}))
+        _check_seal(path, text, self.metadata)
         found = [self._tensor(name, entry) for name, entry in header.items()]
         found.sort(key=lambda tensor: (tensor.offset, tensor.size))
         self.tensors = {tensor.name: tensor for tensor in found}
@@ -145,30 +156,49 @@ def load_json(path: Path) -> dict:
     return value
 
 
+def seal(text: bytes) -> bytes:
+    """Fill in :data:`HEADER_CHECKSUM` of a header, made while its eight digits are zeros."""
+    return text.replace(_sealed("0" * 8), _sealed(f"{zlib.crc32(text):08x}"), 1)
+
+
 def is_file_name(name: Any) -> bool:
     """Whether a name is a plain one, which cannot lead out of its directory."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
-def _read_header(path: Path) -> tuple[dict, int]:
-    """The header and where the data starts."""
+def _read_header(path: Path) -> bytes:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
             raise CheckpointError(f"{path}: cut short within its header, or not safetensors; "
                                   "copy the file again")
-        text = file.read(length)
+        return file.read(length)
+
+
+def _parse_header(path: Path, text: bytes) -> dict:
     try:
         header = json.loads(text)
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: its header is not a JSON object; copy the file again")
-    return header, 8 + length
+    return header
 
 
 def _metadata(path: Path, metadata: Any) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise CheckpointError(f"{path}: __metadata__ must map text to text; copy the file again")
     return metadata
+
+
+def _sealed(checksum: str) -> bytes:
+    return f'"{HEADER_CHECKSUM}":"{checksum}"'.encode()
+
+
+def _check_seal(path: Path, text: bytes, metadata: dict[str, str]) -> None:
+    if HEADER_CHECKSUM not in metadata:
+        return
+    field = _sealed(metadata[HEADER_CHECKSUM])
+    if field not in text or seal(text.replace(field, _sealed("0" * 8), 1)) != text:
+        raise CheckpointError(f"{path}: its header does not fit its CRC-32; copy the file again")

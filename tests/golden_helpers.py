@@ -5,13 +5,18 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
-__all__ = ["DTYPES", "contents", "linear_names", "make_checkpoint", "message", "run_python"]
+__all__ = [
+    "DTYPES", "contents", "linear_names", "make_checkpoint", "message", "rewrite", "run_python",
+    "save_sealed", "write_json",
+]
 
 DTYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
 ROOT = Path(__file__).parents[1]
@@ -91,3 +96,31 @@ def run_python(code, *arguments):
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)], cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+
+
+def rewrite(packed, change):
+    """Write a packed shard again with checksums that fit, after ``change(tensors, records)``.
+
+    So only what ``change`` did is wrong with it.
+    """
+    path = packed / "model.safetensors"
+    tensors = load_file(path)
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    records = json.loads(metadata["tritstream"])
+    change(tensors, records)
+    for name in tensors.keys() & records.keys():
+        records[name]["crc32"] = f"{zlib.crc32(tensors[name].tobytes()):08x}"
+    save_sealed(tensors, path, metadata | {"tritstream": json.dumps(records)})
+
+
+def save_sealed(tensors, path, metadata):
+    """Write a file by the safetensors library, then the CRC-32 of its header into it."""
+    save_file(tensors, path, metadata | {"tritstream_header_crc32": "00000000"})
+    data = path.read_bytes()
+    size = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:size]
+    field = b'"tritstream_header_crc32":"%s"'
+    assert header.count(field % b"00000000") == 1
+    header = header.replace(field % b"00000000", field % b"%08x" % zlib.crc32(header))
+    path.write_bytes(data[:8] + header + data[size:])

@@ -65,11 +65,12 @@ def test_bytes_of_a_small_checkpoint(tmp_path):
     header = ('{"__metadata__":{"format":"pt","tritstream":"{'
               r'\"a.trits\":{\"shape\":[1,16],\"crc32\":\"TRITS_CRC\"},'
               r'\"a.scales\":{\"shape\":[27],\"crc32\":\"SCALE_CRC\"}'
-              '}"},"a.scales":{"dtype":"F32","shape":[27],"data_offsets":[0,108]},'
+              '}","tritstream_header_crc32":"00000000"},"a.scales":{"dtype":"F32","shape":[27],"data_offsets":[0,108]},'
               '"a.trits":{"dtype":"U8","shape":[1,1,19],"data_offsets":[108,127]}}')
     header = header.replace("TRITS_CRC", f"{zlib.crc32(trits):08x}")
     header = header.replace("SCALE_CRC", f"{zlib.crc32(scales):08x}")
     header += " " * (-len(header) % 8)
+    header = header.replace("00000000", f"{zlib.crc32(header.encode()):08x}")
     assert (tmp_path / "o" / "model.safetensors").read_bytes() == (
         len(header).to_bytes(8, "little") + header.encode() + scales + trits)
 
@@ -108,7 +109,7 @@ def test_metadata_has_shape_and_checksum_of_every_tensor(tmp_path):
     pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
     path = tmp_path / "o" / "model.safetensors"
     metadata = load_metadata(path)
-    assert metadata.keys() == {"format", "tritstream"}
+    assert metadata.keys() == {"format", "tritstream", "tritstream_header_crc32"}
     assert metadata["format"] == "pt"
     records = json.loads(metadata["tritstream"])
     read = load_file(path)

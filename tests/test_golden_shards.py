@@ -3,7 +3,7 @@ import json
 import ml_dtypes
 import numpy as np
 import pytest
-from golden_helpers import message
+from golden_helpers import message, save_sealed
 from safetensors.numpy import save_file
 
 from golden.shards import CheckpointError, Shard, is_file_name, load_json
@@ -80,6 +80,20 @@ def test_wrong_header_text(tmp_path, header):
 def test_wrong_metadata(tmp_path, metadata):
     path = write_shard(tmp_path / "x", {"__metadata__": metadata})
     assert refusal(path) == f"{path}: __metadata__ must map text to text; copy the file again"
+
+
+def test_sealed_header(tmp_path):
+    tensors = {"t": np.arange(4, dtype=np.uint8)}
+    save_sealed(tensors, tmp_path / "x", {"format": "pt"})
+    assert Shard(tmp_path / "x").tensors["t"].read().tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("checksum", ["00000000", "", "1234567x", '"', "\u00e9"])
+def test_header_that_does_not_fit_its_checksum(tmp_path, checksum):
+    save_file({"t": np.arange(4, dtype=np.uint8)}, tmp_path / "x",
+              {"tritstream_header_crc32": checksum})
+    assert refusal(tmp_path / "x") == (f"{tmp_path / 'x'}: its header does not fit its CRC-32; "
+                                       "copy the file again")
 
 
 @pytest.mark.parametrize("wrong", [
