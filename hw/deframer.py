@@ -75,6 +75,7 @@ class Deframer(wiring.Component):
         final    = Signal()                     # this payload word is the last
         crc_left = Signal(in_crc - 1)           # words of the CRC after this one, one bit each
         hunting  = Signal()
+        begun    = Signal()                     # a candidate has begun with the hunt (one lane)
         covered  = Signal()                     # the trailer's CRC covers this word
         taken    = Signal()
         header   = Header(store[:8 * HEADER_CRC_OFFSET])
@@ -138,6 +139,9 @@ class Deframer(wiring.Component):
                     with m.If(taken & (count == in_header - 1) & (word != MAGIC >> 8)):
                         with m.If(word == magic):
                             begin()
+                            with m.If(~hunting):    # the byte before it was garbage
+                                m.d.sync += [hunting.eq(1), begun.eq(1)]
+                                m.next = "Lost"
                         with m.Else():
                             lose()
 
@@ -153,7 +157,10 @@ class Deframer(wiring.Component):
             with m.State("Lost"):
                 m.d.comb += [self.arrivals.valid.eq(1), self.arrivals.p.lost.eq(1)]
                 with m.If(self.arrivals.ready):
+                    m.d.sync += begun.eq(0)
                     m.next = "Find"
+                    with m.If(begun):
+                        m.next = "Collect"
 
             with m.State("Header padding"):
                 m.d.comb += covered.eq(1)
