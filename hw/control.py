@@ -286,8 +286,8 @@ class Controller(wiring.Component):
 
         with m.Switch(opcode):
             with m.Case(Opcode.IDENTIFY):
-                m.d.comb += self.answer.eq(Cat(Const(info[name], 32) for name in INFO_FIELDS))
+                m.d.sync += self.answer.eq(Cat(Const(info[name], 32) for name in INFO_FIELDS))
             with m.Case(Opcode.GEMV):
-                m.d.comb += self.answer.eq(pack(counters.done[name] for name in DONE_FIELDS))
+                m.d.sync += self.answer.eq(pack(counters.done[name] for name in DONE_FIELDS))
             with m.Default():
-                m.d.comb += self.answer.eq(pack(counters.status[name] for name in COUNTER_FIELDS))
+                m.d.sync += self.answer.eq(pack(counters.status[name] for name in COUNTER_FIELDS))

@@ -78,17 +78,20 @@ class Framer(wiring.Component):
         last   = Signal()
         move   = Signal()
         sent   = Signal()
+        cover  = Signal()                           # the trailer's CRC covers this word
         began  = Signal()
+        wait   = Signal()
 
         m.d.comb += [
             move.eq(~self.o.valid | self.o.ready),
             sent.eq(move & valid),
-            crc.word.eq(word),
-            crc.first.eq(began),
+            # The CRC is made of the word that stands at the output, a cycle later.
+            crc.word.eq(self.o.p.data),
             beat.eq(self.answer.word_select(turn, 8 * self._beat)),
         ]
         with m.If(result):
             m.d.comb += beat.eq(self.sums.payload)
+        m.d.sync += [crc.en.eq(sent & cover), crc.first.eq(began)]
         with m.If(move):
             m.d.sync += [
                 self.o.valid.eq(valid), self.o.p.data.eq(word), self.o.p.last.eq(last)]
@@ -108,7 +111,7 @@ class Framer(wiring.Component):
                     m.next = "Header"
 
             with m.State("Header"):
-                m.d.comb += [valid.eq(1), word.eq(store), crc.en.eq(sent)]
+                m.d.comb += [valid.eq(1), word.eq(store), cover.eq(1)]
                 with m.If(sent):
                     m.d.sync += [store.eq(store >> word_bits), count.eq(count - 1), began.eq(0)]
                     with m.If(count == 0):
@@ -120,7 +123,7 @@ class Framer(wiring.Component):
                 m.d.comb += [
                     valid.eq(self.sums.valid | ~result),
                     word.eq(beat.word_select(part, word_bits)),
-                    crc.en.eq(sent),
+                    cover.eq(1),
                 ]
                 with m.If(sent):
                     m.d.sync += part.eq(part + 1)
@@ -131,7 +134,9 @@ class Framer(wiring.Component):
                             m.next = "CRC"
 
             with m.State("CRC"):
-                m.next = "Trailer"
+                m.d.sync += wait.eq(~wait)
+                with m.If(wait):
+                    m.next = "Trailer"
 
             with m.State("Trailer"):
                 m.d.comb += [

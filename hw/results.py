@@ -1,5 +1,7 @@
 """Result banks: where scale units leave finished row sums, and their way out in row order."""
 
+from itertools import product
+
 from amaranth import Array, Cat, Module, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
@@ -191,9 +193,8 @@ class ResultBanks(wiring.Component):
 
     def _read(self, m, place, move, column, unit, address, write_bank):
         """The place's memories, a register behind each, and the choice among them."""
-        outputs = []
-        for index in range(self._columns * self._map.units):
-            which, number = divmod(index, self._map.units)
+        outputs = [[] for _ in range(self._columns)]
+        for which, number in product(range(self._columns), range(self._map.units)):
             memory = Memory(shape=ROW_SUM_BITS, depth=BANKS << len(self.slot.index), init=[],
                             attrs={"ram_style": "block"})
             m.submodules[f"bank{which}_{place}_{number}"] = memory
@@ -208,9 +209,9 @@ class ResultBanks(wiring.Component):
             ]
             with m.If(move):
                 m.d.sync += held.eq(read.data)
-            outputs.append(held)
+            outputs[which].append(held)
         chosen = Signal(signed(ROW_SUM_BITS), name=f"chosen{place}")
-        select = Array(outputs)[column * self._map.units + unit]
+        select = Array(Array(units)[unit] for units in outputs)[column]
         with m.If(move):
             m.d.sync += chosen.eq(select)
         return chosen

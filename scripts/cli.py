@@ -17,3 +17,7 @@ app.add_typer(hardware.app, name="hw")
 
 def main():
     app()
+
+
+if __name__ == "__main__":
+    main()
