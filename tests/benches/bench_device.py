@@ -1,0 +1,174 @@
+"""Device bench: the driver, unchanged, over the wires of the exported Verilog."""
+
+import cocotb
+import numpy as np
+from benches.transport import BenchTransport
+from benches.wires import PERIOD_NS, start
+from cocotb.triggers import ClockCycles
+from cocotb.utils import get_sim_time
+from golden_cases import integer_matrix
+
+from golden.fixed import half_range
+from golden.gemv import gemv
+from golden.quantize import TritMatrix
+from host.device import Device
+from host.frames import request
+from host.records import Counters, Info
+from hw.config import DeviceConfig
+from hw.protocol import VERSION, ErrorCode, Opcode
+
+CONFIG = DeviceConfig(*(int(cocotb.plusargs[name]) for name in (
+    "lanes", "columns", "max_k", "clock_hz", "build_id")))
+#: Rows of a row block.
+BLOCK = 5 * CONFIG.lanes
+#: Shares of cycles in which source and sink pause.
+STALLS = {"none": (0.0, 0.0), "both": (0.3, 0.3), "source": (0.8, 0.0), "sink": (0.0, 0.8)}
+
+
+async def connected(dut, seed, stalls="both", retries=0):
+    """Driver and transport of a device after reset."""
+    await start(dut)
+    source, sink = STALLS[stalls]
+    transport = BenchTransport(dut, CONFIG.lanes, seed, source, sink)
+    return Device(transport, retries), transport
+
+
+def vectors(seed, *shape):
+    return np.random.default_rng(seed).integers(-128, 128, shape, dtype=np.int8)
+
+
+def check(what, sums, due):
+    """Row sums (N,) or (B, N) are equal."""
+    assert sums.shape == due.shape, f"{what}: shape {sums.shape}, not {due.shape}"
+    sums, due = np.atleast_2d(sums), np.atleast_2d(due)
+    wrong = np.argwhere(sums != due)
+    if wrong.size:
+        column, row = wrong[0]
+        raise AssertionError(f"{what}: row {row}, column {column}: {sums[column, row]}, not "
+                             f"{due[column, row]}; {len(wrong)} of {sums.size} sums are wrong")
+
+
+async def multiply(device, matrix, x):
+    """Compare a product with the integer reference; its stats."""
+    prepared = await device.prepare(matrix)
+    sums, stats = await device.gemv(prepared, x)
+    check(f"depth {matrix.depth}, {matrix.rows} x {matrix.columns}", sums, gemv(matrix, x))
+    return stats
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+@cocotb.parametrize(stalls=list(STALLS))
+async def identify(dut, stalls):
+    device, transport = await connected(dut, 10, stalls)
+    assert await device.identify() == Info(
+        VERSION, CONFIG.lanes, CONFIG.columns, CONFIG.max_k, CONFIG.clock_hz, CONFIG.build_id)
+    await transport.close()
+
+
+@cocotb.test(timeout_time=2000, timeout_unit="us")
+@cocotb.parametrize(depth=[1, 2, 3, 4], stalls=list(STALLS))
+async def products(dut, depth, stalls):
+    device, transport = await connected(dut, 20 + depth, stalls)
+    # One row and group; part of a block; rows and columns that fill no tile; two whole blocks.
+    shapes = [(1, 16), (BLOCK - 1, 5), (2 * BLOCK + 3, 100), (2 * BLOCK, 64)]
+    for seed, (rows, columns) in enumerate(shapes):
+        matrix = integer_matrix(rows, columns, depth, seed)
+        stats  = await multiply(device, matrix, vectors(seed, columns))
+        blocks = -(-rows // BLOCK)
+        assert stats.words == blocks * matrix.groups * (16 * depth + 3)
+        assert stats.cycles >= stats.words + stats.input_stalls
+    await transport.close()
+
+
+@cocotb.test(timeout_time=2000, timeout_unit="us")
+async def wider_than_the_device(dut):
+    device, transport = await connected(dut, 30)
+    columns = 2 * CONFIG.max_k + 40
+    stats = await multiply(device, integer_matrix(BLOCK + 1, columns, 2), vectors(30, columns))
+    assert stats.frames == 3
+    await transport.close()
+
+
+@cocotb.test(timeout_time=2000, timeout_unit="us")
+async def batches(dut):
+    device, transport = await connected(dut, 40)
+    matrix = integer_matrix(2 * BLOCK + 1, 72, 3)
+    for vectors_used in range(1, CONFIG.columns + 2):
+        stats = await multiply(device, matrix, vectors(vectors_used, vectors_used, 72))
+        assert stats.frames == -(-vectors_used // CONFIG.columns)
+    await transport.close()
+
+
+@cocotb.test(timeout_time=2000, timeout_unit="us")
+async def largest_row_sums(dut):
+    device, transport = await connected(dut, 50)
+    table = np.ones(27, np.float32)
+    codes = np.full((BLOCK, CONFIG.max_k // 16), 26, np.uint8)
+    for sign in (1, -1):
+        q = np.full((BLOCK, CONFIG.max_k), sign * half_range(4), np.int8)
+        matrix = TritMatrix(4, q.shape, q, codes, table)
+        await multiply(device, matrix, np.full(CONFIG.max_k, -128, np.int8))
+    await transport.close()
+
+
+@cocotb.test(timeout_time=2000, timeout_unit="us")
+@cocotb.parametrize(opcode=[Opcode.ACTIVATIONS, Opcode.SCALES, Opcode.GEMV])
+async def damaged_trailer(dut, opcode):
+    device, transport = await connected(dut, 60, retries=1)
+    matrix = integer_matrix(BLOCK + 2, 48, 4)
+    await multiply(device, matrix, vectors(60, 48))
+    # Others than before: neither may be taken for loaded.
+    matrix, x = integer_matrix(BLOCK + 2, 48, 4, 61), vectors(61, 48)
+    transport.damage.add(opcode)
+    stats = await multiply(device, matrix, x)
+    assert stats.retries == 1 and not transport.damage
+    counters = await device.status()
+    assert (counters.frames_good, counters.frames_bad, counters.last_error) == (
+        len(transport.requests) - 1, 1, ErrorCode.TRAILER)
+    errors = [header for header in transport.answers if header.opcode == Opcode.ERROR]
+    assert [(e.arg0, e.arg1) for e in errors] == [(ErrorCode.TRAILER, opcode)]
+    await transport.close()
+
+
+@cocotb.test(timeout_time=1000, timeout_unit="us")
+async def status(dut):
+    device, transport = await connected(dut, 70)
+    first, began = await device.status(), get_sim_time("ns")
+    again, ended = await device.status(), get_sim_time("ns")
+    assert first == Counters(2, 0, 0, first.cycles)         # IDENTIFY and itself
+    assert again == Counters(3, 0, 0, again.cycles)
+    assert 0 < first.cycles <= began // PERIOD_NS
+    # The counter is read somewhere between the request and its answer.
+    passed = (ended - began) // PERIOD_NS
+    assert 0 < again.cycles - first.cycles < 2 * passed
+    await transport.close()
+
+
+@cocotb.test(timeout_time=1000, timeout_unit="us")
+async def reset_request(dut):
+    device, transport = await connected(dut, 80)
+    matrix = integer_matrix(BLOCK, 32, 1)
+    await multiply(device, matrix, vectors(80, 32))
+    before = len(transport.requests)
+    await device.reset()
+    counters = await device.status()
+    assert (counters.frames_bad, counters.last_error) == (0, 0)
+    assert counters.frames_good <= len(transport.requests) - before
+    await multiply(device, matrix, vectors(80, 32))
+    loads = [header.opcode for header in transport.requests[before:]]
+    assert loads == [Opcode.RESET, Opcode.STATUS, Opcode.SCALES, Opcode.ACTIVATIONS, Opcode.GEMV]
+    await transport.close()
+
+
+@cocotb.test(timeout_time=1000, timeout_unit="us")
+async def reset_pin_in_the_middle_of_a_frame(dut):
+    await start(dut)
+    frame = b"".join(request(Opcode.ACTIVATIONS, 1, 0, 64, bytes(64)))
+    dut.o__ready.value  = 1
+    dut.i__valid.value  = 1
+    for at in range(0, len(frame) // 2, CONFIG.lanes):
+        dut.i__payload.value = int.from_bytes(frame[at:at + CONFIG.lanes], "little")
+        await ClockCycles(dut.clk, 1)
+    device, transport = await connected(dut, 90)
+    await multiply(device, integer_matrix(BLOCK, 32, 2), vectors(90, 32))
+    await transport.close()

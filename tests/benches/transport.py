@@ -1,0 +1,146 @@
+"""The driver's transport in a cocotb bench: stalls on both sides, and checks on the wires."""
+
+from collections import deque
+
+import cocotb
+import numpy as np
+from cocotb.triggers import RisingEdge
+
+from host.errors import TransportTimeout
+from host.frames import Header, padded, rest_bytes
+from hw.protocol import HEADER_BYTES, REQUEST_ALIGN
+
+__all__ = ["BenchTransport", "QUIET_CYCLES"]
+
+#: A device that neither takes nor gives a word for so many cycles is silent.
+QUIET_CYCLES = 2000
+
+
+class BenchTransport:
+    """Transport over the streams ``i`` and ``o`` of a device under test.
+
+    Beside carrying bytes it asserts that an offered answer word stays until it is taken, and that
+    ``last`` stands on the last word of each answer and on no other.
+
+    Parameters
+    ----------
+    dut
+        Device after reset.
+    lanes : int
+    seed : int
+    source, sink : float
+        Share of cycles in which no request word is offered, and in which no answer is taken.
+
+    Members
+    -------
+    requests, answers : list of Header
+        Of the frames sent and of those that came.
+    damage : set of int
+        Requests of these opcodes get a wrong trailer, once each.
+    """
+
+    def __init__(self, dut, lanes, seed, source=0.0, sink=0.0):
+        self.requests = []
+        self.answers  = []
+        self.damage   = set()
+        self._dut     = dut
+        self._lanes   = lanes
+        self._words   = deque()
+        self._due     = 0               # bytes of a request that are still to be sent
+        self._frame   = bytearray()     # of an answer, up to now
+        self._bytes   = bytearray()     # of answers, for recv
+        self._quiet   = 0
+        rngs = np.random.default_rng(seed).spawn(2)
+        self._source_stalls = lambda: rngs[0].random() < source
+        self._sink_stalls   = lambda: rngs[1].random() < sink
+        cocotb.start_soon(self._source())
+        cocotb.start_soon(self._sink())
+
+    async def send(self, data):
+        """As of :class:`host.transport.Transport`; the words leave later."""
+        data = self._damaged(bytes(data))
+        assert len(data) % self._lanes == 0, f"{len(data)} bytes are no whole words"
+        self._quiet = 0
+        self._words.extend(
+            int.from_bytes(data[at:at + self._lanes], "little")
+            for at in range(0, len(data), self._lanes))
+
+    async def recv(self, count):
+        """As of :class:`host.transport.Transport`."""
+        while len(self._bytes) < count:
+            await RisingEdge(self._dut.clk)
+            if self._quiet > QUIET_CYCLES:
+                raise TransportTimeout(f"quiet for {QUIET_CYCLES} cycles")
+        data = bytes(self._bytes[:count])
+        del self._bytes[:count]
+        return data
+
+    async def close(self):
+        """Asserts that all was taken, and that nothing comes that nobody asked for."""
+        for _ in range(500):
+            await RisingEdge(self._dut.clk)
+        assert not self._words, f"{len(self._words)} request words were never taken"
+        assert not self._frame, f"the last answer is not whole: {self._frame.hex()}"
+        assert not self._bytes, f"extra answer bytes: {self._bytes.hex()}"
+
+    def _damaged(self, data):
+        """Keeps count of the requests; the data with a fault where one is due."""
+        if not self._due:
+            header = Header.parse(data)
+            self.requests.append(header)
+            self._due = REQUEST_ALIGN + padded(header.length, REQUEST_ALIGN)
+            return data
+        self._due -= len(data)
+        opcode = self.requests[-1].opcode
+        if self._due or opcode not in self.damage:
+            return data
+        self.damage.remove(opcode)
+        at = len(data) - REQUEST_ALIGN
+        return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1:]
+
+    async def _source(self):
+        dut = self._dut
+        dut.i__valid.value = 0
+        while True:
+            if not self._words or self._source_stalls():
+                await RisingEdge(dut.clk)
+                continue
+            dut.i__payload.value = self._words.popleft()
+            dut.i__valid.value   = 1
+            await RisingEdge(dut.clk)
+            while not int(dut.i__ready.value):
+                await RisingEdge(dut.clk)
+            self._quiet = 0
+            dut.i__valid.value = 0
+
+    async def _sink(self):
+        dut, offered = self._dut, None
+        while True:
+            ready = not self._sink_stalls()
+            dut.o__ready.value = int(ready)
+            await RisingEdge(dut.clk)
+            self._quiet += 1
+            now = int(dut.o__payload.value) if int(dut.o__valid.value) else None
+            if offered is not None:
+                assert now == offered, f"answer word {offered:#x} became {now} before it was taken"
+            offered = None if ready else now
+            if ready and now is not None:
+                self._take(now)
+
+    def _take(self, payload):
+        self._quiet = 0
+        bits = 8 * self._lanes
+        self._frame += (payload & (1 << bits) - 1).to_bytes(self._lanes, "little")
+        if payload >> bits:
+            self._check_length()
+            self._bytes += self._frame
+            self._frame.clear()
+
+    def _check_length(self):
+        """``last`` has ended a frame: its header tells how long it had to be."""
+        header = Header.parse(self._frame) if len(self._frame) >= HEADER_BYTES else None
+        assert header, f"last after {len(self._frame)} bytes that hold no header"
+        due = HEADER_BYTES + rest_bytes(header, self._lanes)
+        assert len(self._frame) == due, (
+            f"last after {len(self._frame)} bytes of opcode 0x{header.opcode:02x}, not {due}")
+        self.answers.append(header)
