@@ -66,13 +66,16 @@ class Job:
 
     def finish(self) -> None:
         """Give the directory its name; the journal goes last."""
-        _sync_directory(self.partial)
+        for path in self.partial.iterdir():
+            if path.name != _JOURNAL:
+                _sync(path)
+        _sync(self.partial)
         replaced = self.out.with_name(f"{self.out.name}.replaced")
         if self.out.exists():
             _discard(replaced)
             self.out.rename(replaced)
         self.partial.rename(self.out)
-        _sync_directory(self.out.parent)
+        _sync(self.out.parent)
         (self.out / _JOURNAL).unlink()
         _discard(replaced)
 
@@ -158,7 +161,7 @@ def _discard(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync_directory(path: Path) -> None:
+def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -164,12 +164,13 @@ def test_kill_between_two_renames_of_a_replacement(model, packed, tmp_path):
     assert contents(tmp_path / "o") == contents(packed)
 
 
-@pytest.mark.parametrize("change", ["depth", "weights", "companion", "kept"])
+@pytest.mark.parametrize("change", ["depth", "depths", "weights", "companion", "kept"])
 def test_rest_of_another_job(packed, tmp_path, change):
     model, out = tmp_path / "m", tmp_path / "o"
     make_checkpoint(model, sharded=True)
     kill(model, out, 3 if change == "depth" else 2, "report", 3)
-    options = {"modules_to_not_convert": ["mlp"]} if change == "kept" else {}
+    options = {"kept": {"modules_to_not_convert": ["mlp"]},
+               "depths": {"overrides": {"*.up_proj": 1}}}.get(change, {})
     if change == "weights":
         os.utime(next(model.glob("*.safetensors")), (0, 0))
     if change == "companion":
@@ -291,6 +292,19 @@ def test_data_is_on_the_disk_before_the_journal_says_so(model, tmp_path, monkeyp
     journalled = [log[i - 1] for i, name in enumerate(log) if name == "journal.jsonl"][1:]
     assert len(journalled) == 12
     assert all(name.endswith(".safetensors") for name in journalled)
+
+
+def test_all_is_on_the_disk_before_it_has_its_name(packed, tmp_path, monkeypatch):
+    log, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (
+        log.append(os.readlink(f"/proc/self/fd/{file}").removeprefix(f"{tmp_path}/")), real(file)))
+    with Job(tmp_path / "o", {}) as job:
+        (job.partial / "config.json").write_text("{}")
+        (job.partial / "LICENSE").write_text("as is")
+        log.clear()
+        job.finish()
+    assert sorted(log[:2]) == ["o.partial/LICENSE", "o.partial/config.json"]
+    assert log[2:] == ["o.partial", str(tmp_path)]
 
 
 def test_journal_has_the_checksums(model, packed, tmp_path):

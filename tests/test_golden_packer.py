@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from golden.packer import pack_checkpoint
-from golden.quantize import dequantize, quantize
+from golden.quantize import TritMatrix, dequantize, quantize
+from golden.report import table_warnings
 from golden.sources import CheckpointError
 from golden.tiles import pack
 
@@ -222,11 +223,21 @@ def test_warns_of_lost_scales(tmp_path):
         "products")
 
 
-def test_does_not_warn_of_unused_scales(tmp_path):
+def test_does_not_warn_of_a_ratio_that_does_no_harm(tmp_path):
     weights = np.full((2, 16), 1.0, np.float32)
-    weights[1] = 1 / 3000
+    weights[1] = 1 / 3999
     one_matrix(tmp_path / "m", weights)
     assert pack_checkpoint(tmp_path / "m", tmp_path / "o", 2).warnings == ()
+
+
+def test_does_not_name_codes_of_groups_of_zeros():
+    table = np.ones(27, np.float32)
+    table[[3, 5, 7]] = 1e-6
+    q, codes = np.zeros((3, 16), np.int8), np.array([[3], [5], [0]], np.uint8)
+    q[1:, 15] = 1
+    ratio, mantissa = table_warnings(TritMatrix(2, (3, 16), q, codes, table))
+    assert ratio.startswith("scales span a ratio of 1e+06")
+    assert mantissa.startswith("scale codes [5] are used")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

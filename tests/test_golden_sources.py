@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from golden_helpers import DTYPES, linear_names, make_checkpoint, message
+from golden_helpers import DTYPES, linear_names, make_checkpoint, message, write_json
 from safetensors.numpy import save_file
 
 from golden.sources import CheckpointError, Source, is_linear
@@ -74,6 +74,18 @@ def test_companions_are_all_but_weights_and_configuration(tmp_path):
     (tmp_path / "m" / "onnx").mkdir()
     names = [path.name for path in Source(tmp_path / "m").companions()]
     assert names == ["LICENSE", "chat_template.jinja", "generation_config.json", "tokenizer.json"]
+
+
+def test_shards_come_in_the_order_of_their_names(tmp_path):
+    write_json(tmp_path / "config.json", {})
+    names = [f"model-{n:05}-of-00020.safetensors" for n in range(1, 21)]
+    for name in names:
+        save_file({f"{name}.weight": np.ones((2, 3), np.float32)}, tmp_path / name)
+    write_json(tmp_path / "model.safetensors.index.json", {
+        "weight_map": {f"{name}.weight": name for name in reversed(names)}})
+    source = Source(tmp_path)
+    assert list(source.shards) == names
+    assert list(source.tensors) == [f"{name}.weight" for name in names]
 
 
 def test_single_file_goes_before_an_index(sharded):
