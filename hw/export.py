@@ -44,6 +44,8 @@ class _Clocked(wiring.Component):
 def device_verilog(config: DeviceConfig, name="top"):
     """Verilog-2001 of a device: ``clk``, ``rst`` (synchronous) and the streams ``i`` and ``o``.
 
+    ``rst`` acts a cycle after its pin: hold it for two cycles, and offer nothing meanwhile.
+
     A stream ``i`` has ports ``i__payload``, ``i__valid``, ``i__ready``; the payload of ``o`` is
     the word with ``last`` above it.
     """

@@ -182,7 +182,8 @@ class ResultBanks(wiring.Component):
                 with m.Case(now):
                     m.d.comb += [
                         unit.eq(now // LANES_PER_UNIT),
-                        slot.eq(LANES_PER_UNIT * row + now % LANES_PER_UNIT),
+                        # 3 * row, which must not become a multiplier.
+                        slot.eq(row + (row << 1) + now % LANES_PER_UNIT),
                     ]
         for stage in range(2):
             later = Signal.like(unit, name=f"unit{place}_{stage}")

@@ -53,11 +53,20 @@ struct Device {
     Segment* offered = nullptr;  // where the word at the input comes from
 
     Device() : top(new Vtop(&context)) {
-        top->clk = 0;
+        reset();
+        cycles = 0;
+    }
+
+    // The reset acts a cycle after its pin.
+    void reset() {
+        top->i___05Fvalid = 0;
+        top->o___05Fready = 0;
+        offered = nullptr;
         top->rst = 1;
         step();
+        step();
         top->rst = 0;
-        cycles = 0;
+        step();
     }
 
     void settle() {
@@ -84,13 +93,7 @@ int64_t device_cycles(const Device* device) { return device->cycles; }
 int64_t device_words_in(const Device* device) { return device->words_in; }
 int64_t device_words_out(const Device* device) { return device->words_out; }
 
-void device_reset(Device* device) {
-    device->top->rst = 1;
-    device->top->i___05Fvalid = 0;
-    device->step();
-    device->top->rst = 0;
-    device->offered = nullptr;
-}
+void device_reset(Device* device) { device->reset(); }
 
 // Of 2^32 cycles, how many the source and the sink let pass.
 void device_stalls(Device* device, uint64_t seed, uint32_t input, uint32_t output) {

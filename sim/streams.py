@@ -42,7 +42,7 @@ async def get(ctx, stream, count, stalls=never):
                 assert now == offered, f"payload {offered!r} was withdrawn, {now!r} stands there"
             offered = now
         ctx.set(stream.ready, 1)
-        _, _, payload = await ctx.tick().sample(stream.valid, stream.payload).until(stream.valid)
+        payload, = await ctx.tick().sample(stream.payload).until(stream.valid)
         ctx.set(stream.ready, 0)
         if offered is not None:
             assert payload == offered, f"payload {offered!r} was withdrawn, {payload!r} was taken"
