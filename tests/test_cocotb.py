@@ -4,12 +4,13 @@ from dataclasses import asdict
 
 import pytest
 from amaranth.back import verilog
+from benches.scale_chain import ScaleChain
 
 from hw.config import DeviceConfig
 from hw.lane import Lane
 from hw.trits import TritUnpacker
-from sim.build import device_rtl
-from sim.runner import build_bench, run_bench
+from sim.build import BuildError, device_rtl
+from sim.runner import BenchError, build_bench, run_bench
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +41,52 @@ def test_lane(built):
     assert run_bench(built("lane", exported(Lane())), "benches.bench_lane") == 3
 
 
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_scale(built, lanes):
+    folder = built(f"scale{lanes}", exported(ScaleChain(lanes)))
+    assert run_bench(folder, "benches.bench_scale", lanes=lanes) == 5
+
+
 @pytest.mark.parametrize("lanes, columns", [(2, 1), (8, 1), (2, 2), (16, 1)])
 def test_device(built, lanes, columns):
     config = DeviceConfig(lanes, columns, max_k=256, clock_hz=50_000_000, build_id=0xC0C07B)
     folder = built(f"device{lanes}_{columns}", device_rtl(config))
     assert run_bench(folder, "benches.bench_device", **asdict(config)) == 29
+
+
+def test_broken_design_fails(built):
+    text   = exported(Lane())
+    broken = text.replace(" + ", " - ", 1)
+    assert broken != text
+    with pytest.raises(BenchError, match=r"^benches.bench_lane: 3 of 3 tests failed \(see .*\)\n"
+                                         r"(.*\n)*random_inputs_with_stalls: .*cycle \d+, row \d: "
+                                         r"sum -?\d+, not -?\d+"):
+        run_bench(built("broken", broken), "benches.bench_lane")
+
+
+@pytest.mark.parametrize("source, message", [
+    ("", r"^faulty: the simulator ended without results:\n(.*\n)*.*No tests were discovered"),
+    ("import cocotb\n@cocotb.test(skip=True)\nasync def idle(dut): pass",
+     r"^faulty: no test was run"),
+    ("import nothing_of_this_name", r"^faulty: the simulator ended without results:\n(.*\n)*.*"
+                                    r"nothing_of_this_name"),
+    ("import cocotb\n@cocotb.test()\nasync def sad(dut): assert 1 == 2",
+     r"^faulty: 1 of 1 tests failed \(see .*\)\nsad: .*assert 1 == 2"),
+], ids=["empty", "skipped", "not_found", "failing"])
+def test_faulty_bench_fails(built, tmp_path, monkeypatch, source, message):
+    (tmp_path / "faulty.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BenchError, match=message):
+        run_bench(built("lane", exported(Lane())), "faulty")
+
+
+def test_wrong_verilog(tmp_path):
+    with pytest.raises(BuildError, match=r"^verilator_bin failed \(1\):\n(.*\n)*.*syntax error"):
+        build_bench("module top(; endmodule", tmp_path / "wrong")
+
+
+def test_missing_compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BuildError, match=r"^g\+\+ is missing: install it \(apt install g\+\+\) to "
+                                         r"run the Verilog benches$"):
+        build_bench("module top; endmodule", tmp_path / "design")

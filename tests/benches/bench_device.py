@@ -22,7 +22,7 @@ CONFIG = DeviceConfig(*(int(cocotb.plusargs[name]) for name in (
 #: Rows of a row block.
 BLOCK = 5 * CONFIG.lanes
 #: Shares of cycles in which source and sink pause.
-STALLS = {"none": (0.0, 0.0), "both": (0.3, 0.3), "source": (0.8, 0.0), "sink": (0.0, 0.8)}
+STALLS = {"none": (0.0, 0.0), "both": (0.3, 0.3), "source": (0.6, 0.0), "sink": (0.0, 0.6)}
 
 
 async def connected(dut, seed, stalls="both", retries=0):
@@ -132,15 +132,13 @@ async def damaged_trailer(dut, opcode):
 
 @cocotb.test(timeout_time=1000, timeout_unit="us")
 async def status(dut):
-    device, transport = await connected(dut, 70)
+    device, transport = await connected(dut, 70, "none")
     first, began = await device.status(), get_sim_time("ns")
     again, ended = await device.status(), get_sim_time("ns")
     assert first == Counters(2, 0, 0, first.cycles)         # IDENTIFY and itself
     assert again == Counters(3, 0, 0, again.cycles)
     assert 0 < first.cycles <= began // PERIOD_NS
-    # The counter is read somewhere between the request and its answer.
-    passed = (ended - began) // PERIOD_NS
-    assert 0 < again.cycles - first.cycles < 2 * passed
+    assert again.cycles - first.cycles == (ended - began) // PERIOD_NS
     await transport.close()
 
 
@@ -152,8 +150,7 @@ async def reset_request(dut):
     before = len(transport.requests)
     await device.reset()
     counters = await device.status()
-    assert (counters.frames_bad, counters.last_error) == (0, 0)
-    assert counters.frames_good <= len(transport.requests) - before
+    assert counters == Counters(1, 0, 0, counters.cycles)   # itself
     await multiply(device, matrix, vectors(80, 32))
     loads = [header.opcode for header in transport.requests[before:]]
     assert loads == [Opcode.RESET, Opcode.STATUS, Opcode.SCALES, Opcode.ACTIVATIONS, Opcode.GEMV]

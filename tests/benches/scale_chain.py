@@ -1,0 +1,56 @@
+"""What the scale bench runs on: one scale unit with all it needs, as the datapath joins them."""
+
+from amaranth import Module, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.fixed import GROUP_SUM_BITS, ROW_SUM_BITS
+from golden.tiles import ROWS
+from hw.beats import Beat
+from hw.scale import MantissaPort, ScaleCodes, ScaleUnit, Slot, SlotSequencer
+
+__all__ = ["ScaleChain"]
+
+
+class ScaleChain(wiring.Component):
+    """Sequencer, codes and unit for 1..3 lanes of one column.
+
+    With the first scale beat at cycle t, slot ``s = 3 * row + lane`` leaves at cycle
+    ``t + ScaleUnit.STAGES + s``. Members are those of the parts.
+    """
+
+    def __init__(self, lanes):
+        self._lanes = lanes
+        super().__init__({
+            "beat":    In(Beat),
+            "trits":   In(2).array(lanes, ROWS),
+            "sums":    In(GROUP_SUM_BITS).array(lanes, ROWS),
+            "load":    In(MantissaPort),
+            "slot":    Out(Slot),
+            "row_sum": Out(signed(ROW_SUM_BITS)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.slots = slots = SlotSequencer()
+        m.submodules.codes = codes = ScaleCodes(self._lanes)
+        m.submodules.unit  = unit  = ScaleUnit(self._lanes)
+        m.d.comb += [
+            slots.beat.eq(self.beat),
+            codes.take.eq(slots.take),
+            codes.load.eq(self.load),
+            unit.take.eq(slots.take),
+            unit.mantissa.eq(codes.mantissa),
+            self.slot.eq(slots.slots[-1]),
+            self.row_sum.eq(unit.row_sum),
+        ]
+        for stage in range(ScaleUnit.STAGES):
+            m.d.comb += unit.slots[stage].eq(slots.slots[stage])
+        for lane in range(self._lanes):
+            for row in range(ROWS):
+                m.d.comb += [
+                    codes.trits[lane][row].eq(self.trits[lane][row]),
+                    unit.sums[lane][row].eq(self.sums[lane][row]),
+                ]
+        return m
