@@ -212,6 +212,12 @@ def test_output_that_exists(model, packed, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
 
+def test_force_takes_an_empty_directory(model, packed, tmp_path):
+    (tmp_path / "o").mkdir()
+    pack_checkpoint(model, tmp_path / "o", 2, force=True)
+    assert contents(tmp_path / "o") == contents(packed)
+
+
 def test_force_replaces_checkpoints_only(model, tmp_path):
     (tmp_path / "o").mkdir()
     (tmp_path / "o" / "thesis.txt").write_text("years of work")
