@@ -50,26 +50,31 @@ class BeatBuffer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        beats = [self.i, Signal(Beat, name="newer"), Signal(Beat, name="older"), self.o]
-        words = [self.i_word, Signal(8 * self._lanes, name="newer_word"),
-                 Signal(8 * self._lanes, name="older_word"), self.o_word]
-        flush = Signal(2)
-        shift = Signal()
+        # Latest first. The first stage is a plain register, so that what moves all the others,
+        # and the array behind them, is a register and not a handshake.
+        stages = ("arrived", "newer", "older")
+        beats  = [Signal(Beat, name=name) for name in stages]
+        words  = [Signal(8 * self._lanes, name=f"{name}_word") for name in stages]
+        flush  = Signal(2)
+        shift  = Signal()
 
-        m.d.comb += shift.eq(self.i.valid | flush.any())
+        m.d.comb += shift.eq(beats[0].valid | flush.any())
         m.d.sync += flush.eq(flush >> 1)
-        with m.If(self.i.valid & self.i.scale_last):
+        with m.If(beats[0].valid & beats[0].scale_last):
             m.d.sync += flush.eq(0b11)
 
-        m.d.sync += self.o.valid.eq(0)
+        m.d.sync += [beats[0].eq(self.i), words[0].eq(self.i_word)]
         with m.If(shift):
-            for target, source in zip(beats[1:], beats, strict=False):
-                m.d.sync += target.eq(source)
-            for target, source in zip(words[1:], words, strict=False):
-                m.d.sync += target.eq(source)
+            m.d.sync += [later.eq(earlier) for later, earlier in zip(beats[1:], beats[:2],
+                                                                     strict=True)]
+            m.d.sync += [later.eq(earlier) for later, earlier in zip(words[1:], words[:2],
+                                                                     strict=True)]
+        m.d.comb += [self.o.eq(beats[-1]), self.o_word.eq(words[-1])]
+        with m.If(~shift):
+            m.d.comb += self.o.valid.eq(0)
 
         with m.If(self.restart):
-            m.d.sync += [beat.valid.eq(0) for beat in beats[1:]]
+            m.d.sync += [beat.valid.eq(0) for beat in beats]
             m.d.sync += flush.eq(0)
 
         return m

@@ -108,11 +108,14 @@ class Controller(wiring.Component):
         result   = self._send_results(m, header)
 
         depth, groups, _ = gemv_arguments(header)
-        m.d.comb += [
-            check.header.eq(header),
+        # The header has stood for some cycles when a GEMV starts.
+        m.d.sync += [
             self.job.digit_last.eq(depth - 1),
             self.job.group_last.eq(groups - 1),
             self.job.block_last.eq(header.arg1 - 1),
+        ]
+        m.d.comb += [
+            check.header.eq(header),
             self.column.eq(header.arg0),
             counters.gemv.eq(gemv),
             counters.word.eq(self.word),

@@ -81,8 +81,13 @@ class Sequencer(wiring.Component):
             self.beat.first.eq(~scale & (digit == 0)),
             self.beat.scale_first.eq(scale & (digit == 0)),
             self.beat.scale_last.eq(scale & (digit == SCALE_TRITS - 1)),
+        ]
+        # A cycle late, which the 16 beats or more before a scale beat allow.
+        last_block = Signal()
+        m.d.sync += [
             self.beat.group_first.eq(group == 0),
             self.beat.group_last.eq(group == self.job.group_last),
+            last_block.eq(block == self.job.block_last),
         ]
 
         with m.If(take):
@@ -94,10 +99,9 @@ class Sequencer(wiring.Component):
             with m.If(end):
                 m.d.sync += [group.eq(0), block.eq(block + 1)]
             # A payload that ends early or goes on ends the run as well, as not complete.
-            with m.If(self.words.p.last | (end & (block == self.job.block_last))):
+            with m.If(self.words.p.last | (end & last_block)):
                 m.d.sync += self.running.eq(0)
-                m.d.sync += self.complete.eq(
-                    self.words.p.last & end & (block == self.job.block_last))
+                m.d.sync += self.complete.eq(self.words.p.last & end & last_block)
 
         with m.If(self.start):
             m.d.sync += [
