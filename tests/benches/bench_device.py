@@ -65,9 +65,8 @@ async def identify(dut, stalls):
     await transport.close()
 
 
-@cocotb.test(timeout_time=2000, timeout_unit="us")
-@cocotb.parametrize(depth=[1, 2, 3, 4], stalls=list(STALLS))
-async def products(dut, depth, stalls):
+async def multiply_shapes(dut, depth, stalls):
+    """Products whose rows and columns fit the tiles and do not."""
     device, transport = await connected(dut, 20 + depth, stalls)
     # One row and group; part of a block; rows and columns that fill no tile; two whole blocks.
     shapes = [(1, 16), (BLOCK - 1, 5), (2 * BLOCK + 3, 100), (2 * BLOCK, 64)]
@@ -80,7 +79,19 @@ async def products(dut, depth, stalls):
     await transport.close()
 
 
-@cocotb.test(timeout_time=2000, timeout_unit="us")
+@cocotb.test(timeout_time=300, timeout_unit="us")
+@cocotb.parametrize(depth=[1, 2, 3, 4], stalls=["none", "both"])
+async def products(dut, depth, stalls):
+    await multiply_shapes(dut, depth, stalls)
+
+
+@cocotb.test(timeout_time=300, timeout_unit="us")
+@cocotb.parametrize(stalls=["source", "sink"])
+async def products_with_one_side_slow(dut, stalls):
+    await multiply_shapes(dut, 3, stalls)
+
+
+@cocotb.test(timeout_time=300, timeout_unit="us")
 async def wider_than_the_device(dut):
     device, transport = await connected(dut, 30)
     columns = 2 * CONFIG.max_k + 40
@@ -89,7 +100,7 @@ async def wider_than_the_device(dut):
     await transport.close()
 
 
-@cocotb.test(timeout_time=2000, timeout_unit="us")
+@cocotb.test(timeout_time=300, timeout_unit="us")
 async def batches(dut):
     device, transport = await connected(dut, 40)
     matrix = integer_matrix(2 * BLOCK + 1, 72, 3)
@@ -99,7 +110,7 @@ async def batches(dut):
     await transport.close()
 
 
-@cocotb.test(timeout_time=2000, timeout_unit="us")
+@cocotb.test(timeout_time=300, timeout_unit="us")
 async def largest_row_sums(dut):
     device, transport = await connected(dut, 50)
     table = np.ones(27, np.float32)
@@ -111,7 +122,7 @@ async def largest_row_sums(dut):
     await transport.close()
 
 
-@cocotb.test(timeout_time=2000, timeout_unit="us")
+@cocotb.test(timeout_time=300, timeout_unit="us")
 @cocotb.parametrize(opcode=[Opcode.ACTIVATIONS, Opcode.SCALES, Opcode.GEMV])
 async def damaged_trailer(dut, opcode):
     device, transport = await connected(dut, 60, retries=1)
@@ -130,7 +141,7 @@ async def damaged_trailer(dut, opcode):
     await transport.close()
 
 
-@cocotb.test(timeout_time=1000, timeout_unit="us")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 async def status(dut):
     device, transport = await connected(dut, 70, "none")
     first, began = await device.status(), get_sim_time("ns")
@@ -142,7 +153,7 @@ async def status(dut):
     await transport.close()
 
 
-@cocotb.test(timeout_time=1000, timeout_unit="us")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 async def reset_request(dut):
     device, transport = await connected(dut, 80)
     matrix = integer_matrix(BLOCK, 32, 1)
@@ -157,7 +168,7 @@ async def reset_request(dut):
     await transport.close()
 
 
-@cocotb.test(timeout_time=1000, timeout_unit="us")
+@cocotb.test(timeout_time=100, timeout_unit="us")
 async def reset_pin_in_the_middle_of_a_frame(dut):
     await start(dut)
     frame = b"".join(request(Opcode.ACTIVATIONS, 1, 0, 64, bytes(64)))
