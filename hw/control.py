@@ -106,6 +106,7 @@ class Controller(wiring.Component):
         checking = Signal(check.LATENCY)
         gemv     = Signal()             # the frame at hand is a GEMV that is carried out
         result   = self._send_results(m, header)
+        drained  = ~self.busy & ~result & self.idle
 
         depth, groups, _ = gemv_arguments(header)
         # The header has stood for some cycles when a GEMV starts.
@@ -117,7 +118,8 @@ class Controller(wiring.Component):
         m.d.comb += [
             check.header.eq(header),
             self.column.eq(header.arg0),
-            counters.gemv.eq(gemv),
+            # To the last RESULT: the trailer may come later.
+            counters.gemv.eq(gemv & ~(self.complete & drained)),
             counters.word.eq(self.word),
             counters.refused.eq(self.word_refused),
             counters.missing.eq(self.word_missing),
@@ -169,7 +171,7 @@ class Controller(wiring.Component):
                     m.next = "Drain"
 
             with m.State("Drain"):
-                with m.If(~gemv | (~self.busy & ~result & self.idle)):
+                with m.If(~gemv | drained):
                     m.next = "Conclude"
 
             with m.State("Conclude"):

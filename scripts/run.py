@@ -15,7 +15,6 @@ from safetensors import safe_open
 from golden.checkpoint import PackedCheckpoint
 from golden.quantize import TritMatrix, quantize
 from hw.config import DeviceConfig
-from hw.export import build_id
 from scripts.console import console, print_json, progress, reports_errors, table, write_text
 from scripts.pack import pack
 from scripts.stream import (
@@ -64,7 +63,7 @@ def run(
     if not names:
         raise ValueError(f"{packed}: no matrix fits {matrices!r}; `tritstream inspect` lists them")
     jobs = (_job(checkpoint, name, activations, vectors) for name in names)
-    config = DeviceConfig(lanes, columns, max_k, build_id=build_id())
+    config = DeviceConfig(lanes, columns, max_k)
     _finish(_simulate(config, rtl, jobs, len(names)), report, as_json)
 
 
@@ -94,7 +93,7 @@ def demo(
                lambda: quantize(generated(_SEED, rows, width), depth),
                generated_activations(_SEED, width))
 
-    config = DeviceConfig(lanes, columns, build_id=build_id())
+    config = DeviceConfig(lanes, columns)
     result = _simulate(config, rtl, jobs(), len(names) + 1)
     result["packed"] = str(packed)
     _finish(result, output / "report.json", as_json)
@@ -159,8 +158,7 @@ def _show(result, report):
     device = result["device"]
     print(f"engine  {result['engine']}")
     print(f"RTL     sha256 {result['rtl_sha256']}")
-    print(f"device  L = {device['lanes']}, B = {device['columns']}, K up to {device['max_k']}, "
-          f"build {device['build_id']:08x}\n")
+    print(f"device  L = {device['lanes']}, B = {device['columns']}, K up to {device['max_k']}\n")
     header = ["matrix", "shape", "d", "stored b/w", "info b/w", "vectors", "words", "cycles",
               "words/cycle", "rows compared", "mismatches", "error"]
     rows = [[

@@ -124,7 +124,7 @@ def test_inspect_shows_each_matrix(packed):
     code, out, _ = tritstream("inspect", packed, "--json")
     report = json.loads(out)
     assert len(report["matrices"]) == 28
-    assert all(0.3 < matrix["zero_trits"] < 0.6 for matrix in report["matrices"])
+    assert all(0.3 < matrix["zero_share"] < 0.6 for matrix in report["matrices"])
     assert "model.embed_tokens.weight" in report["kept"]
 
 
