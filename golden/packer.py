@@ -86,6 +86,7 @@ class _Plan:
         self.source = source
         self.depth = depth
         self.matrices = source.matrices(kept)
+        self._check_names()
         self.depths = self._resolve(overrides)
         modules = {name.removesuffix(".weight") for name, tensor in source.tensors.items()
                    if len(tensor.shape) == 2 and name.endswith(".weight")}
@@ -128,6 +129,14 @@ class _Plan:
     def depth_of(self, name: str) -> int:
         """Trits of a weight of this matrix."""
         return self.depths.get(name, self.depth)
+
+    def _check_names(self) -> None:
+        """No tensor may be called what a packed matrix is, or would be taken for one."""
+        taken = {name + SCALES_SUFFIX for name in self.matrices}
+        for name, tensor in self.source.tensors.items():
+            if name in taken or name.endswith(TRITS_SUFFIX):
+                raise CheckpointError(f"{tensor.path}: {name} has a name that packed matrices "
+                                      "take; rename it in the source")
 
     def _resolve(self, overrides: dict[str, int]) -> dict[str, int]:
         """Depths that differ, by module."""

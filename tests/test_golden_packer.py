@@ -14,6 +14,7 @@ from golden_helpers import (
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from golden.checkpoint import PackedCheckpoint
 from golden.packer import pack_checkpoint
 from golden.quantize import TritMatrix, dequantize, quantize
 from golden.report import table_warnings
@@ -259,6 +260,27 @@ def test_wrong_depth(tmp_path, depth):
             pack_checkpoint(tmp_path / "m", tmp_path / "o", arguments[0],
                             overrides=dict(*arguments[1:]))
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("name", ["a.trits", "a.scales", "b.trits"])
+def test_names_that_packed_matrices_take(tmp_path, name):
+    (tmp_path / "m").mkdir()
+    write_json(tmp_path / "m" / "config.json", {})
+    path = tmp_path / "m" / "model.safetensors"
+    save_file({"a.weight": np.ones((5, 16), np.float32), name: np.ones(27, np.float32)}, path)
+    with pytest.raises(CheckpointError, match=message(
+            f"{path}: {name} has a name that packed matrices take; rename it in the source")):
+        pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_scales_of_no_matrix_are_kept(tmp_path):
+    (tmp_path / "m").mkdir()
+    write_json(tmp_path / "m" / "config.json", {})
+    tensors = {"a.weight": np.ones((5, 16), np.float32), "b.scales": np.ones(27, np.float32)}
+    save_file(tensors, tmp_path / "m" / "model.safetensors")
+    pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
+    assert PackedCheckpoint(tmp_path / "o").kept.keys() == {"b.scales"}
 
 
 def test_depth_of_a_matrix_that_is_not_there(tmp_path):
