@@ -66,6 +66,9 @@ def _export_shard(
     metadata = {name: text for name, text in shard.metadata.items() if name not in ours}
     writer = ShardWriter(job.partial / shard.path.name, entries, lambda _: metadata)
     try:
+        if not writer.whole:
+            job.forget(entry.name for entry in entries)
+        writer.allocate()
         for entry in entries:
             if entry.name not in job.done:
                 checksum = writer.write(entry.name, _pieces(packed, entry.name))

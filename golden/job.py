@@ -64,6 +64,12 @@ class Job:
         self._append([name, record])
         self.done[name] = record
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Note that the bytes of these names are lost."""
+        for name in self.done.keys() & set(names):
+            self._append([name, None])
+            del self.done[name]
+
     def finish(self) -> None:
         """Give the directory its name; the journal goes last."""
         for path in self.partial.iterdir():
@@ -110,7 +116,7 @@ class Job:
         self._file.truncate(whole)
         if not lines:
             self._append(parameters)
-        return dict(lines[1:])
+        return {name: record for name, record in dict(lines[1:]).items() if record is not None}
 
     def _read(self) -> tuple[list, int]:
         """Whole lines of the journal, and how many bytes they are: a kill may cut the last."""

@@ -156,6 +156,9 @@ def _pack_shard(
 ) -> None:
     writer = _open_writer(plan, shard, job.partial)
     try:
+        if not writer.whole:
+            job.forget(shard.tensors)
+        writer.allocate()
         for tensor in shard.tensors.values():
             if tensor.name not in job.done:
                 report, checksums = _pack_tensor(plan, tensor, writer)

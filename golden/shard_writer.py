@@ -30,8 +30,8 @@ class Entry:
 class ShardWriter:
     """One file, its places fixed from the start, its header written last.
 
-    Opening it again goes on with the bytes that are there. Tensors lie by falling alignment, so
-    each can be mapped where it is.
+    Opening it again goes on with the bytes that are there; :meth:`allocate` comes first. Tensors
+    lie by falling alignment, so each can be mapped where it is.
 
     Parameters
     ----------
@@ -42,6 +42,13 @@ class ShardWriter:
     metadata : callable
         Makes ``__metadata__`` of CRC-32s by name, eight hex digits each; the length of what it
         returns must not depend on them. The header is sealed, see :func:`golden.shards.seal`.
+
+    Members
+    -------
+    path : Path
+        The file.
+    whole : bool
+        Whether the file was there in its full size: what was written earlier is still in it.
     """
 
     def __init__(
@@ -57,8 +64,13 @@ class ShardWriter:
         for entry in self._entries:
             self._places[entry.name] = (place, entry.size)
             place += entry.size
+        self._end = place
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        os.ftruncate(self._file, place)
+        self.whole = os.fstat(self._file).st_size == place
+
+    def allocate(self) -> None:
+        """Give the file its full size; what is not written yet is zeros."""
+        os.ftruncate(self._file, self._end)
 
     def write(self, name: str, pieces: Iterable[bytes]) -> int:
         """Write a tensor, have it on the disk, return its CRC-32.

@@ -141,6 +141,36 @@ def test_export_goes_on_after_a_kill(packed, tmp_path, last):
         assert contents(tmp_path / kind) == contents(tmp_path / "whole")
 
 
+def lose(partial, cut):
+    """Take the first shard away, or the end of it."""
+    shard = min(partial.glob("*.safetensors"))
+    if cut:
+        os.truncate(shard, shard.stat().st_size - cut)
+    else:
+        shard.unlink()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5000])
+def test_writes_a_lost_shard_again(model, packed, tmp_path, cut):
+    kill(model, tmp_path / "o", 2, "report", 8)
+    lose(tmp_path / "o.partial", cut)
+    # Again, so that the shard has its full size, but not all that the journal said of it.
+    kill(model, tmp_path / "o", 2, "report", 2)
+    reports = []
+    report = pack_checkpoint(model, tmp_path / "o", 2, progress=reports.append)
+    assert contents(tmp_path / "o") == contents(packed)
+    assert tuple(reports) == report.tensors
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_exports_a_lost_shard_again(packed, tmp_path, cut):
+    export(packed, tmp_path / "whole")
+    kill(packed, tmp_path / "o", "export", "report", 8)
+    lose(tmp_path / "o.partial", cut)
+    export(packed, tmp_path / "o")
+    assert contents(tmp_path / "o") == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("rest", [b"", b'["model.norm.weight"', b'["x",\n', b"\0\0\0\n{}\n"])
 def test_cut_line_of_the_journal_does_not_count(model, packed, tmp_path, rest):
     kill(model, tmp_path / "o", 2, "report", 3)
