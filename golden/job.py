@@ -6,12 +6,14 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from golden.shards import CheckpointError
 
 __all__ = ["Job", "check_apart", "copy_files", "fingerprint", "write_json"]
 
-_JOURNAL = "journal.jsonl"
+#: Hidden, so it never counts as a file that goes with the weights.
+_JOURNAL = ".journal.jsonl"
 
 
 class Job:
@@ -43,12 +45,13 @@ class Job:
         self.out = out
         self.partial = out.with_name(f"{out.name}.partial")
         self._force = force
+        parameters = json.loads(json.dumps(parameters))
+        self._take_back(parameters)
         self._check_out()
         self.partial.mkdir(parents=True, exist_ok=True)
-        self._file = (self.partial / _JOURNAL).open("a+b")
+        self._file = _open_journal(self.partial)
         try:
-            self._lock()
-            self.done = self._resume(json.loads(json.dumps(parameters)))
+            self.done = self._resume(parameters)
         except BaseException:
             self._file.close()
             raise
@@ -82,8 +85,16 @@ class Job:
             self.out.rename(replaced)
         self.partial.rename(self.out)
         _sync(self.out.parent)
-        (self.out / _JOURNAL).unlink()
         _discard(replaced)
+        (self.out / _JOURNAL).unlink()
+
+    def _take_back(self, parameters: dict) -> None:
+        """Make OUT the partial one again when a kill left this job's journal in it."""
+        if self.partial.exists() or not (self.out / _JOURNAL).is_file():
+            return
+        with _open_journal(self.out) as file:
+            if _read_journal(file)[0][:1] == [parameters]:
+                self.out.rename(self.partial)
 
     def _check_out(self) -> None:
         if not self.out.exists():
@@ -96,16 +107,9 @@ class Job:
             raise CheckpointError(f"{self.out}: is not a checkpoint, so it is not replaced; "
                                   "choose another")
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CheckpointError(f"{self.partial}: another process is writing it; "
-                                  "wait for it") from None
-
     def _resume(self, parameters: dict) -> dict[str, dict]:
         """Records of this job's earlier run; starts the journal when there is none."""
-        lines, whole = self._read()
+        lines, whole = _read_journal(self._file)
         strangers = {path.name for path in self.partial.iterdir()} - {_JOURNAL}
         if (lines or strangers) and lines[:1] != [parameters]:
             if not self._force:
@@ -117,20 +121,6 @@ class Job:
         if not lines:
             self._append(parameters)
         return {name: record for name, record in dict(lines[1:]).items() if record is not None}
-
-    def _read(self) -> tuple[list, int]:
-        """Whole lines of the journal, and how many bytes they are: a kill may cut the last."""
-        self._file.seek(0)
-        lines, whole = [], 0
-        for text in self._file:
-            try:
-                lines.append(json.loads(text) if text.endswith(b"\n") else None)
-            except ValueError:
-                lines.append(None)
-            if lines[-1] is None:
-                return lines[:-1], whole
-            whole += len(text)
-        return lines, whole
 
     def _append(self, line: object) -> None:
         self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
@@ -158,6 +148,37 @@ def copy_files(paths: Iterable[Path], directory: Path) -> None:
 def write_json(path: Path, value: dict) -> None:
     """Write a JSON object for people to read."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _open_journal(directory: Path) -> BinaryIO:
+    """The journal of a directory, for this process alone."""
+    path = directory / _JOURNAL
+    file = path.open("a+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another process may have finished, and its file be gone, since it was opened.
+        mine = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except BlockingIOError:
+        mine = False
+    if not mine:
+        file.close()
+        raise CheckpointError(f"{directory}: another process is writing it; wait for it")
+    return file
+
+
+def _read_journal(file: BinaryIO) -> tuple[list, int]:
+    """Whole lines of a journal, and how many bytes they are: a kill may cut the last."""
+    file.seek(0)
+    lines, whole = [], 0
+    for text in file:
+        try:
+            lines.append(json.loads(text) if text.endswith(b"\n") else None)
+        except ValueError:
+            lines.append(None)
+        if lines[-1] is None:
+            return lines[:-1], whole
+        whole += len(text)
+    return lines, whole
 
 
 def _discard(path: Path) -> None:

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -68,7 +69,7 @@ def kill(*arguments):
 
 def journal(partial):
     """Parameters and names in the journal."""
-    lines = (partial / "journal.jsonl").read_bytes().splitlines()
+    lines = (partial / ".journal.jsonl").read_bytes().splitlines()
     parameters, *records = [json.loads(line) for line in lines]
     return parameters, [name for name, _ in records]
 
@@ -174,7 +175,7 @@ def test_exports_a_lost_shard_again(packed, tmp_path, cut):
 @pytest.mark.parametrize("rest", [b"", b'["model.norm.weight"', b'["x",\n', b"\0\0\0\n{}\n"])
 def test_cut_line_of_the_journal_does_not_count(model, packed, tmp_path, rest):
     kill(model, tmp_path / "o", 2, "report", 3)
-    with (tmp_path / "o.partial" / "journal.jsonl").open("ab") as file:
+    with (tmp_path / "o.partial" / ".journal.jsonl").open("ab") as file:
         file.write(rest)
     pack_checkpoint(model, tmp_path / "o", 2)
     assert contents(tmp_path / "o") == contents(packed)
@@ -182,7 +183,7 @@ def test_cut_line_of_the_journal_does_not_count(model, packed, tmp_path, rest):
 
 def test_kill_before_the_first_line_of_the_journal(model, packed, tmp_path):
     (tmp_path / "o.partial").mkdir()
-    (tmp_path / "o.partial" / "journal.jsonl").write_bytes(b'{"job":"pa')
+    (tmp_path / "o.partial" / ".journal.jsonl").write_bytes(b'{"job":"pa')
     pack_checkpoint(model, tmp_path / "o", 2)
     assert contents(tmp_path / "o") == contents(packed)
 
@@ -192,6 +193,107 @@ def test_kill_between_two_renames_of_a_replacement(model, packed, tmp_path):
     (tmp_path / "o.replaced").mkdir()
     pack_checkpoint(model, tmp_path / "o", 2, force=True)
     assert contents(tmp_path / "o") == contents(packed)
+
+
+#: Packs argv[1] into argv[2] and kills itself right before (0) or after (1) a rename to OUT, or
+#: before the journal goes.
+KILL_AT_END = """
+import os, pathlib, signal, sys
+from golden.packer import pack_checkpoint
+
+def dying(name, fits, after=False):
+    real = getattr(pathlib.Path, name)
+    def call(path, *rest, **options):
+        last = fits(path, *rest)
+        if last and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(path, *rest, **options)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+    setattr(pathlib.Path, name, call)
+
+out = pathlib.Path(sys.argv[2])
+if sys.argv[3] == "unlink":
+    dying("unlink", lambda path, *_: path == out / ".journal.jsonl")
+else:
+    dying("rename", lambda _, to: to == out, sys.argv[3] == "after")
+pack_checkpoint(sys.argv[1], out, 2, force=sys.argv[4] == "True")
+"""
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("point", ["before", "after", "unlink"])
+def test_goes_on_after_a_kill_at_the_end(model, packed, tmp_path, point, force):
+    out = tmp_path / "o"
+    if force:
+        pack_checkpoint(model, out, 3)
+    finished = run_python(KILL_AT_END, model, out, point, force)
+    assert finished.returncode == -signal.SIGKILL, finished.stderr
+    assert out.exists() == (point != "before")
+    report = pack_checkpoint(model, out, 2, force=force)
+    assert len(report.tensors) == 12
+    assert contents(out) == contents(packed)
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+
+
+@pytest.fixture
+def named(model, tmp_path):
+    """A checkpoint that a kill left with its journal."""
+    finished = run_python(KILL_AT_END, model, tmp_path / "o", "unlink", False)
+    assert finished.returncode == -signal.SIGKILL, finished.stderr
+    return tmp_path / "o"
+
+
+def test_journal_does_not_go_with_the_weights(packed, named, tmp_path):
+    export(named, tmp_path / "e")
+    export(packed, tmp_path / "whole")
+    assert contents(tmp_path / "e") == contents(tmp_path / "whole")
+
+
+def test_lost_shard_of_a_checkpoint_with_its_journal(model, packed, named):
+    lose(named, 0)
+    pack_checkpoint(model, named, 2)
+    assert contents(named) == contents(packed)
+
+
+def test_other_job_leaves_a_checkpoint_with_its_journal(model, named, tmp_path):
+    before = contents(named)
+    with pytest.raises(CheckpointError, match=message(
+            f"{named}: exists already; remove it, choose another, or force")):
+        pack_checkpoint(model, named, 3)
+    assert contents(named) == before
+    pack_checkpoint(model, named, 3, force=True)
+    pack_checkpoint(model, tmp_path / "fresh", 3)
+    assert contents(named) == contents(tmp_path / "fresh")
+
+
+def test_checkpoint_that_another_process_is_about_to_finish(model, named):
+    with (named / ".journal.jsonl").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(CheckpointError, match=message(
+                f"{named}: another process is writing it; wait for it")):
+            pack_checkpoint(model, named, 2)
+
+
+def test_job_that_another_process_finished_meanwhile(tmp_path, monkeypatch):
+    real = fcntl.flock
+    (tmp_path / "o.partial").mkdir()
+
+    def late(file, how):
+        (tmp_path / "o.partial").rename(tmp_path / "o")
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(CheckpointError, match=message(
+            f"{tmp_path / 'o.partial'}: another process is writing it; wait for it")):
+        Job(tmp_path / "o", {"job": "x"})
+
+
+def test_file_called_as_a_journal_goes_along(tmp_path):
+    make_checkpoint(tmp_path / "m")
+    (tmp_path / "m" / "journal.jsonl").write_bytes(b"{}\n")
+    pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
+    assert (tmp_path / "o" / "journal.jsonl").read_bytes() == b"{}\n"
 
 
 @pytest.mark.parametrize("change", ["depth", "depths", "weights", "companion", "kept"])
@@ -325,7 +427,7 @@ def test_data_is_on_the_disk_before_the_journal_says_so(model, tmp_path, monkeyp
     monkeypatch.setattr(os, "fsync", lambda file: (
         log.append(os.readlink(f"/proc/self/fd/{file}").rsplit("/", 1)[1]), real(file))[1])
     pack_checkpoint(model, tmp_path / "o", 2)
-    journalled = [log[i - 1] for i, name in enumerate(log) if name == "journal.jsonl"][1:]
+    journalled = [log[i - 1] for i, name in enumerate(log) if name == ".journal.jsonl"][1:]
     assert len(journalled) == 12
     assert all(name.endswith(".safetensors") for name in journalled)
 
@@ -345,7 +447,7 @@ def test_all_is_on_the_disk_before_it_has_its_name(packed, tmp_path, monkeypatch
 
 def test_journal_has_the_checksums(model, packed, tmp_path):
     kill(model, tmp_path / "o", 2, "report", 12)
-    lines = (tmp_path / "o.partial" / "journal.jsonl").read_bytes().splitlines()[1:]
+    lines = (tmp_path / "o.partial" / ".journal.jsonl").read_bytes().splitlines()[1:]
     noted = {name: crc for line in lines for name, crc in json.loads(line)[1]["checksums"].items()}
     assert noted == {name: zlib.crc32(b"".join(tensor.pieces()))
                      for name, tensor in everything(packed)}
