@@ -5,10 +5,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from io import BytesIO, FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from golden.shards import CheckpointError
+from golden.writing import writing
 
 __all__ = ["Job", "check_apart", "copy_files", "fingerprint", "write_json"]
 
@@ -31,7 +32,8 @@ class Job:
     force : bool
         Replace ``out``, and discard what another job left.
 
-    Raises :class:`CheckpointError` when ``out`` exists or another job's rest is in the way.
+    Raises :class:`CheckpointError` when ``out`` exists or another job's rest is in the way, and
+    whenever something cannot be written.
 
     Members
     -------
@@ -48,7 +50,8 @@ class Job:
         parameters = json.loads(json.dumps(parameters))
         self._take_back(parameters)
         self._check_out()
-        self.partial.mkdir(parents=True, exist_ok=True)
+        with writing(self.partial):
+            self.partial.mkdir(parents=True, exist_ok=True)
         self._file = _open_journal(self.partial)
         try:
             self.done = self._resume(parameters)
@@ -79,6 +82,10 @@ class Job:
             if path.name != _JOURNAL:
                 _sync(path)
         _sync(self.partial)
+        with writing(self.out):
+            self._rename()
+
+    def _rename(self) -> None:
         replaced = self.out.with_name(f"{self.out.name}.replaced")
         if self.out.exists():
             _discard(replaced)
@@ -94,7 +101,8 @@ class Job:
             return
         with _open_journal(self.out) as file:
             if _read_journal(file)[0][:1] == [parameters]:
-                self.out.rename(self.partial)
+                with writing(self.partial):
+                    self.out.rename(self.partial)
 
     def _check_out(self) -> None:
         if not self.out.exists():
@@ -115,17 +123,21 @@ class Job:
             if not self._force:
                 raise CheckpointError(f"{self.partial}: left by another job; remove it, or force")
             for name in strangers:
-                _discard(self.partial / name)
+                with writing(self.partial / name):
+                    _discard(self.partial / name)
             lines, whole = [], 0
-        self._file.truncate(whole)
+        with writing(self.partial / _JOURNAL):
+            self._file.truncate(whole)
         if not lines:
             self._append(parameters)
         return {name: record for name, record in dict(lines[1:]).items() if record is not None}
 
     def _append(self, line: object) -> None:
-        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        with writing(self.partial / _JOURNAL):
+            while data:
+                data = data[self._file.write(data):]
+            os.fsync(self._file.fileno())
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, list[int]]:
@@ -142,18 +154,23 @@ def check_apart(source: Path, out: Path) -> None:
 def copy_files(paths: Iterable[Path], directory: Path) -> None:
     """Copy files as they are into a directory."""
     for path in paths:
-        shutil.copyfile(path, directory / path.name)
+        target = directory / path.name
+        with path.open("rb") as source, writing(target), target.open("wb") as file:
+            shutil.copyfileobj(source, file)
 
 
 def write_json(path: Path, value: dict) -> None:
     """Write a JSON object for people to read."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
 
 
-def _open_journal(directory: Path) -> BinaryIO:
-    """The journal of a directory, for this process alone."""
+def _open_journal(directory: Path) -> FileIO:
+    """The journal of a directory, for this process alone; without a buffer, to close is safe."""
     path = directory / _JOURNAL
-    file = path.open("a+b")
+    with writing(path):
+        file = path.open("a+b", buffering=0)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Another process may have finished, and its file be gone, since it was opened.
@@ -166,11 +183,11 @@ def _open_journal(directory: Path) -> BinaryIO:
     return file
 
 
-def _read_journal(file: BinaryIO) -> tuple[list, int]:
+def _read_journal(file: FileIO) -> tuple[list, int]:
     """Whole lines of a journal, and how many bytes they are: a kill may cut the last."""
     file.seek(0)
     lines, whole = [], 0
-    for text in file:
+    for text in BytesIO(file.read()):
         try:
             lines.append(json.loads(text) if text.endswith(b"\n") else None)
         except ValueError:
@@ -189,8 +206,9 @@ def _discard(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with writing(path):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from golden.shards import DTYPES, CheckpointError, seal
+from golden.shards import DTYPES, seal
+from golden.writing import writing
 
 __all__ = ["Entry", "ShardWriter"]
 
@@ -65,17 +66,19 @@ class ShardWriter:
             self._places[entry.name] = (place, entry.size)
             place += entry.size
         self._end = place
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        with writing(path):
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self.whole = os.fstat(self._file).st_size == place
 
     def allocate(self) -> None:
         """Give the file its full size; what is not written yet is zeros."""
-        os.ftruncate(self._file, self._end)
+        with writing(self.path):
+            os.ftruncate(self._file, self._end)
 
     def write(self, name: str, pieces: Iterable[bytes]) -> int:
         """Write a tensor, have it on the disk, return its CRC-32.
 
-        Raises :class:`CheckpointError` when the disk does not take it.
+        Raises :class:`golden.shards.CheckpointError` when the disk does not take it.
         """
         start, size = self._places[name]
         crc, place = 0, start
@@ -105,22 +108,14 @@ class ShardWriter:
             self._file = None
 
     def _put(self, data: memoryview, place: int) -> None:
-        try:
+        with writing(self.path):
             while data:
                 count = os.pwrite(self._file, data, place)
                 data, place = data[count:], place + count
-        except OSError as error:
-            raise self._refused(error) from error
 
     def _sync(self) -> None:
-        try:
+        with writing(self.path):
             os.fsync(self._file)
-        except OSError as error:
-            raise self._refused(error) from error
-
-    def _refused(self, error: OSError) -> CheckpointError:
-        return CheckpointError(f"{self.path}: cannot be written ({error.strerror}); make room and "
-                               "run it again, it resumes")
 
     def _header(self, checksums: dict[str, int]) -> bytes:
         texts = {name: f"{crc:08x}" for name, crc in checksums.items()}

@@ -2,8 +2,10 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import zlib
+from pathlib import Path
 
 import pytest
 from golden_helpers import contents, make_checkpoint, message, run_python
@@ -383,6 +385,11 @@ def test_one_process_at_a_time(tmp_path):
         assert job.done == {}
 
 
+def message_of_a_full_disk(path, name):
+    return (f"^{path / 'o.partial'}: cannot write {name}: No space left on device; free some space "
+            "and run the same command again$")
+
+
 @pytest.mark.parametrize("call", ["pwrite", "fsync"])
 def test_full_disk(model, packed, tmp_path, monkeypatch, call):
     calls, real = [], getattr(os, call)
@@ -394,24 +401,84 @@ def test_full_disk(model, packed, tmp_path, monkeypatch, call):
         return real(*arguments)
 
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises((CheckpointError, OSError)) as caught:
+    with pytest.raises(CheckpointError, match=message_of_a_full_disk(tmp_path, r"\S+")):
         pack_checkpoint(model, tmp_path / "o", 2)
-    assert "No space left on device" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["o.partial"]
     monkeypatch.undo()
     pack_checkpoint(model, tmp_path / "o", 2)
     assert contents(tmp_path / "o") == contents(packed)
 
 
-def test_message_of_a_full_disk(model, tmp_path, monkeypatch):
-    def fail(*_):
+@pytest.mark.parametrize(("module", "call", "name"), [
+    (os, "pwrite", "model-00001-of-00002.safetensors"),
+    (os, "ftruncate", "model-00001-of-00002.safetensors"),
+    (os, "fsync", ".journal.jsonl"),
+    (shutil, "copyfileobj", "LICENSE"),
+    (Path, "write_text", "config.json"),
+])
+def test_message_of_a_full_disk(model, packed, tmp_path, monkeypatch, module, call, name):
+    def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "pwrite", fail)
-    shard = tmp_path / "o.partial" / "model-00001-of-00002.safetensors"
+    monkeypatch.setattr(module, call, fail)
+    with pytest.raises(CheckpointError, match=message_of_a_full_disk(tmp_path, name)):
+        pack_checkpoint(model, tmp_path / "o", 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.partial"]
+    monkeypatch.undo()
+    pack_checkpoint(model, tmp_path / "o", 2)
+    assert contents(tmp_path / "o") == contents(packed)
+
+
+#: Packs argv[1] into argv[2] where no file may be larger than argv[3] bytes; prints the refusal.
+LIMITED = """
+import resource, signal, sys
+from golden.packer import pack_checkpoint
+from golden.shards import CheckpointError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+try:
+    pack_checkpoint(sys.argv[1], sys.argv[2], 2)
+except CheckpointError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("limit", "name"), [
+    (100, ".journal.jsonl"), (2000, "model-00001-of-00002.safetensors"),
+    (15000, "config.json"), (40000, "tokenizer.json"),
+])
+def test_limit_of_the_size_of_a_file(tmp_path, limit, name):
+    model, out = tmp_path / "m", tmp_path / "d" / "o"
+    make_checkpoint(model, sharded=True)
+    (model / "config.json").write_text(json.dumps({"words": "x" * 30000}))
+    (model / "tokenizer.json").write_text(json.dumps({"words": "x" * 60000}))
+    finished = run_python(LIMITED, model, out, limit)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout == (
+        f"{out}.partial: cannot write {name}: File too large; raise the limit on file sizes "
+        "(ulimit -f) and run the same command again\n")
+    assert [path.name for path in out.parent.iterdir()] == ["o.partial"]
+    pack_checkpoint(model, out, 2)
+    pack_checkpoint(model, tmp_path / "whole", 2)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_output_below_a_file(model, packed, tmp_path):
+    (tmp_path / "file").write_text("years of work")
+    for act in (lambda out: pack_checkpoint(model, out, 2), lambda out: export(packed, out)):
+        with pytest.raises(CheckpointError, match=message(
+                f"{tmp_path / 'file'}: cannot write o.partial: Not a directory; make it a "
+                "directory and run the same command again")):
+            act(tmp_path / "file" / "o")
+    assert (tmp_path / "file").read_text() == "years of work"
+
+
+def test_partial_output_that_is_a_file(model, tmp_path):
+    (tmp_path / "o.partial").write_text("years of work")
     with pytest.raises(CheckpointError, match=message(
-            f"{shard}: cannot be written (No space left on device); make room and run it again, "
-            "it resumes")):
+            f"{tmp_path}: cannot write o.partial: File exists; move what is there and run the "
+            "same command again")):
         pack_checkpoint(model, tmp_path / "o", 2)
 
 
