@@ -51,7 +51,7 @@ def test_scale(built, lanes):
 def test_device(built, lanes, columns):
     config = DeviceConfig(lanes, columns, max_k=256, clock_hz=50_000_000, build_id=0xC0C07B)
     folder = built(f"device{lanes}_{columns}", device_rtl(config))
-    assert run_bench(folder, "benches.bench_device", **asdict(config)) == 23
+    assert run_bench(folder, "benches.bench_device", **asdict(config)) == 24
 
 
 def test_broken_design_fails(built):

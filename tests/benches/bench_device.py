@@ -12,7 +12,9 @@ from golden.fixed import half_range
 from golden.gemv import gemv
 from golden.quantize import TritMatrix
 from host.device import Device
+from host.errors import DeviceError
 from host.frames import request
+from host.link import Link
 from host.records import Counters, Info
 from hw.config import DeviceConfig
 from hw.protocol import VERSION, ErrorCode, Opcode
@@ -138,6 +140,38 @@ async def damaged_trailer(dut, opcode):
         len(transport.requests) - 1, 1, ErrorCode.TRAILER)
     errors = [header for header in transport.answers if header.opcode == Opcode.ERROR]
     assert [(e.arg0, e.arg1) for e in errors] == [(ErrorCode.TRAILER, opcode)]
+    await transport.close()
+
+
+async def refused(link, code, opcode, arg0=0, arg1=0, payload=b""):
+    """The request is answered by this error, perhaps after RESULTs, and by nothing else."""
+    await link.ask(opcode, arg0, arg1, payload)
+    try:
+        while True:
+            await link.answer(Opcode.RESULT)
+    except DeviceError as error:
+        assert error.code == code, f"opcode {opcode:#04x}: error {error.code}, not {code!r}"
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+async def refusals(dut):
+    device, transport = await connected(dut, 65)
+    link = Link(transport, 0)
+    await link.call(Opcode.IDENTIFY, Opcode.INFO)
+    one, words = 1 << 8 | 1 << 24, 19 * CONFIG.lanes        # a group of depth 1, a column
+    await refused(link, ErrorCode.OPCODE, 0x77)
+    await refused(link, ErrorCode.LENGTH, Opcode.STATUS, payload=bytes(64))
+    await refused(link, ErrorCode.DEPTH, Opcode.GEMV, 5 | one, 1, bytes(words))
+    await refused(link, ErrorCode.SIZE, Opcode.ACTIVATIONS, CONFIG.columns, 16, bytes(16))
+    await refused(link, ErrorCode.SIZE, Opcode.SCALES, payload=b"\xff" * 108)
+    await refused(link, ErrorCode.NOT_LOADED, Opcode.GEMV, 1 | one, 1, bytes(words))
+    await device.load_activations(vectors(65, 16))
+    await device.load_scales(np.arange(27))
+    for length in (words - CONFIG.lanes, words + CONFIG.lanes):
+        await refused(link, ErrorCode.LENGTH, Opcode.GEMV, 1 | one, 1, bytes(length))
+    await multiply(device, integer_matrix(BLOCK, 16, 1), vectors(66, 16))
+    assert [header.arg1 for header in transport.answers if header.opcode == Opcode.ERROR] == [
+        0x77, Opcode.STATUS, Opcode.GEMV, Opcode.ACTIVATIONS, Opcode.SCALES] + [Opcode.GEMV] * 3
     await transport.close()
 
 
