@@ -105,8 +105,8 @@ class Controller(wiring.Component):
         lost     = Signal()
         checking = Signal(check.LATENCY)
         gemv     = Signal()             # the frame at hand is a GEMV that is carried out
-        result   = self._send_results(m, header)
-        drained  = ~self.busy & ~result & self.idle
+        self._send_results(m, header)
+        drained  = ~self.busy & self.idle
 
         depth, groups, _ = gemv_arguments(header)
         # The header has stood for some cycles when a GEMV starts.
@@ -202,37 +202,30 @@ class Controller(wiring.Component):
         return m
 
     def _send_results(self, m, header):
-        """Request a RESULT for each column of each full bank; returns whether one is under way."""
+        """Send a RESULT for each column of each full bank, oldest first."""
         _, _, columns = gemv_arguments(header)
         block  = Signal(32)
         column = Signal(range(self._config.columns + 1))
-        active = Signal()
-        sums   = 8 * ROWS * self._config.lanes
+        sums   = SUM_BYTES * ROWS * self._config.lanes
         with m.If(self.start):
             m.d.sync += block.eq(0)
 
         with m.FSM(name="results"):
-            with m.State("Idle"):
-                m.d.sync += column.eq(0)
-                with m.If(self.full):
-                    m.next = "Frame"
-
             with m.State("Frame"):
-                m.d.comb += [
-                    active.eq(1),
-                    self.requests.p.opcode.eq(Opcode.RESULT),
-                    self.requests.p.sequence.eq(header.sequence),
-                    self.requests.p.arg0.eq(block),
-                    self.requests.p.arg1.eq(column),
-                    self.requests.p.length.eq(sums),
-                    self.requests.valid.eq(1),
-                ]
-                with m.If(self.requests.ready):
-                    m.next = "Sums"
+                with m.If(self.full):
+                    m.d.comb += [
+                        self.requests.valid.eq(1),
+                        self.requests.p.opcode.eq(Opcode.RESULT),
+                        self.requests.p.sequence.eq(header.sequence),
+                        self.requests.p.arg0.eq(block),
+                        self.requests.p.arg1.eq(column),
+                        self.requests.p.length.eq(sums),
+                    ]
+                    with m.If(self.requests.ready):
+                        m.next = "Sums"
 
             with m.State("Sums"):
-                m.d.comb += [
-                    active.eq(1), self.results.valid.eq(1), self.results.payload.eq(column)]
+                m.d.comb += [self.results.valid.eq(1), self.results.payload.eq(column)]
                 with m.If(self.results.ready):
                     m.d.sync += column.eq(column + 1)
                     m.next = "Frame"
@@ -240,14 +233,11 @@ class Controller(wiring.Component):
                         m.next = "Release"
 
             with m.State("Release"):
-                m.d.comb += active.eq(1)
                 # Ready again: the last address has been read, the bank may be written.
                 with m.If(self.results.ready):
                     m.d.comb += self.release.eq(1)
-                    m.d.sync += block.eq(block + 1)
-                    m.next = "Idle"
-
-        return active
+                    m.d.sync += [block.eq(block + 1), column.eq(0)]
+                    m.next = "Frame"
 
     def _answer(self, m, error, lost, header):
         """Request the frame that ends the exchange."""

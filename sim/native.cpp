@@ -101,11 +101,16 @@ void device_stalls(Device* device, uint64_t seed, uint32_t input, uint32_t outpu
     device->output = {(seed ^ 0x9E3779B97F4A7C15ULL) | 1, output};
 }
 
+// Whether bytes are left, in `segments[at]`.
+static bool any_left(Segment** segments, int64_t count, int64_t& at) {
+    while (at < count && segments[at]->done == segments[at]->size) ++at;
+    return at < count;
+}
+
 // Fills `word` from the segments; returns the one it ends in, none where they hold less.
 static Segment* next_word(Device* device, Segment** segments, int64_t count, int64_t& at) {
     for (int64_t have = 0;;) {
-        while (at < count && segments[at]->done == segments[at]->size) ++at;
-        if (at == count) return nullptr;
+        if (!any_left(segments, count, at)) return nullptr;
         Segment* segment = segments[at];
         int64_t take = segment->size - segment->done;
         if (take > LANES - have) take = LANES - have;
@@ -127,7 +132,8 @@ int32_t device_run(Device* device, Segment** segments, int64_t count, uint8_t* a
     int64_t done = 0;
     while (done < wanted && quiet < idle) {
         bool stall = false;  // an offered word stays offered until it is taken
-        if (!device->offered && !(stall = device->input.flip())) {
+        if (!device->offered && any_left(segments, count, at) &&
+            !(stall = device->input.flip())) {
             device->offered = next_word(device, segments, count, at);
             if (device->offered) std::memcpy(&top->i___05Fpayload, device->word, LANES);
         }

@@ -16,7 +16,7 @@ ACTIVATIONS, SCALES, GEMV = 1, 2, 3
 #: Words of a RESULT frame.
 FRAME = 40 + -(-20 // LANES) + -(-4 // LANES)
 #: Cycles from one RESULT to the next where results are what a GEMV waits for.
-RESULT_CYCLES = FRAME + 5
+RESULT_CYCLES = FRAME + 4
 #: Bytes of the frames.
 RESULT_BYTES, DONE_BYTES, ACK_BYTES = FRAME * LANES, (3 + 4 + 1) * LANES, (3 + 1) * LANES
 

@@ -94,6 +94,12 @@ def test_silence_is_an_error_and_keeps_what_came(device):
     assert len(device.pull(56)) == 56
 
 
+def test_silence_ends_under_stalls_too(device):
+    device.stall(1, 0.5, 0.5)
+    with pytest.raises(SimulationIdle):
+        device.pull(1)
+
+
 def test_stalls_change_the_cycles_and_not_the_bytes(device):
     device.push(identify(1))
     free, cycles = device.pull(56), device.cycles
