@@ -160,7 +160,8 @@ async def refusals(dut):
     await link.call(Opcode.IDENTIFY, Opcode.INFO)
     one, words = 1 << 8 | 1 << 24, 19 * CONFIG.lanes        # a group of depth 1, a column
     await refused(link, ErrorCode.OPCODE, 0x77)
-    await refused(link, ErrorCode.LENGTH, Opcode.STATUS, payload=bytes(64))
+    for opcode in (Opcode.IDENTIFY, Opcode.STATUS, Opcode.RESET):
+        await refused(link, ErrorCode.LENGTH, opcode, payload=bytes(64))
     await refused(link, ErrorCode.DEPTH, Opcode.GEMV, 5 | one, 1, bytes(words))
     await refused(link, ErrorCode.SIZE, Opcode.ACTIVATIONS, CONFIG.columns, 16, bytes(16))
     await refused(link, ErrorCode.SIZE, Opcode.SCALES, payload=b"\xff" * 108)
@@ -171,7 +172,8 @@ async def refusals(dut):
         await refused(link, ErrorCode.LENGTH, Opcode.GEMV, 1 | one, 1, bytes(length))
     await multiply(device, integer_matrix(BLOCK, 16, 1), vectors(66, 16))
     assert [header.arg1 for header in transport.answers if header.opcode == Opcode.ERROR] == [
-        0x77, Opcode.STATUS, Opcode.GEMV, Opcode.ACTIVATIONS, Opcode.SCALES] + [Opcode.GEMV] * 3
+        0x77, Opcode.IDENTIFY, Opcode.STATUS, Opcode.RESET, Opcode.GEMV, Opcode.ACTIVATIONS,
+        Opcode.SCALES, Opcode.GEMV, Opcode.GEMV, Opcode.GEMV]
     await transport.close()
 
 
