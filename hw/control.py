@@ -8,8 +8,8 @@ from golden.tiles import ROWS
 
 from .check import RequestCheck, gemv_arguments
 from .counters import Counters
-from .deframer import Arrival, Header
-from .framer import ANSWER_BYTES
+from .deframer import Arrival
+from .framer import ANSWER_BYTES, Answer
 from .protocol import (
     COUNTER_FIELDS,
     DONE_FIELDS,
@@ -87,7 +87,7 @@ class Controller(wiring.Component):
             "busy":         In(1),
             "release":      Out(1),
             "results":      Out(stream.Signature(columns)),
-            "requests":     Out(stream.Signature(Header)),
+            "requests":     Out(stream.Signature(Answer)),
             "answer":       Out(8 * ANSWER_BYTES),
             "idle":         In(1),
         })

@@ -1,6 +1,6 @@
 """Framer: puts headers and CRCs around answers."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
@@ -8,13 +8,15 @@ from amaranth.lib.wiring import In, Out
 from golden.tiles import ROWS
 
 from .crc import Crc32, HeaderCrc
-from .deframer import Header
 from .protocol import HEADER_BYTES, MAGIC, SUM_BYTES, TRAILER_BYTES, Opcode
 
-__all__ = ["ANSWER_BYTES", "AnswerWord", "Framer"]
+__all__ = ["ANSWER_BYTES", "Answer", "AnswerWord", "Framer"]
 
 #: Longest payload of an answer other than RESULT.
 ANSWER_BYTES = 32
+
+#: Header of a frame to send, after its magic, in the order of the wire.
+Answer = StructLayout({"opcode": 8, "sequence": 8, "arg0": 32, "arg1": 32, "length": 32})
 
 
 def AnswerWord(lanes):
@@ -35,8 +37,8 @@ class Framer(wiring.Component):
 
     Members
     -------
-    requests : :py:`In(stream.Signature(Header))`
-        Frame to send; ``magic`` is filled in here.
+    requests : :py:`In(stream.Signature(Answer))`
+        Frame to send.
     answer : :py:`In(256)`
     sums : :py:`In(stream.Signature(64 * max(1, lanes // 8)))`
     o : :py:`Out(stream.Signature(AnswerWord(lanes)))`
@@ -48,7 +50,7 @@ class Framer(wiring.Component):
         self._lanes = lanes
         self._beat  = SUM_BYTES * max(1, lanes // 8)
         super().__init__({
-            "requests": In(stream.Signature(Header)),
+            "requests": In(stream.Signature(Answer)),
             "answer":   In(8 * ANSWER_BYTES),
             "sums":     In(stream.Signature(8 * self._beat)),
             "o":        Out(stream.Signature(AnswerWord(lanes))),
@@ -156,19 +158,20 @@ class Framer(wiring.Component):
     def _headers(self, m):
         """Builds the next frame's header: fields, 20 bytes, whether ready, and the taker."""
         m.submodules.header_crc = header_crc = HeaderCrc()
-        fields = Signal(Header)
+        fields = Signal(Answer)
+        header = Cat(Const(MAGIC, 16), fields)
         busy   = Signal()
         ready  = Signal()
         take   = Signal()
         m.d.comb += [
             self.requests.ready.eq(~busy),
-            header_crc.data.eq(fields),
+            header_crc.data.eq(header),
             header_crc.start.eq(self.requests.valid & self.requests.ready),
         ]
         with m.If(header_crc.start):
-            m.d.sync += [fields.eq(self.requests.payload), fields.magic.eq(MAGIC), busy.eq(1)]
+            m.d.sync += [fields.eq(self.requests.payload), busy.eq(1)]
         with m.If(header_crc.done):
             m.d.sync += ready.eq(1)
         with m.If(ready & take):
             m.d.sync += [ready.eq(0), busy.eq(0)]
-        return fields, Cat(fields, header_crc.crc), ready, take
+        return fields, Cat(header, header_crc.crc), ready, take

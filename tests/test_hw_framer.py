@@ -44,7 +44,7 @@ def run(lanes, requests, sums=(), answer=b"", share=0, cycles=5_000):
         for cycle in range(cycles):
             if not todo and cycle > 60 + max([*times, *asked]):
                 break       # nothing more comes
-            offer(ctx, dut.requests, flips[0], todo and {"magic": 0, **todo[0]})
+            offer(ctx, dut.requests, flips[0], todo and todo[0])
             offer(ctx, dut.sums, flips[1], todo_beats and int.from_bytes(todo_beats[0], "little"))
             ready = not flips[2]()
             ctx.set(dut.o.ready, ready)
