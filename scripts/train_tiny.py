@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import platform
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ import transformers
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import (
@@ -43,8 +42,8 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from golden.quantize import dequantize, quantize
-from golden.tiles import pack, unpack
+from golden.export import export
+from golden.packer import pack_checkpoint
 from scripts.corpus import Text, hold_out, read_corpus
 
 __all__ = ["Recipe", "bits_per_byte", "capture", "fit", "make_model", "make_tokenizer"]
@@ -382,17 +381,10 @@ def measure_command(model: Model, corpus: Corpus) -> None:
 
 
 def export_packed(source: Path, scratch: Path, depth: int) -> Path:
-    """A copy of `source` whose decoder matrices went through packing at `depth`, in float16."""
-    exported = scratch / "exported"
-    shutil.copytree(source, exported)
-    weights = load_file(exported / "model.safetensors")
-    for name, weight in weights.items():
-        if weight.ndim == 2 and ".layers." in name:
-            matrix = quantize(weight.float().numpy(), depth, name)
-            unpacked = unpack(pack(matrix), depth, matrix.shape, matrix.table)
-            weights[name] = torch.from_numpy(dequantize(unpacked)).half()
-    save_file(weights, exported / "model.safetensors", {"format": "pt"})
-    return exported
+    """The checkpoint `source` packed at `depth` and exported again, in float16."""
+    pack_checkpoint(source, scratch / "packed", depth)
+    export(scratch / "packed", scratch / "exported")
+    return scratch / "exported"
 
 
 if __name__ == "__main__":
