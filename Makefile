@@ -12,7 +12,8 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
 
-test-long: $(VENV)/.test
+# Synthesis as well; its tools compile themselves for a minute the first time.
+test-long: $(VENV)/.fpga
 	$(BIN)/python -m pytest -m long $(ARGS)
 
 lint: $(VENV)/.test
@@ -41,6 +42,10 @@ $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.run
+
+$(VENV)/.fpga: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[dev,fpga]'
+	touch $@ $(VENV)/.test $(VENV)/.run
 
 clean:
 	rm -rf build $(VENV)

@@ -97,9 +97,13 @@ def _place(folder, seed, frequency):
     }
 
 
+def _find(name):
+    """The tool, beside this interpreter first: a virtual environment need not be active."""
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+
+
 def _tool(name, arguments, folder):
-    # Beside this interpreter first: a virtual environment need not be active.
-    path = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    path = _find(name)
     if not path:
         raise SynthError(f"{name} is missing: pip install 'tritstream[fpga]'")
     done = subprocess.run([path, *arguments], cwd=folder, text=True, stdin=subprocess.DEVNULL,
