@@ -22,7 +22,7 @@ class TritDevice(wiring.Component):
 
     Speaks the frames of :mod:`hw.protocol`: words of ``lanes`` bytes, byte 0 in the low bits.
     During a GEMV it takes a word a cycle; a GEMV takes ``blocks * groups * (16 d + 3)`` cycles
-    and, for its last RESULT, some 100 more at L = 8.
+    and, for its last RESULT, some 80 more at L = 8.
 
     Parameters
     ----------

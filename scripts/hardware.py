@@ -16,7 +16,7 @@ __all__ = ["app"]
 app = typer.Typer(help="The hardware: Verilog, area, clock.", no_args_is_help=True)
 
 #: Units whose placement tells something; the others are too small.
-_PLACED = ("array with scaling", "device")
+_PLACED = ("array", "array with scaling", "device")
 
 
 @app.command()

@@ -58,6 +58,19 @@ def test_products_equal_golden(lanes, depth, stalls):
             assert (stats.input_stalls > 0) == (stalls > 0)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("lanes, columns", [(4, 1), (8, 3), (32, 1), (64, 1), (64, 2)])
+def test_products_of_other_devices_equal_golden(lanes, columns):
+    rng = np.random.default_rng(lanes)
+    with simulated(DeviceConfig(lanes=lanes, columns=columns, max_k=1024)) as native:
+        for depth in (1, 2, 3, 4):
+            for stalls in (0.0, 0.35):
+                native.stall(depth, stalls, stalls)
+                rows, k = int(rng.integers(1, 15 * lanes)), int(rng.integers(1, 300))
+                matrix = random_matrix(rng, depth, rows, k)
+                check(native, matrix, rng.integers(-128, 128, (columns + 1, k), np.int8))
+
+
 @pytest.mark.parametrize("lanes", LANES)
 def test_largest_numbers(lanes):
     rows, groups = 5 * lanes + 1, 3
