@@ -15,8 +15,8 @@ from golden.quantize import TritMatrix
 from golden.trit import TRITS_PER_BYTE, decode, encode, to_digit, to_trit
 
 __all__ = [
-    "ROWS", "pack", "packed_bits", "padding_is_zero", "row_blocks", "row_tiles", "tile_bytes",
-    "tiles_shape", "unpack", "word_stream",
+    "ROWS", "check_tiles", "pack", "packed_bits", "padding_is_zero", "row_blocks", "row_tiles",
+    "tile_bytes", "tiles_shape", "unpack", "word_stream",
 ]
 
 #: Rows of a tile: one for each trit of a byte.
@@ -69,7 +69,7 @@ def unpack(
 
     Raises :class:`ValueError` when the tiles do not have the dtype and shape due.
     """
-    _check_tiles(tiles, depth, shape)
+    check_tiles(tiles, depth, shape)
     rows, groups = shape[0], tiles.shape[1]
     q = np.empty((rows, GROUP * groups), np.int8)
     codes = np.empty((rows, groups), np.uint8)
@@ -86,7 +86,7 @@ def unpack(
 
 def padding_is_zero(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> bool:
     """Whether the rows and columns that only fill up tiles hold zero trits and code 0."""
-    _check_tiles(tiles, depth, shape)
+    check_tiles(tiles, depth, shape)
     spare_rows = -shape[0] % ROWS
     last_rows = decode(tiles[-1])[..., ROWS - spare_rows:]
     used = GROUP - -shape[1] % GROUP
@@ -109,7 +109,8 @@ def word_stream(tiles: np.ndarray, lanes: int) -> np.ndarray:
     return np.ascontiguousarray(words)
 
 
-def _check_tiles(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
+def check_tiles(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
+    """Raise ValueError unless ``tiles`` are those of an N x K matrix of this depth."""
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(f"shape must be two positive integers, not {shape!r}")
     due = tiles_shape(shape, depth)

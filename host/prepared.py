@@ -7,7 +7,7 @@ import numpy as np
 
 from golden.fixed import GROUP, mantissas
 from golden.quantize import TritMatrix
-from golden.tiles import pack, tiles_shape, word_stream
+from golden.tiles import check_tiles, pack, word_stream
 
 __all__ = ["Part", "PreparedMatrix", "prepare"]
 
@@ -116,19 +116,10 @@ def prepare(
     if isinstance(matrix, TritMatrix):
         matrix = (pack(matrix), matrix.table, matrix.depth, matrix.shape)
     tiles, table, depth, shape = matrix
-    _check(tiles, depth, shape)
+    check_tiles(tiles, depth, shape)
     step = max_k // GROUP
     parts = tuple(
         Part(first, np.ascontiguousarray(word_stream(tiles[:, first:first + step], lanes)))
         for first in range(0, tiles.shape[1], step)
     )
     return PreparedMatrix(depth, tuple(shape), lanes, table, mantissas(table), parts)
-
-
-def _check(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
-    if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"shape must be two positive integers, not {shape!r}")
-    due = tiles_shape(shape, depth)
-    if tiles.dtype != np.uint8 or tiles.shape != due:
-        raise ValueError(f"tiles of a {shape[0]} x {shape[1]} matrix of depth {depth} must be "
-                         f"uint8 {due}, not {tiles.dtype} {tiles.shape}")

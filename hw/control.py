@@ -1,24 +1,17 @@
 """Controller: carries out one request after another and answers each."""
 
-from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.tiles import ROWS
 
+from .answers import drive_payload, request_answer
 from .check import RequestCheck, gemv_arguments
 from .counters import Counters
 from .deframer import Arrival
 from .framer import ANSWER_BYTES, Answer
-from .protocol import (
-    COUNTER_FIELDS,
-    DONE_FIELDS,
-    INFO_FIELDS,
-    SUM_BYTES,
-    VERSION,
-    ErrorCode,
-    Opcode,
-)
+from .protocol import SUM_BYTES, ErrorCode, Opcode
 from .sequencer import Job
 
 __all__ = ["Controller", "Route"]
@@ -187,7 +180,7 @@ class Controller(wiring.Component):
                 m.next = "Answer"
 
             with m.State("Answer"):
-                self._answer(m, error, lost, header)
+                request_answer(m, self.requests, config, header, error, lost)
                 with m.If(self.requests.ready):
                     m.next = "Sent"
 
@@ -198,7 +191,7 @@ class Controller(wiring.Component):
                         m.d.comb += self.verdicts.ready.eq(1)
                     m.next = "Idle"
 
-        self._answer_payload(m, opcode, counters)
+        drive_payload(m, self.answer, config, opcode, counters)
         return m
 
     def _send_results(self, m, header):
@@ -238,51 +231,3 @@ class Controller(wiring.Component):
                     m.d.comb += self.release.eq(1)
                     m.d.sync += [block.eq(block + 1), column.eq(0)]
                     m.next = "Frame"
-
-    def _answer(self, m, error, lost, header):
-        """Request the frame that ends the exchange."""
-        request = self.requests.p
-        m.d.comb += [self.requests.valid.eq(1), request.sequence.eq(Mux(lost, 0, header.sequence))]
-        with m.If(error != 0):
-            m.d.comb += [
-                request.opcode.eq(Opcode.ERROR),
-                request.arg0.eq(error),
-                request.arg1.eq(Mux(lost, 0, header.opcode)),
-            ]
-        with m.Else():
-            with m.Switch(header.opcode):
-                with m.Case(Opcode.IDENTIFY):
-                    m.d.comb += [
-                        request.opcode.eq(Opcode.INFO),
-                        request.arg0.eq(self._config.lanes),
-                        request.length.eq(4 * len(INFO_FIELDS)),
-                    ]
-                with m.Case(Opcode.GEMV):
-                    m.d.comb += [
-                        request.opcode.eq(Opcode.DONE),
-                        request.length.eq(SUM_BYTES * len(DONE_FIELDS)),
-                    ]
-                with m.Case(Opcode.STATUS):
-                    m.d.comb += [
-                        request.opcode.eq(Opcode.COUNTERS),
-                        request.length.eq(SUM_BYTES * len(COUNTER_FIELDS)),
-                    ]
-                with m.Default():
-                    m.d.comb += request.opcode.eq(Opcode.ACK)
-
-    def _answer_payload(self, m, opcode, counters):
-        config = self._config
-        info = {
-            "version": VERSION, "lanes": config.lanes, "columns": config.columns,
-            "max_k": config.max_k, "clock_hz": config.clock_hz, "build_id": config.build_id,
-        }
-        def pack(values):
-            return Cat(Cat(value, Const(0, 8 * SUM_BYTES - len(value))) for value in values)
-
-        with m.Switch(opcode):
-            with m.Case(Opcode.IDENTIFY):
-                m.d.sync += self.answer.eq(Cat(Const(info[name], 32) for name in INFO_FIELDS))
-            with m.Case(Opcode.GEMV):
-                m.d.sync += self.answer.eq(pack(counters.done[name] for name in DONE_FIELDS))
-            with m.Default():
-                m.d.sync += self.answer.eq(pack(counters.status[name] for name in COUNTER_FIELDS))

