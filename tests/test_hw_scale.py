@@ -1,57 +1,14 @@
 import numpy as np
 import pytest
-from amaranth import Module, signed
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from benches.scale_chain import ScaleChain
 
-from hw.beats import Beat
-from hw.scale import MantissaPort, ScaleCodes, ScaleUnit, Slot, SlotSequencer
+from hw.scale import ScaleCodes, ScaleUnit
 from sim.harness import simulate
 
 ROWS = 5
 #: A digit as two wires: nonzero, negative.
 PAIRS = np.array([0b00, 0b01, 0b11])
 LARGEST_SUM, LARGEST_MANTISSA = 16 * 40 * 128, 2**17 - 1
-
-
-class Joined(wiring.Component):
-    """Sequencer, codes and unit as in the datapath."""
-
-    def __init__(self, lanes):
-        self._lanes = lanes
-        super().__init__({
-            "beat":    In(Beat),
-            "trits":   In(2).array(lanes, ROWS),
-            "sums":    In(18).array(lanes, ROWS),
-            "load":    In(MantissaPort),
-            "take":    Out(15),
-            "slot":    Out(Slot),
-            "row_sum": Out(signed(46)),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.slots = slots = SlotSequencer()
-        m.submodules.codes = codes = ScaleCodes(self._lanes)
-        m.submodules.unit  = unit  = ScaleUnit(self._lanes)
-        m.d.comb += [
-            slots.beat.eq(self.beat),
-            codes.take.eq(slots.take),
-            codes.load.eq(self.load),
-            unit.take.eq(slots.take),
-            unit.mantissa.eq(codes.mantissa),
-            self.take.eq(slots.take),
-            self.slot.eq(slots.slots[-1]),
-            self.row_sum.eq(unit.row_sum),
-        ]
-        m.d.comb += [mine.eq(slot) for mine, slot in zip(unit.slots, slots.slots, strict=True)]
-        for lane in range(self._lanes):
-            for row in range(ROWS):
-                m.d.comb += [
-                    codes.trits[lane][row].eq(self.trits[lane][row]),
-                    unit.sums[lane][row].eq(self.sums[lane][row]),
-                ]
-        return m
 
 
 def run(sums, codes, mantissas, blocks, starts, seed=0):
@@ -61,7 +18,7 @@ def run(sums, codes, mantissas, blocks, starts, seed=0):
     ``starts`` the cycle of each group's first scale beat.
     """
     lanes = sums.shape[1]
-    dut = Joined(lanes)
+    dut = ScaleChain(lanes)
     rng = np.random.default_rng(seed)
     edges = np.cumsum([0, *blocks])
     digits = codes[..., None] // [1, 3, 9] % 3
@@ -157,7 +114,7 @@ def test_every_code_finds_its_mantissa():
 
 def test_latency_is_that_of_the_stages():
     # A sum at rest in its turn only: slot 0 of the first group.
-    dut = Joined(1)
+    dut = ScaleChain(1)
 
     async def drive(ctx):
         for code in range(64):

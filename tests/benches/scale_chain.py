@@ -1,4 +1,4 @@
-"""What the scale bench runs on: one scale unit with all it needs, as the datapath joins them."""
+"""What the tests of the scale unit run on: one unit and all it needs, joined as in the datapath."""
 
 from amaranth import Module, signed
 from amaranth.lib import wiring
@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.fixed import GROUP_SUM_BITS, ROW_SUM_BITS
 from golden.tiles import ROWS
+from hw.array import SLOTS
 from hw.beats import Beat
 from hw.scale import MantissaPort, ScaleCodes, ScaleUnit, Slot, SlotSequencer
 
@@ -26,6 +27,7 @@ class ScaleChain(wiring.Component):
             "trits":   In(2).array(lanes, ROWS),
             "sums":    In(GROUP_SUM_BITS).array(lanes, ROWS),
             "load":    In(MantissaPort),
+            "take":    Out(SLOTS),
             "slot":    Out(Slot),
             "row_sum": Out(signed(ROW_SUM_BITS)),
         })
@@ -42,6 +44,7 @@ class ScaleChain(wiring.Component):
             codes.load.eq(self.load),
             unit.take.eq(slots.take),
             unit.mantissa.eq(codes.mantissa),
+            self.take.eq(slots.take),
             self.slot.eq(slots.slots[-1]),
             self.row_sum.eq(unit.row_sum),
         ]
