@@ -1,0 +1,40 @@
+"""A linear layer whose weights are packed."""
+
+import torch
+from torch import Tensor, nn
+
+from host.model.backends import Product
+
+__all__ = ["TritLinear"]
+
+
+class TritLinear(nn.Module):
+    """Stands for a ``torch.nn.Linear``; the products come from a backend, the bias is added after.
+
+    Inference only. The bias is a parameter as ever; the weights are not.
+
+    Members
+    -------
+    in_features, out_features : int
+        Columns K and rows N of the matrix.
+    product : host.model.backends.Product or None
+        What multiplies; None until :func:`host.model.load.load_packed` has read the matrix.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.product: Product | None = None
+        self.register_parameter("bias", nn.Parameter(torch.empty(out_features)) if bias else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply: float (..., K) to float (..., N)."""
+        if self.product is None:
+            raise RuntimeError("this layer has no matrix: load the model by host.model.load")
+        rows = self.product(x.detach().reshape(-1, self.in_features))
+        rows = rows.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
+        return rows if self.bias is None else rows + self.bias
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows of it."""
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
