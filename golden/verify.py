@@ -18,7 +18,7 @@ from golden.sources import Source
 from golden.tiles import pack, padding_is_zero, unpack
 from golden.trit import is_canonical
 
-__all__ = ["Finding", "verify"]
+__all__ = ["Finding", "check_sum", "verify"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def verify(
         if progress:
             progress(name)
     for name, tensor in packed.kept.items():
-        findings += _check_sum(tensor, packed.checksums[name])
+        findings += check_sum(tensor, packed.checksums[name])
         if source and name in source.tensors:
             findings += _compare_kept(tensor, source.tensors[name])
         if progress:
@@ -63,7 +63,7 @@ def _check_matrix(
     packed: PackedCheckpoint, name: str, source: Source | None,
 ) -> Iterator[Finding]:
     for tensor in packed.tensors_of(name):
-        yield from _check_sum(tensor, packed.checksums[tensor.name])
+        yield from check_sum(tensor, packed.checksums[tensor.name])
     info, tiles, table = packed.matrices[name], packed.tiles(name), packed.table(name)
     trits, scales = (tensor.name for tensor in packed.tensors_of(name))
     second = sum(int((~is_canonical(tiles[chunk])).sum())
@@ -83,7 +83,8 @@ def _check_matrix(
         yield from _compare_matrix(packed, name, source.tensors[f"{name}.weight"])
 
 
-def _check_sum(tensor: Tensor, due: int) -> Iterator[Finding]:
+def check_sum(tensor: Tensor, due: int) -> Iterator[Finding]:
+    """What is wrong with the bytes of a tensor whose CRC-32 should be ``due``."""
     checksum = 0
     for piece in tensor.pieces():
         checksum = zlib.crc32(piece, checksum)
