@@ -1,6 +1,8 @@
 """What computes the products of packed matrices: integers in numpy, a device, or plain floats."""
 
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from functools import partial, reduce
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -9,13 +11,15 @@ from torch import Tensor
 from golden.activation import quantize_activation, quantize_activation16
 from golden.checkpoint import PackedCheckpoint
 from golden.gemv import dequantize_rows, gemv
-from golden.quantize import TritMatrix, dequantize
+from golden.quantize import dequantize
+from host.prepared import PreparedMatrix
+from host.records import Stats
 
-__all__ = ["ACTIVATION_BITS", "BACKENDS", "Backend", "GoldenBackend", "Product",
+__all__ = ["Backend", "DeviceBackend", "GoldenBackend", "MatrixDevice", "Product",
            "ReferenceBackend"]
 
-#: Widths of an activation that an integer backend can be asked for.
-ACTIVATION_BITS = (8, 16)
+#: int8 (B, K) to int64 row sums (B, N) of one matrix.
+Multiply = Callable[[np.ndarray], np.ndarray]
 
 
 class Product(Protocol):
@@ -32,6 +36,14 @@ class Backend(Protocol):
         ...
 
 
+class MatrixDevice(Protocol):
+    """What a :class:`host.device.Device` is here, or a group of them."""
+
+    async def prepare(self, matrix: tuple) -> PreparedMatrix: ...
+
+    async def gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]: ...
+
+
 class ReferenceBackend:
     """Dequantized weights in floating point, activations as they are."""
 
@@ -44,47 +56,83 @@ class ReferenceBackend:
         return lambda x: torch.nn.functional.linear(x, weight)
 
 
-class GoldenBackend:
-    """The integers of :mod:`golden.gemv`, which a device returns bit for bit.
+class _IntegerBackend:
+    """Activations to integers, one scale a vector; integer row sums; results in float32."""
+
+    def __init__(self, activation_bits: int = 8):
+        if activation_bits not in (8, 16):
+            raise ValueError(f"activation_bits must be 8 or 16, not {activation_bits!r}")
+        self._digits = _two_digits if activation_bits == 16 else _one_digit
+
+    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
+        """Read a matrix: :meth:`Backend.prepare`."""
+        table, depth = checkpoint.table(name), checkpoint.matrices[name].depth
+        return partial(self._product, self._multiply(checkpoint, name), table, depth)
+
+    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
+        raise NotImplementedError
+
+    def _product(self, multiply: Multiply, table: np.ndarray, depth: int, x: Tensor) -> Tensor:
+        digits, scales = self._digits(x.float().numpy())
+        sums = np.split(multiply(np.concatenate(digits)), len(digits))
+        whole = reduce(lambda high, low: 256 * high + low, sums)
+        return torch.from_numpy(dequantize_rows(whole, table, depth, scales))
+
+
+class GoldenBackend(_IntegerBackend):
+    """The integers of :mod:`golden.gemv`.
 
     Parameters
     ----------
     activation_bits : int
-        8, or 16 as two int8 columns; each vector has a scale of its own.
+        8, or 16 as two int8 columns.
     """
 
-    def __init__(self, activation_bits: int = 8):
-        self._quantized = _quantizer(activation_bits)
-
-    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
-        """Unpack a matrix: :meth:`Backend.prepare`."""
-        matrix = checkpoint.matrix(name)
-        return lambda x: self._multiply(matrix, x)
-
-    def _multiply(self, matrix: TritMatrix, x: Tensor) -> Tensor:
-        columns, weights, scales = self._quantized(x.numpy())
-        sums = gemv(matrix, columns).reshape(len(weights), len(x), -1)
-        sums = np.tensordot(weights, sums, 1)
-        return torch.from_numpy(dequantize_rows(sums, matrix.table, matrix.depth, scales))
+    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
+        return partial(gemv, checkpoint.matrix(name))
 
 
-#: Names of the backends.
-BACKENDS = ("reference", "golden", "device")
+class DeviceBackend(_IntegerBackend):
+    """The same integers from a device.
+
+    Parameters
+    ----------
+    device : MatrixDevice
+    run : callable
+        Waits for a coroutine and returns its result, as :meth:`host.model.loop.LoopThread.run`.
+    activation_bits : int
+        8, or 16 as two int8 columns.
+
+    Members
+    -------
+    stats : host.records.Stats
+        What all products so far have cost.
+    """
+
+    def __init__(self, device: MatrixDevice, run: Callable[[Coroutine], Any],
+                 activation_bits: int = 8):
+        super().__init__(activation_bits)
+        self._device, self._run = device, run
+        self.stats = Stats()
+
+    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
+        info = checkpoint.matrices[name]
+        packed = (checkpoint.tiles(name), checkpoint.table(name), info.depth, info.shape)
+        return partial(self._gemv, self._run(self._device.prepare(packed)))
+
+    def _gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> np.ndarray:
+        sums, stats = self._run(self._device.gemv(matrix, x))
+        self.stats += stats
+        return sums
 
 
-def _quantizer(bits: int):
-    if bits not in ACTIVATION_BITS:
-        raise ValueError(f"activation_bits must be 8 or 16, not {bits!r}")
-    return _two_columns if bits == 16 else _one_column
+def _one_digit(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Digits in base 256, highest first, each int8 (T, K); float64 scales (T,)."""
+    levels, scales = quantize_activation(x)
+    return [levels], scales
 
 
-def _one_column(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """int8 columns (T, K), the integers that weigh their sums, float64 scales (T,)."""
-    columns, scales = quantize_activation(x)
-    return columns, np.array([1]), scales
-
-
-def _two_columns(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same of 16 bits: all high columns, then all low ones, int8 (2T, K)."""
+def _two_digits(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """The same of 16 bits."""
     high, low, scales = quantize_activation16(x)
-    return np.concatenate([high, low]), np.array([256, 1]), scales
+    return [high, low], scales

@@ -18,7 +18,7 @@ class TritLinear(nn.Module):
     in_features, out_features : int
         Columns K and rows N of the matrix.
     product : host.model.backends.Product or None
-        What multiplies; None until :func:`host.model.load.load_packed` has read the matrix.
+        What multiplies; None until :func:`host.model.load.load_model` has read the matrix.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):

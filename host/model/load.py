@@ -1,6 +1,7 @@
 """Causal language models of transformers, from original, exported and packed checkpoints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,20 +14,22 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from golden.checkpoint import QUANT_METHOD, SCALES_SUFFIX, TRITS_SUFFIX, PackedCheckpoint
 from golden.shards import CheckpointError
 from golden.sources import open_shards
-from host.model.backends import BACKENDS, Backend, GoldenBackend, ReferenceBackend
+from golden.verify import check_sum
+from host.model.backends import Backend, GoldenBackend, ReferenceBackend
 from host.model.linear import TritLinear
 
-__all__ = ["is_packed", "load_model", "load_packed", "load_tokenizer"]
+__all__ = ["is_packed", "load_model", "load_tokenizer"]
 
 
 def load_model(
-    path: str | Path, *, backend: str = "reference", device=None, activation_bits: int = 8,
-    dtype: torch.dtype = torch.float32,
+    path: str | Path, *, backend: str | Backend = "reference", activation_bits: int = 8,
+    dtype: torch.dtype = torch.float32, progress: Callable[[str], None] | None = None,
 ) -> PreTrainedModel:
     """Load the model of a Hugging Face directory or of a packed one, ready for inference.
 
@@ -34,51 +37,31 @@ def load_model(
     ----------
     path : path
         Directory of a checkpoint in safetensors: original, exported or packed.
-    backend : str
+    backend : str or Backend
         What multiplies packed matrices: ``reference``, dequantized weights in ``dtype``;
-        ``golden``, the integers of :mod:`golden.gemv`. An unpacked model has ``reference`` only.
+        ``golden``, the integers of :mod:`golden.gemv`; or a backend ready made, as
+        :class:`host.model.backends.DeviceBackend`. An unpacked model has ``reference`` only.
     activation_bits : int
-        8 or 16, for the integer backends.
+        8 or 16, for ``golden``.
     dtype : torch.dtype
         Of everything that is not packed.
+    progress : callable, optional
+        Gets the name of each packed matrix when it is ready.
 
     Raises :class:`ValueError` for a wrong backend and :class:`golden.shards.CheckpointError` for a
     checkpoint that does not do.
     """
-    made = _make_backend(backend, activation_bits, dtype)
+    if isinstance(backend, str):
+        made = _make_backend(backend, activation_bits, dtype)
+    else:
+        made = backend
     if is_packed(path):
-        return load_packed(path, made, dtype=dtype)
+        return _load_packed(Path(path), made, dtype, progress)
     if backend != "reference":
-        raise ValueError(f"{path}: not packed, so backend {backend!r} has nothing to multiply; "
-                         "use the reference backend, or quantize the model first")
-    return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True).eval()
-
-
-def load_packed(
-    path: str | Path, backend: Backend, *, dtype: torch.dtype = torch.float32,
-    progress: Callable[[str], None] | None = None,
-) -> PreTrainedModel:
-    """Load a packed checkpoint; ``backend`` gets one matrix after the other.
-
-    transformers builds the model on the meta device and reads the kept tensors; no dequantized
-    matrix is made but by the backend. ``progress`` gets the name of each matrix when it is ready.
-
-    Raises :class:`golden.shards.CheckpointError` when checkpoint and model do not agree.
-    """
-    checkpoint = PackedCheckpoint(path)
-    config = AutoConfig.from_pretrained(path, local_files_only=True)
-    shapes = {name: list(info.shape) for name, info in checkpoint.matrices.items()}
-    config.quantization_config = {"quant_method": QUANT_METHOD, "shapes": shapes}
-    model, report = AutoModelForCausalLM.from_pretrained(
-        path, config=config, dtype=dtype, local_files_only=True, output_loading_info=True)
-    for fault in ("missing_keys", "mismatched_keys"):
-        if report[fault]:
-            raise CheckpointError(f"{path}: {min(report[fault])} of the model is not in it as it "
-                                  "should be; pack the model again")
-    for name in checkpoint.matrices:
-        model.get_submodule(name).product = backend.prepare(checkpoint, name)
-        if progress:
-            progress(name)
+        raise ValueError(f"{path}: not packed, so only the reference backend can run it; "
+                         "`tritstream quantize` packs it")
+    with _no_bars():
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
     return model.eval()
 
 
@@ -103,9 +86,54 @@ def is_packed(path: str | Path) -> bool:
 
 
 def _make_backend(name: str, activation_bits: int, dtype: torch.dtype) -> Backend:
-    if name not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {name!r}")
-    return GoldenBackend(activation_bits) if name == "golden" else ReferenceBackend(dtype)
+    if name == "reference":
+        return ReferenceBackend(dtype)
+    if name == "golden":
+        return GoldenBackend(activation_bits)
+    raise ValueError(f"backend must be reference, golden or a Backend, not {name!r}")
+
+
+def _load_packed(
+    path: Path, backend: Backend, dtype: torch.dtype, progress: Callable[[str], None] | None,
+) -> PreTrainedModel:
+    """Let transformers build the model and read what is not packed, then the backend the rest."""
+    checkpoint = PackedCheckpoint(path)
+    _check_sums(checkpoint)
+    config = AutoConfig.from_pretrained(path, local_files_only=True)
+    shapes = {name: list(info.shape) for name, info in checkpoint.matrices.items()}
+    config.quantization_config = {"quant_method": QUANT_METHOD, "shapes": shapes}
+    with _no_bars():
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path, config=config, dtype=dtype, local_files_only=True, output_loading_info=True)
+    for name in sorted([*report["missing_keys"], *report["mismatched_keys"]]):
+        raise CheckpointError(f"{path}: {name} of the model is missing or of another shape; pack "
+                              "the model again")
+    for name in checkpoint.matrices:
+        model.get_submodule(name).product = backend.prepare(checkpoint, name)
+        if progress:
+            progress(name)
+    return model.eval()
+
+
+def _check_sums(checkpoint: PackedCheckpoint) -> None:
+    """Raise unless every byte is what was packed: damage would show as poor text only."""
+    for shard in checkpoint.shards.values():
+        for tensor in shard.tensors.values():
+            for finding in check_sum(tensor, checkpoint.checksums[tensor.name]):
+                raise CheckpointError(f"{tensor.path}: {finding.tensor}: {finding.message}; copy "
+                                      "it again")
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars: those of a command are its own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @register_quantization_config(QUANT_METHOD)
