@@ -12,7 +12,7 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
 
-# Synthesis as well; its tools compile themselves for a minute the first time.
+# Synthesis and proofs as well; their tools compile themselves for a minute the first time.
 test-long: $(VENV)/.fpga
 	$(BIN)/python -m pytest -m long $(ARGS)
 
@@ -44,7 +44,7 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	touch $@ $(VENV)/.run
 
 $(VENV)/.fpga: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --editable '.[dev,fpga]'
+	$(BIN)/pip install --quiet --editable '.[dev,fpga,formal]'
 	touch $@ $(VENV)/.test $(VENV)/.run
 
 clean:

@@ -15,7 +15,8 @@ from .export import component_verilog, device_verilog
 from .lane import Lane
 from .trits import TritUnpacker
 
-__all__ = ["PART", "SynthError", "UNITS", "UnitReport", "synthesize", "tool_versions"]
+__all__ = ["PART", "SynthError", "UNITS", "UnitReport", "find_tool", "synthesize",
+           "tool_versions"]
 
 #: ECP5-85F, the slowest speed grade.
 PART = ("--85k", "--speed", "6")
@@ -102,12 +103,18 @@ def _find(name):
     return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
 
 
-def _tool(name, arguments, folder):
+def find_tool(name: str, extra: str = "fpga") -> str:
+    """Path of a tool that pip brings with one of our extras; raises :class:`SynthError`."""
     path = _find(name)
     if not path:
-        raise SynthError(f"{name} is missing: pip install 'tritstream[fpga]'")
-    done = subprocess.run([path, *arguments], cwd=folder, text=True, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        raise SynthError(f"{name} is missing: pip install 'tritstream[{extra}]'")
+    return path
+
+
+def _tool(name, arguments, folder):
+    done = subprocess.run([find_tool(name), *arguments], cwd=folder, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     if done.returncode:
         last = (done.stdout.strip().splitlines() or ["no output"])[-1]
         raise SynthError(f"{name} failed ({done.returncode}): {last}")
