@@ -2,7 +2,7 @@
 
 import typer
 
-from scripts import hardware, pack, run
+from scripts import generate, hardware, pack, run
 
 __all__ = ["app", "main"]
 
@@ -10,7 +10,8 @@ app = typer.Typer(
     help="Packed balanced-ternary LLM weights, and the accelerator that eats them.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-for command in (run.demo, pack.quantize, pack.inspect, pack.verify, pack.export, run.run):
+for command in (run.demo, pack.quantize, pack.inspect, pack.verify, pack.export, run.run,
+                generate.generate):
     app.command()(command)
 app.add_typer(hardware.app, name="hw")
 

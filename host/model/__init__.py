@@ -1,0 +1,8 @@
+"""Models of transformers whose linear layers are packed; the only room that needs torch."""
+
+from importlib.util import find_spec
+
+from host.errors import HostError
+
+if not (find_spec("torch") and find_spec("transformers")):
+    raise HostError("models need torch and transformers: pip install -e '.[torch]'")

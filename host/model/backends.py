@@ -1,6 +1,9 @@
 """What computes the products of packed matrices: integers in numpy, a device, or plain floats."""
 
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, Protocol
 
@@ -15,7 +18,7 @@ from golden.quantize import dequantize
 from host.prepared import PreparedMatrix
 from host.records import Stats
 
-__all__ = ["Backend", "DeviceBackend", "GoldenBackend", "MatrixDevice", "Product",
+__all__ = ["Backend", "Cost", "DeviceBackend", "GoldenBackend", "MatrixDevice", "Product",
            "ReferenceBackend"]
 
 #: int8 (B, K) to int64 row sums (B, N) of one matrix.
@@ -28,14 +31,6 @@ class Product(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-class Backend(Protocol):
-    """Maker of products."""
-
-    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
-        """Read a matrix, once for many products."""
-        ...
-
-
 class MatrixDevice(Protocol):
     """What a :class:`host.device.Device` is here, or a group of them."""
 
@@ -44,7 +39,30 @@ class MatrixDevice(Protocol):
     async def gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]: ...
 
 
-class ReferenceBackend:
+@dataclass(frozen=True)
+class Cost:
+    """What a device counted, and the wall time in which it was waited for, in seconds."""
+
+    stats:   Stats = Stats()
+    seconds: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.stats + other.stats, self.seconds + other.seconds)
+
+
+class Backend(ABC):
+    """Maker of products."""
+
+    @abstractmethod
+    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
+        """Read a matrix, once for many products."""
+
+    def take_cost(self) -> Cost:
+        """What a device has taken for the products since this was last asked."""
+        return Cost()
+
+
+class ReferenceBackend(Backend):
     """Dequantized weights in floating point, activations as they are."""
 
     def __init__(self, dtype: torch.dtype = torch.float32):
@@ -56,7 +74,7 @@ class ReferenceBackend:
         return lambda x: torch.nn.functional.linear(x, weight)
 
 
-class _IntegerBackend:
+class _IntegerBackend(Backend):
     """Activations to integers, one scale a vector; integer row sums; results in float32."""
 
     def __init__(self, activation_bits: int = 8):
@@ -69,8 +87,8 @@ class _IntegerBackend:
         table, depth = checkpoint.table(name), checkpoint.matrices[name].depth
         return partial(self._product, self._multiply(checkpoint, name), table, depth)
 
-    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
-        raise NotImplementedError
+    @abstractmethod
+    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply: ...
 
     def _product(self, multiply: Multiply, table: np.ndarray, depth: int, x: Tensor) -> Tensor:
         digits, scales = self._digits(x.float().numpy())
@@ -102,18 +120,18 @@ class DeviceBackend(_IntegerBackend):
         Waits for a coroutine and returns its result, as :meth:`host.model.loop.LoopThread.run`.
     activation_bits : int
         8, or 16 as two int8 columns.
-
-    Members
-    -------
-    stats : host.records.Stats
-        What all products so far have cost.
     """
 
     def __init__(self, device: MatrixDevice, run: Callable[[Coroutine], Any],
                  activation_bits: int = 8):
         super().__init__(activation_bits)
         self._device, self._run = device, run
-        self.stats = Stats()
+        self._cost = Cost()
+
+    def take_cost(self) -> Cost:
+        """Count anew: :meth:`Backend.take_cost`."""
+        cost, self._cost = self._cost, Cost()
+        return cost
 
     def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
         info = checkpoint.matrices[name]
@@ -121,8 +139,9 @@ class DeviceBackend(_IntegerBackend):
         return partial(self._gemv, self._run(self._device.prepare(packed)))
 
     def _gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> np.ndarray:
+        began = time.perf_counter()
         sums, stats = self._run(self._device.gemv(matrix, x))
-        self.stats += stats
+        self._cost += Cost(stats, time.perf_counter() - began)
         return sums
 
 

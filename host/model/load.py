@@ -24,7 +24,7 @@ from golden.verify import check_sum
 from host.model.backends import Backend, GoldenBackend, ReferenceBackend
 from host.model.linear import TritLinear
 
-__all__ = ["is_packed", "load_model", "load_tokenizer"]
+__all__ = ["is_packed", "load_model", "load_tokenizer", "make_backend"]
 
 
 def load_model(
@@ -52,12 +52,10 @@ def load_model(
     checkpoint that does not do.
     """
     if isinstance(backend, str):
-        made = _make_backend(backend, activation_bits, dtype)
-    else:
-        made = backend
+        backend = make_backend(backend, activation_bits, dtype)
     if is_packed(path):
-        return _load_packed(Path(path), made, dtype, progress)
-    if backend != "reference":
+        return _load_packed(Path(path), backend, dtype, progress)
+    if not isinstance(backend, ReferenceBackend):
         raise ValueError(f"{path}: not packed, so only the reference backend can run it; "
                          "`tritstream quantize` packs it")
     with _no_bars():
@@ -85,12 +83,15 @@ def is_packed(path: str | Path) -> bool:
     return isinstance(fields, dict) and fields.get("quant_method") == QUANT_METHOD
 
 
-def _make_backend(name: str, activation_bits: int, dtype: torch.dtype) -> Backend:
+def make_backend(
+    name: str, activation_bits: int = 8, dtype: torch.dtype = torch.float32,
+) -> Backend:
+    """The ``reference`` or the ``golden`` backend; raises :class:`ValueError` for another."""
     if name == "reference":
         return ReferenceBackend(dtype)
     if name == "golden":
         return GoldenBackend(activation_bits)
-    raise ValueError(f"backend must be reference, golden or a Backend, not {name!r}")
+    raise ValueError(f"backend must be reference, golden or a Backend ready made, not {name!r}")
 
 
 def _load_packed(

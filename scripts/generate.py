@@ -1,0 +1,98 @@
+"""The command that generates text with a packed model."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from golden.checkpoint import PackedCheckpoint
+from host.records import Info
+from hw.config import DeviceConfig
+from scripts.console import Failure, print_json, progress, reports_errors
+from scripts.generation_report import make_report, show
+from scripts.run import Columns, Json, Lanes
+from scripts.stream import Simulation
+
+if TYPE_CHECKING:
+    # torch takes seconds to import, and is an extra.
+    from transformers import PreTrainedModel
+
+    from host.model.backends import Backend
+
+__all__ = ["generate"]
+
+_BACKENDS = ("device", "golden", "reference")
+
+
+@reports_errors
+def generate(
+    packed: Annotated[Path, typer.Argument(help="Packed checkpoint.")],
+    prompt: Annotated[str, typer.Option(help="Text to go on from.")],
+    chat: Annotated[bool, typer.Option(
+        "--chat", help="Put the prompt in the checkpoint's chat template.")] = False,
+    tokens: Annotated[int, typer.Option(help="New tokens, at most.")] = 64,
+    backend: Annotated[str, typer.Option(
+        help="device, golden (its integers in numpy) or reference (floats).")] = "device",
+    lanes: Lanes = 8,
+    columns: Columns = 1,
+    activation_bits: Annotated[int, typer.Option(help="8, or 16 as two columns.")] = 8,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the sampling, for a temperature above 0.")] = 0,
+    clock: Annotated[float | None, typer.Option(
+        help="Project what the device counts to this clock, in MHz.")] = None,
+    link: Annotated[float | None, typer.Option(
+        help="Project to a link of this rate, in MB/s.")] = None,
+    as_json: Json = False,
+):
+    """Generate text with a packed model whose linear layers run on the device."""
+    from host.model.generation import generate_text, prompt_tokens
+    from host.model.load import load_tokenizer
+    from host.model.traffic import token_traffic
+
+    checkpoint, tokenizer = PackedCheckpoint(packed), load_tokenizer(packed)
+    ids = prompt_tokens(tokenizer, prompt, chat)
+    with ExitStack() as stack:
+        made, info = _open(stack, backend, DeviceConfig(lanes, columns), activation_bits)
+        model = _load(checkpoint, made)
+        result = generate_text(model, tokenizer, ids, tokens, take_cost=made.take_cost,
+                               emit=_ignore if as_json else _print, temperature=temperature,
+                               seed=seed)
+    report = make_report(result, info, token_traffic(model, checkpoint), clock, link)
+    report |= {"backend": backend, "activation_bits": activation_bits}
+    print_json(report) if as_json else show(report)
+    if result.interrupted:
+        raise Failure(f"interrupted after {len(result.tokens)} tokens")
+
+
+def _open(
+    stack: ExitStack, name: str, config: DeviceConfig, activation_bits: int,
+) -> tuple["Backend", Info | None]:
+    """The backend of that name, and what its device is if it has one."""
+    from host.model.backends import DeviceBackend
+    from host.model.load import make_backend
+    from host.model.loop import LoopThread
+
+    if name not in _BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, not {name!r}")
+    if name != "device":
+        return make_backend(name, activation_bits), None
+    device = stack.enter_context(Simulation(config)).device
+    loop = stack.enter_context(LoopThread())
+    return DeviceBackend(device, loop.run, activation_bits), loop.run(device.identify())
+
+
+def _load(checkpoint: PackedCheckpoint, backend: "Backend") -> "PreTrainedModel":
+    from host.model.load import load_model
+
+    with progress("loading", len(checkpoint.matrices)) as advance:
+        return load_model(checkpoint.path, backend=backend,
+                          progress=lambda name: advance(1, name))
+
+
+def _print(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _ignore(text: str) -> None:
+    pass
