@@ -57,6 +57,8 @@ class Controller(wiring.Component):
         Full, reserved, freed banks and the column to send, of :class:`hw.results.ResultBanks`.
     requests, answer, idle
         To :class:`hw.framer.Framer`.
+    active, failed : :py:`Out(1)`
+        A request is at hand; the last one was refused.
     """
 
     def __init__(self, config):
@@ -83,6 +85,8 @@ class Controller(wiring.Component):
             "requests":     Out(stream.Signature(Answer)),
             "answer":       Out(8 * ANSWER_BYTES),
             "idle":         In(1),
+            "active":       Out(1),
+            "failed":       Out(1),
         })
 
     def elaborate(self, platform):
@@ -120,7 +124,11 @@ class Controller(wiring.Component):
             check.begin_load.eq((self.route == Route.LOADER) & self.load_word),
         ]
 
-        with m.FSM():
+        with m.If(counters.good | counters.bad):
+            m.d.sync += self.failed.eq(counters.bad)
+
+        with m.FSM() as fsm:
+            m.d.comb += self.active.eq(~fsm.ongoing("Idle"))
             with m.State("Idle"):
                 m.d.sync += [checking.eq(1), gemv.eq(0), lost.eq(0)]
                 m.d.sync += self.route.eq(Route.NOWHERE)

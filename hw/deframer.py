@@ -36,6 +36,9 @@ class Deframer(wiring.Component):
     neither payload nor verdict; a candidate whose CRC is wrong is dropped whole (its first
     ``ceil(20 / L)`` words).
 
+    A frame that is abandoned ends there: with a wrong verdict if its header has counted, as lost if
+    not. Of one that is whole but for the padding of its trailer, the verdict stands.
+
     Payload words pass in the cycle in which they come, one a cycle. Around them a frame costs its
     own header, padding and trailer words and at most 12 cycles.
 
@@ -46,15 +49,21 @@ class Deframer(wiring.Component):
     payload : :py:`Out(stream.Signature(Payload(lanes)))`
     verdicts : :py:`Out(stream.Signature(1))`
         Whether the trailer was right.
+    abandon : :py:`In(1)`
+        What has begun will not go on; held, with nothing offered at ``i``, until ``abandoned``.
+    abandoned : :py:`Out(1)`
+        Nothing is under way.
     """
 
     def __init__(self, lanes):
         self._lanes = lanes
         super().__init__({
-            "i":        In(stream.Signature(8 * lanes)),
-            "arrivals": Out(stream.Signature(Arrival)),
-            "payload":  Out(stream.Signature(Payload(lanes))),
-            "verdicts": Out(stream.Signature(1)),
+            "i":         In(stream.Signature(8 * lanes)),
+            "arrivals":  Out(stream.Signature(Arrival)),
+            "payload":   Out(stream.Signature(Payload(lanes))),
+            "verdicts":  Out(stream.Signature(1)),
+            "abandon":   In(1),
+            "abandoned": Out(1),
         })
 
     def elaborate(self, platform):
@@ -77,6 +86,7 @@ class Deframer(wiring.Component):
         hunting  = Signal()
         begun    = Signal()                     # a candidate has begun with the hunt (one lane)
         covered  = Signal()                     # the trailer's CRC covers this word
+        cut      = Signal()                     # the frame was abandoned
         taken    = Signal()
         header   = Header(store[:8 * HEADER_CRC_OFFSET])
 
@@ -89,7 +99,7 @@ class Deframer(wiring.Component):
             self.arrivals.p.lost.eq(0),
             self.payload.p.data.eq(word),
             self.payload.p.last.eq(final),
-            self.verdicts.payload.eq(trailer[:CRC_BITS] == crc.crc),
+            self.verdicts.payload.eq(~cut & (trailer[:CRC_BITS] == crc.crc)),
         ]
 
         def shift_in(target):
@@ -108,8 +118,8 @@ class Deframer(wiring.Component):
             m.d.comb += self.i.ready.eq(1)
             with m.If(taken):
                 m.d.sync += count.eq(count - 1)
-                with m.If(count == 1):
-                    m.next = then
+            with m.If(self.abandon | (taken & (count == 1))):
+                m.next = then
 
         def begin():
             """First word of a candidate."""
@@ -121,7 +131,9 @@ class Deframer(wiring.Component):
         magic = MAGIC & ((1 << min(16, 8 * lanes)) - 1)
         with m.FSM():
             with m.State("Find"):
-                m.d.comb += self.i.ready.eq(1)
+                m.d.comb += [self.i.ready.eq(1), self.abandoned.eq(1)]
+                with m.If(self.abandon):
+                    m.d.sync += hunting.eq(0)
                 with m.If(taken & (word[:16] == magic)):
                     begin()
                 with m.Elif(taken & word.any()):
@@ -144,6 +156,8 @@ class Deframer(wiring.Component):
                                 m.next = "Lost"
                         with m.Else():
                             lose()
+                with m.If(self.abandon):
+                    lose()
 
             with m.State("Check"):
                 m.d.sync += count.eq(per_part - in_header)
@@ -188,6 +202,8 @@ class Deframer(wiring.Component):
                         m.next = "Payload padding"
                         with m.If(count == 0):
                             m.next = "Trailer"
+                with m.If(self.abandon):
+                    m.next = "Trailer"
 
             with m.State("Payload padding"):
                 m.d.comb += covered.eq(1)
@@ -200,6 +216,9 @@ class Deframer(wiring.Component):
                     m.d.sync += count.eq(per_part - in_crc)
                     with m.If(~crc_left.any()):
                         m.next = "Trailer padding" if per_part > in_crc else "Verdict"
+                with m.If(self.abandon):
+                    m.d.sync += cut.eq(1)
+                    m.next = "Verdict"
 
             with m.State("Trailer padding"):
                 skip("Verdict")
@@ -207,6 +226,7 @@ class Deframer(wiring.Component):
             with m.State("Verdict"):
                 m.d.comb += self.verdicts.valid.eq(1)
                 with m.If(self.verdicts.ready):
+                    m.d.sync += cut.eq(0)
                     m.next = "Find"
 
         return m

@@ -34,13 +34,26 @@ class TritDevice(wiring.Component):
         Request frames.
     o : :py:`Out(stream.Signature(AnswerWord(lanes)))`
         Answer frames; ``last`` marks the last word of each.
+    abandon : :py:`In(1)`
+        For a transport that can lose words: the frame at hand will not go on. Held, with nothing
+        offered at ``i``, until ``abandoned``. A frame whose header has counted is answered by
+        ERROR 6, a part of a header by ERROR 1; an answer under way stays whole.
+    abandoned : :py:`Out(1)`
+    busy : :py:`Out(1)`
+        A request is being taken or answered.
+    failed : :py:`Out(1)`
+        The last request was refused.
     """
 
     def __init__(self, config):
         self._config = config
         super().__init__({
-            "i": In(stream.Signature(8 * config.lanes)),
-            "o": Out(stream.Signature(AnswerWord(config.lanes))),
+            "i":         In(stream.Signature(8 * config.lanes)),
+            "o":         Out(stream.Signature(AnswerWord(config.lanes))),
+            "abandon":   In(1),
+            "abandoned": Out(1),
+            "busy":      Out(1),
+            "failed":    Out(1),
         })
 
     @property
@@ -75,6 +88,12 @@ class TritDevice(wiring.Component):
 
         self._route(m, deframer.payload, control, loader, sequencer)
         m.d.comb += [
+            # What the buffer holds came before.
+            deframer.abandon.eq(self.abandon & ~source.o.valid),
+            self.abandoned.eq(deframer.abandoned & ~source.o.valid),
+            self.busy.eq(control.active),
+            self.failed.eq(control.failed),
+
             loader.restart.eq(control.begin),
             loader.scales.eq(deframer.arrivals.p.header.opcode[1]),
             control.bad_mantissa.eq(loader.bad_mantissa),

@@ -36,8 +36,14 @@ class _Clocked(wiring.Component):
         reset = Signal(init=1)
         m.d.sync += reset.eq(self.rst)
         m.submodules.core = ResetInserter(reset)(self._component)
-        for name in self._component.signature.members:
-            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(self._component, name))
+        for name, member in self._component.signature.members.items():
+            outer, inner = getattr(self, name), getattr(self._component, name)
+            if member.is_signature:
+                wiring.connect(m, wiring.flipped(outer), inner)
+            elif member.flow is In:
+                m.d.comb += inner.eq(outer)
+            else:
+                m.d.comb += outer.eq(inner)
         return m
 
 
@@ -47,7 +53,7 @@ def device_verilog(config: DeviceConfig, name="top"):
     ``rst`` acts a cycle after its pin: hold it for two cycles, and offer nothing meanwhile.
 
     A stream ``i`` has ports ``i__payload``, ``i__valid``, ``i__ready``; the payload of ``o`` is
-    the word with ``last`` above it.
+    the word with ``last`` above it. Tie ``abandon`` low where words cannot get lost.
     """
     return verilog.convert(_Clocked(TritDevice(config)), name=name, emit_src=False)
 

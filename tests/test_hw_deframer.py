@@ -39,22 +39,31 @@ def events_of(lanes, payload=b"", good=True, fill=b"\0", **fields):
             ("verdict", good)]
 
 
-def run(lanes, data, share=0):
-    """Events in order, the cycle of each, and the cycle in which each word was taken."""
+def run(lanes, data, share=0, cuts=()):
+    """Events in order, the cycle of each, and the cycle in which each word was taken.
+
+    After so many words as ``cuts`` tell, the frame at hand is abandoned.
+    """
     dut = Deframer(lanes)
     words = [data[low:low + lanes] for low in range(0, len(data), lanes)]
     source = coin(lanes, share) if share else never
     streams = {"arrivals": dut.arrivals, "payload": dut.payload, "verdicts": dut.verdicts}
     sinks = {name: coin(seed, share) if share else never for seed, name in enumerate(streams)}
+    cuts = list(cuts)
     events, times, taken = [], [], []
     cycles = 20 * len(words) + 1_000
 
     async def drive(ctx):
         held, header = {}, None
         for cycle in range(cycles):
-            if len(taken) == len(words) and cycle > max([*times, *taken]) + 60:
+            ctx.set(dut.abandon, cuts[:1] == [len(taken)])
+            if len(taken) == len(words) and not cuts and cycle > max([*times, *taken]) + 60:
                 break       # nothing more comes
-            if len(taken) < len(words) and (ctx.get(dut.i.valid) or not source()):
+            if ctx.get(dut.abandon):
+                ctx.set(dut.i.valid, 0)
+                if ctx.get(dut.abandoned):
+                    cuts.pop(0)
+            elif len(taken) < len(words) and (ctx.get(dut.i.valid) or not source()):
                 ctx.set(dut.i.valid, 1)
                 ctx.set(dut.i.payload, int.from_bytes(words[len(taken)], "little"))
             for name, stalls in sinks.items():
@@ -74,7 +83,7 @@ def run(lanes, data, share=0):
             if was_taken:
                 taken.append(cycle)
                 ctx.set(dut.i.valid, 0)
-        assert len(taken) == len(words)
+        assert len(taken) == len(words) and not cuts
 
     def event(ctx, name):
         if name == "verdicts":
@@ -221,3 +230,34 @@ def test_frame_costs_its_words_and_at_most_twelve_cycles(lanes):
     begins = [taken[sum(words[:number])] for number in range(len(frames))]
     for number, (begin, following) in enumerate(zip(begins, begins[1:], strict=False)):
         assert following - begin <= words[number] + 12, f"frame {number}"
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_abandoned_frame_ends_where_it_is(lanes):
+    payload = bytes(range(1, 101))
+    whole = frame(payload)
+    places = [1, 2, 19, 20, 63, 64, 65, 163, 164, 191, 192, 195, 196, 255, 256]
+    for took in sorted({-(-place // lanes) * lanes for place in places}):
+        covered = max(0, min(took - 64, len(payload)))
+        header, *words, _ = events_of(lanes, payload)
+        due = [header, *words[:-(-covered // lanes)], ("verdict", took >= 196)]
+        if took < 20:
+            due = [LOST]
+        data = whole[:took] + frame(b"x")
+        for share in (0, 0.3):
+            events = run(lanes, data, share, [took // lanes])[0]
+            assert events == due + events_of(lanes, b"x"), f"{took} bytes of {len(whole)}"
+
+
+@pytest.mark.parametrize("lanes", SMALL)
+def test_abandoning_nothing_is_nothing(lanes):
+    data = frame() + frame(b"x")
+    assert run(lanes, data, 0.3, [0, 0, len(frame()) // lanes])[0] == (
+        events_of(lanes) + events_of(lanes, b"x"))
+
+
+@pytest.mark.parametrize("lanes", SMALL)
+def test_abandoning_ends_a_hunt(lanes):
+    garbage = b"\xa5" * 64
+    assert run(lanes, 2 * garbage + frame(b"x"), 0, [64 // lanes])[0] == [
+        LOST, LOST, *events_of(lanes, b"x")]
