@@ -8,14 +8,16 @@ import numpy as np
 
 from golden.fixed import GROUP, MANTISSA_BITS, SCALES
 from golden.quantize import TritMatrix
+from golden.tiles import ROWS
 from host.errors import DeviceError
+from host.frames import answer_bytes
 from host.link import Link
 from host.prepared import Part, PreparedMatrix, prepare
 from host.records import Counters, Info, Stats
 from host.results import Results
 from host.transport import Transport
 from hw.config import LANE_COUNTS, MAX_COLUMNS
-from hw.protocol import VERSION, Opcode
+from hw.protocol import BANKS, SUM_BYTES, VERSION, Opcode
 
 __all__ = ["FRAME_BYTES", "Device"]
 
@@ -23,6 +25,8 @@ __all__ = ["FRAME_BYTES", "Device"]
 FRAME_BYTES = 4 << 20
 
 _MANTISSA_LIMIT = 1 << MANTISSA_BITS
+# Two ends of a line never quite agree on a bit time.
+_LINE_MARGIN = 1.06
 
 _T = TypeVar("_T")
 
@@ -53,6 +57,7 @@ class Device:
             raise ValueError(f"frame_bytes must be a positive integer, not {frame_bytes!r}")
         self._link = Link(transport, retries)
         self._frame_bytes = frame_bytes
+        self._flow_control = getattr(transport, "flow_control", True)
         self._info: Info | None = None
         self._activations: dict[int, bytes] = {}
         self._scales: bytes | None = None
@@ -142,7 +147,7 @@ class Device:
     ) -> tuple[np.ndarray, Stats]:
         """Row sums (columns, rows with padding) of one part for as many vectors as fit."""
         products, stats = [], Stats()
-        for first, count in part.cuts(self._frame_bytes):
+        for first, count in part.cuts(self._limit(part, len(rows))):
             what = (f"GEMV of row blocks {first}..{first + count - 1} "
                     f"(depth {matrix.depth}, K = {rows.shape[1]})")
             results, cost = await self._persist(
@@ -150,6 +155,14 @@ class Device:
             products.append(results.sums.reshape(len(rows), -1))
             stats += cost
         return np.concatenate(products, axis=1), stats
+
+    def _limit(self, part: Part, columns: int) -> int:
+        """Longest payload of a frame; short where results might pile up behind a slow line."""
+        lanes = part.stream.shape[-1]
+        block = part.stream.nbytes // part.blocks
+        results = columns * answer_bytes(SUM_BYTES * ROWS * lanes, lanes)
+        waits = not self._flow_control and block < _LINE_MARGIN * results
+        return min(self._frame_bytes, BANKS * block) if waits else self._frame_bytes
 
     async def _frame(
         self, matrix: PreparedMatrix, part: Part, rows: np.ndarray, first: int, count: int

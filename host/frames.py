@@ -11,7 +11,7 @@ from zlib import crc32
 from host.errors import BadAnswer
 from hw.protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC, REQUEST_ALIGN, TRAILER_BYTES
 
-__all__ = ["Header", "Answer", "padded", "request", "rest_bytes", "answer"]
+__all__ = ["Header", "Answer", "padded", "request", "answer_bytes", "rest_bytes", "answer"]
 
 _FIELDS = Struct("<HBBIII")
 _CRC    = Struct("<I")
@@ -75,10 +75,14 @@ def request(
     return [head, body[:whole], tail] if whole else [head, tail]
 
 
+def answer_bytes(length: int, lanes: int) -> int:
+    """Bytes of an answer with a payload of ``length`` bytes, for words of ``lanes`` bytes."""
+    return sum(padded(count, lanes) for count in (HEADER_BYTES, length, TRAILER_BYTES))
+
+
 def rest_bytes(header: Header, lanes: int) -> int:
     """Bytes of an answer that follow the 20 of its header, for words of ``lanes`` bytes."""
-    parts = (HEADER_BYTES, header.length, TRAILER_BYTES)
-    return sum(padded(count, lanes) for count in parts) - HEADER_BYTES
+    return answer_bytes(header.length, lanes) - HEADER_BYTES
 
 
 def answer(header: Header, rest: bytes, lanes: int) -> Answer:

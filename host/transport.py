@@ -14,7 +14,12 @@ class Transport(Protocol):
     loop, under a simulator, or under none.
 
     A transport that can lose bytes lets its silence last longer than the device needs to drop a
-    partial word (on UART 64 byte times), because the driver does not wait before it tries again.
+    partial word (on a serial line :func:`hw.protocol.idle_bytes`), because the driver does not
+    wait before it tries again.
+
+    A transport over which the device cannot hold the driver back has an attribute
+    ``flow_control = False``. It then gets no frame for whose results the device would have to
+    hold it back.
     """
 
     async def send(self, data: bytes | memoryview) -> None:

@@ -6,10 +6,12 @@ can speak before it knows the word size; an answer's parts are padded to whole w
 """
 
 from enum import IntEnum
+from math import ceil
 
 __all__ = [
     "MAGIC", "VERSION", "HEADER_BYTES", "HEADER_CRC_OFFSET", "TRAILER_BYTES", "REQUEST_ALIGN",
-    "SUM_BYTES", "INFO_FIELDS", "DONE_FIELDS", "COUNTER_FIELDS", "Opcode", "ErrorCode",
+    "SUM_BYTES", "BANKS", "BYTE_BITS", "IDLE_BYTES", "INFO_FIELDS", "DONE_FIELDS",
+    "COUNTER_FIELDS", "Opcode", "ErrorCode", "idle_bytes",
 ]
 
 MAGIC             = 0x3354
@@ -23,6 +25,12 @@ TRAILER_BYTES     = 4
 REQUEST_ALIGN     = 64
 #: A row sum travels as int64.
 SUM_BYTES         = 8
+#: Row blocks whose results a device can hold, so that a GEMV of no more never waits.
+BANKS             = 2
+#: Bit times of a byte on a serial line, with start and stop bit.
+BYTE_BITS         = 10
+#: A serial line that is idle for so many byte times, or longer, has a gap: :func:`idle_bytes`.
+IDLE_BYTES        = 64
 
 #: Payload of INFO, u32 each.
 INFO_FIELDS    = ("version", "lanes", "columns", "max_k", "clock_hz", "build_id")
@@ -60,3 +68,12 @@ class ErrorCode(IntEnum):
     SIZE       = 5  #: K, groups, columns or blocks zero or too large, K not 16 groups, mantissa
     TRAILER    = 6  #: CRC of the trailer is wrong
     NOT_LOADED = 7  #: GEMV before activations of a used column, or before scales
+
+
+def idle_bytes(baud):
+    """Byte times of silence that make a gap on a real line: at least 64, at least 20 ms.
+
+    A host that is late by a few USB frames of 1 ms each, in the middle of a frame of ours, must
+    not lose it: at 3 Mbaud, 64 byte times are 0.2 ms.
+    """
+    return max(IDLE_BYTES, ceil(0.02 * baud / BYTE_BITS))

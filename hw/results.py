@@ -12,13 +12,10 @@ from golden.fixed import ROW_SUM_BITS
 from golden.tiles import ROWS
 
 from .array import SLOTS
-from .protocol import SUM_BYTES
+from .protocol import BANKS, SUM_BYTES
 from .scale import LANES_PER_UNIT, Slot
 
-__all__ = ["BANKS", "ResultBanks", "UnitMap"]
-
-#: A row block can be sent while the next one is computed.
-BANKS = 2
+__all__ = ["ResultBanks", "UnitMap"]
 
 
 class UnitMap:

@@ -1,7 +1,6 @@
 """UART: bytes from and to a serial line, eight bits, no parity, one stop bit."""
 
 from dataclasses import dataclass
-from math import ceil
 
 from amaranth import C, Cat, Module, Signal
 from amaranth.lib import stream, wiring
@@ -9,29 +8,15 @@ from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["BYTE_BITS", "IDLE_BYTES", "Line", "Received", "UartReceiver", "UartTransmitter",
-           "idle_bytes"]
+from .protocol import BYTE_BITS, IDLE_BYTES
 
-#: Bit times of a byte, with start and stop bit.
-BYTE_BITS  = 10
-#: A line that is idle for so many byte times has a gap.
-IDLE_BYTES = 64
+__all__ = ["Line", "Received", "UartReceiver", "UartTransmitter"]
 
-_MIN_CYCLES   = 4
-_PHASE_BITS   = 20
-_IDLE_SECONDS = 0.02
+_MIN_CYCLES = 4
+_PHASE_BITS = 20
 
 #: A byte or, in its place, a gap: the line broke off or fell silent here.
 Received = StructLayout({"data": 8, "gap": 1})
-
-
-def idle_bytes(baud):
-    """Byte times of silence that make a gap on a real line: at least 64, at least 20 ms.
-
-    A host that is late by a few USB frames of 1 ms each, in the middle of a frame of ours, must
-    not lose it: at 3 Mbaud, 64 byte times are 0.2 ms.
-    """
-    return max(IDLE_BYTES, ceil(_IDLE_SECONDS * baud / BYTE_BITS))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,172 @@
+import asyncio
+import os
+import select
+import threading
+
+import numpy as np
+import pytest
+from host_cases import GEMV, matrix_of, multiply, vectors
+from peer import Peer
+
+from golden.gemv import gemv
+from host.device import Device
+from host.errors import TransportClosed, TransportTimeout
+from host.serial_transport import SerialTransport
+
+BAUD = 3_000_000
+
+
+class Board:
+    """The far end of a serial port: a pseudo-terminal whose bytes ``respond`` answers."""
+
+    def __init__(self):
+        self.master, self._slave = os.openpty()
+        self.port = os.ttyname(self._slave)
+        self._thread = None
+        self._stop = threading.Event()
+
+    def answer(self, respond):
+        """Answer from now on: ``respond`` takes what came and returns what to write."""
+        self._thread = threading.Thread(target=self._run, args=(respond,))
+        self._thread.start()
+
+    def unplug(self):
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        for end in (self.master, self._slave):
+            os.close(end)
+        self.master = None
+
+    def _run(self, respond):
+        while not self._stop.is_set():
+            if select.select([self.master], [], [], 0.05)[0]:
+                rest = respond(os.read(self.master, 4096))
+                while rest:
+                    rest = rest[os.write(self.master, rest):]
+
+
+@pytest.fixture
+def board():
+    board = Board()
+    yield board
+    if board.master is not None:
+        board.unplug()
+
+
+@pytest.fixture
+def transport(board):
+    transport = SerialTransport(board.port, BAUD, 0.25)
+    yield transport
+    transport.close()
+
+
+def peer_of(board, **options):
+    """A device in memory at the far end."""
+    peer = Peer(**options)
+    peer.rest = bytearray()
+
+    def respond(data):
+        peer.rest += data
+        whole = len(peer.rest) // 64 * 64
+        if whole:
+            asyncio.run(peer.send(bytes(peer.rest[:whole])))
+            del peer.rest[:whole]
+        out, peer.out = bytes(peer.out), bytearray()
+        return out
+
+    board.answer(respond)
+    return peer
+
+
+def test_products_over_a_port(board, transport):
+    peer_of(board, lanes=4, columns=2)
+    matrix, x = matrix_of(500, 64, 3), vectors(3, 64)
+    (product,), stats = asyncio.run(multiply(Device(transport), matrix, x))
+    np.testing.assert_array_equal(product, gemv(matrix, x))
+    assert stats.retries == 0
+
+
+def test_answers_are_taken_while_it_sends(board, transport):
+
+    board.answer(lambda data: data * 3)
+    request = np.random.default_rng(0).bytes(1 << 16)
+    asyncio.run(transport.send(request))
+    answers = asyncio.run(transport.recv(3 * len(request)))
+    assert len(answers) == 3 * len(request)
+    assert np.array_equal(np.bincount(np.frombuffer(answers, np.uint8)),
+                          3 * np.bincount(np.frombuffer(request, np.uint8)))
+
+
+def test_silence_keeps_what_came(board, transport):
+    os.write(board.master, b"abc")
+    with pytest.raises(TransportTimeout, match=rf"^{board.port}: silent for 0.25 s$"):
+        asyncio.run(transport.recv(5))
+    os.write(board.master, b"defg")
+    assert asyncio.run(transport.recv(6)) == b"abcdef"
+    assert asyncio.run(transport.recv(1)) == b"g"
+
+
+def test_a_port_that_takes_nothing_is_silent(board, transport):
+    with pytest.raises(TransportTimeout, match=rf"^{board.port}: took nothing for 0.25 s$"):
+        asyncio.run(transport.send(bytes(1 << 16)))
+
+
+@pytest.mark.parametrize("use", [lambda t: t.send(bytes(64)), lambda t: t.recv(1)])
+def test_unplugged(board, transport, use):
+    board.unplug()
+    with pytest.raises(TransportClosed, match=rf"^{board.port}: the port is gone \(.+\)$"):
+        asyncio.run(use(transport))
+
+
+def test_closed(board, transport):
+    transport.close()
+    with pytest.raises(TransportClosed, match=rf"^{board.port}: the port is gone \(.*not open\)$"):
+        asyncio.run(transport.recv(1))
+
+
+def test_a_port_is_used_by_one_alone(board, transport):
+    with pytest.raises(TransportClosed, match=rf"^{board.port}: cannot open it: another program "
+                                              r"uses it$"):
+        SerialTransport(board.port, BAUD)
+
+
+def test_no_such_port():
+    with pytest.raises(TransportClosed, match=r"^/dev/ttyNONE: cannot open it: no such port; "
+                                              r"`python -m serial.tools.list_ports` lists those "
+                                              r"there are$"):
+        SerialTransport("/dev/ttyNONE", BAUD)
+
+
+@pytest.mark.parametrize("baud", [0, -9600, 9600.0, "9600"])
+def test_wrong_baud(board, baud):
+    with pytest.raises(ValueError, match=rf"^{board.port}: baud must be a positive integer, not "):
+        SerialTransport(board.port, baud)
+
+
+@pytest.mark.parametrize("baud, timeout, idle", [(3_000_000, 0.02, 0.02), (1200, 0.5, 0.533)])
+def test_timeout_shorter_than_the_device_waits(board, baud, timeout, idle):
+    with pytest.raises(ValueError, match=rf"^{board.port}: timeout must be longer than the {idle} "
+                                         rf"s of silence after which a device gives up a frame, "
+                                         rf"not {timeout}$"):
+        SerialTransport(board.port, baud, timeout)
+
+
+def blocks_of(matrix, columns, lanes=8, **options):
+    """Row blocks of each GEMV frame, on a device that has or has not flow control."""
+    peer = Peer(lanes, columns)
+    vars(peer).update(options)
+    x = vectors(columns, matrix.columns)
+    (product,), _ = asyncio.run(multiply(Device(peer), matrix, x))
+    np.testing.assert_array_equal(product, gemv(matrix, x))
+    return [request.arg1 for request in peer.requests if request.opcode == GEMV]
+
+
+@pytest.mark.parametrize("k, columns, due", [
+    (32, 1, [2, 2, 1]), (48, 1, [5]),       # 38 and 57 words a block for 44 of results
+    (64, 1, [5]), (64, 2, [2, 2, 1]),
+])
+def test_without_flow_control_results_never_pile_up(k, columns, due):
+    matrix = matrix_of(5 * 40, k, 1)
+    assert blocks_of(matrix, columns) == [5]
+    assert blocks_of(matrix, columns, flow_control=False) == due
