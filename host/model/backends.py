@@ -2,8 +2,9 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial, reduce
 from typing import Any, Protocol
 
@@ -18,8 +19,12 @@ from golden.quantize import dequantize
 from host.prepared import PreparedMatrix
 from host.records import Stats
 
-__all__ = ["Backend", "Cost", "DeviceBackend", "GoldenBackend", "MatrixDevice", "Product",
-           "ReferenceBackend"]
+__all__ = ["ActivationBits", "Backend", "Cost", "DeviceBackend", "GoldenBackend", "MatrixDevice",
+           "Product", "ReferenceBackend"]
+
+#: Bits of activations, 8 or 16: for all matrices, or by module name, ``*`` and the like allowed; of
+#: several names that fit the last counts, and 8 where none does.
+ActivationBits = int | Mapping[str, int]
 
 #: int8 (B, K) to int64 row sums (B, N) of one matrix.
 Multiply = Callable[[np.ndarray], np.ndarray]
@@ -77,24 +82,21 @@ class ReferenceBackend(Backend):
 class _IntegerBackend(Backend):
     """Activations to integers, one scale a vector; integer row sums; results in float32."""
 
-    def __init__(self, activation_bits: int = 8):
-        if activation_bits not in (8, 16):
-            raise ValueError(f"activation_bits must be 8 or 16, not {activation_bits!r}")
-        self._digits = _two_digits if activation_bits == 16 else _one_digit
+    def __init__(self, activation_bits: ActivationBits = 8):
+        rules = {"*": activation_bits} if isinstance(activation_bits, int) else activation_bits
+        for bits in rules.values():
+            if bits not in _DIGITS:
+                raise ValueError(f"activation bits must be 8 or 16, not {bits!r}")
+        self._rules = {"*": 8, **rules}
 
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
         """Read a matrix: :meth:`Backend.prepare`."""
+        bits = [bits for rule, bits in self._rules.items() if fnmatchcase(name, rule)][-1]
         table, depth = checkpoint.table(name), checkpoint.matrices[name].depth
-        return partial(self._product, self._multiply(checkpoint, name), table, depth)
+        return partial(_product, _DIGITS[bits], self._multiply(checkpoint, name), table, depth)
 
     @abstractmethod
     def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply: ...
-
-    def _product(self, multiply: Multiply, table: np.ndarray, depth: int, x: Tensor) -> Tensor:
-        digits, scales = self._digits(x.float().numpy())
-        sums = np.split(multiply(np.concatenate(digits)), len(digits))
-        whole = reduce(lambda high, low: 256 * high + low, sums)
-        return torch.from_numpy(dequantize_rows(whole, table, depth, scales))
 
 
 class GoldenBackend(_IntegerBackend):
@@ -102,8 +104,8 @@ class GoldenBackend(_IntegerBackend):
 
     Parameters
     ----------
-    activation_bits : int
-        8, or 16 as two int8 columns.
+    activation_bits : int or mapping
+        8, or 16 as two int8 columns; or either by module name, as :data:`ActivationBits` says.
     """
 
     def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
@@ -118,12 +120,12 @@ class DeviceBackend(_IntegerBackend):
     device : MatrixDevice
     run : callable
         Waits for a coroutine and returns its result, as :meth:`host.model.loop.LoopThread.run`.
-    activation_bits : int
-        8, or 16 as two int8 columns.
+    activation_bits : int or mapping
+        As of :class:`GoldenBackend`.
     """
 
     def __init__(self, device: MatrixDevice, run: Callable[[Coroutine], Any],
-                 activation_bits: int = 8):
+                 activation_bits: ActivationBits = 8):
         super().__init__(activation_bits)
         self._device, self._run = device, run
         self._cost = Cost()
@@ -145,6 +147,15 @@ class DeviceBackend(_IntegerBackend):
         return sums
 
 
+def _product(
+    digits_of: Callable, multiply: Multiply, table: np.ndarray, depth: int, x: Tensor,
+) -> Tensor:
+    digits, scales = digits_of(x.float().numpy())
+    sums = np.split(multiply(np.concatenate(digits)), len(digits))
+    whole = reduce(lambda high, low: 256 * high + low, sums)
+    return torch.from_numpy(dequantize_rows(whole, table, depth, scales))
+
+
 def _one_digit(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     """Digits in base 256, highest first, each int8 (T, K); float64 scales (T,)."""
     levels, scales = quantize_activation(x)
@@ -155,3 +166,7 @@ def _two_digits(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     """The same of 16 bits."""
     high, low, scales = quantize_activation16(x)
     return [high, low], scales
+
+
+#: By the bits of an activation.
+_DIGITS = {8: _one_digit, 16: _two_digits}

@@ -21,14 +21,17 @@ from golden.checkpoint import QUANT_METHOD, SCALES_SUFFIX, TRITS_SUFFIX, PackedC
 from golden.shards import CheckpointError
 from golden.sources import open_shards
 from golden.verify import check_sum
-from host.model.backends import Backend, GoldenBackend, ReferenceBackend
+from host.model.backends import ActivationBits, Backend, GoldenBackend, ReferenceBackend
 from host.model.linear import TritLinear
 
 __all__ = ["is_packed", "load_model", "load_tokenizer", "make_backend"]
 
+#: Files of which a tokenizer has one.
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
 
 def load_model(
-    path: str | Path, *, backend: str | Backend = "reference", activation_bits: int = 8,
+    path: str | Path, *, backend: str | Backend = "reference", activation_bits: ActivationBits = 8,
     dtype: torch.dtype = torch.float32, progress: Callable[[str], None] | None = None,
 ) -> PreTrainedModel:
     """Load the model of a Hugging Face directory or of a packed one, ready for inference.
@@ -41,8 +44,8 @@ def load_model(
         What multiplies packed matrices: ``reference``, dequantized weights in ``dtype``;
         ``golden``, the integers of :mod:`golden.gemv`; or a backend ready made, as
         :class:`host.model.backends.DeviceBackend`. An unpacked model has ``reference`` only.
-    activation_bits : int
-        8 or 16, for ``golden``.
+    activation_bits : int or mapping
+        8 or 16, or either by module name, for ``golden``.
     dtype : torch.dtype
         Of everything that is not packed.
     progress : callable, optional
@@ -66,14 +69,17 @@ def load_model(
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint directory, packed or not.
 
-    Raises :class:`golden.shards.CheckpointError` when it has none.
+    Raises :class:`golden.shards.CheckpointError` when it has none, or a damaged one.
     """
+    if not any((Path(path) / name).is_file() for name in _TOKENIZERS):
+        raise CheckpointError(f"{path}: has no tokenizer; copy tokenizer.json and "
+                              "tokenizer_config.json of the model there")
     try:
         return AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # what its readers raise has no common base
         reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{path}: no tokenizer can be loaded ({reason}); copy "
-                              "tokenizer.json and tokenizer_config.json there") from None
+        raise CheckpointError(f"{path}: its tokenizer cannot be read ({reason}); copy it "
+                              "again") from None
 
 
 def is_packed(path: str | Path) -> bool:
@@ -84,7 +90,7 @@ def is_packed(path: str | Path) -> bool:
 
 
 def make_backend(
-    name: str, activation_bits: int = 8, dtype: torch.dtype = torch.float32,
+    name: str, activation_bits: ActivationBits = 8, dtype: torch.dtype = torch.float32,
 ) -> Backend:
     """The ``reference`` or the ``golden`` backend; raises :class:`ValueError` for another."""
     if name == "reference":
