@@ -1,5 +1,6 @@
 """What packing did to each tensor, in figures and warnings."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from golden.shards import Tensor
 from golden.tiles import tiles_shape
 
 __all__ = [
-    "PackReport", "TensorReport", "kept_report", "matrix_report", "table_warnings", "zero_share",
+    "PackReport", "TensorReport", "kept_report", "matrix_report", "square_sums", "table_warnings",
+    "zero_share",
 ]
 
 
@@ -160,12 +162,28 @@ def _used_codes(matrix: TritMatrix) -> set[int]:
 
 
 def _relative_error(matrix: TritMatrix, weights: np.ndarray) -> float:
+    error, total = square_sums(dequantized_chunks(matrix), weights)
+    return error / total if total else 0.0
+
+
+def square_sums(
+    chunks: Iterable[tuple[slice, np.ndarray]], weights: np.ndarray,
+) -> tuple[float, float]:
+    """Sums of the squares of the errors and of the weights.
+
+    Parameters
+    ----------
+    chunks : iterable
+        Which rows, and what stands for them, (rows, K), until all are covered.
+    weights : float (N, K)
+        What they should be.
+    """
     error = total = 0.0
-    for chunk, rows in dequantized_chunks(matrix):
+    for chunk, rows in chunks:
         wanted = weights[chunk].astype(np.float64)
         error += float(np.square(wanted - rows).sum())
         total += float(np.square(wanted).sum())
-    return error / total if total else 0.0
+    return error, total
 
 
 def zero_share(matrix: TritMatrix) -> float:

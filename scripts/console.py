@@ -17,7 +17,7 @@ from hw.synth import SynthError
 from sim.build import BuildError
 
 __all__ = ["Failure", "console", "print_json", "progress", "reports_errors", "table",
-           "write_text"]
+           "write_bytes", "write_text"]
 
 #: Results go to standard output, everything else to standard error.
 console = Console(stderr=True, highlight=False)
@@ -72,7 +72,15 @@ def print_json(value) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, even if several processes write it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".partial")
-    part.write_text(text)
+    part = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(part, path)
