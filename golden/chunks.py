@@ -1,8 +1,13 @@
 """Matrices a few rows at a time, so that temporaries stay small whatever the matrix."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
-__all__ = ["row_chunks"]
+__all__ = ["in_threads", "row_chunks"]
+
+T, R = TypeVar("T"), TypeVar("R")
 
 #: Elements of a chunk: a temporary of float64 is then 2 MB, which second-level caches hold.
 _ELEMENTS = 1 << 18
@@ -13,3 +18,12 @@ def row_chunks(rows: int, columns: int, multiple: int = 1) -> Iterator[slice]:
     step = max(1, _ELEMENTS // max(1, columns) // multiple) * multiple
     for first in range(0, rows, step):
         yield slice(first, min(first + step, rows))
+
+
+def in_threads(work: Callable[[T], R], chunks: Iterable[T]) -> Iterator[R]:
+    """Results of ``work``, in the order of ``chunks``; numpy computes outside of the GIL.
+
+    What has not begun when the caller stops asking is not done.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(work, chunks)

@@ -1,15 +1,16 @@
-"""Export of a packed checkpoint as float16, which a stock transformers model loads."""
+"""Export of a packed checkpoint dequantized, which a stock transformers model loads."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from golden.checkpoint import QUANT_METHOD, TRITS_SUFFIX, PackedCheckpoint
+from golden.checkpoint import QUANT_METHOD, TRITS_SUFFIX, MatrixInfo, PackedCheckpoint
 from golden.job import Job, check_apart, copy_files, fingerprint, write_json
 from golden.quantize import dequantized_chunks
 from golden.shard_writer import Entry, ShardWriter
-from golden.shards import HEADER_CHECKSUM, CheckpointError, Shard
+from golden.shards import DTYPES, HEADER_CHECKSUM, CheckpointError, Shard
 from golden.sources import CONFIG, INDEX, companions
 
 __all__ = ["export"]
@@ -19,15 +20,16 @@ def export(
     path: str | Path, out_dir: str | Path, progress: Callable[[str], None] | None = None, *,
     force: bool = False,
 ) -> None:
-    """Write a packed checkpoint as one of float16 weights, ``rec(table[code], q)`` rounded.
+    """Write a packed checkpoint as one of weights, each matrix in its form and dtype.
 
-    config.json loses its ``quantization_config`` and says float16; kept tensors stay as they are,
-    in their own dtypes. Files are made as by :func:`golden.packer.pack_checkpoint`: OUT.partial
-    first, resumed after a kill, memory bounded by the largest matrix. ``progress`` gets the name of
-    each tensor when it is on the disk.
+    That is float16, or for an imported matrix what it was stored in, and the very same values.
+    config.json loses its ``quantization_config`` and names the dtype, when matrices have but one;
+    kept tensors stay as they are, in their own dtypes. Files are made as by
+    :func:`golden.packer.pack_checkpoint`: OUT.partial first, resumed after a kill, memory bounded
+    by the largest matrix. ``progress`` gets the name of each tensor when it is on the disk.
 
     Raises :class:`CheckpointError` for a packed checkpoint or a directory that does not do, or a
-    weight beyond float16.
+    weight beyond its dtype.
     """
     packed, out = PackedCheckpoint(path), Path(out_dir).absolute()
     check_apart(packed.path, out)
@@ -37,7 +39,7 @@ def export(
             for entry in _export_shard(packed, shard, job, progress):
                 places[entry.name] = shard.path.name
                 size += entry.size
-        write_json(job.partial / CONFIG, _config(packed.config))
+        write_json(job.partial / CONFIG, _config(packed))
         if packed.sharded:
             index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
             write_json(job.partial / INDEX, index)
@@ -51,10 +53,17 @@ def _identity(packed: PackedCheckpoint) -> dict:
     return {"job": "export", "files": fingerprint(paths)}
 
 
-def _config(config: dict) -> dict:
-    fields = {name: value for name, value in config.items() if name != "quantization_config"}
-    fields["dtype" if "dtype" in fields else "torch_dtype"] = "float16"
+def _config(packed: PackedCheckpoint) -> dict:
+    fields = {name: value for name, value in packed.config.items()
+              if name != "quantization_config"}
+    names = {_dtype(info).name for info in packed.matrices.values()}
+    if len(names) == 1:
+        fields["dtype" if "dtype" in fields else "torch_dtype"] = names.pop()
     return fields
+
+
+def _dtype(info: MatrixInfo) -> np.dtype:
+    return DTYPES[info.dtype]
 
 
 def _export_shard(
@@ -88,8 +97,9 @@ def _entries(packed: PackedCheckpoint, shard: Shard) -> list[Entry]:
         if name in packed.kept:
             entries.append(Entry(name, tensor.dtype, tensor.shape, tensor.size))
         elif module != name:
-            rows, columns = shape = packed.matrices[module].shape
-            entries.append(Entry(f"{module}.weight", "F16", shape, 2 * rows * columns))
+            info = packed.matrices[module]
+            size = math.prod(info.shape) * _dtype(info).itemsize
+            entries.append(Entry(f"{module}.weight", info.dtype, info.shape, size))
     return entries
 
 
@@ -98,10 +108,10 @@ def _pieces(packed: PackedCheckpoint, name: str) -> Iterator[bytes]:
     if name in packed.kept:
         yield from packed.kept[name].pieces()
         return
-    for _, rows in dequantized_chunks(packed.matrix(name.removesuffix(".weight"))):
-        with np.errstate(over="ignore"):
-            half = rows.astype("<f2")
-        if not np.isfinite(half).all():
-            raise CheckpointError(f"{packed.path}: {name} has weights beyond float16; "
+    module = name.removesuffix(".weight")
+    dtype = _dtype(packed.matrices[module])
+    for _, rows in dequantized_chunks(packed.matrix(module), dtype):
+        if not np.isfinite(rows).all():
+            raise CheckpointError(f"{packed.path}: {name} has weights beyond {dtype.name}; "
                                   "it cannot be exported")
-        yield half.tobytes()
+        yield rows.tobytes()

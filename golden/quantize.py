@@ -5,20 +5,24 @@ any implementation can give the same bits.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from golden.chunks import row_chunks
 from golden.fixed import GROUP, SCALES, check_table, half_range, information_bits, stored_bits
+from golden.forms import FORM, Form, rec
 
 __all__ = [
     "CODEC", "TritMatrix", "dequantize", "dequantized_chunks", "levels", "quantize", "rec",
+    "row_dequantizer",
 ]
 
 #: Name of the profile in packed checkpoints.
 CODEC = "tritllm-v2"
+
+_SINGLE = np.dtype(np.float32)
 
 #: Places of the candidate scales among the ascending magnitudes of a group, in order of trial.
 _CANDIDATES = (10, 12, 14, 15)
@@ -27,6 +31,8 @@ _CANDIDATES = (10, 12, 14, 15)
 @dataclass(frozen=True, eq=False)
 class TritMatrix:
     """A quantized matrix; ``w[n, k] = table[codes[n, k // 16]] * q[n, k] / half_range``.
+
+    In an integer product that is all there is to it; ``form`` says how a float weight is rounded.
 
     Members
     -------
@@ -40,6 +46,8 @@ class TritMatrix:
         uint8 (N, Kp/16): scale code of each group, 0..26.
     table : numpy.ndarray
         float32 (27,): scale of each code, finite and positive.
+    form : golden.forms.Form
+        In which order, and with which roundings, dequantizing computes a weight.
 
     Raises :class:`ValueError` when these do not agree.
     """
@@ -49,6 +57,7 @@ class TritMatrix:
     q:     np.ndarray
     codes: np.ndarray
     table: np.ndarray
+    form:  Form = FORM
 
     def __post_init__(self):
         half = half_range(self.depth)
@@ -119,20 +128,39 @@ def quantize(weights: np.ndarray, depth: int, name: str = "matrix") -> TritMatri
 
 
 def dequantize(matrix: TritMatrix) -> np.ndarray:
-    """Weights of a quantized matrix: float32 (N, K), ``rec(table[code], q)``."""
+    """Weights of a quantized matrix, computed in its form: float32 (N, K)."""
     weights = np.empty(matrix.shape, np.float32)
     for chunk, rows in dequantized_chunks(matrix):
         weights[chunk] = rows
     return weights
 
 
-def dequantized_chunks(matrix: TritMatrix) -> Iterator[tuple[slice, np.ndarray]]:
-    """The same a few rows at a time, top to bottom: which rows, and float32 (rows, K)."""
+def dequantized_chunks(
+    matrix: TritMatrix, dtype: np.dtype = _SINGLE,
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """The same a few rows at a time, top to bottom: which rows, and (rows, K).
+
+    In another ``dtype`` they are rounded half to even, to infinity when beyond its range.
+    """
+    rows = row_dequantizer(matrix, dtype)
     for chunk in row_chunks(*matrix.q.shape):
-        q = matrix.q[chunk].reshape(-1, matrix.groups, GROUP)
-        scales = matrix.table[matrix.codes[chunk]][..., None]
-        whole = rec(scales, q, matrix.half_range).reshape(-1, GROUP * matrix.groups)
-        yield chunk, whole[:, :matrix.columns]
+        yield chunk, rows(chunk)
+
+
+def row_dequantizer(
+    matrix: TritMatrix, dtype: np.dtype = _SINGLE,
+) -> Callable[[slice], np.ndarray]:
+    """What gives those of any rows: a look-up, for a matrix has few different weights."""
+    half = matrix.half_range
+    q = np.arange(-half, half + 1)
+    with np.errstate(over="ignore", under="ignore"):
+        weights = matrix.form.weights(matrix.table[:, None], q, half).astype(dtype)
+
+    def rows(chunk: slice) -> np.ndarray:
+        zeros = q.size * matrix.codes[chunk].astype(np.int32) + half
+        places = matrix.q[chunk].reshape(-1, matrix.groups, GROUP) + zeros[..., None]
+        return weights.take(places).reshape(len(zeros), -1)[:, :matrix.columns]
+    return rows
 
 
 def levels(weights: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
@@ -146,14 +174,6 @@ def levels(weights: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
     np.clip(ratio, np.float32(-1), np.float32(1), out=ratio)
     ratio *= np.float32(half)
     return np.rint(ratio, out=ratio)
-
-
-def rec(scales: np.ndarray, q: np.ndarray, half: int) -> np.ndarray:
-    """Weights that integers stand for, in float32: ``(s * q) / half``."""
-    with np.errstate(over="ignore"):
-        product = scales * q.astype(np.float32, copy=False)
-    product /= np.float32(half)
-    return product
 
 
 def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, int]) -> None:

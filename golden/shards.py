@@ -12,8 +12,8 @@ import ml_dtypes
 import numpy as np
 
 __all__ = [
-    "DTYPES", "HEADER_CHECKSUM", "CheckpointError", "Shard", "Tensor", "is_file_name", "load_json",
-    "seal",
+    "DTYPES", "FLOATS", "HEADER_CHECKSUM", "CheckpointError", "Shard", "Tensor", "is_file_name",
+    "load_json", "seal",
 ]
 
 #: What the format calls a dtype, and what numpy does.
@@ -24,6 +24,9 @@ DTYPES = {
     "I32": np.dtype("<i4"), "U64": np.dtype("<u8"), "I64": np.dtype("<i8"),
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn), "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
 }
+
+#: Dtypes that matrices are quantized from.
+FLOATS = ("BF16", "F16", "F32")
 
 #: Key of ``__metadata__`` for the CRC-32 of the header, in files that have one.
 HEADER_CHECKSUM = "tritstream_header_crc32"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from golden.shards import CheckpointError, Shard, Tensor, is_file_name, load_json
+from golden.shards import FLOATS, CheckpointError, Shard, Tensor, is_file_name, load_json
 
 __all__ = [
     "CONFIG", "INDEX", "MODULES_TO_NOT_CONVERT", "SINGLE", "CheckpointError", "Source", "Tensor",
@@ -19,8 +19,6 @@ INDEX = "model.safetensors.index.json"
 #: Modules that are not quantized, besides embeddings and norms.
 MODULES_TO_NOT_CONVERT = ("lm_head",)
 
-#: Dtypes of a matrix that can be quantized.
-_FLOATS = ("BF16", "F16", "F32")
 _NOT_LINEAR = ("embed", "norm", "wte", "wpe")
 #: Models whose linear layers are stored transposed.
 _TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")
@@ -81,8 +79,8 @@ class Source:
         if not found:
             raise CheckpointError(f"{self.path}: has no linear layer to quantize; check the model")
         for tensor in found.values():
-            if tensor.dtype not in _FLOATS:
-                raise CheckpointError(f"{tensor.path}: {tensor.name} must be {', '.join(_FLOATS)}, "
+            if tensor.dtype not in FLOATS:
+                raise CheckpointError(f"{tensor.path}: {tensor.name} must be {', '.join(FLOATS)}, "
                                       f"not {tensor.dtype}; convert the model first")
         return found
 

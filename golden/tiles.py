@@ -11,6 +11,7 @@ import numpy as np
 
 from golden.chunks import row_chunks
 from golden.fixed import GROUP, SCALE_TRITS, SCALES, half_range
+from golden.forms import FORM, Form
 from golden.quantize import TritMatrix
 from golden.trit import TRITS_PER_BYTE, decode, encode, to_digit, to_trit
 
@@ -63,7 +64,7 @@ def pack(matrix: TritMatrix) -> np.ndarray:
 
 
 def unpack(
-    tiles: np.ndarray, depth: int, shape: tuple[int, int], table: np.ndarray,
+    tiles: np.ndarray, depth: int, shape: tuple[int, int], table: np.ndarray, form: Form = FORM,
 ) -> TritMatrix:
     """Reverse of :func:`pack`; any byte is taken, and what lies in the padding is left out.
 
@@ -81,7 +82,7 @@ def unpack(
         q[chunk] = (to_trit(_deinterleave(weights)[:count]) @ powers)
         codes[chunk] = _deinterleave(part[..., GROUP * depth:])[:count] @ _CODE_POWERS
     q[:, shape[1]:] = 0
-    return TritMatrix(depth, tuple(shape), q, codes, table)
+    return TritMatrix(depth, tuple(shape), q, codes, table, form)
 
 
 def padding_is_zero(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> bool:

@@ -1,19 +1,21 @@
 """Checks of a packed checkpoint: every byte against its CRC-32, and against its source."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
-from golden.checkpoint import CheckpointError, PackedCheckpoint
-from golden.chunks import row_chunks
+from golden.bits import float_bits, magnitude_mask
+from golden.checkpoint import CheckpointError, MatrixInfo, PackedCheckpoint
+from golden.chunks import in_threads, row_chunks
 from golden.fixed import check_table
-from golden.quantize import quantize
+from golden.metadata import RECOVERED
+from golden.quantize import TritMatrix, quantize, row_dequantizer
 from golden.report import table_warnings
-from golden.shards import Tensor
+from golden.shards import FLOATS, Tensor
 from golden.sources import Source
 from golden.tiles import pack, padding_is_zero, unpack
 from golden.trit import is_canonical
@@ -38,7 +40,8 @@ def verify(
 
     Checked are CRC-32s, second codes of trits, padding, scale tables. With ``against``, the source
     checkpoint, every matrix is quantized again and every kept tensor read again, and all bytes are
-    compared. ``progress`` gets each name when it is done.
+    compared; of a recovered matrix, every weight that it stands for, but not the signs of zeros.
+    ``progress`` gets each name when it is done.
 
     Raises :class:`CheckpointError` for a checkpoint that cannot be opened at all: its files, its
     headers or its configuration are damaged.
@@ -76,11 +79,13 @@ def _check_matrix(
         check_table(table)
     except ValueError as error:
         yield Finding(scales, str(error))
-    else:
-        for line in table_warnings(unpack(tiles, info.depth, info.shape, table)):
-            yield Finding(scales, line, kind="warning")
+        return
+    matrix = unpack(tiles, info.depth, info.shape, table, info.form)
+    for line in table_warnings(matrix):
+        yield Finding(scales, line, kind="warning")
     if source and f"{name}.weight" in source.tensors:
-        yield from _compare_matrix(packed, name, source.tensors[f"{name}.weight"])
+        compare = _compare_weights if packed.codec == RECOVERED else _compare_codes
+        yield from compare(info, matrix, source.tensors[f"{name}.weight"])
 
 
 def check_sum(tensor: Tensor, due: int) -> Iterator[Finding]:
@@ -102,22 +107,54 @@ def _compare_names(packed: PackedCheckpoint, source: Source) -> list[Finding]:
                       for name in sorted(there - source.tensors.keys())]
 
 
-def _compare_matrix(packed: PackedCheckpoint, name: str, origin: Tensor) -> Iterator[Finding]:
-    info = packed.matrices[name]
-    if origin.shape != info.shape:
-        yield Finding(name, f"shape is {info.shape}, not {origin.shape}")
+def _compare_codes(info: MatrixInfo, matrix: TritMatrix, origin: Tensor) -> Iterator[Finding]:
+    """Whether quantizing the source gives this matrix."""
+    weights = yield from _read(info, origin)
+    if weights is None:
         return
-    if origin.dtype not in ("BF16", "F16", "F32"):
-        raise CheckpointError(f"{origin.path}: {origin.name} is {origin.dtype}, which is not "
-                              "quantized; give the checkpoint that was packed")
-    matrix = quantize(origin.read(), info.depth, origin.name)
-    if matrix.table.tobytes() != packed.table(name).tobytes():
-        yield Finding(name, "its scale table is not that of the source")
-    wrong = np.argwhere((pack(matrix) != packed.tiles(name)).any(axis=-1))
+    due = quantize(weights, info.depth, origin.name)
+    if due.table.tobytes() != matrix.table.tobytes():
+        yield Finding(info.name, "its scale table is not that of the source")
+    wrong = np.argwhere((pack(due) != pack(matrix)).any(axis=-1))
     if len(wrong):
         tile, group = (int(place) for place in wrong[0])
-        yield Finding(name, f"{len(wrong)} tiles are not those of the source, the first at row "
-                            f"{5 * tile}, column {16 * group}")
+        yield Finding(info.name, f"{len(wrong)} tiles are not those of the source, the first at "
+                                 f"row {5 * tile}, column {16 * group}")
+
+
+def _compare_weights(info: MatrixInfo, matrix: TritMatrix, origin: Tensor) -> Iterator[Finding]:
+    """Whether the matrix stands for the values of the source."""
+    weights = yield from _read(info, origin)
+    if weights is None:
+        return
+    if origin.dtype != info.dtype:
+        yield Finding(info.name, f"stands for {info.dtype}, not {origin.dtype}")
+        return
+    made, bits = row_dequantizer(matrix, weights.dtype), float_bits(weights)
+    mask = magnitude_mask(bits.dtype)
+
+    def wrong(rows: slice) -> np.ndarray:
+        mine, theirs = float_bits(made(rows)), bits[rows]
+        places = np.argwhere(mine != theirs)
+        real = (mine[tuple(places.T)] | theirs[tuple(places.T)]) & mask > 0
+        return places[real] + [rows.start, 0]
+
+    places = np.concatenate(list(in_threads(wrong, row_chunks(*matrix.q.shape))))
+    if len(places):
+        row, column = places[0]
+        yield Finding(info.name, f"{len(places)} weights are not those of the source, the first "
+                                 f"at row {row}, column {column}")
+
+
+def _read(info: MatrixInfo, origin: Tensor) -> Generator[Finding, None, np.ndarray | None]:
+    """Weights of the source, or a finding."""
+    if origin.shape != info.shape:
+        yield Finding(info.name, f"shape is {info.shape}, not {origin.shape}")
+        return None
+    if origin.dtype not in FLOATS:
+        raise CheckpointError(f"{origin.path}: {origin.name} is {origin.dtype}, which is not "
+                              "quantized; give the checkpoint that was packed")
+    return origin.read()
 
 
 def _compare_kept(tensor: Tensor, origin: Tensor) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from golden_helpers import (
 from safetensors.numpy import load_file, save_file
 
 from golden.checkpoint import CheckpointError, MatrixInfo, PackedCheckpoint
+from golden.forms import FORM, FORMS
 from golden.packer import pack_checkpoint
 from golden.quantize import quantize
 from golden.tiles import pack
@@ -91,9 +92,33 @@ def test_other_quant_method(packed, method):
                     f"{method!r}; pack the original checkpoint")
 
 
-def test_newer_format(packed):
+def test_form_and_dtype_of_a_matrix(packed):
+    def change(_, records):
+        records[f"{UP}.trits"] |= {"form": "s*(q/h) in float16", "dtype": "BF16"}
+
+    rewrite(packed, change)
     set_config(packed, format_version=2)
-    refuses(packed, f"{packed / 'config.json'}: format_version 2 is newer than 1; "
+    checkpoint = PackedCheckpoint(packed)
+    info = checkpoint.matrices[UP]
+    assert (info.form, info.dtype) == (FORMS["s*(q/h) in float16"], "BF16")
+    assert checkpoint.matrix(UP).form == info.form
+    others = {(info.form, info.dtype) for name, info in checkpoint.matrices.items() if name != UP}
+    assert others == {(FORM, "F16")}
+
+
+@pytest.mark.parametrize(("form", "dtype"), [("s+q", "F16"), ("s*q/h", "U8")])
+def test_form_that_is_not_known(packed, form, dtype):
+    def change(_, records):
+        records[f"{UP}.trits"] |= {"form": form, "dtype": dtype}
+
+    rewrite(packed, change)
+    refuses(packed, f"{packed / 'model.safetensors'}: {UP}.trits is of form {form!r} and dtype "
+                    f"{dtype!r}, which are not known here; update tritstream")
+
+
+def test_newer_format(packed):
+    set_config(packed, format_version=3)
+    refuses(packed, f"{packed / 'config.json'}: format_version 3 is newer than 2; "
                     "update tritstream")
 
 
