@@ -57,7 +57,6 @@ class Device:
             raise ValueError(f"frame_bytes must be a positive integer, not {frame_bytes!r}")
         self._link = Link(transport, retries)
         self._frame_bytes = frame_bytes
-        self._flow_control = getattr(transport, "flow_control", True)
         self._info: Info | None = None
         self._activations: dict[int, bytes] = {}
         self._scales: bytes | None = None
@@ -161,7 +160,7 @@ class Device:
         lanes = part.stream.shape[-1]
         block = part.stream.nbytes // part.blocks
         results = columns * answer_bytes(SUM_BYTES * ROWS * lanes, lanes)
-        waits = not self._flow_control and block < _LINE_MARGIN * results
+        waits = not self._link.flow_control and block < _LINE_MARGIN * results
         return min(self._frame_bytes, BANKS * block) if waits else self._frame_bytes
 
     async def _frame(

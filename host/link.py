@@ -1,6 +1,7 @@
 """Requests and their answers, matched by sequence number, and another try when one fails."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from host.errors import BadAnswer, DeviceError, TransportTimeout
@@ -48,6 +49,8 @@ class Link:
     -------
     retried : int
         Tries repeated so far.
+    flow_control : bool
+        Whether the device can hold the driver back: :class:`host.transport.Transport`.
     """
 
     def __init__(self, transport: Transport, retries: int):
@@ -59,6 +62,7 @@ class Link:
         self._sequence = 0
         self._discarded = 0
         self.retried = 0
+        self.flow_control = getattr(transport, "flow_control", True)
 
     @property
     def lanes(self) -> int | None:
@@ -123,8 +127,17 @@ class Link:
                 if isinstance(error, DeviceError) and error.code not in _RETRIED:
                     raise
                 failures.append(f"{len(failures) + 1}: {error}")
+                await self._settle(error)
         tries = "1 try" if len(failures) == 1 else f"{len(failures)} tries"
         raise DeviceError(f"{what}: gave up after {tries} ({'; '.join(failures)})")
+
+    async def _settle(self, error: Exception) -> None:
+        """Wait for silence where bytes may have been lost: both ends are then between frames."""
+        if self.flow_control or isinstance(error, TransportTimeout):
+            return
+        with suppress(TransportTimeout):
+            for _ in range(DISCARD_LIMIT):
+                await self._transport.recv(1)
 
     def _is_stale(self, header: Header) -> bool:
         if header.opcode == Opcode.ERROR and header.arg0 == ErrorCode.NO_HEADER:

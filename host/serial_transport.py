@@ -13,7 +13,7 @@ from hw.protocol import BYTE_BITS, idle_bytes
 __all__ = ["TIMEOUT", "SerialTransport"]
 
 #: Seconds of silence by default.
-TIMEOUT = 1.0
+TIMEOUT = 0.5
 
 #: Bytes offered to the port at once: answers are taken in between.
 _CHUNK = 1 << 12
@@ -43,7 +43,6 @@ class SerialTransport:
     rate or timeout make no sense.
     """
 
-    #: The device cannot make the line wait.
     flow_control = False
 
     def __init__(self, port: str, baud: int, timeout: float = TIMEOUT):

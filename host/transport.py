@@ -13,13 +13,11 @@ class Transport(Protocol):
     The driver awaits nothing but these two methods, one at a time, so it runs under any event
     loop, under a simulator, or under none.
 
-    A transport that can lose bytes lets its silence last longer than the device needs to drop a
-    partial word (on a serial line :func:`hw.protocol.idle_bytes`), because the driver does not
-    wait before it tries again.
-
-    A transport over which the device cannot hold the driver back has an attribute
-    ``flow_control = False``. It then gets no frame for whose results the device would have to
-    hold it back.
+    A transport over which the device cannot hold the driver back, and on which bytes may get lost
+    (a serial line), has an attribute ``flow_control = False``. It then gets no frame for whose
+    results the device would have to wait, and after a failed try nothing before it was silent;
+    that silence lasts longer than the device needs to drop a partial word
+    (:func:`hw.protocol.idle_bytes`).
     """
 
     async def send(self, data: bytes | memoryview) -> None:

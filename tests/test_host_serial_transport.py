@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from host_cases import GEMV, matrix_of, multiply, vectors
+from host_cases import matrix_of, multiply, vectors
 from peer import Peer
 
 from golden.gemv import gemv
@@ -150,23 +150,3 @@ def test_timeout_shorter_than_the_device_waits(board, baud, timeout, idle):
                                          rf"s of silence after which a device gives up a frame, "
                                          rf"not {timeout}$"):
         SerialTransport(board.port, baud, timeout)
-
-
-def blocks_of(matrix, columns, lanes=8, **options):
-    """Row blocks of each GEMV frame, on a device that has or has not flow control."""
-    peer = Peer(lanes, columns)
-    vars(peer).update(options)
-    x = vectors(columns, matrix.columns)
-    (product,), _ = asyncio.run(multiply(Device(peer), matrix, x))
-    np.testing.assert_array_equal(product, gemv(matrix, x))
-    return [request.arg1 for request in peer.requests if request.opcode == GEMV]
-
-
-@pytest.mark.parametrize("k, columns, due", [
-    (32, 1, [2, 2, 1]), (48, 1, [5]),       # 38 and 57 words a block for 44 of results
-    (64, 1, [5]), (64, 2, [2, 2, 1]),
-])
-def test_without_flow_control_results_never_pile_up(k, columns, due):
-    matrix = matrix_of(5 * 40, k, 1)
-    assert blocks_of(matrix, columns) == [5]
-    assert blocks_of(matrix, columns, flow_control=False) == due
