@@ -2,7 +2,7 @@
 
 import typer
 
-from scripts import generate, hardware, pack, run
+from scripts import evaluate, generate, hardware, pack, run
 
 __all__ = ["app", "main"]
 
@@ -13,6 +13,7 @@ app = typer.Typer(
 for command in (run.demo, pack.quantize, pack.inspect, pack.verify, pack.export, run.run,
                 generate.generate):
     app.command()(command)
+app.command("eval")(evaluate.evaluate)
 app.add_typer(hardware.app, name="hw")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from host.model.backends import Backend
 
-__all__ = ["generate"]
+__all__ = ["generate", "open_backend"]
 
 _BACKENDS = ("device", "golden", "reference")
 
@@ -53,7 +53,7 @@ def generate(
     checkpoint, tokenizer = PackedCheckpoint(packed), load_tokenizer(packed)
     ids = prompt_tokens(tokenizer, prompt, chat)
     with ExitStack() as stack:
-        made, info = _open(stack, backend, DeviceConfig(lanes, columns), activation_bits)
+        made, info = open_backend(stack, backend, DeviceConfig(lanes, columns), activation_bits)
         model = _load(checkpoint, made)
         result = generate_text(model, tokenizer, ids, tokens, take_cost=made.take_cost,
                                emit=_ignore if as_json else _print, temperature=temperature,
@@ -65,7 +65,7 @@ def generate(
         raise Failure(f"interrupted after {len(result.tokens)} tokens")
 
 
-def _open(
+def open_backend(
     stack: ExitStack, name: str, config: DeviceConfig, activation_bits: int,
 ) -> tuple["Backend", Info | None]:
     """The backend of that name, and what its device is if it has one."""

@@ -1,0 +1,143 @@
+"""The command that evaluates models on a text."""
+
+from contextlib import ExitStack
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+from golden.checkpoint import PackedCheckpoint
+from golden.sources import Source
+from hw.config import DeviceConfig
+from scripts.console import print_json, progress, reports_errors
+from scripts.corpus import Text
+from scripts.evaluation import Job, score
+from scripts.evaluation_report import DEFINITIONS, keep, show
+from scripts.generate import open_backend
+from scripts.run import Columns, Json, Lanes
+from scripts.weights import Checkpoint
+
+if TYPE_CHECKING:
+    # torch takes seconds to import, and is an extra.
+    from host.model.scoring import Chunks, Tokens
+
+__all__ = ["evaluate"]
+
+
+@reports_errors
+def evaluate(
+    models: Annotated[list[Path], typer.Argument(
+        help="Checkpoints: original, exported or packed.")],
+    text: Annotated[Path, typer.Option(help="Plain text in UTF-8.")],
+    base: Annotated[Path | None, typer.Option(
+        help="Compare each model with this one, in floats: the unquantized.")] = None,
+    ctx: Annotated[int, typer.Option(help="Tokens of a chunk; the second half is scored.")] = 512,
+    tokens: Annotated[int, typer.Option(
+        min=0, help="Score at most so many tokens, in whole chunks; 0: all of the text.")] = 3072,
+    backend: Annotated[str, typer.Option(
+        help="reference (floats), golden (the device's integers in numpy) or device.")] =
+        "reference",
+    activation_bits: Annotated[int, typer.Option(help="8 or 16; not for reference.")] = 8,
+    lanes: Lanes = 8,
+    columns: Columns = 1,
+    output: Annotated[Path, typer.Option(
+        "--output", "-o", help="Where scores and the report are kept, to go on from.")] =
+        Path("build/eval"),
+    as_json: Json = False,
+):
+    """Perplexity on a text; with --base, KL divergence and more, as llama.cpp defines them.
+
+    The table keeps the models of earlier runs on the same chunks of text.
+    """
+    from host.model.load import load_model
+    from host.model.scoring import split
+
+    corpus, checkpoints = _read(text), [_open(path) for path in [base, *models] if path]
+    _check(checkpoints, ctx)
+    found = _tokenize([checkpoint.path for checkpoint in checkpoints], corpus)
+    chunks = split(found, corpus.text, ctx, tokens)
+    settings = {"tokens": found.sha256, "context": ctx, "versions": _versions()}
+    with ExitStack() as stack:
+        @cache
+        def opened(name: str):
+            return open_backend(stack, name, DeviceConfig(lanes, columns), activation_bits)[0]
+
+        def job(checkpoint: Checkpoint, name: str, base: Job | None = None) -> Job:
+            bits = None if name == "reference" else activation_bits
+            return Job(checkpoint, {"backend": name, "activation_bits": bits}, settings, output,
+                       lambda: load_model(checkpoint.path, backend=opened(name)), base)
+
+        unquantized = job(checkpoints.pop(0), "reference") if base else None
+        jobs = [job(checkpoint, backend, unquantized) for checkpoint in checkpoints]
+        score(jobs, unquantized, chunks)
+    report = keep(output / "report.json", _head(corpus, found, chunks),
+                  unquantized and unquantized.figures(chunks),
+                  [each.figures(chunks) for each in jobs])
+    print_json(report) if as_json else show(report)
+
+
+def _head(corpus: Text, tokens: "Tokens", chunks: "Chunks") -> dict:
+    """What all rows of a report have in common."""
+    return {
+        "definitions": DEFINITIONS, "corpus": {**corpus.summary, "tokens": len(tokens.ids)},
+        "context": chunks.context, "bos": tokens.bos is not None, "chunks": len(chunks.ids),
+        "scored_tokens": len(chunks.ids) * chunks.scored, "scored_bytes": int(chunks.sizes.sum()),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "transformers")}
+
+
+def _read(path: Path) -> Text:
+    """The text of a file, byte for byte."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give plain text")
+    try:
+        return Text(path.name, path.read_bytes().decode())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; give plain text") from None
+
+
+def _open(path: Path) -> Checkpoint:
+    from host.model.load import is_packed
+
+    return PackedCheckpoint(path) if is_packed(path) else Source(path)
+
+
+def _check(checkpoints: list[Checkpoint], context: int) -> None:
+    """Raise unless all models read chunks of ``context`` tokens of one vocabulary."""
+    first = checkpoints[0]
+    for checkpoint in checkpoints:
+        room = checkpoint.config.get("max_position_embeddings")
+        if room and context > room:
+            raise ValueError(f"{checkpoint.path}: reads {room} tokens at most; give a ctx up to "
+                             f"that, not {context}")
+        size, wanted = (each.config.get("vocab_size") for each in (checkpoint, first))
+        if size != wanted:
+            raise ValueError(f"{checkpoint.path}: its vocabulary is of {size} tokens, that of "
+                             f"{first.path} of {wanted}; compare models of one vocabulary")
+
+
+def _tokenize(paths: list[Path], corpus: Text) -> "Tokens":
+    """The text in tokens, on which the tokenizers of all models must agree."""
+    from host.model.load import load_tokenizer
+    from host.model.scoring import tokenize
+
+    found: dict[str, Tokens] = {}
+    with progress("tokenizing", len(paths)) as advance:
+        for path in paths:
+            tokenizer = load_tokenizer(path)
+            rules = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(path)
+            if rules not in found:
+                found[rules] = tokenize(tokenizer, corpus.text)
+            first = next(iter(found.values()))
+            if not np.array_equal(found[rules].ids, first.ids):
+                raise ValueError(f"{path}: its tokenizer gives other tokens than that of "
+                                 f"{paths[0]}; compare models of one tokenizer")
+            advance(1, str(path))
+    return first
