@@ -1,0 +1,123 @@
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from golden_helpers import run_python
+from model_helpers import MODEL, PROMPT
+from test_cli import tritstream
+
+from golden.packer import pack_checkpoint
+from scripts.generate import generate
+from scripts.generation_report import project
+
+PHASE = {"cycles": 5_000_000, "cycles_per_token": 1e6, "bytes_per_token": 8e6,
+         "host_seconds_per_token": 0.03}
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("packed") / "d3"
+    pack_checkpoint(MODEL, path, 3)
+    return path
+
+
+def shown(capsys, packed, **options):
+    """Standard output of the command, run in this process: importing torch takes seconds."""
+    generate(packed, PROMPT, **options)
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+def refused(capsys, packed, **options):
+    """The one line that the command says on the way out."""
+    with pytest.raises(SystemExit, match="^1$"):
+        generate(packed, PROMPT, **options)
+    return capsys.readouterr().err.removeprefix("error: ").removesuffix("\n")
+
+
+def test_device_and_golden_give_the_same_text(packed, capsys):
+    code, out, err = tritstream("generate", packed, "--prompt", PROMPT, "--json", "--tokens", 6,
+                                "--clock", 100, "--link", 400)
+    assert code == 0, err
+    device = json.loads(out)
+    golden = json.loads(shown(capsys, packed, tokens=6, backend="golden", as_json=True))
+    assert device["token_ids"] == golden["token_ids"]
+    assert device["text"] == golden["text"]
+    assert golden["device"] is None and golden["projection"] is None
+    assert device["device"]["lanes"] == 8
+    assert device["prefill"]["tokens"] == 9 and device["decode"]["tokens"] == 5
+    assert device["decode"]["words"] == 5 * device["prefill"]["words"] / 9
+    assert device["decode"]["bytes_per_token"] == device["decode"]["words"] * 8 / 5
+    assert device["decode"]["retries"] == device["decode"]["input_stalls"] == 0
+    # Rows of 64 and 128 leave a part of a block of 40 empty.
+    streamed = device["decode"]["bytes_per_token"]
+    assert device["weight_bytes"]["packed"] < streamed < 1.2 * device["weight_bytes"]["packed"]
+    assert device["projection"]["bound"] == "link"
+
+
+def test_text_and_figures(packed, capsys):
+    out = shown(capsys, packed, tokens=4, backend="reference")
+    text, figures = out.split("\n\n", 1)
+    assert text == " deal of the"
+    assert re.search(r"^prefill +9 +\d+\.\d\d +\d+\.\d\d$", figures, re.M)
+    assert re.search(r"^decode +3 +\d+\.\d\d +\d+\.\d\d$", figures, re.M)
+    assert "weights of a token: 0.509 MB packed, 0.267 MB kept by the host (head 0.262 MB" in out
+    assert "65.6% packed" in out
+
+
+def test_interrupt_ends_the_text_in_one_line(packed):
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "scripts.cli", "generate", packed, "--prompt",
+         PROMPT, "--tokens", "400"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.read(8)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.fullmatch(r"error: interrupted after \d+ tokens\n", err)
+    assert "cycles/token" in out
+
+
+@pytest.mark.parametrize(("clock", "link", "bound", "device"), [
+    (100e6, 0, "clock", 100.0), (0, 400e6, "link", 50.0), (100e6, 400e6, "link", 50.0),
+    (10e6, 400e6, "clock", 10.0)])
+def test_projection(clock, link, bound, device):
+    projection = project(PHASE, clock, link)
+    assert projection["bound"] == bound
+    assert projection["device_tokens_per_second"] == pytest.approx(device)
+    assert projection["tokens_per_second"] == pytest.approx(1 / (1 / device + 0.03))
+
+
+def test_no_projection_without_a_rate_or_a_device():
+    assert project(PHASE, 0, 0) is None
+    assert project({"seconds": 1.0}, 1e6, 1e6) is None
+
+
+def test_wrong_options(packed, tmp_path, capsys):
+    bare = shutil.copytree(packed, tmp_path / "bare")
+    (bare / "tokenizer.json").unlink()
+    assert refused(capsys, bare) == (
+        f"{bare}: has no tokenizer; copy tokenizer.json and tokenizer_config.json of the model "
+        "there")
+    assert refused(capsys, packed, backend="fpga") == (
+        "backend must be one of device, golden, reference, not 'fpga'")
+    assert refused(capsys, packed, chat=True) == (
+        f"{packed}: has no chat template; leave out --chat")
+    assert refused(capsys, packed, lanes=3) == (
+        "Lanes must be one of (1, 2, 4, 8, 16, 32, 64), not 3")
+
+
+def test_without_torch_the_command_says_what_to_install():
+    done = run_python(
+        "import sys; sys.modules['torch'] = None\n"
+        "sys.argv = ['tritstream', 'generate', sys.argv[1], '--prompt', 'x']\n"
+        "from scripts.cli import main; main()", MODEL)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: models need torch and transformers: pip install -e '.[torch]'\n")

@@ -1,0 +1,126 @@
+import shutil
+
+import pytest
+from golden_helpers import message
+from model_helpers import MODEL, PROMPT, greedy, pack_llama
+
+from golden.checkpoint import PackedCheckpoint
+from golden.packer import pack_checkpoint
+from golden.shards import CheckpointError
+from host.model.backends import Cost
+from host.model.generation import generate_text, prompt_tokens
+from host.model.load import load_model, load_tokenizer
+from host.model.traffic import token_traffic
+from host.records import Stats
+
+TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}" \
+           "{% if add_generation_prompt %}[answer]{% endif %}"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(MODEL)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(MODEL)
+
+
+def generate(model, tokenizer, count, emit=None, take_cost=Cost, **options):
+    prompt = prompt_tokens(tokenizer, PROMPT, chat=False)
+    return generate_text(model, tokenizer, prompt, count, emit=emit or (lambda text: None),
+                         take_cost=take_cost, **options)
+
+
+def test_text_comes_in_pieces_as_tokens_do(model, tokenizer):
+    pieces = []
+    result = generate(model, tokenizer, 16, pieces.append)
+    assert result.tokens == greedy(model, 16)
+    assert result.text == "".join(pieces) == tokenizer.decode(result.tokens)
+    assert sum(map(bool, pieces)) > 8
+    assert not result.interrupted
+
+
+def test_prefill_and_decode_are_apart(model, tokenizer):
+    costs = iter([Cost(Stats(cycles=1000), 0.5), *[Cost(Stats(cycles=10), 0.25)] * 3])
+    result = generate(model, tokenizer, 4, take_cost=lambda: next(costs))
+    assert result.prefill.tokens == len(result.prompt) == 9
+    assert result.prefill.cost == Cost(Stats(cycles=1000), 0.5)
+    assert result.decode.tokens == 3
+    assert result.decode.cost == Cost(Stats(cycles=30), 0.75)
+    assert result.prefill.seconds > 0 and result.decode.seconds > 0
+
+
+def test_sampling_follows_its_seed(model, tokenizer):
+    texts = [generate(model, tokenizer, 24, temperature=1.5, seed=seed).text for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_greedy_whatever_the_checkpoint_says(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(model.generation_config, "do_sample", True)
+    monkeypatch.setattr(model.generation_config, "top_k", 3)
+    assert generate(model, tokenizer, 8).tokens == greedy(model, 8)
+
+
+def test_interrupt_keeps_what_came(model, tokenizer):
+    pieces = []
+
+    def emit(text):
+        pieces.append(text)
+        if len(pieces) == 5:
+            raise KeyboardInterrupt
+
+    result = generate(model, tokenizer, 16, emit)
+    assert result.interrupted
+    assert result.tokens == greedy(model, 5)
+    assert result.text == tokenizer.decode(result.tokens)
+
+
+def test_chat_uses_the_template_of_the_checkpoint(tmp_path):
+    for path in MODEL.glob("tokenizer*"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
+    tokenizer = load_tokenizer(tmp_path)
+    ids = prompt_tokens(tokenizer, "How so?", chat=True)
+    assert tokenizer.decode(ids) == "[user]How so?[answer]"
+
+
+def test_wrong_prompts(tokenizer):
+    with pytest.raises(ValueError, match=message("the prompt has no token; give some text")):
+        prompt_tokens(tokenizer, "", chat=False)
+    with pytest.raises(CheckpointError, match=message(
+            f"{MODEL}: has no chat template; leave out --chat")):
+        prompt_tokens(tokenizer, "How so?", chat=True)
+
+
+@pytest.mark.parametrize("count", [0, 504])
+def test_wrong_count_of_tokens(model, tokenizer, count):
+    with pytest.raises(ValueError, match=message(
+            f"tokens must be at least 1 and, with the 9 of the prompt, at most 512, not {count}")):
+        generate(model, tokenizer, count)
+
+
+def test_wrong_temperature(model, tokenizer):
+    with pytest.raises(ValueError, match=message("temperature must not be negative, not -0.5")):
+        generate(model, tokenizer, 1, temperature=-0.5)
+
+
+def test_traffic_counts_a_tied_head(tmp_path):
+    pack_checkpoint(MODEL, tmp_path / "d3", 3)
+    checkpoint = PackedCheckpoint(tmp_path / "d3")
+    traffic = token_traffic(load_model(tmp_path / "d3"), checkpoint)
+    tiles = sum(checkpoint.tiles(name).nbytes for name in checkpoint.matrices)
+    assert traffic.packed == tiles + 28 * 27 * 4
+    assert traffic.head == 1024 * 128 * 2
+    assert traffic.embedding == 128 * 2
+    assert traffic.other == 2 * (9 * 128 + 4 * (128 + 64 + 64))
+    whole = traffic.packed + traffic.head + traffic.embedding + traffic.other
+    assert traffic.packed_share == traffic.packed / whole
+
+
+def test_traffic_counts_a_head_of_its_own(tmp_path):
+    _, packed = pack_llama(tmp_path)
+    traffic = token_traffic(load_model(packed), PackedCheckpoint(packed))
+    assert (traffic.head, traffic.embedding) == (61 * 36 * 4, 36 * 4)
+    assert traffic.other == 4 * (5 * 36 + 2 * (36 + 12 + 12 + 36 + 2 * 52 + 36))
