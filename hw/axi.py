@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from amaranth import ClockDomain, Module, ResetInserter, Signal
 from amaranth.back import rtlil
@@ -13,7 +14,7 @@ from .config import DeviceConfig
 from .device import TritDevice
 from .export import sources_digest
 
-__all__ = ["AxiStreamDevice", "CORE", "core_verilog"]
+__all__ = ["AxiStreamDevice", "CORE", "core_verilog", "testbench_verilog"]
 
 #: Name of the core, and the prefix of every other module in its file.
 CORE = "tritstream"
@@ -135,6 +136,12 @@ def core_verilog(config: DeviceConfig) -> str:
         columns=config.columns, max_k=config.max_k, digest=sources_digest(), off=_lint("off"),
         exceptions="\n".join(f"//   {name:13} {why}" for name, why in _EXCEPTIONS.items()))
     return f"{header}{_plain_names(body)}\n`default_nettype wire\n{_lint('on')}\n"
+
+
+def testbench_verilog(config: DeviceConfig) -> str:
+    """Testbench that replays ``requests.hex`` and compares ``answers.hex``; Verilog-2005."""
+    text = (Path(__file__).parent / "tb_tritstream.v").read_text()
+    return re.sub(r"(parameter LANES =) \d+", rf"\1 {config.lanes}", text, count=1)
 
 
 def _lint(switch):

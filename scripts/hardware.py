@@ -6,32 +6,18 @@ from typing import Annotated
 
 import typer
 
-from hw.config import DeviceConfig
-from hw.export import build_id, device_verilog
 from hw.synth import UNITS, synthesize, tool_versions
+from scripts import core
 from scripts.console import print_json, progress, reports_errors, table, write_text
 
 __all__ = ["app"]
 
 app = typer.Typer(help="The hardware: Verilog, area, clock.", no_args_is_help=True)
+app.command()(core.verilog)
+app.command()(core.testbench)
 
 #: Units whose placement tells something; the others are too small.
 _PLACED = ("array", "array with scaling", "device")
-
-
-@app.command()
-@reports_errors
-def verilog(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
-    lanes: Annotated[int, typer.Option(help="Lanes: 1, 2, 4, .., 64.")] = 8,
-    columns: Annotated[int, typer.Option(help="Vectors taken in one pass.")] = 1,
-    max_k: Annotated[int, typer.Option(help="Longest vector.")] = 32768,
-    clock: Annotated[int, typer.Option(help="Clock in Hz, told to the host.")] = 0,
-):
-    """Write a device as one Verilog file."""
-    config = DeviceConfig(lanes, columns, max_k, clock, build_id())
-    write_text(output, device_verilog(config))
-    print(f"Verilog: {output}")
 
 
 @app.command()

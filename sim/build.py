@@ -90,7 +90,7 @@ def _check_lanes(rtl, lanes):
     port = re.search(r"\binput \[(\d+):0\] i__payload\b", rtl)
     if not port:
         raise BuildError("the Verilog has no input i__payload: it is no device of "
-                         "`tritstream hw verilog`")
+                         "`tritstream hw verilog --plain`")
     found = (int(port[1]) + 1) // 8
     if found != lanes:
         raise BuildError(f"the Verilog is of a device with L = {found} lanes, not {lanes}: "

@@ -64,7 +64,7 @@ def test_rtl_of_another_device_is_refused():
                                          r"ask for 8 lanes$"):
         build_native(2, device_rtl(CONFIG))
     with pytest.raises(BuildError, match=r"^the Verilog has no input i__payload: it is no device "
-                                         r"of `tritstream hw verilog`$"):
+                                         r"of `tritstream hw verilog --plain`$"):
         build_native(8, "module top(); endmodule")
 
 

