@@ -9,7 +9,13 @@ from golden.job import Job, check_apart, copy_files, write_json
 from golden.metadata import SCALES_SUFFIX, TRITS_SUFFIX
 from golden.plan import Plan, source_fingerprint
 from golden.quantize import CODEC, TritMatrix, quantize
-from golden.report import PackReport, TensorReport, kept_report, matrix_report
+from golden.report import (
+    PackReport,
+    TensorReport,
+    kept_report,
+    matrix_report,
+    relative_error,
+)
 from golden.shard_writer import ShardWriter
 from golden.shards import CheckpointError, Shard, Tensor
 from golden.sources import CONFIG, INDEX, MODULES_TO_NOT_CONVERT, Source
@@ -61,7 +67,7 @@ def pack_checkpoint(
     def encode(name: str, tensor: Tensor) -> tuple[TritMatrix, TensorReport]:
         weights = tensor.read()
         matrix = quantize(weights, plan.depth_of(name), tensor.name)
-        return matrix, matrix_report(name, matrix, weights)
+        return matrix, matrix_report(name, matrix, relative_error(matrix, weights))
 
     with Job(out, _identity(plan), force=force) as job:
         reports = write_packed(job, plan, encode, progress)

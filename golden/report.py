@@ -13,8 +13,8 @@ from golden.shards import Tensor
 from golden.tiles import tiles_shape
 
 __all__ = [
-    "PackReport", "TensorReport", "kept_report", "matrix_report", "square_sums", "table_warnings",
-    "zero_share",
+    "PackReport", "TensorReport", "kept_report", "matrix_report", "relative_error", "square_sums",
+    "table_warnings", "zero_share",
 ]
 
 
@@ -120,14 +120,14 @@ def kept_report(tensor: Tensor) -> TensorReport:
     return TensorReport(tensor.name, tensor.shape, None, tensor.size)
 
 
-def matrix_report(name: str, matrix: TritMatrix, weights: np.ndarray) -> TensorReport:
-    """Report of a matrix and the weights (N, K) it was made of."""
+def matrix_report(name: str, matrix: TritMatrix, error: float) -> TensorReport:
+    """Report of a matrix and its relative error."""
     size = int(np.prod(tiles_shape(matrix.shape, matrix.depth))) + 4 * SCALES
     return TensorReport(
         name, matrix.shape, matrix.depth, size,
         stored_bits=8 * size / (matrix.rows * matrix.columns),
         information_bits=matrix.information_bits,
-        error=_relative_error(matrix, weights),
+        error=error,
         zero_share=zero_share(matrix),
         scale_min=float(matrix.table.min()),
         scale_max=float(matrix.table.max()),
@@ -161,7 +161,8 @@ def _used_codes(matrix: TritMatrix) -> set[int]:
     return used
 
 
-def _relative_error(matrix: TritMatrix, weights: np.ndarray) -> float:
+def relative_error(matrix: TritMatrix, weights: np.ndarray) -> float:
+    """Squared error of a matrix over the square of the weights (N, K) it was made of."""
     error, total = square_sums(dequantized_chunks(matrix), weights)
     return error / total if total else 0.0
 
