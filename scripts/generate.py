@@ -1,6 +1,7 @@
 """The command that generates text with a packed model."""
 
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
     from transformers import PreTrainedModel
 
-    from host.model.backends import Backend
+    from host.model.backends import ActivationBits, Backend
 
-__all__ = ["generate", "open_backend"]
+__all__ = ["bits_by_name", "generate", "open_backend"]
 
 _BACKENDS = ("device", "golden", "reference")
 
@@ -37,6 +38,9 @@ def generate(
     lanes: Lanes = 8,
     columns: Columns = 1,
     activation_bits: Annotated[int, typer.Option(help="8, or 16 as two columns.")] = 8,
+    activation_bits_for: Annotated[list[str] | None, typer.Option(
+        metavar="GLOB=BITS", help="Other bits for modules whose name fits; may be repeated.")] =
+        None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the sampling, for a temperature above 0.")] = 0,
     clock: Annotated[float | None, typer.Option(
@@ -52,21 +56,22 @@ def generate(
 
     checkpoint, tokenizer = PackedCheckpoint(packed), load_tokenizer(packed)
     ids = prompt_tokens(tokenizer, prompt, chat)
+    bits = bits_by_name(checkpoint, activation_bits, activation_bits_for or [])
     with ExitStack() as stack:
-        made, info = open_backend(stack, backend, DeviceConfig(lanes, columns), activation_bits)
+        made, info = open_backend(stack, backend, DeviceConfig(lanes, columns), bits)
         model = _load(checkpoint, made)
         result = generate_text(model, tokenizer, ids, tokens, take_cost=made.take_cost,
                                emit=_ignore if as_json else _print, temperature=temperature,
                                seed=seed)
     report = make_report(result, info, token_traffic(model, checkpoint), clock, link)
-    report |= {"backend": backend, "activation_bits": activation_bits}
+    report |= {"backend": backend, "activation_bits": bits}
     print_json(report) if as_json else show(report)
     if result.interrupted:
         raise Failure(f"interrupted after {len(result.tokens)} tokens")
 
 
 def open_backend(
-    stack: ExitStack, name: str, config: DeviceConfig, activation_bits: int,
+    stack: ExitStack, name: str, config: DeviceConfig, activation_bits: "ActivationBits",
 ) -> tuple["Backend", Info | None]:
     """The backend of that name, and what its device is if it has one."""
     from host.model.backends import DeviceBackend
@@ -80,6 +85,25 @@ def open_backend(
     device = stack.enter_context(Simulation(config)).device
     loop = stack.enter_context(LoopThread())
     return DeviceBackend(device, loop.run, activation_bits), loop.run(device.identify())
+
+
+def bits_by_name(
+    checkpoint: PackedCheckpoint, bits: int, rules: list[str],
+) -> dict[str, int]:
+    """Bits of activations by module name, of ``bits`` for all and rules ``GLOB=BITS``.
+
+    Raises :class:`ValueError` for a rule that is none or that fits no matrix.
+    """
+    found = {"*": bits}
+    for rule in rules:
+        glob, _, number = rule.rpartition("=")
+        if not glob or not number.isdecimal():
+            raise ValueError(f"--activation-bits-for must be GLOB=BITS, not {rule!r}")
+        if not any(fnmatchcase(name, glob) for name in checkpoint.matrices):
+            raise ValueError(f"{checkpoint.path}: no matrix fits {glob!r}; `tritstream inspect` "
+                             "lists them")
+        found[glob] = int(number)
+    return found
 
 
 def _load(checkpoint: PackedCheckpoint, backend: "Backend") -> "PreTrainedModel":

@@ -99,6 +99,24 @@ def test_no_projection_without_a_rate_or_a_device():
     assert project({"seconds": 1.0}, 1e6, 1e6) is None
 
 
+def test_bits_for_some_modules(packed, capsys):
+    out = shown(capsys, packed, tokens=2, backend="golden", as_json=True,
+                activation_bits_for=["*.mlp.*=16", "*.up_proj=8"])
+    assert json.loads(out)["activation_bits"] == {"*": 8, "*.mlp.*": 16, "*.up_proj": 8}
+
+
+@pytest.mark.parametrize("rule", ["16", "=16", "*.mlp.*", "*.mlp.*=wide"])
+def test_wrong_rule_of_bits(packed, capsys, rule):
+    assert refused(capsys, packed, activation_bits_for=[rule]) == (
+        f"--activation-bits-for must be GLOB=BITS, not {rule!r}")
+
+
+def test_wrong_bits_or_names(packed, capsys):
+    assert refused(capsys, packed, activation_bits=12) == "activation bits must be 8 or 16, not 12"
+    assert refused(capsys, packed, activation_bits_for=["*.experts.*=16"]) == (
+        f"{packed}: no matrix fits '*.experts.*'; `tritstream inspect` lists them")
+
+
 def test_wrong_options(packed, tmp_path, capsys):
     bare = shutil.copytree(packed, tmp_path / "bare")
     (bare / "tokenizer.json").unlink()
