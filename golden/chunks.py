@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["in_threads", "row_chunks"]
+__all__ = ["in_threads", "row_chunks", "run_in_threads"]
 
 T, R = TypeVar("T"), TypeVar("R")
 
@@ -25,5 +25,15 @@ def in_threads(work: Callable[[T], R], chunks: Iterable[T]) -> Iterator[R]:
 
     What has not begun when the caller stops asking is not done.
     """
+    chunks = list(chunks)
+    if len(chunks) == 1:
+        yield work(chunks[0])
+        return
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(work, chunks)
+
+
+def run_in_threads(work: Callable[[T], None], chunks: Iterable[T]) -> None:
+    """The same of work that has no result."""
+    for _ in in_threads(work, chunks):
+        pass

@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from golden.chunks import row_chunks
-from golden.fixed import GROUP, SCALE_TRITS, SCALES, half_range
+from golden.chunks import row_chunks, run_in_threads
+from golden.fixed import GROUP, MAX_DEPTH, SCALE_TRITS, SCALES, half_range
 from golden.forms import FORM, Form
 from golden.quantize import TritMatrix
 from golden.trit import TRITS_PER_BYTE, decode, encode, to_digit, to_trit
@@ -54,12 +54,15 @@ def pack(matrix: TritMatrix) -> np.ndarray:
     """Tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3)."""
     depth = matrix.depth
     tiles = np.empty(tiles_shape(matrix.shape, depth), np.uint8)
-    digits = _digits_of_integers(depth)
-    for chunk in row_chunks(matrix.rows, depth * matrix.q.shape[1], ROWS):
+    lanes = _trit_lanes(depth)
+
+    def work(chunk: slice) -> None:
         out = tiles[chunk.start // ROWS:row_tiles(chunk.stop)]
-        weights = _interleave(digits[matrix.q[chunk] + half_range(depth)])
+        weights = _packed(matrix.q[chunk], lanes, depth)
         out[..., :GROUP * depth] = weights.reshape(*out.shape[:2], GROUP * depth)
-        out[..., GROUP * depth:] = _interleave(_CODE_DIGITS[matrix.codes[chunk]])
+        out[..., GROUP * depth:] = _packed(matrix.codes[chunk], _CODE_LANES, SCALE_TRITS)
+
+    run_in_threads(work, row_chunks(*matrix.q.shape, ROWS))
     return tiles
 
 
@@ -74,13 +77,14 @@ def unpack(
     rows, groups = shape[0], tiles.shape[1]
     q = np.empty((rows, GROUP * groups), np.int8)
     codes = np.empty((rows, groups), np.uint8)
-    powers = (3 ** np.arange(depth)).astype(np.int8)
-    for chunk in row_chunks(rows, depth * GROUP * groups, ROWS):
-        part = tiles[chunk.start // ROWS:row_tiles(chunk.stop)]
+
+    def work(chunk: slice) -> None:
+        part, count = tiles[chunk.start // ROWS:row_tiles(chunk.stop)], chunk.stop - chunk.start
         weights = part[..., :GROUP * depth].reshape(len(part), GROUP * groups, depth)
-        count = chunk.stop - chunk.start
-        q[chunk] = (to_trit(_deinterleave(weights)[:count]) @ powers)
-        codes[chunk] = _deinterleave(part[..., GROUP * depth:])[:count] @ _CODE_POWERS
+        q[chunk] = _unpacked(weights, _TRIT_WORTHS, count) - np.uint8(half_range(depth))
+        codes[chunk] = _unpacked(part[..., GROUP * depth:], _CODE_WORTHS, count)
+
+    run_in_threads(work, row_chunks(*q.shape, ROWS))
     q[:, shape[1]:] = 0
     return TritMatrix(depth, tuple(shape), q, codes, table, form)
 
@@ -120,27 +124,53 @@ def check_tiles(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
                          f"uint8 {due}, not {tiles.dtype} {tiles.shape}")
 
 
-def _digits_of_integers(depth: int) -> np.ndarray:
-    """Digits of the balanced trits of -h..h: uint8 (2h+1, depth)."""
+def _packed(integers: np.ndarray, lanes: np.ndarray, count: int) -> np.ndarray:
+    """Bytes of integers (rows, n): uint8 (row tiles, n, count), five rows a byte.
+
+    ``lanes`` has the digits of an integer in the bytes of a uint32. As five digits are less than
+    256, the base-3 numbers of all of them add up at once.
+    """
+    padded = np.zeros((row_tiles(len(integers)) * ROWS, integers.shape[1]), np.uint8)
+    padded[:len(integers)] = integers.view(np.uint8)
+    digits = lanes.take(padded).reshape(-1, ROWS, integers.shape[1])
+    numbers = digits[:, -1]
+    for row in range(ROWS - 2, -1, -1):
+        numbers = 3 * numbers + digits[:, row]
+    return _BYTES.take(numbers[..., None].view(np.uint8)[..., :count])
+
+
+def _unpacked(packed: np.ndarray, lanes: np.ndarray, rows: int) -> np.ndarray:
+    """Reverse of it: uint8 (row tiles, n, count) to uint8 (rows, n).
+
+    ``lanes`` has what digit ``i`` of the five rows is worth in the bytes of a uint64.
+    """
+    worth = lanes[0].take(packed[..., 0])
+    for i in range(1, packed.shape[-1]):
+        worth += lanes[i].take(packed[..., i])
+    by_row = np.moveaxis(worth[..., None].view(np.uint8)[..., :ROWS], -1, 1)
+    return by_row.reshape(-1, packed.shape[1])[:rows]
+
+
+def _as_lanes(values: np.ndarray, size: int) -> np.ndarray:
+    """Integers of ``size`` bytes, the first of ``values`` (..., n) lowest."""
+    wide = np.zeros((*values.shape[:-1], size), np.uint8)
+    wide[..., :values.shape[-1]] = values
+    return wide.view(np.dtype(f"<u{size}"))[..., 0]
+
+
+def _trit_lanes(depth: int) -> np.ndarray:
+    """Digits of the balanced trits of -h..h, by the low byte of the integer: uint32 (256,)."""
     half = half_range(depth)
-    values = np.arange(2 * half + 1)[:, None] // 3 ** np.arange(depth) % 3
-    return to_digit(values - 1)
+    values = np.arange(2 * half + 1)
+    lanes = np.zeros(256, np.uint32)
+    lanes[values - half] = _as_lanes(to_digit(values[:, None] // _POWERS[:depth] % 3 - 1), 4)
+    return lanes
 
 
-def _interleave(digits: np.ndarray) -> np.ndarray:
-    """Bytes of the digits of rows: (rows, n, i) to (row tiles, n, i), five rows a byte."""
-    tiles = row_tiles(len(digits))
-    padded = np.zeros((tiles * ROWS, *digits.shape[1:]), np.uint8)
-    padded[:len(digits)] = digits
-    split = padded.reshape(tiles, ROWS, *digits.shape[1:])
-    return encode(np.moveaxis(split, 1, -1)).reshape(tiles, *digits.shape[1:])
-
-
-def _deinterleave(packed: np.ndarray) -> np.ndarray:
-    """Reverse of :func:`_interleave`: (row tiles, n, i) to (5 * row tiles, n, i)."""
-    digits = np.moveaxis(decode(packed), -1, 1)
-    return digits.reshape(ROWS * len(packed), *packed.shape[1:])
-
-
-_CODE_POWERS = (3 ** np.arange(SCALE_TRITS)).astype(np.uint8)
-_CODE_DIGITS = (np.arange(SCALES)[:, None] // _CODE_POWERS % 3).astype(np.uint8)
+_POWERS = 3 ** np.arange(ROWS)
+_BYTES = encode(np.arange(3 ** ROWS)[:, None] // _POWERS % 3)                   # (number)
+_CODE_LANES = _as_lanes(np.arange(SCALES)[:, None] // _POWERS[:SCALE_TRITS] % 3, 4)
+_WORTHS = _POWERS[:MAX_DEPTH, None, None]                                       # (i, byte, row)
+_CODE_WORTHS = _as_lanes(_WORTHS * decode(np.arange(256, dtype=np.uint8)), 8)   # (i, byte)
+#: Of trits and 1, so that no lane is negative: the sum is the integer and h.
+_TRIT_WORTHS = _as_lanes(_WORTHS * (to_trit(decode(np.arange(256, dtype=np.uint8))) + 1), 8)
