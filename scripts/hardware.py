@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 
 from hw.synth import UNITS, synthesize, tool_versions
-from scripts import core
+from scripts import boards, core
 from scripts.console import print_json, progress, reports_errors, table, write_text
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The hardware: Verilog, area, clock.", no_args_is_help=True)
+app = typer.Typer(help="The hardware: Verilog, area, clock, boards.", no_args_is_help=True)
 app.command()(core.verilog)
 app.command()(core.testbench)
+app.command("selftest")(boards.selftest_command)
 
 #: Units whose placement tells something; the others are too small.
 _PLACED = ("array", "array with scaling", "device")

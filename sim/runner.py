@@ -28,9 +28,9 @@ _LIBRARY = ("verilated", "verilated_dpi", "verilated_threads", "verilated_vpi")
 # Ports of the top are all that a bench may touch: a fourth of the C++ of --public-flat-rw.
 _VERILATE = ("--cc", "--vpi", "--public-depth", "1", "--prefix", "Vtop", "--timescale", "1ns/1ps",
              "-Wno-fatal", "-Wno-lint")
-# Benches spend their time in Python: the design is compiled quickly rather than well.
-_COMPILE  = ("-O0", "-std=gnu++20", "-w", f"-I{_ROOT / 'include'}",
+_COMPILE  = ("-std=gnu++20", "-w", f"-I{_ROOT / 'include'}",
              f"-I{_ROOT / 'include' / 'vltstd'}")
+_OBJECT   = ("-O2", *_COMPILE)
 _TAIL     = 15
 
 
@@ -38,8 +38,11 @@ class BenchError(AssertionError):
     """A bench failed, crashed or ran no test."""
 
 
-def build_bench(verilog: str, folder: Path, top: str = "top") -> None:
+def build_bench(verilog: str, folder: Path, top: str = "top", level: int = 0) -> None:
     """Compile a Verilog design, whose top module is ``top``, into ``folder`` for cocotb.
+
+    Most benches spend their time in Python, so that the design is compiled quickly rather than
+    well; ``level`` is the compiler's of optimization.
 
     Raises :class:`BuildError` when a tool is missing, or rejects its input; its last lines are
     told.
@@ -52,8 +55,9 @@ def build_bench(verilog: str, folder: Path, top: str = "top") -> None:
               "top.v"], folder)
     parts = [*sorted(folder.glob("Vtop*.cpp")), _MAIN]
     (folder / "all.cpp").write_text("".join(f'#include "{part}"\n' for part in parts))
-    run_tool(["g++", *_COMPILE, "-I.", "all.cpp", *library, f"-Wl,-rpath,{_LIBS}", f"-L{_LIBS}",
-          "-lcocotbvpi_verilator", "-pthread", "-latomic", "-o", top], folder)
+    run_tool(["g++", f"-O{level}", *_COMPILE, "-I.", "all.cpp", *library,
+              f"-Wl,-rpath,{_LIBS}", f"-L{_LIBS}", "-lcocotbvpi_verilator",
+              "-pthread", "-latomic", "-o", top], folder)
 
 
 def run_bench(folder: Path, module: str, top: str = "top", **settings: object) -> int:
@@ -100,7 +104,7 @@ def _library():
     """Objects that Verilator links to every design, compiled once for each state of the tools."""
     if not shutil.which("g++"):
         raise BuildError("g++ is missing: install it (apt install g++) to run the Verilog benches")
-    key = repr((run_tool(["g++", "-v"], None), version("verilator"), _COMPILE))
+    key = repr((run_tool(["g++", "-v"], None), version("verilator"), _OBJECT))
     shelf = cache_dir() / f"verilated-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
     shelf.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -113,7 +117,7 @@ def _object(name, path):
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             part = Path(folder) / path.name
             source = _ROOT / "include" / f"{name}.cpp"
-            run_tool(["g++", *_COMPILE, "-c", source, "-o", part], None)
+            run_tool(["g++", *_OBJECT, "-c", source, "-o", part], None)
             os.replace(part, path)
     return path
 

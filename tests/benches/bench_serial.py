@@ -1,0 +1,149 @@
+"""Serial bench: the device behind its UART pins, a UART that is not ours, and the real command.
+
+The far end of the pins is a pseudo-terminal, which the command opens as it would open a board's
+serial port; it runs in a process of its own.
+"""
+
+import json
+import logging
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import cocotb
+from benches.wires import PERIOD_NS, start
+from cocotb.triggers import Timer
+from cocotbext.uart import UartSink, UartSource
+
+from host.frames import Header, padded
+from hw.protocol import REQUEST_ALIGN, Opcode
+
+BIT_NS = PERIOD_NS * int(cocotb.plusargs["bit_cycles"])
+#: Of the payload of a GEMV: the byte that comes to harm.
+HARMED = 37
+#: GEMVs of the command that have to be refused.
+WRONG_GEMVS = 2
+#: Seconds, of the command.
+TIMEOUT = 3
+REPORT  = Path("selftest.json")
+#: Seconds that simulated time stands still, every ten byte times, when the line is idle: a pause
+#: of a busy machine must not be a gap for the device.
+PATIENCE = 0.05
+
+
+class Cable:
+    """A pseudo-terminal and the pins at its other end, and ways to harm what goes through.
+
+    Parameters
+    ----------
+    harms : iterable
+        What to do to a byte of every other GEMV, once the wrong ones are over.
+    """
+
+    def __init__(self, dut, harms=()):
+        self._master, self._slave = os.openpty()
+        self.port = os.ttyname(self._slave)
+        self._rx     = dut.rx
+        self._source = UartSource(dut.rx, baud=1e9 / BIT_NS)
+        self._sink   = UartSink(dut.tx, baud=1e9 / BIT_NS)
+        for end in (self._source, self._sink):
+            end.log.setLevel(logging.WARNING)
+        self._harms = [harm for each in harms for harm in (each, Cable.whole)]
+        self._wrong = WRONG_GEMVS
+        self._frame = bytearray()       # the request under way
+        self._lose  = False             # the next byte of an answer
+
+    async def carry(self):
+        """Carry what there is, for ten byte times."""
+        idle = self._source.idle() and self._sink.idle()
+        come = select.select([self._master], [], [], PATIENCE if idle else 0)[0]
+        for byte in os.read(self._master, 4096) if come else b"":
+            await self._harm(byte)(self, byte)
+        await Timer(100 * BIT_NS, "ns")
+        for byte in self._sink.read_nowait():
+            if not self._lose:
+                os.write(self._master, bytes([byte]))
+            self._lose = False
+
+    def close(self):
+        assert not self._harms, f"{len(self._harms)} GEMVs more were due"
+        os.close(self._master)
+        os.close(self._slave)
+
+    def _harm(self, byte):
+        """What to do to this byte of a request."""
+        self._frame.append(byte)
+        if len(self._frame) <= REQUEST_ALIGN:
+            return Cable.whole
+        header = Header.parse(self._frame)
+        at = len(self._frame) - REQUEST_ALIGN
+        if at == REQUEST_ALIGN + padded(header.length, REQUEST_ALIGN):
+            self._frame.clear()
+        if header.opcode != Opcode.GEMV or at != HARMED:
+            return Cable.whole
+        self._wrong -= 1
+        return self._harms.pop(0) if self._wrong < 0 and self._harms else Cable.whole
+
+    async def whole(self, byte):
+        self._source.write_nowait([byte])
+
+    async def lost(self, byte):
+        pass
+
+    async def doubled(self, byte):
+        self._source.write_nowait([byte, byte])
+
+    async def flipped(self, byte):
+        self._source.write_nowait([byte ^ 0x10])
+
+    async def broken(self, byte):
+        """A break in place of the byte."""
+        await self._source.wait()
+        self._rx.value = 0
+        await Timer(12 * BIT_NS, "ns")
+        self._rx.value = 1
+        await Timer(2 * BIT_NS, "ns")
+
+
+    async def unheard(self, byte):
+        """The next byte of an answer is lost."""
+        await self.whole(byte)
+        self._lose = True
+
+
+async def selftest(dut, jobs, harms=()):
+    """Run ``tritstream hw selftest`` on the device; its report."""
+    await start(dut)
+    cable = Cable(dut, harms)
+    command = [sys.executable, "-m", "scripts.cli", "hw", "selftest", "--port", cable.port,
+               "--timeout", TIMEOUT, "--jobs", jobs, "--size", 2000, "--json", "-o", REPORT]
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:
+        while process.poll() is None:
+            await cable.carry()
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    cable.close()
+    report = json.loads(out)
+    assert report == json.loads(REPORT.read_text())
+    return report
+
+
+@cocotb.test(timeout_time=100, timeout_unit="ms")
+async def the_command_finds_the_board_right(dut):
+    report = await selftest(dut, 4)
+    info = {name: int(cocotb.plusargs[name]) for name in (
+        "lanes", "columns", "max_k", "clock_hz", "build_id")}
+    assert report["device"] == {"version": 1, **info}
+    assert report["retries"] == 0
+    assert report["soak"]["jobs"] == 4
+    assert report["counters"]["frames_bad"] == 5
+
+
+@cocotb.test(timeout_time=100, timeout_unit="ms")
+async def harm_on_the_line_is_made_good(dut):
+    harms  = (Cable.lost, Cable.doubled, Cable.flipped, Cable.broken, Cable.unheard)
+    report = await selftest(dut, 2, harms)
+    assert report["retries"] == len(harms)
