@@ -11,7 +11,7 @@ from pathlib import Path
 from golden.shards import CheckpointError
 from golden.writing import writing
 
-__all__ = ["Job", "check_apart", "copy_files", "fingerprint", "write_json"]
+__all__ = ["Job", "check_apart", "check_out", "copy_files", "fingerprint", "write_json"]
 
 #: Hidden, so it never counts as a file that goes with the weights.
 _JOURNAL = ".journal.jsonl"
@@ -49,7 +49,7 @@ class Job:
         self._force = force
         parameters = json.loads(json.dumps(parameters))
         self._take_back(parameters)
-        self._check_out()
+        check_out(out, force)
         with writing(self.partial):
             self.partial.mkdir(parents=True, exist_ok=True)
         self._file = _open_journal(self.partial)
@@ -104,17 +104,6 @@ class Job:
                 with writing(self.partial):
                     self.out.rename(self.partial)
 
-    def _check_out(self) -> None:
-        if not self.out.exists():
-            return
-        if not self._force:
-            raise CheckpointError(f"{self.out}: exists already; remove it, choose another, or "
-                                  "force")
-        if not self.out.is_dir() or any(self.out.iterdir()) and not (
-                self.out / "config.json").is_file():
-            raise CheckpointError(f"{self.out}: is not a checkpoint, so it is not replaced; "
-                                  "choose another")
-
     def _resume(self, parameters: dict) -> dict[str, dict]:
         """Records of this job's earlier run; starts the journal when there is none."""
         lines, whole = _read_journal(self._file)
@@ -143,6 +132,16 @@ class Job:
 def fingerprint(paths: Iterable[Path]) -> dict[str, list[int]]:
     """Size and time of change of files, by name: whether they are still the same."""
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
+
+
+def check_out(out: Path, force: bool = False) -> None:
+    """Raises :class:`CheckpointError` when a job may not make ``out``, for something is there."""
+    if not out.exists():
+        return
+    if not force:
+        raise CheckpointError(f"{out}: exists already; remove it, choose another, or force")
+    if not out.is_dir() or any(out.iterdir()) and not (out / "config.json").is_file():
+        raise CheckpointError(f"{out}: is not a checkpoint, so it is not replaced; choose another")
 
 
 def check_apart(source: Path, out: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Text", "hold_out", "read_corpus"]
+__all__ = ["Text", "hold_out", "read_corpus", "read_text"]
 
 INDEX_NAME = "data/Rdata.rdx"
 AR_MAGIC = b"!<arch>\n"
@@ -39,6 +39,16 @@ class Text:
     @property
     def summary(self) -> dict[str, str | int]:
         return {"name": self.name, "bytes": len(self.data), "sha256": self.sha256}
+
+
+def read_text(path: Path) -> Text:
+    """The text of a file, byte for byte; raises :class:`ValueError` unless it is UTF-8."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give plain text")
+    try:
+        return Text(path.name, path.read_bytes().decode())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; give plain text") from None
 
 
 def read_corpus(path: Path) -> list[Text]:
