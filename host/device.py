@@ -50,16 +50,31 @@ class Device:
         Further tries after one that failed.
     frame_bytes : int
         Longest payload of a GEMV frame; one row block is sent even if it is longer.
+    name : str
+        What errors call the device, if anything.
     """
 
-    def __init__(self, transport: Transport, retries: int = 3, frame_bytes: int = FRAME_BYTES):
+    def __init__(self, transport: Transport, retries: int = 3, frame_bytes: int = FRAME_BYTES,
+                 name: str = ""):
         if not isinstance(frame_bytes, int) or frame_bytes < 1:
             raise ValueError(f"frame_bytes must be a positive integer, not {frame_bytes!r}")
+        self.name = name
+        self._transport = transport
         self._link = Link(transport, retries)
         self._frame_bytes = frame_bytes
         self._info: Info | None = None
         self._activations: dict[int, bytes] = {}
         self._scales: bytes | None = None
+
+    async def __aenter__(self) -> "Device":
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the transport back; to be called where the device was used."""
+        self._transport.close()
 
     async def identify(self) -> Info:
         """Ask the device what it is, even if that is known already."""

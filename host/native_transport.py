@@ -27,3 +27,7 @@ class NativeTransport:
             return self._device.pull(count)
         except SimulationIdle as error:
             raise TransportTimeout(str(error)) from error
+
+    def close(self) -> None:
+        """Delete the device: :meth:`host.transport.Transport.close`."""
+        self._device.close()

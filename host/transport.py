@@ -10,8 +10,8 @@ __all__ = ["Transport", "TransportError", "TransportTimeout", "TransportClosed"]
 class Transport(Protocol):
     """Two byte streams to and from a device.
 
-    The driver awaits nothing but these two methods, one at a time, so it runs under any event
-    loop, under a simulator, or under none.
+    The driver awaits nothing but `send` and `recv`, one at a time, so it runs under any event
+    loop, under a simulator, or under none. It calls `close` only when it is closed itself.
 
     A transport over which the device cannot hold the driver back, and on which bytes may get lost
     (a serial line), has an attribute ``flow_control = False``. It then gets no frame for whose
@@ -39,4 +39,8 @@ class Transport(Protocol):
         come; those that did come are returned by the next call. Raises :class:`TransportClosed`
         when the device is gone.
         """
+        ...
+
+    def close(self) -> None:
+        """Give back what carries the bytes; nothing may be sent or received after it."""
         ...
