@@ -2,11 +2,12 @@
 
 from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from golden.fixed import ACTIVATION_BITS, GROUP, MAX_K
+
+from .cells import BlockRam
 
 __all__ = ["ActivationMemory", "MAX_ROW_BYTES"]
 
@@ -82,21 +83,18 @@ class ActivationMemory(wiring.Component):
                 m.d.sync += write_row.eq(1)
 
         for column, x in enumerate(self.x):
-            m.submodules[f"column{column}"] = memory = Memory(
-                shape=8 * self._row_bytes, depth=self.rows, init=[])
-            write, read = memory.write_port(), memory.read_port()
-            held = Signal.like(read.data, name=f"held{column}")
+            m.submodules[f"column{column}"] = memory = BlockRam(8 * self._row_bytes, self.rows)
             m.d.comb += [
-                write.en.eq(self.write & (self.write_column == column)),
-                write.addr.eq(write_row),
-                write.data.eq(self.write_data),
-                read.en.eq(move),
-                read.addr.eq(row),
+                memory.write_en.eq(self.write & (self.write_column == column)),
+                memory.write_addr.eq(write_row),
+                memory.write_data.eq(self.write_data),
+                memory.read_en.eq(move),
+                memory.read_addr.eq(row),
             ]
             with m.If(self.write_first):
-                m.d.comb += write.addr.eq(0)
+                m.d.comb += memory.write_addr.eq(0)
             with m.If(move):
-                m.d.sync += [held.eq(read.data), x.eq(held.word_select(byte, 8))]
+                m.d.sync += x.eq(memory.read_data.word_select(byte, 8))
 
         return m
 

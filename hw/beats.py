@@ -25,7 +25,7 @@ class BeatBuffer(wiring.Component):
     A beat moves on when the next one comes, so the first scale beat leaves as the third arrives;
     the last two then leave in the two cycles after it, whether or not anything follows.
     Throughput one beat a cycle; a beat leaves at the latest when the second after it comes (the
-    last two scale beats one and two cycles after the last of them came), and one cycle later
+    last two scale beats one and two cycles after the last of them came), and two cycles later
     stands at the output.
 
     Members
@@ -69,12 +69,15 @@ class BeatBuffer(wiring.Component):
                                                                      strict=True)]
             m.d.sync += [later.eq(earlier) for later, earlier in zip(words[1:], words[:2],
                                                                      strict=True)]
-        m.d.comb += [self.o.eq(beats[-1]), self.o_word.eq(words[-1])]
-        with m.If(~shift):
-            m.d.comb += self.o.valid.eq(0)
+        # One more, so that the array's inputs come straight from flip-flops.
+        m.d.sync += [
+            self.o.eq(beats[-1]),
+            self.o.valid.eq(beats[-1].valid & shift),
+            self.o_word.eq(words[-1]),
+        ]
 
         with m.If(self.restart):
-            m.d.sync += [beat.valid.eq(0) for beat in beats]
+            m.d.sync += [beat.valid.eq(0) for beat in (*beats, self.o)]
             m.d.sync += flush.eq(0)
 
         return m

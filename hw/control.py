@@ -102,6 +102,7 @@ class Controller(wiring.Component):
         lost     = Signal()
         checking = Signal(check.LATENCY)
         gemv     = Signal()             # the frame at hand is a GEMV that is carried out
+        load     = Signal()             # or a load
         self._send_results(m, header)
         drained  = ~self.busy & self.idle
 
@@ -116,6 +117,7 @@ class Controller(wiring.Component):
             check.header.eq(header),
             self.column.eq(header.arg0),
             # To the last RESULT: the trailer may come later.
+            counters.begin.eq(self.start),
             counters.gemv.eq(gemv & ~(self.complete & drained)),
             counters.word.eq(self.word),
             counters.refused.eq(self.word_refused),
@@ -127,6 +129,8 @@ class Controller(wiring.Component):
         with m.If(counters.good | counters.bad):
             m.d.sync += self.failed.eq(counters.bad)
 
+        # From registers: they reach far.
+        m.d.sync += [self.begin.eq(0), self.start.eq(0)]
         with m.FSM() as fsm:
             m.d.comb += self.active.eq(~fsm.ongoing("Idle"))
             with m.State("Idle"):
@@ -145,19 +149,26 @@ class Controller(wiring.Component):
             with m.State("Check"):
                 m.d.sync += checking.eq(checking << 1)
                 with m.If(checking[-1]):
-                    m.next = "Begin"
+                    m.next = "Decide"
+
+            with m.State("Decide"):
+                accepted = check.error == 0
+                m.d.sync += [
+                    error.eq(check.error),
+                    gemv.eq((opcode == Opcode.GEMV) & accepted),
+                    load.eq(((opcode == Opcode.ACTIVATIONS) | (opcode == Opcode.SCALES))
+                            & accepted),
+                ]
+                m.next = "Begin"
 
             with m.State("Begin"):
-                run = (opcode == Opcode.GEMV) & (check.error == 0)
-                load = ((opcode == Opcode.ACTIVATIONS) | (opcode == Opcode.SCALES)) & (
-                    check.error == 0)
-                m.d.comb += [
-                    self.arrivals.ready.eq(1), self.begin.eq(1), self.start.eq(run),
-                    counters.begin.eq(run),
-                ]
-                m.d.sync += [error.eq(check.error), gemv.eq(run)]
+                m.d.sync += [self.begin.eq(1), self.start.eq(gemv)]
+                m.next = "Open"
+
+            with m.State("Open"):
+                m.d.comb += self.arrivals.ready.eq(1)
                 m.d.sync += self.route.eq(
-                    Mux(run, Route.GEMV, Mux(load, Route.LOADER, Route.NOWHERE)))
+                    Mux(gemv, Route.GEMV, Mux(load, Route.LOADER, Route.NOWHERE)))
                 m.next = "Payload"
 
             with m.State("Payload"):

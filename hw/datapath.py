@@ -20,7 +20,7 @@ class Datapath(wiring.Component):
 
     ``row_sums = sum over groups of mantissa * sum_j q_j x_j`` for 5 L rows; twin of
     :func:`golden.gemv.gemv`. Takes a beat a cycle; nothing inside ever waits. The last slot of a
-    block stands at ``slot`` 24 cycles after the block's last scale beat.
+    block stands at ``slot`` 28 cycles after the block's last scale beat.
 
     Parameters
     ----------
@@ -62,11 +62,12 @@ class Datapath(wiring.Component):
         m.submodules.buffer = buffer = BeatBuffer(self._lanes)
         m.submodules.array  = array  = LaneArray(self._lanes, self._columns)
         m.submodules.slots  = slots  = SlotSequencer()
+        # The buffer may give a last beat in the cycle of the restart.
+        m.d.sync += array.restart.eq(self.restart)
         m.d.comb += [
             buffer.restart.eq(self.restart),
             buffer.i.eq(self.beat),
             buffer.i_word.eq(self.word),
-            array.restart.eq(self.restart),
             array.beat.eq(buffer.o),
             array.word.eq(buffer.o_word),
             slots.beat.eq(buffer.o),

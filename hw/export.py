@@ -47,7 +47,7 @@ class _Clocked(wiring.Component):
         return m
 
 
-def device_verilog(config: DeviceConfig, name="top"):
+def device_verilog(config: DeviceConfig, name="top", platform=None):
     """Verilog-2001 of a device: ``clk``, ``rst`` (synchronous) and the streams ``i`` and ``o``.
 
     ``rst`` acts a cycle after its pin: hold it for two cycles, and offer nothing meanwhile.
@@ -55,12 +55,13 @@ def device_verilog(config: DeviceConfig, name="top"):
     A stream ``i`` has ports ``i__payload``, ``i__valid``, ``i__ready``; the payload of ``o`` is
     the word with ``last`` above it. Tie ``abandon`` low where words cannot get lost.
     """
-    return verilog.convert(_Clocked(TritDevice(config)), name=name, emit_src=False)
+    return verilog.convert(_Clocked(TritDevice(config)), name=name, platform=platform,
+                           emit_src=False)
 
 
-def component_verilog(component, name="top"):
+def component_verilog(component, name="top", platform=None):
     """Verilog-2001 of any component, clocked by ``clk``, for benches and synthesis of a part."""
-    return verilog.convert(component, name=name, emit_src=False)
+    return verilog.convert(component, name=name, platform=platform, emit_src=False)
 
 
 def sources_digest():

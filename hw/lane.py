@@ -1,12 +1,13 @@
 """MAC lane: five accumulators that add or subtract, never multiply."""
 
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.fixed import GROUP_SUM_BITS
 from golden.tiles import ROWS
 
+from .ecp5 import gated_add, is_ecp5
 from .trits import Trit
 
 __all__ = ["Lane"]
@@ -45,10 +46,15 @@ class Lane(wiring.Component):
         m = Module()
 
         for trit, x, clear, acc in zip(self.trits, self.x, self.clear, self.sums, strict=True):
-            addend = (x ^ trit.negative.replicate(len(x))) & trit.nonzero.replicate(len(x))
+            total = Signal.like(acc)
+            if is_ecp5(platform):
+                gated_add(m, acc, x, trit, total)
+            else:
+                addend = (x ^ trit.negative.replicate(len(x))) & trit.nonzero.replicate(len(x))
+                m.d.comb += total.eq(acc + addend + trit.negative)
             with m.If(clear):
                 m.d.sync += acc.eq(0)
             with m.Else():
-                m.d.sync += acc.eq(acc + addend + trit.negative)
+                m.d.sync += acc.eq(total)
 
         return m

@@ -4,7 +4,7 @@ from itertools import product
 
 from amaranth import Array, Cat, Module, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
+from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -12,6 +12,8 @@ from golden.fixed import ROW_SUM_BITS
 from golden.tiles import ROWS
 
 from .array import SLOTS
+from .buffer import StreamBuffer
+from .cells import BlockRam
 from .protocol import BANKS, SUM_BYTES
 from .scale import LANES_PER_UNIT, Slot
 
@@ -98,17 +100,24 @@ class ResultBanks(wiring.Component):
         m = Module()
         write_bank, read_bank = self._account(m)
 
+        # Behind it the pipeline of the banks moves on a register and not on the framer's say.
+        m.submodules.buffer = buffer = StreamBuffer(
+            ArrayLayout(signed(ROW_SUM_BITS), self._map.places))
         move   = Signal()
         column = Signal(range(self._columns))
         valid  = self._sequence(m, move, column)
         for place in range(self._map.places):
             unit, slot = self._position(m, place, move)
             value = self._read(m, place, move, column, unit, Cat(slot, read_bank), write_bank)
-            m.d.comb += self.sums.payload.word_select(place, 8 * SUM_BYTES).eq(value)
-
+            m.d.comb += [
+                buffer.i.payload[place].eq(value),
+                self.sums.payload.word_select(place, 8 * SUM_BYTES).eq(buffer.o.payload[place]),
+            ]
         m.d.comb += [
-            self.sums.valid.eq(valid),
-            move.eq(~self.sums.valid | self.sums.ready),
+            buffer.i.valid.eq(valid),
+            move.eq(~valid | buffer.i.ready),
+            self.sums.valid.eq(buffer.o.valid),
+            buffer.o.ready.eq(self.sums.ready),
         ]
         return m
 
@@ -193,21 +202,16 @@ class ResultBanks(wiring.Component):
         """The place's memories, a register behind each, and the choice among them."""
         outputs = [[] for _ in range(self._columns)]
         for which, number in product(range(self._columns), range(self._map.units)):
-            memory = Memory(shape=ROW_SUM_BITS, depth=BANKS << len(self.slot.index), init=[],
-                            attrs={"ram_style": "block"})
-            m.submodules[f"bank{which}_{place}_{number}"] = memory
-            write, read = memory.write_port(), memory.read_port()
-            held = Signal(ROW_SUM_BITS, name=f"held{which}_{place}_{number}")
+            bank = BlockRam(ROW_SUM_BITS, BANKS << len(self.slot.index))
+            m.submodules[f"bank{which}_{place}_{number}"] = bank
             m.d.comb += [
-                write.en.eq(self.slot.valid & self.slot.last),
-                write.addr.eq(Cat(self.slot.index, write_bank)),
-                write.data.eq(self.row_sums[which][place][number]),
-                read.en.eq(move),
-                read.addr.eq(address),
+                bank.write_en.eq(self.slot.valid & self.slot.last),
+                bank.write_addr.eq(Cat(self.slot.index, write_bank)),
+                bank.write_data.eq(self.row_sums[which][place][number]),
+                bank.read_en.eq(move),
+                bank.read_addr.eq(address),
             ]
-            with m.If(move):
-                m.d.sync += held.eq(read.data)
-            outputs[which].append(held)
+            outputs[which].append(bank.read_data)
         chosen = Signal(signed(ROW_SUM_BITS), name=f"chosen{place}")
         select = Array(Array(units)[unit] for units in outputs)[column]
         with m.If(move):

@@ -6,7 +6,6 @@ from operator import or_
 from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.data import StructLayout
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from golden.fixed import GROUP_SUM_BITS, MANTISSA_BITS, ROW_SUM_BITS, SCALE_TRITS
@@ -14,6 +13,7 @@ from golden.tiles import ROWS
 
 from .array import SKEW, SLOTS
 from .beats import Beat
+from .cells import BlockRam, Multiplier
 
 __all__ = [
     "CODE_BITS", "LANES_PER_UNIT", "MantissaPort", "Slot", "SlotSequencer", "ScaleCodes",
@@ -35,6 +35,23 @@ Slot = StructLayout({
 
 #: Write port of the mantissa tables.
 MantissaPort = StructLayout({"en": 1, "code": CODE_BITS, "mantissa": MANTISSA_BITS})
+
+
+def in_turn(m, values, turns, name):
+    """The value whose turn it was a cycle ago, zero if none's.
+
+    Each is held at zero out of turn by its register's reset, which costs no gate; what is left to
+    do is an OR.
+    """
+    held = []
+    for index, (value, turn) in enumerate(zip(values, turns, strict=True)):
+        register = Signal(len(value), name=f"{name}{index}")
+        with m.If(turn):
+            m.d.sync += register.eq(value)
+        with m.Else():
+            m.d.sync += register.eq(0)
+        held.append(register)
+    return reduce(or_, held)
 
 
 class SlotSequencer(wiring.Component):
@@ -100,7 +117,7 @@ class ScaleCodes(wiring.Component):
     mantissa : :py:`Out(17)`
     """
 
-    LATENCY = 5
+    LATENCY = 5 + BlockRam.LATENCY
 
     def __init__(self, lanes):
         self._lanes = lanes
@@ -119,31 +136,28 @@ class ScaleCodes(wiring.Component):
         codes = []
         for lane, rows in enumerate(self.trits):
             code = Signal(CODE_BITS, name=f"code{lane}")
-            digit = reduce(or_, (row & when.replicate(2)
-                                 for row, when in zip(rows, turn, strict=True)))
+            digit = in_turn(m, rows, turn, f"digit{lane}")
             m.d.sync += code.eq(Cat(code[2:], digit))
             codes.append(code)
 
-        complete = Signal()
-        m.d.sync += complete.eq(Cat(*self.take[SKEW - 1::SKEW]).any())
+        complete = Signal(2)
+        m.d.sync += complete.eq(Cat(complete[1:], Cat(*self.take[SKEW - 1::SKEW]).any()))
         queue = [Signal(CODE_BITS, name=f"queue{lane}") for lane in range(self._lanes)]
         for lane, entry in enumerate(queue):
-            with m.If(complete):
+            with m.If(complete[0]):
                 m.d.sync += entry.eq(codes[lane])
             if lane + 1 < len(queue):
                 with m.Else():
                     m.d.sync += entry.eq(queue[lane + 1])
 
-        m.submodules.table = table = Memory(
-            shape=MANTISSA_BITS, depth=1 << CODE_BITS, init=[], attrs={"ram_style": "block"})
-        write, read = table.write_port(), table.read_port()
+        m.submodules.table = table = BlockRam(MANTISSA_BITS, 1 << CODE_BITS)
         m.d.comb += [
-            write.en.eq(self.load.en),
-            write.addr.eq(self.load.code),
-            write.data.eq(self.load.mantissa),
-            read.en.eq(1),
-            read.addr.eq(queue[0]),
-            self.mantissa.eq(read.data),
+            table.write_en.eq(self.load.en),
+            table.write_addr.eq(self.load.code),
+            table.write_data.eq(self.load.mantissa),
+            table.read_en.eq(1),
+            table.read_addr.eq(queue[0]),
+            self.mantissa.eq(table.read_data),
         ]
         return m
 
@@ -177,7 +191,7 @@ class ScaleUnit(wiring.Component):
     """
 
     #: Stages from a slot's turn to its row sum, the turn included.
-    STAGES = ScaleCodes.LATENCY + 4
+    STAGES = ScaleCodes.LATENCY + Multiplier.LATENCY + 2
 
     def __init__(self, lanes):
         self._lanes = lanes
@@ -193,45 +207,33 @@ class ScaleUnit(wiring.Component):
         m = Module()
 
         factor = self._pick(m)
-        for stage in range(2, ScaleCodes.LATENCY + 1):
+        for stage in range(2, ScaleCodes.LATENCY):
             m.d.sync += (later := Signal.like(factor, name=f"factor{stage}")).eq(factor)
             factor = later
+        m.submodules.multiplier = multiplier = Multiplier()
+        m.d.comb += [multiplier.a.eq(factor), multiplier.b.eq(self.mantissa)]
 
-        mantissa = Signal(MANTISSA_BITS)
-        product  = Signal(signed(GROUP_SUM_BITS + MANTISSA_BITS))
-        m.d.sync += mantissa.eq(self.mantissa)
-        m.d.sync += product.eq(factor * mantissa)
-
-        m.submodules.partial = partial = Memory(
-            shape=signed(ROW_SUM_BITS), depth=1 << len(self.slots[0].index), init=[],
-            attrs={"ram_style": "block"})
-        read, write = partial.read_port(), partial.write_port()
+        m.submodules.partial = partial = BlockRam(ROW_SUM_BITS, 1 << len(self.slots[0].index))
         base = Signal(signed(ROW_SUM_BITS))
         with m.If(self.slots[-3].first):
             m.d.sync += base.eq(0)
         with m.Else():
-            m.d.sync += base.eq(read.data)
-        m.d.sync += self.row_sum.eq(base + product)
+            m.d.sync += base.eq(partial.read_data)
+        m.d.sync += self.row_sum.eq(base + multiplier.product)
         m.d.comb += [
-            read.en.eq(1),
-            read.addr.eq(self.slots[-4].index),
-            write.en.eq(self.slots[-1].valid),
-            write.addr.eq(self.slots[-1].index),
-            write.data.eq(self.row_sum),
+            partial.read_en.eq(1),
+            partial.read_addr.eq(self.slots[-3 - BlockRam.LATENCY].index),
+            partial.write_en.eq(self.slots[-1].valid),
+            partial.write_addr.eq(self.slots[-1].index),
+            partial.write_data.eq(self.row_sum),
         ]
         return m
 
     def _pick(self, m):
         """The sum in turn, two cycles after its turn."""
-        picked = []
-        for lane, rows in enumerate(self.sums):
-            for row, value in enumerate(rows):
-                held = Signal(GROUP_SUM_BITS, name=f"picked{lane}_{row}")
-                with m.If(self.take[SKEW * row + lane]):
-                    m.d.sync += held.eq(value)
-                with m.Else():
-                    m.d.sync += held.eq(0)
-                picked.append(held)
+        sums  = [value for rows in self.sums for value in rows]
+        turns = [self.take[SKEW * row + lane]
+                 for lane in range(self._lanes) for row in range(ROWS)]
         chosen = Signal(signed(GROUP_SUM_BITS))
-        m.d.sync += chosen.eq(reduce(or_, picked))
+        m.d.sync += chosen.eq(in_turn(m, sums, turns, "picked"))
         return chosen

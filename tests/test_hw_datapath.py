@@ -7,7 +7,7 @@ from sim.harness import simulate
 from sim.streams import coin, never
 
 #: Cycles from a block's last scale beat to its last row sum, as documented.
-LATENCY = 24
+LATENCY = 28
 #: Cycles without a beat before a restart, as documented.
 REST = 1
 PAIRS = np.array([0b00, 0b01, 0b11])

@@ -1,0 +1,153 @@
+"""Cells of the Lattice ECP5 that synthesis does not find, or does not use in full.
+
+Sources: Lattice, ECP5 and ECP5-5G Family Data Sheet, and the memory and sysDSP usage guides.
+"""
+
+from amaranth import Cat, ClockSignal, Const, Instance, Signal
+
+__all__ = ["BLOCK_DEPTHS", "Ecp5", "SYNTH_FILES", "SYNTH_SCRIPT", "block_ram", "gated_add",
+           "is_ecp5", "multiply"]
+
+
+class Ecp5:
+    """Stands for an ECP5 where no board's platform is at hand."""
+
+    family = "ecp5"
+
+
+def is_ecp5(platform):
+    """Whether a platform, as ``elaborate`` gets it, is an ECP5."""
+    return getattr(platform, "family", None) == "ecp5"
+
+
+def _init(function):
+    """INIT of a LUT4 with inputs A, B, C, D."""
+    return sum((function(i & 1, i >> 1 & 1, i >> 2 & 1, i >> 3) & 1) << i for i in range(16))
+
+
+#: A + (B where D), or A - B where C too. A half passes its carry on, or gives A, as its LUT says.
+_ADD = _init(lambda a, b, c, d: a ^ (b & d) ^ c)
+#: With C = 1: gives A as carry, whatever comes in. Synthesis scripts know a chain's start by it.
+_START = _init(lambda a, b, c, d: a & ~c & ~d)
+
+
+# nextpnr puts a cell in front of a chain whose CIN is driven, even by a constant, and one behind a
+# chain whose COUT has a net, even if nothing reads it. Both ports may only stay open: that is what
+# an x in the netlist makes of them.
+_MAP = """(* techmap_celltype = "CCU2C" *)
+module {name} (input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
+  parameter [15:0] INIT0 = 0;
+  parameter [15:0] INIT1 = 0;
+  parameter INJECT1_0 = "YES";
+  parameter INJECT1_1 = "YES";
+  parameter _TECHMAP_CONSTMSK_CIN_ = 0;
+  parameter _TECHMAP_CONSTVAL_CIN_ = 0;
+  wire _TECHMAP_FAIL_ = {fail};
+  {cell} #(.INIT0(INIT0), .INIT1(INIT1), .INJECT1_0(INJECT1_0), .INJECT1_1(INJECT1_1))
+    _TECHMAP_REPLACE_ (.A0(A0), .B0(B0), .C0(C0), .D0(D0), .A1(A1), .B1(B1), .C1(C1), .D1(D1),
+                       .S0(S0), .S1(S1), .CIN({cin}), .COUT({cout}));
+endmodule
+"""
+
+#: Files that :data:`SYNTH_SCRIPT` reads.
+SYNTH_FILES = {
+    "carry_start.map": _MAP.format(
+        name="carry_start", cell="CCU2C", cin="1'bx", cout="COUT",
+        fail=f"!(INIT0 == {_START} && _TECHMAP_CONSTMSK_CIN_ == 1 "
+             "&& _TECHMAP_CONSTVAL_CIN_ === 1'b0)"),
+    "carry_end.map": _MAP.format(
+        name="carry_end", cell="CCU2C_END", cin="CIN", cout="1'bx", fail="0"),
+}
+
+#: Yosys commands after ``synth_ecp5``: two or four LUT4 less for each carry chain.
+SYNTH_SCRIPT = """\
+techmap -map carry_start.map t:CCU2C
+select -set carries t:CCU2C %ci1:+[CIN] w:* %i
+select -set drivers @carries %ci1:+[COUT] t:CCU2C %i
+select -set ends t:CCU2C @drivers %d
+techmap -map carry_end.map @ends
+chtype -set CCU2C t:CCU2C_END
+"""
+
+
+def gated_add(m, total, x, trit, result):
+    """``result = total + x * trit`` in one carry chain, one LUT4 a bit.
+
+    Each LUT4 is ``A ^ (B & D) ^ C`` with A = total, B = x, C = negative, D = nonzero: synthesis
+    takes another LUT4 a bit for the gate. The carry in, which makes the complement a negation,
+    comes from half a cell below bit 0.
+    """
+    zero, one = Const(0, 1), Const(1, 1)
+    halves = [(_START, trit.negative, zero, one, zero, Signal())]
+    halves += [(_ADD, total[bit], x[bit], trit.negative, trit.nonzero, result[bit])
+               for bit in range(len(result))]
+    if len(halves) % 2:
+        halves.append((0, zero, zero, zero, zero, Signal()))
+    carry = zero
+    for low, high in zip(halves[::2], halves[1::2], strict=True):
+        ports = {"p_INJECT1_0": "NO", "p_INJECT1_1": "NO", "i_CIN": carry}
+        for half, (init, a, b, c, d, s) in enumerate((low, high)):
+            ports |= {f"p_INIT{half}": Const(init, 16), f"i_A{half}": a, f"i_B{half}": b,
+                      f"i_C{half}": c, f"i_D{half}": d, f"o_S{half}": s}
+        carry = Signal()
+        m.submodules += Instance("CCU2C", **ports, o_COUT=carry)
+
+
+def multiply(m, a, b, product):
+    """``product = a * b``, signed 18 by 18 bits, three cycles later, in one DSP block.
+
+    Registers: both inputs, the middle, the output.
+    """
+    ports = _bits("i_A", a, 18) | _bits("i_B", b, 18) | _bits("i_C", Const(0, 18), 18)
+    for name in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT"):
+        ports |= {f"p_REG_{name}_CLK": "CLK0", f"p_REG_{name}_CE": "CE0",
+                  f"p_REG_{name}_RST": "RST0"}
+    for number in range(1, 4):
+        ports |= {f"i_CLK{number}": 0, f"i_CE{number}": 0, f"i_RST{number}": 0}
+    whole = Signal(36)
+    m.submodules += Instance(
+        "MULT18X18D", **ports, **{f"o_P{bit}": whole[bit] for bit in range(36)},
+        p_GSR="DISABLED", p_RESETMODE="SYNC",
+        i_CLK0=ClockSignal(), i_CE0=1, i_RST0=0, i_SIGNEDA=1, i_SIGNEDB=1, i_SOURCEA=0,
+        i_SOURCEB=0)
+    m.d.comb += product.eq(whole[:len(product)].as_signed())
+
+
+#: Data width of a block RAM for the deepest memory it makes. (36 bits would take both ports' pins.)
+BLOCK_DEPTHS = {1024: 18, 2048: 9, 4096: 4, 8192: 2, 16384: 1}
+
+
+def block_ram(m, depth, write, read):
+    """One write port, one read port two cycles behind its address: DP16KD with output register.
+
+    ``write`` is (enable, address, data), ``read`` is (enable, address, data); at most 16384 deep.
+    """
+    width = next(width for most, width in BLOCK_DEPTHS.items() if depth <= most)
+    for low in range(0, len(write[2]), width):
+        _block(m, width, (*write[:2], write[2][low:low + width]),
+               (*read[:2], read[2][low:low + width]))
+
+
+def _block(m, width, write, read):
+    """One DP16KD: port A writes, port B reads."""
+    unused = {18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]     # low address bits
+    enable = 0b11 if width == 18 else 0                 # of which two then select bytes
+    data   = Signal(18)
+    m.d.comb += read[2].eq(data)
+    m.submodules += Instance(
+        "DP16KD", p_DATA_WIDTH_A=width, p_DATA_WIDTH_B=width, p_REGMODE_A="NOREG",
+        p_REGMODE_B="OUTREG", p_RESETMODE="SYNC", p_ASYNC_RESET_RELEASE="SYNC",
+        p_WRITEMODE_A="NORMAL", p_WRITEMODE_B="NORMAL", p_CSDECODE_A="0b000",
+        p_CSDECODE_B="0b000", p_GSR="DISABLED",
+        i_CLKA=ClockSignal(), i_CEA=write[0], i_WEA=1, i_OCEA=0, i_RSTA=0,
+        i_CLKB=ClockSignal(), i_CEB=read[0], i_WEB=0, i_OCEB=read[0], i_RSTB=0,
+        **{f"i_CS{port}{bit}": 0 for port in "AB" for bit in range(3)},
+        **_bits("i_ADA", Cat(Const(enable, unused), write[1]), 14),
+        **_bits("i_ADB", Cat(Const(0, unused), read[1]), 14),
+        **_bits("i_DIA", write[2], 18), **_bits("i_DIB", Const(0, 18), 18),
+        **{f"o_DOB{bit}": data[bit] for bit in range(18)})
+
+
+def _bits(name, value, width):
+    """Single-bit inputs of a cell, zero beyond the value."""
+    return {f"{name}{bit}": value[bit] if bit < len(value) else 0 for bit in range(width)}
