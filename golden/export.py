@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from golden.checkpoint import QUANT_METHOD, TRITS_SUFFIX, MatrixInfo, PackedCheckpoint
 from golden.job import Job, check_apart, copy_files, fingerprint, write_json
 from golden.quantize import dequantized_chunks
-from golden.shard_writer import Entry, ShardWriter
+from golden.shard_writer import Entry, ShardWriter, write_shard
 from golden.shards import DTYPES, HEADER_CHECKSUM, CheckpointError, Shard
 from golden.sources import CONFIG, INDEX, companions
 
@@ -74,19 +75,12 @@ def _export_shard(
     ours = (QUANT_METHOD, HEADER_CHECKSUM)
     metadata = {name: text for name, text in shard.metadata.items() if name not in ours}
     writer = ShardWriter(job.partial / shard.path.name, entries, lambda _: metadata)
-    try:
-        if not writer.whole:
-            job.forget(entry.name for entry in entries)
-        writer.allocate()
-        for entry in entries:
-            if entry.name not in job.done:
-                checksum = writer.write(entry.name, _pieces(packed, entry.name))
-                job.record(entry.name, {"crc32": checksum})
-            if progress:
-                progress(entry.name)
-        writer.finish({entry.name: 0 for entry in entries})
-    finally:
-        writer.close()
+
+    def write(name: str) -> dict:
+        return {"checksums": {name: writer.write(name, _pieces(packed, name))}}
+
+    steps = {entry.name: partial(write, entry.name) for entry in entries}
+    write_shard(job, writer, steps, progress)
     return entries
 
 

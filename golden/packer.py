@@ -2,10 +2,11 @@
 
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from golden.fixed import half_range
-from golden.job import Job, check_apart, copy_files, write_json
+from golden.job import Job, check_apart, write_json
 from golden.metadata import SCALES_SUFFIX, TRITS_SUFFIX
 from golden.plan import Plan, source_fingerprint
 from golden.quantize import CODEC, TritMatrix, quantize
@@ -16,33 +17,33 @@ from golden.report import (
     matrix_report,
     relative_error,
 )
-from golden.shard_writer import ShardWriter
-from golden.shards import CheckpointError, Shard, Tensor
-from golden.sources import CONFIG, INDEX, MODULES_TO_NOT_CONVERT, Source
+from golden.shard_writer import ShardWriter, write_shard
+from golden.shards import CheckpointError
+from golden.sources import CONFIG, INDEX, MODULES_TO_NOT_CONVERT, SourceTensor, open_source
 from golden.tiles import pack
 
 __all__ = ["Encode", "Progress", "pack_checkpoint", "write_packed"]
 
 #: Makes a matrix, and its report, of the module name and the tensor.
-Encode = Callable[[str, Tensor], tuple[TritMatrix, TensorReport]]
+Encode = Callable[[str, SourceTensor], tuple[TritMatrix, TensorReport]]
 #: Gets the report of each source tensor, in file order, when it is on the disk.
 Progress = Callable[[TensorReport], None]
 
 
 def pack_checkpoint(
-    source_dir: str | Path, out_dir: str | Path, depth: int, *, force: bool = False,
+    source_path: str | Path, out_dir: str | Path, depth: int, *, force: bool = False,
     overrides: Mapping[str, int] | None = None, progress: Progress | None = None,
     modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT,
 ) -> PackReport:
-    """Quantize and pack a Hugging Face checkpoint; memory is bounded by its largest matrix.
+    """Quantize and pack a checkpoint; memory is bounded by its largest matrix.
 
     Everything is written to ``OUT.partial``, which becomes OUT at the very end. After a kill or an
     error the same call goes on behind the last finished tensor and gives the same bytes.
 
     Parameters
     ----------
-    source_dir, out_dir : path
-        The checkpoint, and the directory to make.
+    source_path, out_dir : path
+        The checkpoint, a Hugging Face directory or a GGUF file, and the directory to make.
     depth : int
         Trits of a weight, 1..4.
     force : bool
@@ -58,13 +59,13 @@ def pack_checkpoint(
     :class:`ValueError` for a wrong depth or weights that are not finite.
     """
     half_range(depth)
-    source, out = Source(source_dir), Path(out_dir).absolute()
+    source, out = open_source(source_path), Path(out_dir).absolute()
     matrices = source.matrices(modules_to_not_convert)
     plan = Plan(source, matrices, depth, kept=modules_to_not_convert,
                 depths=_depths(source.path, matrices, overrides or {}))
     check_apart(source.path, out)
 
-    def encode(name: str, tensor: Tensor) -> tuple[TritMatrix, TensorReport]:
+    def encode(name: str, tensor: SourceTensor) -> tuple[TritMatrix, TensorReport]:
         weights = tensor.read()
         matrix = quantize(weights, plan.depth_of(name), tensor.name)
         return matrix, matrix_report(name, matrix, relative_error(matrix, weights))
@@ -79,12 +80,19 @@ def write_packed(
     job: Job, plan: Plan, encode: Encode, progress: Progress | None = None,
 ) -> tuple[TensorReport, ...]:
     """Write all files of a packed checkpoint but those that are done; reports in file order."""
-    for shard in plan.source.shards.values():
-        _write_shard(job, plan, shard, encode, progress)
+    def done(name: str) -> None:
+        if progress:
+            progress(TensorReport.from_record(job.done[name]))
+
+    for file, shard in plan.source.shards.items():
+        writer = plan.writer(file, job.partial)
+        steps = {name: partial(_write_tensor, plan, tensor, writer, encode)
+                 for name, tensor in shard.tensors.items()}
+        write_shard(job, writer, steps, done)
     write_json(job.partial / CONFIG, plan.config())
     if plan.source.sharded:
         write_json(job.partial / INDEX, plan.index())
-    copy_files(plan.source.companions(), job.partial)
+    plan.source.write_companions(job.partial)
     return tuple(TensorReport.from_record(job.done[name]) for name in plan.source.tensors)
 
 
@@ -109,36 +117,16 @@ def _depths(
     return depths
 
 
-def _write_shard(
-    job: Job, plan: Plan, shard: Shard, encode: Encode, progress: Progress | None,
-) -> None:
-    writer = plan.writer(shard, job.partial)
-    try:
-        if not writer.whole:
-            job.forget(shard.tensors)
-        writer.allocate()
-        for tensor in shard.tensors.values():
-            if tensor.name not in job.done:
-                report, checksums = _write_tensor(plan, tensor, writer, encode)
-                job.record(tensor.name, {**report.record(), "checksums": checksums})
-            if progress:
-                progress(TensorReport.from_record(job.done[tensor.name]))
-        checksums = {}
-        for name in shard.tensors:
-            checksums.update(job.done[name]["checksums"])
-        writer.finish(checksums)
-    finally:
-        writer.close()
-
-
 def _write_tensor(
-    plan: Plan, tensor: Tensor, writer: ShardWriter, encode: Encode,
-) -> tuple[TensorReport, dict[str, int]]:
-    """Write what a tensor becomes; its report, and the CRC-32 of each tensor written."""
+    plan: Plan, tensor: SourceTensor, writer: ShardWriter, encode: Encode,
+) -> dict:
+    """Write what a tensor becomes; its report, with the CRC-32 of each tensor written."""
     name = plan.module_of(tensor)
     if name is None:
-        return kept_report(tensor), {tensor.name: writer.write(tensor.name, tensor.pieces())}
+        checksums = {tensor.name: writer.write(tensor.name, tensor.pieces())}
+        return {**kept_report(tensor).record(), "checksums": checksums}
     matrix, report = encode(name, tensor)
     trits, scales = name + TRITS_SUFFIX, name + SCALES_SUFFIX
-    return report, {trits: writer.write(trits, [pack(matrix)]),
-                    scales: writer.write(scales, [matrix.table])}
+    checksums = {trits: writer.write(trits, [pack(matrix)]),
+                 scales: writer.write(scales, [matrix.table])}
+    return {**report.record(), "checksums": checksums}

@@ -14,8 +14,8 @@ from golden.metadata import (
 )
 from golden.quantize import CODEC
 from golden.shard_writer import Entry, ShardWriter
-from golden.shards import CheckpointError, Shard, Tensor
-from golden.sources import CONFIG, Source
+from golden.shards import CheckpointError
+from golden.sources import Source, SourceTensor
 from golden.tiles import tiles_shape
 
 __all__ = ["Plan", "Written", "source_fingerprint"]
@@ -53,7 +53,7 @@ class Plan:
     """
 
     def __init__(
-        self, source: Source, matrices: Mapping[str, Tensor], depth: int, *,
+        self, source: Source, matrices: Mapping[str, SourceTensor], depth: int, *,
         depths: Mapping[str, int], kept: Iterable[str], codec: str = CODEC,
         marks: Mapping[str, dict[str, str]] | None = None,
         notes: Mapping[str, object] | None = None,
@@ -76,7 +76,7 @@ class Plan:
         """Trits of a weight of this matrix."""
         return self.depths.get(name, self.depth)
 
-    def module_of(self, tensor: Tensor) -> str | None:
+    def module_of(self, tensor: SourceTensor) -> str | None:
         """Name of the matrix that a tensor becomes, None when it is kept."""
         name = tensor.name.removesuffix(".weight")
         return name if self.matrices.get(name) is tensor else None
@@ -97,15 +97,16 @@ class Plan:
                     size += entry.size
         return {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
 
-    def writer(self, shard: Shard, directory: Path) -> ShardWriter:
+    def writer(self, file: str, directory: Path) -> ShardWriter:
         """Writer of what a shard becomes."""
+        shard = self.source.shards[file]
         written = [self.written(tensor) for tensor in shard.tensors.values()]
         shapes = {name: shape for one in written for name, shape in one.shapes.items()}
         return ShardWriter(
-            directory / shard.path.name, [entry for one in written for entry in one.entries],
+            directory / file, [entry for one in written for entry in one.entries],
             lambda checksums: shard_metadata(shard.metadata, shapes, self._marks, checksums))
 
-    def written(self, tensor: Tensor) -> Written:
+    def written(self, tensor: SourceTensor) -> Written:
         """What is written for one tensor."""
         name = self.module_of(tensor)
         if name is None:
@@ -127,5 +128,4 @@ class Plan:
 
 def source_fingerprint(source: Source) -> dict[str, list[int]]:
     """Whether the files that decide the output are still the same."""
-    paths = [source.path / CONFIG, *source.companions()]
-    return fingerprint(paths + [shard.path for shard in source.shards.values()])
+    return fingerprint(source.files())

@@ -3,14 +3,15 @@
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from golden.job import Job
 from golden.shards import DTYPES, seal
 from golden.writing import writing
 
-__all__ = ["Entry", "ShardWriter"]
+__all__ = ["Entry", "ShardWriter", "write_shard"]
 
 
 @dataclass(frozen=True)
@@ -128,3 +129,37 @@ class ShardWriter:
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         return len(text).to_bytes(8, "little") + seal(text)
+
+
+def write_shard(
+    job: Job, writer: ShardWriter, steps: Mapping[str, Callable[[], dict]],
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Write a file step by step, leaving out what an earlier run of the job did; close it.
+
+    Parameters
+    ----------
+    job : Job
+        Where the steps are noted.
+    writer : ShardWriter
+        The file.
+    steps : mapping
+        By name, what writes one tensor or some, and returns a record for the journal: under
+        ``checksums``, the CRC-32 of each by name.
+    progress : callable
+        Gets each name when its record is on the disk.
+    """
+    try:
+        if not writer.whole:
+            job.forget(steps)
+        writer.allocate()
+        checksums: dict[str, int] = {}
+        for name, step in steps.items():
+            if name not in job.done:
+                job.record(name, step())
+            checksums.update(job.done[name]["checksums"])
+            if progress:
+                progress(name)
+        writer.finish(checksums)
+    finally:
+        writer.close()

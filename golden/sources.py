@@ -1,15 +1,19 @@
-"""Hugging Face checkpoint directories: configuration, tensors, companion files."""
+"""Where the tensors of a checkpoint come from: a Hugging Face directory, or another kind of it."""
 
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from golden.job import copy_files
 from golden.shards import FLOATS, CheckpointError, Shard, Tensor, is_file_name, load_json
 
 __all__ = [
-    "CONFIG", "INDEX", "MODULES_TO_NOT_CONVERT", "SINGLE", "CheckpointError", "Source", "Tensor",
-    "all_tensors", "companions", "is_linear", "open_shards",
+    "CONFIG", "INDEX", "MODULES_TO_NOT_CONVERT", "SINGLE", "CheckpointError", "DirectorySource",
+    "Source", "SourceShard", "SourceTensor", "Tensor", "all_tensors", "companions", "is_linear",
+    "open_shards", "open_source",
 ]
 
 CONFIG = "config.json"
@@ -29,37 +33,65 @@ _NOT_COMPANIONS = (
 )
 
 
-class Source:
-    """A checkpoint of safetensors, one file or several; reads nothing but headers until asked.
+class SourceTensor(Protocol):
+    """A tensor that can be read; as :class:`Tensor`, but wherever its values come from.
 
-    Raises :class:`CheckpointError` for a directory that is not such a checkpoint, is damaged, or
-    has weights that cannot be quantized as they are.
+    ``path`` is the file to name in messages, ``size`` what :meth:`pieces` adds up to.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def size(self) -> int: ...
+    def read(self) -> np.ndarray: ...
+    def pieces(self) -> Iterator[bytes]: ...
+
+
+class SourceShard(Protocol):
+    """Tensors that go into one file of a checkpoint, by name, and the metadata of that file."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+    @property
+    def tensors(self) -> Mapping[str, SourceTensor]: ...
+
+
+class Source(ABC):
+    """An unquantized checkpoint; reads nothing but headers until asked.
 
     Members
     -------
     path : Path
-        The directory.
+        The directory or file.
     config : dict
-        What config.json holds.
-    shards : dict
-        :class:`golden.shards.Shard` by file name, sorted.
+        What config.json holds, or will.
+    shards : mapping
+        :class:`SourceShard` by file name, sorted.
     sharded : bool
         Whether there is an index, however many shards.
-    tensors : dict
-        :class:`Tensor` by name, shard by shard, in the order of their bytes.
+    tensors : mapping
+        :class:`SourceTensor` by name, shard by shard.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.config, self.shards, self.sharded = open_shards(self.path)
-        self.tensors = all_tensors(self.shards)
-        kind = self.config.get("model_type")
-        if kind in _TRANSPOSED:
-            raise CheckpointError(f"{self.path}: model_type {kind} stores its matrices transposed, "
-                                  "which is not supported; use another model")
-        if "quantization_config" in self.config:
-            raise CheckpointError(f"{self.path}: already quantized, by its quantization_config; "
-                                  "use the original checkpoint")
+    path:    Path
+    config:  dict
+    shards:  Mapping[str, SourceShard]
+    sharded: bool
+    tensors: Mapping[str, SourceTensor]
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """The files that all of it comes from."""
+
+    @abstractmethod
+    def write_companions(self, directory: Path) -> None:
+        """Write the files that go with the weights: tokenizer, generation settings, licence."""
 
     def read(self, name: str) -> np.ndarray:
         """A whole tensor, in its own dtype."""
@@ -67,7 +99,7 @@ class Source:
 
     def matrices(
         self, modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, SourceTensor]:
         """Matrices to be quantized, by module name (without ``.weight``).
 
         Raises :class:`CheckpointError` when there is none, or one is not of a float dtype.
@@ -84,9 +116,51 @@ class Source:
                                       f"not {tensor.dtype}; convert the model first")
         return found
 
-    def companions(self) -> list[Path]:
-        """What :func:`companions` finds in the directory."""
-        return companions(self.path)
+
+class DirectorySource(Source):
+    """A checkpoint of safetensors, one file or several, with its config.json.
+
+    Its ``shards`` are :class:`golden.shards.Shard`, its ``tensors`` in the order of their bytes.
+
+    Raises :class:`CheckpointError` for a directory that is not such a checkpoint, is damaged, or
+    has weights that cannot be quantized as they are.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config, self.shards, self.sharded = open_shards(self.path)
+        self.tensors = all_tensors(self.shards)
+        kind = self.config.get("model_type")
+        if kind in _TRANSPOSED:
+            raise CheckpointError(f"{self.path}: model_type {kind} stores its matrices transposed, "
+                                  "which is not supported; use another model")
+        if "quantization_config" in self.config:
+            raise CheckpointError(f"{self.path}: already quantized, by its quantization_config; "
+                                  "use the original checkpoint")
+
+    def files(self) -> list[Path]:
+        """config.json, companions and shards."""
+        paths = [self.path / CONFIG, *companions(self.path)]
+        return paths + [shard.path for shard in self.shards.values()]
+
+    def write_companions(self, directory: Path) -> None:
+        """Copy what :func:`companions` finds in the directory."""
+        copy_files(companions(self.path), directory)
+
+
+def open_source(path: str | Path) -> Source:
+    """The checkpoint of a directory, or of a GGUF file, for which the gguf package is needed.
+
+    Raises :class:`CheckpointError` for anything else.
+    """
+    if not Path(path).is_file():
+        return DirectorySource(path)
+    try:
+        from golden.gguf.source import GgufSource
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f"{path}: reading GGUF needs the package {error.name}; run pip "
+                              "install 'tritstream[gguf]'") from error
+    return GgufSource(path)
 
 
 def is_linear(

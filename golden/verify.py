@@ -1,9 +1,9 @@
 """Checks of a packed checkpoint: every byte against its CRC-32, and against its source."""
 
+import hashlib
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from golden.metadata import RECOVERED
 from golden.quantize import TritMatrix, quantize, row_dequantizer
 from golden.report import table_warnings
 from golden.shards import FLOATS, Tensor
-from golden.sources import Source
+from golden.sources import Source, SourceTensor, open_source
 from golden.tiles import pack, padding_is_zero, unpack
 from golden.trit import is_canonical
 
@@ -47,7 +47,7 @@ def verify(
     headers or its configuration are damaged.
     """
     packed = PackedCheckpoint(path)
-    source = Source(against) if against is not None else None
+    source = open_source(against) if against is not None else None
     findings = _compare_names(packed, source) if source else []
     for name in packed.matrices:
         findings += _check_matrix(packed, name, source)
@@ -107,7 +107,9 @@ def _compare_names(packed: PackedCheckpoint, source: Source) -> list[Finding]:
                       for name in sorted(there - source.tensors.keys())]
 
 
-def _compare_codes(info: MatrixInfo, matrix: TritMatrix, origin: Tensor) -> Iterator[Finding]:
+def _compare_codes(
+    info: MatrixInfo, matrix: TritMatrix, origin: SourceTensor,
+) -> Iterator[Finding]:
     """Whether quantizing the source gives this matrix."""
     weights = yield from _read(info, origin)
     if weights is None:
@@ -122,7 +124,9 @@ def _compare_codes(info: MatrixInfo, matrix: TritMatrix, origin: Tensor) -> Iter
                                  f"row {5 * tile}, column {16 * group}")
 
 
-def _compare_weights(info: MatrixInfo, matrix: TritMatrix, origin: Tensor) -> Iterator[Finding]:
+def _compare_weights(
+    info: MatrixInfo, matrix: TritMatrix, origin: SourceTensor,
+) -> Iterator[Finding]:
     """Whether the matrix stands for the values of the source."""
     weights = yield from _read(info, origin)
     if weights is None:
@@ -146,7 +150,7 @@ def _compare_weights(info: MatrixInfo, matrix: TritMatrix, origin: Tensor) -> It
                                  f"at row {row}, column {column}")
 
 
-def _read(info: MatrixInfo, origin: Tensor) -> Generator[Finding, None, np.ndarray | None]:
+def _read(info: MatrixInfo, origin: SourceTensor) -> Generator[Finding, None, np.ndarray | None]:
     """Weights of the source, or a finding."""
     if origin.shape != info.shape:
         yield Finding(info.name, f"shape is {info.shape}, not {origin.shape}")
@@ -157,11 +161,17 @@ def _read(info: MatrixInfo, origin: Tensor) -> Generator[Finding, None, np.ndarr
     return origin.read()
 
 
-def _compare_kept(tensor: Tensor, origin: Tensor) -> Iterator[Finding]:
+def _compare_kept(tensor: Tensor, origin: SourceTensor) -> Iterator[Finding]:
     if (tensor.dtype, tensor.shape) != (origin.dtype, origin.shape):
         yield Finding(tensor.name, f"is {tensor.dtype} {tensor.shape}, not {origin.dtype} "
                                    f"{origin.shape}")
         return
-    pieces = zip_longest(tensor.pieces(), origin.pieces())
-    if any(mine != theirs for mine, theirs in pieces):
+    if _digest(tensor) != _digest(origin):
         yield Finding(tensor.name, "its bytes are not those of the source")
+
+
+def _digest(tensor: SourceTensor) -> bytes:
+    whole = hashlib.sha256()
+    for piece in tensor.pieces():
+        whole.update(piece)
+    return whole.digest()

@@ -10,8 +10,8 @@ app = typer.Typer(
     help="Packed balanced-ternary LLM weights, and the accelerator that eats them.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-for command in (run.demo, pack.quantize, pack.inspect, pack.verify, pack.export, run.run,
-                generate.generate):
+for command in (run.demo, :pack.quantize, pack.convert, pack.inspect, pack.verify, pack.export,
+                run.run, generate.generate)::
     app.command()(command)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(hardware.app, name="hw")

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from golden.checkpoint import PackedCheckpoint
-from golden.sources import Source
+from golden.sources import DirectorySource
 from hw.config import DeviceConfig
 from scripts.console import print_json, progress, reports_errors
 from scripts.corpus import Text
@@ -106,7 +106,7 @@ def _read(path: Path) -> Text:
 def _open(path: Path) -> Checkpoint:
     from host.model.load import is_packed
 
-    return PackedCheckpoint(path) if is_packed(path) else Source(path)
+    return PackedCheckpoint(path) if is_packed(path) else DirectorySource(path)
 
 
 def _check(checkpoints: list[Checkpoint], context: int) -> None:

@@ -1,4 +1,4 @@
-"""Commands on checkpoints: quantize, inspect, verify, export."""
+"""Commands on checkpoints: quantize, convert, inspect, verify, export."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,17 +8,19 @@ import numpy as np
 import typer
 
 from golden.checkpoint import PackedCheckpoint
+from golden.convert import convert as convert_source
 from golden.export import export as export_checkpoint
 from golden.fixed import information_bits
 from golden.packer import pack_checkpoint
 from golden.quantize import TritMatrix
 from golden.report import PackReport, TensorReport, zero_share
-from golden.sources import Source
+from golden.sources import Source, open_source
 from golden.tiles import packed_bits
 from golden.verify import verify as verify_checkpoint
 from scripts.console import Failure, console, print_json, progress, reports_errors, table
 
-__all__ = ["export", "inspect", "pack", "quantize", "verify"]
+__all__ = ["convert", "export", "inspect", "pack", "quantize", "verify",
+           "write_source"]
 
 Packed = Annotated[Path, typer.Argument(help="Packed checkpoint.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
@@ -28,7 +30,7 @@ Json   = Annotated[bool, typer.Option("--json", help="Print the report as JSON."
 
 def pack(model: Path, output: Path, depth: int, force: bool = False) -> PackReport:
     """Pack a checkpoint with a progress bar; warnings go to standard error."""
-    with progress("quantizing", len(Source(model).tensors)) as advance:
+    with progress("quantizing", len(open_source(model).tensors)) as advance:
         report = pack_checkpoint(model, output, depth, force=force,
                                  progress=lambda tensor: advance(1, tensor.name))
     for warning in report.warnings:
@@ -38,7 +40,8 @@ def pack(model: Path, output: Path, depth: int, force: bool = False) -> PackRepo
 
 @reports_errors
 def quantize(
-    model: Annotated[Path, typer.Argument(help="Hugging Face directory: config and safetensors.")],
+    model: Annotated[Path, typer.Argument(help="Hugging Face directory with safetensors, or a "
+                                          "GGUF file of the architecture llama or qwen2.")],
     output: Output,
     depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight, 1..4.")] = 3,
     force: Force = False,
@@ -57,6 +60,25 @@ def quantize(
           f"{report.stored_bits:.2f} bits with padding and tables; "
           f"{len(report.kept)} tensors kept as they were")
     print(f"packed checkpoint: {output}")
+
+
+@reports_errors
+def convert(
+    model: Annotated[Path, typer.Argument(help="GGUF file of the architecture llama or qwen2.")],
+    output: Output,
+    force: Force = False,
+):
+    """Write a GGUF file as a Hugging Face directory, its weights dequantized exactly."""
+    if model.is_dir():
+        raise Failure(f"{model}: is a directory already; give a GGUF file")
+    write_source(open_source(model), output, force)
+    print(f"Hugging Face checkpoint: {output}")
+
+
+def write_source(source: Source, output: Path, force: bool = False) -> None:
+    """Write a source as a Hugging Face directory, with a progress bar."""
+    with progress("writing", len(source.tensors)) as advance:
+        convert_source(source, output, force=force, progress=lambda name: advance(1, name))
 
 
 def _row(matrix: TensorReport) -> list[str]:

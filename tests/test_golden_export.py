@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from golden.export import export
 from golden.packer import pack_checkpoint
 from golden.quantize import dequantize, quantize
-from golden.sources import CheckpointError, Source
+from golden.sources import CheckpointError, DirectorySource
 
 
 def exported(tmp_path, depth, **options):
@@ -77,7 +77,7 @@ def test_index(tmp_path):
 
 def test_is_a_source_again(tmp_path):
     tensors, _ = exported(tmp_path, 2, sharded=True)
-    assert sorted(Source(tmp_path / "e").matrices()) == sorted(linear_names(tensors))
+    assert sorted(DirectorySource(tmp_path / "e").matrices()) == sorted(linear_names(tensors))
 
 
 def test_progress_names_every_tensor(tmp_path):

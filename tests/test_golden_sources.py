@@ -5,12 +5,12 @@ import pytest
 from golden_helpers import DTYPES, linear_names, make_checkpoint, message, write_json
 from safetensors.numpy import save_file
 
-from golden.sources import CheckpointError, Source, is_linear
+from golden.sources import CheckpointError, DirectorySource, companions, is_linear
 
 
 def refuses(path, text):
     with pytest.raises(CheckpointError, match=message(text)):
-        Source(path).matrices()
+        DirectorySource(path).matrices()
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def edit_json(path, **values):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_reads_every_tensor(tmp_path, dtype, sharded, tied):
     tensors = make_checkpoint(tmp_path / "m", dtype, sharded, tied)
-    source = Source(tmp_path / "m")
+    source = DirectorySource(tmp_path / "m")
     assert source.config["hidden_size"] == 37
     assert source.sharded == sharded
     assert source.tensors.keys() == tensors.keys()
@@ -72,7 +72,7 @@ def test_companions_are_all_but_weights_and_configuration(tmp_path):
                  "pytorch_model.bin.index.json", "other.safetensors"):
         (tmp_path / "m" / name).write_bytes(b"")
     (tmp_path / "m" / "onnx").mkdir()
-    names = [path.name for path in Source(tmp_path / "m").companions()]
+    names = [path.name for path in companions(tmp_path / "m")]
     assert names == ["LICENSE", "chat_template.jinja", "generation_config.json", "tokenizer.json"]
 
 
@@ -83,14 +83,14 @@ def test_shards_come_in_the_order_of_their_names(tmp_path):
         save_file({f"{name}.weight": np.ones((2, 3), np.float32)}, tmp_path / name)
     write_json(tmp_path / "model.safetensors.index.json", {
         "weight_map": {f"{name}.weight": name for name in reversed(names)}})
-    source = Source(tmp_path)
+    source = DirectorySource(tmp_path)
     assert list(source.shards) == names
     assert list(source.tensors) == [f"{name}.weight" for name in names]
 
 
 def test_single_file_goes_before_an_index(sharded):
     save_file({"a.weight": np.ones((2, 3), np.float32)}, sharded / "model.safetensors")
-    assert list(Source(sharded).tensors) == ["a.weight"]
+    assert list(DirectorySource(sharded).tensors) == ["a.weight"]
 
 
 def test_wrong_directory(tmp_path):
@@ -149,7 +149,7 @@ def test_tensor_in_two_shards(sharded):
         "model.embed_tokens.weight": first.name, "model.norm.weight": second.name})
     with pytest.raises(CheckpointError, match=(
             rf"^{second}: \S+ is in {first.name} too; copy the checkpoint again$")):
-        Source(sharded)
+        DirectorySource(sharded)
 
 
 def test_transposed_model(tmp_path):

@@ -1,0 +1,175 @@
+"""Models of the architectures llama and qwen2: sizes, configuration, what each tensor becomes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from golden.gguf.fields import Fields
+from golden.gguf.reader import Gguf
+from golden.gguf.rope import FACTORS, rope_config
+from golden.gguf.tensors import GgufTensor
+from golden.shards import DTYPES, CheckpointError
+
+__all__ = ["read_model"]
+
+_CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+_ATTENTION = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+              "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj"}
+_FEED_FORWARD = {"ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+_TOKENS, _HEAD = "token_embd.weight", "output.weight"
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Sizes of a model; ``head`` is that of one head."""
+
+    layers:       int
+    hidden:       int
+    intermediate: int
+    heads:        int
+    kv_heads:     int
+    head:         int
+    vocabulary:   int
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Shapes of the linear layers, by the name that llama.cpp gives them."""
+        q, kv = self.heads * self.head, self.kv_heads * self.head
+        h, i = self.hidden, self.intermediate
+        return {"attn_q": (q, h), "attn_k": (kv, h), "attn_v": (kv, h), "attn_output": (h, q),
+                "ffn_gate": (i, h), "ffn_up": (i, h), "ffn_down": (h, i)}
+
+
+def read_model(gguf: Gguf) -> tuple[dict, dict[str, GgufTensor]]:
+    """Configuration, and tensors by the names of Hugging Face, in the order of their bytes.
+
+    Raises :class:`CheckpointError` for another architecture, and for every field and tensor that
+    has no counterpart, is missing, or has another shape than the sizes say.
+    """
+    architecture = gguf.metadata.get("general.architecture")
+    if architecture not in _CLASSES:
+        raise CheckpointError(f"{gguf.path}: architecture {architecture!r} is not supported, only "
+                              f"{' and '.join(_CLASSES)}; use another model")
+    _check_whole(gguf)
+    fields = Fields(gguf, architecture)
+    sizes = _read_sizes(gguf, fields)
+    biased = _biased(gguf, architecture)
+    tensors = _tensors(gguf, architecture, sizes, biased)
+    config = _config(gguf, fields, sizes) | {"torch_dtype": _dtype(tensors)}
+    if architecture == "llama":
+        config |= {"attention_bias": "attn_q" in biased, "mlp_bias": "ffn_up" in biased}
+    fields.finish()
+    return config, tensors
+
+
+def _check_whole(gguf: Gguf) -> None:
+    parts = gguf.metadata.get("split.count", 1)
+    if parts != 1:
+        raise CheckpointError(f"{gguf.path}: one of {parts} parts; join them with "
+                              "llama-gguf-split --merge")
+
+
+def _read_sizes(gguf: Gguf, fields: Fields) -> _Sizes:
+    if fields.get("expert_count", 0):
+        raise CheckpointError(f"{gguf.path}: a mixture of experts, which is not supported; use "
+                              "another model")
+    fields.get("expert_used_count")
+    layers, heads = fields.integer("block_count"), fields.integer("attention.head_count")
+    kv_heads, hidden = fields.integer("attention.head_count_kv", heads), fields.integer(
+        "embedding_length")
+    head = fields.integer("attention.key_length", max(1, hidden // heads))
+    fields.neutral("attention.value_length", head)
+    fields.neutral("rope.dimension_count", head)
+    if heads % kv_heads or head % 2:
+        raise CheckpointError(f"{gguf.path}: {heads} heads of {head}, {kv_heads} of keys and "
+                              "values, do not go together; convert the model again")
+    if _TOKENS not in gguf.tensors:
+        raise CheckpointError(f"{gguf.path}: has no {_TOKENS}; convert the model again")
+    vocabulary = gguf.tensors[_TOKENS].shape[0]
+    fields.neutral("vocab_size", vocabulary)
+    return _Sizes(layers, hidden, fields.integer("feed_forward_length"), heads, kv_heads, head,
+                  vocabulary)
+
+
+def _config(gguf: Gguf, fields: Fields, sizes: _Sizes) -> dict:
+    context = fields.integer("context_length")
+    window = fields.get("attention.sliding_window", 0)
+    if type(window) is not int or 0 < window < context:
+        raise fields.unmapped("attention.sliding_window", window)
+    for key, *values in (("attention.causal", True), ("use_parallel_residual", False),
+                         ("tensor_data_layout", "Meta AI original pth"),
+                         ("attention.scale", 0.0, sizes.head ** -0.5)):
+        fields.neutral(key, *values)
+    config = {
+        "architectures": [_CLASSES[fields.architecture]], "model_type": fields.architecture,
+        "hidden_size": sizes.hidden, "intermediate_size": sizes.intermediate,
+        "num_hidden_layers": sizes.layers, "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.kv_heads, "head_dim": sizes.head, "hidden_act": "silu",
+        "max_position_embeddings": context,
+        "rms_norm_eps": fields.number("attention.layer_norm_rms_epsilon"),
+        "vocab_size": sizes.vocabulary, "tie_word_embeddings": _HEAD not in gguf.tensors,
+    }
+    return config | rope_config(gguf, fields, sizes.head)
+
+
+def _biased(gguf: Gguf, architecture: str) -> set[str]:
+    """Linear layers that have a bias: Hugging Face has flags for all of a kind only."""
+    if architecture == "qwen2":
+        return {"attn_q", "attn_k", "attn_v"}
+    found: set[str] = set()
+    for kind in (_ATTENTION, _FEED_FORWARD):
+        if any(f"blk.0.{name}.bias" in gguf.tensors for name in kind):
+            found |= set(kind)
+    return found
+
+
+def _tensors(
+    gguf: Gguf, architecture: str, sizes: _Sizes, biased: set[str],
+) -> dict[str, GgufTensor]:
+    if sizes.layers > len(gguf.tensors):
+        raise CheckpointError(f"{gguf.path}: {sizes.layers} layers, but only {len(gguf.tensors)} "
+                              "tensors; copy the file again")
+    due = {place[0]: place[1:] for place in _places(gguf, architecture, sizes, biased)}
+    for name in due:
+        if name not in gguf.tensors:
+            raise CheckpointError(f"{gguf.path}: has no {name}; convert the model again")
+    found = {}
+    for name, raw in gguf.tensors.items():
+        if name == FACTORS and architecture == "llama":
+            continue
+        if name not in due:
+            raise CheckpointError(f"{gguf.path}: {name} has no counterpart in Hugging Face's "
+                                  f"{architecture}; use another model")
+        theirs, shape, head = due[name]
+        if raw.shape != shape:
+            raise CheckpointError(f"{gguf.path}: {name} must have shape {shape}, not {raw.shape}; "
+                                  "convert the model again")
+        found[theirs] = GgufTensor(theirs, gguf.path, raw, head)
+    return found
+
+
+def _places(
+    gguf: Gguf, architecture: str, sizes: _Sizes, biased: set[str],
+) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
+    """Of each tensor: both its names, its shape, rows of a head where they are permuted."""
+    table = (sizes.vocabulary, sizes.hidden)
+    yield _TOKENS, "model.embed_tokens.weight", table, 1
+    if _HEAD in gguf.tensors:
+        yield _HEAD, "lm_head.weight", table, 1
+    yield "output_norm.weight", "model.norm.weight", (sizes.hidden,), 1
+    linear, shapes = {**_ATTENTION, **_FEED_FORWARD}, sizes.shapes()
+    for layer in range(sizes.layers):
+        ours, theirs = f"blk.{layer}", f"model.layers.{layer}"
+        for name, norm in _NORMS.items():
+            yield f"{ours}.{name}.weight", f"{theirs}.{norm}.weight", (sizes.hidden,), 1
+        for name, module in linear.items():
+            permuted = architecture == "llama" and name in ("attn_q", "attn_k")
+            head = sizes.head if permuted else 1
+            yield f"{ours}.{name}.weight", f"{theirs}.{module}.weight", shapes[name], head
+            if name in biased:
+                yield f"{ours}.{name}.bias", f"{theirs}.{module}.bias", shapes[name][:1], head
+
+
+def _dtype(tensors: dict[str, GgufTensor]) -> str:
+    """Dtype of the model: that of its matrices when they have but one, which norms then get."""
+    dtypes = {tensor.dtype for tensor in tensors.values() if len(tensor.shape) == 2}
+    return DTYPES[dtypes.pop() if len(dtypes) == 1 else "F32"].name

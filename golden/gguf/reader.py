@@ -1,0 +1,185 @@
+"""GGUF files read without trust: every length is checked against the file before it is used."""
+
+import math
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf.constants import (
+    GGML_QUANT_SIZES,
+    GGUF_DEFAULT_ALIGNMENT,
+    GGUF_MAGIC,
+    GGMLQuantizationType,
+    GGUFValueType,
+)
+
+from golden.shards import CheckpointError
+
+__all__ = ["Gguf", "RawTensor"]
+
+_VERSIONS = (2, 3)
+_MAX_DIMENSIONS = 4
+_SCALARS = {
+    GGUFValueType.UINT8: "<u1", GGUFValueType.INT8: "<i1", GGUFValueType.UINT16: "<u2",
+    GGUFValueType.INT16: "<i2", GGUFValueType.UINT32: "<u4", GGUFValueType.INT32: "<i4",
+    GGUFValueType.UINT64: "<u8", GGUFValueType.INT64: "<i8", GGUFValueType.FLOAT32: "<f4",
+    GGUFValueType.FLOAT64: "<f8", GGUFValueType.BOOL: "?",
+}
+
+
+@dataclass(frozen=True)
+class RawTensor:
+    """A tensor where it lies: name, type of its blocks, sizes outermost first, place in bytes."""
+
+    name:   str
+    kind:   GGMLQuantizationType
+    shape:  tuple[int, ...]
+    offset: int
+    size:   int
+
+
+class Gguf:
+    """Header of one GGUF file, version 2 or 3, little-endian.
+
+    Raises :class:`CheckpointError` unless the header is whole and each tensor lies in the file,
+    aligned and apart from the others.
+
+    Members
+    -------
+    path : Path
+        The file.
+    metadata : dict
+        Values by key: numbers, text, or lists of them; a float32 is the shortest decimal that
+        rounds to it.
+    tensors : dict
+        :class:`RawTensor` by name, in the order of their bytes.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        with path.open("rb") as file:
+            if not path.stat().st_size:
+                raise CheckpointError(f"{path}: empty; copy it again")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                cursor = _Cursor(path, data)
+                tensors, fields = _start(cursor)
+                self.metadata = _metadata(cursor, fields)
+                infos = [_info(cursor) for _ in range(tensors)]
+        align = self.metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
+        if type(align) is not int or align < 1 or align & (align - 1):
+            raise cursor.damaged(f"general.alignment must be a power of two, not {align!r}")
+        self.tensors = self._placed(infos, -(-cursor.place // align) * align, align)
+
+    def _placed(self, infos: list[RawTensor], start: int, align: int) -> dict[str, RawTensor]:
+        """Tensors by name, with offsets from the start of the file."""
+        place, size, found = start, self.path.stat().st_size, {}
+        for info in sorted(infos, key=lambda info: (info.offset, info.size)):
+            offset = start + info.offset
+            if info.name in found:
+                raise self._damaged(f"two tensors are named {info.name}")
+            if offset < place or info.offset % align:
+                raise self._damaged(f"{info.name} starts at byte {offset}, within another tensor "
+                                    "or out of alignment")
+            place = offset + info.size
+            if place > size:
+                raise self._damaged(f"cut short, {size} bytes, but {info.name} ends at {place}")
+            found[info.name] = RawTensor(info.name, info.kind, info.shape, offset, info.size)
+        return found
+
+    def _damaged(self, fault: str) -> CheckpointError:
+        return CheckpointError(f"{self.path}: {fault}; copy the file again")
+
+
+class _Cursor:
+    """A place in the header of a file."""
+
+    def __init__(self, path: Path, data: mmap.mmap):
+        self.path, self.place, self._data, self._size = path, 0, data, len(data)
+
+    def damaged(self, fault: str) -> CheckpointError:
+        return CheckpointError(f"{self.path}: {fault}; copy the file again")
+
+    def take(self, size: int) -> bytes:
+        """The next bytes."""
+        if size > self._size - self.place:
+            raise self.damaged("cut short within its header, or damaged")
+        self.place += size
+        return self._data[self.place - size:self.place]
+
+    def number(self, layout: str) -> int:
+        return struct.unpack(f"<{layout}", self.take(struct.calcsize(layout)))[0]
+
+    def text(self) -> str:
+        try:
+            return self.take(self.number("Q")).decode()
+        except UnicodeDecodeError:
+            raise self.damaged("its header holds text that is not UTF-8") from None
+
+    def kind(self) -> GGUFValueType:
+        number = self.number("I")
+        try:
+            return GGUFValueType(number)
+        except ValueError:
+            raise self.damaged(f"its header has a value of unknown type {number}") from None
+
+    def value(self) -> Any:
+        kind = self.kind()
+        if kind != GGUFValueType.ARRAY:
+            return self._values(kind, 1)[0]
+        kind, count = self.kind(), self.number("Q")
+        if kind == GGUFValueType.ARRAY:
+            raise self.damaged("its header has arrays of arrays")
+        return self._values(kind, count)
+
+    def _values(self, kind: GGUFValueType, count: int) -> list:
+        if kind == GGUFValueType.STRING:
+            if count > (self._size - self.place) // 8:
+                raise self.damaged("cut short within its header, or damaged")
+            return [self.text() for _ in range(count)]
+        dtype = np.dtype(_SCALARS[kind])
+        values = np.frombuffer(self.take(count * dtype.itemsize), dtype)
+        if kind == GGUFValueType.FLOAT32:
+            return [float(str(value)) for value in values]
+        return values.tolist()
+
+
+def _start(cursor: _Cursor) -> tuple[int, int]:
+    """How many tensors and metadata fields there are."""
+    if cursor.number("I") != GGUF_MAGIC:
+        raise CheckpointError(f"{cursor.path}: not a GGUF file; give one, or a directory")
+    version = cursor.number("I")
+    if version not in _VERSIONS:
+        raise CheckpointError(f"{cursor.path}: GGUF version {version} is not known, or the file is "
+                              "big-endian; convert it with a current llama.cpp")
+    return cursor.number("Q"), cursor.number("Q")
+
+
+def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(count):
+        key = cursor.text()
+        if key in found:
+            raise cursor.damaged(f"{key} is twice in its header")
+        found[key] = cursor.value()
+    return found
+
+
+def _info(cursor: _Cursor) -> RawTensor:
+    """The header's entry of a tensor; its offset counts from the end of the header."""
+    name, dimensions = cursor.text(), cursor.number("I")
+    if not 1 <= dimensions <= _MAX_DIMENSIONS:
+        raise cursor.damaged(f"{name} has {dimensions} dimensions")
+    shape = tuple(cursor.number("Q") for _ in range(dimensions))[::-1]
+    number, offset = cursor.number("I"), cursor.number("Q")
+    try:
+        kind = GGMLQuantizationType(number)
+    except ValueError:
+        raise CheckpointError(f"{cursor.path}: {name} is of type {number}, which this version of "
+                              "gguf does not know; update gguf") from None
+    block, size = GGML_QUANT_SIZES[kind]
+    if 0 in shape or shape[-1] % block:
+        raise cursor.damaged(f"{name} is {kind.name} of shape {shape}")
+    return RawTensor(name, kind, shape, offset, math.prod(shape) // block * size)
