@@ -33,7 +33,7 @@ tee -q -o stat.json stat -json
 
 
 class SynthError(RuntimeError):
-    """A tool is missing or failed; the message is its last line."""
+    """A tool is missing or failed; the message has its first error, or its last line."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,9 @@ def run_tool(name: str, arguments: list[str], folder: Path) -> None:
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     if done.returncode:
-        last = (done.stdout.strip().splitlines() or ["no output"])[-1]
-        raise SynthError(f"{name} failed ({done.returncode}): {last}")
+        lines = done.stdout.strip().splitlines() or ["no output"]
+        told = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+        raise SynthError(f"{name} failed ({done.returncode}): {told}")
 
 
 def tool_versions() -> dict:
