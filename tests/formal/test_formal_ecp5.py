@@ -1,0 +1,88 @@
+"""The ECP5's cells do what the generic RTL does, which is what all other tests run."""
+
+from pathlib import Path
+
+import pytest
+from amaranth import Module, Signal
+from amaranth.hdl import Assume
+from amaranth.lib import wiring
+
+from hw import ecp5
+from hw.cells import BlockRam, Multiplier
+from hw.formal import Counterexample, Equal, Method, prove
+from hw.lane import Lane
+
+pytestmark = pytest.mark.long
+
+MODELS = ("+/ecp5/ccu2c_sim.vh", str(Path(__file__).with_name("ecp5_cells.v")))
+
+
+class Settled(wiring.Component):
+    """Block RAM whose output counts from the second read on: before it is undefined."""
+
+    def __init__(self, ram):
+        self._ram = ram
+        super().__init__(dict(ram.signature.members))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.ram = ram = self._ram
+        reads = Signal(BlockRam.LATENCY)
+        with m.If(self.read_en):
+            m.d.sync += reads.eq(reads << 1 | 1)
+        for name in self.signature.members:
+            if name != "read_data":
+                m.d.comb += getattr(ram, name).eq(getattr(self, name))
+        with m.If(reads[-1]):
+            m.d.comb += self.read_data.eq(ram.read_data)
+        return m
+
+
+def on_ecp5(component):
+    """The component as it is built for an ECP5."""
+    elaborate = component.elaborate
+    component.elaborate = lambda platform: elaborate(ecp5.Ecp5())
+    return component
+
+
+def no_subtraction_of_nothing(m, lane):
+    m.d.comb += [Assume(trit.nonzero | ~trit.negative) for trit in lane.trits]
+
+
+def no_collision(m, ram):
+    m.d.comb += Assume(~(ram.write_en & ram.read_en & (ram.write_addr == ram.read_addr)))
+
+
+def few_bits(m, multiplier):
+    """Products of all numbers are out of a solver's reach."""
+    m.d.comb += [Assume(multiplier.a == multiplier.a[:5].as_signed()),
+                 Assume(multiplier.b == multiplier.b[:4].as_signed())]
+
+
+LANE = (Lane, lambda lane: lane, no_subtraction_of_nothing, Method.INDUCTION, 5)
+RAM  = (lambda: BlockRam(20, 64), Settled, no_collision, Method.BOUNDED, 7)
+MULT = (Multiplier, lambda multiplier: multiplier, few_bits, Method.BOUNDED, 6)
+
+
+def compare(parts, folder):
+    make, wrap, assume, method, depth = parts
+    spec = Equal(wrap(make()), wrap(on_ecp5(make())), assume)
+    prove(spec, folder, method, depth, MODELS)
+
+
+@pytest.mark.parametrize("parts", [LANE, RAM, MULT], ids=["lane", "block RAM", "multiplier"])
+def test_cells_equal_their_twin(parts, tmp_path):
+    compare(parts, tmp_path)
+
+
+@pytest.mark.parametrize("parts, name, value", [
+    (LANE, "_ADD", 0x965A ^ 0x8000),
+    (LANE, "_START", 0x0000),
+    (RAM, "BLOCK_DEPTHS", {64: 9}),
+    (MULT, "_bits", lambda name, value, width: {f"{name}{bit}": value[bit] if bit else 0
+                                                for bit in range(width)}),
+], ids=["lane: sum", "lane: carry in", "block RAM: width", "multiplier: lost bit"])
+def test_a_wrong_cell_is_found(parts, name, value, tmp_path, monkeypatch):
+    monkeypatch.setattr(ecp5, name, value)
+    with pytest.raises(Counterexample):
+        compare(parts, tmp_path)
