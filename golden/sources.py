@@ -158,8 +158,8 @@ def open_source(path: str | Path) -> Source:
     try:
         from golden.gguf.source import GgufSource
     except ModuleNotFoundError as error:
-        raise CheckpointError(f"{path}: reading GGUF needs the package {error.name}; run pip "
-                              "install 'tritstream[gguf]'") from error
+        raise CheckpointError(f"{path}: reading GGUF needs the package gguf; run pip install "
+                              "'tritstream[gguf]'") from error
     return GgufSource(path)
 
 

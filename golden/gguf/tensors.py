@@ -47,6 +47,9 @@ class GgufTensor:
         if not _is_known(self.raw.kind):
             raise CheckpointError(f"{self.path}: {self.raw.name} is {self.raw.kind.name}, which "
                                   "gguf does not dequantize; convert the model to another type")
+        if self.head > 1 and len(self.shape) == 1 and self.raw.kind not in _PLAIN:
+            raise CheckpointError(f"{self.path}: {self.raw.name} is {self.raw.kind.name}, whose "
+                                  "blocks hold permuted values; convert the model to another type")
 
     @property
     def dtype(self) -> str:
