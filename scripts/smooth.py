@@ -1,0 +1,84 @@
+"""The command that makes activations of a model even, before it is quantized."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from golden.fixed import half_range
+from golden.job import check_out
+from golden.smoothing import SmoothedSource, input_sets, tensor_factors
+from golden.sources import open_source
+from scripts.console import print_json, progress, reports_errors, table
+from scripts.corpus import read_text
+from scripts.pack import Force, Json, Output, write_source
+
+if TYPE_CHECKING:
+    # torch takes seconds to import, and is an extra.
+    from torch import Tensor
+
+    from host.model.smoothing import Choice
+
+__all__ = ["smooth"]
+
+#: Tokens that a calibration text is read in at a time.
+_WINDOW = 512
+
+
+@reports_errors
+def smooth(
+    model: Annotated[Path, typer.Argument(help="Hugging Face directory: config and safetensors.")],
+    output: Output,
+    text: Annotated[Path, typer.Option(help="Plain text in UTF-8, of the kind the model reads.")],
+    depth: Annotated[int, typer.Option(
+        "--depth", "-d", help="Trits a weight that it will be quantized to.")] = 3,
+    tokens: Annotated[int, typer.Option(help="Read at most so many tokens of the text.")] = 1024,
+    force: Force = False,
+    as_json: Json = False,
+):
+    """Move factors from activations into weights: the same model, easier to quantize.
+
+    Quantize the output in place of the model. Weights that change are written in float32.
+    """
+    from host.model.load import load_model
+    from host.model.smoothing import find_factors
+
+    half_range(depth)
+    check_out(output, force)
+    source = open_source(model)
+    sets, windows = input_sets(source.config), _windows(model, text, tokens)
+    with progress("smoothing", len(sets)) as advance:
+        choices = find_factors(load_model(model), sets, windows, depth,
+                               lambda name: advance(1, name))
+    factors = tensor_factors((choice.inputs, choice.factors) for choice in choices)
+    write_source(SmoothedSource(source, factors), output, force)
+    report = {"output": str(output), "depth": depth, "tokens": sum(map(len, windows)),
+              "inputs": [_record(choice) for choice in choices]}
+    print_json(report) if as_json else _show(report)
+
+
+def _windows(model: Path, text: Path, count: int) -> "list[Tensor]":
+    """Token ids of the beginning of a text, in windows."""
+    from torch import tensor
+
+    from host.model.load import load_tokenizer
+    from host.model.scoring import tokenize
+
+    ids = tokenize(load_tokenizer(model), read_text(text).text).ids[:max(0, count)]
+    if not len(ids):
+        raise ValueError(f"{text}: gives no token to read; give a longer text or more tokens")
+    return list(tensor(ids).split(_WINDOW))
+
+
+def _record(choice: "Choice") -> dict:
+    return {"readers": list(choice.inputs.readers), "alpha": choice.alpha,
+            "error_before": choice.before, "error_after": choice.after}
+
+
+def _show(report: dict) -> None:
+    table("", ["inputs of", "alpha", "squared error before", "after"], [[
+        record["readers"][0], f"{record['alpha']:.1f}", f"{record['error_before']:.2e}",
+        f"{record['error_after']:.2e}"] for record in report["inputs"]])
+    print(f"\n{report['tokens']} tokens read; errors are of weights at d = {report['depth']} "
+          "and int8 activations, relative to the results' squares")
+    print(f"smoothed checkpoint, to be quantized: {report['output']}")
