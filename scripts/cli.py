@@ -2,7 +2,7 @@
 
 import typer
 
-from scripts import evaluate, generate, hardware, pack, run
+from scripts import evaluate, generate, hardware, pack, run, smooth
 
 __all__ = ["app", "main"]
 
@@ -10,8 +10,8 @@ app = typer.Typer(
     help="Packed balanced-ternary LLM weights, and the accelerator that eats them.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-for command in (run.demo, :pack.quantize, pack.convert, pack.inspect, pack.verify, pack.export,
-                run.run, generate.generate)::
+for command in (run.demo, pack.quantize, pack.convert, pack.inspect, pack.verify, pack.export,
+                run.run, generate.generate, smooth.smooth):
     app.command()(command)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(hardware.app, name="hw")
