@@ -11,7 +11,7 @@ from .beats import Beat
 from .lane import Lane
 from .trits import TritUnpacker
 
-__all__ = ["LaneArray", "PRODUCT_BITS", "SKEW", "SLOTS", "chunks"]
+__all__ = ["LaneArray", "PRODUCT_BITS", "SKEW", "SLOTS"]
 
 #: Cycles a row runs behind the row before it.
 SKEW  = SCALE_TRITS
@@ -20,11 +20,6 @@ SLOTS = ROWS * SKEW
 
 #: 27 * 128 and a sign.
 PRODUCT_BITS = 13
-
-
-def chunks(lanes):
-    """Split the lanes into runs of at most eight, which a 64-bit plane can hold."""
-    return [(low, min(low + 8, lanes)) for low in range(0, lanes, 8)]
 
 
 class LaneArray(wiring.Component):
@@ -90,21 +85,20 @@ class LaneArray(wiring.Component):
 
     def _unpack(self, m):
         """Trits of each lane and row, the row's skew included."""
-        trits = [None] * self._lanes
-        for low, high in chunks(self._lanes):
-            m.submodules[f"unpacker{low}"] = unpacker = TritUnpacker(high - low)
-            m.d.comb += unpacker.packed.eq(self.word[8 * low:8 * high])
+        m.submodules.unpacker = unpacker = TritUnpacker(self._lanes)
+        m.d.comb += unpacker.packed.eq(self.word)
+        rows = []
+        for row in range(ROWS):
             planes = []
-            for row, plane in enumerate(unpacker.rows):
-                first = Signal.like(plane, name=f"plane{low}_{row}")
-                m.d.sync += first.eq(plane)
+            for name in ("nonzero", "negative"):
+                first = Signal(self._lanes, name=f"{name}{row}")
+                m.d.sync += first.eq(getattr(unpacker, name)[row])
                 planes.append(self._delay(m, first, SKEW * row))
-            for lane in range(low, high):
-                at = 8 * (lane - low)
-                trits[lane] = [plane[at:at + 2] for plane in planes]
-                m.d.comb += [
-                    port.eq(trit) for port, trit in zip(self.trits[lane], trits[lane], strict=True)
-                ]
+            rows.append(planes)
+        trits = [[Cat(plane[lane] for plane in planes) for planes in rows]
+                 for lane in range(self._lanes)]
+        for ports, values in zip(self.trits, trits, strict=True):
+            m.d.comb += [port.eq(trit) for port, trit in zip(ports, values, strict=True)]
         return trits
 
     def _broadcast(self, m, column):

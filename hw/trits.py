@@ -1,21 +1,18 @@
-"""Trit unpacker: ASTC trit blocks to balanced trits, eight lanes at a time."""
+"""Trit unpacker: ASTC trit blocks to balanced trits, all lanes at once."""
 
-from amaranth import Const, Module, Signal, unsigned
+from amaranth import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from golden.tiles import ROWS
 
-__all__ = ["Trit", "TritUnpacker", "lane_mask"]
+__all__ = ["Trit", "TritUnpacker"]
 
 #: A balanced trit on a wire. As a digit of a scale code it counts ``nonzero + negative``.
 Trit = StructLayout({"nonzero": 1, "negative": 1})
 
-
-def lane_mask(lanes):
-    """Bit 0 of each lane's byte."""
-    return sum(1 << 8 * lane for lane in range(lanes))
+_BYTE = 8
 
 
 class TritUnpacker(wiring.Component):
@@ -24,9 +21,8 @@ class TritUnpacker(wiring.Component):
     Combinational; twin of :func:`golden.trit.decode`. Equations: Khronos Data Format
     Specification, ASTC integer sequence encoding of trits; 15 LUT4 a lane.
 
-    The result is kept as *planes*: bits ``8 l`` and ``8 l + 1`` of ``rows[r]`` are the
-    :data:`Trit` of digit r of lane l, all other bits are zero. On silicon a plane costs nothing
-    (constant bits vanish); in a compiled simulation one 64-bit operation then serves eight lanes.
+    Works on *bit planes*: bit l of a plane belongs to lane l. On silicon that is a matter of
+    names; in a compiled simulation one operation serves all lanes.
 
     Parameters
     ----------
@@ -37,15 +33,16 @@ class TritUnpacker(wiring.Component):
     -------
     packed : :py:`In(8 * lanes)`
         One trit block a lane, lane 0 in the low bits.
-    rows : :py:`Out(8 * lanes).array(5)`
-        A plane for each of the five rows that share a byte.
+    nonzero, negative : :py:`Out(lanes).array(5)`
+        The :data:`Trit` of each lane, for each of the five rows that share a byte.
     """
 
     def __init__(self, lanes):
         self._lanes = lanes
         super().__init__({
-            "packed": In(8 * lanes),
-            "rows":   Out(unsigned(8 * lanes)).array(ROWS),
+            "packed":   In(_BYTE * lanes),
+            "nonzero":  Out(lanes).array(ROWS),
+            "negative": Out(lanes).array(ROWS),
         })
 
     @property
@@ -55,15 +52,12 @@ class TritUnpacker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        width = 8 * self._lanes
-        mask  = Const(lane_mask(self._lanes), width)
-
         def plane(value, name):
-            signal = Signal(width, name=name)
+            signal = Signal(self._lanes, name=name)
             m.d.comb += signal.eq(value)
             return signal
 
-        t = [plane(self.packed[bit:] & mask, f"t{bit}") for bit in range(8)]
+        t = [plane(value, f"t{bit}") for bit, value in enumerate(_planes(m, self.packed))]
 
         # Digits 3 and 4, and whether both are 2 and lend their bits to the first three.
         both = plane(t[2] & t[3] & t[4], "both")
@@ -82,7 +76,7 @@ class TritUnpacker(wiring.Component):
         ]
         low  = plane(c[0] & c[1], "low")
         high = plane(c[2] & c[3] & ~low, "high")
-        none = plane(mask & ~low & ~high, "none")
+        none = plane(~low & ~high, "none")
         hi2, lo2 = low | high, none & c[4]
         hi1, lo1 = high | (none & c[3]), (low & c[4]) | (none & c[2])
         hi0 = (low & c[3]) | (~low & c[1])
@@ -90,7 +84,38 @@ class TritUnpacker(wiring.Component):
 
         # Digit 1 is +1 and digit 2 is -1: no arithmetic.
         pairs = [(hi0, lo0), (hi1, lo1), (hi2, lo2), (hi3, lo3), (hi4, lo4)]
-        for row, (hi, lo) in zip(self.rows, pairs, strict=True):
-            m.d.comb += row.eq(((hi | lo) & mask) | ((hi & mask) << 1))
+        for row, (hi, lo) in enumerate(pairs):
+            m.d.comb += [self.nonzero[row].eq(hi | lo), self.negative[row].eq(hi)]
 
         return m
+
+
+def _planes(m, packed):
+    """The eight bit planes of a word: bit b of each of its bytes."""
+    size = _BYTE * min(_BYTE, len(packed) // _BYTE)
+    parts = [_transposed(m, packed[low:low + size]) for low in range(0, len(packed), size)]
+    return [Cat(part[bit] for part in parts) for bit in range(_BYTE)]
+
+
+def _transposed(m, block):
+    """Bit planes of up to eight bytes."""
+    if len(block) < _BYTE ** 2:
+        return [block[bit::_BYTE] for bit in range(_BYTE)]
+    # Wires on silicon. Three exchanges of masked bits are fewer operations than 64 single bits.
+    for step in (1, 2, 4):
+        stay, up = _masks(step)
+        shift = (_BYTE - 1) * step
+        later = Signal(_BYTE ** 2, name=f"exchanged{step}")
+        m.d.comb += later.eq((block & stay) | ((block & up) << shift) | (block >> shift & up))
+        block = later
+    return [block.word_select(bit, _BYTE) for bit in range(_BYTE)]
+
+
+def _masks(step):
+    """Bits of an 8 by 8 matrix that stay, and those that go ``step`` columns down, rows up."""
+    bits = [(row, column) for row in range(_BYTE) for column in range(_BYTE)]
+    stay = sum(1 << _BYTE * row + column for row, column in bits
+               if bool(row & step) == bool(column & step))
+    up   = sum(1 << _BYTE * row + column for row, column in bits
+               if not row & step and column & step)
+    return Const(stay, _BYTE ** 2), Const(up, _BYTE ** 2)

@@ -11,23 +11,17 @@ from golden.trit import decode, to_trit
 LANES = int(cocotb.plusargs["lanes"])
 
 
-async def planes_of(dut, packed):
-    """What a word decodes to: a plane for each row."""
+async def check(dut, packed):
+    """The planes hold the trits of the bytes, in bit l those of lane l."""
     dut.packed.value = int.from_bytes(packed.tobytes(), "little")
     await Timer(1, "ns")
-    return [int(plane.value) for plane in array(dut, "rows", ROWS)]
-
-
-async def check(dut, packed):
-    """The planes hold the trits of the bytes and nothing else."""
-    due = to_trit(decode(packed))                       # (lanes, rows)
-    for row, plane in enumerate(await planes_of(dut, packed)):
-        for lane in range(LANES):
-            wires = plane >> 8 * lane & 0xFF
-            assert trit_value(wires) == due[lane, row], (
-                f"row {row}, lane {lane}: byte 0x{packed[lane]:02x} gives {trit_value(wires)} "
-                f"(wires {wires:#04x}), not {due[lane, row]}")
-        assert plane >> 8 * LANES == 0, f"row {row}: {plane:#x} has bits above the last lane"
+    nonzero, negative = ([int(plane.value) for plane in array(dut, name, ROWS)]
+                         for name in ("nonzero", "negative"))
+    for (lane, row), due in np.ndenumerate(to_trit(decode(packed))):
+        wires = (nonzero[row] >> lane & 1) | (negative[row] >> lane & 1) << 1
+        assert trit_value(wires) == due, (
+            f"row {row}, lane {lane}: byte 0x{packed[lane]:02x} gives {trit_value(wires)} "
+            f"(wires {wires:#04x}), not {due}")
 
 
 @cocotb.test(timeout_time=1, timeout_unit="us")
