@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from golden.writing import writing
 from host.errors import HostError
 from hw.synth import SynthError
 from sim.build import BuildError
@@ -77,10 +78,18 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, even if several processes write it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with part.open("wb") as file:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_through(part, data)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(part, path)

@@ -13,10 +13,10 @@ from golden.checkpoint import PackedCheckpoint
 from golden.sources import DirectorySource
 from hw.config import DeviceConfig
 from scripts.console import print_json, progress, reports_errors
-from scripts.corpus import Text
+from scripts.corpus import Text, read_text
 from scripts.evaluation import Job, score
 from scripts.evaluation_report import DEFINITIONS, keep, show
-from scripts.generate import open_backend
+from scripts.generate import BitsFor, bits_by_name, open_backend
 from scripts.run import Columns, Json, Lanes
 from scripts.weights import Checkpoint
 
@@ -41,6 +41,7 @@ def evaluate(
         help="reference (floats), golden (the device's integers in numpy) or device.")] =
         "reference",
     activation_bits: Annotated[int, typer.Option(help="8 or 16; not for reference.")] = 8,
+    activation_bits_for: BitsFor = None,
     lanes: Lanes = 8,
     columns: Columns = 1,
     output: Annotated[Path, typer.Option(
@@ -55,19 +56,20 @@ def evaluate(
     from host.model.load import load_model
     from host.model.scoring import split
 
-    corpus, checkpoints = _read(text), [_open(path) for path in [base, *models] if path]
+    corpus, checkpoints = read_text(text), [_open(path) for path in [base, *models] if path]
     _check(checkpoints, ctx)
     found = _tokenize([checkpoint.path for checkpoint in checkpoints], corpus)
     chunks = split(found, corpus.text, ctx, tokens)
+    bits = _bits(checkpoints[-len(models):], activation_bits, activation_bits_for or [])
     settings = {"tokens": found.sha256, "context": ctx, "versions": _versions()}
     with ExitStack() as stack:
         @cache
         def opened(name: str):
-            return open_backend(stack, name, DeviceConfig(lanes, columns), activation_bits)[0]
+            return open_backend(stack, name, DeviceConfig(lanes, columns), bits)[0]
 
         def job(checkpoint: Checkpoint, name: str, base: Job | None = None) -> Job:
-            bits = None if name == "reference" else activation_bits
-            return Job(checkpoint, {"backend": name, "activation_bits": bits}, settings, output,
+            how = {"backend": name, "activation_bits": None if name == "reference" else bits}
+            return Job(checkpoint, how, settings, output,
                        lambda: load_model(checkpoint.path, backend=opened(name)), base)
 
         unquantized = job(checkpoints.pop(0), "reference") if base else None
@@ -77,6 +79,15 @@ def evaluate(
                   unquantized and unquantized.figures(chunks),
                   [each.figures(chunks) for each in jobs])
     print_json(report) if as_json else show(report)
+
+
+def _bits(checkpoints: list[Checkpoint], bits: int, rules: list[str]) -> dict[str, int]:
+    """Bits of activations by module name; each rule must fit a matrix of every packed model."""
+    found = {"*": bits}
+    for checkpoint in checkpoints:
+        if isinstance(checkpoint, PackedCheckpoint):
+            found = bits_by_name(checkpoint, bits, rules)
+    return found
 
 
 def _head(corpus: Text, tokens: "Tokens", chunks: "Chunks") -> dict:
@@ -91,16 +102,6 @@ def _head(corpus: Text, tokens: "Tokens", chunks: "Chunks") -> dict:
 
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "transformers")}
-
-
-def _read(path: Path) -> Text:
-    """The text of a file, byte for byte."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give plain text")
-    try:
-        return Text(path.name, path.read_bytes().decode())
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; give plain text") from None
 
 
 def _open(path: Path) -> Checkpoint:

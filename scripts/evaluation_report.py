@@ -36,7 +36,7 @@ def _chunks(report: dict) -> dict:
 
 
 def _identity(row: dict) -> tuple:
-    return row["path"], row["backend"], row["activation_bits"]
+    return row["path"], _backend(row)
 
 
 def show(report: dict) -> None:
@@ -82,8 +82,15 @@ def _show_percentiles(title: str, rows: list[dict], name: str, percents: tuple[s
 
 
 def _label(row: dict) -> str:
-    bits = f" int{row['activation_bits']}" if row["activation_bits"] else ""
-    return row["path"] if row["backend"] == "reference" else f"{row['path']} {row['backend']}{bits}"
+    return f"{row['path']} {_backend(row)}".strip()
+
+
+def _backend(row: dict) -> str:
+    """Nothing for the reference; else its name, and the bits of activations by module."""
+    if row["backend"] == "reference":
+        return ""
+    bits = [f"{name} int{bits}".removeprefix("* ") for name, bits in row["activation_bits"].items()]
+    return f"{row['backend']} {', '.join(bits)}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from host.model.backends import ActivationBits, Backend
 
-__all__ = ["bits_by_name", "generate", "open_backend"]
+__all__ = ["BitsFor", "bits_by_name", "generate", "open_backend"]
+
+BitsFor = Annotated[list[str] | None, typer.Option(
+    metavar="GLOB=BITS", help="Other bits for modules whose name fits; may be repeated.")]
 
 _BACKENDS = ("device", "golden", "reference")
 
@@ -38,9 +41,7 @@ def generate(
     lanes: Lanes = 8,
     columns: Columns = 1,
     activation_bits: Annotated[int, typer.Option(help="8, or 16 as two columns.")] = 8,
-    activation_bits_for: Annotated[list[str] | None, typer.Option(
-        metavar="GLOB=BITS", help="Other bits for modules whose name fits; may be repeated.")] =
-        None,
+    activation_bits_for: BitsFor = None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the sampling, for a temperature above 0.")] = 0,
     clock: Annotated[float | None, typer.Option(
