@@ -99,7 +99,10 @@ def _sentencepiece(vocabulary: Vocabulary) -> dict:
 
 
 def _merges(vocabulary: Vocabulary) -> list[tuple[str, str]]:
-    """All ways to join two tokens into a third, those into the better token first."""
+    """All ways to join two tokens into a third, those into the better token first.
+
+    No two scores of a sentencepiece vocabulary are the same, so that this is its order of joining.
+    """
     scores = vocabulary.get("scores", list, None)
     if len(scores) < len(vocabulary.tokens):
         raise vocabulary.wrong(f"{len(scores)} scores of {len(vocabulary.tokens)} tokens")
