@@ -139,8 +139,9 @@ class DirectorySource(Source):
                                   "use the original checkpoint")
 
     def files(self) -> list[Path]:
-        """config.json, companions and shards."""
+        """config.json, the index, companions and shards."""
         paths = [self.path / CONFIG, *companions(self.path)]
+        paths += [self.path / INDEX] if self.sharded else []
         return paths + [shard.path for shard in self.shards.values()]
 
     def write_companions(self, directory: Path) -> None:

@@ -2,7 +2,7 @@
 
 import typer
 
-from scripts import evaluate, generate, hardware, pack, run, smooth
+from scripts import evaluate, generate, hardware, importing, pack, run, smooth
 
 __all__ = ["app", "main"]
 
@@ -13,6 +13,7 @@ app = typer.Typer(
 for command in (run.demo, pack.quantize, pack.convert, pack.inspect, pack.verify, pack.export,
                 run.run, generate.generate, smooth.smooth):
     app.command()(command)
+app.command("import")(importing.import_model)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(hardware.app, name="hw")
 

@@ -1,0 +1,190 @@
+"""Import of a checkpoint that holds dequantized weights: recovered, packed, compared."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from golden.chunks import in_threads
+from golden.fixed import half_range
+from golden.forms import FORMS
+from golden.job import Job, check_apart
+from golden.metadata import FORMAT_VERSION, RECOVERED, marks_of
+from golden.packer import Encode, write_packed
+from golden.plan import Plan, source_fingerprint
+from golden.quantize import TritMatrix
+from golden.recover import DEPTHS, encode, ratios
+from golden.report import PackReport, TensorReport, matrix_report
+from golden.shards import CheckpointError
+from golden.sources import MODULES_TO_NOT_CONVERT, Source, SourceTensor, open_source
+from golden.survey import Survey, survey
+from golden.verify import verify
+
+__all__ = ["ImportReport", "import_checkpoint", "probe_checkpoint"]
+
+#: Gets what is being done, and the name of the tensor with which it has been.
+Progress = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did: the packed tensors, the survey of each matrix, sums of the source."""
+
+    packed:        PackReport
+    surveys:       tuple[Survey, ...]
+    source_sha256: dict[str, str]
+
+    @property
+    def misfits(self) -> tuple[Survey, ...]:
+        """Matrices that were kept because they do not fit."""
+        return tuple(survey for survey in self.surveys if not survey.fits)
+
+    @property
+    def negative_zeros(self) -> int:
+        """Weights that were a negative zero and are a zero now."""
+        return sum(survey.outcome.negative_zeros for survey in self.surveys if survey.fits)
+
+
+def _silent(stage: str, name: str) -> None:
+    pass
+
+
+def import_checkpoint(
+    source_path: str | Path, out_dir: str | Path, depth: int | None = None, *,
+    keep_going: bool = False, force: bool = False, progress: Progress = _silent,
+) -> ImportReport:
+    """Pack a checkpoint of dequantized weights such that all its values come back.
+
+    Every matrix is recovered first, each at the least depth that fits; then all is packed as by
+    :func:`golden.packer.pack_checkpoint`; then the files are read back and compared with the
+    source, value by value. After a kill the same call goes on. Memory is bounded by the largest
+    matrix.
+
+    Parameters
+    ----------
+    source_path, out_dir : path
+        The checkpoint, and the directory to make.
+    depth : int
+        Trits of a weight, if it is known.
+    keep_going : bool
+        Keep a matrix that does not fit as it is, and go on.
+    force : bool
+        Replace ``out_dir``, and discard what another job left in ``OUT.partial``.
+    progress : callable
+        Gets ``recovering``, ``hashing``, ``packing`` or ``comparing``, and what has been: the name
+        of each matrix, of each file, of each tensor, and again of each tensor.
+
+    Raises :class:`CheckpointError` for a checkpoint, a file or a directory that does not do, or a
+    matrix that does not fit; :class:`ValueError` for a wrong depth.
+    """
+    depths = _depths(depth)
+    source, out = open_source(source_path), Path(out_dir).absolute()
+    matrices = source.matrices()
+    check_apart(source.path, out)
+    with Job(out, _identity(source, depth), force=force) as job:
+        surveys = _survey(job, matrices, depths, keep_going, progress)
+        sums = _sums(source, progress)
+        plan = _plan(source, matrices, surveys, sums)
+        reports = write_packed(job, plan, _encoder(surveys),
+                               lambda report: progress("packing", report.name))
+        _compare(job.partial, source, progress)
+        job.finish()
+    return ImportReport(PackReport(out, plan.depth, reports), tuple(surveys.values()), sums)
+
+
+def probe_checkpoint(
+    source_path: str | Path, depth: int | None = None,
+) -> Iterator[tuple[Survey, list[tuple[float, float]]]]:
+    """What an import would find of each matrix, and of a misfit its ratios; nothing is written."""
+    depths, source = _depths(depth), open_source(source_path)
+    for name, tensor in source.matrices().items():
+        found = survey(name, tensor, depths)
+        yield found, [] if found.fits or not found.outcome.distinct else ratios(tensor.read())
+
+
+def _depths(depth: int | None) -> tuple[int, ...]:
+    if depth is None:
+        return DEPTHS
+    half_range(depth)
+    return (depth,)
+
+
+def _identity(source: Source, depth: int | None) -> dict:
+    """What decides every byte of the output, but which misfits are kept."""
+    return {"job": "import", "format_version": FORMAT_VERSION, "depth": depth,
+            "files": source_fingerprint(source)}
+
+
+def _survey(
+    job: Job, matrices: dict[str, SourceTensor], depths: tuple[int, ...], keep_going: bool,
+    progress: Progress,
+) -> dict[str, Survey]:
+    """Surveys by module name; those of an earlier run are in the journal."""
+    surveys = {}
+    for name, tensor in matrices.items():
+        key = f"recovered {name}"
+        if key not in job.done:
+            job.record(key, survey(name, tensor, depths).record())
+        surveys[name] = found = Survey.from_record(job.done[key])
+        if not found.fits and not keep_going:
+            raise CheckpointError(f"{tensor.path}: {found.outcome.reason}; keep going to leave it "
+                                  "as it is")
+        progress("recovering", tensor.name)
+    return surveys
+
+
+def _sums(source: Source, progress: Progress) -> dict[str, str]:
+    """SHA-256 of the files that all comes from, by name."""
+    sums = {}
+    paths = source.files()
+    for path, digest in zip(paths, in_threads(_sha256, paths), strict=True):
+        sums[path.name] = digest
+        progress("hashing", path.name)
+    return sums
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plan(
+    source: Source, matrices: dict[str, SourceTensor], surveys: dict[str, Survey],
+    sums: dict[str, str],
+) -> Plan:
+    """The depth of most weights for all, and for the others their own."""
+    fitting = {name: found for name, found in surveys.items() if found.fits}
+    if not fitting:
+        raise CheckpointError(f"{source.path}: no matrix fits; quantize it instead")
+    weights: Counter[int] = Counter()
+    for found in fitting.values():
+        weights[found.outcome.depth] += math.prod(found.shape)
+    return Plan(
+        source, {name: matrices[name] for name in fitting}, weights.most_common(1)[0][0],
+        depths={name: found.outcome.depth for name, found in fitting.items()},
+        kept=MODULES_TO_NOT_CONVERT, codec=RECOVERED, notes={"source_sha256": sums},
+        marks={name: marks_of(FORMS[found.outcome.form], found.dtype)
+               for name, found in fitting.items()})
+
+
+def _encoder(surveys: dict[str, Survey]) -> Encode:
+    def encode_tensor(name: str, tensor: SourceTensor) -> tuple[TritMatrix, TensorReport]:
+        found = surveys[name].outcome
+        matrix = encode(tensor.read(), np.array(found.table, np.float32), found.depth,
+                        FORMS[found.form], tensor.name)
+        # Every value comes back, which is compared later on.
+        return matrix, matrix_report(name, matrix, error=0.0)
+    return encode_tensor
+
+
+def _compare(partial: Path, source: Source, progress: Progress) -> None:
+    """Read all files back, and every value against the source."""
+    findings = verify(partial, source.path, lambda name: progress("comparing", name))
+    for finding in findings:
+        if finding.kind == "error":
+            raise CheckpointError(f"{partial}: {finding.tensor}: {finding.message}; check disk and "
+                                  "memory, and remove it")

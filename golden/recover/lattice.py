@@ -1,0 +1,97 @@
+"""Which scales can make which magnitudes: intervals of float32, as their ordered bits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden.forms import Form, to_dtype
+
+__all__ = ["Lattice", "Pieces", "scale_of_bits"]
+
+#: Bits of the float32 infinity: one more than those of the largest scale.
+_NONE = 0x7f800000
+#: Bits of a scale, below the place of a magnitude in the keys that are searched.
+_SHIFT = 31
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Scales that do for groups: of ``owner[i]`` the bits ``low[i]..high[i]``, both included.
+
+    Sorted by owner, then by scale; those of one owner neither overlap nor touch.
+    """
+
+    owner: np.ndarray
+    low:   np.ndarray
+    high:  np.ndarray
+
+    def take(self, chosen: np.ndarray) -> "Pieces":
+        """Some of them: indices, or bool."""
+        return Pieces(self.owner[chosen], self.low[chosen], self.high[chosen])
+
+
+class Lattice:
+    """Scales for magnitudes (float32, ascending) stored in a dtype, of one form and half range."""
+
+    def __init__(self, values: np.ndarray, dtype: np.dtype, form: Form, half: int):
+        self._values, self._dtype, self._form, self._half = values[:, None], dtype, form, half
+        # Falling integers have rising scales.
+        self._q = np.arange(half, 0, -1)
+        low = self._least_bits(np.greater_equal)
+        high = self._least_bits(np.greater) - 1
+        self._low, self._high, self._first, self._last = _merge(low, high)
+
+    def pieces(self, groups: np.ndarray) -> Pieces:
+        """Scales that make all magnitudes of each group.
+
+        ``groups`` (n, 16) are places in the magnitudes, counted from 1; 0 is a weight of zero, and
+        no group has zeros only.
+        """
+        groups = np.sort(np.where(groups, groups, groups.max(axis=1, keepdims=True)), axis=1)
+        owner = np.arange(len(groups))
+        found = self._within(Pieces(owner, np.zeros_like(owner), np.full_like(owner, _NONE)),
+                             groups[:, -1])
+        for place in range(groups.shape[1] - 1):
+            found = self._within(found, groups[found.owner, place])
+        return found
+
+    def _within(self, pieces: Pieces, magnitudes: np.ndarray) -> Pieces:
+        """What of each piece makes the magnitude that goes with it, too."""
+        keys = magnitudes << _SHIFT
+        first = np.searchsorted(self._last, keys | pieces.low, side="left")
+        count = np.searchsorted(self._first, keys | pieces.high, side="right") - first
+        np.maximum(count, 0, out=count)
+        source = np.repeat(np.arange(len(keys)), count)
+        step = np.arange(source.size) - np.repeat(np.cumsum(count) - count, count)
+        part = first[source] + step
+        return Pieces(pieces.owner[source], np.maximum(pieces.low[source], self._low[part]),
+                      np.minimum(pieces.high[source], self._high[part]))
+
+    def _least_bits(self, reached: np.ufunc) -> np.ndarray:
+        """Least scale of each magnitude and integer that reaches it: bits, int64 (D, h)."""
+        shape = len(self._values), self._half
+        low, high = np.ones(shape, np.int64), np.full(shape, _NONE)
+        while (low < high).any():
+            middle = (low + high) // 2
+            made = self._form.weights(scale_of_bits(middle), self._q, self._half)
+            done = reached(to_dtype(made, self._dtype), self._values)
+            high = np.where(done, middle, high)
+            low = np.where(done, low, middle + 1)
+        return low
+
+
+def scale_of_bits(bits: np.ndarray) -> np.ndarray:
+    """The float32 that non-negative integers are the bits of."""
+    return np.asarray(bits).astype(np.int32).view(np.float32)
+
+
+def _merge(
+    low: np.ndarray, high: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Intervals of each row (D, h) without overlaps: low, high, and both as keys."""
+    rows, places = np.nonzero(low <= high)
+    low, high = low[rows, places], high[rows, places]
+    apart = np.ones(low.size + 1, bool)
+    apart[1:-1] = (rows[1:] != rows[:-1]) | (low[1:] > high[:-1] + 1)
+    rows, low, high = rows[apart[:-1]] + 1, low[apart[:-1]], high[apart[1:]]
+    return low, high, rows << _SHIFT | low, rows << _SHIFT | high
