@@ -100,6 +100,7 @@ class Controller(wiring.Component):
 
         error    = Signal(8)
         lost     = Signal()
+        sound    = Signal()             # the trailer was right
         checking = Signal(check.LATENCY)
         gemv     = Signal()             # the frame at hand is a GEMV that is carried out
         load     = Signal()             # or a load
@@ -172,15 +173,19 @@ class Controller(wiring.Component):
                 m.next = "Payload"
 
             with m.State("Payload"):
+                m.d.sync += sound.eq(self.verdicts.payload)
                 with m.If(self.verdicts.valid):
-                    with m.If(gemv & ~self.complete):
-                        m.d.sync += error.eq(ErrorCode.LENGTH)
-                    with m.If((self.route == Route.LOADER) & (opcode == Opcode.SCALES)
-                              & self.bad_mantissa):
-                        m.d.sync += error.eq(ErrorCode.SIZE)
-                    with m.If(~self.verdicts.payload):
-                        m.d.sync += error.eq(ErrorCode.TRAILER)
-                    m.next = "Drain"
+                    m.next = "Judge"
+
+            with m.State("Judge"):
+                with m.If(gemv & ~self.complete):
+                    m.d.sync += error.eq(ErrorCode.LENGTH)
+                with m.If((self.route == Route.LOADER) & (opcode == Opcode.SCALES)
+                          & self.bad_mantissa):
+                    m.d.sync += error.eq(ErrorCode.SIZE)
+                with m.If(~sound):
+                    m.d.sync += error.eq(ErrorCode.TRAILER)
+                m.next = "Drain"
 
             with m.State("Drain"):
                 with m.If(~gemv | drained):
