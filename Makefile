@@ -4,7 +4,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-long lint setup check clean
+.PHONY: run test test-long formal lint setup check clean
 
 run: $(VENV)/.run
 	$(BIN)/tritstream demo $(ARGS)
@@ -15,6 +15,10 @@ test: $(VENV)/.test
 # Synthesis and proofs as well; their tools compile themselves for a minute the first time.
 test-long: $(VENV)/.fpga
 	$(BIN)/python -m pytest -m long $(ARGS)
+
+# Proofs alone, and a table of them.
+formal: $(VENV)/.fpga
+	$(BIN)/python -m pytest -m long tests/formal $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

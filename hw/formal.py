@@ -17,7 +17,7 @@ from amaranth.lib.wiring import Out
 
 from .synth import SynthError, find_tool
 
-__all__ = ["Counterexample", "Equal", "FormalError", "Method", "Proof", "prove"]
+__all__ = ["Counterexample", "Equal", "FormalError", "Method", "NotInductive", "Proof", "prove"]
 
 _TAIL = 5
 #: Seconds after which a proof is given up.
@@ -26,6 +26,12 @@ _LIMIT = 1800
 
 class FormalError(RuntimeError):
     """The tools gave no verdict; the message is their last lines."""
+
+
+class NotInductive(FormalError):
+    """An assertion holds at first but does not follow from the cycles before: more depth or help
+    from further assertions is needed, or it is false.
+    """
 
 
 class Counterexample(AssertionError):
@@ -130,8 +136,8 @@ def prove(spec, folder: Path, method: Method = Method.PDR, depth: int = 0,
     Raises
     ------
     Counterexample
+    NotInductive
     FormalError
-        No verdict: an induction needs more depth or does not hold, or the tools failed.
     SynthError
         A tool is missing.
     """
@@ -197,5 +203,6 @@ def _judge(folder, log):
         told   = "; ".join(f"{place} in cycle {step}" for place, step in places)
         raise Counterexample(f"assertion fails: {told or 'not known which'}; waveform: "
                              f"{folder / 'proof' / 'engine_0' / 'trace.vcd'}")
+    kind = NotInductive if verdict and verdict[1] == "UNKNOWN" else FormalError
     tail = [line.split("] ", 1)[-1] for line in log.splitlines()[-_TAIL:]]
-    raise FormalError("\n".join([f"no verdict, see {folder / 'proof' / 'logfile.txt'}:", *tail]))
+    raise kind("\n".join([f"no verdict, see {folder / 'proof' / 'logfile.txt'}:", *tail]))

@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import formal, synth
-from hw.formal import Counterexample, Equal, FormalError, Method, prove
+from hw.formal import Counterexample, Equal, Method, NotInductive, prove
 from hw.synth import SynthError
 
 
@@ -76,7 +76,7 @@ def test_bounded_proof_does_not_see_beyond_its_depth(tmp_path):
 
 @pytest.mark.long
 def test_induction_without_invariant_gives_no_verdict(tmp_path):
-    with pytest.raises(FormalError, match=r"^no verdict, see .*logfile.txt:\n(.*\n)*.*UNKNOWN"):
+    with pytest.raises(NotInductive, match=r"^no verdict, see .*logfile.txt:\n(.*\n)*.*UNKNOWN"):
         prove(Counter(limit=5, claim=9), tmp_path, Method.INDUCTION, 2)
 
 

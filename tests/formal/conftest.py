@@ -1,0 +1,41 @@
+"""A proof and its planted faults in one call, and a table of all of them at the end."""
+
+import pytest
+from formal.rules import planted
+
+from hw.formal import Counterexample, Method, NotInductive, prove
+
+_TABLE = pytest.StashKey[list]()
+
+
+@pytest.fixture
+def demonstrate(request, tmp_path):
+    """Function that proves a specification, and refutes it for every planted fault.
+
+    ``make`` builds it around a component; ``faults`` are functions of the component's module, the
+    component, and give statements that outrank its own.
+    """
+    rows = request.config.stash.setdefault(_TABLE, [])
+
+    def run(component, make, faults, method=Method.PDR, depth=0):
+        proof = prove(make(component()), tmp_path / "holds", method, depth)
+        for fault in faults:
+            broken = component()
+            planted(broken, lambda m, fault=fault, broken=broken: fault(m, broken))
+            with pytest.raises((Counterexample, NotInductive)):
+                prove(make(broken), tmp_path / fault.__name__, method, depth)
+        rows.append((request.node.name.removeprefix("test_"), method.name, str(depth or "-"),
+                     f"{proof.seconds:.1f}", ", ".join(fault.__name__ for fault in faults)))
+    return run
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    rows = config.stash.get(_TABLE, [])
+    if not rows:
+        return
+    rows   = [("proof", "method", "depth", "s", "planted faults, all found"), *rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    terminalreporter.section("proofs")
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        terminalreporter.write_line(line.rstrip())

@@ -1,0 +1,110 @@
+"""What the proofs share: free inputs, the rules of streams, planted faults."""
+
+from amaranth import Elaboratable, Module, Signal, Value
+from amaranth.asserts import AnySeq
+from amaranth.hdl import Assert, Assume
+from amaranth.lib import stream
+from amaranth.lib.wiring import In
+
+__all__ = ["KeepsOrder", "Obeys", "free", "holds", "planted"]
+
+
+def free(m, *values):
+    """Inputs that do whatever they like."""
+    for value in values:
+        m.d.comb += Value.cast(value).eq(AnySeq(len(Value.cast(value))))
+
+
+def holds(m, port, claim):
+    """Assume, or assert, that what a stream offers stands until it is taken."""
+    payload = Value.cast(port.payload)
+    waits, offered = Signal(), Signal(len(payload))
+    m.d.sync += [waits.eq(port.valid & ~port.ready), offered.eq(payload)]
+    with m.If(waits):
+        m.d.comb += claim(port.valid & (payload == offered))
+
+
+def planted(component, fault):
+    """The component with statements of ``fault(m)`` after its own, which outrank them."""
+    build = component.elaborate
+
+    def elaborate(platform):
+        m = build(platform)
+        fault(m)
+        return m
+
+    component.elaborate = elaborate
+    return component
+
+
+class Obeys(Elaboratable):
+    """Specification: the streams that leave a component obey the rules of streams.
+
+    Its inputs are free, but that the streams which enter it obey the same rules.
+
+    Parameters
+    ----------
+    component : Component
+    contract : function of a module, optional
+        Assumes more of the inputs.
+    """
+
+    def __init__(self, component, contract=None):
+        self._component = component
+        self._contract  = contract
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.component = self._component
+        for name, member in self._component.signature.members.items():
+            port = getattr(self._component, name)
+            if not member.is_signature:
+                if member.flow == In:
+                    free(m, *_elements(port, member.dimensions))
+            elif isinstance(member.signature, stream.Signature):
+                self._stream(m, port, member.flow)
+        if self._contract:
+            self._contract(m)
+        return m
+
+    def _stream(self, m, port, flow):
+        if flow == In:
+            free(m, port.payload, port.valid)
+            holds(m, port, Assume)
+        else:
+            free(m, port.ready)
+            holds(m, port, Assert)
+
+
+class KeepsOrder(Obeys):
+    """Specification: a buffer from ``i`` to ``o`` gives what it took, all of it, in order.
+
+    One payload, any one, is followed on its way. ``o`` offers something in every cycle in which
+    something is inside.
+    """
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        i, o = self._component.i, self._component.o
+        inside, ahead   = Signal(4), Signal(4)
+        chosen, payload = Signal(), Signal(len(Value.cast(i.payload)))
+        enters, leaves  = Signal(), Signal()
+        m.d.comb += [
+            enters.eq(i.valid & i.ready),
+            leaves.eq(o.valid & o.ready),
+            Assert(o.valid == (inside != 0)),
+        ]
+        m.d.sync += inside.eq(inside + enters - leaves)
+        with m.If(chosen & leaves):
+            m.d.sync += [ahead.eq(ahead - 1), chosen.eq(ahead != 0)]
+            with m.If(ahead == 0):
+                m.d.comb += Assert(Value.cast(o.payload) == payload)
+        with m.If(~chosen & enters & AnySeq(1)):
+            m.d.sync += [chosen.eq(1), payload.eq(i.payload), ahead.eq(inside - leaves)]
+        return m
+
+
+def _elements(port, dimensions):
+    if not dimensions:
+        return [port]
+    return [leaf for part in port for leaf in _elements(part, dimensions[1:])]

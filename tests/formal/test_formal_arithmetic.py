@@ -1,0 +1,244 @@
+"""Data paths against arithmetic written down independently of them."""
+
+import pytest
+from amaranth import Cat, Const, Elaboratable, Module, Mux, Signal, signed
+from amaranth.asserts import AnySeq
+from amaranth.hdl import Assert, Assume
+from formal.rules import free
+
+from hw.crc import Crc32, HeaderCrc
+from hw.formal import Method
+from hw.lane import Lane
+from hw.trits import TritUnpacker
+
+pytestmark = pytest.mark.long
+
+
+
+class Decodes(Elaboratable):
+    """Every lane gives the digits of docs/packed-format.md, and wires between lanes are zero."""
+
+    def __init__(self, unpacker):
+        self._unpacker = unpacker
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.unpacker = unpacker = self._unpacker
+        free(m, unpacker.packed)
+        for lane in range(unpacker.lanes):
+            digits = self._digits(m, unpacker.packed.word_select(lane, 8))
+            for digit, row in zip(digits, unpacker.rows, strict=True):
+                # As a balanced trit, digit 0 is 0, 1 is +1, 2 is -1.
+                wires = row.word_select(lane, 8)
+                m.d.comb += Assert(wires == Mux(digit == 0, 0b00, Mux(digit == 1, 0b01, 0b11)))
+        return m
+
+    @staticmethod
+    def _digits(m, T):
+        """The block as the Khronos Data Format Specification has it, line by line."""
+        C = Signal(5)
+        D0, D1, D2, D3, D4 = digits = [Signal(2) for _ in range(5)]
+        with m.If(T[2:5] == 7):
+            m.d.comb += [C.eq(Cat(T[0:2], T[5:8])), D4.eq(2), D3.eq(2)]
+        with m.Else():
+            m.d.comb += C.eq(T[0:5])
+            with m.If(T[5:7] == 3):
+                m.d.comb += [D4.eq(2), D3.eq(T[7])]
+            with m.Else():
+                m.d.comb += [D4.eq(T[7]), D3.eq(T[5:7])]
+        with m.If(C[0:2] == 3):
+            m.d.comb += [D2.eq(2), D1.eq(C[4]), D0.eq(Cat(C[2] & ~C[3], C[3]))]
+        with m.Elif(C[2:4] == 3):
+            m.d.comb += [D2.eq(2), D1.eq(2), D0.eq(C[0:2])]
+        with m.Else():
+            m.d.comb += [D2.eq(C[4]), D1.eq(C[2:4]), D0.eq(Cat(C[0] & ~C[1], C[1]))]
+        return digits
+
+
+def one_code_wrong(m, unpacker):
+    with m.If(unpacker.packed[:8] == 0x7E):
+        m.d.comb += unpacker.rows[3].eq(0)
+
+
+def lanes_disturb_each_other(m, unpacker):
+    m.d.comb += unpacker.rows[0][7].eq(unpacker.packed[8])
+
+
+@pytest.mark.parametrize("lanes", [2, 8])
+def test_unpacker_decodes(demonstrate, lanes):
+    demonstrate(lambda: TritUnpacker(lanes), Decodes, [one_code_wrong, lanes_disturb_each_other],
+                Method.BOUNDED, 1)
+
+
+def signal_trit(m, trit):
+    """A free trit on wires, and its value."""
+    free(m, trit)
+    m.d.comb += Assume(trit.nonzero | ~trit.negative)
+    value = Signal(signed(2))
+    m.d.comb += value.eq(Mux(trit.negative, -1, trit.nonzero))
+    return value
+
+
+class Accumulates(Elaboratable):
+    """Each row's sum is what it was plus trit times x, modulo 2^18, or zero after a clear."""
+
+    def __init__(self, lane):
+        self._lane = lane
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.lane = lane = self._lane
+        for trit, x, clear, total in zip(lane.trits, lane.x, lane.clear, lane.sums, strict=True):
+            free(m, x, clear)
+            value = signal_trit(m, trit)
+            due, began = Signal(len(total)), Signal()
+            m.d.sync += [due.eq(Mux(clear, 0, total + value * x.as_signed())), began.eq(1)]
+            with m.If(began):
+                m.d.comb += Assert(total == due)
+        return m
+
+
+def carry_lost(m, lane):
+    with m.If(lane.trits[2].negative & (lane.x[2] == 5)):
+        m.d.sync += lane.sums[2].eq(lane.sums[2] - 4)
+
+
+def clear_ignored(m, lane):
+    with m.If(lane.clear[4]):
+        m.d.sync += lane.sums[4].eq(lane.sums[4])
+
+
+def test_lane_adds_and_subtracts(demonstrate):
+    demonstrate(Lane, Accumulates, [carry_lost, clear_ignored], Method.INDUCTION, 2)
+
+
+class GroupFits(Elaboratable):
+    """A group sum is exact: 18 bits hold 16 weights of up to four trits times int8.
+
+    Between clears the lane gets ``a * 3^i`` for the digits i = 0.. of each weight, at most four,
+    of at most 16 weights, with idle cycles (x = 0) anywhere. The sum in 24 bits beside the lane's
+    never differs from it, since it never leaves ``+-128 * (40 n + (3^i - 1) / 2)`` after n weights
+    and i digits more.
+    """
+
+    def __init__(self, lane):
+        self._lane = lane
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.lane = lane = self._lane
+        for row in range(1, len(lane.sums)):        # all rows are alike; one is enough
+            free(m, lane.trits[row], lane.x[row], lane.clear[row])
+        value = signal_trit(m, lane.trits[0])
+        x, total = Signal(signed(14)), Signal(signed(24))
+        weights, power = Signal(range(17)), Signal(range(82), init=1)   # power: 3^digit
+        held, fresh, idle, clear = Signal(signed(14)), AnySeq(signed(8)), AnySeq(1), AnySeq(1)
+        bound = 128 * (40 * weights + ((power - 1) >> 1))
+        m.d.comb += [
+            x.eq(Mux(idle, 0, Mux(power == 1, fresh, held * 3))),
+            lane.x[0].eq(x),
+            lane.clear[0].eq(clear),
+            Assert(lane.sums[0].as_signed() == total),
+            # What the next step of the induction needs to know.
+            Assert((power == 1) | (power == 3) | (power == 9) | (power == 27)),
+            Assert(weights <= 16),
+            Assert((power == 1) | ((held * 3 <= 128 * power) & (held * 3 >= -128 * power))),
+            Assert((total <= bound) & (total >= -bound)),
+        ]
+        with m.If(clear):
+            m.d.sync += [total.eq(0), weights.eq(0), power.eq(1)]
+        with m.Elif(~idle):
+            m.d.comb += Assume(weights < 16)
+            m.d.sync += [total.eq(total + value * x), held.eq(x), power.eq(power * 3)]
+            with m.If((power == 27) | AnySeq(1)):       # the weight's last digit
+                m.d.sync += [power.eq(1), weights.eq(weights + 1)]
+        return m
+
+
+def seventeen_bits(m, lane):
+    m.d.sync += lane.sums[0][17].eq(0)
+
+
+def test_group_sums_fit(demonstrate):
+    demonstrate(Lane, GroupFits, [seventeen_bits], Method.INDUCTION, 1)
+
+
+def serial_crc(m, state, data):
+    """CRC-32 register of IEEE 802.3 after ``data``, bit by bit, the low bit of each byte first."""
+    for index, bit in enumerate(data):
+        after = Signal(32, name=f"after{index}")
+        feedback = (state[0] ^ bit).replicate(32)
+        m.d.comb += after.eq((state >> 1) ^ (Const(0xEDB88320, 32) & feedback))
+        state = after
+    return state
+
+
+class IsCrc32(Elaboratable):
+    """``crc`` two cycles after a word is the CRC-32 of the message up to that word."""
+
+    def __init__(self, crc):
+        self._crc = crc
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.crc = crc = self._crc
+        free(m, crc.en, crc.first, crc.word)
+        taken, first, word = Signal(), Signal(), Signal.like(crc.word)
+        state, begun = Signal(32, init=0xFFFFFFFF), Signal(32)
+        m.d.sync += [taken.eq(crc.en), first.eq(crc.first), word.eq(crc.word)]
+        m.d.comb += begun.eq(Mux(first, 0xFFFFFFFF, state))
+        with m.If(taken):
+            m.d.sync += state.eq(serial_crc(m, begun, word))
+        m.d.comb += Assert(crc.crc == ~state)
+        return m
+
+
+def first_ignored(m, crc):
+    with m.If(crc.first):
+        m.d.comb += crc.crc.eq(0)
+
+
+@pytest.mark.parametrize("word_bytes", [1, 2, 4, 8])
+def test_crc_of_words(demonstrate, word_bytes):
+    demonstrate(lambda: Crc32(word_bytes), IsCrc32, [first_ignored], Method.INDUCTION, 2)
+
+
+class IsHeaderCrc(Elaboratable):
+    """``crc`` is the CRC-32 of 16 bytes when ``done``, five cycles after ``start``."""
+
+    def __init__(self, crc):
+        self._crc = crc
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.crc = crc = self._crc
+        free(m, crc.start, crc.data)
+        turn, state = Signal(5), Signal(32)
+        data = Signal.like(crc.data)
+        m.d.sync += [turn.eq(Cat(crc.start, turn)), data.eq(crc.data)]
+        m.d.comb += [
+            Assume(~(turn[:4].any() & crc.start)),          # one at a time
+            Assume(~turn[:4].any() | (crc.data == data)),   # of data that is held
+            Assert(crc.done == turn[4]),
+        ]
+        with m.If(crc.start):
+            m.d.sync += state.eq(0xFFFFFFFF)
+        for index in range(4):
+            with m.If(turn[index]):
+                m.d.sync += state.eq(serial_crc(m, state, crc.data.word_select(index, 32)))
+        with m.If(turn[4]):
+            m.d.comb += Assert(crc.crc == ~state)
+        return m
+
+
+def a_cycle_early(m, crc):
+    m.d.sync += crc.done.eq(crc.start)
+
+
+def last_bytes_ignored(m, crc):
+    with m.If(crc.data[127]):
+        m.d.comb += crc.crc.eq(0)
+
+
+def test_crc_of_headers(demonstrate):
+    demonstrate(HeaderCrc, IsHeaderCrc, [a_cycle_early, last_bytes_ignored], Method.BOUNDED, 12)
