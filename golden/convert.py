@@ -23,7 +23,8 @@ def convert(
     """
     out = Path(out_dir).absolute()
     check_apart(source.path, out)
-    identity = {"job": "convert", "config": source.config, "files": fingerprint(source.files())}
+    identity = {"job": "convert", "config": source.config, "files": fingerprint(source.files()),
+                "shards": {file: dict(shard.metadata) for file, shard in source.shards.items()}}
     with Job(out, identity, force=force) as job:
         for file, shard in source.shards.items():
             metadata = dict(shard.metadata)

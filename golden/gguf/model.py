@@ -1,13 +1,13 @@
 """Models of the architectures llama and qwen2: sizes, configuration, what each tensor becomes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from golden.gguf.fields import Fields
 from golden.gguf.reader import Gguf
 from golden.gguf.rope import FACTORS, rope_config
 from golden.gguf.tensors import GgufTensor
 from golden.shards import DTYPES, CheckpointError
+from golden.sizes import Sizes
 
 __all__ = ["read_model"]
 
@@ -17,26 +17,6 @@ _ATTENTION = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
               "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj"}
 _FEED_FORWARD = {"ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
 _TOKENS, _HEAD = "token_embd.weight", "output.weight"
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """Sizes of a model; ``head`` is that of one head."""
-
-    layers:       int
-    hidden:       int
-    intermediate: int
-    heads:        int
-    kv_heads:     int
-    head:         int
-    vocabulary:   int
-
-    def shapes(self) -> dict[str, tuple[int, int]]:
-        """Shapes of the linear layers, by the name that llama.cpp gives them."""
-        q, kv = self.heads * self.head, self.kv_heads * self.head
-        h, i = self.hidden, self.intermediate
-        return {"attn_q": (q, h), "attn_k": (kv, h), "attn_v": (kv, h), "attn_output": (h, q),
-                "ffn_gate": (i, h), "ffn_up": (i, h), "ffn_down": (h, i)}
 
 
 def read_model(gguf: Gguf) -> tuple[dict, dict[str, GgufTensor]]:
@@ -68,14 +48,14 @@ def _check_whole(gguf: Gguf) -> None:
                               "llama-gguf-split --merge")
 
 
-def _read_sizes(gguf: Gguf, fields: Fields) -> _Sizes:
+def _read_sizes(gguf: Gguf, fields: Fields) -> Sizes:
     if fields.get("expert_count", 0):
         raise CheckpointError(f"{gguf.path}: a mixture of experts, which is not supported; use "
                               "another model")
     fields.get("expert_used_count")
-    layers, heads = fields.integer("block_count"), fields.integer("attention.head_count")
-    kv_heads, hidden = fields.integer("attention.head_count_kv", heads), fields.integer(
-        "embedding_length")
+    layers, hidden = fields.integer("block_count"), fields.integer("embedding_length")
+    heads = fields.integer("attention.head_count")
+    kv_heads = fields.integer("attention.head_count_kv", heads)
     head = fields.integer("attention.key_length", max(1, hidden // heads))
     fields.neutral("attention.value_length", head)
     fields.neutral("rope.dimension_count", head)
@@ -86,11 +66,11 @@ def _read_sizes(gguf: Gguf, fields: Fields) -> _Sizes:
         raise CheckpointError(f"{gguf.path}: has no {_TOKENS}; convert the model again")
     vocabulary = gguf.tensors[_TOKENS].shape[0]
     fields.neutral("vocab_size", vocabulary)
-    return _Sizes(layers, hidden, fields.integer("feed_forward_length"), heads, kv_heads, head,
+    return Sizes(layers, hidden, fields.integer("feed_forward_length"), heads, kv_heads, head,
                   vocabulary)
 
 
-def _config(gguf: Gguf, fields: Fields, sizes: _Sizes) -> dict:
+def _config(gguf: Gguf, fields: Fields, sizes: Sizes) -> dict:
     context = fields.integer("context_length")
     window = fields.get("attention.sliding_window", 0)
     if type(window) is not int or 0 < window < context:
@@ -101,12 +81,9 @@ def _config(gguf: Gguf, fields: Fields, sizes: _Sizes) -> dict:
         fields.neutral(key, *values)
     config = {
         "architectures": [_CLASSES[fields.architecture]], "model_type": fields.architecture,
-        "hidden_size": sizes.hidden, "intermediate_size": sizes.intermediate,
-        "num_hidden_layers": sizes.layers, "num_attention_heads": sizes.heads,
-        "num_key_value_heads": sizes.kv_heads, "head_dim": sizes.head, "hidden_act": "silu",
-        "max_position_embeddings": context,
+        **sizes.config(), "hidden_act": "silu", "max_position_embeddings": context,
         "rms_norm_eps": fields.number("attention.layer_norm_rms_epsilon"),
-        "vocab_size": sizes.vocabulary, "tie_word_embeddings": _HEAD not in gguf.tensors,
+        "tie_word_embeddings": _HEAD not in gguf.tensors,
     }
     return config | rope_config(gguf, fields, sizes.head)
 
@@ -123,7 +100,7 @@ def _biased(gguf: Gguf, architecture: str) -> set[str]:
 
 
 def _tensors(
-    gguf: Gguf, architecture: str, sizes: _Sizes, biased: set[str],
+    gguf: Gguf, architecture: str, sizes: Sizes, biased: set[str],
 ) -> dict[str, GgufTensor]:
     if sizes.layers > len(gguf.tensors):
         raise CheckpointError(f"{gguf.path}: {sizes.layers} layers, but only {len(gguf.tensors)} "
@@ -148,7 +125,7 @@ def _tensors(
 
 
 def _places(
-    gguf: Gguf, architecture: str, sizes: _Sizes, biased: set[str],
+    gguf: Gguf, architecture: str, sizes: Sizes, biased: set[str],
 ) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
     """Of each tensor: both its names, its shape, rows of a head where they are permuted."""
     table = (sizes.vocabulary, sizes.hidden)
@@ -156,7 +133,7 @@ def _places(
     if _HEAD in gguf.tensors:
         yield _HEAD, "lm_head.weight", table, 1
     yield "output_norm.weight", "model.norm.weight", (sizes.hidden,), 1
-    linear, shapes = {**_ATTENTION, **_FEED_FORWARD}, sizes.shapes()
+    linear, shapes = {**_ATTENTION, **_FEED_FORWARD}, sizes.linear()
     for layer in range(sizes.layers):
         ours, theirs = f"blk.{layer}", f"model.layers.{layer}"
         for name, norm in _NORMS.items():
@@ -164,9 +141,9 @@ def _places(
         for name, module in linear.items():
             permuted = architecture == "llama" and name in ("attn_q", "attn_k")
             head = sizes.head if permuted else 1
-            yield f"{ours}.{name}.weight", f"{theirs}.{module}.weight", shapes[name], head
+            yield f"{ours}.{name}.weight", f"{theirs}.{module}.weight", shapes[module], head
             if name in biased:
-                yield f"{ours}.{name}.bias", f"{theirs}.{module}.bias", shapes[name][:1], head
+                yield f"{ours}.{name}.bias", f"{theirs}.{module}.bias", shapes[module][:1], head
 
 
 def _dtype(tensors: dict[str, GgufTensor]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
-from golden.chunks import row_chunks
+from golden.chunks import joined, row_chunks
 from golden.gguf.reader import RawTensor
 from golden.shards import DTYPES, CheckpointError
 
@@ -68,11 +68,7 @@ class GgufTensor:
 
     def read(self) -> np.ndarray:
         """The tensor as an array of its own."""
-        whole, place = np.empty(math.prod(self.shape), DTYPES[self.dtype]), 0
-        for chunk in self._chunks():
-            whole[place:place + chunk.size] = chunk.ravel()
-            place += chunk.size
-        return whole.reshape(self.shape)
+        return joined(self._chunks(), self.shape, DTYPES[self.dtype])
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes of :meth:`read`, a few megabytes at a time."""
