@@ -1,18 +1,19 @@
 """The driver: matrix times vectors on a device, bit for bit what :mod:`golden.gemv` computes."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
-from golden.fixed import GROUP, MANTISSA_BITS, SCALES
+from golden.fixed import GROUP
 from golden.quantize import TritMatrix
 from golden.tiles import ROWS
-from host.errors import DeviceError
+from host.errors import DeviceError, naming
 from host.frames import answer_bytes
-from host.link import Link
-from host.prepared import Part, PreparedMatrix, prepare
+from host.link import SEQUENCES, Link
+from host.operands import activation_rows, mantissa_bytes
+from host.prepared import Part, PreparedMatrix, Tiles, prepare
 from host.records import Counters, Info, Stats
 from host.results import Results
 from host.transport import Transport
@@ -24,7 +25,6 @@ __all__ = ["FRAME_BYTES", "Device"]
 #: Longest payload of a GEMV frame by default, so that a damaged frame costs little.
 FRAME_BYTES = 4 << 20
 
-_MANTISSA_LIMIT = 1 << MANTISSA_BITS
 # Two ends of a line never quite agree on a bit time.
 _LINE_MARGIN = 1.06
 
@@ -52,19 +52,26 @@ class Device:
         Longest payload of a GEMV frame; one row block is sent even if it is longer.
     name : str
         What errors call the device, if anything.
+    sequences : sequence of int
+        Numbers of requests. Devices whose answers might get mixed up share none.
     """
 
     def __init__(self, transport: Transport, retries: int = 3, frame_bytes: int = FRAME_BYTES,
-                 name: str = ""):
+                 name: str = "", sequences: Sequence[int] = SEQUENCES):
         if not isinstance(frame_bytes, int) or frame_bytes < 1:
             raise ValueError(f"frame_bytes must be a positive integer, not {frame_bytes!r}")
         self.name = name
         self._transport = transport
-        self._link = Link(transport, retries)
+        self._link = Link(transport, retries, sequences)
         self._frame_bytes = frame_bytes
         self._info: Info | None = None
         self._activations: dict[int, bytes] = {}
         self._scales: bytes | None = None
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What is known of how the device was made: of a simulation, engine and RTL."""
+        return getattr(self._transport, "about", {})
 
     async def __aenter__(self) -> "Device":
         return self
@@ -80,42 +87,36 @@ class Device:
         """Ask the device what it is, even if that is known already."""
         self._info = None
         self._forget()
-        self._info = _usable(await self._persist("IDENTIFY", self._ask_info))
+        self._info = await self._persist("IDENTIFY", self._ask_info)
         return self._info
 
-    async def expect(self, lanes: int) -> Info:
-        """Return what the device is; raises :class:`DeviceError` when it has other lanes."""
-        info = await self._known()
-        if info.lanes != lanes:
-            raise DeviceError(f"device has L = {info.lanes} lanes, the stream was prepared for "
-                              f"L = {lanes}: prepare the matrix for this device")
-        return info
+    async def info(self) -> Info:
+        """What the device is; asks it only if that is not known yet."""
+        return self._info or await self.identify()
 
     async def reset(self) -> None:
         """Make the device forget activations, scales and counters."""
-        await self._known()
+        await self.info()
         self._forget()
         await self._persist("RESET", partial(self._link.call, Opcode.RESET, Opcode.ACK))
 
     async def status(self) -> Counters:
         """Read the device's counters."""
-        await self._known()
+        await self.info()
         return await self._persist("STATUS", self._ask_counters)
 
-    async def prepare(
-        self, matrix: TritMatrix | tuple[np.ndarray, np.ndarray, int, tuple[int, int]]
-    ) -> PreparedMatrix:
+    async def prepare(self, matrix: TritMatrix | Tiles, name: str = "") -> PreparedMatrix:
         """Make the word streams of a matrix for this device: :func:`host.prepared.prepare`."""
-        info = await self._known()
-        return prepare(matrix, info.lanes, info.max_k)
+        info = await self.info()
+        return prepare(matrix, info.lanes, info.max_k, name)
 
     async def load_activations(self, x: np.ndarray) -> None:
         """Load int8 activations, (K,) or (B, K), padded with zeros to whole groups.
 
         Not needed before :meth:`gemv`. Raises :class:`ValueError` when they do not fit the device.
         """
-        info = await self._known()
-        rows = _rows(x)
+        info = await self.info()
+        rows = activation_rows(x)
         if rows.shape[0] > info.columns or rows.shape[1] > info.max_k:
             raise ValueError(f"x is {rows.shape[0]} columns of K = {rows.shape[1]}, the device "
                              f"holds {info.columns} of K = {info.max_k}")
@@ -123,8 +124,8 @@ class Device:
 
     async def load_scales(self, mantissas: np.ndarray) -> None:
         """Load 27 scale mantissas, integers below 2^17. Not needed before :meth:`gemv`."""
-        await self._known()
-        data = _mantissa_bytes(mantissas)
+        await self.info()
+        data = mantissa_bytes(mantissas)
         await self._persist("SCALES", partial(self._hold_scales, data))
 
     async def gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:
@@ -143,8 +144,10 @@ class Device:
         Returns int64 (N,) or (B, N), and what it cost. Raises :class:`ValueError` when ``x`` does
         not fit the matrix.
         """
-        rows = _rows(x, matrix.shape[1])
-        info = await self._fitting(matrix)
+        rows = activation_rows(x, matrix.shape[1])
+        info = await self.info()
+        with naming(self.name, matrix.name):
+            _check_fit(info, matrix)
         sums = np.zeros((len(rows), matrix.shape[0]), dtype=np.int64)
         stats, retried = Stats(), self._link.retried
         for part in matrix.parts:
@@ -165,7 +168,7 @@ class Device:
             what = (f"GEMV of row blocks {first}..{first + count - 1} "
                     f"(depth {matrix.depth}, K = {rows.shape[1]})")
             results, cost = await self._persist(
-                what, partial(self._frame, matrix, part, rows, first, count))
+                what, partial(self._frame, matrix, part, rows, first, count), matrix.name)
             products.append(results.sums.reshape(len(rows), -1))
             stats += cost
         return np.concatenate(products, axis=1), stats
@@ -182,7 +185,7 @@ class Device:
         self, matrix: PreparedMatrix, part: Part, rows: np.ndarray, first: int, count: int
     ) -> tuple[Results, Stats]:
         """One try of one GEMV frame, with the loads it needs."""
-        await self._hold_scales(_mantissa_bytes(matrix.mantissas))
+        await self._hold_scales(mantissa_bytes(matrix.mantissas))
         await self._hold_activations(rows)
         sizes = matrix.depth | part.groups << 8 | len(rows) << 24
         await self._link.ask(Opcode.GEMV, sizes, count, part.payload(first, count))
@@ -192,7 +195,7 @@ class Device:
             results.add(answer)
             answer = await self._link.answer(Opcode.RESULT, Opcode.DONE)
         results.close()
-        return results, Stats.parse(answer.payload)
+        return results, Stats.parse(answer.payload, matrix.lanes)
 
     async def _hold_activations(self, rows: np.ndarray) -> None:
         for column, row in enumerate(rows):
@@ -210,23 +213,16 @@ class Device:
 
     async def _ask_info(self) -> Info:
         self._link.forget_lanes()
-        return Info.parse((await self._link.call(Opcode.IDENTIFY, Opcode.INFO)).payload)
+        return _usable(Info.parse((await self._link.call(Opcode.IDENTIFY, Opcode.INFO)).payload))
 
     async def _ask_counters(self) -> Counters:
         return Counters.parse((await self._link.call(Opcode.STATUS, Opcode.COUNTERS)).payload)
 
-    async def _known(self) -> Info:
-        return self._info or await self.identify()
-
-    async def _fitting(self, matrix: PreparedMatrix) -> Info:
-        info = await self.expect(matrix.lanes)
-        if matrix.max_k > info.max_k:
-            raise DeviceError(f"device holds K = {info.max_k}, the stream was prepared for "
-                              f"K = {matrix.max_k}: prepare the matrix for this device")
-        return info
-
-    async def _persist(self, what: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        return await self._link.persist(what, attempt, self._forget)
+    async def _persist(
+        self, what: str, attempt: Callable[[], Awaitable[_T]], matrix: str = ""
+    ) -> _T:
+        with naming(self.name, matrix, what):
+            return await self._link.persist(attempt, self._forget)
 
     def _forget(self) -> None:
         self._activations.clear()
@@ -244,21 +240,10 @@ def _usable(info: Info) -> Info:
     return info
 
 
-def _rows(x: np.ndarray, k: int | None = None) -> np.ndarray:
-    """``x`` as int8 (B, K), K padded with zeros to whole groups; any K if ``k`` is None."""
-    if not isinstance(x, np.ndarray) or x.dtype != np.int8:
-        raise ValueError(f"x must be an int8 array, not {getattr(x, 'dtype', type(x).__name__)}")
-    if x.ndim not in (1, 2) or x.size == 0 or k not in (None, x.shape[-1]):
-        due = "K" if k is None else k
-        raise ValueError(f"x must have shape ({due},) or (B, {due}), not {x.shape}")
-    return np.pad(np.atleast_2d(x), ((0, 0), (0, -x.shape[-1] % GROUP)))
-
-
-def _mantissa_bytes(mantissas: np.ndarray) -> bytes:
-    values = np.asarray(mantissas)
-    if values.shape != (SCALES,) or values.dtype.kind not in "iu":
-        raise ValueError(f"mantissas must be {SCALES} integers, not {values.dtype} {values.shape}")
-    if values.min() < 0 or values.max() >= _MANTISSA_LIMIT:
-        raise ValueError(f"mantissas must be 0..{_MANTISSA_LIMIT - 1}, not "
-                         f"{values.min()}..{values.max()}")
-    return values.astype("<u4").tobytes()
+def _check_fit(info: Info, matrix: PreparedMatrix) -> None:
+    if info.lanes != matrix.lanes:
+        raise DeviceError(f"device has L = {info.lanes} lanes, the stream was prepared for "
+                          f"L = {matrix.lanes}: prepare the matrix for this device")
+    if matrix.max_k > info.max_k:
+        raise DeviceError(f"device holds K = {info.max_k}, the stream was prepared for "
+                          f"K = {matrix.max_k}: prepare the matrix for this device")

@@ -4,9 +4,12 @@ Wrong arguments are not here: they raise :class:`ValueError` or :class:`TypeErro
 is sent.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "HostError", "TransportError", "TransportTimeout", "TransportClosed", "BadAnswer",
-    "DeviceError",
+    "DeviceError", "naming",
 ]
 
 
@@ -42,3 +45,13 @@ class DeviceError(HostError):
     def __init__(self, message: str, code: int | None = None):
         super().__init__(message)
         self.code = code
+
+
+@contextmanager
+def naming(*names: str) -> Iterator[None]:
+    """Put names before the message of an error that passes; those that are empty are left out."""
+    try:
+        yield
+    except HostError as error:
+        error.args = (": ".join(filter(None, (*names, str(error)))),)
+        raise

@@ -1,7 +1,8 @@
 """Requests and their answers, matched by sequence number, and another try when one fails."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import cycle
 from typing import TypeVar
 
 from host.errors import BadAnswer, DeviceError, TransportTimeout
@@ -10,7 +11,10 @@ from host.reader import AnswerReader
 from host.transport import Transport
 from hw.protocol import HEADER_BYTES, ErrorCode, Opcode
 
-__all__ = ["DISCARD_LIMIT", "Link"]
+__all__ = ["DISCARD_LIMIT", "Link", "SEQUENCES"]
+
+#: Sequence numbers of requests; 0 is left to answers that have none.
+SEQUENCES = range(1, 256)
 
 #: Bytes of answers to older requests that one request throws away before it fails.
 DISCARD_LIMIT = 1 << 24
@@ -36,14 +40,16 @@ _ADVICE = {
 class Link:
     """One request at a time over a transport.
 
-    Sequence numbers run from 1 to 255 and start over; 0 is left to answers that have none. An
-    answer with another number than the last request's is thrown away.
+    Sequence numbers run on and start over. An answer with another number than the last request's
+    is thrown away.
 
     Parameters
     ----------
     transport : Transport
     retries : int
         Further tries after one that failed.
+    sequences : sequence of int
+        The numbers to use, some of :data:`SEQUENCES`.
 
     Members
     -------
@@ -53,12 +59,13 @@ class Link:
         Whether the device can hold the driver back: :class:`host.transport.Transport`.
     """
 
-    def __init__(self, transport: Transport, retries: int):
+    def __init__(self, transport: Transport, retries: int, sequences: Sequence[int] = SEQUENCES):
         if not isinstance(retries, int) or retries < 0:
             raise ValueError(f"retries must be a non-negative integer, not {retries!r}")
         self._transport = transport
         self._reader = AnswerReader(transport)
         self._retries = retries
+        self._sequences = cycle(sequences)
         self._sequence = 0
         self._discarded = 0
         self.retried = 0
@@ -85,7 +92,7 @@ class Link:
         self, opcode: Opcode, arg0: int, arg1: int, payload: bytes | memoryview
     ) -> None:
         """Send a request under a new sequence number; ``payload`` is not copied."""
-        self._sequence = self._sequence % 255 + 1
+        self._sequence = next(self._sequences)
         self._discarded = 0
         for data in request(opcode, self._sequence, arg0, arg1, payload):
             await self._transport.send(data)
@@ -108,14 +115,14 @@ class Link:
         return answer
 
     async def persist(
-        self, what: str, attempt: Callable[[], Awaitable[_T]], forget: Callable[[], None]
+        self, attempt: Callable[[], Awaitable[_T]], forget: Callable[[], None]
     ) -> _T:
         """Await ``attempt()`` until it succeeds; call ``forget()`` after each failure.
 
         Silence, damaged answers and the errors of a damaged or forgotten request lead to another
         try. Any other error is raised as it is.
 
-        Raises :class:`DeviceError` naming ``what`` and each failure when every try failed.
+        Raises :class:`DeviceError` with each failure when every try failed.
         """
         failures: list[str] = []
         while len(failures) <= self._retries:
@@ -129,7 +136,7 @@ class Link:
                 failures.append(f"{len(failures) + 1}: {error}")
                 await self._settle(error)
         tries = "1 try" if len(failures) == 1 else f"{len(failures)} tries"
-        raise DeviceError(f"{what}: gave up after {tries} ({'; '.join(failures)})")
+        raise DeviceError(f"gave up after {tries} ({'; '.join(failures)})")
 
     async def _settle(self, error: Exception) -> None:
         """Wait for silence where bytes may have been lost: both ends are then between frames."""

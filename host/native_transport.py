@@ -12,10 +12,13 @@ class NativeTransport:
     Parameters
     ----------
     device : NativeDevice
+    about : dict, optional
+        What is known of how it was made.
     """
 
-    def __init__(self, device: NativeDevice):
+    def __init__(self, device: NativeDevice, about: dict[str, str] | None = None):
         self._device = device
+        self.about = about or {}
 
     async def send(self, data: bytes | memoryview) -> None:
         """Queue ``data``: :meth:`host.transport.Transport.send`."""

@@ -1,76 +1,132 @@
-"""Devices by name: what a person writes to say on which device, or devices, work is done."""
+"""Devices by name: what a person writes to say on which device, or devices, work is done.
+
+A device is ``SCHEME``, ``SCHEME:OPTIONS``, ``SCHEME://ADDRESS`` or ``SCHEME://ADDRESS,OPTIONS``,
+options being ``NAME=VALUE`` with commas between. Several devices have commas between them too.
+"""
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from host.device import Device
+from host.group import DeviceGroup
+from host.link import SEQUENCES
 from host.native_transport import NativeTransport
 from host.thread_transport import ThreadTransport
+from host.transport import Transport
 from hw.config import DeviceConfig
 from sim.build import build_native, device_rtl
 from sim.native import NativeDevice
 
-__all__ = ["open_device"]
+__all__ = ["Spec", "open_device", "parse_specs", "simulate"]
 
-# A scheme, then an address or the first option.
-_SPEC = re.compile(r"(?P<scheme>\w+)(://(?P<address>[^,]*)|:(?=\w+=)|(?=,|$)),?(?P<options>.*)")
+#: Each device needs sequence numbers of its own, and a few of them.
+_MOST = 32
+
+_SPEC = re.compile(r"(?P<scheme>\w+)(://(?P<address>[^,]+),?|:(?=\w+=)|)(?P<options>(\w+=.*)?)")
 
 
-def open_device(spec: str = "sim", config: DeviceConfig | None = None,
-                rtl: str | None = None) -> Device:
-    """Open a device; close it, or use it in ``async with``.
+@dataclass(frozen=True)
+class Spec:
+    """One device, as written and in its parts."""
 
-    Nothing is asked of it yet: its first method tells whether it answers.
+    text:    str
+    scheme:  str
+    address: str | None
+    options: dict[str, str]
+
+    def values(self, **kinds: Callable[[str], Any]) -> dict[str, Any]:
+        """Options as values of these kinds; raises :class:`ValueError` for any other option."""
+        values = {}
+        for name, text in self.options.items():
+            if name not in kinds:
+                raise ValueError(f"{self.text}: no option {name!r}; there are {', '.join(kinds)}")
+            try:
+                values[name] = kinds[name](text)
+            except ValueError:
+                raise ValueError(f"{self.text}: {name} must be a number, not {text!r}") from None
+        return values
+
+
+class _Opener(Protocol):
+    """Opens the device of a spec; what is simulated follows a configuration, or given Verilog."""
+
+    def __call__(self, spec: Spec, config: DeviceConfig, rtl: str | None) -> Transport: ...
+
+
+def open_device(
+    specs: str | Sequence[str] = "sim", config: DeviceConfig | None = None, rtl: str | None = None,
+) -> Device | DeviceGroup:
+    """Open a device, or several as one; close it, or use it in ``async with``.
+
+    Nothing is asked of a device yet: its first method tells whether it answers.
 
     Parameters
     ----------
-    spec : str
-        ``sim``, a simulated device in this process, or ``sim:lanes=64,columns=4,max_k=4096``.
+    specs : str or sequence of str
+        ``sim``, a simulated device in this process; ``sim:lanes=64,columns=4,max_k=4096``;
+        ``sim,sim``, two of them that share the rows of each matrix.
     config : DeviceConfig, optional
-        What a simulated device is where its options do not tell.
+        What simulated devices are where their options do not tell.
     rtl : str, optional
         Verilog to simulate in place of the one generated.
 
-    Raises :class:`ValueError` for a spec that names no device, and what opening it raises.
+    Raises :class:`ValueError` for what names no device, and what opening one raises.
     """
-    found = _SPEC.fullmatch(spec)
+    found = parse_specs(specs)
+    if len(found) > _MOST:
+        raise ValueError(f"{len(found)} devices are too many; {_MOST} can work together")
+    if rtl and not any(spec.scheme == "sim" for spec in found):
+        raise ValueError(f"{found[0].text}: Verilog is for simulated devices only")
+    with ExitStack() as stack:
+        transports = [stack.enter_context(closing(
+            _SCHEMES[spec.scheme](spec, config or DeviceConfig(), rtl))) for spec in found]
+        stack.pop_all()
+    devices = [_device(transports, found, index) for index in range(len(found))]
+    return devices[0] if len(devices) == 1 else DeviceGroup(devices)
+
+
+def parse_specs(specs: str | Sequence[str]) -> list[Spec]:
+    """Devices as they are written; raises :class:`ValueError` for what names none."""
+    texts: list[str] = []
+    for piece in (specs if isinstance(specs, str) else ",".join(specs)).split(","):
+        if texts and re.match(r"\w+=", piece):
+            texts[-1] += f",{piece}"
+        else:
+            texts.append(piece)
+    return [_parse(text) for text in texts]
+
+
+def _parse(text: str) -> Spec:
+    found = _SPEC.fullmatch(text)
     if not found or found["scheme"] not in _SCHEMES:
-        raise ValueError(f"no device {spec!r}; there are {', '.join(_SCHEMES)}")
-    options = dict(_option(spec, text) for text in filter(None, found["options"].split(",")))
-    return _SCHEMES[found["scheme"]](spec, found["address"], options, config or DeviceConfig(),
-                                    rtl)
+        raise ValueError(f"no device {text!r}; there are sim and sim:lanes=64,columns=4")
+    options = dict(option.split("=", 1) for option in filter(None, found["options"].split(",")))
+    return Spec(text, found["scheme"], found["address"], options)
 
 
-def _option(spec: str, text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise ValueError(f"{spec}: option {text!r} must be NAME=VALUE")
-    return name, value
+def _device(transports: Sequence[Transport], specs: Sequence[Spec], index: int) -> Device:
+    """One of several devices: no two share a name or a sequence number."""
+    count = len(specs)
+    name = f"{specs[index].text} ({index + 1} of {count})" if count > 1 else specs[index].text
+    return Device(transports[index], name=name, sequences=SEQUENCES[index::count])
 
 
-def _values(spec: str, options: dict[str, str], kinds: dict[str, Callable]) -> dict[str, Any]:
-    """Options as values of their kinds."""
-    values = {}
-    for name, text in options.items():
-        if name not in kinds:
-            raise ValueError(f"{spec}: no option {name!r}; there are {', '.join(kinds)}")
-        try:
-            values[name] = kinds[name](text)
-        except ValueError:
-            raise ValueError(f"{spec}: {name} must be a number, not {text!r}") from None
-    return values
-
-
-def _simulated(spec, address, options, config, rtl) -> Device:
-    if address is not None:
-        raise ValueError(f"{spec}: a simulated device has no address; write sim")
-    chosen = {"lanes": config.lanes, "columns": config.columns, "max_k": config.max_k}
-    config = DeviceConfig(**chosen | _values(spec, options, dict.fromkeys(chosen, int)))
+def simulate(spec: Spec, config: DeviceConfig, rtl: str | None = None) -> NativeTransport:
+    """A simulated device."""
+    if spec.address is not None:
+        raise ValueError(f"{spec.text}: a simulated device has no address; write sim")
+    sizes = {"lanes": config.lanes, "columns": config.columns, "max_k": config.max_k}
+    config = DeviceConfig(**sizes | spec.values(**dict.fromkeys(sizes, int)))
     build = build_native(config.lanes, rtl or device_rtl(config))
-    transport = ThreadTransport(NativeTransport(NativeDevice(build.library)))
-    return Device(transport, name=spec)
+    return NativeTransport(NativeDevice(build.library),
+                           {"engine": build.engine, "rtl_sha256": build.rtl_sha256})
 
 
-#: What opens the devices of a scheme.
-_SCHEMES: dict[str, Callable[..., Device]] = {"sim": _simulated}
+def _simulate_in_thread(spec: Spec, config: DeviceConfig, rtl: str | None) -> Transport:
+    return ThreadTransport(simulate(spec, config, rtl))
+
+
+_SCHEMES: dict[str, _Opener] = {"sim": _simulate_in_thread}

@@ -9,7 +9,10 @@ from golden.fixed import GROUP, mantissas
 from golden.quantize import TritMatrix
 from golden.tiles import check_tiles, pack, word_stream
 
-__all__ = ["Part", "PreparedMatrix", "prepare"]
+__all__ = ["Part", "PreparedMatrix", "Tiles", "prepare", "tiles_of"]
+
+#: A matrix as a packed checkpoint stores it: tiles, table, depth, shape (N, K).
+Tiles = tuple[np.ndarray, np.ndarray, int, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class PreparedMatrix:
         int64 (27,): what the device multiplies with.
     parts : tuple of Part
         Column ranges in order; their products add up to the matrix's.
+    name : str
+        What errors call the matrix, if anything.
     """
 
     depth:     int
@@ -82,6 +87,7 @@ class PreparedMatrix:
     table:     np.ndarray
     mantissas: np.ndarray
     parts:     tuple[Part, ...]
+    name:      str = ""
 
     @property
     def max_k(self) -> int:
@@ -94,9 +100,20 @@ class PreparedMatrix:
         return self.parts[-1].columns.stop
 
 
+def tiles_of(matrix: TritMatrix | Tiles) -> Tiles:
+    """A matrix as it is stored, packed if it is not yet.
+
+    Raises :class:`ValueError` when the tiles do not fit depth and shape.
+    """
+    if isinstance(matrix, TritMatrix):
+        matrix = (pack(matrix), matrix.table, matrix.depth, matrix.shape)
+    tiles, _, depth, shape = matrix
+    check_tiles(tiles, depth, shape)
+    return matrix
+
+
 def prepare(
-    matrix: TritMatrix | tuple[np.ndarray, np.ndarray, int, tuple[int, int]],
-    lanes: int, max_k: int,
+    matrix: TritMatrix | Tiles, lanes: int, max_k: int, name: str = "",
 ) -> PreparedMatrix:
     """Make the word streams of a matrix, once for many products.
 
@@ -108,18 +125,17 @@ def prepare(
         Lanes of the device.
     max_k : int
         Columns the device can hold, at least 16; a wider matrix becomes several parts.
+    name : str
+        What errors call the matrix, if anything.
 
     Raises :class:`ValueError` when the tiles do not fit depth and shape, or the table is no table.
     """
     if max_k < GROUP:
         raise ValueError(f"max_k must be at least {GROUP}, not {max_k!r}")
-    if isinstance(matrix, TritMatrix):
-        matrix = (pack(matrix), matrix.table, matrix.depth, matrix.shape)
-    tiles, table, depth, shape = matrix
-    check_tiles(tiles, depth, shape)
+    tiles, table, depth, shape = tiles_of(matrix)
     step = max_k // GROUP
     parts = tuple(
         Part(first, np.ascontiguousarray(word_stream(tiles[:, first:first + step], lanes)))
         for first in range(0, tiles.shape[1], step)
     )
-    return PreparedMatrix(depth, tuple(shape), lanes, table, mantissas(table), parts)
+    return PreparedMatrix(depth, tuple(shape), lanes, table, mantissas(table), parts, name)

@@ -70,6 +70,8 @@ class Stats:
         Cycles waited for words to come and for answers to be taken.
     words : int
         Payload words.
+    stream_bytes : int
+        Bytes of these words: packed weights, with the padding of row blocks.
     frames : int
         GEMV frames that succeeded; those that failed count nowhere above.
     retries : int
@@ -80,13 +82,15 @@ class Stats:
     input_stalls:  int = 0
     output_stalls: int = 0
     words:         int = 0
+    stream_bytes:  int = 0
     frames:        int = 0
     retries:       int = 0
 
     @classmethod
-    def parse(cls, payload: bytes) -> "Stats":
+    def parse(cls, payload: bytes, lanes: int) -> "Stats":
         """Read a DONE payload as one frame; raises :class:`BadAnswer` when its length is wrong."""
-        return cls(**_numbers("DONE", DONE_FIELDS, "Q", payload), frames=1)
+        numbers = _numbers("DONE", DONE_FIELDS, "Q", payload)
+        return cls(**numbers, stream_bytes=numbers["words"] * lanes, frames=1)
 
     def __add__(self, other: "Stats") -> "Stats":
         names = [field.name for field in fields(self)]

@@ -29,6 +29,7 @@ class ThreadTransport:
         self._answers = bytearray()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self.flow_control = getattr(transport, "flow_control", True)
+        self.about = getattr(transport, "about", {})
 
     async def send(self, data: bytes | memoryview) -> None:
         """Keep ``data`` until an answer is wanted: :meth:`host.transport.Transport.send`."""

@@ -18,6 +18,8 @@ class Transport(Protocol):
     results the device would have to wait, and after a failed try nothing before it was silent;
     that silence lasts longer than the device needs to drop a partial word
     (:func:`hw.protocol.idle_bytes`).
+
+    One that knows how its device was made has that in an attribute ``about``, texts by name.
     """
 
     async def send(self, data: bytes | memoryview) -> None:

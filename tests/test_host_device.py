@@ -45,15 +45,15 @@ def test_identify_asks_again():
 
 
 def test_identify_wrong_version():
-    with pytest.raises(DeviceError, match=r"^device speaks protocol version 2, this driver version "
-                                          r"1: take driver and gateware of the same release$"):
+    with pytest.raises(DeviceError, match=r"^IDENTIFY: device speaks protocol version 2, this "
+                                          r"driver version 1: take driver and gateware of the same release$"):
         asyncio.run(Device(Peer(version=2)).identify())
 
 
 @pytest.mark.parametrize(("columns", "max_k"), [(0, 64), (256, 64), (1, 8)])
 def test_identify_impossible_sizes(columns, max_k):
-    with pytest.raises(DeviceError, match=rf"^device reports impossible sizes: 8 lanes, {columns} "
-                                          rf"columns, max K {max_k}$"):
+    with pytest.raises(DeviceError, match=rf"^IDENTIFY: device reports impossible sizes: 8 "
+                                          rf"lanes, {columns} columns, max K {max_k}$"):
         asyncio.run(Device(Peer(columns=columns, max_k=max_k)).identify())
 
 
@@ -127,5 +127,5 @@ def test_sequence_numbers_start_over_without_zero():
 def test_unplugged_device():
     peer = Peer()
     peer.closed = True
-    with pytest.raises(TransportClosed, match=r"^the peer was unplugged$"):
+    with pytest.raises(TransportClosed, match=r"^IDENTIFY: the peer was unplugged$"):
         asyncio.run(Device(peer).identify())

@@ -22,6 +22,7 @@ from golden.quantize import quantize
 from host import link
 from host.device import Device
 from host.errors import DeviceError, TransportClosed
+from host.prepared import prepare
 
 IDENTIFY, ACTIVATIONS, SCALES, GEMV = range(4)
 
@@ -34,6 +35,7 @@ X = RNG.integers(-128, 128, (2, 48), dtype=np.int8)
 # three blocks of two columns each, then DONE.
 LOADS = [SCALES, ACTIVATIONS, ACTIVATIONS]
 PRODUCT = [IDENTIFY, *LOADS, GEMV]
+FRAME = "GEMV of row blocks 0..2 (depth 2, K = 48)"
 
 
 async def product_of(device, x=X, matrix=MATRIX):
@@ -190,6 +192,7 @@ def test_requests_that_lost_words_swallow_the_next_but_not_the_product(start):
     (42, "device answered with unknown error 42"),
 ])
 def test_refusals_are_final(code, message):
+    message = f"{FRAME}: {message}"
     with pytest.raises(DeviceError, match=f"^{re.escape(message)}$") as failure:
         asyncio.run(product_of(Device(peer := peer_with({4: refuse(code)}))))
     assert failure.value.code == code
@@ -207,8 +210,8 @@ def test_gives_up_on_silence():
 def test_gives_up_and_names_each_failure():
     message, log = failing(peer_with({4: corrupt(0, 30), 8: drop, 12: done_early}), retries=2)
     assert message == (
-        "GEMV of row blocks 0..2 (depth 2, K = 48): gave up after 3 tries (1: trailer CRC of "
-        "answer 0x82 is wrong; 2: no answer within 1 s; 3: DONE with 1 of 6 RESULTs missing)")
+        f"{FRAME}: gave up after 3 tries (1: trailer CRC of answer "
+        "0x82 is wrong; 2: no answer within 1 s; 3: DONE with 1 of 6 RESULTs missing)")
     assert log == [*PRODUCT, *[*LOADS, GEMV] * 2]
 
 
@@ -230,8 +233,7 @@ def test_gives_up_and_names_each_failure():
 ])
 def test_failures_are_named(fault, reason):
     message, _ = failing(peer_with({4: fault}), retries=0)
-    assert message == ("GEMV of row blocks 0..2 (depth 2, K = 48): gave up after 1 try "
-                       f"(1: {reason})")
+    assert message == f"{FRAME}: gave up after 1 try (1: {reason})"
 
 
 def test_answers_to_older_requests_are_bounded(monkeypatch):
@@ -264,9 +266,23 @@ def test_unplugged_on_the_way(at):
         return answers
 
     peer = peer_with({at: unplug})
-    with pytest.raises(TransportClosed, match=r"^the peer was unplugged$"):
+    what = re.escape(FRAME if at else "IDENTIFY")
+    with pytest.raises(TransportClosed, match=f"^{what}: the peer was unplugged$"):
         asyncio.run(product_of(Device(peer)))
     assert peer.log == PRODUCT[:at + 1]
+
+
+def test_errors_name_device_matrix_and_frame():
+    async def ask(device):
+        prepared = await device.prepare(MATRIX, "layer.3")
+        return await device.gemv(prepared, X)
+
+    for fault, error in ((refuse(4), "device refused GEMV"), (drop, "gave up after 1 try")):
+        device = Device(peer_with({4: fault}), retries=0, name="board 2")
+        with pytest.raises(DeviceError, match=re.escape(f"board 2: layer.3: {FRAME}: {error}")):
+            asyncio.run(ask(device))
+    with pytest.raises(DeviceError, match=r"^board 2: layer\.3: device has L = 8 lanes, "):
+        asyncio.run(Device(Peer(), name="board 2").gemv(prepare(MATRIX, 16, 64, "layer.3"), X))
 
 
 class SlowPeer(Peer):

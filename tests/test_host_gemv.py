@@ -86,7 +86,7 @@ def test_gemv_adds_up_stats():
     _, stats = check(peer, matrix_of(90, 64), vectors(3, 64), frame_bytes=1120)
     words = 6 * 4 * 35
     assert stats == Stats(cycles=words + 6 * 20, input_stalls=6 * 3, output_stalls=6,
-                          words=words, frames=6, retries=0)
+                          words=words, stream_bytes=8 * words, frames=6, retries=0)
 
 
 def test_matrices_share_one_load_of_activations():
