@@ -104,10 +104,10 @@ def inspect(packed: Packed, as_json: Json = False):
                     "kept": kept})
         return
     table(f"{packed}", [
-        "matrix", "shape", "d", "stored b/w", "info b/w", "scales", "zero trits"], [[
+        "matrix", "shape", "d", "stored b/w", "info b/w", "scales", "zero trits", "form"], [[
             r["name"], "x".join(map(str, r["shape"])), str(r["depth"]), f"{r['stored_bits']:.2f}",
             f"{r['information_bits']:.2f}", f"{r['scale_min']:.2e}..{r['scale_max']:.2e}",
-            f"{r['zero_share']:.3f}"] for r in records])
+            f"{r['zero_share']:.3f}", r["form"]] for r in records])
     print(f"\n{len(kept)} tensors kept as they were")
 
 
@@ -118,7 +118,7 @@ def _describe(name: str, matrix: TritMatrix) -> dict:
         "stored_bits": packed_bits(matrix.shape, matrix.depth),
         "information_bits": information_bits(matrix.depth),
         "scale_min": float(used.min()), "scale_max": float(used.max()),
-        "zero_share": zero_share(matrix),
+        "zero_share": zero_share(matrix), "form": matrix.form.name,
     }
 
 
@@ -126,7 +126,8 @@ def _describe(name: str, matrix: TritMatrix) -> dict:
 def verify(
     packed: Packed,
     against: Annotated[Path | None, typer.Option(
-        help="Quantize this checkpoint again and compare.")] = None,
+        help="Compare with this checkpoint: quantized again, or value by value if it was "
+             "imported.")] = None,
     as_json: Json = False,
 ):
     """Check shapes, checksums, byte codes and padding of a packed checkpoint."""
@@ -150,8 +151,8 @@ def verify(
 
 @reports_errors
 def export(packed: Packed, output: Output, force: Force = False):
-    """Write the dequantized float16 checkpoint, which stock transformers loads."""
+    """Write the dequantized checkpoint, which stock transformers loads: float16, or as imported."""
     checkpoint = PackedCheckpoint(packed)
     with progress("exporting", len(checkpoint.matrices) + len(checkpoint.kept)) as advance:
         export_checkpoint(packed, output, force=force, progress=lambda name: advance(1, name))
-    print(f"float16 checkpoint: {output}")
+    print(f"dequantized checkpoint: {output}")
