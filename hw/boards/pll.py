@@ -1,0 +1,138 @@
+"""PLLs: settings for a wanted clock, checked against the limits of the silicon."""
+
+from dataclasses import dataclass
+from itertools import product
+
+from amaranth import Instance
+from amaranth.lib import io
+
+__all__ = ["Ecp5Pll", "Ice40Pll"]
+
+_MHZ = 1_000_000
+#: A setting that misses the wanted clock by more is none.
+_TOLERANCE = 0.02
+
+
+def _nearest(settings, wanted, what):
+    """The setting whose output is nearest; the first of those as near."""
+    best = min(settings, key=lambda pll: abs(pll.output - wanted))
+    if abs(best.output - wanted) > _TOLERANCE * wanted:
+        raise ValueError(f"{what} makes no {wanted / _MHZ:g} MHz; nearest is "
+                         f"{best.output / _MHZ:.3f} MHz")
+    return best
+
+
+@dataclass(frozen=True)
+class Ecp5Pll:
+    """An EHXPLLL whose feedback is its output: ``output = source / div * feedback``.
+
+    Parameters
+    ----------
+    source : int
+        Clock in, Hz.
+    div, feedback, post : int
+        Dividers of the clock in, of the feedback, and from the oscillator to the output.
+    """
+
+    source:   int
+    div:      int
+    feedback: int
+    post:     int
+
+    #: Hz, of the family's data sheet.
+    DETECTOR   = (3_125_000, 400 * _MHZ)
+    OSCILLATOR = (400 * _MHZ, 800 * _MHZ)
+
+    @classmethod
+    def make(cls, source, wanted):
+        """The setting for a clock; raises :class:`ValueError` where none comes within 2 %."""
+        found = (cls(source, div, feedback, post)
+                 for div, feedback in product(range(1, 129), repeat=2)
+                 if cls.DETECTOR[0] <= source / div <= cls.DETECTOR[1]
+                 for post in [min(max(1, round(600 * _MHZ / (source / div * feedback))), 128)]
+                 if cls.OSCILLATOR[0] <= source / div * feedback * post <= cls.OSCILLATOR[1])
+        return _nearest(found, wanted, f"the PLL of an ECP5 at {source / _MHZ:g} MHz")
+
+    @property
+    def output(self):
+        """Clock out, Hz."""
+        return self.source / self.div * self.feedback
+
+    @property
+    def oscillator(self):
+        """Oscillator, Hz."""
+        return self.output * self.post
+
+    def connect(self, m, port, clock, lock):
+        """Put the PLL between the pin and ``clock``."""
+        m.submodules.clock_pin = pin = io.Buffer("i", port)
+        m.submodules.pll = Instance(
+            "EHXPLLL",
+            a_FREQUENCY_PIN_CLKI=f"{self.source / _MHZ:g}",
+            a_FREQUENCY_PIN_CLKOP=f"{self.output / _MHZ:g}",
+            a_ICP_CURRENT="12", a_LPF_RESISTOR="8",
+            a_MFG_ENABLE_FILTEROPAMP="1", a_MFG_GMCREF_SEL="2",
+            p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED", p_FEEDBK_PATH="CLKOP",
+            p_OUTDIVIDER_MUXA="DIVA", p_CLKOP_ENABLE="ENABLED",
+            p_CLKI_DIV=self.div, p_CLKFB_DIV=self.feedback, p_CLKOP_DIV=self.post,
+            p_CLKOP_CPHASE=self.post - 1, p_CLKOP_FPHASE=0,
+            i_CLKI=pin.i, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_PHASESEL0=0, i_PHASESEL1=0,
+            i_PHASEDIR=1, i_PHASESTEP=1, i_PHASELOADREG=1, i_PLLWAKESYNC=0, i_ENCLKOP=0,
+            o_CLKOP=clock, o_LOCK=lock)
+
+
+@dataclass(frozen=True)
+class Ice40Pll:
+    """An SB_PLL40_PAD with simple feedback: ``output = source / (r + 1) * (f + 1) / 2^q``.
+
+    Parameters
+    ----------
+    source : int
+        Clock in, Hz; its pin is the PLL's own.
+    r, f, q : int
+    """
+
+    source: int
+    r:      int
+    f:      int
+    q:      int
+
+    #: Hz, of the family's data sheet.
+    DETECTOR   = (10 * _MHZ, 133 * _MHZ)
+    OSCILLATOR = (533 * _MHZ, 1066 * _MHZ)
+    #: Upper limits of the detector for the filter ranges 1 to 5; above them, 6.
+    _FILTERS = tuple(limit * _MHZ for limit in (17, 26, 44, 66, 101))
+
+    @classmethod
+    def make(cls, source, wanted):
+        """The setting for a clock; raises :class:`ValueError` where none comes within 2 %."""
+        found = (cls(source, r, f, q)
+                 for r, f, q in product(range(16), range(128), range(1, 7))
+                 if cls.DETECTOR[0] <= source / (r + 1) <= cls.DETECTOR[1]
+                 and cls.OSCILLATOR[0] <= source / (r + 1) * (f + 1) <= cls.OSCILLATOR[1])
+        return _nearest(found, wanted, f"the PLL of an iCE40 at {source / _MHZ:g} MHz")
+
+    @property
+    def output(self):
+        """Clock out, Hz."""
+        return self.oscillator / 2 ** self.q
+
+    @property
+    def oscillator(self):
+        """Oscillator, Hz."""
+        return self.source / (self.r + 1) * (self.f + 1)
+
+    @property
+    def filter_range(self):
+        """Bandwidth of the loop filter, 1..6."""
+        return 1 + sum(self.source / (self.r + 1) >= limit for limit in self._FILTERS)
+
+    def connect(self, m, port, clock, lock):
+        """Put the PLL between the pin and ``clock``."""
+        m.submodules.pll = Instance(
+            "SB_PLL40_PAD",
+            p_FEEDBACK_PATH="SIMPLE", p_PLLOUT_SELECT="GENCLK",
+            p_DIVR=self.r, p_DIVF=self.f, p_DIVQ=self.q, p_FILTER_RANGE=self.filter_range,
+            i_PACKAGEPIN=port.io, i_RESETB=1, i_BYPASS=0,
+            o_PLLOUTGLOBAL=clock, o_LOCK=lock)

@@ -1,0 +1,91 @@
+"""Top level of a board: clock, reset, serial line, lights."""
+
+from functools import reduce
+
+from amaranth import ClockDomain, ClockSignal, Elaboratable, Module, Signal
+from amaranth.build import Subsignal
+from amaranth.lib import io
+from amaranth.lib.cdc import ResetSynchronizer
+
+from hw.serial_link import SerialDevice
+
+__all__ = ["BoardTop"]
+
+#: A blink that can be seen, as a share of a second.
+_BLINK = 1 / 20
+
+
+class BoardTop(Elaboratable):
+    """The device on a board's pins.
+
+    Parameters
+    ----------
+    board : hw.boards.board.Board
+    config : DeviceConfig
+        Its ``clock_hz`` is what the PLL makes, or the board's own clock.
+    line : Line
+    pll : optional
+        Setting of ``board.pll``.
+    """
+
+    def __init__(self, board, config, line, pll=None):
+        self._board  = board
+        self._config = config
+        self._line   = line
+        self._pll    = pll
+
+    def elaborate(self, platform):
+        m = Module()
+        self._make_clock(m, platform)
+        m.submodules.serial = serial = SerialDevice(self._config, self._line)
+
+        uart = _request(platform, "uart")
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.Buffer("o", uart.tx)
+        m.d.comb += [serial.rx.eq(rx.i), tx.o.eq(serial.tx)]
+
+        seen = self._stretch(m, serial.busy)
+        lights = self._request_lights(platform)
+        for what, level in (("idle", ~seen), ("busy", seen), ("failed", serial.failed)):
+            m.submodules[what] = light = io.Buffer("o", lights[what])
+            m.d.sync += light.o.eq(level)
+        return m
+
+    def _make_clock(self, m, platform):
+        """Domain ``sync`` from the board's clock; in reset until the PLL has locked."""
+        port  = _request(platform, platform.default_clk)
+        clock = Signal()
+        lock  = Signal()
+        if self._pll:
+            self._pll.connect(m, port, clock, lock)
+        else:
+            m.submodules.clock_pin = pin = io.Buffer("i", port)
+            m.d.comb += [clock.eq(pin.i), lock.eq(1)]
+        m.domains.sync = ClockDomain("sync")
+        m.d.comb += ClockSignal("sync").eq(clock)
+        m.submodules.reset = ResetSynchronizer(~lock, domain="sync")
+        platform.add_clock_constraint(clock, self._config.clock_hz)
+
+    def _stretch(self, m, level):
+        """``level``, and for a while after it."""
+        left = Signal(range(int(self._config.clock_hz * _BLINK)))
+        with m.If(level):
+            m.d.sync += left.eq(~0)
+        with m.Elif(left != 0):
+            m.d.sync += left.eq(left - 1)
+        return left != 0
+
+    def _request_lights(self, platform):
+        """Ports by what they tell; several may be parts of one resource."""
+        wanted = self._board.lights
+        ports  = {where: _request(platform, *where)
+                  for where in dict.fromkeys(where[:2] for where in wanted.values())}
+        return {what: reduce(getattr, where[2:], ports[where[:2]])
+                for what, where in wanted.items()}
+
+
+def _request(platform, name, number=0):
+    """A resource as bare ports, for :mod:`amaranth.lib.io`."""
+    parts = platform.lookup(name, number).ios
+    bare  = {part.name: "-" for part in parts if isinstance(part, Subsignal)}
+    return platform.request(name, number, dir=bare or "-")

@@ -1,0 +1,95 @@
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from test_cli import fails, tritstream
+
+from hw.boards.catalog import BOARDS
+
+
+@pytest.fixture
+def loader(tmp_path, monkeypatch):
+    """Function that puts a loader with this name and exit code on PATH; and how it was called."""
+    calls = tmp_path / "calls.json"
+
+    def install(name="openFPGALoader", code=0):
+        path = tmp_path / "bin" / name
+        path.parent.mkdir()
+        path.write_text(f"#!{sys.executable}\nimport json, sys\n"
+                        f"json.dump(sys.argv[1:], open({str(calls)!r}, 'w'))\nsys.exit({code})\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
+        return lambda: json.loads(calls.read_text())
+
+    return install
+
+
+@pytest.fixture
+def bitstream(tmp_path):
+    path = tmp_path / "top.bit"
+    path.write_bytes(b"bits")
+    return path
+
+
+def test_list():
+    code, out, _ = tritstream("hw", "list", "--json")
+    assert code == 0
+    boards = {board["name"]: board for board in json.loads(out)}
+    assert list(boards) == list(BOARDS)
+    assert boards["icebreaker"]["lanes"] == 1 and boards["icebreaker"]["clock_mhz"] == 24
+    code, out, _ = tritstream("hw", "list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["name", *BOARDS]
+
+
+@pytest.mark.parametrize("name, board", [("openFPGALoader", "ulx3s-85f"),
+                                         ("openfpgaloader-cli", "icebreaker")])
+def test_program(loader, bitstream, name, board):
+    called = loader(name)
+    code, _, err = tritstream("hw", "program", board, bitstream)
+    assert code == 0, err
+    assert called() == ["-b", BOARDS[board].loader, str(bitstream)]
+
+
+def test_program_into_the_flash(loader, bitstream):
+    called = loader()
+    assert tritstream("hw", "program", "ecpix5-85", bitstream, "--flash")[0] == 0
+    assert called() == ["-b", "ecpix5", "--write-flash", str(bitstream)]
+
+
+def test_program_that_fails(loader, bitstream):
+    loader(code=3)
+    assert fails("hw", "program", "ulx3s-85f", bitstream).endswith(
+        f"openFPGALoader -b ulx3s {bitstream}: failed (3)")
+
+
+def test_program_without_a_loader(bitstream, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert fails("hw", "program", "ulx3s-85f", bitstream) == (
+        "openFPGALoader is missing: install it (apt install openfpgaloader) or load the file with "
+        "another tool")
+
+
+def test_program_without_a_bitstream(loader, tmp_path, monkeypatch):
+    loader()
+    missing = tmp_path / "missing.bit"
+    assert fails("hw", "program", "ulx3s-85f", missing) == f"{missing}: no such file"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    assert fails("hw", "program", "ulx3s-85f") == (
+        "build/boards/ulx3s-85f: no bitstream; build one with `tritstream hw build`")
+
+
+@pytest.mark.parametrize("command", ["build", "program"])
+def test_unknown_board(command):
+    assert fails("hw", command, "ulx3s").startswith("there is no board 'ulx3s', but ulx3s-85f, ")
+
+
+def test_build_of_what_cannot_be(tmp_path):
+    assert fails("hw", "build", "ulx3s-85f", "--lanes", 5, "-o", tmp_path).startswith(
+        "Lanes must be one of")
+    assert fails("hw", "build", "ulx3s-85f", "--clock", 3000, "-o", tmp_path) == (
+        "the PLL of an ECP5 at 25 MHz makes no 3000 MHz; nearest is 800.000 MHz")
