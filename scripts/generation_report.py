@@ -67,7 +67,7 @@ def _phase(phase: "Phase", info: Info | None) -> dict:
     return times | asdict(stats) | {
         "host_seconds_per_token": (phase.seconds - phase.cost.seconds) / tokens,
         "cycles_per_token": stats.cycles / tokens,
-        "bytes_per_token": stats.words * info.lanes / tokens,
+        "bytes_per_token": stats.stream_bytes / tokens,
     }
 
 

@@ -46,7 +46,8 @@ def test_identify_asks_again():
 
 def test_identify_wrong_version():
     with pytest.raises(DeviceError, match=r"^IDENTIFY: device speaks protocol version 2, this "
-                                          r"driver version 1: take driver and gateware of the same release$"):
+                                          r"driver version 1: take driver and gateware of the "
+                                          r"same release$"):
         asyncio.run(Device(Peer(version=2)).identify())
 
 

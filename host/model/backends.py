@@ -16,7 +16,7 @@ from golden.activation import quantize_activation, quantize_activation16
 from golden.checkpoint import PackedCheckpoint
 from golden.gemv import dequantize_rows, gemv
 from golden.quantize import dequantize
-from host.prepared import PreparedMatrix
+from host.prepared import Tiles
 from host.records import Stats
 
 __all__ = ["ActivationBits", "Backend", "Cost", "DeviceBackend", "GoldenBackend", "MatrixDevice",
@@ -37,11 +37,11 @@ class Product(Protocol):
 
 
 class MatrixDevice(Protocol):
-    """What a :class:`host.device.Device` is here, or a group of them."""
+    """What a :class:`host.device.Device` or :class:`host.group.DeviceGroup` is here."""
 
-    async def prepare(self, matrix: tuple) -> PreparedMatrix: ...
+    async def prepare(self, matrix: Tiles, name: str) -> Any: ...
 
-    async def gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]: ...
+    async def gemv(self, matrix: Any, x: np.ndarray) -> tuple[np.ndarray, Stats]: ...
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,9 @@ class DeviceBackend(_IntegerBackend):
     def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
         info = checkpoint.matrices[name]
         packed = (checkpoint.tiles(name), checkpoint.table(name), info.depth, info.shape)
-        return partial(self._gemv, self._run(self._device.prepare(packed)))
+        return partial(self._gemv, self._run(self._device.prepare(packed, name)))
 
-    def _gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> np.ndarray:
+    def _gemv(self, matrix: Any, x: np.ndarray) -> np.ndarray:
         began = time.perf_counter()
         sums, stats = self._run(self._device.gemv(matrix, x))
         self._cost += Cost(stats, time.perf_counter() - began)
