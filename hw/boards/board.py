@@ -5,7 +5,26 @@ from importlib import import_module
 
 from hw.synth import SynthError
 
-__all__ = ["Board"]
+__all__ = ["Board", "Family"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the boards of a family have in common.
+
+    Parameters
+    ----------
+    pll : type, optional
+        Class of :mod:`hw.boards.pll`; without, a device runs at its board's own clock.
+    options : dict
+        Overrides of Amaranth's build.
+    files : dict
+        Text of files that they name.
+    """
+
+    pll:     type | None = None
+    options: dict = field(default_factory=dict)
+    files:   dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +35,7 @@ class Board:
     ----------
     name, title : str
         For commands, and for people.
+    family : Family
     platform : str
         ``module:class`` of amaranth_boards.
     loader : str
@@ -28,16 +48,13 @@ class Board:
         Wanted clock; rate of the serial line.
     lights : dict
         Resources by ``idle``, ``busy``, ``failed``: (name, number) or (name, number, part).
-    pll : type, optional
-        Class of :mod:`hw.boards.pll`; without, the device runs at the board's own clock.
     resources : tuple
         Of the board, that its platform does not have.
-    options : dict
-        Overrides of Amaranth's build.
     """
 
     name:      str
     title:     str
+    family:    Family
     platform:  str
     loader:    str
     bridge:    str
@@ -47,9 +64,7 @@ class Board:
     clock_hz:  int
     baud:      int
     lights:    dict
-    pll:       type | None = None
     resources: tuple = ()
-    options:   dict = field(default_factory=dict)
 
     def make_platform(self):
         """A new Amaranth platform; raises :class:`SynthError` without the extra ``fpga``."""
@@ -60,6 +75,8 @@ class Board:
             raise SynthError(
                 "amaranth-boards is missing: pip install 'tritstream[fpga]'") from error
         platform.add_resources(self.resources)
+        for file, text in self.family.files.items():
+            platform.add_file(file, text)
         return platform
 
     def clock(self, platform, wanted):
@@ -68,8 +85,8 @@ class Board:
         Raises :class:`ValueError` where the board cannot make that clock.
         """
         source = int(platform.default_clk_frequency)
-        if self.pll:
-            pll = self.pll.make(source, wanted)
+        if self.family.pll:
+            pll = self.family.pll.make(source, wanted)
             return pll, round(pll.output)
         if wanted != source:
             raise ValueError(f"{self.name} runs at its own {source / 1e6:g} MHz, not at "

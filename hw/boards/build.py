@@ -105,7 +105,7 @@ def _plan(board, choice):
     options = ["--report", "report.json", "--seed", str(choice.seed), "--freq",
                f"{clock / 1e6:.3f}", "--timing-allow-fail"]
     return platform.build(BoardTop(board, config, line, pll), "top", do_build=False,
-                          nextpnr_opts=options, **board.options), config
+                          nextpnr_opts=options, **board.family.options), config
 
 
 def _translate(name, arguments):

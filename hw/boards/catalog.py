@@ -7,13 +7,17 @@ is one that place and route reaches with something to spare.
 
 from amaranth.build import Attrs, Pins, Resource, Subsignal
 
-from .board import Board
+from hw.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
+
+from .board import Board, Family
 from .pll import Ecp5Pll, Ice40Pll
 
 __all__ = ["BOARDS", "find_board"]
 
-_ECP5  = {"synth_opts": "-nowidelut"}
-_ICE40 = {"synth_opts": "-dsp"}
+_ECP5  = Family(Ecp5Pll, {"synth_opts": "-nowidelut", "script_after_synth": SYNTH_SCRIPT},
+                SYNTH_FILES)
+_ICE40 = Family(Ice40Pll, {"synth_opts": "-dsp"})
+_GOWIN = Family()
 
 _LEDS = {"idle": ("led", 0), "busy": ("led", 1), "failed": ("led", 2)}
 _RGB  = {"idle": ("rgb_led", 0, "g"), "busy": ("rgb_led", 0, "b"), "failed": ("rgb_led", 0, "r")}
@@ -32,33 +36,34 @@ BOARDS = {board.name: board for board in (
     Board(name="ulx3s-85f", title="Radiona ULX3S, LFE5U-85F-6",
           platform="ulx3s:ULX3S_85F_Platform", loader="ulx3s", bridge="FT231X",
           lanes=8, columns=2, max_k=32768, clock_hz=75_000_000, baud=3_000_000,
-          pll=Ecp5Pll, options=_ECP5, lights=_LEDS),
+          family=_ECP5, lights=_LEDS),
     Board(name="orangecrab-25f", title="OrangeCrab r0.2, LFE5U-25F-8",
           platform="orangecrab_r0_2:OrangeCrabR0_2_25FPlatform", loader="orangeCrab",
           bridge="none: an adapter at pins RX and TX",
           lanes=8, columns=1, max_k=32768, clock_hz=72_000_000, baud=3_000_000,
-          pll=Ecp5Pll, options=_ECP5, lights=_RGB, resources=(_ORANGECRAB_UART,)),
+          family=_ECP5, lights=_RGB, resources=(_ORANGECRAB_UART,)),
     Board(name="orangecrab-85f", title="OrangeCrab r0.2, LFE5U-85F-8",
           platform="orangecrab_r0_2:OrangeCrabR0_2_85FPlatform", loader="orangeCrab",
           bridge="none: an adapter at pins RX and TX",
           lanes=8, columns=2, max_k=32768, clock_hz=72_000_000, baud=3_000_000,
-          pll=Ecp5Pll, options=_ECP5, lights=_RGB, resources=(_ORANGECRAB_UART,)),
+          family=_ECP5, lights=_RGB, resources=(_ORANGECRAB_UART,)),
     Board(name="ecpix5-85", title="LambdaConcept ECPIX-5, LFE5UM5G-85F-8",
           platform="ecpix5:ECPIX585Platform", loader="ecpix5", bridge="FT2232H",
           lanes=8, columns=2, max_k=32768, clock_hz=96_000_000, baud=12_000_000,
-          pll=Ecp5Pll, options=_ECP5, lights=_RGB),
+          family=_ECP5, lights=_RGB),
     Board(name="icebreaker", title="1BitSquared iCEBreaker, iCE40UP5K",
           platform="icebreaker:ICEBreakerPlatform", loader="ice40_generic", bridge="FT2232H",
           lanes=1, columns=1, max_k=8960, clock_hz=24_000_000, baud=6_000_000,
-          pll=Ice40Pll, options=_ICE40, resources=(_ICEBREAKER_BUSY,),
+          family=_ICE40, resources=(_ICEBREAKER_BUSY,),
           lights={"idle": ("led_g", 0), "busy": ("led_busy", 0), "failed": ("led_r", 0)}),
     Board(name="tang-nano-9k", title="Sipeed Tang Nano 9K, GW1NR-9C",
           platform="tang_nano_9k:TangNano9kPlatform", loader="tangnano9k", bridge="BL702",
-          lanes=1, columns=1, max_k=8960, clock_hz=27_000_000, baud=3_000_000, lights=_LEDS),
+          lanes=1, columns=1, max_k=8960, clock_hz=27_000_000, baud=3_000_000, family=_GOWIN,
+          lights=_LEDS),
     Board(name="tang-primer-20k", title="Sipeed Tang Primer 20K on its dock, GW2A-18C",
           platform="tang_primer_20k:TangPrimer20kDockPlatform", loader="tangprimer20k",
           bridge="BL702", lanes=4, columns=1, max_k=32768, clock_hz=27_000_000, baud=3_000_000,
-          lights=_LEDS),
+          family=_GOWIN, lights=_LEDS),
 )}
 
 

@@ -25,7 +25,7 @@ class BoardTop(Elaboratable):
         Its ``clock_hz`` is what the PLL makes, or the board's own clock.
     line : Line
     pll : optional
-        Setting of ``board.pll``.
+        Setting of the family's PLL.
     """
 
     def __init__(self, board, config, line, pll=None):
