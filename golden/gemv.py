@@ -22,10 +22,10 @@ def gemv(matrix: TritMatrix, x: np.ndarray) -> np.ndarray:
         raise ValueError(f"activations must have shape ({matrix.columns},) or "
                          f"(B, {matrix.columns}), not {x.shape}")
     scales = mantissas(matrix.table).astype(np.float64)
-    columns = x.reshape(-1, matrix.columns).T.astype(np.float64)
-    sums = np.empty((columns.shape[1], matrix.rows), np.int64)
+    vectors = x.reshape(-1, matrix.columns).astype(np.float64)
+    sums = np.empty((len(vectors), matrix.rows), np.int64)
     for chunk in row_chunks(*matrix.q.shape):
-        sums[:, chunk] = (_scaled(matrix, chunk, scales) @ columns).T
+        sums[:, chunk] = vectors @ _scaled(matrix, chunk, scales).T
     return sums.reshape(*x.shape[:-1], matrix.rows)
 
 
