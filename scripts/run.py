@@ -13,14 +13,15 @@ import typer
 from safetensors import safe_open
 
 from golden.checkpoint import PackedCheckpoint
+from golden.generated import GeneratedTensor
 from golden.quantize import TritMatrix, quantize
+from golden.sizes import QWEN25
 from hw.config import DeviceConfig
 from scripts.console import console, print_json, progress, reports_errors, table, write_text
 from scripts.pack import pack
 from scripts.stream import (
     MatrixRun,
     Simulation,
-    generated,
     generated_activations,
     mismatch,
     stream_matrix,
@@ -32,8 +33,6 @@ __all__ = ["demo", "run"]
 #: name, quantized matrix, float activations (T, K)
 Job = tuple[str, Callable[[], TritMatrix], np.ndarray]
 
-#: Shape of a down_proj of Qwen2.5-0.5B: rows, columns.
-REAL_SHAPE = (896, 4864)
 _SEED = 2026
 
 Lanes   = Annotated[int, typer.Option(help="Lanes of the device: 1, 2, 4, .., 64.")]
@@ -84,14 +83,15 @@ def demo(
     pack(model, packed, depth, force=True)
     checkpoint = PackedCheckpoint(packed)
     names = list(checkpoint.matrices)
-    rows, width = REAL_SHAPE
+    real = GeneratedTensor(
+        "down_proj.weight", "F32", QWEN25["0.5B"].linear()["mlp.down_proj"], _SEED)
 
     def jobs():
         for name in names:
             yield _job(checkpoint, name, model / "activations.safetensors", None)
         yield ("generated, as Qwen2.5-0.5B down_proj",
-               lambda: quantize(generated(_SEED, rows, width), depth),
-               generated_activations(_SEED, width))
+               lambda: quantize(real.read(), depth),
+               generated_activations(_SEED, real.shape[1]))
 
     config = DeviceConfig(lanes, columns)
     result = _simulate(config, rtl, jobs(), len(names) + 1)

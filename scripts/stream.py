@@ -19,7 +19,7 @@ from sim.build import build_native, device_rtl
 from sim.native import NativeDevice
 
 __all__ = [
-    "MatrixRun", "Simulation", "generated", "generated_activations", "mismatch", "stream_matrix",
+    "MatrixRun", "Simulation", "generated_activations", "mismatch", "stream_matrix",
     "totals",
 ]
 
@@ -149,14 +149,6 @@ def mismatch(runs: list[MatrixRun]) -> Failure | None:
                 f"{first['device']} on the device and {first['golden']} in golden "
                 f"({count} rows differ): the RTL that ran is not the machine golden describes")
     return None
-
-
-def generated(seed: int, rows: int, columns: int) -> np.ndarray:
-    """Weights (N, K) with the statistics of a trained layer: rows and columns of unequal size."""
-    rng = np.random.default_rng(seed)
-    row_size = rng.lognormal(0, 0.25, (rows, 1))
-    column_size = rng.lognormal(0, 0.35, columns)
-    return (0.02 * rng.standard_normal((rows, columns)) * row_size * column_size).astype(np.float32)
 
 
 def generated_activations(seed: int, columns: int, vectors: int = 1) -> np.ndarray:
