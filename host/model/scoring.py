@@ -25,7 +25,8 @@ class Tokens:
     ids : int64 (T,)
         Token ids, after the one that begins a text where the vocabulary has it so.
     ends : int64 (T,)
-        Characters of the text up to the end of each token.
+        Characters of the text up to the end of each token; one that several tokens make up ends
+        with the first of them.
     bos : int or None
         The id that begins every chunk, if any.
     """
@@ -84,8 +85,6 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
     bos = begin[0] if begin and begin[0] == tokenizer.bos_token_id else None
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ends = np.array([end for _, end in found.offset_mapping], np.int64)
-    # A character of several tokens ends with the first of them; trimmed blanks move no end back.
-    ends = np.maximum.accumulate(ends) if ends.size else ends
     ids = np.array(found.input_ids, np.int64)
     if bos is None:
         return Tokens(ids, ends, bos)
