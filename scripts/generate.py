@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from golden.checkpoint import PackedCheckpoint
+from host.opening import open_device
 from host.records import Info
 from hw.config import DeviceConfig
 from scripts.console import Failure, print_json, progress, reports_errors
 from scripts.generation_report import make_report, show
 from scripts.run import Columns, Json, Lanes
-from scripts.stream import Simulation
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BitsFor", "bits_by_name", "generate", "open_backend"]
 
+DeviceSpec = Annotated[str, typer.Option(
+    help="sim, a simulated device; sim:lanes=64,columns=2; several with commas between.")]
 BitsFor = Annotated[list[str] | None, typer.Option(
     metavar="GLOB=BITS", help="Other bits for modules whose name fits; may be repeated.")]
 
@@ -38,6 +40,7 @@ def generate(
     tokens: Annotated[int, typer.Option(help="New tokens, at most.")] = 64,
     backend: Annotated[str, typer.Option(
         help="device, golden (its integers in numpy) or reference (floats).")] = "device",
+    device: DeviceSpec = "sim",
     lanes: Lanes = 8,
     columns: Columns = 1,
     activation_bits: Annotated[int, typer.Option(help="8, or 16 as two columns.")] = 8,
@@ -59,7 +62,7 @@ def generate(
     ids = prompt_tokens(tokenizer, prompt, chat)
     bits = bits_by_name(checkpoint, activation_bits, activation_bits_for or [])
     with ExitStack() as stack:
-        made, info = open_backend(stack, backend, DeviceConfig(lanes, columns), bits)
+        made, info = open_backend(stack, backend, DeviceConfig(lanes, columns), bits, device)
         model = _load(checkpoint, made)
         result = generate_text(model, tokenizer, ids, tokens, take_cost=made.take_cost,
                                emit=_ignore if as_json else _print, temperature=temperature,
@@ -73,8 +76,12 @@ def generate(
 
 def open_backend(
     stack: ExitStack, name: str, config: DeviceConfig, activation_bits: "ActivationBits",
+    device: str = "sim",
 ) -> tuple["Backend", Info | None]:
-    """The backend of that name, and what its device is if it has one."""
+    """The backend of that name, and what its device is if it has one.
+
+    ``device`` is what :func:`host.opening.open_device` opens; a simulated one follows ``config``.
+    """
     from host.model.backends import DeviceBackend
     from host.model.load import make_backend
     from host.model.loop import LoopThread
@@ -83,9 +90,10 @@ def open_backend(
         raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, not {name!r}")
     if name != "device":
         return make_backend(name, activation_bits), None
-    device = stack.enter_context(Simulation(config)).device
+    opened = open_device(device, config)
     loop = stack.enter_context(LoopThread())
-    return DeviceBackend(device, loop.run, activation_bits), loop.run(device.identify())
+    stack.callback(lambda: loop.run(opened.close()))
+    return DeviceBackend(opened, loop.run, activation_bits), loop.run(opened.identify())
 
 
 def bits_by_name(

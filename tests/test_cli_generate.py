@@ -61,6 +61,15 @@ def test_device_and_golden_give_the_same_text(packed, capsys):
     assert device["projection"]["bound"] == "link"
 
 
+def test_two_devices_give_the_same_text_in_fewer_cycles(packed, capsys):
+    one, two = (json.loads(shown(capsys, packed, tokens=2, device=device, as_json=True))
+                for device in ("sim", "sim,sim"))
+    assert two["token_ids"] == one["token_ids"]
+    assert (one["device"]["lanes"], two["device"]["lanes"]) == (8, 16)
+    assert two["decode"]["cycles"] < 0.6 * one["decode"]["cycles"]
+    assert two["decode"]["bytes_per_token"] == one["decode"]["bytes_per_token"]
+
+
 def test_text_and_figures(packed, capsys):
     out = shown(capsys, packed, tokens=4, backend="reference")
     text, figures = out.split("\n\n", 1)
@@ -127,6 +136,7 @@ def test_wrong_options(packed, tmp_path, capsys):
         "backend must be one of device, golden, reference, not 'fpga'")
     assert refused(capsys, packed, chat=True) == (
         f"{packed}: has no chat template; leave out --chat")
+    assert refused(capsys, packed, device="fpga").startswith("no device 'fpga'; there are sim")
     assert refused(capsys, packed, lanes=3) == (
         "Lanes must be one of (1, 2, 4, 8, 16, 32, 64), not 3")
 
