@@ -133,7 +133,7 @@ def _show(report):
     print(f"device    L = {device['lanes']}, B = {device['columns']}, K up to {device['max_k']}, "
           f"{device['clock_hz'] / 1e6:g} MHz, build {device['build_id']:08x}")
     print(f"refusals  {report['refusals']} wrong requests refused")
-    print(f"depths    {report['depths']} right")
+    print(f"known     {report['known']} products right")
     print(f"soak      {soak['jobs']} products in {soak['seconds']:.1f} s, "
           f"{soak['rows_compared']} rows right, {soak['bytes_per_second']} bytes of weights/s")
     print(f"link      {report['retries']} retries")

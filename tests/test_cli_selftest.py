@@ -32,7 +32,7 @@ def test_a_device_that_is_right():
     soak = report["soak"]
     assert json.loads(json.dumps(report)) == report
     assert report["device"]["lanes"] == 4
-    assert (report["refusals"], report["depths"], report["retries"]) == (5, 4, 0)
+    assert (report["refusals"], report["known"], report["retries"]) == (5, 5, 0)
     assert peer.errors == [2, 3, 4, 5, 7]
     assert report["counters"]["frames_bad"] == 5
     assert soak["jobs"] == len(steps) == 5 and soak["words"] > 0
