@@ -42,14 +42,16 @@ class InputSet:
     channels: np.ndarray
 
 
-def input_sets(config: Mapping) -> list[InputSet]:
-    """The input sets of a model, layer by layer.
+def input_sets(source: Source) -> list[InputSet]:
+    """The input sets of a checkpoint, layer by layer.
 
     Raises :class:`CheckpointError` for a kind of model whose layers are not known here.
     """
+    config = source.config
     if config.get("model_type") not in _MODEL_TYPES:
-        raise CheckpointError(f"model_type must be one of {', '.join(_MODEL_TYPES)} to be "
-                              f"smoothed, not {config.get('model_type')!r}")
+        raise CheckpointError(f"{source.path}: model_type must be one of "
+                              f"{', '.join(_MODEL_TYPES)} to be smoothed, not "
+                              f"{config.get('model_type')!r}")
     sets = []
     for layer in range(config["num_hidden_layers"]):
         sets += _layer_sets(config, f"model.layers.{layer}")

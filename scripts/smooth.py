@@ -8,7 +8,7 @@ import typer
 from golden.fixed import half_range
 from golden.job import check_out
 from golden.smoothing import SmoothedSource, input_sets, tensor_factors
-from golden.sources import open_source
+from golden.sources import DirectorySource
 from scripts.console import print_json, progress, reports_errors, table
 from scripts.corpus import read_text
 from scripts.pack import Force, Json, Output, write_source
@@ -45,8 +45,8 @@ def smooth(
 
     half_range(depth)
     check_out(output, force)
-    source = open_source(model)
-    sets, windows = input_sets(source.config), _windows(model, text, tokens)
+    source = DirectorySource(model)
+    sets, windows = input_sets(source), _windows(model, text, tokens)
     with progress("smoothing", len(sets)) as advance:
         choices = find_factors(load_model(model), sets, windows, depth,
                                lambda name: advance(1, name))

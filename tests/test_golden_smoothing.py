@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from golden_helpers import make_checkpoint, message
@@ -10,8 +12,12 @@ CONFIG = {"model_type": "qwen2", "num_hidden_layers": 1, "hidden_size": 12,
           "intermediate_size": 20, "num_attention_heads": 6, "num_key_value_heads": 2}
 
 
+def sets_of(**changes):
+    return input_sets(SimpleNamespace(config=CONFIG | changes, path="model"))
+
+
 def test_input_sets_of_a_layer():
-    attention, values, mlp, inner = input_sets(CONFIG)
+    attention, values, mlp, inner = sets_of()
     layer = "model.layers.0"
     assert attention.readers == tuple(f"{layer}.self_attn.{name}_proj" for name in "qkv")
     assert attention.producer == f"{layer}.input_layernorm"
@@ -27,18 +33,19 @@ def test_input_sets_of_a_layer():
 
 
 def test_heads_of_another_size():
-    values = input_sets(CONFIG | {"head_dim": 4, "num_key_value_heads": None})[1]
+    values = sets_of(head_dim=4, num_key_value_heads=None)[1]
     np.testing.assert_array_equal(values.channels, np.arange(24))
 
 
 def test_other_models_are_refused():
     with pytest.raises(CheckpointError, match=message(
-            "model_type must be one of llama, mistral, qwen2, qwen3 to be smoothed, not 'gemma'")):
-        input_sets(CONFIG | {"model_type": "gemma"})
+            "model: model_type must be one of llama, mistral, qwen2, qwen3 to be smoothed, not "
+            "'gemma'")):
+        sets_of(model_type="gemma")
 
 
 def test_tensor_factors_of_producer_and_readers():
-    sets = input_sets(CONFIG)
+    sets = sets_of()
     factors = [np.array([2, 4, 8, 16], np.float32), np.full(20, 2, np.float32)]
     found = tensor_factors([(sets[1], factors[0]), (sets[3], factors[1])])
     rows, columns = found["model.layers.0.self_attn.v_proj.weight"]

@@ -32,7 +32,7 @@ def test_any_factors_leave_the_model_as_it_was(llama, tmp_path):
     ids = torch.arange(40)[None]
     for name, path in (("llama", llama), ("qwen2", MODEL)):
         model = load_model(path)
-        out = smoothed(path, tmp_path / name, random_factors(input_sets(model.config.to_dict())))
+        out = smoothed(path, tmp_path / name, random_factors(input_sets(open_source(path))))
         same = load_model(out)
         assert not torch.equal(same.get_submodule("model.layers.0.mlp.down_proj").weight,
                                model.get_submodule("model.layers.0.mlp.down_proj").weight)
@@ -41,7 +41,7 @@ def test_any_factors_leave_the_model_as_it_was(llama, tmp_path):
 
 def test_inputs_are_those_of_each_reader(llama):
     model = load_model(llama)
-    sets = input_sets(model.config.to_dict())
+    sets = input_sets(open_source(llama))
     windows = [torch.arange(8), torch.arange(20, 30)]
     found = capture_inputs(model, sets, windows)
     assert [found[each.readers[0]].shape for each in sets] == [(18, len(s.channels)) for s in sets]
@@ -97,8 +97,7 @@ def test_channels_that_are_always_zero():
 
 def test_smoothing_makes_int8_better(tmp_path):
     # A channel of each norm is made large, as real models have them.
-    model = load_model(MODEL)
-    sets = input_sets(model.config.to_dict())
+    sets = input_sets(open_source(MODEL))
     rough = []
     for each in sets:
         factors = np.ones(each.channels.max() + 1, np.float32)
