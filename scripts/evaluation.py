@@ -104,8 +104,6 @@ def score(jobs: list[Job], base: Job | None, chunks: "Chunks") -> None:
     """Score what is not scored yet; a chunk goes through the base once for all models."""
     everyone, count = [*([base] if base else []), *jobs], len(chunks.ids)
     missing = [job for job in everyone if not all(map(job.scores.has, range(count)))]
-    if missing and base and base not in missing:
-        missing.insert(0, base)
     with progress("loading", len(missing)) as advance:
         for job in missing:
             advance(0, str(job.checkpoint.path))
