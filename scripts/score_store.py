@@ -23,11 +23,11 @@ class Scores:
     root : Path
         Where the directories of all evaluations are.
     settings : dict
-        What decides every score, as JSON; its digest names the directory.
+        What decides every score, as JSON whose order counts; its digest names the directory.
     """
 
     def __init__(self, root: Path, settings: dict):
-        text = json.dumps(settings, indent=2, sort_keys=True)
+        text = json.dumps(settings, indent=2)
         self.path = root / hashlib.sha256(text.encode()).hexdigest()[:16]
         self._settings = text
 

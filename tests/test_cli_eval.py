@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ import scripts.evaluation
 from golden.export import export
 from golden.packer import pack_checkpoint
 from scripts.cli import app
+from scripts.score_store import Scores
 
 CONTEXT = 64
 SCORED = 31
@@ -264,6 +266,12 @@ def test_device_gives_what_golden_gives(report, tmp_path, capsys):
     assert rows[0]["perplexity"] == rows[1]["perplexity"]
 
 
+def test_order_of_rules_counts(tmp_path):
+    first, last = (Scores(tmp_path, {"activation_bits": dict(rules)}).path
+                   for rules in permutations([("*.mlp.*", 8), ("*.down_proj", 16)]))
+    assert first != last
+
+
 def test_full_disk_leaves_nothing(places, fails, report, monkeypatch, tmp_path):
     def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -340,6 +348,7 @@ import importlib.util, sys
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "torch" else find_spec(name, *rest)
 from scripts.cli import app
+from scripts.score_store import Scores
 app(["eval", sys.argv[1], "--text", sys.argv[2]])
 """, MODEL, places / "words.txt")
     assert (done.returncode, done.stdout) == (1, "")
