@@ -1,12 +1,11 @@
 """Data paths against arithmetic written down independently of them."""
 
 import pytest
-from amaranth import Cat, Const, Elaboratable, Module, Mux, Signal, signed
+from amaranth import Cat, Elaboratable, Module, Mux, Signal, signed
 from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume
 from formal.rules import free
 
-from hw.crc import Crc32, HeaderCrc
 from hw.formal import Method
 from hw.lane import Lane
 from hw.trits import TritUnpacker
@@ -161,84 +160,3 @@ def seventeen_bits(m, lane):
 
 def test_group_sums_fit(demonstrate):
     demonstrate(Lane, GroupFits, [seventeen_bits], Method.INDUCTION, 1)
-
-
-def serial_crc(m, state, data):
-    """CRC-32 register of IEEE 802.3 after ``data``, bit by bit, the low bit of each byte first."""
-    for index, bit in enumerate(data):
-        after = Signal(32, name=f"after{index}")
-        feedback = (state[0] ^ bit).replicate(32)
-        m.d.comb += after.eq((state >> 1) ^ (Const(0xEDB88320, 32) & feedback))
-        state = after
-    return state
-
-
-class IsCrc32(Elaboratable):
-    """``crc`` two cycles after a word is the CRC-32 of the message up to that word."""
-
-    def __init__(self, crc):
-        self._crc = crc
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.crc = crc = self._crc
-        free(m, crc.en, crc.first, crc.word)
-        taken, first, word = Signal(), Signal(), Signal.like(crc.word)
-        state, begun = Signal(32, init=0xFFFFFFFF), Signal(32)
-        m.d.sync += [taken.eq(crc.en), first.eq(crc.first), word.eq(crc.word)]
-        m.d.comb += begun.eq(Mux(first, 0xFFFFFFFF, state))
-        with m.If(taken):
-            m.d.sync += state.eq(serial_crc(m, begun, word))
-        m.d.comb += Assert(crc.crc == ~state)
-        return m
-
-
-def first_ignored(m, crc):
-    with m.If(crc.first):
-        m.d.comb += crc.crc.eq(0)
-
-
-@pytest.mark.parametrize("word_bytes", [1, 2, 4, 8])
-def test_crc_of_words(demonstrate, word_bytes):
-    demonstrate(lambda: Crc32(word_bytes), IsCrc32, [first_ignored], Method.INDUCTION, 2)
-
-
-class IsHeaderCrc(Elaboratable):
-    """``crc`` is the CRC-32 of 16 bytes when ``done``, five cycles after ``start``."""
-
-    def __init__(self, crc):
-        self._crc = crc
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.crc = crc = self._crc
-        free(m, crc.start, crc.data)
-        turn, state = Signal(5), Signal(32)
-        data = Signal.like(crc.data)
-        m.d.sync += [turn.eq(Cat(crc.start, turn)), data.eq(crc.data)]
-        m.d.comb += [
-            Assume(~(turn[:4].any() & crc.start)),          # one at a time
-            Assume(~turn[:4].any() | (crc.data == data)),   # of data that is held
-            Assert(crc.done == turn[4]),
-        ]
-        with m.If(crc.start):
-            m.d.sync += state.eq(0xFFFFFFFF)
-        for index in range(4):
-            with m.If(turn[index]):
-                m.d.sync += state.eq(serial_crc(m, state, crc.data.word_select(index, 32)))
-        with m.If(turn[4]):
-            m.d.comb += Assert(crc.crc == ~state)
-        return m
-
-
-def a_cycle_early(m, crc):
-    m.d.sync += crc.done.eq(crc.start)
-
-
-def last_bytes_ignored(m, crc):
-    with m.If(crc.data[127]):
-        m.d.comb += crc.crc.eq(0)
-
-
-def test_crc_of_headers(demonstrate):
-    demonstrate(HeaderCrc, IsHeaderCrc, [a_cycle_early, last_bytes_ignored], Method.BOUNDED, 12)
