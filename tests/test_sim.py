@@ -115,7 +115,7 @@ def test_stalls_change_the_cycles_and_not_the_bytes(device):
     device.stall(3, 0.5, 0.5)
     device.push(identify(1))
     assert device.pull(56) == free
-    assert device.cycles - cycles > cycles + 10
+    assert device.cycles - cycles > cycles
     with pytest.raises(ValueError, match=r"^Share of stalled cycles must be in \[0, 1\), not 1$"):
         device.stall(3, 1)
 
