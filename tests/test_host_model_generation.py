@@ -63,17 +63,19 @@ def test_greedy_whatever_the_checkpoint_says(model, tokenizer, monkeypatch):
     assert generate(model, tokenizer, 8).tokens == greedy(model, 8)
 
 
-def test_interrupt_keeps_what_came(model, tokenizer):
-    pieces = []
+@pytest.mark.parametrize("count", [1, 5, 11])
+def test_interrupt_keeps_what_came(model, tokenizer, count):
+    # The eleventh token is a comma, which the streamer holds back.
+    calls = iter(range(count))
 
-    def emit(text):
-        pieces.append(text)
-        if len(pieces) == 5:
+    def take_cost():
+        if next(calls, None) is None:
             raise KeyboardInterrupt
+        return Cost()
 
-    result = generate(model, tokenizer, 16, emit)
+    result = generate(model, tokenizer, 16, take_cost=take_cost)
     assert result.interrupted
-    assert result.tokens == greedy(model, 5)
+    assert result.tokens == greedy(model, count)
     assert result.text == tokenizer.decode(result.tokens)
 
 
