@@ -1,0 +1,104 @@
+import math
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType
+from gguf_helpers import write_random
+from golden_helpers import message
+
+from golden.sources import CheckpointError, open_source
+
+FIELDS = [
+    ("general.architecture", "gemma", "architecture 'gemma' is not supported, only llama and "
+                                      "qwen2; use another model"),
+    ("split.count", 3, "one of 3 parts; join them with llama-gguf-split --merge"),
+    ("llama.expert_count", 8, "a mixture of experts, which is not supported; use another model"),
+    ("llama.block_count", 0, "llama.block_count must be a positive integer, not 0; "
+                             "convert the model again"),
+    ("llama.block_count", "two", "llama.block_count must be a positive integer, not 'two'; "
+                                 "convert the model again"),
+    ("llama.block_count", 2**31, "2147483648 layers, but only 20 tensors; copy the file again"),
+    ("llama.context_length", None, "llama.context_length must be a positive integer, not missing; "
+                                   "convert the model again"),
+    ("llama.rope.freq_base", math.nan, "llama.rope.freq_base must be a positive number, not nan; "
+                                       "convert the model again"),
+    ("llama.attention.head_count", [4, 4], "llama.attention.head_count must be a positive "
+                                           "integer, not [4, 4]; convert the model again"),
+    ("llama.attention.head_count", 3, "3 heads of 8, 2 of keys and values, do not go together; "
+                                      "convert the model again"),
+    ("llama.attention.value_length", 16, "llama.attention.value_length = 16 has no counterpart in "
+                                         "Hugging Face's configuration; use another model"),
+    ("llama.rope.dimension_count", 4, "llama.rope.dimension_count = 4 has no counterpart in "
+                                      "Hugging Face's configuration; use another model"),
+    ("llama.attention.sliding_window", 64, "llama.attention.sliding_window = 64 has no "
+                                           "counterpart in Hugging Face's configuration; "
+                                           "use another model"),
+    ("llama.logit_scale", 0.5, "llama.logit_scale = 0.5 has no counterpart in Hugging Face's "
+                               "configuration; use another model"),
+    ("llama.use_parallel_residual", True, "llama.use_parallel_residual = True has no counterpart "
+                                          "in Hugging Face's configuration; use another model"),
+    ("llama.rope.scaling.type", "longrope", "llama.rope.scaling.type = 'longrope' has no "
+                                            "counterpart in Hugging Face's configuration; "
+                                            "use another model"),
+    ("llama.vocab_size", 41, "llama.vocab_size = 41 has no counterpart in Hugging Face's "
+                             "configuration; use another model"),
+    ("llama.feed_forward_length", 100, "blk.0.ffn_gate.weight must have shape (100, 64), not "
+                                       "(96, 64); convert the model again"),
+]
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "model.gguf"
+
+
+def refuses(path, text):
+    with pytest.raises(CheckpointError, match=message(f"{path}: {text}")):
+        open_source(path)
+
+
+@pytest.mark.parametrize(("key", "value", "text"), FIELDS)
+def test_fields_that_do_not_do(file, key, value, text):
+    def change(fields, _):
+        fields[key] = value
+        if value is None:
+            del fields[key]
+
+    write_random(file, "llama", change=change)
+    refuses(file, text)
+
+
+def test_tensors_that_do_not_do(file):
+    one = np.ones(64, np.float32), GGMLQuantizationType.F32
+
+    def without(name):
+        return lambda _, tensors: tensors.pop(name)
+
+    def having(name, value):
+        return lambda _, tensors: tensors.update({name: value})
+
+    for change, text in (
+            (without("blk.1.attn_k.weight"), "has no blk.1.attn_k.weight; convert the model again"),
+            (without("token_embd.weight"), "has no token_embd.weight; convert the model again"),
+            (having("blk.0.attn_q_norm.weight", one), "blk.0.attn_q_norm.weight has no "
+             "counterpart in Hugging Face's llama; use another model"),
+            (having("blk.0.attn_q.bias", (one[0][:32], one[1])), "has no blk.0.attn_k.bias; "
+             "convert the model again"),
+            (having("blk.1.attn_q.bias", (one[0][:32], one[1])), "blk.1.attn_q.bias has no "
+             "counterpart in Hugging Face's llama; use another model"),
+            (having("blk.1.attn_norm.weight", (one[0].astype(np.float64),
+                                               GGMLQuantizationType.F64)),
+             "blk.1.attn_norm.weight is F64, which gguf does not dequantize; convert the model "
+             "to another type")):
+        write_random(file, "llama", change=change)
+        refuses(file, text)
+
+
+def test_quantized_bias_of_a_permuted_layer(file):
+    def change(_, tensors):
+        bias = tensors["blk.0.attn_q.bias"][0]
+        tensors["blk.0.attn_q.bias"] = bias, GGMLQuantizationType.Q8_0
+
+    write_random(file, "llama", attention_bias="all", change=change)
+    refuses(file, "blk.0.attn_q.bias is Q8_0, whose blocks hold permuted values; convert the model "
+                  "to another type")
