@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def import_checkpoint(
     Every matrix is recovered first, each at the least depth that fits; then all is packed as by
     :func:`golden.packer.pack_checkpoint`; then the files are read back and compared with the
     source, value by value. After a kill the same call goes on. Memory is bounded by the largest
-    matrix.
+    matrices, of which as many as there are processors are held at a time.
 
     Parameters
     ----------
@@ -100,10 +101,10 @@ def probe_checkpoint(
     source_path: str | Path, depth: int | None = None,
 ) -> Iterator[tuple[Survey, list[tuple[float, float]]]]:
     """What an import would find of each matrix, and of a misfit its ratios; nothing is written."""
-    depths, source = _depths(depth), open_source(source_path)
-    for name, tensor in source.matrices().items():
-        found = survey(name, tensor, depths)
-        yield found, [] if found.fits or not found.outcome.distinct else ratios(tensor.read())
+    depths, matrices = _depths(depth), open_source(source_path).matrices()
+    for found in survey(matrices, depths, {}):
+        ask = not found.fits and found.outcome.distinct
+        yield found, ratios(matrices[found.name].read()) if ask else []
 
 
 def _depths(depth: int | None) -> tuple[int, ...]:
@@ -124,17 +125,24 @@ def _survey(
     progress: Progress,
 ) -> dict[str, Survey]:
     """Surveys by module name; those of an earlier run are in the journal."""
+    done = {name: Survey.from_record(job.done[_key(name)])
+            for name in matrices if _key(name) in job.done}
     surveys = {}
-    for name, tensor in matrices.items():
-        key = f"recovered {name}"
-        if key not in job.done:
-            job.record(key, survey(name, tensor, depths).record())
-        surveys[name] = found = Survey.from_record(job.done[key])
-        if not found.fits and not keep_going:
-            raise CheckpointError(f"{tensor.path}: {found.outcome.reason}; keep going to leave it "
-                                  "as it is")
-        progress("recovering", tensor.name)
+    with closing(survey(matrices, depths, done)) as found:
+        for one in found:
+            surveys[one.name] = one
+            if one.name not in done:
+                job.record(_key(one.name), one.record())
+            if not one.fits and not keep_going:
+                raise CheckpointError(f"{matrices[one.name].path}: {one.outcome.reason}; keep "
+                                      "going to leave it as it is")
+            progress("recovering", matrices[one.name].name)
     return surveys
+
+
+def _key(name: str) -> str:
+    """Name of a survey in the journal, where the names of tensors are of what is packed."""
+    return f"recovered {name}"
 
 
 def _sums(source: Source, progress: Progress) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """What the matrices of a checkpoint were made of, or why they do not fit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from golden.chunks import in_threads
+from golden.forms import FORM
 from golden.recover import Attempt, Misfit, Recovery, Unfit, recover
 from golden.sources import SourceTensor
 
@@ -39,11 +41,28 @@ class Survey:
         return cls(record["name"], record["dtype"], tuple(record["shape"]), outcome)
 
 
-def survey(name: str, tensor: SourceTensor, depths: Sequence[int]) -> Survey:
-    """Try to recover a matrix at one of these depths."""
+def survey(
+    matrices: Mapping[str, SourceTensor], depths: Sequence[int], done: Mapping[str, Survey],
+) -> Iterator[Survey]:
+    """Try to recover matrices, by module name, at one of these depths; in their order.
+
+    Those that are ``done`` are taken from there. The form of the first is the likely one of the
+    others, of which one for each processor is in work: close what you do not exhaust.
+    """
+    def look(name: str, likely: str) -> Survey:
+        return done.get(name) or _survey(name, matrices[name], depths, likely)
+
+    first, *others = matrices
+    found = look(first, FORM.name)
+    yield found
+    likely = found.outcome.form if found.fits else FORM.name
+    yield from in_threads(lambda name: look(name, likely), others)
+
+
+def _survey(name: str, tensor: SourceTensor, depths: Sequence[int], likely: str) -> Survey:
     weights = tensor.read()
     try:
-        outcome = recover(weights, tensor.name, depths)
+        outcome = recover(weights, tensor.name, depths, likely)
     except Misfit as error:
         outcome = error.unfit
     except ValueError as error:

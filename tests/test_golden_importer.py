@@ -2,6 +2,8 @@ import hashlib
 import json
 import os
 import signal
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,12 +11,12 @@ from golden_helpers import contents, message, run_python
 from published import write_checkpoint
 from safetensors.numpy import load_file, save_file
 
-from golden import importer
+from golden import importer, survey
 from golden.checkpoint import PackedCheckpoint
 from golden.export import export
 from golden.forms import FORMS
 from golden.importer import import_checkpoint, probe_checkpoint
-from golden.recover import encode
+from golden.recover import Misfit, Unfit, encode, recover
 from golden.sources import CheckpointError
 from golden.verify import Finding, verify
 
@@ -168,6 +170,23 @@ def test_a_misfit_is_refused_by_name(tmp_path, damaged):
     assert contents(tmp_path / "m") == before
 
 
+def test_what_has_not_begun_is_not_recovered_after_a_misfit(model, tmp_path, monkeypatch):
+    seen = []
+
+    def slow(weights, name, *_):
+        seen.append(name)
+        if len(seen) == 1:
+            return recover(weights)
+        time.sleep(0.3)
+        raise Misfit(Unfit(f"{name} is odd", 1))
+
+    monkeypatch.setattr(survey, "recover", slow)
+    with pytest.raises(CheckpointError, match="weight is odd; keep going to leave it as it is$"):
+        import_checkpoint(model, tmp_path / "o")
+    assert 1 < len(seen) < 14
+    assert threading.active_count() == 1
+
+
 def test_misfits_are_kept_when_told_so(tmp_path, damaged):
     _, tensors = damaged
     with pytest.raises(CheckpointError):
@@ -233,7 +252,7 @@ def test_goes_on_after_a_kill(model, tmp_path, last):
 def test_does_not_recover_twice(model, tmp_path, monkeypatch):
     finished = run_python(KILL, model, tmp_path / "o", 16)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
-    monkeypatch.setattr(importer, "survey", None)
+    monkeypatch.setattr(survey, "recover", None)
     import_checkpoint(model, tmp_path / "o")
     assert verify(tmp_path / "o", model) == []
 

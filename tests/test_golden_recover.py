@@ -131,6 +131,17 @@ def test_depth_is_the_least_that_fits():
     expect_exact(weights, recover(weights, depths=(4,)))
 
 
+def test_the_likely_form_is_tried_first():
+    weights, _ = any_levels(3, np.geomspace(0.01, 0.3, 27), inner="float16", form="s*(q/h)")
+    found = recover(weights)
+    assert (found.form, len(found.attempts)) == ("s*(q/h) in float16", 5)
+    found = recover(weights, likely="s*(q/h) in float16")
+    assert (found.form, len(found.attempts)) == ("s*(q/h) in float16", 1)
+    found = recover(weights, likely="s/h*q in bfloat16")
+    assert (found.form, len(found.attempts)) == ("s*(q/h) in float16", 6)
+    assert recover(any_levels(2, [0.5, 0.4])[0], likely="s/h*q").form == "s/h*q"
+
+
 def test_zeros():
     weights = np.zeros((7, 40), np.float16)
     weights[3, 5] = -0.0

@@ -8,7 +8,7 @@ import numpy as np
 
 from golden.bits import float_bits
 from golden.fixed import GROUP, MAX_DEPTH, SCALES, half_range
-from golden.forms import FORMS, Form
+from golden.forms import FORM, FORMS, Form
 from golden.recover.fitting import Attempt, Fitting
 from golden.recover.magnitudes import MAX_DISTINCT, Magnitudes, pick_groups, scan
 
@@ -80,19 +80,21 @@ class Misfit(ValueError):
 
 def recover(
     weights: np.ndarray, name: str = "matrix", depths: Sequence[int] = DEPTHS,
+    likely: str = FORM.name,
 ) -> Recovery:
     """Find what a matrix (N, K) of float16, bfloat16 or float32 was made of.
 
-    Takes the first of ``depths``, and for it the first of :data:`golden.forms.FORMS`, that makes
-    every weight, but for signs of zeros. Raises :class:`Misfit` when none does, and
-    :class:`ValueError` for another shape or a value that is not finite; both name the matrix.
+    Takes the first of ``depths``, and for it the form named ``likely`` or the first of
+    :data:`golden.forms.FORMS`, that makes every weight, but for signs of zeros. Raises
+    :class:`Misfit` when none does, and :class:`ValueError` for another shape or a value that is not
+    finite; both name the matrix.
     """
     magnitudes = scan(weights, name)
     bits = float_bits(weights)
     if magnitudes.bits.size > SCALES * half_range(max(depths)):
         raise Misfit(Unfit(_too_many(name, magnitudes, max(depths)), magnitudes.bits.size))
     tried: list[Fitting] = []
-    for depth, form in _candidates(magnitudes, depths):
+    for depth, form in _candidates(magnitudes, depths, likely):
         tried.append(Fitting(bits, magnitudes, depth, form))
         table = tried[-1].run()
         if table is not None:
@@ -117,10 +119,13 @@ def ratios(weights: np.ndarray, most: int = 32) -> list[tuple[float, float]]:
     return [(ratio, count / found.total()) for ratio, count in sorted(found.most_common(most))]
 
 
-def _candidates(magnitudes: Magnitudes, depths: Sequence[int]) -> list[tuple[int, Form]]:
+def _candidates(
+    magnitudes: Magnitudes, depths: Sequence[int], likely: str,
+) -> list[tuple[int, Form]]:
     """Depths and forms to try, in order."""
     forms = [form for name, form in FORMS.items()
              if name != f"s*q/h via {magnitudes.dtype.name}"]       # which every form is
+    forms.sort(key=lambda form: form.name != likely)
     return [(depth, form) for depth in depths
             if magnitudes.bits.size <= SCALES * half_range(depth) for form in forms]
 
