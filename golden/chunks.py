@@ -3,12 +3,9 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from math import prod
 from typing import TypeVar
 
-import numpy as np
-
-__all__ = ["in_threads", "joined", "row_chunks", "run_in_threads"]
+__all__ = ["in_threads", "row_chunks", "run_in_threads"]
 
 T, R = TypeVar("T"), TypeVar("R")
 
@@ -21,17 +18,6 @@ def row_chunks(rows: int, columns: int, multiple: int = 1) -> Iterator[slice]:
     step = max(1, _ELEMENTS // max(1, columns) // multiple) * multiple
     for first in range(0, rows, step):
         yield slice(first, min(first + step, rows))
-
-
-def joined(
-    chunks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype,
-) -> np.ndarray:
-    """An array of what comes in chunks, which are not kept beside it."""
-    whole, place = np.empty(prod(shape), dtype), 0
-    for chunk in chunks:
-        whole[place:place + chunk.size] = chunk.ravel()
-        place += chunk.size
-    return whole.reshape(shape)
 
 
 def in_threads(work: Callable[[T], R], chunks: Iterable[T]) -> Iterator[R]:

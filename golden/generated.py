@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from math import prod
 from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 
-from golden.chunks import joined, row_chunks
+from golden.chunked import ChunkedTensor
+from golden.chunks import row_chunks
 from golden.sharding import shards_of
 from golden.shards import DTYPES
 from golden.sizes import QWEN25, Sizes
@@ -28,7 +28,7 @@ _SPECIAL = {"bos_token_id": 151643, "eos_token_id": 151645}
 
 
 @dataclass(frozen=True)
-class GeneratedTensor:
+class GeneratedTensor(ChunkedTensor):
     """A tensor whose values follow from its name and a seed: a source's tensor.
 
     A matrix has rows and columns of unequal sizes and a few columns that stand out; a vector has
@@ -56,21 +56,8 @@ class GeneratedTensor:
     spread: float = 0.02
     path:   Path = Path("generated")
 
-    @property
-    def size(self) -> int:
-        """Bytes of the tensor."""
-        return prod(self.shape) * DTYPES[self.dtype].itemsize
-
-    def read(self) -> np.ndarray:
-        """The whole tensor."""
-        return joined(self._chunks(), self.shape, DTYPES[self.dtype])
-
-    def pieces(self) -> Iterator[bytes]:
-        """The bytes of :meth:`read`, a megabyte or less at a time."""
-        for chunk in self._chunks():
-            yield chunk.tobytes()
-
-    def _chunks(self) -> Iterator[np.ndarray]:
+    def chunks(self) -> Iterator[np.ndarray]:
+        """Rows of :meth:`read`."""
         rows, columns = self.shape if len(self.shape) == 2 else (1, self.shape[0])
         row_sizes, column_sizes = self._sizes(rows, columns)
         random = self._random("values")

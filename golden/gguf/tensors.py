@@ -10,7 +10,8 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
-from golden.chunks import joined, row_chunks
+from golden.chunked import ChunkedTensor
+from golden.chunks import row_chunks
 from golden.gguf.reader import RawTensor
 from golden.shards import DTYPES, CheckpointError
 
@@ -22,7 +23,7 @@ _PLAIN = {GGMLQuantizationType.F32: "F32", GGMLQuantizationType.F16: "F16",
 
 
 @dataclass(frozen=True)
-class GgufTensor:
+class GgufTensor(ChunkedTensor):
     """A tensor of a GGUF file as a checkpoint of Hugging Face would have it.
 
     Members
@@ -61,21 +62,7 @@ class GgufTensor:
         """Sizes, outermost first."""
         return self.raw.shape
 
-    @property
-    def size(self) -> int:
-        """Bytes of :meth:`read`."""
-        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
-
-    def read(self) -> np.ndarray:
-        """The tensor as an array of its own."""
-        return joined(self._chunks(), self.shape, DTYPES[self.dtype])
-
-    def pieces(self) -> Iterator[bytes]:
-        """The bytes of :meth:`read`, a few megabytes at a time."""
-        for chunk in self._chunks():
-            yield chunk.tobytes()
-
-    def _chunks(self) -> Iterator[np.ndarray]:
+    def chunks(self) -> Iterator[np.ndarray]:
         """Rows, dequantized and in order; those of a vector are its elements."""
         rows = self.shape[0] if len(self.shape) > 1 or self.head > 1 else 1
         columns = math.prod(self.shape) // rows
