@@ -181,10 +181,11 @@ def test_what_has_not_begun_is_not_recovered_after_a_misfit(model, tmp_path, mon
         raise Misfit(Unfit(f"{name} is odd", 1))
 
     monkeypatch.setattr(survey, "recover", slow)
+    before = set(threading.enumerate())     # other tests may have left some
     with pytest.raises(CheckpointError, match="weight is odd; keep going to leave it as it is$"):
         import_checkpoint(model, tmp_path / "o")
     assert 1 < len(seen) < 14
-    assert threading.active_count() == 1
+    assert set(threading.enumerate()) <= before
 
 
 def test_misfits_are_kept_when_told_so(tmp_path, damaged):
