@@ -73,6 +73,11 @@ class Device:
         """What is known of how the device was made: of a simulation, engine and RTL."""
         return getattr(self._transport, "about", {})
 
+    @property
+    def link(self) -> Link:
+        """For requests that no method makes."""
+        return self._link
+
     async def __aenter__(self) -> "Device":
         return self
 

@@ -5,6 +5,9 @@ from sim.native import NativeDevice, SimulationIdle
 
 __all__ = ["NativeTransport"]
 
+#: A device that is quiet for so many cycles has answered, as far as it can.
+_QUIET_CYCLES = 256
+
 
 class NativeTransport:
     """Transport to a simulated device in this process; time passes only while answers are awaited.
@@ -18,6 +21,7 @@ class NativeTransport:
 
     def __init__(self, device: NativeDevice, about: dict[str, str] | None = None):
         self._device = device
+        self._taken = 0     # answer bytes
         self.about = about or {}
 
     async def send(self, data: bytes | memoryview) -> None:
@@ -27,9 +31,28 @@ class NativeTransport:
     async def recv(self, count: int) -> bytes:
         """Simulate until the bytes are there: :meth:`host.transport.Transport.recv`."""
         try:
-            return self._device.pull(count)
+            answers = self._device.pull(count)
         except SimulationIdle as error:
             raise TransportTimeout(str(error)) from error
+        self._taken += count
+        return answers
+
+    def exchange(self, data: bytes) -> bytes:
+        """Give the device some requests; all that it answers until it waits for more of them."""
+        self._device.push(data)
+        more = _QUIET_CYCLES
+        while more == _QUIET_CYCLES:
+            before = self._device.words_out
+            self._device.idle(_QUIET_CYCLES)        # or until so many words have come
+            more = self._device.words_out - before
+        count = self._device.words_out * self._device.lanes - self._taken
+        self._taken += count
+        return self._device.pull(count)
+
+    def reset(self) -> None:
+        """Reset the device in the middle of whatever it is at."""
+        self._device.reset()
+        self._taken = self._device.words_out * self._device.lanes
 
     def close(self) -> None:
         """Delete the device: :meth:`host.transport.Transport.close`."""

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from host.device import Device
 from host.group import DeviceGroup
 from host.link import SEQUENCES
 from host.native_transport import NativeTransport
+from host.socket_transport import SocketTransport
 from host.thread_transport import ThreadTransport
 from host.transport import Transport
 from hw.config import DeviceConfig
@@ -67,7 +69,8 @@ def open_device(
     ----------
     specs : str or sequence of str
         ``sim``, a simulated device in this process; ``sim:lanes=64,columns=4,max_k=4096``;
-        ``sim,sim``, two of them that share the rows of each matrix.
+        ``tcp://HOST:PORT``, one that `tritstream serve` serves, ``tcp://HOST:PORT,timeout=5``;
+        ``sim,sim``, two that share the rows of each matrix.
     config : DeviceConfig, optional
         What simulated devices are where their options do not tell.
     rtl : str, optional
@@ -102,7 +105,8 @@ def parse_specs(specs: str | Sequence[str]) -> list[Spec]:
 def _parse(text: str) -> Spec:
     found = _SPEC.fullmatch(text)
     if not found or found["scheme"] not in _SCHEMES:
-        raise ValueError(f"no device {text!r}; there are sim and sim:lanes=64,columns=4")
+        raise ValueError(f"no device {text!r}; there are sim, sim:lanes=64,columns=4 and "
+                         "tcp://HOST:PORT")
     options = dict(option.split("=", 1) for option in filter(None, found["options"].split(",")))
     return Spec(text, found["scheme"], found["address"], options)
 
@@ -129,4 +133,15 @@ def _simulate_in_thread(spec: Spec, config: DeviceConfig, rtl: str | None) -> Tr
     return ThreadTransport(simulate(spec, config, rtl))
 
 
-_SCHEMES: dict[str, _Opener] = {"sim": _simulate_in_thread}
+def _connect(spec: Spec, *_: Any) -> Transport:
+    try:
+        place = urlsplit(spec.text.split(",")[0])
+        host, port = place.hostname, place.port
+    except ValueError:
+        host = port = None
+    if not (host and port and place.netloc == spec.address):
+        raise ValueError(f"{spec.text}: write tcp://HOST:PORT")
+    return SocketTransport(host, port, **spec.values(timeout=float))
+
+
+_SCHEMES: dict[str, _Opener] = {"sim": _simulate_in_thread, "tcp": _connect}

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from host.device import Device
 from host.serial_transport import TIMEOUT, SerialTransport
 from hw.boards.build import STEPS, Choice, build_board, find_bitstream
 from hw.boards.catalog import BOARDS, find_board
@@ -117,7 +118,7 @@ def selftest_command(
     transport = SerialTransport(port, baud, timeout)
     try:
         with progress("trying", jobs or seconds) as advance:
-            report = asyncio.run(selftest(transport, soak, advance))
+            report = asyncio.run(selftest(Device(transport), soak, advance))
     finally:
         transport.close()
     write_text(output, json.dumps(report, indent=2))

@@ -2,7 +2,7 @@
 
 import typer
 
-from scripts import evaluate, generate, hardware, importing, pack, random_model, run, smooth
+from scripts import evaluate, generate, hardware, importing, pack, random_model, run, serve, smooth
 
 __all__ = ["app", "main"]
 
@@ -11,7 +11,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 for command in (run.demo, pack.quantize, pack.convert, pack.inspect, pack.verify, pack.export,
-                run.run, generate.generate, smooth.smooth, random_model.random_model):
+                run.run, generate.generate, smooth.smooth, random_model.random_model, serve.serve):
     app.command()(command)
 app.command("import")(importing.import_model)
 app.command("eval")(evaluate.evaluate)

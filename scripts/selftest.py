@@ -11,9 +11,7 @@ from golden.gemv import gemv
 from golden.tiles import ROWS, tile_bytes, tiles_shape, unpack
 from host.device import Device
 from host.errors import DeviceError
-from host.link import Link
 from host.records import Info, Stats
-from host.transport import Transport
 from hw.protocol import ErrorCode, Opcode
 from scripts.console import Failure
 
@@ -44,18 +42,17 @@ class Soak:
                 raise ValueError(f"{name} must be above 0, not {value!r}")
 
 
-async def selftest(transport: Transport, soak: Soak, advance: Callable) -> dict:
-    """Try out the device behind ``transport``; what was done, as plain values.
+async def selftest(device: Device, soak: Soak, advance: Callable) -> dict:
+    """Try out a device; what was done, as plain values.
 
     ``advance(seconds or jobs, label)`` is told of progress through the soak.
 
     Raises :class:`Failure` when a product differs from golden or a wrong request is not refused,
     and what the driver raises.
     """
-    device = Device(transport)
     info = await device.identify()
     await device.reset()
-    refusals = await _check_refusals(Link(transport, 0), info)
+    refusals = await _check_refusals(device.link, info)
     rng = np.random.default_rng(soak.seed)
     known = Stats()
     for what, depth, shape in _known_products(info):
@@ -84,7 +81,6 @@ def _refusals(info: Info) -> tuple:
 
 async def _check_refusals(link, info) -> int:
     """How many wrong requests were refused."""
-    await link.call(Opcode.IDENTIFY, Opcode.INFO)
     for what, code, opcode, arg0, length in _refusals(info):
         arg1 = length if opcode == Opcode.ACTIVATIONS else 1
         await link.ask(opcode, arg0, arg1, bytes(length))

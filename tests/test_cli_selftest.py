@@ -7,6 +7,7 @@ from peer import Peer
 from peer_faults import refuse, replace_arguments
 from test_cli import fails
 
+from host.device import Device
 from hw.config import DeviceConfig
 from hw.export import component_verilog
 from hw.serial_link import SerialDevice
@@ -22,7 +23,8 @@ BIT_CYCLES = 4
 def try_out(peer, **soak):
     steps = []
     soak = Soak(**{"jobs": 5, "size": 4000, **soak})
-    report = asyncio.run(selftest(peer, soak, lambda count, label: steps.append((count, label))))
+    report = asyncio.run(selftest(
+        Device(peer), soak, lambda count, label: steps.append((count, label))))
     return report, steps
 
 
@@ -63,8 +65,8 @@ def test_the_seed_decides():
 
 def test_a_wrong_sum_is_told():
     peer = Peer()
-    # IDENTIFY, RESET, IDENTIFY, five refusals, SCALES, ACTIVATIONS, GEMV
-    peer.faults = {10: replace_arguments(0, 0, 0, bytes(320))}
+    # IDENTIFY, RESET, five refusals, SCALES, ACTIVATIONS, GEMV
+    peer.faults = {9: replace_arguments(0, 0, 0, bytes(320))}
     with pytest.raises(Failure, match=r"^depth 1: row 0 of vector 0 is 0 on the device and -?\d+ "
                                       r"in golden \(\d+ of 79 differ\)$"):
         try_out(peer)
@@ -72,12 +74,12 @@ def test_a_wrong_sum_is_told():
 
 def test_a_request_that_is_not_refused_is_told():
     peer = Peer()
-    peer.faults = {4: lambda peer, request, answers: [peer.answer(request, 0x81)]}
+    peer.faults = {3: lambda peer, request, answers: [peer.answer(request, 0x81)]}
     with pytest.raises(Failure, match=r"^STATUS with a payload must be refused with error 3 "
                                       r"LENGTH; came: answer 0x81$"):
         try_out(peer)
     peer = Peer()
-    peer.faults = {5: refuse(3)}
+    peer.faults = {4: refuse(3)}
     with pytest.raises(Failure, match=r"^GEMV of depth 5 must be refused with error 4 DEPTH; came: "
                                       r"device refused GEMV with error 3 LENGTH: "):
         try_out(peer)

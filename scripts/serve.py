@@ -1,0 +1,73 @@
+"""The command that serves a simulated device over TCP."""
+
+import asyncio
+import signal
+import socket
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from host.opening import parse_specs, simulate
+from host.server import DeviceServer
+from hw.config import DeviceConfig
+from scripts.console import console, reports_errors
+
+__all__ = ["serve"]
+
+
+@reports_errors
+def serve(
+    device: Annotated[str, typer.Option(
+        help="Simulated device: sim, or sim:lanes=64,columns=4,max_k=4096.")] = "sim",
+    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] =
+        "127.0.0.1:7354",
+):
+    """Serve a simulated device over TCP, to other processes and machines, one at a time.
+
+    Others use it as `--device tcp://HOST:PORT`. There is no authentication and no encryption:
+    whoever reaches the port can use the device, so listen where you trust everyone.
+    """
+    specs, (host, port) = parse_specs(device), _place(listen)
+    if len(specs) != 1 or specs[0].scheme != "sim":
+        raise ValueError(f"{device}: serve takes one simulated device; start one server for each")
+    with closing(_listen(host, port)) as listener:
+        console.print("building the simulated device (half a minute the first time)")
+        with closing(DeviceServer(simulate(specs[0], DeviceConfig()), _log)) as server:
+            asyncio.run(_until_told(server, listener, device))
+    print("stopped")
+
+
+def _place(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise ValueError(f"{listen}: listen must be HOST:PORT, such as 127.0.0.1:7354")
+    return host.strip("[]"), int(port)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ValueError(f"cannot listen on {host} port {port} ({error.strerror}); choose another "
+                         "with --listen") from None
+    listener.setblocking(False)
+    return listener
+
+
+async def _until_told(server: DeviceServer, listener: socket.socket, device: str) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    task = asyncio.create_task(server.serve(listener))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    host, port = listener.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    print(f"serving {device} on tcp://{host}:{port}", flush=True)
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+def _log(line: str) -> None:
+    console.print(line, markup=False)
