@@ -1,12 +1,12 @@
 """What the proofs share: free inputs, the rules of streams, planted faults."""
 
-from amaranth import Elaboratable, Module, Signal, Value
+from amaranth import Cat, Elaboratable, Module, Signal, Value
 from amaranth.asserts import AnySeq
-from amaranth.hdl import Assert, Assume
+from amaranth.hdl import Assert, Assume, Fragment
 from amaranth.lib import stream
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
-__all__ = ["KeepsOrder", "Obeys", "free", "holds", "planted"]
+__all__ = ["KeepsOrder", "Obeys", "Opened", "free", "freed", "holds", "planted"]
 
 
 def free(m, *values):
@@ -35,6 +35,46 @@ def planted(component, fault):
 
     component.elaborate = elaborate
     return component
+
+
+def freed(component):
+    """Cut point: the component's outputs do whatever they like."""
+    def elaborate(platform):
+        m = Module()
+        free(m, *(value for _, member, value in component.signature.flatten(component)
+                  if member.flow == Out))
+        return m
+
+    component.elaborate = elaborate
+    return component
+
+
+class Opened:
+    """A component's registers by name and the states of its FSM, of which an induction speaks.
+
+    Parameters
+    ----------
+    component : Component
+        Elaborated here; put it under a specification afterwards.
+    cuts : str
+        Its submodules that are :func:`freed`.
+    """
+
+    def __init__(self, component, *cuts):
+        m = component.elaborate(None)
+        self.cuts = [freed(m.submodules[name]) for name in cuts]
+        fragment = Fragment.get(m, None)
+        component.elaborate = lambda platform: fragment
+        self._fsm = fragment.generated.get("fsm")
+        self._registers = {signal.name: signal
+                           for signal in fragment.statements["sync"]._lhs_signals()}
+
+    def __getitem__(self, name):
+        return self._registers[name]
+
+    def state(self, *names):
+        """Whether the FSM is in one of these states."""
+        return Cat(self._fsm.state == self._fsm.encoding[name] for name in names).any()
 
 
 class Obeys(Elaboratable):
