@@ -9,7 +9,15 @@ from functools import wraps
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from golden.writing import writing
@@ -45,9 +53,10 @@ def reports_errors(command: Callable) -> Callable:
 
 
 @contextmanager
-def progress(what: str, total: int):
+def progress(what: str, total: int, in_bytes: bool = False):
     """A progress bar on a terminal, nothing elsewhere; gives ``advance(count, label)``."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+    counts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *counts,
                TimeRemainingColumn(), TextColumn("{task.fields[label]}"))
     with Progress(*columns, console=console, disable=not console.is_terminal,
                   transient=True) as bar:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from golden.checkpoint import PackedCheckpoint
-from host.opening import open_device
 from host.records import Info
 from hw.config import DeviceConfig
 from scripts.console import Failure, print_json, progress, reports_errors
 from scripts.generation_report import make_report, show
-from scripts.run import Columns, Json, Lanes
+from scripts.run import Columns, DeviceSpec, Json, Lanes
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BitsFor", "bits_by_name", "generate", "open_backend"]
 
-DeviceSpec = Annotated[str, typer.Option(
-    help="sim, a simulated device; sim:lanes=64,columns=2; several with commas between.")]
 BitsFor = Annotated[list[str] | None, typer.Option(
     metavar="GLOB=BITS", help="Other bits for modules whose name fits; may be repeated.")]
 
@@ -82,18 +79,15 @@ def open_backend(
 
     ``device`` is what :func:`host.opening.open_device` opens; a simulated one follows ``config``.
     """
-    from host.model.backends import DeviceBackend
     from host.model.load import make_backend
-    from host.model.loop import LoopThread
+    from host.model.packed import device_backend
 
     if name not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, not {name!r}")
     if name != "device":
         return make_backend(name, activation_bits), None
-    opened = open_device(device, config)
-    loop = stack.enter_context(LoopThread())
-    stack.callback(lambda: loop.run(opened.close()))
-    return DeviceBackend(opened, loop.run, activation_bits), loop.run(opened.identify())
+    backend = device_backend(stack, device, activation_bits, config)
+    return backend, backend.identify()
 
 
 def bits_by_name(
