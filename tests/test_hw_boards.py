@@ -108,7 +108,7 @@ class Tools:
 
 def build(monkeypatch, tools, board, choice, folder):
     monkeypatch.setattr("hw.boards.build.run_tool", tools)
-    monkeypatch.setattr("hw.boards.build.version", lambda package: "1.2")
+    monkeypatch.setattr("hw.boards.build.tool_version", lambda package: "1.2")
     steps = []
     report = build_board(board, choice, folder, lambda count, label="": steps.append(count))
     assert sum(steps) == STEPS
