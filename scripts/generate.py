@@ -1,6 +1,7 @@
 """The command that generates text with a packed model."""
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,9 +17,10 @@ from scripts.run import Columns, DeviceSpec, Json, Lanes
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from host.model.backends import ActivationBits, Backend
+    from host.model.generation import Generation
 
 __all__ = ["BitsFor", "bits_by_name", "generate", "open_backend"]
 
@@ -48,6 +50,8 @@ def generate(
         help="Project what the device counts to this clock, in MHz.")] = None,
     link: Annotated[float | None, typer.Option(
         help="Project to a link of this rate, in MB/s.")] = None,
+    compare: Annotated[Path | None, typer.Option(
+        help="Tell which tokens this checkpoint, the unquantized one, would have taken.")] = None,
     as_json: Json = False,
 ):
     """Generate text with a packed model whose linear layers run on the device."""
@@ -66,6 +70,8 @@ def generate(
                                seed=seed)
     report = make_report(result, info, token_traffic(model, checkpoint), clock, link)
     report |= {"backend": backend, "activation_bits": bits}
+    if compare:
+        report["compared"] = _compare(compare, tokenizer, result)
     print_json(report) if as_json else show(report)
     if result.interrupted:
         raise Failure(f"interrupted after {len(result.tokens)} tokens")
@@ -115,6 +121,16 @@ def _load(checkpoint: PackedCheckpoint, backend: "Backend") -> "PreTrainedModel"
     with progress("loading", len(checkpoint.matrices)) as advance:
         return load_model(checkpoint.path, backend=backend,
                           progress=lambda name: advance(1, name))
+
+
+def _compare(path: Path, tokenizer: "PreTrainedTokenizerBase", result: "Generation") -> dict:
+    from host.model.agreement import agreement
+    from host.model.load import load_model
+
+    found = agreement(load_model(path), result.prompt, result.tokens)
+    return {"model": str(path), **asdict(found),
+            "tokens_text": tokenizer.batch_decode([[token] for token in result.tokens]),
+            "choices_text": tokenizer.batch_decode([[choice] for choice in found.choices])}
 
 
 def _print(text: str) -> None:
