@@ -29,7 +29,7 @@ __all__ = ["Failure", "console", "print_json", "progress", "reports_errors", "ta
            "write_bytes", "write_text"]
 
 #: Results go to standard output, everything else to standard error.
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
 
 _EXPECTED = (ValueError, OSError, HostError, BuildError, SynthError)
 
@@ -72,7 +72,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         shown.add_row(*row)
     width = None if sys.stdout.isatty() else 200
-    Console(highlight=False, width=width, markup=False).print(shown)
+    Console(highlight=False, emoji=False, width=width, markup=False).print(shown)
 
 
 def print_json(value) -> None:
