@@ -1,6 +1,7 @@
 """The command that serves a simulated device over TCP."""
 
 import asyncio
+import os
 import signal
 import socket
 from contextlib import closing
@@ -50,7 +51,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise ValueError(f"cannot listen on {host} port {port} ({error.strerror}); choose another "
+        raise ValueError(f"cannot listen on {host} port {port} ({os.strerror(error.errno)}); choose another "
                          "with --listen") from None
     listener.setblocking(False)
     return listener
