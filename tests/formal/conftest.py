@@ -18,14 +18,15 @@ def demonstrate(request, tmp_path):
     """
     rows = request.config.stash.setdefault(_TABLE, [])
 
-    def run(component, make, faults, method=Method.PDR, depth=0, refute=None):
-        proof = prove(make(component()), tmp_path / "holds", method, depth)
+    def run(component, make, faults, method=Method.PDR, depth=0, refute=None, libraries=()):
+        proof = prove(make(component()), tmp_path / "holds", method, depth, libraries)
         found = []
         for fault in faults:
             broken = component()
             planted(broken, lambda m, fault=fault, broken=broken: fault(m, broken))
             with pytest.raises((Counterexample, NotInductive)) as caught:
-                prove(make(broken), tmp_path / fault.__name__, *(refute or (method, depth)))
+                prove(make(broken), tmp_path / fault.__name__, *(refute or (method, depth)),
+                      libraries)
             found.append(fault.__name__ + "*" * (caught.type is NotInductive))
         rows.append((request.node.name.removeprefix("test_"), method.name, str(depth or "-"),
                      f"{proof.seconds:.1f}", ", ".join(found)))

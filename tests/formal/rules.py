@@ -6,7 +6,7 @@ from amaranth.hdl import Assert, Assume, Fragment
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["KeepsOrder", "Obeys", "Opened", "free", "freed", "holds", "planted"]
+__all__ = ["Freed", "KeepsOrder", "Obeys", "Opened", "free", "holds", "planted"]
 
 
 def free(m, *values):
@@ -37,16 +37,17 @@ def planted(component, fault):
     return component
 
 
-def freed(component):
-    """Cut point: the component's outputs do whatever they like."""
-    def elaborate(platform):
-        m = Module()
-        free(m, *(value for _, member, value in component.signature.flatten(component)
-                  if member.flow == Out))
-        return m
+class Freed(Elaboratable):
+    """In place of a component: its outputs do whatever they like."""
 
-    component.elaborate = elaborate
-    return component
+    def __init__(self, component):
+        self._component = component
+
+    def elaborate(self, platform):
+        m = Module()
+        members = self._component.signature.flatten(self._component)
+        free(m, *(value for _, member, value in members if member.flow == Out))
+        return m
 
 
 class Opened:
@@ -56,13 +57,21 @@ class Opened:
     ----------
     component : Component
         Elaborated here; put it under a specification afterwards.
-    cuts : str
-        Its submodules that are :func:`freed`.
+    cuts : functions by name
+        Cut points: give what is put in place of a submodule, for instance :class:`Freed`.
+
+    Attributes
+    ----------
+    parts : dict
+        The submodules that were cut, for their ports.
     """
 
-    def __init__(self, component, *cuts):
+    def __init__(self, component, **cuts):
         m = component.elaborate(None)
-        self.cuts = [freed(m.submodules[name]) for name in cuts]
+        self.parts = {name: m.submodules[name] for name in cuts}
+        for name, part in self.parts.items():
+            stand_in = cuts[name](part)
+            part.elaborate = lambda platform, stand_in=stand_in: stand_in
         fragment = Fragment.get(m, None)
         component.elaborate = lambda platform: fragment
         self._fsm = fragment.generated.get("fsm")

@@ -4,7 +4,7 @@ import pytest
 from amaranth import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.hdl import Assert, Assume
 from amaranth.utils import exact_log2
-from formal.rules import Opened, free
+from formal.rules import Freed, Opened, free
 
 from hw.crc import CRC_BITS, HeaderCrc
 from hw.deframer import Deframer
@@ -30,7 +30,7 @@ class TakesFrames(Elaboratable):
 
     def __init__(self, deframer):
         self._deframer = deframer
-        self._inside   = Opened(deframer, "crc", "header_crc")
+        self._inside   = Opened(deframer, crc=Freed, header_crc=Freed)
         self._lanes    = len(deframer.i.payload) // 8
         self._part     = REQUEST_ALIGN // self._lanes
         self._header   = -(-HEADER_BYTES // self._lanes)
@@ -52,7 +52,7 @@ class TakesFrames(Elaboratable):
 
     def _words(self, m):
         """The words of the candidate or frame at hand, as it comes by."""
-        deframer, crc = self._deframer, self._inside.cuts[0]
+        deframer, crc = self._deframer, self._inside.parts["crc"]
         width  = 8 * self._lanes
         length = deframer.arrivals.p.header.length
         self.taken    = Signal()
@@ -91,7 +91,7 @@ class TakesFrames(Elaboratable):
 
     def _assume(self, m):
         """The contracts of ``abandon`` and of the header's CRC unit."""
-        deframer, header_crc = self._deframer, self._inside.cuts[1]
+        deframer, header_crc = self._deframer, self._inside.parts["header_crc"]
         held = Signal()
         self.turn = Signal(HeaderCrc.LATENCY)
         m.d.sync += [held.eq(deframer.abandon & ~deframer.abandoned),
@@ -102,7 +102,7 @@ class TakesFrames(Elaboratable):
         self.held = held
 
     def _covers(self, m):
-        deframer, crc = self._deframer, self._inside.cuts[0]
+        deframer, crc = self._deframer, self._inside.parts["crc"]
         with m.If(crc.en):
             m.d.comb += [Assert(self.taken), Assert(crc.word == deframer.i.payload)]
         with m.If(self.frame):
@@ -115,7 +115,7 @@ class TakesFrames(Elaboratable):
 
     def _hands_on(self, m):
         """Headers that count, and their payloads."""
-        deframer, header_crc = self._deframer, self._inside.cuts[1]
+        deframer, header_crc = self._deframer, self._inside.parts["header_crc"]
         arrivals, payload = deframer.arrivals, deframer.payload
         self.counts = counts = Signal()
         with m.If(header_crc.done):
@@ -141,7 +141,7 @@ class TakesFrames(Elaboratable):
             m.d.comb += Assert(~payload.valid)
 
     def _judges(self, m):
-        verdicts, crc = self._deframer.verdicts, self._inside.cuts[0]
+        verdicts, crc = self._deframer.verdicts, self._inside.parts["crc"]
         right = (self.place >= self.cover + self._crc) & (self.tail[:CRC_BITS] == crc.crc)
         with m.If(verdicts.valid):
             m.d.comb += [Assert(self.frame), Assert(verdicts.payload == right)]
@@ -173,7 +173,8 @@ class TakesFrames(Elaboratable):
         behind = self.cover + self._crc         # the place behind the trailer's CRC
         facts  = {
             "Collect": (count != 0) & (count < self._header) & (place == self._header - count),
-            "Check": (place == self._header) & self.turn.any() & ~(self.turn & (self.turn - 1)).any(),
+            "Check": (place == self._header) & self.turn.any()
+                     & ~(self.turn & (self.turn - 1)).any(),
             "Lost": ~inside["begun"] | (self._lanes == 1) & (place == 1)
                     & (count == self._header - 1),
             "Header padding": (count != 0) & (count <= self._part - self._header)
