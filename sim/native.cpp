@@ -53,6 +53,7 @@ struct Device {
     Segment* offered = nullptr;  // where the word at the input comes from
 
     Device() : top(new Vtop(&context)) {
+        top->eval();
         reset();
         cycles = 0;
     }
@@ -69,20 +70,12 @@ struct Device {
         step();
     }
 
-    void settle() {
-        top->clk = 0;
-        top->eval();
-    }
-
-    void edge() {
-        top->clk = 1;
+    // Every change of the clock is a rising edge (sim/build.py sees to that), and all outputs come
+    // from registers: what they show after one edge is what counts at the next.
+    void step() {
+        top->clk ^= 1;
         top->eval();
         ++cycles;
-    }
-
-    void step() {
-        settle();
-        edge();
     }
 };
 
@@ -139,7 +132,6 @@ int32_t device_run(Device* device, Segment** segments, int64_t count, uint8_t* a
         }
         top->i___05Fvalid = device->offered != nullptr;
         top->o___05Fready = !device->output.flip();
-        device->settle();
         bool taken = top->i___05Fvalid && top->i___05Fready;
         bool given = top->o___05Fready && top->o___05Fvalid;
         if (given) {
@@ -153,7 +145,7 @@ int32_t device_run(Device* device, Segment** segments, int64_t count, uint8_t* a
             device->offered = nullptr;
             ++device->words_in;
         }
-        device->edge();
+        device->step();
         quiet = taken || given || stall ? 0 : quiet + 1;
     }
     *produced = done;
