@@ -6,7 +6,10 @@ from amaranth.hdl import Assert, Assume, Fragment
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Freed", "KeepsOrder", "Obeys", "Opened", "free", "holds", "planted"]
+from hw.crc import HeaderCrc
+
+__all__ = ["Freed", "KeepsOrder", "Obeys", "Opened", "free", "header_crc_in_time",
+           "holds", "planted"]
 
 
 def free(m, *values):
@@ -48,6 +51,14 @@ class Freed(Elaboratable):
         members = self._component.signature.flatten(self._component)
         free(m, *(value for _, member, value in members if member.flow == Out))
         return m
+
+
+def header_crc_in_time(m, header_crc):
+    """Assume that a :class:`Freed` HeaderCrc is done when it says; a bit for each cycle since."""
+    turn = Signal(HeaderCrc.LATENCY)
+    m.d.sync += turn.eq(Cat(header_crc.start, turn))
+    m.d.comb += Assume(header_crc.done == turn[-1])
+    return turn
 
 
 class Opened:
@@ -94,7 +105,7 @@ class Obeys(Elaboratable):
     Parameters
     ----------
     component : Component
-    contract : function of a module, optional
+    contract : function of a module and the component, optional
         Assumes more of the inputs.
     """
 
@@ -113,7 +124,7 @@ class Obeys(Elaboratable):
             elif isinstance(member.signature, stream.Signature):
                 self._stream(m, port, member.flow)
         if self._contract:
-            self._contract(m)
+            self._contract(m, self._component)
         return m
 
     def _stream(self, m, port, flow):

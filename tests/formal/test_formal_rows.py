@@ -41,8 +41,8 @@ class ProductFits(Elaboratable):
 
 
 def one_too_many(m, multiplier):
-    with m.If(multiplier.product == PRODUCT):
-        m.d.sync += multiplier.product.eq(PRODUCT + 1)
+    with m.If(multiplier.product == -PRODUCT):
+        m.d.sync += multiplier.product.eq(-PRODUCT - 1)
 
 
 def test_products_fit(demonstrate):
