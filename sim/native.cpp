@@ -114,16 +114,17 @@ static Segment* next_word(Device* device, Segment** segments, int64_t count, int
     }
 }
 
-// Runs until `wanted` answer words are in `answer`, or for `idle` cycles nothing moved.
-// `produced` tells how many there are. The segments together are whole words; they must live
-// until the device has taken them.
+// Runs until `wanted` answer words are in `answer` and all requests are taken, or there is `room`
+// for no more, or for `idle` cycles nothing moved. `produced` tells how many there are. The
+// segments together are whole words; they must live until the device has taken them.
 int32_t device_run(Device* device, Segment** segments, int64_t count, uint8_t* answer,
-                   int64_t wanted, int64_t* produced, int64_t idle) {
+                   int64_t wanted, int64_t room, int64_t* produced, int64_t idle) {
     Vtop* top = device->top.get();
     int64_t at = 0;
     int64_t quiet = 0;
     int64_t done = 0;
-    while (done < wanted && quiet < idle) {
+    while (done < room && quiet < idle) {
+        if (done >= wanted && !device->offered && !any_left(segments, count, at)) break;
         bool stall = false;  // an offered word stays offered until it is taken
         if (!device->offered && any_left(segments, count, at) &&
             !(stall = device->input.flip())) {
@@ -149,7 +150,7 @@ int32_t device_run(Device* device, Segment** segments, int64_t count, uint8_t* a
         quiet = taken || given || stall ? 0 : quiet + 1;
     }
     *produced = done;
-    return done == wanted ? COMPLETE : IDLE;
+    return done >= wanted ? COMPLETE : IDLE;
 }
 
 }  // extern "C"
