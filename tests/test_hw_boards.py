@@ -29,7 +29,7 @@ def test_ecp5_pll_is_within_its_limits(source, wanted):
 
 @pytest.mark.parametrize("source, wanted, due", [
     # As `ecppll` of Project Trellis has them, and by hand.
-    (25, 50, (1, 2, 12)), (25, 75, (1, 3, 8)), (48, 72, (2, 3, 8)), (100, 96, (25, 24, 6)),
+    (25, 50, (1, 2, 12)), (25, 100, (1, 4, 6)), (48, 120, (2, 5, 5)), (100, 120, (5, 6, 5)),
 ])
 def test_ecp5_pll_of_known_clocks(source, wanted, due):
     pll = Ecp5Pll.make(source * MHZ, wanted * MHZ)
