@@ -74,21 +74,22 @@ def test_deframer_holds(demonstrate, lanes):
 def controller_under_contract(control):
     """The rest of the device as the controller sees it."""
     def contract(m):
-        full, busy, release, word, running = (Signal(name=name) for name in (
-            "was_full", "was_busy", "was_release", "was_word", "payload"))
-        m.d.sync += [full.eq(control.full), busy.eq(control.busy), release.eq(control.release),
-                     word.eq(control.word)]
+        full, busy, taken, word, running = (Signal(name=name) for name in (
+            "was_full", "was_busy", "was_taken", "was_word", "payload"))
+        results = control.results
+        m.d.sync += [full.eq(control.full), busy.eq(control.busy), word.eq(control.word),
+                     taken.eq(results.valid & results.ready & results.p.last)]
         with m.If(control.begin):
             m.d.sync += running.eq(1)
         with m.If(control.verdicts.valid):
             m.d.sync += running.eq(0)
         m.d.comb += [
-            # A bank is reserved by a word of a GEMV, and full until it is released.
+            # A bank is reserved by a word of a GEMV, and full until its last column is taken.
             Assume(~control.word | running & (control.route == Route.GEMV)
                    & ~control.verdicts.valid),
             Assume(~control.busy | busy | word),
             Assume(~control.full | control.busy & (full | busy)),
-            Assume(~full | control.full | release),
+            Assume(~full | control.full | taken),
         ]
         _standing_header(m, control)
     return Obeys(control, contract)
