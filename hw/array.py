@@ -141,7 +141,7 @@ class LaneArray(wiring.Component):
     @staticmethod
     def _delay(m, value, cycles):
         for _ in range(cycles):
-            stage = Signal.like(value)
+            stage = Signal.like(value, reset_less=True)     # long settled when a GEMV begins
             m.d.sync += stage.eq(value)
             value = stage
         return value

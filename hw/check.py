@@ -41,7 +41,7 @@ class RequestCheck(wiring.Component):
         Nothing is loaded any more.
     """
 
-    LATENCY = 2
+    LATENCY = 3
 
     def __init__(self, config):
         self._config = config
@@ -55,21 +55,19 @@ class RequestCheck(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        header = self.header
-        opcode = header.opcode
-
         found  = (ErrorCode.OPCODE, ErrorCode.LENGTH, ErrorCode.DEPTH, ErrorCode.SIZE,
                   ErrorCode.NOT_LOADED)     # the first that holds is told
         faults = {code: Signal(name=f"fault_{code.name.lower()}") for code in found}
         m.d.sync += [
-            faults[ErrorCode.OPCODE].eq(opcode > Opcode.RESET),
-            faults[ErrorCode.LENGTH].eq(self._length_fault()),
-            faults[ErrorCode.DEPTH].eq(self._depth_fault()),
-            faults[ErrorCode.SIZE].eq(self._size_fault()),
+            faults[ErrorCode.OPCODE].eq(self.header.opcode > Opcode.RESET),
+            faults[ErrorCode.LENGTH].eq(self._length_fault(m)),
+            faults[ErrorCode.DEPTH].eq(self._depth_fault(m)),
+            faults[ErrorCode.SIZE].eq(self._size_fault(m)),
         ]
         missing, unequal = self._loaded(m)
-        m.d.sync += faults[ErrorCode.NOT_LOADED].eq((opcode == Opcode.GEMV) & missing)
-        with m.If((opcode == Opcode.GEMV) & ~missing & unequal):
+        gemv = self._is(m, Opcode.GEMV)
+        m.d.sync += faults[ErrorCode.NOT_LOADED].eq(gemv & missing)
+        with m.If(gemv & ~missing & unequal):
             m.d.sync += faults[ErrorCode.SIZE].eq(1)
 
         m.d.sync += self.error.eq(0)
@@ -78,32 +76,37 @@ class RequestCheck(wiring.Component):
                 m.d.sync += self.error.eq(code)
         return m
 
-    def _length_fault(self):
-        header = self.header
-        partial = header.length[:exact_log2(self._config.lanes)].any()
+    def _length_fault(self, m):
+        length  = self.header.length
+        partial = length[:exact_log2(self._config.lanes)].any()
+        some    = _late(m, length != 0, "some")
         return Array([
-            header.length != 0,
-            header.length != header.arg1,
-            header.length != _SCALES_BYTES,
-            (header.length == 0) | partial,
-            header.length != 0,
-            header.length != 0,
-        ])[header.opcode[:3]]
+            some,
+            _late(m, length != self.header.arg1, "not_k"),
+            _late(m, length != _SCALES_BYTES, "not_scales"),
+            ~some | partial,
+            some,
+            some,
+        ])[self.header.opcode[:3]]
 
-    def _depth_fault(self):
+    def _depth_fault(self, m):
         depth, _, _ = gemv_arguments(self.header)
-        return (self.header.opcode == Opcode.GEMV) & ((depth == 0) | (depth > MAX_DEPTH))
+        return self._is(m, Opcode.GEMV) & _late(m, (depth == 0) | (depth > MAX_DEPTH), "depth")
 
-    def _size_fault(self):
+    def _size_fault(self, m):
         config = self._config
         header = self.header
         _, groups, columns = gemv_arguments(header)
         k = header.arg1
-        load = (header.arg0 >= config.columns) | (k == 0) | (k > config.max_k) | k[:4].any()
-        gemv = ((groups == 0) | (groups > config.max_groups) | (columns == 0)
-                | (columns > config.columns) | (header.arg1 == 0))
-        return (((header.opcode == Opcode.ACTIVATIONS) & load)
-                | ((header.opcode == Opcode.GEMV) & gemv))
+        nothing = _late(m, k == 0, "nothing")
+        load = (_late(m, header.arg0 >= config.columns, "no_column") | nothing
+                | _late(m, k > config.max_k, "long") | k[:4].any())
+        gemv = (_late(m, (groups == 0) | (groups > config.max_groups), "groups")
+                | _late(m, (columns == 0) | (columns > config.columns), "columns") | nothing)
+        return (self._is(m, Opcode.ACTIVATIONS) & load) | (self._is(m, Opcode.GEMV) & gemv)
+
+    def _is(self, m, code):
+        return _late(m, self.header.opcode == code, code.name.lower())
 
     def _loaded(self, m):
         """Whether a GEMV misses a load, and whether a used column's K is another one."""
@@ -112,20 +115,28 @@ class RequestCheck(wiring.Component):
         scales  = Signal()
         missing = ~scales
         unequal = 0
-        with m.If(header.opcode == Opcode.SCALES):
+        with m.If(self._is(m, Opcode.SCALES)):
             with m.If(self.begin_load | self.end_load):
                 m.d.sync += scales.eq(self.end_load)
         for column in range(self._config.columns):
             loaded = Signal(name=f"loaded{column}")
             length = Signal(range(self._config.max_groups + 1), name=f"groups{column}")
-            with m.If((header.opcode == Opcode.ACTIVATIONS) & (header.arg0 == column)):
+            with m.If(self._is(m, Opcode.ACTIVATIONS)
+                      & _late(m, header.arg0 == column, f"of{column}")):
                 with m.If(self.begin_load | self.end_load):
                     m.d.sync += [loaded.eq(self.end_load), length.eq(header.arg1 // GROUP)]
             with m.If(self.forget):
                 m.d.sync += loaded.eq(0)
-            used = columns > column
+            used = _late(m, columns > column, f"used{column}")
             missing |= used & ~loaded
-            unequal |= used & (length != groups)
+            unequal |= used & _late(m, length != groups, f"other{column}")
         with m.If(self.forget):
             m.d.sync += scales.eq(0)
         return missing, unequal
+
+
+def _late(m, condition, name):
+    """The condition a cycle later: the header stands still, and each is a path of its own."""
+    late = Signal(name=name)
+    m.d.sync += late.eq(condition)
+    return late

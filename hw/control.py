@@ -6,15 +6,18 @@ from amaranth.lib.wiring import In, Out
 
 from golden.tiles import ROWS
 
-from .answers import drive_payload, request_answer
+from .answers import drive_payload, prepare_answer
 from .check import RequestCheck, gemv_arguments
 from .counters import Counters
 from .deframer import Arrival
 from .framer import ANSWER_BYTES, Answer
 from .protocol import SUM_BYTES, ErrorCode, Opcode
+from .results import BankRequest
 from .sequencer import Job
 
 __all__ = ["Controller", "Route"]
+
+_REQUESTS = [code for code in Opcode if code < Opcode.INFO]
 
 
 class Route(enum.Enum, shape=2):
@@ -53,8 +56,8 @@ class Controller(wiring.Component):
         The GEMV had exactly its words; SCALES held a mantissa that does not fit.
     column : :py:`Out(range(columns))`
         Column of a load.
-    full, busy, release, results
-        Full, reserved, freed banks and the column to send, of :class:`hw.results.ResultBanks`.
+    full, busy, results
+        Full and reserved banks and the column to send, of :class:`hw.results.ResultBanks`.
     requests, answer, idle
         To :class:`hw.framer.Framer`.
     active, failed : :py:`Out(1)`
@@ -80,8 +83,7 @@ class Controller(wiring.Component):
             "column":       Out(columns),
             "full":         In(1),
             "busy":         In(1),
-            "release":      Out(1),
-            "results":      Out(stream.Signature(columns)),
+            "results":      Out(stream.Signature(BankRequest(config.columns))),
             "requests":     Out(stream.Signature(Answer)),
             "answer":       Out(8 * ANSWER_BYTES),
             "idle":         In(1),
@@ -95,11 +97,16 @@ class Controller(wiring.Component):
         header = self.arrivals.p.header
         opcode = header.opcode
 
+        # One bit an opcode; the header has stood for some cycles when they count.
+        asked = Signal(len(_REQUESTS))
+        m.d.sync += [asked[code].eq(opcode == code) for code in _REQUESTS]
+
         m.submodules.check    = check    = RequestCheck(config)
         m.submodules.counters = counters = Counters()
 
         error    = Signal(8)
         lost     = Signal()
+        reply    = Signal(Answer)       # ends the exchange, unless a RESULT is asked for
         sound    = Signal()             # the trailer was right
         checking = Signal(check.LATENCY)
         gemv     = Signal()             # the frame at hand is a GEMV that is carried out
@@ -124,14 +131,16 @@ class Controller(wiring.Component):
             counters.refused.eq(self.word_refused),
             counters.missing.eq(self.word_missing),
             counters.error.eq(error),
-            check.begin_load.eq((self.route == Route.LOADER) & self.load_word),
         ]
+        m.d.sync += check.begin_load.eq((self.route == Route.LOADER) & self.load_word)
 
         with m.If(counters.good | counters.bad):
             m.d.sync += self.failed.eq(counters.bad)
 
         # From registers: they reach far.
         m.d.sync += [self.begin.eq(0), self.start.eq(0)]
+        concluded = (counters.good, counters.bad, counters.reset, check.end_load, check.forget)
+        m.d.sync += [pulse.eq(0) for pulse in concluded]
         with m.FSM() as fsm:
             m.d.comb += self.active.eq(~fsm.ongoing("Idle"))
             with m.State("Idle"):
@@ -144,7 +153,8 @@ class Controller(wiring.Component):
                         m.next = "Lost"
 
             with m.State("Lost"):
-                m.d.comb += [self.arrivals.ready.eq(1), counters.bad.eq(1)]
+                m.d.comb += self.arrivals.ready.eq(1)
+                m.d.sync += counters.bad.eq(1)
                 m.next = "Answer"
 
             with m.State("Check"):
@@ -156,9 +166,8 @@ class Controller(wiring.Component):
                 accepted = check.error == 0
                 m.d.sync += [
                     error.eq(check.error),
-                    gemv.eq((opcode == Opcode.GEMV) & accepted),
-                    load.eq(((opcode == Opcode.ACTIVATIONS) | (opcode == Opcode.SCALES))
-                            & accepted),
+                    gemv.eq(asked[Opcode.GEMV] & accepted),
+                    load.eq((asked[Opcode.ACTIVATIONS] | asked[Opcode.SCALES]) & accepted),
                 ]
                 m.next = "Begin"
 
@@ -180,8 +189,7 @@ class Controller(wiring.Component):
             with m.State("Judge"):
                 with m.If(gemv & ~self.complete):
                     m.d.sync += error.eq(ErrorCode.LENGTH)
-                with m.If((self.route == Route.LOADER) & (opcode == Opcode.SCALES)
-                          & self.bad_mantissa):
+                with m.If(load & asked[Opcode.SCALES] & self.bad_mantissa):
                     m.d.sync += error.eq(ErrorCode.SIZE)
                 with m.If(~sound):
                     m.d.sync += error.eq(ErrorCode.TRAILER)
@@ -193,18 +201,18 @@ class Controller(wiring.Component):
 
             with m.State("Conclude"):
                 good = error == 0
-                m.d.comb += [
+                m.d.sync += [
                     counters.good.eq(good),
                     counters.bad.eq(~good),
-                    check.end_load.eq(good & (self.route == Route.LOADER)),
-                    check.forget.eq(good & (opcode == Opcode.RESET)),
-                    counters.reset.eq(good & (opcode == Opcode.RESET)),
+                    check.end_load.eq(good & load),
+                    check.forget.eq(good & asked[Opcode.RESET]),
+                    counters.reset.eq(good & asked[Opcode.RESET]),
                 ]
                 m.d.sync += gemv.eq(0)
                 m.next = "Answer"
 
             with m.State("Answer"):
-                request_answer(m, self.requests, config, header, error, lost)
+                m.d.comb += [self.requests.valid.eq(1), self.requests.payload.eq(reply)]
                 with m.If(self.requests.ready):
                     m.next = "Sent"
 
@@ -215,7 +223,10 @@ class Controller(wiring.Component):
                         m.d.comb += self.verdicts.ready.eq(1)
                     m.next = "Idle"
 
-        drive_payload(m, self.answer, config, opcode, counters)
+        prepare_answer(m, reply, config, header, asked, error, lost)
+        payload = Signal.like(self.answer, reset_less=True)
+        drive_payload(m, payload, config, asked, counters)
+        m.d.comb += self.answer.eq(payload)
         return m
 
     def _send_results(self, m, header):
@@ -223,7 +234,9 @@ class Controller(wiring.Component):
         _, _, columns = gemv_arguments(header)
         block  = Signal(32)
         column = Signal(range(self._config.columns + 1))
+        last   = Signal()       # a cycle late, which the request allows
         sums   = SUM_BYTES * ROWS * self._config.lanes
+        m.d.sync += last.eq(column == columns - 1)
         with m.If(self.start):
             m.d.sync += block.eq(0)
 
@@ -242,16 +255,13 @@ class Controller(wiring.Component):
                         m.next = "Sums"
 
             with m.State("Sums"):
-                m.d.comb += [self.results.valid.eq(1), self.results.payload.eq(column)]
+                m.d.comb += [
+                    self.results.valid.eq(1),
+                    self.results.p.column.eq(column),
+                    self.results.p.last.eq(last),
+                ]
                 with m.If(self.results.ready):
                     m.d.sync += column.eq(column + 1)
-                    m.next = "Frame"
-                    with m.If(column == columns - 1):
-                        m.next = "Release"
-
-            with m.State("Release"):
-                # Ready again: the last address has been read, the bank may be written.
-                with m.If(self.results.ready):
-                    m.d.comb += self.release.eq(1)
-                    m.d.sync += [block.eq(block + 1), column.eq(0)]
+                    with m.If(last):
+                        m.d.sync += [block.eq(block + 1), column.eq(0)]
                     m.next = "Frame"

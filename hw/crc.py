@@ -1,14 +1,15 @@
 """CRC-32 of a word stream, one word a cycle."""
 
-from functools import reduce
-from operator import xor
+from functools import cache, reduce
+from operator import or_, xor
 
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from .protocol import HEADER_CRC_OFFSET
+from .protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC
 
 __all__ = ["CRC_BITS", "Crc32", "HeaderCrc", "crc_step"]
 
@@ -16,7 +17,11 @@ CRC_BITS = 32
 
 #: The reflected polynomial of IEEE 802.3, which zlib uses.
 POLYNOMIAL = 0xEDB88320
-_INIT = 0xFFFFFFFF
+_INIT      = 0xFFFFFFFF
+#: What a message and its own CRC leave in the register.
+_RESIDUE   = 0xDEBB20E3
+#: Bytes whose contributions are added in the first stage.
+_CHUNK     = 8
 
 
 def crc_step(state, data, data_bytes):
@@ -26,6 +31,23 @@ def crc_step(state, data, data_bytes):
         data  >>= 1
         state = (state >> 1) ^ (POLYNOMIAL if bit else 0)
     return state
+
+
+@cache
+def _powers():
+    """x^0 .. x^62 modulo the polynomial; bit 31 of a register is x^0."""
+    powers = [1 << CRC_BITS - 1]
+    for _ in range(2 * CRC_BITS - 2):
+        powers.append((powers[-1] >> 1) ^ (POLYNOMIAL if powers[-1] & 1 else 0))
+    return powers
+
+
+def _squared(value, times):
+    """``value^(2^times)`` modulo the polynomial: linear, as in every field of characteristic 2."""
+    for _ in range(times):
+        value = reduce(xor, (_powers()[2 * bit] for bit in range(CRC_BITS)
+                             if value >> CRC_BITS - 1 - bit & 1), 0)
+    return value
 
 
 def _table(m, name, value, contribution):
@@ -45,10 +67,14 @@ def _table(m, name, value, contribution):
 class Crc32(wiring.Component):
     """CRC-32 as zlib computes it, of words of any size.
 
-    A word taken at cycle t counts in ``crc`` from cycle t + 2; throughput one word a cycle. The
-    CRC is linear, so the contribution of a word is formed first and the register steps over it a
-    cycle later; each is an exclusive or of 16-entry tables, one for four bits, which is a LUT4
-    for each bit of a table on silicon and one load in a compiled simulation.
+    A word taken at cycle t counts in ``crc`` from cycle t + 4; throughput one word a cycle.
+
+    A step over a word multiplies the CRC register by ``x^n``, n the word's bits, in the field of
+    2^32 elements: a dense matrix in the loop. n is a power of two, so the register is kept as its
+    n-th root, on which the step is ``x``, a single shift; the root of a word's contribution is
+    formed before, the n-th power behind. Both are linear, exclusive ors of 16-entry tables, one for
+    four bits, which is a LUT4 for each bit of a table on silicon and one load in a compiled
+    simulation.
 
     Parameters
     ----------
@@ -62,9 +88,12 @@ class Crc32(wiring.Component):
         ``word`` begins a new message.
     word : :py:`In(8 * word_bytes)`
     crc : :py:`Out(32)`
+    sound : :py:`Out(1)`
+        Of cycle t + 4: the word at cycle t held the end of a message's first 20 bytes, and the last
+        four of these are the CRC of the others.
     """
 
-    LATENCY = 2
+    LATENCY = 4
 
     def __init__(self, word_bytes):
         self._word_bytes = word_bytes
@@ -73,50 +102,75 @@ class Crc32(wiring.Component):
             "first": In(1),
             "word":  In(8 * word_bytes),
             "crc":   Out(CRC_BITS),
+            "sound": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
 
-        size   = self._word_bytes
-        state  = Signal(CRC_BITS, init=_INIT)
-        taken  = Signal()
-        begins = Signal()
-        word   = Signal(CRC_BITS)
+        size  = self._word_bytes
+        power = exact_log2(8 * size)
+
+        def root(value):
+            return _squared(value, CRC_BITS - power)
+
+        taken, first = Signal(2), Signal(2)
+        total, head, check = (Signal(CRC_BITS, name=name, reset_less=True)
+                              for name in ("total", "head", "check"))
+        state, moved = Signal(CRC_BITS), Signal(CRC_BITS)
+        # Where the header ends in its last word.
+        end   = HEADER_BYTES % size or size
+        parts = self._parts(m, end, root)
+
+        m.d.comb += moved.eq(Mux(first[-1], root(crc_step(_INIT, 0, size)),
+                                 (state >> 1) ^ Mux(state[0], POLYNOMIAL, 0)))
         m.d.sync += [
-            taken.eq(self.en),
-            begins.eq(self.first),
-            word.eq(_table(m, "word", self.word, lambda bits: crc_step(0, bits, size))),
+            taken.eq(Cat(self.en, taken)),
+            first.eq(Cat(self.first, first)),
+            total.eq(reduce(xor, parts.values())),
+            head.eq(reduce(xor, (part for low, part in parts.items() if low < end))),
+            check.eq(moved ^ head),
+            self.sound.eq(check == root(crc_step(_RESIDUE, 0, size - end))),
+            self.crc.eq(~_table(m, "power", state, lambda bits: _squared(bits, power))),
         ]
-        start  = Signal(CRC_BITS)
-        m.d.comb += start.eq(Mux(begins, _INIT, state))
-        moved = _table(m, "state", start, lambda bits: crc_step(bits, 0, size))
-        with m.If(taken):
-            m.d.sync += state.eq(moved ^ word)
-        m.d.comb += self.crc.eq(~state)
+        with m.If(taken[-1]):
+            m.d.sync += state.eq(moved ^ total)
 
         return m
 
+    def _parts(self, m, end, root):
+        """Contributions of parts of the word by their first bytes; ``end`` is between two."""
+        size  = self._word_bytes
+        parts = {}
+        edges = sorted({*range(0, size, _CHUNK), end, size})
+        for low, high in zip(edges, edges[1:], strict=False):
+            parts[low] = Signal(CRC_BITS, name=f"part{low}", reset_less=True)
+            m.d.sync += parts[low].eq(_table(
+                m, f"byte{low}_", self.word[8 * low:8 * high],
+                lambda bits, low=low: root(crc_step(0, bits << 8 * low, size))))
+        return parts
+
 
 class HeaderCrc(wiring.Component):
-    """CRC-32 of the 16 bytes of a frame header before their CRC.
+    """CRC-32 of the 16 bytes of a frame header before their CRC, from those after the magic.
 
-    Four bytes a cycle: ``crc`` is right from :data:`LATENCY` cycles after ``start`` until the
-    next. ``data`` is held meanwhile.
+    A byte a cycle: ``crc`` is right from :data:`LATENCY` cycles after ``start`` until the next.
+    ``data`` is held meanwhile.
 
     Members
     -------
     start : :py:`In(1)`
-    data : :py:`In(128)`
+    data : :py:`In(112)`
     crc : :py:`Out(32)`
     done : :py:`Out(1)`
         High for one cycle, the first in which ``crc`` is right.
     """
 
-    LATENCY = 5
+    _BYTES  = HEADER_CRC_OFFSET - 2
+    LATENCY = _BYTES + 2
 
     start: In(1)
-    data:  In(8 * HEADER_CRC_OFFSET)
+    data:  In(8 * _BYTES)
     crc:   Out(CRC_BITS)
     done:  Out(1)
 
@@ -124,19 +178,23 @@ class HeaderCrc(wiring.Component):
         m = Module()
 
         state = Signal(CRC_BITS)
-        turn  = Signal(HEADER_CRC_OFFSET // 4)
-        piece = Signal(CRC_BITS)
-        for index in range(len(turn)):
-            with m.If(turn[index]):
-                m.d.comb += piece.eq(self.data.word_select(index, CRC_BITS))
-        # Four bytes fill the register: what was in it leaves with them.
-        moved = _table(m, "state", state ^ piece, lambda bits: crc_step(bits, 0, 4))
-
-        m.d.sync += [turn.eq(Cat(self.start, turn)), self.done.eq(turn[-1])]
+        turn  = Signal(self._BYTES)
+        byte  = Signal(8)
+        going = Signal()
+        m.d.sync += [
+            turn.eq(Cat(self.start, turn)),
+            going.eq(turn.any()),
+            self.done.eq(going & ~turn.any()),
+        ]
+        with m.If(turn.any()):
+            m.d.sync += byte.eq(reduce(or_, (
+                self.data.word_select(index, 8) & turn[index].replicate(8)
+                for index in range(self._BYTES))))
+        step = _table(m, "state", state[:8] ^ byte, lambda bits: crc_step(bits, 0, 1))
         with m.If(self.start):
-            m.d.sync += state.eq(_INIT)
-        with m.Elif(turn.any()):
-            m.d.sync += state.eq(moved)
+            m.d.sync += state.eq(crc_step(_INIT, MAGIC, 2))
+        with m.Elif(going):
+            m.d.sync += state.eq((state >> 8) ^ step)
         m.d.comb += self.crc.eq(~state)
 
         return m

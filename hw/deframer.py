@@ -6,7 +6,7 @@ from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .crc import CRC_BITS, Crc32, HeaderCrc
+from .crc import CRC_BITS, Crc32
 from .protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC, REQUEST_ALIGN, TRAILER_BYTES
 from .sequencer import Payload
 
@@ -39,7 +39,8 @@ class Deframer(wiring.Component):
     A frame that is abandoned ends there: with a wrong verdict if its header has counted, as lost if
     not. Of one that is whole but for the padding of its trailer, the verdict stands.
 
-    Payload words pass in the cycle in which they come, one a cycle. Around them a frame costs its
+    Payload words pass in the cycle in which they come, one a cycle; while a header is looked for, a
+    word is taken every other cycle. Around them a frame costs its
     own header, padding and trailer words and at most 12 cycles.
 
     Members
@@ -73,8 +74,7 @@ class Deframer(wiring.Component):
         in_header = -(-HEADER_BYTES // lanes)
         in_crc    = -(-TRAILER_BYTES // lanes)
 
-        m.submodules.crc        = crc = Crc32(lanes)
-        m.submodules.header_crc = header_crc = HeaderCrc()
+        m.submodules.crc = crc = Crc32(lanes)
 
         word    = self.i.payload
         store    = Signal(8 * lanes * in_header)
@@ -82,25 +82,33 @@ class Deframer(wiring.Component):
         count    = Signal(range(per_part + 1))  # words left of this part
         left     = Signal(32)                   # payload words after this one
         final    = Signal()                     # this payload word is the last
+        empty    = Signal()                     # there is no payload
         crc_left = Signal(in_crc - 1)           # words of the CRC after this one, one bit each
         hunting  = Signal()
         begun    = Signal()                     # a candidate has begun with the hunt (one lane)
         covered  = Signal()                     # the trailer's CRC covers this word
         cut      = Signal()                     # the frame was abandoned
+        good     = Signal()                     # the trailer is right
+        timer    = Signal(crc.LATENCY)          # until the CRC is, one bit a cycle
         taken    = Signal()
         header   = Header(store[:8 * HEADER_CRC_OFFSET])
+
+        is_magic = Signal()                     # the word taken last
+        is_blank = Signal()
+        paying   = Signal()                     # payload words pass
 
         m.d.comb += [
             taken.eq(self.i.valid & self.i.ready),
             crc.en.eq(taken & covered),
             crc.word.eq(word),
-            header_crc.data.eq(header.as_value()),
             self.arrivals.p.header.eq(header),
             self.arrivals.p.lost.eq(0),
             self.payload.p.data.eq(word),
             self.payload.p.last.eq(final),
-            self.verdicts.payload.eq(~cut & (trailer[:CRC_BITS] == crc.crc)),
+            self.payload.valid.eq(paying & self.i.valid),
+            self.verdicts.payload.eq(good & ~cut),
         ]
+        m.d.sync += timer.eq(1)
 
         def shift_in(target):
             return target.eq(Cat(target, word)[-len(target):])
@@ -116,17 +124,15 @@ class Deframer(wiring.Component):
         def skip(then):
             """Take what is left of a part."""
             m.d.comb += self.i.ready.eq(1)
-            with m.If(taken):
+            with m.If(self.i.valid):
                 m.d.sync += count.eq(count - 1)
-            with m.If(self.abandon | (taken & (count == 1))):
+            with m.If(self.abandon | (self.i.valid & (count == 1))):
                 m.next = then
 
         def begin():
-            """First word of a candidate."""
+            """First word of what may be a candidate."""
             m.d.comb += [covered.eq(1), crc.first.eq(1)]
             m.d.sync += [shift_in(store), count.eq(in_header - 1)]
-            m.d.comb += header_crc.start.eq(in_header == 1)
-            m.next = "Collect" if in_header > 1 else "Check"
 
         magic = MAGIC & ((1 << min(16, 8 * lanes)) - 1)
         with m.FSM():
@@ -134,23 +140,31 @@ class Deframer(wiring.Component):
                 m.d.comb += [self.i.ready.eq(1), self.abandoned.eq(1)]
                 with m.If(self.abandon):
                     m.d.sync += hunting.eq(0)
-                with m.If(taken & (word[:16] == magic)):
-                    begin()
-                with m.Elif(taken & word.any()):
+                begin()
+                m.d.sync += [is_magic.eq(word[:16] == magic), is_blank.eq(~word.any())]
+                with m.If(self.i.valid):
+                    m.next = "Look"
+
+            with m.State("Look"):
+                m.d.sync += timer.eq(timer << 1)
+                m.next = "Find"
+                with m.If(is_magic):
+                    m.next = "Collect" if in_header > 1 else "Check"
+                with m.Elif(~is_blank):
                     lose()
 
             with m.State("Collect"):
                 m.d.comb += [self.i.ready.eq(1), covered.eq(1)]
-                with m.If(taken):
+                with m.If(self.i.valid):
                     m.d.sync += [shift_in(store), count.eq(count - 1)]
                     with m.If(count == 1):
-                        m.d.comb += header_crc.start.eq(1)
                         m.next = "Check"
                 if lanes == 1:
                     # The magic spans two words: its first byte may come again as garbage.
-                    with m.If(taken & (count == in_header - 1) & (word != MAGIC >> 8)):
+                    with m.If(self.i.valid & (count == in_header - 1) & (word != MAGIC >> 8)):
                         with m.If(word == magic):
                             begin()
+                            m.next = "Collect"
                             with m.If(~hunting):    # the byte before it was garbage
                                 m.d.sync += [hunting.eq(1), begun.eq(1)]
                                 m.next = "Lost"
@@ -160,9 +174,11 @@ class Deframer(wiring.Component):
                     lose()
 
             with m.State("Check"):
-                m.d.sync += count.eq(per_part - in_header)
-                with m.If(header_crc.done):
-                    with m.If(header_crc.crc == store[8 * HEADER_CRC_OFFSET:8 * HEADER_BYTES]):
+                words = (header.length - 1) >> exact_log2(lanes)
+                m.d.sync += [count.eq(per_part - in_header), timer.eq(timer << 1)]
+                m.d.sync += [left.eq(words), empty.eq(header.length == 0)]
+                with m.If(timer[-1]):
+                    with m.If(crc.sound):
                         m.d.sync += hunting.eq(0)
                         m.next = "Header padding" if per_part > in_header else "Arrive"
                     with m.Else():
@@ -182,27 +198,25 @@ class Deframer(wiring.Component):
 
             with m.State("Arrive"):
                 m.d.comb += self.arrivals.valid.eq(1)
-                words = (header.length - 1) >> exact_log2(lanes)
-                m.d.sync += [left.eq(words), final.eq(words == 0), crc_left.eq(~0)]
-                m.d.sync += count.eq(~words[:exact_log2(per_part)] if per_part > 1 else 0)
+                m.d.sync += [final.eq(left == 0), crc_left.eq(~0)]
+                m.d.sync += count.eq(~left[:exact_log2(per_part)] if per_part > 1 else 0)
                 with m.If(self.arrivals.ready):
+                    m.d.sync += paying.eq(~empty)
                     m.next = "Payload"
-                    with m.If(header.length == 0):
+                    with m.If(empty):
                         m.next = "Trailer"
 
             with m.State("Payload"):
-                m.d.comb += [
-                    self.payload.valid.eq(self.i.valid),
-                    self.i.ready.eq(self.payload.ready),
-                    covered.eq(1),
-                ]
-                with m.If(taken):
+                m.d.comb += [self.i.ready.eq(self.payload.ready), covered.eq(1)]
+                with m.If(self.i.valid & self.payload.ready):
                     m.d.sync += [left.eq(left - 1), final.eq(left == 1)]
                     with m.If(final):
+                        m.d.sync += paying.eq(0)
                         m.next = "Payload padding"
                         with m.If(count == 0):
                             m.next = "Trailer"
                 with m.If(self.abandon):
+                    m.d.sync += paying.eq(0)
                     m.next = "Trailer"
 
             with m.State("Payload padding"):
@@ -211,17 +225,22 @@ class Deframer(wiring.Component):
 
             with m.State("Trailer"):
                 m.d.comb += self.i.ready.eq(1)
-                with m.If(taken):
+                with m.If(self.i.valid):
                     m.d.sync += [shift_in(trailer), crc_left.eq(crc_left >> 1)]
                     m.d.sync += count.eq(per_part - in_crc)
                     with m.If(~crc_left.any()):
-                        m.next = "Trailer padding" if per_part > in_crc else "Verdict"
+                        m.next = "Trailer padding" if per_part > in_crc else "Settle"
                 with m.If(self.abandon):
                     m.d.sync += cut.eq(1)
-                    m.next = "Verdict"
+                    m.next = "Settle"
 
             with m.State("Trailer padding"):
-                skip("Verdict")
+                skip("Settle")
+
+            with m.State("Settle"):
+                m.d.sync += [timer.eq(timer << 1), good.eq(trailer[:CRC_BITS] == crc.crc)]
+                with m.If(timer[-1]):
+                    m.next = "Verdict"
 
             with m.State("Verdict"):
                 m.d.comb += self.verdicts.valid.eq(1)

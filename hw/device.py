@@ -74,7 +74,6 @@ class TritDevice(wiring.Component):
         m.submodules.datapath   = datapath   = Datapath(lanes, columns)
         m.submodules.results    = results    = ResultBanks(lanes, columns)
         m.submodules.framer     = framer     = Framer(lanes)
-        m.submodules.output     = sink       = StreamBuffer(AnswerWord(lanes))
 
         connect(m, wiring.flipped(self.i), source.i)
         connect(m, source.o, deframer.i)
@@ -83,8 +82,7 @@ class TritDevice(wiring.Component):
         connect(m, control.results, results.request)
         connect(m, control.requests, framer.requests)
         connect(m, results.sums, framer.sums)
-        connect(m, framer.o, sink.i)
-        connect(m, sink.o, wiring.flipped(self.o))
+        connect(m, framer.o, wiring.flipped(self.o))
 
         self._route(m, deframer.payload, control, loader, sequencer)
         m.d.comb += [
@@ -119,7 +117,6 @@ class TritDevice(wiring.Component):
             results.restart.eq(control.start),
             results.reserve.eq(sequencer.block_end),
             results.slot.eq(datapath.slot),
-            results.release.eq(control.release),
             control.full.eq(results.full),
             control.busy.eq(results.busy),
 
@@ -149,11 +146,11 @@ class TritDevice(wiring.Component):
                     control.load_word.eq(payload.valid),
                 ]
             with m.Case(Route.GEMV):
-                with m.If(sequencer.running):
-                    m.d.comb += [
-                        sequencer.words.valid.eq(payload.valid),
-                        payload.ready.eq(sequencer.words.ready),
-                        control.word.eq(payload.valid & sequencer.words.ready),
-                        control.word_refused.eq(payload.valid & ~sequencer.words.ready),
-                        control.word_missing.eq(~payload.valid & sequencer.words.ready),
-                    ]
+                m.d.comb += [
+                    sequencer.words.valid.eq(payload.valid),
+                    payload.ready.eq(sequencer.words.ready),
+                    control.word.eq(sequencer.beat.valid),
+                    control.word_refused.eq(payload.valid & ~sequencer.words.ready),
+                    control.word_missing.eq(
+                        sequencer.running & ~payload.valid & sequencer.words.ready),
+                ]

@@ -18,6 +18,8 @@ _ENTRY_BYTES = 4
 class Loader(wiring.Component):
     """Cuts payload words into activation rows or scale mantissas, one a cycle.
 
+    A row stands one cycle after its word, a mantissa two.
+
     Members
     -------
     restart : :py:`In(1)`
@@ -56,8 +58,8 @@ class Loader(wiring.Component):
         first  = Signal()
         row    = self.words.p.data.word_select(piece[:_bits(lanes // self._row)], 8 * self._row)
 
-        m.d.comb += [
-            end.eq(piece == lanes // self._row - 1),
+        m.d.comb += end.eq(piece == lanes // self._row - 1)
+        m.d.sync += [
             self.row.eq(row),
             self.row_valid.eq(self.words.valid & ~self.scales),
             self.row_first.eq(first),
@@ -86,33 +88,36 @@ class Loader(wiring.Component):
         return m
 
     def _entries(self, m, piece):
-        """The u32 at hand, and whether it is whole and one of the 27."""
+        """The u32 at hand, and whether it is whole and one of the 27; a cycle after its word."""
         lanes = self._lanes
-        left  = Signal(range(SCALES + 1))
+        left  = Signal(range(SCALES))       # entries after this one
+        due   = Signal()
         entry = Signal(8 * _ENTRY_BYTES)
-        valid = Signal()
         whole = Signal()
+        valid = Signal()
+        m.d.comb += valid.eq(whole & due)
         with m.If(self.restart):
-            m.d.sync += left.eq(SCALES)
-        with m.Elif(valid):
+            m.d.sync += [left.eq(SCALES - 1), due.eq(1)]
+        with m.Elif(whole):
             m.d.sync += left.eq(left - 1)
+            with m.If(left == 0):
+                m.d.sync += due.eq(0)
+        taken = self.words.valid & self.scales
         if lanes >= _ENTRY_BYTES:
-            m.d.comb += [
+            m.d.sync += [
                 entry.eq(self.words.p.data.word_select(piece, 8 * _ENTRY_BYTES)),
-                whole.eq(1),
+                whole.eq(taken),
             ]
         else:
             parts = Signal(range(_ENTRY_BYTES // lanes))
-            held  = Signal(8 * (_ENTRY_BYTES - lanes))
-            m.d.comb += [
-                entry.eq(Cat(held, self.words.p.data)),
-                whole.eq(parts == _ENTRY_BYTES // lanes - 1),
-            ]
+            m.d.sync += whole.eq(taken & (parts == _ENTRY_BYTES // lanes - 1))
+            with m.If(self.words.valid):
+                m.d.sync += [
+                    parts.eq(parts + 1),
+                    entry.eq(Cat(entry, self.words.p.data)[-len(entry):]),
+                ]
             with m.If(self.restart):
                 m.d.sync += parts.eq(0)
-            with m.Elif(self.words.valid):
-                m.d.sync += [parts.eq(parts + 1), held.eq(entry[8 * lanes:])]
-        m.d.comb += valid.eq(self.words.valid & self.scales & whole & (left != 0))
         return entry, valid
 
     def _codes(self, m, step):

@@ -4,7 +4,7 @@ from itertools import product
 
 from amaranth import Array, Cat, Module, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import ArrayLayout
+from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -17,7 +17,7 @@ from .cells import BlockRam
 from .protocol import BANKS, SUM_BYTES
 from .scale import LANES_PER_UNIT, Slot
 
-__all__ = ["ResultBanks", "UnitMap"]
+__all__ = ["BankRequest", "ResultBanks", "UnitMap"]
 
 
 class UnitMap:
@@ -47,11 +47,17 @@ class UnitMap:
                     if (ROWS * l + row) % self.places == place)
 
 
+def BankRequest(columns):
+    """A column of a bank, and whether it is the last that is wanted of it."""
+    return StructLayout({"column": range(columns), "last": 1})
+
+
 class ResultBanks(wiring.Component):
     """Two banks of 5 L row sums a column, filled by the scale units and read in row order.
 
     ``request`` asks for one column of the oldest full bank; its 5 L sums then leave at ``sums``,
-    ``max(1, L / 8)`` a cycle, the first three cycles later. ``release`` frees that bank.
+    ``max(1, L / 8)`` a cycle, the first three cycles later. With its ``last`` column a bank counts
+    as taken, and is free again once that is read.
 
     Parameters
     ----------
@@ -69,13 +75,12 @@ class ResultBanks(wiring.Component):
     row_sums : :py:`In(signed(46)).array(columns, places, units)`
         Row sums of ``slot``.
     full : :py:`Out(1)`
-        A bank is complete and not yet released.
+        A bank is complete and not yet taken.
     busy : :py:`Out(1)`
         A bank is reserved, full or being read.
-    request : :py:`In(stream.Signature(range(columns)))`
+    request : :py:`In(stream.Signature(BankRequest(columns)))`
     sums : :py:`Out(stream.Signature(64 * places))`
         Sign-extended to 64 bits.
-    release : :py:`In(1)`
     """
 
     def __init__(self, lanes, columns):
@@ -91,21 +96,20 @@ class ResultBanks(wiring.Component):
                             columns, self._map.places, self._map.units),
             "full":     Out(1),
             "busy":     Out(1),
-            "request":  In(stream.Signature(range(columns))),
+            "request":  In(stream.Signature(BankRequest(columns))),
             "sums":     Out(stream.Signature(8 * SUM_BYTES * self._map.places)),
-            "release":  In(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        write_bank, read_bank = self._account(m)
 
         # Behind it the pipeline of the banks moves on a register and not on the framer's say.
         m.submodules.buffer = buffer = StreamBuffer(
             ArrayLayout(signed(ROW_SUM_BITS), self._map.places))
         move   = Signal()
         column = Signal(range(self._columns))
-        valid  = self._sequence(m, move, column)
+        valid, release = self._sequence(m, move, column)
+        write_bank, read_bank = self._account(m, release)
         for place in range(self._map.places):
             unit, slot = self._position(m, place, move)
             value = self._read(m, place, move, column, unit, Cat(slot, read_bank), write_bank)
@@ -121,48 +125,55 @@ class ResultBanks(wiring.Component):
         ]
         return m
 
-    def _account(self, m):
+    def _account(self, m, release):
         """Bank to fill and bank to read; banks are taken in turn."""
         free       = Signal(range(BANKS + 1), init=BANKS)
         ready      = Signal(range(BANKS + 1))
         write_bank = Signal()
         read_bank  = Signal()
         finish     = Signal()
+        take       = Signal()
         m.d.comb += [
+            take.eq(self.request.valid & self.request.ready & self.request.p.last),
             finish.eq(self.slot.valid & self.slot.last & (self.slot.index == SLOTS - 1)),
             self.credit.eq(free != 0),
             self.full.eq(ready != 0),
             self.busy.eq(free != BANKS),
         ]
         m.d.sync += [
-            free.eq(free - self.reserve + self.release),
-            ready.eq(ready + finish - self.release),
+            free.eq(free - self.reserve + release),
+            ready.eq(ready + finish - take),
             write_bank.eq(write_bank ^ finish),
-            read_bank.eq(read_bank ^ self.release),
+            read_bank.eq(read_bank ^ release),
         ]
         with m.If(self.restart):
             m.d.sync += [free.eq(BANKS), ready.eq(0), write_bank.eq(0), read_bank.eq(0)]
         return write_bank, read_bank
 
     def _sequence(self, m, move, column):
-        """Run of one column: addresses go out, three enabled cycles later its sums."""
+        """Run of one column: addresses go out, three enabled cycles later its sums.
+
+        Returns whether there are sums, and whether the last address of a bank goes out.
+        """
         beats  = ROWS * self._lanes // self._map.places
         left   = Signal(range(beats + 1))
+        more   = Signal()                   # left is not zero
         stages = Signal(3)
-        m.d.comb += self.request.ready.eq(left == 0)
+        last   = Signal()
+        m.d.comb += self.request.ready.eq(~more)
         with m.If(move):
-            m.d.sync += stages.eq(Cat(left != 0, stages))
-            with m.If(left != 0):
-                m.d.sync += left.eq(left - 1)
-        with m.If(self.request.valid & self.request.ready):
-            m.d.sync += left.eq(beats)
+            m.d.sync += [stages.eq(Cat(more, stages)), left.eq(left - 1)]
+            with m.If(left == 1):
+                m.d.sync += more.eq(0)
+        with m.If(self.request.valid & ~more):
+            m.d.sync += [left.eq(beats), more.eq(1)]
         # The column may change while the last sums of the one before are still under way.
         later = [Signal.like(column, name=f"column{stage}") for stage in range(2)]
         with m.If(self.request.valid & self.request.ready):
-            m.d.sync += later[0].eq(self.request.payload)
+            m.d.sync += [later[0].eq(self.request.p.column), last.eq(self.request.p.last)]
         with m.If(move):
             m.d.sync += [later[1].eq(later[0]), column.eq(later[1])]
-        return stages[-1]
+        return stages[-1], move & more & (left == 1) & last
 
     def _position(self, m, place, move):
         """Unit (two stages later) and slot of the place's next sum; rows go in steps of W."""

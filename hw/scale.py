@@ -40,12 +40,12 @@ MantissaPort = StructLayout({"en": 1, "code": CODE_BITS, "mantissa": MANTISSA_BI
 def in_turn(m, values, turns, name):
     """The value whose turn it was a cycle ago, zero if none's.
 
-    Each is held at zero out of turn by its register's reset, which costs no gate; what is left to
-    do is an OR.
+    Each is held at zero out of turn by its register's reset, which costs no gate (and no other
+    reset may be mixed in); what is left to do is an OR.
     """
     held = []
     for index, (value, turn) in enumerate(zip(values, turns, strict=True)):
-        register = Signal(len(value), name=f"{name}{index}")
+        register = Signal(len(value), name=f"{name}{index}", reset_less=True)
         with m.If(turn):
             m.d.sync += register.eq(value)
         with m.Else():
@@ -208,7 +208,8 @@ class ScaleUnit(wiring.Component):
 
         factor = self._pick(m)
         for stage in range(2, ScaleCodes.LATENCY):
-            m.d.sync += (later := Signal.like(factor, name=f"factor{stage}")).eq(factor)
+            m.d.sync += (later := Signal.like(
+                factor, name=f"factor{stage}", reset_less=True)).eq(factor)
             factor = later
         m.submodules.multiplier = multiplier = Multiplier()
         m.d.comb += [multiplier.a.eq(factor), multiplier.b.eq(self.mantissa)]

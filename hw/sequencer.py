@@ -28,7 +28,8 @@ class Sequencer(wiring.Component):
     """Names the beats of a GEMV: 16 d digits, then three scale beats, for each group.
 
     Takes a word in every cycle in which it is offered, except that the last beat of a row block
-    waits for a free output bank (``credit``); the beat stands at ``beat`` in the same cycle.
+    waits for a free output bank (``credit``, which only ``block_end`` may take away); the beat
+    stands at ``beat`` in the same cycle. What comes when nothing runs is thrown away.
 
     Members
     -------
@@ -69,12 +70,12 @@ class Sequencer(wiring.Component):
         block = Signal.like(self.job.block_last)
         scale = Signal()
         end   = Signal()                    # this beat ends its row block
+        next_end = Signal()
         take  = Signal()
 
         m.d.comb += [
-            self.words.ready.eq(self.running & (~end | self.credit)),
-            take.eq(self.words.valid & self.words.ready),
-            end.eq(self.beat.scale_last & self.beat.group_last),
+            take.eq(self.words.valid & self.words.ready & self.running),
+            next_end.eq(end),
             self.block_end.eq(take & end),
             self.beat.valid.eq(take),
             self.beat.weight.eq(~scale),
@@ -90,7 +91,15 @@ class Sequencer(wiring.Component):
             last_block.eq(block == self.job.block_last),
         ]
 
+        # Ready is a register: much hangs on it.
+        m.d.sync += [
+            end.eq(next_end),
+            self.words.ready.eq(~self.running | ~next_end | self.credit),
+        ]
+
         with m.If(take):
+            m.d.comb += next_end.eq(
+                scale & (digit == SCALE_TRITS - 2) & self.beat.group_last)
             m.d.sync += digit.eq(digit + 1)
             with m.If(~scale & (digit == self.job.digit_last)):
                 m.d.sync += [digit.eq(0), place.eq(place + 1), scale.eq(place == GROUP - 1)]
@@ -105,7 +114,7 @@ class Sequencer(wiring.Component):
 
         with m.If(self.start):
             m.d.sync += [
-                digit.eq(0), place.eq(0), group.eq(0), block.eq(0), scale.eq(0),
+                digit.eq(0), place.eq(0), group.eq(0), block.eq(0), scale.eq(0), end.eq(0),
                 self.running.eq(1), self.complete.eq(0),
             ]
 

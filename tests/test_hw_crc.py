@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hw.crc import Crc32, HeaderCrc, crc_step
-from hw.protocol import HEADER_CRC_OFFSET
+from hw.protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC
 from sim.harness import simulate
 
 
@@ -37,14 +37,39 @@ def test_word_crc_equals_zlib_after_its_latency(size):
     simulate(dut, drive)
 
 
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 32, 64])
+def test_sound_tells_a_header_that_ends_in_its_crc(size):
+    rng = np.random.default_rng(size)
+    dut = Crc32(size)
+
+    async def check(ctx, spoil):
+        header = rng.bytes(HEADER_CRC_OFFSET)
+        header += (zlib.crc32(header) ^ spoil).to_bytes(4, "little")
+        data = header + rng.bytes(-HEADER_BYTES % size)
+        ctx.set(dut.en, 1)
+        for low in range(0, len(data), size):
+            ctx.set(dut.first, low == 0)
+            ctx.set(dut.word, int.from_bytes(data[low:low + size], "little"))
+            await ctx.tick()
+        ctx.set(dut.en, 0)
+        await ctx.tick().repeat(dut.LATENCY - 1)
+        assert ctx.get(dut.sound) == (spoil == 0)
+
+    async def drive(ctx):
+        for spoil in (0, 1, 0, 1 << 31, 0x00010000, 0):
+            await check(ctx, spoil)
+
+    simulate(dut, drive)
+
+
 def test_header_crc_equals_zlib_after_its_latency():
     rng = np.random.default_rng(3)
     dut = HeaderCrc()
 
     async def drive(ctx):
         for _ in range(5):
-            header = rng.bytes(HEADER_CRC_OFFSET)
-            ctx.set(dut.data, int.from_bytes(header, "little"))
+            magic, rest = MAGIC.to_bytes(2, "little"), rng.bytes(HEADER_CRC_OFFSET - 2)
+            ctx.set(dut.data, int.from_bytes(rest, "little"))
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)
@@ -52,6 +77,6 @@ def test_header_crc_equals_zlib_after_its_latency():
                 assert not ctx.get(dut.done)
                 await ctx.tick()
             assert ctx.get(dut.done)
-            assert ctx.get(dut.crc) == zlib.crc32(header)
+            assert ctx.get(dut.crc) == zlib.crc32(magic + rest)
 
     simulate(dut, drive)

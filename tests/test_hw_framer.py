@@ -145,4 +145,4 @@ def test_idle_tells_that_everything_requested_has_left(lanes, share):
     for begin, end in zip(asked, ends, strict=True):
         assert not any(idle[begin + 1:end + 1])
     assert all(idle[:asked[0] + 1])
-    assert all(idle[ends[-1] + 1:])
+    assert all(idle[ends[-1] + 2:])

@@ -17,23 +17,28 @@ COST = 12
 
 def contract(m, control):
     """The rest of the device as the controller sees it; whether a header stands."""
-    full, busy, release, word, running = (Signal(name=name) for name in (
-        "was_full", "was_busy", "was_release", "was_word", "payload"))
-    m.d.sync += [full.eq(control.full), busy.eq(control.busy), release.eq(control.release),
+    full, busy, taken, word, running = (Signal(name=name) for name in (
+        "was_full", "was_busy", "was_taken", "was_word", "payload"))
+    m.d.sync += [full.eq(control.full), busy.eq(control.busy), taken.eq(_taken(control)),
                  word.eq(control.word)]
     with m.If(control.begin):
         m.d.sync += running.eq(1)
     with m.If(control.verdicts.valid):
         m.d.sync += running.eq(0)
     m.d.comb += [
-        # A bank is reserved by a word of a GEMV, and full until it is released.
+        # A bank is reserved by a word of a GEMV, and full until its last column is taken.
         Assume(~control.word | running & (control.route == Route.GEMV)
                & ~control.verdicts.valid),
         Assume(~control.busy | busy | word),
         Assume(~control.full | control.busy & (full | busy)),
-        Assume(~full | control.full | release),
+        Assume(~full | control.full | taken),
     ]
     return _standing_header(m, control)
+
+
+def _taken(control):
+    """Whether the last column of a bank is."""
+    return control.results.valid & control.results.ready & control.results.p.last
 
 
 def _standing_header(m, control):
@@ -70,7 +75,7 @@ class Answers(Obeys):
         with m.If(control.active & taking & control.idle & ~control.busy
                   & (control.verdicts.valid | ~standing)):
             m.d.sync += active.eq(active + 1)
-        with m.If(control.full & taking & ~control.release):
+        with m.If(control.full & taking & ~_taken(control)):
             m.d.sync += sending.eq(sending + 1)
         m.d.comb += [Assert(active <= COST), Assert(sending <= 4 * CONFIG.columns)]
         return m
@@ -98,7 +103,7 @@ def waits_for_a_load(m, control):
 
 def result_never_released(m, control):
     with m.If(control.arrivals.p.header.sequence == 0xFF):
-        m.d.comb += control.release.eq(0)
+        m.d.comb += control.results.p.last.eq(0)
 
 
 def test_controller_answers(demonstrate):
