@@ -61,7 +61,7 @@ class Answers(Obeys):
     """Specification: a request is answered once nothing outside the controller is waited for.
 
     In a row of cycles in which the verdict is there, all banks are free and the framer is idle and
-    takes requests, the controller is active for at most :data:`COST`. A full bank is released
+    takes requests, the controller is active for at most :data:`COST`. A full bank is taken
     within four cycles a column in which framer and banks take what is asked.
     """
 
@@ -101,10 +101,10 @@ def waits_for_a_load(m, control):
         m.d.comb += control.verdicts.ready.eq(control.load_word)
 
 
-def result_never_released(m, control):
+def result_never_taken(m, control):
     with m.If(control.arrivals.p.header.sequence == 0xFF):
         m.d.comb += control.results.p.last.eq(0)
 
 
 def test_controller_answers(demonstrate):
-    demonstrate(lambda: Controller(CONFIG), Answers, [waits_for_a_load, result_never_released])
+    demonstrate(lambda: Controller(CONFIG), Answers, [waits_for_a_load, result_never_taken])

@@ -4,33 +4,34 @@ import pytest
 from amaranth import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.hdl import Assert, Assume
 from amaranth.utils import exact_log2
-from formal.rules import Freed, Opened, free, header_crc_in_time
+from formal.rules import Freed, Opened, free
 
-from hw.crc import CRC_BITS, HeaderCrc
+from hw.crc import CRC_BITS, Crc32
 from hw.deframer import Deframer
 from hw.formal import Method
 from hw.protocol import HEADER_BYTES, REQUEST_ALIGN, TRAILER_BYTES
 
 pytestmark = pytest.mark.long
 
-#: Cycles a frame may cost beside its words.
-COST = 12
+#: Cycles a frame may cost beside its words, and more that it may take to leave one.
+COST, LEAVING = 12, 2
 
 
 class TakesFrames(Elaboratable):
-    """Specification: frames as docs/protocol.md has them, around CRC units that say anything.
+    """Specification: frames as docs/protocol.md has them, around a CRC unit that says anything.
 
-    A header counts only if its CRC is what the unit says, and stands. Of ``length`` bytes of
-    payload exactly the words are handed on, the last one marked. Header and payload with their
-    padding are given to the CRC unit, each word once, the first one flagged; the verdict is right
-    if and only if the four bytes behind them are what the unit says. A frame ends after just its
-    words, and costs at most :data:`COST` cycles more in which the source offers words and the
-    sinks take: there is no deadlock. Abandoned, it ends within as many cycles.
+    A header counts only if the unit calls it sound, and stands. Of ``length`` bytes of payload
+    exactly the words are handed on, the last one marked. Header and payload with their padding are
+    given to the CRC unit, each word once, the first one flagged; the verdict is right if and only
+    if the four bytes behind them are what the unit says of those words. A frame ends after just its
+    words, and costs at most :data:`COST` cycles more in which the source offers words and the sinks
+    take: there is no deadlock. Abandoned, it ends :data:`LEAVING` cycles later than that.
     """
 
     def __init__(self, deframer):
         self._deframer = deframer
-        self._inside   = Opened(deframer, crc=Freed, header_crc=Freed)
+        self._inside   = Opened(deframer, crc=Freed)
+        self._unit     = self._inside.parts["crc"]
         self._lanes    = len(deframer.i.payload) // 8
         self._part     = REQUEST_ALIGN // self._lanes
         self._header   = -(-HEADER_BYTES // self._lanes)
@@ -52,7 +53,7 @@ class TakesFrames(Elaboratable):
 
     def _words(self, m):
         """The words of the candidate or frame at hand, as it comes by."""
-        deframer, crc = self._deframer, self._inside.parts["crc"]
+        deframer, crc = self._deframer, self._unit
         width  = 8 * self._lanes
         length = deframer.arrivals.p.header.length
         self.taken    = Signal()
@@ -90,16 +91,29 @@ class TakesFrames(Elaboratable):
             m.d.sync += self.frame.eq(0)
 
     def _assume(self, m):
-        """The contracts of ``abandon`` and of the header's CRC unit."""
-        deframer = self._deframer
-        self.held = Signal()
-        self.turn = header_crc_in_time(m, self._inside.parts["header_crc"])
-        m.d.sync += self.held.eq(deframer.abandon & ~deframer.abandoned)
+        """The contracts of ``abandon`` and of the CRC unit."""
+        deframer, crc = self._deframer, self._unit
+        self.held  = Signal()
+        self.turn  = Signal(crc.LATENCY)                # a header's last word came so long ago
+        self.quiet = Signal(range(crc.LATENCY + 1))     # cycles since a word was given to the unit
+        said = Signal.like(crc.crc)
+        m.d.sync += [
+            self.held.eq(deframer.abandon & ~deframer.abandoned),
+            self.turn.eq(Cat(crc.en & ~self.frame & (self.now == self._header - 1),
+                             self.turn & ~self.begins.replicate(crc.LATENCY))),
+            self.quiet.eq(self.quiet + (self.quiet != crc.LATENCY)),
+            said.eq(crc.crc),
+        ]
+        with m.If(crc.en):
+            m.d.sync += self.quiet.eq(1)
+        stands = Signal()
+        m.d.sync += stands.eq((self.quiet == crc.LATENCY) & ~crc.en)
         m.d.comb += [Assume(~self.held | deframer.abandon),
-                     Assume(~(deframer.abandon & deframer.i.valid))]
+                     Assume(~(deframer.abandon & deframer.i.valid)),
+                     Assume(~stands | (crc.crc == said))]
 
     def _covers(self, m):
-        deframer, crc = self._deframer, self._inside.parts["crc"]
+        deframer, crc = self._deframer, self._unit
         with m.If(crc.en):
             m.d.comb += [Assert(self.taken), Assert(crc.word == deframer.i.payload)]
         with m.If(self.frame):
@@ -112,13 +126,11 @@ class TakesFrames(Elaboratable):
 
     def _hands_on(self, m):
         """Headers that count, and their payloads."""
-        deframer, header_crc = self._deframer, self._inside.parts["header_crc"]
+        deframer = self._deframer
         arrivals, payload = deframer.arrivals, deframer.payload
         self.counts = counts = Signal()
-        with m.If(header_crc.done):
-            m.d.sync += counts.eq(
-                header_crc.crc == self.head[8 * HEADER_BYTES - CRC_BITS:8 * HEADER_BYTES])
-            m.d.comb += Assert(header_crc.data == self.head[:8 * HEADER_BYTES - CRC_BITS])
+        with m.If(self.turn[-1]):
+            m.d.sync += counts.eq(self._unit.sound)
         header = self.head[:8 * HEADER_BYTES - CRC_BITS]
         with m.If(arrivals.valid & ~arrivals.p.lost):
             m.d.comb += [Assert(counts), Assert(~self.frame)]
@@ -138,7 +150,7 @@ class TakesFrames(Elaboratable):
             m.d.comb += Assert(~payload.valid)
 
     def _judges(self, m):
-        verdicts, crc = self._deframer.verdicts, self._inside.parts["crc"]
+        verdicts, crc = self._deframer.verdicts, self._unit
         right = (self.place >= self.cover + self._crc) & (self.tail[:CRC_BITS] == crc.crc)
         with m.If(verdicts.valid):
             m.d.comb += [Assert(self.frame), Assert(verdicts.payload == right)]
@@ -146,14 +158,14 @@ class TakesFrames(Elaboratable):
     def _ends(self, m):
         deframer = self._deframer
         willing, waits = Signal(), Signal()
-        cost = Signal(range(COST + 2))
+        cost = Signal(range(COST + LEAVING + 2))
         m.d.comb += [
             waits.eq(deframer.arrivals.valid & ~deframer.arrivals.ready
                      | deframer.payload.valid & ~deframer.payload.ready
                      | deframer.verdicts.valid & ~deframer.verdicts.ready),
             willing.eq((deframer.i.valid | deframer.abandon) & ~waits),
             Assert(~self.frame | (self.place <= self.whole)),
-            Assert(cost <= COST),
+            Assert(cost <= COST + Mux(self.held, LEAVING, 0)),
         ]
         self.cost = cost
         with m.If(self.begins | deframer.abandoned):
@@ -168,15 +180,21 @@ class TakesFrames(Elaboratable):
         inside = self._inside
         count, left, place, held = inside["count"], inside["left"], self.place, self.held
         behind = self.cover + self._crc         # the place behind the trailer's CRC
+        timer, empty = inside["timer"], inside["empty"]
+        one_hot  = timer.any() & ~(timer & (timer - 1)).any()
+        measured = (left == (self.payload - 1)[:len(left)]) & (empty == (self.payload == 0))
         facts  = {
-            "Collect": (count != 0) & (count < self._header) & (place == self._header - count),
-            "Check": (place == self._header) & self.turn.any()
-                     & ~(self.turn & (self.turn - 1)).any(),
+            "Look": (place == 1) & (count == self._header - 1) & (timer == 1)
+                    & (self.turn == (1 if self._header == 1 else 0)),
+            "Collect": (count != 0) & (count < self._header) & (place == self._header - count)
+                       & (self.turn == 0),
+            "Check": (place == self._header) & one_hot & (self.turn == timer),
             "Lost": ~inside["begun"] | (self._lanes == 1) & (place == 1)
-                    & (count == self._header - 1),
+                    & (count == self._header - 1) & (self.turn == 0),
             "Header padding": (count != 0) & (count <= self._part - self._header)
-                              & (place == self._part - count) & self.counts,
-            "Arrive": (held | (place == self._part)) & (place <= self._part) & self.counts,
+                              & (place == self._part - count) & self.counts & measured,
+            "Arrive": (held | (place == self._part)) & (place <= self._part) & self.counts
+                      & measured,
             "Payload": held & (place <= self._part)
                        | (left == self._part + self.payload - 1 - place)
                        & (place >= self._part) & (place < self._part + self.payload)
@@ -186,31 +204,50 @@ class TakesFrames(Elaboratable):
                                & (place < self.cover) & (count == self.cover - place),
             "Trailer": (place < behind) & (held | (place >= self.cover)),
             "Trailer padding": (count != 0) & (place >= behind) & (count == self.whole - place),
+            "Settle": one_hot & (held | (place == self.whole)) & (place <= self.whole)
+                      & (inside["cut"] == (place < behind)),
             "Verdict": (held | (place == self.whole)) & (place <= self.whole)
-                       & (inside["cut"] == (place < behind)),
+                       & (inside["cut"] == (place < behind)) & (self.quiet == Crc32.LATENCY)
+                       & (inside["cut"] | (inside["good"]
+                                           == (self.tail[:CRC_BITS] == self._unit.crc))),
         }
-        costs = {"Collect": 1, "Lost": 8, "Header padding": 6, "Arrive": 7, "Payload": 8,
-                 "Payload padding": 8, "Trailer": 9, "Trailer padding": 9, "Verdict": 10}
+        # At most so far, and when the frame is being left.
+        costs = {"Look": (0, 0), "Collect": (1, 1), "Check": (4, 4), "Lost": (6, 6),
+                 "Header padding": (5, 5), "Arrive": (5, 6), "Payload": (6, 7),
+                 "Payload padding": (6, 7), "Trailer": (6, 8), "Trailer padding": (6, 8),
+                 "Settle": (9, 12), "Verdict": (10, 13)}
         for state, fact in facts.items():
             with m.If(inside.state(state)):
                 m.d.comb += Assert(fact)
-                m.d.comb += Assert(self.cost <= costs.get(state, COST))
-        with m.If(inside.state("Collect", "Check", "Header padding", "Arrive")
+                m.d.comb += Assert(self.cost <= Mux(held, *reversed(costs[state])))
+        with m.If(inside.state("Look", "Collect", "Check", "Header padding", "Arrive")
                   | inside["begun"]):
             m.d.comb += Assert(self.covered == place)
-        with m.If(inside.state("Check")):
-            for stage in range(HeaderCrc.LATENCY):
-                m.d.comb += Assert(~self.turn[stage] | (self.cost <= 1 + stage))
-        with m.Else():
+        # What was in the store before the candidate leaves it word by word.
+        with m.If(~inside.state("Find") & (~inside.state("Lost") | inside["begun"])):
+            for words in range(1, self._header + 1):
+                kept = 8 * self._lanes * (self._header - words)
+                with m.If((place == words) if words < self._header else (place >= words)):
+                    m.d.comb += Assert(inside["store"][kept:] == self.head[kept:])
+        for cycles, step in enumerate(timer):
+            with m.If(inside.state("Check") & step):
+                m.d.comb += Assert(self.cost <= 1 + cycles)
+            with m.If(inside.state("Settle") & step):
+                m.d.comb += [Assert(self.cost <= cycles + Mux(held, 9, 6)),
+                             Assert(self.quiet >= min(cycles + 2, Crc32.LATENCY))]
+        with m.If(inside.state("Trailer", "Trailer padding")):
+            m.d.comb += Assert(self.quiet != 0)
+        with m.If(inside.state("Header padding", "Arrive") | self.frame):
             m.d.comb += Assert(self.turn == 0)
         m.d.comb += [
             Assert(inside.state("Find", *facts)),
-            Assert(inside["store"] == self.head),
+            Assert(self.quiet <= Crc32.LATENCY),
             Assert(inside["trailer"] == self.tail),
+            Assert(inside["paying"] == inside.state("Payload")),
             Assert(self.frame == inside.state(
-                "Payload", "Payload padding", "Trailer", "Trailer padding", "Verdict")),
+                "Payload", "Payload padding", "Trailer", "Trailer padding", "Settle", "Verdict")),
             Assert(~inside["begun"] | inside.state("Lost") & (self.cost == 0)),
-            Assert(~inside["cut"] | inside.state("Verdict")),
+            Assert(~inside["cut"] | inside.state("Settle", "Verdict")),
         ]
         if self._crc > 1:
             with m.If(inside.state("Payload", "Payload padding")):
@@ -236,7 +273,7 @@ def payload_begins_anew(m, deframer):
 
 
 def a_header_bit_is_not_covered(m, deframer):
-    m.d.comb += m.submodules.header_crc.data[77].eq(0)
+    m.d.comb += m.submodules.crc.word[5].eq(0)
 
 
 def last_word_not_marked(m, deframer):

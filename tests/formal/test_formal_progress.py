@@ -18,7 +18,8 @@ class NamesBeats(Elaboratable):
     The words of a group are counted from 0; of depth d, those below 16 d are digits, every d-th
     begins a weight, and three more are digits of scale codes. Groups and blocks are counted too,
     so that a run takes at most ``blocks * groups * (16 d + 3)`` words, for any such numbers. A
-    word waits only where it ends a block and there is no bank for it.
+    word waits only where it ends a block, and until a cycle after there is a bank for it; it is
+    never taken without one. Credit is only taken away by the end of a block.
     """
 
     def __init__(self, sequencer):
@@ -30,10 +31,11 @@ class NamesBeats(Elaboratable):
         m.submodules.sequencer = sequencer = self._sequencer
         job, words, beat = sequencer.job, sequencer.words, sequencer.beat
         free(m, job, sequencer.start, sequencer.credit, words.valid, words.payload)
-        held = Signal.like(job)
-        m.d.sync += held.eq(job)
+        held, credit, spent = Signal.like(job), Signal(), Signal()
+        m.d.sync += [held.eq(job), credit.eq(sequencer.credit), spent.eq(sequencer.block_end)]
         m.d.comb += [Assume(~sequencer.running | (job.as_value() == held.as_value())),
-                     Assume(~(sequencer.running & sequencer.start))]
+                     Assume(~(sequencer.running & sequencer.start)),
+                     Assume(~credit | sequencer.credit | spent)]
 
         place = Signal(range(4 * GROUP + SCALE_TRITS))
         group, block = Signal.like(job.group_last), Signal.like(job.block_last)
@@ -52,11 +54,15 @@ class NamesBeats(Elaboratable):
         with m.If(sequencer.start):
             m.d.sync += [place.eq(0), group.eq(0), block.eq(0)]
 
+        over, complete = Signal(), Signal()
+        began = Signal()        # ready is low in the first cycle of all
+        m.d.sync += began.eq(1)
         whole = Array(place % most == 0 for most in range(1, 5))[job.digit_last]
         m.d.comb += [
-            Assert(words.ready == sequencer.running & (sequencer.credit | ~block_end)),
-            Assert(beat.valid == words.valid & words.ready),
+            Assert(words.ready | ~began | sequencer.running & block_end & ~credit | over),
+            Assert(beat.valid == words.valid & words.ready & sequencer.running),
             Assert(sequencer.block_end == beat.valid & block_end),
+            Assert(~sequencer.block_end | sequencer.credit),
         ]
         with m.If(beat.valid):
             m.d.comb += [
@@ -68,7 +74,6 @@ class NamesBeats(Elaboratable):
             with m.If(place >= weights):
                 m.d.comb += [Assert(beat.group_first == (group == 0)),
                              Assert(beat.group_last == (group == job.group_last))]
-        over, complete = Signal(), Signal()
         m.d.sync += over.eq(beat.valid & (job_end | words.p.last))
         m.d.sync += complete.eq(job_end & words.p.last)
         with m.If(over):
@@ -83,6 +88,8 @@ class NamesBeats(Elaboratable):
             m.d.comb += [
                 Assert((inside["group"] == group) & (group <= job.group_last)),
                 Assert((inside["block"] == block) & (block <= job.block_last)),
+                Assert(inside["end"] == (place == weights + SCALE_TRITS - 1)
+                       & (group == job.group_last)),
             ]
             with m.If(inside["scale"]):
                 m.d.comb += Assert((place == weights + digit) & (digit < SCALE_TRITS)
@@ -103,7 +110,7 @@ def a_group_too_many(m, sequencer):
 
 def word_refused(m, sequencer):
     with m.If(sequencer.beat.scale_first):
-        m.d.comb += sequencer.words.ready.eq(sequencer.credit)
+        m.d.sync += sequencer.words.ready.eq(sequencer.credit)
 
 
 def third_digit_of_four_is_first(m, sequencer):
