@@ -59,7 +59,7 @@ class Seconds:
     """What a matrix took: wall time to make its word streams, on the device, and to compare.
 
     ``device_cpu`` is the CPU time of this process while the device worked: of a simulation, that
-    of all devices together.
+    of all devices together, and what threads of numpy's BLAS spin for a while after a comparison.
     """
 
     prepare:    float
