@@ -12,6 +12,7 @@ import typer
 from safetensors import safe_open
 
 from golden.checkpoint import PackedCheckpoint
+from golden.fixed import check_table
 from golden.generated import GeneratedTensor
 from golden.job import fingerprint
 from golden.quantize import quantize
@@ -19,7 +20,7 @@ from golden.sizes import QWEN25
 from host.device import Device
 from host.group import DeviceGroup
 from host.opening import open_device, parse_specs
-from host.prepared import tiles_of
+from host.prepared import Tiles, tiles_of
 from hw.config import DeviceConfig
 from scripts.console import console, print_json, progress, reports_errors, write_text
 from scripts.pack import pack
@@ -116,9 +117,16 @@ def _job(checkpoint: PackedCheckpoint, name: str, activations: Path | None,
             return generated_activations(_SEED, info.shape[1], vectors)
         return _read_activations(activations, name, info.shape[1])[:vectors]
 
-    return Job(name, info.shape, info.depth,
-               lambda: (checkpoint.tiles(name), checkpoint.table(name), info.depth, info.shape),
-               read, info.form)
+    return Job(name, info.shape, info.depth, lambda: _tiles(checkpoint, name), read, info.form)
+
+
+def _tiles(checkpoint: PackedCheckpoint, name: str) -> Tiles:
+    info, table = checkpoint.matrices[name], checkpoint.table(name)
+    try:
+        check_table(table)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint.path / info.shard}: {name}.scales: {error}") from None
+    return checkpoint.tiles(name), table, info.depth, info.shape
 
 
 def _read_activations(path: Path, name: str, columns: int) -> np.ndarray:

@@ -195,15 +195,29 @@ def test_verify_against_the_source(packed):
     assert out.endswith("all sound\n")
 
 
-def test_verify_names_the_tensor_of_a_flipped_byte(packed, tmp_path):
+def overwritten(packed, tmp_path, tensor, at, value):
+    """A copy of a checkpoint with other bytes in a tensor."""
     damaged = tmp_path / "damaged"
     shutil.copytree(packed, damaged)
     shard = damaged / "model.safetensors"
     data = bytearray(shard.read_bytes())
     header = int.from_bytes(data[:8], "little")
-    place = json.loads(data[8:8 + header])[K_PROJ + ".trits"]["data_offsets"][0]
-    data[8 + header + place + 100] ^= 0x10
+    place = 8 + header + json.loads(data[8:8 + header])[tensor]["data_offsets"][0] + at
+    assert data[place:place + len(value)] != value
+    data[place:place + len(value)] = value
     shard.write_bytes(data)
+    return damaged
+
+
+def test_run_names_a_damaged_table(packed, tmp_path):
+    damaged = overwritten(packed, tmp_path, K_PROJ + ".scales", 8, np.float32(-1).tobytes())
+    assert fails("run", damaged, "--matrices", K_PROJ) == (
+        f"{damaged / 'model.safetensors'}: {K_PROJ}.scales: table must be finite and positive, "
+        "not -1.0 at code 2")
+
+
+def test_verify_names_the_tensor_of_a_flipped_byte(packed, tmp_path):
+    damaged = overwritten(packed, tmp_path, K_PROJ + ".trits", 100, b"\xff\xff\xff")
     line = fails("verify", damaged)
     assert line.startswith(f"{damaged}: 1 errors, the first in {K_PROJ}")
 
