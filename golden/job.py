@@ -1,13 +1,12 @@
 """Directories written in steps that survive a kill: OUT.partial and a journal, then OUT."""
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterable
-from io import BytesIO, FileIO
 from pathlib import Path
 
+from golden.journal import Journal
 from golden.shards import CheckpointError
 from golden.writing import writing
 
@@ -47,33 +46,32 @@ class Job:
         self.out = out
         self.partial = out.with_name(f"{out.name}.partial")
         self._force = force
-        parameters = json.loads(json.dumps(parameters))
         self._take_back(parameters)
         check_out(out, force)
         with writing(self.partial):
             self.partial.mkdir(parents=True, exist_ok=True)
-        self._file = _open_journal(self.partial)
+        self._journal = Journal(self.partial / _JOURNAL, self.partial)
         try:
             self.done = self._resume(parameters)
         except BaseException:
-            self._file.close()
+            self._journal.close()
             raise
 
     def __enter__(self) -> "Job":
         return self
 
     def __exit__(self, *_) -> None:
-        self._file.close()
+        self._journal.close()
 
     def record(self, name: str, record: dict) -> None:
         """Note that the bytes of ``name`` are on the disk."""
-        self._append([name, record])
+        self._journal.record(name, record)
         self.done[name] = record
 
     def forget(self, names: Iterable[str]) -> None:
         """Note that the bytes of these names are lost."""
         for name in self.done.keys() & set(names):
-            self._append([name, None])
+            self._journal.record(name, None)
             del self.done[name]
 
     def finish(self) -> None:
@@ -99,34 +97,21 @@ class Job:
         """Make OUT the partial one again when a kill left this job's journal in it."""
         if self.partial.exists() or not (self.out / _JOURNAL).is_file():
             return
-        with _open_journal(self.out) as file:
-            if _read_journal(file)[0][:1] == [parameters]:
+        with Journal(self.out / _JOURNAL, self.out) as journal:
+            if journal.is_of(parameters):
                 with writing(self.partial):
                     self.out.rename(self.partial)
 
     def _resume(self, parameters: dict) -> dict[str, dict]:
         """Records of this job's earlier run; starts the journal when there is none."""
-        lines, whole = _read_journal(self._file)
         strangers = {path.name for path in self.partial.iterdir()} - {_JOURNAL}
-        if (lines or strangers) and lines[:1] != [parameters]:
+        if (self._journal.lines or strangers) and not self._journal.is_of(parameters):
             if not self._force:
                 raise CheckpointError(f"{self.partial}: left by another job; remove it, or force")
             for name in strangers:
                 with writing(self.partial / name):
                     _discard(self.partial / name)
-            lines, whole = [], 0
-        with writing(self.partial / _JOURNAL):
-            self._file.truncate(whole)
-        if not lines:
-            self._append(parameters)
-        return {name: record for name, record in dict(lines[1:]).items() if record is not None}
-
-    def _append(self, line: object) -> None:
-        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-        with writing(self.partial / _JOURNAL):
-            while data:
-                data = data[self._file.write(data):]
-            os.fsync(self._file.fileno())
+        return self._journal.begin(parameters)
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, list[int]]:
@@ -163,38 +148,6 @@ def write_json(path: Path, value: dict) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     with writing(path):
         path.write_text(text, encoding="utf-8")
-
-
-def _open_journal(directory: Path) -> FileIO:
-    """The journal of a directory, for this process alone; without a buffer, to close is safe."""
-    path = directory / _JOURNAL
-    with writing(path):
-        file = path.open("a+b", buffering=0)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Another process may have finished, and its file be gone, since it was opened.
-        mine = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except BlockingIOError:
-        mine = False
-    if not mine:
-        file.close()
-        raise CheckpointError(f"{directory}: another process is writing it; wait for it")
-    return file
-
-
-def _read_journal(file: FileIO) -> tuple[list, int]:
-    """Whole lines of a journal, and how many bytes they are: a kill may cut the last."""
-    file.seek(0)
-    lines, whole = [], 0
-    for text in BytesIO(file.read()):
-        try:
-            lines.append(json.loads(text) if text.endswith(b"\n") else None)
-        except ValueError:
-            lines.append(None)
-        if lines[-1] is None:
-            return lines[:-1], whole
-        whole += len(text)
-    return lines, whole
 
 
 def _discard(path: Path) -> None:

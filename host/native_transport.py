@@ -37,6 +37,12 @@ class NativeTransport:
         self._taken += count
         return answers
 
+    def ready(self) -> bytes:
+        """Answers that have come along with those that were received."""
+        answers = self._device.ready()
+        self._taken += len(answers)
+        return answers
+
     def exchange(self, data: bytes) -> bytes:
         """Give the device some requests; all that it answers until it waits for more of them."""
         self._device.push(data)

@@ -15,7 +15,8 @@ class ThreadTransport:
     """Transport through another one whose methods compute and never wait for an event loop.
 
     Awaiting an answer lets the tasks of asyncio run meanwhile, so that several devices work at a
-    time. A call that is cancelled goes on in the thread; what it receives is for the next.
+    time. A call that is cancelled goes on in the thread; what it receives is for the next. Answers
+    that the other one has ``ready()`` beyond those asked for are taken along.
 
     Parameters
     ----------
@@ -53,6 +54,7 @@ class ThreadTransport:
             _result(self._transport.send(self._requests.popleft()))
         if len(self._answers) < count:
             self._answers += _result(self._transport.recv(count - len(self._answers)))
+            self._answers += getattr(self._transport, "ready", bytes)()
 
 
 def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:

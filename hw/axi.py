@@ -133,7 +133,7 @@ def core_verilog(config: DeviceConfig) -> str:
         lanes=config.lanes, bits=config.word_bits, top=config.word_bits - 1,
         columns=config.columns, max_k=config.max_k, digest=sources_digest(), off=_lint("off"),
         exceptions="\n".join(f"//   {name:13} {why}" for name, why in _EXCEPTIONS.items()))
-    return f"{header}{_plain_names(body)}\n`default_nettype wire\n{_lint('on')}\n"
+    return f"{header}{_plain_names(_without_zeros(body))}\n`default_nettype wire\n{_lint('on')}\n"
 
 
 def testbench_verilog(config: DeviceConfig) -> str:
@@ -144,6 +144,15 @@ def testbench_verilog(config: DeviceConfig) -> str:
 
 def _lint(switch):
     return "\n".join(f"/* verilator lint_{switch} {name} */" for name in _EXCEPTIONS)
+
+
+def _without_zeros(verilog):
+    """Memories that begin as zeros may begin as anything: no row counts before it is written.
+
+    Each row would be a line, which takes Yosys minutes.
+    """
+    return re.sub(r"  initial begin\n    (\S+ ?)\[0\] = (\d+'[dh]0+);\n"
+                  r"(?:    \1\[\d+\] = \2;\n)+  end\n", "", verilog)
 
 
 def _plain_names(verilog):

@@ -130,7 +130,7 @@ def prove(spec, folder: Path, method: Method = Method.PDR, depth: int = 0,
     depth : int
         Cycles of a bounded proof or of an induction.
     libraries : tuple of str
-        Verilog with the modules that instances in ``spec`` name, as Yosys finds it:
+        Verilog with the modules that instances in ``spec`` name: files, or as Yosys finds its own,
         ``+/ecp5/cells_sim.v``.
 
     Raises
@@ -155,15 +155,18 @@ def prove(spec, folder: Path, method: Method = Method.PDR, depth: int = 0,
 
 def _sby(method, depth, libraries):
     mode, engine = method.value
+    # Yosys sees little of our file system: SymbiYosys copies what is a file.
+    files = [path for path in libraries if not path.startswith("+")]
+    reads = [path if path not in files else Path(path).name for path in libraries]
     # Table ROMs become logic: what they hold is no state that an induction could choose.
     return "\n".join([
         "[options]", f"mode {mode}", f"timeout {_LIMIT}", "aigsmt boolector",
         *([f"depth {depth}"] if depth else []),
         "[engines]", engine,
-        "[script]", "read_rtlil top.il", *(f"read_verilog {path}" for path in libraries),
+        "[script]", "read_rtlil top.il", *(f"read_verilog {name}" for name in reads),
         "hierarchy -check -top top", "proc", "flatten", "memory_map -rom-only", "opt_clean",
         "prep -top top",
-        "[files]", "top.il", ""])
+        "[files]", "top.il", *files, ""])
 
 
 def _run(folder):

@@ -5,6 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
 
+from .buffer import StreamBuffer
 from .device import TritDevice
 from .framer import AnswerWord
 from .uart import Received, UartReceiver, UartTransmitter
@@ -130,11 +131,14 @@ class SerialDevice(wiring.Component):
         m.submodules.receiver  = receiver  = UartReceiver(self._line)
         m.submodules.fifo      = fifo      = SyncFIFOBuffered(
             width=Received.size, depth=_FIFO_BYTES)
+        m.submodules.buffer    = buffer    = StreamBuffer(Received.size)
         m.submodules.assembler = assembler = WordAssembler(lanes)
         m.submodules.device    = device    = TritDevice(self._config)
         m.submodules.splitter  = splitter  = WordSplitter(lanes)
         m.submodules.sender    = sender    = UartTransmitter(self._line)
 
+        # The memory is slow to give its data: nothing is decided from it before a register.
+        connect(m, fifo.r_stream, buffer.i)
         connect(m, assembler.o, device.i)
         connect(m, device.o, splitter.i)
         connect(m, splitter.o, sender.i)
@@ -143,9 +147,9 @@ class SerialDevice(wiring.Component):
             fifo.w_data.eq(receiver.o.payload),
             fifo.w_en.eq(receiver.o.valid),
             receiver.o.ready.eq(fifo.w_rdy),
-            assembler.i.payload.eq(fifo.r_data),
-            assembler.i.valid.eq(fifo.r_rdy),
-            fifo.r_en.eq(assembler.i.ready),
+            assembler.i.payload.eq(buffer.o.payload),
+            assembler.i.valid.eq(buffer.o.valid),
+            buffer.o.ready.eq(assembler.i.ready),
             device.abandon.eq(assembler.abandon),
             assembler.abandoned.eq(device.abandoned),
             self.tx.eq(sender.tx),

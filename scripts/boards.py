@@ -50,27 +50,35 @@ def build(
     baud: Annotated[int | None, typer.Option(help="Bits a second of the serial line.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of place and route.")] = 1,
     output: Annotated[Path | None, typer.Option(
-        "--output", "-o", help="Where the tools work [build/boards/BOARD].")] = None,
+        "--output", "-o", help="Where the tools work; build/boards/BOARD if not "
+                                    "given.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the JSON report there too.")] = None,
     as_json: Json = False,
 ):
-    """Build a board's bitstream with tools from pip; minutes."""
+    """Build a board's bitstream with tools from pip; minutes. Defaults are as `hw list` tells."""
     found  = find_board(board)
     folder = output or _folder(board)
     choice = Choice(lanes, columns, max_k, clock and round(clock * 1e6), baud, seed)
     with progress(f"building {board}", STEPS) as advance:
-        report = build_board(found, choice, folder, advance)
+        built = build_board(found, choice, folder, advance)
+    if report:
+        write_text(report, json.dumps(built, indent=2) + "\n")
     if as_json:
-        print_json(report)
+        print_json(built)
         return
-    device, met = report["device"], report["clock"]
+    _show_build(built, folder)
+    print(f"report     {report or folder / 'build.json'}")
+
+
+def _show_build(built, folder):
+    device, met = built["device"], built["clock"]
     print(f"device     L = {device['lanes']}, B = {device['columns']}, K up to {device['max_k']}, "
           f"build {device['build_id']:08x}")
     print(f"clock      {met['achieved']:g} MHz reached, {met['constraint']:g} wanted")
-    print(f"line       {report['baud']} baud")
-    for cell, (used, available) in report["cells"].items():
+    print(f"line       {built['baud']} baud")
+    for cell, (used, available) in built["cells"].items():
         print(f"{cell:<18} {used:>6} of {available}")
-    print(f"bitstream  {folder / report['bitstream']['file']}")
-    print(f"report     {folder / 'build.json'}")
+    print(f"bitstream  {folder / built['bitstream']['file']}, {built['bitstream']['bytes']} bytes")
 
 
 @reports_errors

@@ -9,7 +9,15 @@ from functools import wraps
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from golden.writing import writing
@@ -21,7 +29,7 @@ __all__ = ["Failure", "console", "print_json", "progress", "reports_errors", "ta
            "write_bytes", "write_text"]
 
 #: Results go to standard output, everything else to standard error.
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
 
 _EXPECTED = (ValueError, OSError, HostError, BuildError, SynthError)
 
@@ -45,9 +53,10 @@ def reports_errors(command: Callable) -> Callable:
 
 
 @contextmanager
-def progress(what: str, total: int):
+def progress(what: str, total: int, in_bytes: bool = False):
     """A progress bar on a terminal, nothing elsewhere; gives ``advance(count, label)``."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+    counts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *counts,
                TimeRemainingColumn(), TextColumn("{task.fields[label]}"))
     with Progress(*columns, console=console, disable=not console.is_terminal,
                   transient=True) as bar:
@@ -63,7 +72,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         shown.add_row(*row)
     width = None if sys.stdout.isatty() else 200
-    Console(highlight=False, width=width, markup=False).print(shown)
+    Console(highlight=False, emoji=False, width=width, markup=False).print(shown)
 
 
 def print_json(value) -> None:

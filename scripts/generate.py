@@ -1,6 +1,7 @@
 """The command that generates text with a packed model."""
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,23 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from golden.checkpoint import PackedCheckpoint
-from host.opening import open_device
 from host.records import Info
 from hw.config import DeviceConfig
 from scripts.console import Failure, print_json, progress, reports_errors
 from scripts.generation_report import make_report, show
-from scripts.run import Columns, Json, Lanes
+from scripts.run import Columns, DeviceSpec, Json, Lanes
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from host.model.backends import ActivationBits, Backend
+    from host.model.generation import Generation
 
 __all__ = ["BitsFor", "bits_by_name", "generate", "open_backend"]
 
-DeviceSpec = Annotated[str, typer.Option(
-    help="sim, a simulated device; sim:lanes=64,columns=2; several with commas between.")]
 BitsFor = Annotated[list[str] | None, typer.Option(
     metavar="GLOB=BITS", help="Other bits for modules whose name fits; may be repeated.")]
 
@@ -51,6 +50,8 @@ def generate(
         help="Project what the device counts to this clock, in MHz.")] = None,
     link: Annotated[float | None, typer.Option(
         help="Project to a link of this rate, in MB/s.")] = None,
+    compare: Annotated[Path | None, typer.Option(
+        help="Tell which tokens this checkpoint, the unquantized one, would have taken.")] = None,
     as_json: Json = False,
 ):
     """Generate text with a packed model whose linear layers run on the device."""
@@ -69,6 +70,8 @@ def generate(
                                seed=seed)
     report = make_report(result, info, token_traffic(model, checkpoint), clock, link)
     report |= {"backend": backend, "activation_bits": bits}
+    if compare:
+        report["compared"] = _compare(compare, tokenizer, result)
     print_json(report) if as_json else show(report)
     if result.interrupted:
         raise Failure(f"interrupted after {len(result.tokens)} tokens")
@@ -82,18 +85,15 @@ def open_backend(
 
     ``device`` is what :func:`host.opening.open_device` opens; a simulated one follows ``config``.
     """
-    from host.model.backends import DeviceBackend
     from host.model.load import make_backend
-    from host.model.loop import LoopThread
+    from host.model.packed import device_backend
 
     if name not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, not {name!r}")
     if name != "device":
         return make_backend(name, activation_bits), None
-    opened = open_device(device, config)
-    loop = stack.enter_context(LoopThread())
-    stack.callback(lambda: loop.run(opened.close()))
-    return DeviceBackend(opened, loop.run, activation_bits), loop.run(opened.identify())
+    backend = device_backend(stack, device, activation_bits, config)
+    return backend, backend.identify()
 
 
 def bits_by_name(
@@ -121,6 +121,16 @@ def _load(checkpoint: PackedCheckpoint, backend: "Backend") -> "PreTrainedModel"
     with progress("loading", len(checkpoint.matrices)) as advance:
         return load_model(checkpoint.path, backend=backend,
                           progress=lambda name: advance(1, name))
+
+
+def _compare(path: Path, tokenizer: "PreTrainedTokenizerBase", result: "Generation") -> dict:
+    from host.model.agreement import agreement
+    from host.model.load import load_model
+
+    found = agreement(load_model(path), result.prompt, result.tokens)
+    return {"model": str(path), **asdict(found),
+            "tokens_text": tokenizer.batch_decode([[token] for token in result.tokens]),
+            "choices_text": tokenizer.batch_decode([[choice] for choice in found.choices])}
 
 
 def _print(text: str) -> None:

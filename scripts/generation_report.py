@@ -83,6 +83,8 @@ def show(report: dict) -> None:
           f"{traffic['packed_share']:.1%} packed")
     if report["projection"]:
         _show_projection(report["projection"])
+    if "compared" in report:
+        _show_comparison(report["compared"])
 
 
 def _show_phases(report: dict) -> None:
@@ -111,6 +113,15 @@ def _show_projection(projection: dict) -> None:
           f"{projection['device_tokens_per_second']:.2f} tokens/s, bound by its "
           f"{projection['bound']}; with what this host took "
           f"{projection['tokens_per_second']:.2f} tokens/s")
+
+
+def _show_comparison(compared: dict) -> None:
+    line = (f"{compared['model']} would have taken {compared['same']} of the "
+            f"{len(compared['choices'])} tokens")
+    if (first := compared["first_difference"]) is not None:
+        line += (f"; the first other is number {first + 1}, {compared['choices_text'][first]!r} "
+                 f"in place of {compared['tokens_text'][first]!r}")
+    print(line)
 
 
 def _size(count: int) -> str:

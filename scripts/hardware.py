@@ -1,14 +1,17 @@
-"""Commands on the hardware itself: Verilog, area and clock."""
+"""Commands on the hardware itself: Verilog, area and clock, tables of them."""
 
-import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hw.synth import UNITS, synthesize, tool_versions
+from hw.area import UNITS, measure, units
+from hw.export import sources_digest
+from hw.synth import PART, tool_versions, write_json
 from scripts import boards, core
-from scripts.console import print_json, progress, reports_errors, table, write_text
+from scripts.console import Failure, print_json, progress, reports_errors, table, write_text
+from scripts.tables import AREA_COLUMNS, ROOT, area_rows, fill, pages
 
 __all__ = ["app"]
 
@@ -19,45 +22,63 @@ for name, command in (("list", boards.list_boards), ("build", boards.build),
                       ("program", boards.program), ("selftest", boards.selftest_command)):
     app.command(name)(command)
 
-#: Units whose placement tells something; the others are too small.
-_PLACED = ("array", "array with scaling", "device")
-
 
 @app.command()
 @reports_errors
 def report(
-    lanes: Annotated[int, typer.Option(help="Lanes: 1, 2, 4, .., 64.")] = 8,
-    seed: Annotated[int, typer.Option(help="Seed of place and route.")] = 1,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where tools work and the "
-                                         "report goes.")] = Path("build/synth"),
+    lanes: Annotated[list[int], typer.Option(help="Lanes: 1, 2, 4, .., 64; may be repeated.")] =
+        (8,),
+    columns: Annotated[list[int], typer.Option(help="Vectors taken in one pass; may be "
+                                               "repeated.")] = (1,),
+    unit: Annotated[list[str], typer.Option(help="Units to measure; may be repeated.")] =
+        tuple(UNITS),
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of place and route: 1 to this.")] = 3,
+    frequency: Annotated[int, typer.Option(min=1, help="MHz asked of place and route.")] = 150,
+    jobs: Annotated[int, typer.Option(min=1, help="Units measured at a time.")] = 1,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the tools work; what is "
+                                         "there from the same netlist is used.")] =
+        Path("build/synth"),
+    report: Annotated[Path | None, typer.Option(help="Write the JSON report there; "
+                                                "OUTPUT/report.json if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ):
-    """Area and clock of decoder, lane, array and device on ECP5-85F, speed grade 6."""
-    reports = []
-    with progress("synthesizing", len(UNITS)) as advance:
-        for unit in UNITS:
-            place = seed if unit in _PLACED else None
-            reports.append(synthesize(unit, lanes, output / unit.replace(" ", "-"), place))
-            advance(1, unit)
-    plain = {"tools": tool_versions(), "command": f"tritstream hw report --lanes {lanes} "
-             f"--seed {seed}", "units": [unit.as_dict() for unit in reports]}
-    write_text(output / "report.json", json.dumps(plain, indent=2))
+    """Area and clock on ECP5, placed and routed: decoder, lane, array, scaling, device; minutes."""
+    chosen = units(unit, lanes, columns)
+    with progress("measuring", len(chosen) * (1 + seeds)) as advance, \
+            ThreadPoolExecutor(jobs) as pool:
+        measured = list(pool.map(
+            lambda one: measure(one, output, seeds, frequency, advance), chosen))
+    options = {"lanes": lanes, "columns": columns, "unit": unit if unit != list(UNITS) else [],
+               "seeds": [seeds], "frequency": [frequency]}
+    plain = {"command": _command(options), "part": PART, "frequency_mhz": frequency,
+             "tools": tool_versions(), "rtl": sources_digest(), "units": measured}
+    path = report or output / "report.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, plain)
     if as_json:
         print_json(plain)
         return
-    _show(reports)
-    print(f"\nreport: {output / 'report.json'}")
+    table("", AREA_COLUMNS, area_rows(measured))
+    print(f"\nreport: {path}")
 
 
-def _show(reports):
-    names = list(reports[0].cells)
-    rows = []
-    for unit in reports:
-        placed = unit.placed or {}
-        comb = placed.get("comb")
-        rows.append([
-            unit.unit, str(unit.lanes), *(str(unit.cells[name]) for name in names),
-            str(comb or "-"), f"{comb / unit.trit_macs:.1f}" if comb else "-",
-            str(placed.get("fmax_mhz", "-")),
-        ])
-    table("", ["unit", "L", *names, "TRELLIS_COMB", "per trit-MAC", "Fmax MHz"], rows)
+def _command(options):
+    words = (f"--{name} '{value}'" if " " in str(value) else f"--{name} {value}"
+             for name, values in options.items() for value in values)
+    return " ".join(["tritstream hw report", *words])
+
+
+@app.command("table")
+@reports_errors
+def fill_tables(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; fail where a table is "
+                                        "not what its report says.")] = False,
+):
+    """Write the tables of README.md and docs/ from the reports in hw/."""
+    stale = {path: text for path in pages() if (text := fill(path.read_text())) != path.read_text()}
+    names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+    if check and stale:
+        raise Failure(f"not as the reports have it: {names}; run `tritstream hw table`")
+    for path, text in stale.items():
+        write_text(path, text)
+    print(f"tables: {names or 'nothing to change'}")

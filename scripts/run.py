@@ -1,8 +1,7 @@
-"""Commands that stream matrices through the simulated accelerator: run, demo."""
+"""Commands that stream matrices through devices and compare every row: run, demo."""
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,30 +13,30 @@ from safetensors import safe_open
 
 from golden.checkpoint import PackedCheckpoint
 from golden.generated import GeneratedTensor
-from golden.quantize import TritMatrix, quantize
+from golden.job import fingerprint
+from golden.quantize import quantize
 from golden.sizes import QWEN25
+from host.device import Device
+from host.group import DeviceGroup
+from host.opening import open_device, parse_specs
+from host.prepared import tiles_of
 from hw.config import DeviceConfig
-from scripts.console import console, print_json, progress, reports_errors, table, write_text
+from scripts.console import console, print_json, progress, reports_errors, write_text
 from scripts.pack import pack
-from scripts.stream import (
-    MatrixRun,
-    Simulation,
-    generated_activations,
-    mismatch,
-    stream_matrix,
-    totals,
-)
+from scripts.run_report import describe, mismatch, show, totals
+from scripts.run_results import RunResults
+from scripts.stream import Job, generated_activations, stream_matrix
 
 __all__ = ["demo", "run"]
 
-#: name, quantized matrix, float activations (T, K)
-Job = tuple[str, Callable[[], TritMatrix], np.ndarray]
-
 _SEED = 2026
 
-Lanes   = Annotated[int, typer.Option(help="Lanes of the device: 1, 2, 4, .., 64.")]
-Columns = Annotated[int, typer.Option(help="Vectors the device takes in one pass.")]
-MaxK    = Annotated[int, typer.Option(help="Longest vector the device holds.")]
+DeviceSpec = Annotated[str, typer.Option(
+    help="sim, a simulated device; sim:lanes=64,columns=2; tcp://HOST:PORT; several with commas "
+         "between.")]
+Lanes   = Annotated[int, typer.Option(help="Lanes of a simulated device: 1, 2, 4, .., 64.")]
+Columns = Annotated[int, typer.Option(help="Vectors it takes in one pass.")]
+MaxK    = Annotated[int, typer.Option(help="Longest vector it holds.")]
 Json    = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 Rtl     = Annotated[Path | None, typer.Option(help="Verilog to simulate in place of our own.")]
 
@@ -49,21 +48,32 @@ def run(
         help="Safetensors with an input (T, K) for each module; generated if not given.")] = None,
     matrices: Annotated[str, typer.Option(help="Stream only modules whose name fits.")] = "*",
     vectors: Annotated[int, typer.Option(help="Use at most so many vectors a matrix.")] = 1,
+    device: DeviceSpec = "sim",
     lanes: Lanes = 8,
     columns: Columns = 1,
     max_k: MaxK = 32768,
-    report: Annotated[Path | None, typer.Option(help="Write the JSON report there too.")] = None,
+    report: Annotated[Path | None, typer.Option(
+        help="Write the JSON report there; a run that was stopped then goes on.")] = None,
     rtl: Rtl = None,
     as_json: Json = False,
 ):
-    """Stream a packed checkpoint through the simulated device; compare every row with golden."""
+    """Stream a packed checkpoint through a device; compare every row with golden."""
     checkpoint = PackedCheckpoint(packed)
     names = [name for name in checkpoint.matrices if fnmatchcase(name, matrices)]
     if not names:
         raise ValueError(f"{packed}: no matrix fits {matrices!r}; `tritstream inspect` lists them")
-    jobs = (_job(checkpoint, name, activations, vectors) for name in names)
-    config = DeviceConfig(lanes, columns, max_k)
-    _finish(_simulate(config, rtl, jobs, len(names)), report, as_json)
+    if activations and not activations.is_file():
+        raise ValueError(f"{activations}: no such file; it must hold an input for each module")
+    jobs = [_job(checkpoint, name, activations, vectors) for name in names]
+    settings = {"activations": fingerprint([activations] if activations else []),
+                "packed": fingerprint(shard.path for shard in checkpoint.shards.values()),
+                "matrices": matrices, "vectors": vectors}
+    opened = _open(device, DeviceConfig(lanes, columns, max_k), rtl)
+    with RunResults(report) as results:
+        result = asyncio.run(_stream(opened, jobs, results, settings))
+        _write(result, report)
+        results.discard()
+    _finish(result, report, as_json)
 
 
 @reports_errors
@@ -73,45 +83,46 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where results go.")] =
         Path("build/demo"),
     depth: Annotated[int, typer.Option(help="Trits a weight.")] = 3,
+    device: DeviceSpec = "sim",
     lanes: Lanes = 8,
     columns: Columns = 1,
     rtl: Rtl = None,
     as_json: Json = False,
 ):
-    """Quantize the shipped model, stream it through the simulated device, compare every row."""
+    """Quantize the shipped model, stream it through a device, compare every row."""
     packed = output / "packed"
     pack(model, packed, depth, force=True)
     checkpoint = PackedCheckpoint(packed)
-    names = list(checkpoint.matrices)
     real = GeneratedTensor(
         "down_proj.weight", "F32", QWEN25["0.5B"].linear()["mlp.down_proj"], _SEED)
-
-    def jobs():
-        for name in names:
-            yield _job(checkpoint, name, model / "activations.safetensors", None)
-        yield ("generated, as Qwen2.5-0.5B down_proj",
-               lambda: quantize(real.read(), depth),
-               generated_activations(_SEED, real.shape[1]))
-
-    config = DeviceConfig(lanes, columns)
-    result = _simulate(config, rtl, jobs(), len(names) + 1)
-    result["packed"] = str(packed)
-    _finish(result, output / "report.json", as_json)
+    jobs = [_job(checkpoint, name, model / "activations.safetensors", None)
+            for name in checkpoint.matrices]
+    jobs.append(Job("generated, as Qwen2.5-0.5B down_proj", real.shape, depth,
+                    lambda: tiles_of(quantize(real.read(), depth)),
+                    lambda: generated_activations(_SEED, real.shape[1])))
+    opened = _open(device, DeviceConfig(lanes, columns), rtl)
+    result = asyncio.run(_stream(opened, jobs, RunResults(), {}))
+    result["packed"], report = str(packed), output / "report.json"
+    _write(result, report)
+    _finish(result, report, as_json)
 
 
-def _job(checkpoint, name, activations, vectors) -> Job:
-    columns = checkpoint.matrices[name].shape[1]
-    if activations is None:
-        x = generated_activations(_SEED, columns, vectors)
-    else:
-        x = _read_activations(activations, name, columns)[:vectors]
-    return name, lambda: checkpoint.matrix(name), x
+def _job(checkpoint: PackedCheckpoint, name: str, activations: Path | None,
+         vectors: int | None) -> Job:
+    info = checkpoint.matrices[name]
+
+    def read() -> np.ndarray:
+        if activations is None:
+            return generated_activations(_SEED, info.shape[1], vectors)
+        return _read_activations(activations, name, info.shape[1])[:vectors]
+
+    return Job(name, info.shape, info.depth,
+               lambda: (checkpoint.tiles(name), checkpoint.table(name), info.depth, info.shape),
+               read, info.form)
 
 
 def _read_activations(path: Path, name: str, columns: int) -> np.ndarray:
     """Activations (T, K) of a module."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; it must hold an input for each module")
     with safe_open(path, framework="numpy") as file:
         if name not in set(file.keys()):
             raise ValueError(f"{path}: no activations for {name}")
@@ -121,62 +132,39 @@ def _read_activations(path: Path, name: str, columns: int) -> np.ndarray:
     return x.astype(np.float32)
 
 
-def _simulate(config: DeviceConfig, rtl: Path | None, jobs: Iterable[Job], count: int) -> dict:
-    """Stream all jobs; the report as a dict of plain values."""
-    console.print(f"building the simulated device, L = {config.lanes} "
-                  "(half a minute the first time)", markup=False)
-    with Simulation(config, rtl.read_text() if rtl else None) as simulation:
-        info, runs = asyncio.run(_stream(simulation, jobs, count))
-        return {**simulation.report(info), "matrices": runs, "totals": totals(runs)}
+def _open(device: str, config: DeviceConfig, rtl: Path | None) -> Device | DeviceGroup:
+    if any(spec.scheme == "sim" for spec in parse_specs(device)):
+        console.print("building the simulated device (half a minute the first time)")
+    return open_device(device, config, rtl.read_text() if rtl else None)
 
 
-async def _stream(simulation: Simulation, jobs: Iterator[Job], count: int):
-    info = await simulation.identify()
-    runs: list[MatrixRun] = []
-    with progress("streaming", count) as advance:
-        for name, matrix, x in jobs:
-            runs.append(await stream_matrix(simulation.device, name, matrix(), x))
-            advance(1, name)
-    return info, runs
+async def _stream(opened: Device | DeviceGroup, jobs: list[Job], results: RunResults,
+                  settings: dict) -> dict:
+    """Stream all jobs that have no result yet; the report, but for its runs of plain values."""
+    async with opened as device:
+        about = await describe(device)
+        results.begin(settings | about)
+        runs = []
+        with progress("streaming", sum(job.size for job in jobs), in_bytes=True) as advance:
+            for job in jobs:
+                if not results.get(job.name):
+                    results.add(await stream_matrix(device, job))
+                runs.append(results.get(job.name))
+                advance(job.size, job.name)
+    return {**about, "matrices": runs, "totals": totals(runs)}
+
+
+def _plain(result: dict) -> dict:
+    return {**result, "matrices": [asdict(run) for run in result["matrices"]]}
+
+
+def _write(result: dict, report: Path | None) -> None:
+    if report:
+        write_text(report, json.dumps(_plain(result), indent=2))
 
 
 def _finish(result: dict, report: Path | None, as_json: bool) -> None:
-    """Print and write the report; raise where a row differed."""
-    runs = result["matrices"]
-    plain = {**result, "matrices": [asdict(run) for run in runs]}
-    if report:
-        write_text(report, json.dumps(plain, indent=2))
-    if as_json:
-        print_json(plain)
-    else:
-        _show(result, report)
-    if failure := mismatch(runs):
+    """Print the report; raise where a row differed."""
+    print_json(_plain(result)) if as_json else show(result, report)
+    if failure := mismatch(result["matrices"]):
         raise failure
-
-
-def _show(result, report):
-    device = result["device"]
-    print(f"engine  {result['engine']}")
-    print(f"RTL     sha256 {result['rtl_sha256']}")
-    print(f"device  L = {device['lanes']}, B = {device['columns']}, K up to {device['max_k']}\n")
-    header = ["matrix", "shape", "d", "stored b/w", "info b/w", "vectors", "words", "cycles",
-              "words/cycle", "rows compared", "mismatches", "error"]
-    rows = [[
-        run.name, f"{run.rows}x{run.columns}", str(run.depth), f"{run.stored_bits:.2f}",
-        f"{run.information_bits:.2f}", str(run.vectors), str(run.words), str(run.cycles),
-        f"{run.words_per_cycle:.4f}", str(run.compared), str(run.mismatches), f"{run.error:.2e}",
-    ] for run in result["matrices"]]
-    total = result["totals"]
-    rows.append([
-        f"total of {total['matrices']}", f"{total['weights']} w", "", f"{total['stored_bits']:.2f}",
-        f"{total['information_bits']:.2f}", "", str(total["words"]), str(total["cycles"]),
-        f"{total['words_per_cycle']:.4f}", str(total["compared"]), str(total["mismatches"]), "",
-    ])
-    table("", header, rows)
-    rate = result["simulated_cycles"] / max(result["cpu_seconds"], 0.01)
-    print(f"\n{result['simulated_cycles']} cycles simulated in {result['cpu_seconds']} s of CPU, "
-          f"{rate / 1e6:.2f} M a second, comparison included")
-    if "packed" in result:
-        print(f"packed checkpoint: {result['packed']}")
-    if report:
-        print(f"report: {report}")

@@ -50,8 +50,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise ValueError(f"cannot listen on {host} port {port} ({error.strerror}); choose another "
-                         "with --listen") from None
+        reason = error.strerror.partition(" (while")[0]
+        raise ValueError(f"cannot listen on {host} port {port} ({reason}); choose another with "
+                         "--listen") from None
     listener.setblocking(False)
     return listener
 

@@ -1,37 +1,83 @@
 """Streaming matrices through a device and comparing every row with golden."""
 
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from golden.activation import quantize_activation
-from golden.fixed import information_bits
+from golden.chunks import in_threads, row_chunks
+from golden.fixed import GROUP, information_bits
+from golden.forms import FORM, Form
 from golden.gemv import dequantize_rows, gemv
-from golden.quantize import TritMatrix, dequantize
-from golden.tiles import packed_bits
+from golden.quantize import dequantize
+from golden.tiles import ROWS, packed_bits, row_tiles, tiles_shape, unpack
 from host.device import Device
-from host.native_transport import NativeTransport
-from host.records import Info
-from hw.config import DeviceConfig
-from scripts.console import Failure
-from sim.build import build_native, device_rtl
-from sim.native import NativeDevice
+from host.group import DeviceGroup
+from host.prepared import Tiles
 
-__all__ = [
-    "MatrixRun", "Simulation", "generated_activations", "mismatch", "stream_matrix",
-    "totals",
-]
+__all__ = ["Job", "MatrixRun", "Seconds", "generated_activations", "stream_matrix"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A matrix to stream, read when its turn comes.
+
+    Members
+    -------
+    name : str
+    shape : tuple
+        Rows N and columns K, without padding.
+    depth : int
+        Trits of a weight.
+    tiles : callable
+        Reads the matrix as it is packed.
+    activations : callable
+        Reads float activations (T, K).
+    form : Form
+        How its weights are computed, for the error.
+    """
+
+    name:        str
+    shape:       tuple[int, int]
+    depth:       int
+    tiles:       Callable[[], Tiles]
+    activations: Callable[[], np.ndarray]
+    form:        Form = FORM
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tiles."""
+        return prod(tiles_shape(self.shape, self.depth))
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What a matrix took: wall time to make its word streams, on the device, and to compare.
+
+    ``device_cpu`` is the CPU time of this process while the device worked: of a simulation, that
+    of all devices together.
+    """
+
+    prepare:    float
+    device:     float
+    device_cpu: float
+    check:      float
 
 
 @dataclass(frozen=True)
 class MatrixRun:
     """What became of one matrix.
 
-    ``words`` and ``cycles`` are the device's own counts, over all vectors and frames;
+    ``words`` and ``cycles`` are the device's own counts, over all vectors and frames, of several
+    devices all words and the most cycles; ``stream_bytes`` are the bytes of the words.
     ``words_per_cycle`` is the share of cycles with a word among those in which words were due.
     ``error`` is the relative RMS difference of the device's results from the float64 product of
-    the dequantized weights with the unquantized activations.
+    the dequantized weights with the unquantized activations. ``first_mismatch`` is the first row
+    that differed from golden, if any.
     """
 
     name: str
@@ -42,113 +88,83 @@ class MatrixRun:
     information_bits: float
     vectors: int
     words: int
+    stream_bytes: int
     cycles: int
     words_per_cycle: float
     compared: int
     mismatches: int
     error: float
-    first_mismatch: dict | None = field(default=None)
+    seconds: Seconds
+    first_mismatch: dict | None = None
+
+    @classmethod
+    def of(cls, record: dict) -> "MatrixRun":
+        """Reverse of :func:`dataclasses.asdict`."""
+        return cls(**record | {"seconds": Seconds(**record["seconds"])})
 
 
-class Simulation:
-    """The simulated accelerator: the compiled RTL behind the driver.
-
-    Parameters
-    ----------
-    config : DeviceConfig
-    rtl : str, optional
-        Verilog to run in place of the one generated for ``config``.
-    """
-
-    def __init__(self, config: DeviceConfig, rtl: str | None = None):
-        self.config = config
-        self.build  = build_native(config.lanes, rtl or device_rtl(config))
-        self.native = NativeDevice(self.build.library)
-        self.device = Device(NativeTransport(self.native))
-        self._began = time.process_time()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.native.close()
-
-    async def identify(self) -> Info:
-        """Ask the device what it is."""
-        return await self.device.identify()
-
-    def report(self, info: Info) -> dict:
-        """What ran: engine, RTL, device, and how fast it was simulated."""
-        seconds = time.process_time() - self._began
-        return {
-            "engine": self.build.engine,
-            "rtl_sha256": self.build.rtl_sha256,
-            "device": asdict(info),
-            "simulated_cycles": self.native.cycles,
-            "cpu_seconds": round(seconds, 2),
-        }
-
-
-async def stream_matrix(device: Device, name: str, matrix: TritMatrix,
-                        activations: np.ndarray) -> MatrixRun:
-    """Send a matrix with float activations (T, K) through the device and compare every row."""
-    x, scales = quantize_activation(activations)
-    sums, stats = await device.gemv(await device.prepare(matrix), x)
-    expected = gemv(matrix, x)
-    wrong = np.argwhere(sums != expected)
-    results = dequantize_rows(sums, matrix.table, matrix.depth, scales)
+async def stream_matrix(device: Device | DeviceGroup, job: Job) -> MatrixRun:
+    """Send a matrix with its activations through the device and compare every row."""
+    activations = job.activations()
+    x, _ = quantize_activation(activations)
+    with _timed() as prepare:
+        matrix = job.tiles()
+        prepared = await device.prepare(matrix, job.name)
+    with _timed() as streamed:
+        sums, stats = await device.gemv(prepared, x)
+    with _timed() as check:
+        wrong, error = _compare(job, matrix, activations, sums)
+    (rows, columns), depth = job.shape, job.depth
     return MatrixRun(
-        name=name, rows=matrix.rows, columns=matrix.columns, depth=matrix.depth,
-        stored_bits=packed_bits(matrix.shape, matrix.depth),
-        information_bits=information_bits(matrix.depth),
-        vectors=len(x), words=stats.words, cycles=stats.cycles,
+        name=job.name, rows=rows, columns=columns, depth=depth,
+        stored_bits=packed_bits((rows, columns), depth),
+        information_bits=information_bits(depth),
+        vectors=len(x), words=stats.words, stream_bytes=stats.stream_bytes, cycles=stats.cycles,
         words_per_cycle=stats.words / (stats.words + stats.input_stalls + stats.output_stalls),
-        compared=sums.size, mismatches=len(wrong),
-        error=_relative_error(results, matrix, activations),
-        first_mismatch=_first(wrong, sums, expected),
+        compared=sums.size, mismatches=len(wrong), error=error,
+        seconds=Seconds(prepare.wall, streamed.wall, streamed.cpu, check.wall),
+        first_mismatch=min(wrong, key=lambda one: (one["vector"], one["row"]), default=None),
     )
 
 
-def _relative_error(results, matrix, activations):
-    exact = activations.astype(np.float64) @ dequantize(matrix).astype(np.float64).T
-    norm = np.linalg.norm(exact)
-    return float(np.linalg.norm(results - exact) / norm) if norm else 0.0
+def _compare(job, matrix, activations, sums) -> tuple[list[dict], float]:
+    """Rows that differ from golden, and the relative error; a few rows at a time."""
+    tiles, table, depth, (rows, columns) = matrix
+    x, scales = quantize_activation(activations)
+    floats = activations.astype(np.float64)
+
+    def work(chunk: slice) -> tuple[list[dict], float, float]:
+        part = unpack(tiles[chunk.start // ROWS:row_tiles(chunk.stop)], depth,
+                      (chunk.stop - chunk.start, columns), table, job.form)
+        found, exact = sums[:, chunk], floats @ dequantize(part).astype(np.float64).T
+        off = dequantize_rows(found, table, depth, scales) - exact
+        return (list(_differences(found, gemv(part, x), chunk.start)),
+                float((off * off).sum()), float((exact * exact).sum()))
+
+    wrong, off, norm = [], 0.0, 0.0
+    for some, part_off, part_norm in in_threads(
+            work, row_chunks(rows, GROUP * tiles.shape[1], ROWS)):
+        wrong += some
+        off, norm = off + part_off, norm + part_norm
+    return wrong, float(np.sqrt(off / norm)) if norm else 0.0
 
 
-def _first(wrong, sums, expected):
-    if not len(wrong):
-        return None
-    vector, row = (int(i) for i in wrong[0])
-    return {"vector": vector, "row": row, "device": int(sums[vector, row]),
-            "golden": int(expected[vector, row])}
+def _differences(found: np.ndarray, expected: np.ndarray, first: int) -> Iterator[dict]:
+    for vector, row in np.argwhere(found != expected).tolist():
+        yield {"vector": vector, "row": first + row, "device": int(found[vector, row]),
+               "golden": int(expected[vector, row])}
 
 
-def totals(runs: list[MatrixRun]) -> dict:
-    """Sums over the matrices; bits are averages over weights."""
-    weights = sum(run.rows * run.columns for run in runs)
-    def mean(name):
-        return sum(getattr(run, name) * run.rows * run.columns for run in runs) / weights
-    words = sum(run.words for run in runs)
-    return {
-        "matrices": len(runs), "weights": weights,
-        "stored_bits": mean("stored_bits"), "information_bits": mean("information_bits"),
-        "words": words, "cycles": sum(run.cycles for run in runs),
-        "words_per_cycle": words / sum(run.words / run.words_per_cycle for run in runs),
-        "compared": sum(run.compared for run in runs),
-        "mismatches": sum(run.mismatches for run in runs),
-    }
+class _Timer:
+    wall = cpu = 0.0
 
 
-def mismatch(runs: list[MatrixRun]) -> Failure | None:
-    """The failure to raise when a row differed: the first, with both numbers."""
-    for run in runs:
-        if first := run.first_mismatch:
-            count = sum(run.mismatches for run in runs)
-            return Failure(
-                f"{run.name}: row {first['row']} of vector {first['vector']} is "
-                f"{first['device']} on the device and {first['golden']} in golden "
-                f"({count} rows differ): the RTL that ran is not the machine golden describes")
-    return None
+@contextmanager
+def _timed() -> Iterator[_Timer]:
+    """Wall and CPU seconds of what the context holds, once it has ended."""
+    timer, wall, cpu = _Timer(), time.perf_counter(), time.process_time()
+    yield timer
+    timer.wall, timer.cpu = time.perf_counter() - wall, time.process_time() - cpu
 
 
 def generated_activations(seed: int, columns: int, vectors: int = 1) -> np.ndarray:

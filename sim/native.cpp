@@ -53,6 +53,7 @@ struct Device {
     Segment* offered = nullptr;  // where the word at the input comes from
 
     Device() : top(new Vtop(&context)) {
+        top->eval();
         reset();
         cycles = 0;
     }
@@ -69,20 +70,12 @@ struct Device {
         step();
     }
 
-    void settle() {
-        top->clk = 0;
-        top->eval();
-    }
-
-    void edge() {
-        top->clk = 1;
+    // Every change of the clock is a rising edge (sim/build.py sees to that), and all outputs come
+    // from registers: what they show after one edge is what counts at the next.
+    void step() {
+        top->clk ^= 1;
         top->eval();
         ++cycles;
-    }
-
-    void step() {
-        settle();
-        edge();
     }
 };
 
@@ -121,16 +114,17 @@ static Segment* next_word(Device* device, Segment** segments, int64_t count, int
     }
 }
 
-// Runs until `wanted` answer words are in `answer`, or for `idle` cycles nothing moved.
-// `produced` tells how many there are. The segments together are whole words; they must live
-// until the device has taken them.
+// Runs until `wanted` answer words are in `answer` and all requests are taken, or there is `room`
+// for no more, or for `idle` cycles nothing moved. `produced` tells how many there are. The
+// segments together are whole words; they must live until the device has taken them.
 int32_t device_run(Device* device, Segment** segments, int64_t count, uint8_t* answer,
-                   int64_t wanted, int64_t* produced, int64_t idle) {
+                   int64_t wanted, int64_t room, int64_t* produced, int64_t idle) {
     Vtop* top = device->top.get();
     int64_t at = 0;
     int64_t quiet = 0;
     int64_t done = 0;
-    while (done < wanted && quiet < idle) {
+    while (done < room && quiet < idle) {
+        if (done >= wanted && !device->offered && !any_left(segments, count, at)) break;
         bool stall = false;  // an offered word stays offered until it is taken
         if (!device->offered && any_left(segments, count, at) &&
             !(stall = device->input.flip())) {
@@ -139,7 +133,6 @@ int32_t device_run(Device* device, Segment** segments, int64_t count, uint8_t* a
         }
         top->i___05Fvalid = device->offered != nullptr;
         top->o___05Fready = !device->output.flip();
-        device->settle();
         bool taken = top->i___05Fvalid && top->i___05Fready;
         bool given = top->o___05Fready && top->o___05Fvalid;
         if (given) {
@@ -153,11 +146,11 @@ int32_t device_run(Device* device, Segment** segments, int64_t count, uint8_t* a
             device->offered = nullptr;
             ++device->words_in;
         }
-        device->edge();
+        device->step();
         quiet = taken || given || stall ? 0 : quiet + 1;
     }
     *produced = done;
-    return done == wanted ? COMPLETE : IDLE;
+    return done >= wanted ? COMPLETE : IDLE;
 }
 
 }  // extern "C"

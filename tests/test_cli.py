@@ -3,6 +3,8 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +77,10 @@ def test_demo_compares_every_row_of_every_matrix(tmp_path):
     assert report["totals"]["mismatches"] == 0
     assert report["totals"]["words_per_cycle"] >= 0.99
     assert all(run["error"] < 0.05 for run in runs.values())
-    assert len(report["rtl_sha256"]) == 64
-    assert "Verilator" in report["engine"]
+    device, = report["devices"]
+    assert (device["name"], device["lanes"], len(device["rtl_sha256"])) == ("sim", 8, 64)
+    assert "Verilator" in device["engine"]
+    assert all(run["seconds"]["device"] > 0 for run in report["matrices"])
     assert json.loads((tmp_path / "report.json").read_text()) == report
     assert PackedCheckpoint(tmp_path / "packed").depth == 3
 
@@ -108,6 +112,7 @@ def test_run_with_captured_activations_in_batches(packed, tmp_path):
         "--matrices", "*.1.self_attn.*", "--columns", 2, "--max-k", 64, "--lanes", 2,
         "--report", report, "--json")
     assert code == 0, err
+    assert list(tmp_path.iterdir()) == [report]
     result = json.loads(out)
     assert [run["mismatches"] for run in result["matrices"]] == [0] * 4
     assert [run["vectors"] for run in result["matrices"]] == [5] * 4
@@ -115,6 +120,62 @@ def test_run_with_captured_activations_in_batches(packed, tmp_path):
     assert result["device"]["columns"] == 2
     assert result["device"]["max_k"] == 64
     assert json.loads(report.read_text()) == result
+
+
+def test_run_on_two_devices(packed):
+    code, out, err = tritstream("run", packed, "--matrices", "*.0.self_attn.*", "--json",
+                                "--device", "sim,sim:lanes=2")
+    assert code == 0, err
+    result = json.loads(out)
+    assert [(device["name"], device["lanes"]) for device in result["devices"]] == [
+        ("sim (1 of 2)", 8), ("sim:lanes=2 (2 of 2)", 2)]
+    assert result["device"]["lanes"] == 10
+    assert result["totals"]["compared"] == 2 * (128 + 64)
+    assert result["totals"]["mismatches"] == 0
+    code, out, err = tritstream("run", packed, "--matrices", K_PROJ, "--device", "sim:lanes=2,sim")
+    assert code == 0, err
+    assert "device  sim:lanes=2 (1 of 2): L = 2, B = 1, K up to 32768" in out
+
+
+def test_run_that_was_killed_goes_on(packed, tmp_path):
+    report, kept = tmp_path / "sub" / "report.json", tmp_path / "sub" / "report.json.partial"
+    arguments = ["run", packed, "--activations", MODEL / "activations.safetensors",
+                 "--report", report, "--vectors", 16]
+    kill(arguments, lambda: kept.exists() and kept.read_text().count("\n") > 4)
+    assert list(report.parent.iterdir()) == [kept]
+    assert fails(*arguments[:-1], 15) == (
+        f"{kept}: left by another run; remove it, or name another report")
+    # The first result is marked, to be known again; a kill has cut the last.
+    lines = kept.read_text().splitlines()
+    lines[1] = lines[1].replace('"error":', '"error":7')
+    kept.write_text("\n".join(lines)[:-9])
+    code, _, err = tritstream(*arguments)
+    assert code == 0, err
+    assert list(report.parent.iterdir()) == [report]
+    result = json.loads(report.read_text())
+    assert [run["name"] for run in result["matrices"]] == list(PackedCheckpoint(packed).matrices)
+    assert [run["error"] > 1 for run in result["matrices"]] == [True] + [False] * 27
+    assert result["totals"]["compared"] == sum(run["rows"] * 16 for run in result["matrices"])
+
+
+def kill(arguments, when):
+    """Start the command, and kill it as soon as that is so."""
+    process = subprocess.Popen([sys.executable, "-m", "scripts.cli", *map(str, arguments)],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not when():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+
+
+def test_example_of_the_readme_runs(tmp_path):
+    text = (MODEL.parents[1] / "README.md").read_text()
+    block = re.search(r"^From Python:\n\n((?: {4}.*\n|\n)+)", text, re.MULTILINE)[1]
+    (tmp_path / "example.py").write_text(textwrap.dedent(block))
+    done = subprocess.run([sys.executable, "-W", "error", tmp_path / "example.py"],
+                          capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_inspect_shows_each_matrix(packed):

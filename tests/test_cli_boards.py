@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 from test_cli import fails, tritstream
+from test_hw_boards import Tools
+from typer.testing import CliRunner
 
 from hw.boards.catalog import BOARDS
+from scripts.hardware import app
 
 
 @pytest.fixture
@@ -81,6 +84,26 @@ def test_program_without_a_bitstream(loader, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     assert fails("hw", "program", "ulx3s-85f") == (
         "build/boards/ulx3s-85f: no bitstream; build one with `tritstream hw build`")
+
+
+def test_build(tmp_path, monkeypatch):
+    monkeypatch.setattr("hw.boards.build.run_tool", Tools())
+    monkeypatch.setattr("hw.boards.build.tool_version", lambda _: "1")
+    command = ["build", "icebreaker", "--max-k", "64", "-o", str(tmp_path), "--report",
+               str(tmp_path / "kept" / "icebreaker.json")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "kept" / "icebreaker.json").read_text())
+    assert report == json.loads((tmp_path / "build.json").read_text())
+    assert done.stdout == (
+        f"device     L = 1, B = 1, K up to 64, build {report['device']['build_id']:08x}\n"
+        "clock      100 MHz reached, 50 wanted\n"
+        "line       6000000 baud\n"
+        "LUT                     5 of 10\n"
+        f"bitstream  {tmp_path / 'top.bin'}, 4 bytes\n"
+        f"report     {tmp_path / 'kept' / 'icebreaker.json'}\n")
+    done = CliRunner().invoke(app, [*command, "--json"])
+    assert json.loads(done.stdout) == json.loads((tmp_path / "build.json").read_text())
 
 
 @pytest.mark.parametrize("command", ["build", "program"])

@@ -7,11 +7,13 @@ import sys
 import time
 
 import pytest
+import torch
 from golden_helpers import run_python
-from model_helpers import MODEL, PROMPT
+from model_helpers import MODEL, PROMPT, prompt_ids
 from test_cli import tritstream
 
 from golden.packer import pack_checkpoint
+from host.model.load import load_model
 from scripts.generate import generate
 from scripts.generation_report import project
 
@@ -125,6 +127,32 @@ def test_wrong_bits_or_names(packed, capsys):
     assert refused(capsys, packed, activation_bits=12) == "activation bits must be 8 or 16, not 12"
     assert refused(capsys, packed, activation_bits_for=["*.experts.*=16"]) == (
         f"{packed}: no matrix fits '*.experts.*'; `tritstream inspect` lists them")
+
+
+def test_comparison_with_the_unquantized_model(packed, capsys):
+    # Sampled tokens differ from the likeliest now and then.
+    options = {"tokens": 24, "backend": "golden", "temperature": 1.0, "compare": MODEL}
+    report = json.loads(shown(capsys, packed, **options, as_json=True))
+    compared = report["compared"]
+    model, ids = load_model(MODEL), prompt_ids()[0].tolist()
+    for at, choice in enumerate(compared["choices"]):
+        before = torch.tensor([ids + report["token_ids"][:at]])
+        assert model(before).logits[0, -1].argmax() == choice
+    same = [ours == theirs for ours, theirs in zip(report["token_ids"], compared["choices"],
+                                                   strict=True)]
+    assert 0 < compared["same"] == sum(same) < 24
+    assert compared["first_difference"] == same.index(False)
+    line = shown(capsys, packed, **options).splitlines()[-1]
+    first = compared["first_difference"]
+    assert line == (
+        f"{MODEL} would have taken {sum(same)} of the 24 tokens; the first other is number "
+        f"{first + 1}, {compared['choices_text'][first]!r} in place of "
+        f"{compared['tokens_text'][first]!r}")
+
+
+def test_comparison_without_a_difference(packed, capsys):
+    out = shown(capsys, packed, tokens=2, backend="reference", compare=packed)
+    assert out.endswith(f"\n{packed} would have taken 2 of the 2 tokens\n")
 
 
 def test_wrong_options(packed, tmp_path, capsys):

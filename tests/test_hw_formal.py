@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from amaranth import Elaboratable, Module, Signal
+from amaranth import ClockSignal, Elaboratable, Instance, Module, Signal
 from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume, Fragment
 from amaranth.lib import wiring
@@ -54,6 +54,15 @@ class Adder(Doubler):
         return m
 
 
+class Foreign(Doubler):
+    """The same in Verilog."""
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.verilog = Instance("doubler", i_clk=ClockSignal(), i_i=self.i, o_o=self.o)
+        return m
+
+
 METHODS = [(Method.PDR, 0), (Method.INDUCTION, 3), (Method.BOUNDED, 12),
            (Method.BOUNDED_CONTROL, 12)]
 
@@ -85,6 +94,21 @@ def test_twins_are_equal_and_an_error_is_found(tmp_path):
     prove(Equal(Doubler(), Adder()), tmp_path)
     with pytest.raises(Counterexample, match=r"in cycle 1;"):
         prove(Equal(Doubler(), Adder(wrong=11)), tmp_path)
+
+
+@pytest.mark.long
+def test_twin_in_verilog(tmp_path):
+    path = tmp_path / "doubler.v"
+    text = ("module doubler (input clk, input [3:0] i, output reg [4:0] o = 0);\n"
+            "  always @(posedge clk) o <= i << 1;\nendmodule\n")
+
+    def compare(verilog):
+        path.write_text(verilog)
+        prove(Equal(Doubler(), Foreign()), tmp_path, Method.INDUCTION, 2, (str(path),))
+
+    compare(text)
+    with pytest.raises(Counterexample, match=r"in cycle 1;"):
+        compare(text.replace("i << 1", "i + i + (i == 11)"))
 
 
 @pytest.mark.long

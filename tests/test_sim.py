@@ -87,6 +87,16 @@ def test_answers_come_and_spans_tell_when_words_were_taken(device):
     assert second.first > first.last
 
 
+def test_a_pull_takes_all_requests_and_what_else_comes_is_ready(device):
+    first, second = device.push(identify(1)), device.push(identify(2))
+    answer = device.pull(1)
+    assert first.taken and second.taken
+    answer += device.ready()
+    assert (answer[3], len(answer)) == (1, 56)
+    assert device.ready() == b""
+    assert device.pull(56)[3] == 2
+
+
 def test_words_are_counted_at_the_pins(device):
     device.push(identify(1))
     device.pull(56)

@@ -17,7 +17,7 @@ from golden.checkpoint import PackedCheckpoint
 from golden.gemv import dequantize_rows, gemv
 from golden.quantize import dequantize
 from host.prepared import Tiles
-from host.records import Stats
+from host.records import Info, Stats
 
 __all__ = ["ActivationBits", "Backend", "Cost", "DeviceBackend", "GoldenBackend", "MatrixDevice",
            "Product", "ReferenceBackend"]
@@ -38,6 +38,8 @@ class Product(Protocol):
 
 class MatrixDevice(Protocol):
     """What a :class:`host.device.Device` or :class:`host.group.DeviceGroup` is here."""
+
+    async def identify(self) -> Info: ...
 
     async def prepare(self, matrix: Tiles, name: str) -> Any: ...
 
@@ -129,6 +131,10 @@ class DeviceBackend(_IntegerBackend):
         super().__init__(activation_bits)
         self._device, self._run = device, run
         self._cost = Cost()
+
+    def identify(self) -> Info:
+        """Ask the device what it is."""
+        return self._run(self._device.identify())
 
     def take_cost(self) -> Cost:
         """Count anew: :meth:`Backend.take_cost`."""

@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from hw.config import DeviceConfig
 from hw.export import build_id
 from hw.protocol import idle_bytes
-from hw.synth import SynthError, run_tool
+from hw.synth import SynthError, run_tool, tool_version, write_json
 from hw.uart import Line
 
 from .board import Board
@@ -67,7 +65,7 @@ def build_board(board: Board, choice: Choice, folder: Path, advance: Callable) -
     commands = json.loads(plan.files["build_top.json"])["commands"]
     report = {"board": board.name, "command": _command(board, choice),
               "device": asdict(config), "baud": choice.of(board, "baud"), "seed": choice.seed,
-              "tools": {name: version(name) for name in ("amaranth", "amaranth-boards")}}
+              "tools": {name: tool_version(name) for name in ("amaranth", "amaranth-boards")}}
     for ending in _ENDINGS:
         (folder / f"top{ending}").unlink(missing_ok=True)
     for name, *arguments in commands:
@@ -75,15 +73,15 @@ def build_board(board: Board, choice: Choice, folder: Path, advance: Callable) -
             advance(1, name)
             tool, package = _TOOLS[name]
             run_tool(tool, _translate(name, arguments), folder)
-            report["tools"][package] = version(package)
+            report["tools"][package] = tool_version(package)
         if name.startswith("nextpnr"):
             report |= _read_report(folder)
-            _write_report(folder, report)
+            write_json(folder / "build.json", report)
             _check_clock(board, report["clock"])
     advance(1)
     report["seconds"] = round(time.monotonic() - began)
     report["bitstream"] = _describe(find_bitstream(folder))
-    _write_report(folder, report)
+    write_json(folder / "build.json", report)
     return report
 
 
@@ -139,12 +137,6 @@ def _check_clock(board, clock):
 def _describe(path):
     data = path.read_bytes()
     return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _write_report(folder, report):
-    part = folder / "build.json.partial"
-    part.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(part, folder / "build.json")
 
 
 def _command(board, choice):

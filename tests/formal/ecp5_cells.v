@@ -11,7 +11,8 @@ module LUT2 (input A, B, output Z);
   assign Z = INIT[{B, A}];
 endmodule
 
-// Port A writes, port B reads through its output register; 18 bits wide.
+// Port A writes, port B reads through its output register. Narrow memories have more rows than the
+// 1024 of this model.
 module DP16KD (
   input CLKA, CLKB, CEA, CEB, WEA, WEB, OCEA, OCEB, RSTA, RSTB,
   input CSA0, CSA1, CSA2, CSB0, CSB1, CSB2,
@@ -30,13 +31,17 @@ module DP16KD (
   parameter WRITEMODE_A = "NORMAL", WRITEMODE_B = "NORMAL";
   parameter CSDECODE_A = "0b000", CSDECODE_B = "0b000", GSR = "ENABLED";
 
+  localparam BELOW = DATA_WIDTH_A == 18 ? 4 : DATA_WIDTH_A == 9 ? 3 : DATA_WIDTH_A / 2;
+
   reg [8:0] low [0:1023], high [0:1023];
   reg [17:0] latch = 0, out = 0;
   integer i;
   initial for (i = 0; i < 1024; i = i + 1) begin low[i] = 0; high[i] = 0; end
 
-  wire [9:0] write = {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4};
-  wire [9:0] read  = {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4};
+  wire [9:0] write = {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2,
+                      ADA1, ADA0} >> BELOW;
+  wire [9:0] read  = {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2,
+                      ADB1, ADB0} >> BELOW;
   wire [17:0] data = {DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9,
                       DIA8, DIA7, DIA6, DIA5, DIA4, DIA3, DIA2, DIA1, DIA0};
   wire selected_a = ~CSA0 & ~CSA1 & ~CSA2, selected_b = ~CSB0 & ~CSB1 & ~CSB2;
@@ -45,9 +50,12 @@ module DP16KD (
     REGMODE_B == "OUTREG" ? out : latch;
 
   always @(posedge CLKA)
-    if (CEA & WEA & selected_a) begin       // address bits 0 and 1 enable the bytes
-      if (ADA0) low[write] <= data[8:0];
-      if (ADA1) high[write] <= data[17:9];
+    if (CEA & WEA & selected_a) begin       // of 18 bits, address bits 0 and 1 enable the bytes
+      if (DATA_WIDTH_A != 18) low[write] <= data[8:0] & ((1 << DATA_WIDTH_A) - 1);
+      else begin
+        if (ADA0) low[write] <= data[8:0];
+        if (ADA1) high[write] <= data[17:9];
+      end
     end
   always @(posedge CLKB) begin
     if (CEB & ~WEB & selected_b) latch <= {high[read], low[read]};

@@ -1,12 +1,15 @@
 """What the proofs share: free inputs, the rules of streams, planted faults."""
 
-from amaranth import Elaboratable, Module, Signal, Value
+from amaranth import Cat, Elaboratable, Module, Signal, Value
 from amaranth.asserts import AnySeq
-from amaranth.hdl import Assert, Assume
+from amaranth.hdl import Assert, Assume, Fragment
 from amaranth.lib import stream
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
-__all__ = ["KeepsOrder", "Obeys", "free", "holds", "planted"]
+from hw.crc import HeaderCrc
+
+__all__ = ["Freed", "KeepsOrder", "Obeys", "Opened", "free", "header_crc_in_time",
+           "holds", "planted"]
 
 
 def free(m, *values):
@@ -37,6 +40,63 @@ def planted(component, fault):
     return component
 
 
+class Freed(Elaboratable):
+    """In place of a component: its outputs do whatever they like."""
+
+    def __init__(self, component):
+        self._component = component
+
+    def elaborate(self, platform):
+        m = Module()
+        members = self._component.signature.flatten(self._component)
+        free(m, *(value for _, member, value in members if member.flow == Out))
+        return m
+
+
+def header_crc_in_time(m, header_crc):
+    """Assume that a :class:`Freed` HeaderCrc is done when it says; a bit for each cycle since."""
+    turn = Signal(HeaderCrc.LATENCY)
+    m.d.sync += turn.eq(Cat(header_crc.start, turn))
+    m.d.comb += Assume(header_crc.done == turn[-1])
+    return turn
+
+
+class Opened:
+    """A component's registers by name and the states of its FSM, of which an induction speaks.
+
+    Parameters
+    ----------
+    component : Component
+        Elaborated here; put it under a specification afterwards.
+    cuts : functions by name
+        Cut points: give what is put in place of a submodule, for instance :class:`Freed`.
+
+    Attributes
+    ----------
+    parts : dict
+        The submodules that were cut, for their ports.
+    """
+
+    def __init__(self, component, **cuts):
+        m = component.elaborate(None)
+        self.parts = {name: m.submodules[name] for name in cuts}
+        for name, part in self.parts.items():
+            stand_in = cuts[name](part)
+            part.elaborate = lambda platform, stand_in=stand_in: stand_in
+        fragment = Fragment.get(m, None)
+        component.elaborate = lambda platform: fragment
+        self._fsm = fragment.generated.get("fsm")
+        self._registers = {signal.name: signal
+                           for signal in fragment.statements["sync"]._lhs_signals()}
+
+    def __getitem__(self, name):
+        return self._registers[name]
+
+    def state(self, *names):
+        """Whether the FSM is in one of these states."""
+        return Cat(self._fsm.state == self._fsm.encoding[name] for name in names).any()
+
+
 class Obeys(Elaboratable):
     """Specification: the streams that leave a component obey the rules of streams.
 
@@ -45,7 +105,7 @@ class Obeys(Elaboratable):
     Parameters
     ----------
     component : Component
-    contract : function of a module, optional
+    contract : function of a module and the component, optional
         Assumes more of the inputs.
     """
 
@@ -64,7 +124,7 @@ class Obeys(Elaboratable):
             elif isinstance(member.signature, stream.Signature):
                 self._stream(m, port, member.flow)
         if self._contract:
-            self._contract(m)
+            self._contract(m, self._component)
         return m
 
     def _stream(self, m, port, flow):

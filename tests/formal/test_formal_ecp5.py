@@ -75,13 +75,23 @@ def test_cells_equal_their_twin(parts, tmp_path):
     compare(parts, tmp_path)
 
 
+@pytest.mark.parametrize("width", [1, 2, 4, 9])
+def test_narrow_block_ram_equals_its_twin(width, tmp_path, monkeypatch):
+    monkeypatch.setattr(ecp5, "BLOCK_DEPTHS", {64: width})
+    compare((lambda: BlockRam(width + 1, 64), *RAM[1:]), tmp_path)
+
+
+def fifth_bit_lost(name, value, width):
+    return {f"{name}{bit}": value[bit] if bit < len(value) and bit != 5 else 0
+            for bit in range(width)}
+
+
 @pytest.mark.parametrize("parts, name, value", [
     (LANE, "_ADD", 0x965A ^ 0x8000),
     (LANE, "_START", 0x0000),
-    (RAM, "BLOCK_DEPTHS", {64: 9}),
-    (MULT, "_bits", lambda name, value, width: {f"{name}{bit}": value[bit] if bit else 0
-                                                for bit in range(width)}),
-], ids=["lane: sum", "lane: carry in", "block RAM: width", "multiplier: lost bit"])
+    (RAM, "_bits", fifth_bit_lost),
+    (MULT, "_bits", fifth_bit_lost),
+], ids=["lane: sum", "lane: carry in", "block RAM: lost bit", "multiplier: lost bit"])
 def test_a_wrong_cell_is_found(parts, name, value, tmp_path, monkeypatch):
     monkeypatch.setattr(ecp5, name, value)
     with pytest.raises(Counterexample):

@@ -1,0 +1,103 @@
+"""Journals: what a job has done, in JSON lines, so that it goes on after a kill."""
+
+import fcntl
+import json
+import os
+from io import BytesIO
+from pathlib import Path
+
+from golden.shards import CheckpointError
+from golden.writing import writing
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """A file that tells what job it is of, and what that has done; a context that lets go of it.
+
+    Only one process has it at a time. A line that a kill cut does not count.
+
+    Parameters
+    ----------
+    path : Path
+        The file, made when there is none.
+    of : Path, optional
+        What messages call it, if not by its path.
+
+    Raises :class:`CheckpointError` when another process has it, and whenever it cannot be written.
+
+    Members
+    -------
+    lines : list
+        What was in it when it was opened: the job's parameters, then ``[name, record]``.
+    """
+
+    def __init__(self, path: Path, of: Path | None = None):
+        self.path = path
+        with writing(path):
+            # Without a buffer, to close is safe.
+            self._file = path.open("a+b", buffering=0)
+        if not self._lock():
+            self._file.close()
+            raise CheckpointError(f"{of or path}: another process is writing it; wait for it")
+        self.lines, self._whole = self._read()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def is_of(self, parameters: dict) -> bool:
+        """Whether a job of these parameters, plain values, wrote it."""
+        return self.lines[:1] == [json.loads(json.dumps(parameters))]
+
+    def begin(self, parameters: dict) -> dict[str, dict]:
+        """Records by name that the same job left; what another job left is dropped."""
+        if not self.is_of(parameters):
+            self.lines, self._whole = [], 0
+        with writing(self.path):
+            self._file.truncate(self._whole)
+        if not self.lines:
+            self._append(parameters)
+        return {name: record for name, record in dict(self.lines[1:]).items()
+                if record is not None}
+
+    def record(self, name: str, record: dict | None) -> None:
+        """Note what was done under a name; None that it is undone."""
+        self._append([name, record])
+
+    def _append(self, line: object) -> None:
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        with writing(self.path):
+            while data:
+                data = data[self._file.write(data):]
+            os.fsync(self._file.fileno())
+
+    def _lock(self) -> bool:
+        """Whether the file is for this process alone."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        # Another process may have finished, and its file be gone, since it was opened.
+        return self.path.exists() and os.path.samestat(
+            self.path.stat(), os.fstat(self._file.fileno()))
+
+    def _read(self) -> tuple[list, int]:
+        """Whole lines, and how many bytes they are."""
+        self._file.seek(0)
+        lines, whole = [], 0
+        for text in BytesIO(self._file.read()):
+            try:
+                lines.append(json.loads(text) if text.endswith(b"\n") else None)
+            except ValueError:
+                lines.append(None)
+            if lines[-1] is None:
+                return lines[:-1], whole
+            whole += len(text)
+        return lines, whole

@@ -1,0 +1,101 @@
+"""What became of a run: as a dict of plain values, and as lines to read."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from host.device import Device
+from host.group import DeviceGroup
+from scripts.console import Failure, table
+from scripts.stream import MatrixRun, Seconds
+
+__all__ = ["describe", "mismatch", "show", "totals"]
+
+_HEADER = ["matrix", "shape", "d", "stored b/w", "info b/w", "vectors", "words", "cycles",
+           "words/cycle", "rows compared", "mismatches", "error", "device s"]
+
+
+async def describe(device: Device | DeviceGroup) -> dict:
+    """What the devices are: as one, and each by its name with what is known of its making."""
+    devices = device.devices if isinstance(device, DeviceGroup) else (device,)
+    return {"device": asdict(await device.info()),
+            "devices": [{"name": one.name, **asdict(await one.info()), **one.about}
+                        for one in devices]}
+
+
+def totals(runs: list[MatrixRun]) -> dict:
+    """Sums over the matrices; bits are averages over weights."""
+    weights = sum(run.rows * run.columns for run in runs)
+    def mean(name):
+        return sum(getattr(run, name) * run.rows * run.columns for run in runs) / weights
+    def total(name):
+        return sum(getattr(run, name) for run in runs)
+    return {
+        "matrices": len(runs), "weights": weights,
+        "stored_bits": mean("stored_bits"), "information_bits": mean("information_bits"),
+        "words": total("words"), "stream_bytes": total("stream_bytes"), "cycles": total("cycles"),
+        "words_per_cycle": total("words") / sum(run.words / run.words_per_cycle for run in runs),
+        "compared": total("compared"), "mismatches": total("mismatches"),
+        "seconds": {name: sum(getattr(run.seconds, name) for run in runs)
+                    for name in Seconds.__dataclass_fields__},
+    }
+
+
+def mismatch(runs: list[MatrixRun]) -> Failure | None:
+    """The failure to raise when a row differed: the first, with both numbers."""
+    for run in runs:
+        if first := run.first_mismatch:
+            count = sum(run.mismatches for run in runs)
+            return Failure(
+                f"{run.name}: row {first['row']} of vector {first['vector']} is "
+                f"{first['device']} on the device and {first['golden']} in golden "
+                f"({count} rows differ): the RTL that ran is not the machine golden describes")
+    return None
+
+
+def show(result: dict, report: Path | None) -> None:
+    """Print what ran, a line a matrix, and what it took."""
+    for device in result["devices"]:
+        _show_device(device)
+    total = result["totals"]
+    rows = [_row(run) for run in result["matrices"]]
+    table("", _HEADER, [*rows, _total_row(total)])
+    _show_rates(total)
+    if "packed" in result:
+        print(f"packed checkpoint: {result['packed']}")
+    if report:
+        print(f"report: {report}")
+
+
+def _show_device(device: dict) -> None:
+    if "engine" in device:
+        print(f"engine  {device['engine']}")
+        print(f"RTL     sha256 {device['rtl_sha256']}")
+    print(f"device  {device['name']}: L = {device['lanes']}, B = {device['columns']}, "
+          f"K up to {device['max_k']}\n")
+
+
+def _row(run: MatrixRun) -> list[str]:
+    return [
+        run.name, f"{run.rows}x{run.columns}", str(run.depth), f"{run.stored_bits:.2f}",
+        f"{run.information_bits:.2f}", str(run.vectors), str(run.words), str(run.cycles),
+        f"{run.words_per_cycle:.4f}", str(run.compared), str(run.mismatches), f"{run.error:.2e}",
+        f"{run.seconds.device:.2f}",
+    ]
+
+
+def _total_row(total: dict) -> list[str]:
+    return [
+        f"total of {total['matrices']}", f"{total['weights']} w", "", f"{total['stored_bits']:.2f}",
+        f"{total['information_bits']:.2f}", "", str(total["words"]), str(total["cycles"]),
+        f"{total['words_per_cycle']:.4f}", str(total["compared"]), str(total["mismatches"]), "",
+        f"{total['seconds']['device']:.2f}",
+    ]
+
+
+def _show_rates(total: dict) -> None:
+    seconds, size = total["seconds"], total["stream_bytes"] / 1e6
+    print(f"\ndevice  {seconds['device']:.2f} s ({seconds['device_cpu']:.2f} s of CPU) for "
+          f"{size:.1f} MB of words: {size / seconds['device']:.1f} MB a second, "
+          f"{total['cycles'] / seconds['device'] / 1e6:.2f} M cycles a second")
+    print(f"host    {seconds['prepare']:.2f} s to read the matrices and make the words, "
+          f"{seconds['check']:.2f} s to compare with golden")

@@ -1,0 +1,110 @@
+"""The controller under what the rest of the device grants it."""
+
+import pytest
+from amaranth import Signal
+from amaranth.hdl import Assert, Assume
+from formal.rules import Obeys
+
+from hw.config import DeviceConfig
+from hw.control import Controller, Route
+
+pytestmark = pytest.mark.long
+
+CONFIG = DeviceConfig(lanes=2, columns=1, max_k=64)
+#: Cycles a request costs the controller beside those in which it waits for others.
+COST = 12
+
+
+def contract(m, control):
+    """The rest of the device as the controller sees it; whether a header stands."""
+    full, busy, taken, word, running = (Signal(name=name) for name in (
+        "was_full", "was_busy", "was_taken", "was_word", "payload"))
+    m.d.sync += [full.eq(control.full), busy.eq(control.busy), taken.eq(_taken(control)),
+                 word.eq(control.word)]
+    with m.If(control.begin):
+        m.d.sync += running.eq(1)
+    with m.If(control.verdicts.valid):
+        m.d.sync += running.eq(0)
+    m.d.comb += [
+        # A bank is reserved by a word of a GEMV, and full until its last column is taken.
+        Assume(~control.word | running & (control.route == Route.GEMV)
+               & ~control.verdicts.valid),
+        Assume(~control.busy | busy | word),
+        Assume(~control.full | control.busy & (full | busy)),
+        Assume(~full | control.full | taken),
+    ]
+    return _standing_header(m, control)
+
+
+def _taken(control):
+    """Whether the last column of a bank is."""
+    return control.results.valid & control.results.ready & control.results.p.last
+
+
+def _standing_header(m, control):
+    """A header stands from its arrival until its verdict is taken: whether one does."""
+    arrivals, verdicts = control.arrivals, control.verdicts
+    standing, header = Signal(), Signal.like(arrivals.p.header.as_value())
+    m.d.sync += header.eq(arrivals.p.header)
+    with m.If(arrivals.valid & arrivals.ready & ~arrivals.p.lost):
+        m.d.sync += standing.eq(1)
+    with m.If(verdicts.valid & verdicts.ready):
+        m.d.sync += standing.eq(0)
+    with m.If(standing):
+        m.d.comb += [Assume(arrivals.p.header.as_value() == header), Assume(~arrivals.valid)]
+    with m.Else():
+        m.d.comb += Assume(~verdicts.valid)
+    return standing
+
+
+class Answers(Obeys):
+    """Specification: a request is answered once nothing outside the controller is waited for.
+
+    In a row of cycles in which the verdict is there, all banks are free and the framer is idle and
+    takes requests, the controller is active for at most :data:`COST`. A full bank is taken
+    within four cycles a column in which framer and banks take what is asked.
+    """
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        control  = self._component
+        standing = contract(m, control)
+        active, sending = Signal(range(COST + 2)), Signal(range(2 + 4 * CONFIG.columns))
+        taking = control.requests.ready & control.results.ready
+        m.d.sync += [active.eq(0), sending.eq(0)]
+        with m.If(control.active & taking & control.idle & ~control.busy
+                  & (control.verdicts.valid | ~standing)):
+            m.d.sync += active.eq(active + 1)
+        with m.If(control.full & taking & ~_taken(control)):
+            m.d.sync += sending.eq(sending + 1)
+        m.d.comb += [Assert(active <= COST), Assert(sending <= 4 * CONFIG.columns)]
+        return m
+
+
+def answer_before_the_results(m, control):
+    with m.If(control.verdicts.valid & control.full):
+        m.d.comb += control.requests.p.opcode.eq(0x83)
+
+
+def withdrawn_when_busy(m, control):
+    with m.If(~control.idle):
+        m.d.comb += control.requests.valid.eq(0)
+
+
+def test_controller_holds(demonstrate):
+    demonstrate(lambda: Controller(CONFIG), lambda control: Obeys(control, contract),
+                [answer_before_the_results, withdrawn_when_busy])
+
+
+def waits_for_a_load(m, control):
+    with m.If(control.route == Route.LOADER):
+        m.d.comb += control.verdicts.ready.eq(control.load_word)
+
+
+def result_never_taken(m, control):
+    with m.If(control.arrivals.p.header.sequence == 0xFF):
+        m.d.comb += control.results.p.last.eq(0)
+
+
+def test_controller_answers(demonstrate):
+    demonstrate(lambda: Controller(CONFIG), Answers, [waits_for_a_load, result_never_taken])

@@ -1,0 +1,124 @@
+"""What runs a request comes to an end, and takes or gives just the words that are due."""
+
+import pytest
+from amaranth import Array, Elaboratable, Module, Signal
+from amaranth.hdl import Assert, Assume
+from formal.rules import Opened, free
+
+from golden.fixed import GROUP, SCALE_TRITS
+from hw.formal import Method
+from hw.sequencer import Sequencer
+
+pytestmark = pytest.mark.long
+
+
+class NamesBeats(Elaboratable):
+    """Specification: each word of a GEMV is named by its place, and the last one ends it.
+
+    The words of a group are counted from 0; of depth d, those below 16 d are digits, every d-th
+    begins a weight, and three more are digits of scale codes. Groups and blocks are counted too,
+    so that a run takes at most ``blocks * groups * (16 d + 3)`` words, for any such numbers. A
+    word waits only where it ends a block, and until a cycle after there is a bank for it; it is
+    never taken without one. Credit is only taken away by the end of a block.
+    """
+
+    def __init__(self, sequencer):
+        self._sequencer = sequencer
+        self._inside    = Opened(sequencer)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.sequencer = sequencer = self._sequencer
+        job, words, beat = sequencer.job, sequencer.words, sequencer.beat
+        free(m, job, sequencer.start, sequencer.credit, words.valid, words.payload)
+        held, credit, spent = Signal.like(job), Signal(), Signal()
+        m.d.sync += [held.eq(job), credit.eq(sequencer.credit), spent.eq(sequencer.block_end)]
+        m.d.comb += [Assume(~sequencer.running | (job.as_value() == held.as_value())),
+                     Assume(~(sequencer.running & sequencer.start)),
+                     Assume(~credit | sequencer.credit | spent)]
+
+        place = Signal(range(4 * GROUP + SCALE_TRITS))
+        group, block = Signal.like(job.group_last), Signal.like(job.block_last)
+        depth   = Signal(3)
+        weights = Signal.like(place)
+        m.d.comb += [depth.eq(job.digit_last + 1), weights.eq(depth * GROUP)]
+        group_end = place == weights + SCALE_TRITS - 1
+        block_end = group_end & (group == job.group_last)
+        job_end   = block_end & (block == job.block_last)
+        with m.If(beat.valid):
+            m.d.sync += place.eq(place + 1)
+            with m.If(group_end):
+                m.d.sync += [place.eq(0), group.eq(group + 1)]
+            with m.If(block_end):
+                m.d.sync += [group.eq(0), block.eq(block + 1)]
+        with m.If(sequencer.start):
+            m.d.sync += [place.eq(0), group.eq(0), block.eq(0)]
+
+        over, complete = Signal(), Signal()
+        began = Signal()        # ready is low in the first cycle of all
+        m.d.sync += began.eq(1)
+        whole = Array(place % most == 0 for most in range(1, 5))[job.digit_last]
+        m.d.comb += [
+            Assert(words.ready | ~began | sequencer.running & block_end & ~credit | over),
+            Assert(beat.valid == words.valid & words.ready & sequencer.running),
+            Assert(sequencer.block_end == beat.valid & block_end),
+            Assert(~sequencer.block_end | sequencer.credit),
+        ]
+        with m.If(beat.valid):
+            m.d.comb += [
+                Assert(beat.weight == (place < weights)),
+                Assert(beat.first == (place < weights) & whole),
+                Assert(beat.scale_first == (place == weights)),
+                Assert(beat.scale_last == group_end),
+            ]
+            with m.If(place >= weights):
+                m.d.comb += [Assert(beat.group_first == (group == 0)),
+                             Assert(beat.group_last == (group == job.group_last))]
+        m.d.sync += over.eq(beat.valid & (job_end | words.p.last))
+        m.d.sync += complete.eq(job_end & words.p.last)
+        with m.If(over):
+            m.d.comb += [Assert(~sequencer.running), Assert(sequencer.complete == complete)]
+        self._invariants(m, place, group, block, weights)
+        return m
+
+    def _invariants(self, m, place, group, block, weights):
+        inside, job = self._inside, self._sequencer.job
+        digit = inside["digit"]
+        with m.If(self._sequencer.running):
+            m.d.comb += [
+                Assert((inside["group"] == group) & (group <= job.group_last)),
+                Assert((inside["block"] == block) & (block <= job.block_last)),
+                Assert(inside["end"] == (place == weights + SCALE_TRITS - 1)
+                       & (group == job.group_last)),
+            ]
+            with m.If(inside["scale"]):
+                m.d.comb += Assert((place == weights + digit) & (digit < SCALE_TRITS)
+                                   & (inside["place"] == 0))
+            with m.Else():
+                m.d.comb += Assert((place == inside["place"] * (job.digit_last + 1) + digit)
+                                   & (digit <= job.digit_last))
+            # Registered: right from the second word of a group on.
+            with m.If(place != 0):
+                m.d.comb += [Assert(self._sequencer.beat.group_first == (group == 0)),
+                             Assert(self._sequencer.beat.group_last == (group == job.group_last)),
+                             Assert(inside["last_block"] == (block == job.block_last))]
+
+
+def a_group_too_many(m, sequencer):
+    m.d.sync += sequencer.beat.group_last.eq(sequencer.job.group_last == 0)
+
+
+def word_refused(m, sequencer):
+    with m.If(sequencer.beat.scale_first):
+        m.d.sync += sequencer.words.ready.eq(sequencer.credit)
+
+
+def third_digit_of_four_is_first(m, sequencer):
+    with m.If(sequencer.job.digit_last == 3):
+        m.d.comb += sequencer.beat.first.eq(sequencer.beat.weight & ~sequencer.words.p.data[0])
+
+
+def test_sequencer_names_beats(demonstrate):
+    demonstrate(lambda: Sequencer(1), NamesBeats,
+                [a_group_too_many, word_refused, third_digit_of_four_is_first],
+                Method.INDUCTION, 2)

@@ -1,0 +1,64 @@
+import gc
+import threading
+
+import pytest
+import torch
+from golden_helpers import message
+from host_cases import run_alone
+from model_helpers import MODEL, greedy, logits, pack_llama
+from peer import Peer
+
+from golden.packer import pack_checkpoint
+from golden.shards import CheckpointError
+from host.device import Device
+from host.model.load import load_model
+from host.model.packed import load_packed
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("packed") / "d3"
+    pack_checkpoint(MODEL, path, 3)
+    return path
+
+
+@pytest.mark.parametrize("device", ["sim:lanes=16", "sim:lanes=16,sim:lanes=8"])
+def test_model_on_devices_by_name(packed, device):
+    golden = load_model(packed, backend="golden")
+    names, threads = [], threading.active_count()
+    model = load_packed(packed, device, progress=names.append)
+    assert type(model) is type(golden)
+    assert torch.equal(logits(model), logits(golden))
+    assert greedy(model, 4) == greedy(golden, 4)
+    assert len(names) == 28
+    assert threading.active_count() > threads
+    del model
+    gc.collect()
+    assert threading.active_count() == threads
+
+
+def test_sixteen_bits(packed):
+    golden = load_model(packed, backend="golden", activation_bits=16)
+    model = load_packed(packed, "sim:lanes=16", activation_bits=16)
+    assert torch.equal(logits(model), logits(golden))
+
+
+def test_an_open_device_stays_open(tmp_path):
+    _, packed = pack_llama(tmp_path)
+    device = Device(Peer(lanes=2))
+    model = load_packed(packed, device)
+    ids = torch.arange(3)[None]
+    assert torch.equal(logits(model, ids), logits(load_model(packed, backend="golden"), ids))
+    del model
+    gc.collect()
+    assert run_alone(device.identify()).lanes == 2
+
+
+def test_nothing_is_left_of_what_cannot_be_loaded(tmp_path):
+    threads = threading.active_count()
+    with pytest.raises(CheckpointError, match=message(
+            f"{tmp_path}: has no config.json; give the directory of a checkpoint")):
+        load_packed(tmp_path)
+    with pytest.raises(ValueError, match="^no device 'card'; there are sim, "):
+        load_packed(MODEL, "card")
+    assert threading.active_count() == threads
