@@ -11,15 +11,12 @@ from .beats import Beat
 from .lane import Lane
 from .trits import TritUnpacker
 
-__all__ = ["LaneArray", "PRODUCT_BITS", "SKEW", "SLOTS"]
+__all__ = ["LaneArray", "SKEW", "SLOTS"]
 
 #: Cycles a row runs behind the row before it.
 SKEW  = SCALE_TRITS
 #: Cycles in which the five rows hand over their sums.
 SLOTS = ROWS * SKEW
-
-#: 27 * 128 and a sign.
-PRODUCT_BITS = 13
 
 
 class LaneArray(wiring.Component):
@@ -35,11 +32,15 @@ class LaneArray(wiring.Component):
     back, which :class:`hw.beats.BeatBuffer` grants.
 
     With the first scale beat of a group at cycle t, ``trits[r]`` is scale digit i at cycle
-    ``t + 1 + 3 r + i`` and ``sums[..][r]`` is the group sum in cycles ``t + 1 + 3 r + (0, 1, 2)``.
+    ``t + 1 + 3 r + i`` and ``sums[..][r]`` is the group sum in cycles ``t + 1 + 3 r + (0, 1, 2)``;
+    all of them ``delay`` cycles later with a lane of more latency than one.
 
     Parameters
     ----------
     lanes, columns : int
+    lane : component, optional
+        :class:`hw.lane.Lane`, or one with the same members but for the shape of ``x``, ``FEED``,
+        which its ``feed`` makes of a beat, and its own ``LATENCY``.
 
     Members
     -------
@@ -54,9 +55,10 @@ class LaneArray(wiring.Component):
     sums : :py:`Out(18).array(columns, lanes, 5)`
     """
 
-    def __init__(self, lanes, columns):
+    def __init__(self, lanes, columns, lane=Lane):
         self._lanes   = lanes
         self._columns = columns
+        self._lane    = lane
         super().__init__({
             "beat":    In(Beat),
             "word":    In(8 * lanes),
@@ -66,6 +68,11 @@ class LaneArray(wiring.Component):
             "sums":    Out(GROUP_SUM_BITS).array(columns, lanes, ROWS),
         })
 
+    @property
+    def delay(self):
+        """Cycles that sums come later than those of a lane of latency one."""
+        return self._lane.LATENCY - 1
+
     def elaborate(self, platform):
         m = Module()
         trits  = self._unpack(m)
@@ -73,7 +80,7 @@ class LaneArray(wiring.Component):
         xs     = [self._broadcast(m, column) for column in range(self._columns)]
         for column in range(self._columns):
             for index in range(self._lanes):
-                m.submodules[f"lane{column}_{index}"] = lane = Lane()
+                m.submodules[f"lane{column}_{index}"] = lane = self._lane()
                 for row in range(ROWS):
                     m.d.comb += [
                         lane.trits[row].eq(trits[index][row]),
@@ -98,29 +105,18 @@ class LaneArray(wiring.Component):
         trits = [[Cat(plane[lane] for plane in planes) for planes in rows]
                  for lane in range(self._lanes)]
         for ports, values in zip(self.trits, trits, strict=True):
-            m.d.comb += [port.eq(trit) for port, trit in zip(ports, values, strict=True)]
+            m.d.comb += [port.eq(self._delay(m, trit, self.delay))
+                         for port, trit in zip(ports, values, strict=True)]
         return trits
 
     def _broadcast(self, m, column):
-        """``x * 3^i`` for each row, zero outside weight beats."""
-        beat   = self.beat
-        scaled = Signal(signed(PRODUCT_BITS), name=f"scaled{column}")
-        held   = Signal.like(scaled, name=f"held{column}")
-        live   = Signal.like(scaled, name=f"live{column}")
-        with m.If(beat.first):
-            m.d.comb += scaled.eq(self.x[column])
-        with m.Else():
-            m.d.comb += scaled.eq(held + (held << 1))
-        with m.If(beat.valid & beat.weight):
-            m.d.sync += [held.eq(scaled), live.eq(scaled)]
-        with m.Else():
-            m.d.sync += live.eq(0)
-        # Wide as the sums, sign extended once here and not in every lane.
+        """What each row's lanes get of the activation."""
+        live = self._lane.feed(m, self.beat, self.x[column], self.restart, column)
         rows = []
         for row, value in enumerate(self._skew(m, live, f"x{column}")):
-            wide = Signal(signed(GROUP_SUM_BITS), name=f"x{column}_{row}")
+            wide = Signal(self._lane.FEED, name=f"x{column}_{row}")
             m.d.comb += wide.eq(value)
-            rows.append(wide.as_unsigned())
+            rows.append(wide)
         return rows
 
     def _clear(self, m):
@@ -129,7 +125,7 @@ class LaneArray(wiring.Component):
         clear = Signal()
         m.d.sync += rest.eq(Cat(self.beat.valid & self.beat.scale_first, rest))
         m.d.comb += clear.eq(rest[-1] | self.restart)
-        return clear
+        return self._delay(m, clear, self.delay)
 
     def _skew(self, m, value, name):
         """The value for each row, row r delayed by 3 r cycles."""

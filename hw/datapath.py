@@ -1,6 +1,6 @@
 """Datapath: from the words of a GEMV to finished row sums."""
 
-from amaranth import Module, signed
+from amaranth import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,6 +9,7 @@ from golden.tiles import ROWS
 
 from .array import LaneArray
 from .beats import Beat, BeatBuffer
+from .lane import Lane
 from .results import UnitMap
 from .scale import MantissaPort, ScaleCodes, ScaleUnit, Slot, SlotSequencer
 
@@ -25,6 +26,8 @@ class Datapath(wiring.Component):
     Parameters
     ----------
     lanes, columns : int
+    lane : component, optional
+        Of :class:`hw.array.LaneArray`; its latency beyond one is added.
 
     Members
     -------
@@ -40,9 +43,10 @@ class Datapath(wiring.Component):
         Of ``slot``, in the order of :class:`hw.results.UnitMap`.
     """
 
-    def __init__(self, lanes, columns):
+    def __init__(self, lanes, columns, lane=Lane):
         self._lanes   = lanes
         self._columns = columns
+        self._lane    = lane
         self._map     = UnitMap(lanes)
         super().__init__({
             "restart":  In(1),
@@ -60,17 +64,22 @@ class Datapath(wiring.Component):
         m = Module()
 
         m.submodules.buffer = buffer = BeatBuffer(self._lanes)
-        m.submodules.array  = array  = LaneArray(self._lanes, self._columns)
+        m.submodules.array  = array  = LaneArray(self._lanes, self._columns,
+                                                     self._lane)
         m.submodules.slots  = slots  = SlotSequencer()
         # The buffer may give a last beat in the cycle of the restart.
         m.d.sync += array.restart.eq(self.restart)
+        beat = buffer.o
+        for stage in range(array.delay):
+            m.d.sync += (later := Signal(Beat, name=f"beat{stage}")).eq(beat)
+            beat = later
         m.d.comb += [
             buffer.restart.eq(self.restart),
             buffer.i.eq(self.beat),
             buffer.i_word.eq(self.word),
             array.beat.eq(buffer.o),
             array.word.eq(buffer.o_word),
-            slots.beat.eq(buffer.o),
+            slots.beat.eq(beat),
             self.advance.eq(buffer.o.valid & buffer.o.first),
             self.slot.eq(slots.slots[-1]),
         ]

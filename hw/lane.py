@@ -1,6 +1,6 @@
 """MAC lane: five accumulators that add or subtract, never multiply."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,6 +11,9 @@ from .ecp5 import gated_add, is_ecp5
 from .trits import Trit
 
 __all__ = ["Lane"]
+
+#: 27 * 128 and a sign.
+_PRODUCT_BITS = 13
 
 
 class Lane(wiring.Component):
@@ -37,10 +40,29 @@ class Lane(wiring.Component):
 
     LATENCY = 1
 
+    #: Broadcast to all lanes, sign extended once and not in every lane.
+    FEED = unsigned(GROUP_SUM_BITS)
+
     trits: In(Trit).array(ROWS)
-    x:     In(GROUP_SUM_BITS).array(ROWS)
+    x:     In(FEED).array(ROWS)
     clear: In(1).array(ROWS)
     sums:  Out(GROUP_SUM_BITS).array(ROWS)
+
+    @staticmethod
+    def feed(m, beat, x, restart, name):
+        """``x * 3^i`` a cycle after its beat, zero outside weight beats."""
+        scaled = Signal(signed(_PRODUCT_BITS), name=f"scaled{name}")
+        held   = Signal.like(scaled, name=f"held{name}")
+        live   = Signal.like(scaled, name=f"live{name}")
+        with m.If(beat.first):
+            m.d.comb += scaled.eq(x)
+        with m.Else():
+            m.d.comb += scaled.eq(held + (held << 1))
+        with m.If(beat.valid & beat.weight):
+            m.d.sync += [held.eq(scaled), live.eq(scaled)]
+        with m.Else():
+            m.d.sync += live.eq(0)
+        return live
 
     def elaborate(self, platform):
         m = Module()

@@ -3,6 +3,8 @@ import pytest
 
 from golden.trit import decode, to_trit
 from hw.datapath import Datapath
+from hw.lane import Lane
+from hw.multiplier_lane import MultiplierLane
 from sim.harness import simulate
 from sim.streams import coin, never
 
@@ -10,6 +12,7 @@ from sim.streams import coin, never
 LATENCY = 28
 #: Cycles without a beat before a restart, as documented.
 REST = 1
+LANE_KINDS = [Lane, MultiplierLane]
 PAIRS = np.array([0b00, 0b01, 0b11])
 
 
@@ -43,13 +46,13 @@ NO_BEAT = dict.fromkeys(
     ("valid", "weight", "first", "scale_first", "scale_last", "group_first", "group_last"), 0)
 
 
-def run(words, depth, x, mantissas, gap, spoilt=0):
+def run(words, depth, x, mantissas, gap, spoilt=0, lane=Lane):
     """Row sums (blocks, columns, 5 L), cycles of each block's last beat and of its last slot.
 
     Before the words proper, ``spoilt`` of them are fed and given up by a restart.
     """
     blocks, lanes = len(words), words.shape[3]
-    dut = Datapath(lanes, len(x))
+    dut = Datapath(lanes, len(x), lane)
     sums = np.full((blocks, len(x), lanes, 5), 2**60)
     ends, slots, takes = [], [], []
 
@@ -114,50 +117,57 @@ def example(lanes, depth, blocks, groups, columns=1, seed=0):
             rng.integers(0, 2**17, 27))
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 8])
+@pytest.mark.parametrize("lane, lanes", [(Lane, 1), (Lane, 2), (Lane, 8), (MultiplierLane, 2)])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-def test_row_sums_are_those_of_numpy(lanes, depth):
+def test_row_sums_are_those_of_numpy(lane, lanes, depth):
     job = example(lanes, depth, blocks=2, groups=2, seed=depth)
-    sums, *_ = run(*job, coin(lanes, 0.2))
+    sums, *_ = run(*job, coin(lanes, 0.2), lane=lane)
     np.testing.assert_array_equal(sums, row_sums(*job))
 
 
-def test_columns_share_the_words():
-    job = example(lanes=2, depth=2, blocks=2, groups=3, columns=3)
+@pytest.mark.parametrize("columns", [2, 3, 4, 8])
+def test_columns_share_the_words(columns):
+    job = example(lanes=2, depth=2, blocks=2, groups=3, columns=columns)
     sums, *_ = run(*job, coin(1, 0.2))
     np.testing.assert_array_equal(sums, row_sums(*job))
 
 
-def test_blocks_of_one_group_of_nineteen_beats():
+@pytest.mark.parametrize("lane", LANE_KINDS)
+def test_blocks_of_one_group_of_nineteen_beats(lane):
     job = example(lanes=2, depth=1, blocks=6, groups=1)
-    sums, *_ = run(*job, never)
+    sums, *_ = run(*job, never, lane=lane)
     np.testing.assert_array_equal(sums, row_sums(*job))
 
 
-def test_largest_sums_of_both_signs():
+@pytest.mark.parametrize("lane", LANE_KINDS)
+def test_largest_sums_of_both_signs(lane):
     # Every trit -1 or +1, every code 26.
     words = np.full((2, 3, 67, 1), 0x7E, np.uint8)
     words[1, :, :64] = np.flatnonzero((decode(np.arange(256, dtype=np.uint8)) == 1).all(axis=1))[0]
     job = words, 4, np.full((1, 48), -128, np.int8), np.full(27, 2**17 - 1)
-    sums, *_ = run(*job, never)
+    sums, *_ = run(*job, never, lane=lane)
     expected = 3 * 81920 * (2**17 - 1)
     assert (sums[0] == expected).all()
     assert (sums[1] == -expected).all()
     np.testing.assert_array_equal(sums, row_sums(*job))
 
 
+@pytest.mark.parametrize("lane", LANE_KINDS)
 @pytest.mark.parametrize("spoilt", [1, 17, 30, 47, 48, 49, 50, 51, 52])
-def test_restart_forgets_what_came_before(spoilt):
+def test_restart_forgets_what_came_before(spoilt, lane):
     # Given up in the weights, in the scale beats and after them.
     job = example(lanes=1, depth=3, blocks=1, groups=2, seed=4)
-    sums, *_ = run(*job, never, spoilt)
+    sums, *_ = run(*job, never, spoilt, lane)
     np.testing.assert_array_equal(sums, row_sums(*job))
 
 
+@pytest.mark.parametrize("lane", LANE_KINDS)
 @pytest.mark.parametrize("share", [0, 0.5])
-def test_last_row_sum_leaves_after_the_latency(share):
-    _, ends, slots, _ = run(*example(lanes=1, depth=1, blocks=3, groups=2), coin(5, share))
-    assert [slot - end for slot, end in zip(slots, ends, strict=True)] == 3 * [LATENCY]
+def test_last_row_sum_leaves_after_the_latency(share, lane):
+    job = example(lanes=1, depth=1, blocks=3, groups=2)
+    _, ends, slots, _ = run(*job, coin(5, share), lane=lane)
+    due = LATENCY + lane.LATENCY - 1
+    assert [slot - end for slot, end in zip(slots, ends, strict=True)] == 3 * [due]
 
 
 def test_takes_a_beat_a_cycle():
