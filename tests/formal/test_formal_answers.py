@@ -208,6 +208,6 @@ def waits_for_more(m, sealer):
         m.d.comb += m.submodules.buffer.o.ready.eq(0)
 
 
-@pytest.mark.parametrize("lanes", [1, 8])
+@pytest.mark.parametrize("lanes", [1, 8, 64])
 def test_sealer_passes_on(demonstrate, lanes):
     demonstrate(lambda: Sealer(lanes), PassesOn, [last_of_the_next_piece, waits_for_more])

@@ -2,7 +2,7 @@
 
 import pytest
 from amaranth.hdl import Assume
-from formal.rules import KeepsOrder, Obeys
+from formal.rules import Freed, KeepsOrder, Obeys, Opened
 
 from hw.buffer import StreamBuffer
 from hw.deframer import Deframer
@@ -30,10 +30,10 @@ def test_stream_buffer_keeps_order(demonstrate):
 
 
 def last_while_waiting(m, framer):
-    m.d.sync += framer.o.p.last.eq(framer.sums.valid)
+    m.d.comb += framer.o.p.last.eq(framer.sums.valid)
 
 
-@pytest.mark.parametrize("lanes", [1, 8, 64])
+@pytest.mark.parametrize("lanes", [1, 8])
 def test_framer_holds(demonstrate, lanes):
     demonstrate(lambda: Framer(lanes), Obeys, [last_while_waiting])
 
@@ -56,12 +56,16 @@ def no_arrival_while_words_come(m, deframer):
         m.d.comb += deframer.arrivals.valid.eq(0)
 
 
-def nothing_offered_when_abandoned(m, deframer):
-    m.d.comb += Assume(~(deframer.abandon & deframer.i.valid))
+def around_any_crc(deframer):
+    """The deframer, whatever its CRC unit says; nothing is offered to it when it is abandoned."""
+    def contract(m, deframer):
+        m.d.comb += Assume(~(deframer.abandon & deframer.i.valid))
+
+    Opened(deframer, crc=Freed)
+    return Obeys(deframer, contract)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 4, 8, 16, 32, 64])
 def test_deframer_holds(demonstrate, lanes):
-    demonstrate(lambda: Deframer(lanes),
-                lambda deframer: Obeys(deframer, nothing_offered_when_abandoned),
+    demonstrate(lambda: Deframer(lanes), around_any_crc,
                 [verdict_of_the_word_at_hand, no_arrival_while_words_come], Method.INDUCTION, 6)
