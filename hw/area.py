@@ -15,6 +15,7 @@ from .datapath import Datapath
 from .ecp5 import Ecp5
 from .export import component_verilog, device_verilog
 from .lane import Lane
+from .multiplier_lane import MultiplierLane
 from .synth import place, synthesize
 from .trits import TritUnpacker
 
@@ -33,9 +34,11 @@ UNITS = {
     "array with scaling": _part(Datapath),
     "device":             lambda lanes, columns: device_verilog(
                               DeviceConfig(lanes, columns), platform=Ecp5()),
+    "multiplier lane":    _part(lambda lanes, columns: MultiplierLane()),
+    "multiplier array":   _part(lambda lanes, columns: LaneArray(lanes, columns, MultiplierLane)),
 }
 #: Units that come in one size.
-_SINGLE = ("decoder", "lane")
+_SINGLE = ("decoder", "lane", "multiplier lane")
 
 
 @dataclass(frozen=True)
