@@ -4,7 +4,7 @@ import pytest
 from amaranth import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.hdl import Assert, Assume
 from amaranth.utils import exact_log2
-from formal.rules import Freed, Opened, free
+from formal.rules import Freed, Opened, free, holds
 
 from hw.crc import CRC_BITS, Crc32
 from hw.deframer import Deframer
@@ -26,6 +26,7 @@ class TakesFrames(Elaboratable):
     if the four bytes behind them are what the unit says of those words. A frame ends after just its
     words, and costs at most :data:`COST` cycles more in which the source offers words and the sinks
     take: there is no deadlock. Abandoned, it ends :data:`LEAVING` cycles later than that.
+    What is offered stands until it is taken.
     """
 
     def __init__(self, deframer):
@@ -42,6 +43,9 @@ class TakesFrames(Elaboratable):
         m.submodules.deframer = deframer = self._deframer
         free(m, deframer.i.payload, deframer.i.valid, deframer.abandon, deframer.arrivals.ready,
              deframer.payload.ready, deframer.verdicts.ready)
+        holds(m, deframer.i, Assume)
+        for port in (deframer.arrivals, deframer.payload, deframer.verdicts):
+            holds(m, port, Assert)
         self._words(m)
         self._assume(m)
         self._covers(m)
@@ -286,8 +290,14 @@ def a_length_that_never_ends(m, deframer):
         m.d.comb += deframer.i.ready.eq(0)
 
 
+def no_arrival_while_words_come(m, deframer):
+    with m.If(deframer.i.valid):
+        m.d.comb += deframer.arrivals.valid.eq(0)
+
+
 FAULTS = [any_trailer_will_do, a_word_is_not_covered, payload_begins_anew,
-          a_header_bit_is_not_covered, last_word_not_marked, a_length_that_never_ends]
+          a_header_bit_is_not_covered, last_word_not_marked, a_length_that_never_ends,
+          no_arrival_while_words_come]
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 4, 8, 16, 64])

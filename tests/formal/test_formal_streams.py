@@ -1,12 +1,9 @@
 """What a stream offers stands until it is taken, for all time, whatever the other side does."""
 
 import pytest
-from amaranth.hdl import Assume
-from formal.rules import Freed, KeepsOrder, Obeys, Opened
+from formal.rules import KeepsOrder, Obeys
 
 from hw.buffer import StreamBuffer
-from hw.deframer import Deframer
-from hw.formal import Method
 from hw.framer import Framer
 from hw.results import ResultBanks
 
@@ -45,27 +42,3 @@ def withdrawn_by_a_request(m, banks):
 
 def test_result_banks_hold(demonstrate):
     demonstrate(lambda: ResultBanks(2, 2), Obeys, [withdrawn_by_a_request])
-
-
-def verdict_of_the_word_at_hand(m, deframer):
-    m.d.comb += deframer.verdicts.payload.eq(deframer.i.payload[0])
-
-
-def no_arrival_while_words_come(m, deframer):
-    with m.If(deframer.i.valid):
-        m.d.comb += deframer.arrivals.valid.eq(0)
-
-
-def around_any_crc(deframer):
-    """The deframer, whatever its CRC unit says; nothing is offered to it when it is abandoned."""
-    def contract(m, deframer):
-        m.d.comb += Assume(~(deframer.abandon & deframer.i.valid))
-
-    Opened(deframer, crc=Freed)
-    return Obeys(deframer, contract)
-
-
-@pytest.mark.parametrize("lanes", [1, 2, 4, 8, 16, 32, 64])
-def test_deframer_holds(demonstrate, lanes):
-    demonstrate(lambda: Deframer(lanes), around_any_crc,
-                [verdict_of_the_word_at_hand, no_arrival_while_words_come], Method.INDUCTION, 6)
