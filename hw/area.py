@@ -15,6 +15,7 @@ from .datapath import Datapath
 from .ecp5 import Ecp5
 from .export import component_verilog, device_verilog
 from .lane import Lane
+from .multiplier_lane import MultiplierLane
 from .synth import place, synthesize
 from .trits import TritUnpacker
 
@@ -27,12 +28,14 @@ def _part(make):
 
 #: Verilog of each unit for lanes and columns.
 UNITS = {
-    "decoder":            _part(lambda lanes, columns: TritUnpacker(1)),
-    "lane":               _part(lambda lanes, columns: Lane()),
-    "array":              _part(LaneArray),
-    "array with scaling": _part(Datapath),
-    "device":             lambda lanes, columns: device_verilog(
-                              DeviceConfig(lanes, columns), platform=Ecp5()),
+    "decoder":              _part(lambda lanes, columns: TritUnpacker(1)),
+    "lane":                 _part(lambda lanes, columns: Lane()),
+    "array":                _part(LaneArray),
+    "array of multipliers": _part(lambda lanes, columns: LaneArray(lanes, columns,
+                                                                   MultiplierLane)),
+    "array with scaling":   _part(Datapath),
+    "device":               lambda lanes, columns: device_verilog(
+                                DeviceConfig(lanes, columns), platform=Ecp5()),
 }
 #: Units that come in one size.
 _SINGLE = ("decoder", "lane")

@@ -5,19 +5,19 @@ from hw.area import UNITS, Area, Unit, units
 
 def test_units_come_once_each():
     found = units(UNITS, [8, 16], [1, 2])
-    assert len(found) == 2 + 3 * 4
+    assert len(found) == 2 + 4 * 4
     assert found[:3] == [Unit("decoder"), Unit("lane"), Unit("array", 8, 1)]
     assert units(["device"], [4, 4], [1]) == [Unit("device", 4, 1)]
 
 
 def test_trit_macs():
-    assert [Unit(name, 8, 2).trit_macs for name in UNITS] == [0, 80, 80, 80, 80]
+    assert [Unit(name, 8, 2).trit_macs for name in UNITS] == [0, *5 * [80]]
     assert Unit("lane").trit_macs == 5
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (("adder",), r"^there is no unit 'adder', but decoder, lane, array, array with scaling, "
-                 r"device$"),
+    (("adder",), r"^there is no unit 'adder', but decoder, lane, array, array of multipliers, "
+                 r"array with scaling, device$"),
     (("array", 3), r"^Lanes must be one of \(1, 2, 4, 8, 16, 32, 64\), not 3$"),
     (("array", 8, 0), r"^Columns must be 1..255, not 0$"),
 ])
