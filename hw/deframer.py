@@ -106,6 +106,7 @@ class Deframer(wiring.Component):
             self.payload.p.data.eq(word),
             self.payload.p.last.eq(final),
             self.payload.valid.eq(paying & self.i.valid),
+            self.i.ready.eq(paying & self.payload.ready),
             self.verdicts.payload.eq(good & ~cut),
         ]
         m.d.sync += timer.eq(1)
@@ -207,7 +208,7 @@ class Deframer(wiring.Component):
                         m.next = "Trailer"
 
             with m.State("Payload"):
-                m.d.comb += [self.i.ready.eq(self.payload.ready), covered.eq(1)]
+                m.d.comb += covered.eq(1)
                 with m.If(self.i.valid & self.payload.ready):
                     m.d.sync += [left.eq(left - 1), final.eq(left == 1)]
                     with m.If(final):

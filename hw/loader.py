@@ -1,6 +1,6 @@
 """Loader: payloads of ACTIVATIONS and SCALES into their memories."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -54,26 +54,29 @@ class Loader(wiring.Component):
 
         pieces = max(lanes // self._row, lanes // _ENTRY_BYTES, 1)
         piece  = Signal(range(pieces))      # row or entry of this word
-        end    = Signal()
+        following = Signal.like(piece)
+        end    = Signal()                   # of this word
         first  = Signal()
         row    = self.words.p.data.word_select(piece[:_bits(lanes // self._row)], 8 * self._row)
 
-        m.d.comb += end.eq(piece == lanes // self._row - 1)
+        m.d.comb += [following.eq(piece), self.words.ready.eq(end)]
+        with m.If(self.words.valid):
+            m.d.comb += following.eq(Mux(end, 0, piece + 1))
+        with m.If(self.restart):
+            m.d.comb += following.eq(0)
+        last = Mux(self.scales, max(lanes // _ENTRY_BYTES, 1) - 1, lanes // self._row - 1)
         m.d.sync += [
+            piece.eq(following),
+            # From a register: ready reaches far.
+            end.eq(following == last),
             self.row.eq(row),
             self.row_valid.eq(self.words.valid & ~self.scales),
             self.row_first.eq(first),
         ]
-        with m.If(self.scales):
-            m.d.comb += end.eq(piece == max(lanes // _ENTRY_BYTES, 1) - 1)
-        m.d.comb += self.words.ready.eq(end)
-
         with m.If(self.words.valid):
-            m.d.sync += [piece.eq(piece + 1), first.eq(0)]
-            with m.If(end):
-                m.d.sync += piece.eq(0)
+            m.d.sync += first.eq(0)
         with m.If(self.restart):
-            m.d.sync += [piece.eq(0), first.eq(1), self.bad_mantissa.eq(0)]
+            m.d.sync += [first.eq(1), self.bad_mantissa.eq(0)]
 
         entry, valid = self._entries(m, piece)
         code = self._codes(m, valid)

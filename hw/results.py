@@ -56,7 +56,7 @@ class ResultBanks(wiring.Component):
     """Two banks of 5 L row sums a column, filled by the scale units and read in row order.
 
     ``request`` asks for one column of the oldest full bank; its 5 L sums then leave at ``sums``,
-    ``max(1, L / 8)`` a cycle, the first three cycles later. With its ``last`` column a bank counts
+    ``max(1, L / 8)`` a cycle, the first four cycles later. With its ``last`` column a bank counts
     as taken, and is free again once that is read.
 
     Parameters
@@ -108,11 +108,14 @@ class ResultBanks(wiring.Component):
             ArrayLayout(signed(ROW_SUM_BITS), self._map.places))
         move   = Signal()
         column = Signal(range(self._columns))
-        valid, release = self._sequence(m, move, column)
-        write_bank, read_bank = self._account(m, release)
+        valid, passed, release = self._sequence(m, move, column)
+        write_bank, read_bank = self._account(m, passed, release)
         for place in range(self._map.places):
             unit, slot = self._position(m, place, move)
-            value = self._read(m, place, move, column, unit, Cat(slot, read_bank), write_bank)
+            address = Signal(len(slot) + len(read_bank), name=f"address{place}")
+            with m.If(move):
+                m.d.sync += address.eq(Cat(slot, read_bank))
+            value = self._read(m, place, move, column, unit, address, write_bank)
             m.d.comb += [
                 buffer.i.payload[place].eq(value),
                 self.sums.payload.word_select(place, 8 * SUM_BYTES).eq(buffer.o.payload[place]),
@@ -125,8 +128,12 @@ class ResultBanks(wiring.Component):
         ]
         return m
 
-    def _account(self, m, release):
-        """Bank to fill and bank to read; banks are taken in turn."""
+    def _account(self, m, passed, release):
+        """Bank to fill and bank to read; banks are taken in turn.
+
+        The bank to read is another once the last address of one has ``passed``; that one is free
+        at its ``release``.
+        """
         free       = Signal(range(BANKS + 1), init=BANKS)
         ready      = Signal(range(BANKS + 1))
         write_bank = Signal()
@@ -144,22 +151,24 @@ class ResultBanks(wiring.Component):
             free.eq(free - self.reserve + release),
             ready.eq(ready + finish - take),
             write_bank.eq(write_bank ^ finish),
-            read_bank.eq(read_bank ^ release),
+            read_bank.eq(read_bank ^ passed),
         ]
         with m.If(self.restart):
             m.d.sync += [free.eq(BANKS), ready.eq(0), write_bank.eq(0), read_bank.eq(0)]
         return write_bank, read_bank
 
     def _sequence(self, m, move, column):
-        """Run of one column: addresses go out, three enabled cycles later its sums.
+        """Run of one column: addresses are made, four enabled cycles later its sums are there.
 
-        Returns whether there are sums, and whether the last address of a bank goes out.
+        Returns whether there are sums, whether the last address of a bank is made, and whether it
+        is read.
         """
         beats  = ROWS * self._lanes // self._map.places
         left   = Signal(range(beats + 1))
         more   = Signal()                   # left is not zero
-        stages = Signal(3)
+        stages = Signal(4)
         last   = Signal()
+        final  = Signal()                   # the address that is read is the last of its bank
         m.d.comb += self.request.ready.eq(~more)
         with m.If(move):
             m.d.sync += [stages.eq(Cat(more, stages)), left.eq(left - 1)]
@@ -168,15 +177,16 @@ class ResultBanks(wiring.Component):
         with m.If(self.request.valid & ~more):
             m.d.sync += [left.eq(beats), more.eq(1)]
         # The column may change while the last sums of the one before are still under way.
-        later = [Signal.like(column, name=f"column{stage}") for stage in range(2)]
+        later = [Signal.like(column, name=f"column{stage}") for stage in range(3)]
         with m.If(self.request.valid & self.request.ready):
             m.d.sync += [later[0].eq(self.request.p.column), last.eq(self.request.p.last)]
         with m.If(move):
-            m.d.sync += [later[1].eq(later[0]), column.eq(later[1])]
-        return stages[-1], move & more & (left == 1) & last
+            m.d.sync += [later[1].eq(later[0]), later[2].eq(later[1]), column.eq(later[2])]
+            m.d.sync += final.eq(more & (left == 1) & last)
+        return stages[-1], move & more & (left == 1) & last, move & final
 
     def _position(self, m, place, move):
-        """Unit (two stages later) and slot of the place's next sum; rows go in steps of W."""
+        """Unit (three stages later) and slot of the place's next sum; rows go in steps of W."""
         step  = self._map.places
         shift = exact_log2(step)
         lane  = Signal(range(max(2, self._lanes)), name=f"lane{place}")
@@ -202,7 +212,7 @@ class ResultBanks(wiring.Component):
                         # 3 * row, which must not become a multiplier.
                         slot.eq(row + (row << 1) + now % LANES_PER_UNIT),
                     ]
-        for stage in range(2):
+        for stage in range(3):
             later = Signal.like(unit, name=f"unit{place}_{stage}")
             with m.If(move):
                 m.d.sync += later.eq(unit)

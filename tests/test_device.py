@@ -105,6 +105,16 @@ def test_narrow_matrices_wait_for_the_output_and_lose_nothing():
         assert stats.output_stalls > 0
 
 
+@pytest.mark.parametrize("lanes", LANES)
+def test_a_sink_that_hardly_takes_anything_gets_every_sum(lanes):
+    # Blocks of 19 beats are over long before the sums of the last one have left.
+    matrix = random_matrix(np.random.default_rng(8), 1, 5 * lanes * 8, 16)
+    with simulated(DeviceConfig(lanes=lanes)) as native:
+        native.stall(lanes, 0.0, 0.98)
+        stats = check(native, matrix, np.arange(-8, 8, dtype=np.int8))
+        assert stats.output_stalls > stats.words
+
+
 def test_mixed_depths_share_a_device():
     rng = np.random.default_rng(7)
     with simulated(DeviceConfig(lanes=2)) as native:
