@@ -16,7 +16,8 @@ __all__ = ["BOARDS", "find_board"]
 
 _ECP5  = Family(Ecp5Pll, {"synth_opts": "-nowidelut", "script_after_synth": SYNTH_SCRIPT},
                 SYNTH_FILES)
-_ICE40 = Family(Ice40Pll, {"synth_opts": "-dsp"})
+# Eight flip-flops of a tile share one enable: too many small groups find no place in a full iCE40.
+_ICE40 = Family(Ice40Pll, {"synth_opts": "-dsp -dffe_min_ce_use 6"})
 _GOWIN = Family()
 
 _LEDS = {"idle": ("led", 0), "busy": ("led", 1), "failed": ("led", 2)}
