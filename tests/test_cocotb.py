@@ -92,5 +92,5 @@ def test_wrong_verilog(tmp_path):
 def test_missing_compiler(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildError, match=r"^g\+\+ is missing: install it \(apt install g\+\+\) to "
-                                         r"run the Verilog benches$"):
+                                         r"simulate the device$"):
         build_bench("module top; endmodule", tmp_path / "design")

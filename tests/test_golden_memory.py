@@ -24,13 +24,15 @@ print(tracemalloc.get_traced_memory()[1])
 """
 
 ROWS, COLUMNS = 512, 1024
+#: Of few the threads have met in every way already.
+FEW, MANY = 8, 24
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """Checkpoints of few and of many matrices of one size, packed too."""
     paths = {}
-    for count in (2, 24):
+    for count in (FEW, MANY):
         paths[count] = tmp_path_factory.mktemp(f"model{count}")
         (paths[count] / "m").mkdir()
         write_json(paths[count] / "m" / "config.json", {})
@@ -51,6 +53,6 @@ def test_memory_does_not_grow_with_the_model(models, tmp_path, name):
         finished = run_python(MEASURE, name, path / "m", path / "packed", tmp_path / str(count))
         assert finished.returncode == 0, finished.stderr
         peaks[count] = int(finished.stdout)
-    assert peaks[24] < 1.05 * peaks[2]
+    assert peaks[MANY] < 1.1 * peaks[FEW]
     # A matrix in float16, its integers, its scales and its tiles, and temporaries of some rows.
-    assert peaks[24] < 4 * ROWS * COLUMNS + 20e6
+    assert peaks[MANY] < 4 * ROWS * COLUMNS + 20e6
