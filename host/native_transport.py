@@ -21,7 +21,6 @@ class NativeTransport:
 
     def __init__(self, device: NativeDevice, about: dict[str, str] | None = None):
         self._device = device
-        self._taken = 0     # answer bytes
         self.about = about or {}
 
     async def send(self, data: bytes | memoryview) -> None:
@@ -31,17 +30,13 @@ class NativeTransport:
     async def recv(self, count: int) -> bytes:
         """Simulate until the bytes are there: :meth:`host.transport.Transport.recv`."""
         try:
-            answers = self._device.pull(count)
+            return self._device.pull(count)
         except SimulationIdle as error:
             raise TransportTimeout(str(error)) from error
-        self._taken += count
-        return answers
 
     def ready(self) -> bytes:
         """Answers that have come along with those that were received."""
-        answers = self._device.ready()
-        self._taken += len(answers)
-        return answers
+        return self._device.ready()
 
     def exchange(self, data: bytes) -> bytes:
         """Give the device some requests; all that it answers until it waits for more of them."""
@@ -51,14 +46,11 @@ class NativeTransport:
             before = self._device.words_out
             self._device.idle(_QUIET_CYCLES)        # or until so many words have come
             more = self._device.words_out - before
-        count = self._device.words_out * self._device.lanes - self._taken
-        self._taken += count
-        return self._device.pull(count)
+        return self.ready()
 
     def reset(self) -> None:
         """Reset the device in the middle of whatever it is at."""
         self._device.reset()
-        self._taken = self._device.words_out * self._device.lanes
 
     def close(self) -> None:
         """Delete the device: :meth:`host.transport.Transport.close`."""

@@ -105,7 +105,8 @@ def _open(port, baud):
     except serial.SerialException as error:
         reason = _ADVICE.get(error.errno, str(error))
         raise TransportClosed(f"{port}: cannot open it: {reason}") from error
-    # Answers are short and waited for; USB bridges hold them back for 16 ms otherwise.
+    # Answers are short and waited for; USB bridges hold them back for 16 ms otherwise. pyserial
+    # raises ValueError where the port, NotImplementedError where the platform has no such mode.
     with suppress(ValueError, NotImplementedError):
         opened.set_low_latency_mode(True)
     return opened

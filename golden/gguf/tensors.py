@@ -91,7 +91,7 @@ class GgufTensor(ChunkedTensor):
 
 @cache
 def _is_known(kind: GGMLQuantizationType) -> bool:
-    """Whether values of this type can be had: tried on a block of zeros."""
+    """Whether values of this type can be had: tried on a block of zeros, as gguf has no list."""
     try:
         dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
     except NotImplementedError:
