@@ -1,0 +1,27 @@
+"""Fixtures of the tests that speak to a device in bytes."""
+
+import pytest
+from wire import CONFIGS, Job, Wire
+
+from sim.build import build_native, device_rtl
+from sim.native import NativeDevice
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def build(request):
+    config = CONFIGS[request.param]
+    return config, build_native(config.lanes, device_rtl(config)).library
+
+
+@pytest.fixture
+def wire(build):
+    config, library = build
+    with NativeDevice(library) as device:
+        wire = Wire(device, config)
+        yield wire
+        assert wire.silent()
+
+
+@pytest.fixture
+def job(wire):
+    return Job(wire.lanes, columns=wire.config.columns)
