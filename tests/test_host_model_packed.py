@@ -54,6 +54,18 @@ def test_an_open_device_stays_open(tmp_path):
     assert run_alone(device.identify()).lanes == 2
 
 
+def test_a_device_by_name_is_closed_with_its_model(tmp_path, monkeypatch):
+    _, packed = pack_llama(tmp_path)
+    peer, closed = Peer(lanes=2), []
+    monkeypatch.setattr(peer, "close", lambda: closed.append(peer), raising=False)
+    monkeypatch.setattr("host.model.packed.open_device", lambda name, config: Device(peer))
+    model = load_packed(packed, "board")
+    assert not closed
+    del model
+    gc.collect()
+    assert closed == [peer]
+
+
 def test_nothing_is_left_of_what_cannot_be_loaded(tmp_path):
     threads = threading.active_count()
     with pytest.raises(CheckpointError, match=message(
