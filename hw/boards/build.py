@@ -36,7 +36,10 @@ _ENDINGS = (".bit", ".bin", ".fs")
 
 @dataclass(frozen=True)
 class Choice:
-    """What may be chosen of a build; None takes the board's own."""
+    """What may be chosen of a build; None takes the board's own.
+
+    The bitstream is of ``seed``. Of the seeds 1 to ``seeds`` only the clock is kept.
+    """
 
     lanes:    int | None = None
     columns:  int | None = None
@@ -44,6 +47,7 @@ class Choice:
     clock_hz: int | None = None
     baud:     int | None = None
     seed:     int = 1
+    seeds:    int | None = None
 
     def of(self, board: Board, name: str) -> int:
         chosen = getattr(self, name)
@@ -69,15 +73,17 @@ def build_board(board: Board, choice: Choice, folder: Path, advance: Callable) -
     for ending in _ENDINGS:
         (folder / f"top{ending}").unlink(missing_ok=True)
     for name, *arguments in commands:
-        if name in _TOOLS:      # others are for a board's own programmer
-            advance(1, name)
-            tool, package = _TOOLS[name]
-            run_tool(tool, _translate(name, arguments), folder)
-            report["tools"][package] = tool_version(package)
+        if name not in _TOOLS:      # for a board's own programmer
+            continue
+        advance(1, name)
+        tool, package = _TOOLS[name]
+        report["tools"][package] = tool_version(package)
         if name.startswith("nextpnr"):
-            report |= _read_report(folder)
+            report |= _place(tool, _translate(name, arguments), choice, folder)
             write_json(folder / "build.json", report)
             _check_clock(board, report["clock"])
+        else:
+            run_tool(tool, arguments, folder)
     advance(1)
     report["seconds"] = round(time.monotonic() - began)
     report["bitstream"] = _describe(find_bitstream(folder))
@@ -114,6 +120,18 @@ def _translate(name, arguments):
     words = iter(arguments)
     return [part for word in words for part in (
         ("--vopt", f"{options[word]}={next(words)}") if word in options else (word,))]
+
+
+def _place(tool, arguments, choice, folder):
+    """Place and route with each seed, the bitstream's last; its report, and the clocks of all."""
+    at = arguments.index("--seed") + 1
+    reached = {}
+    for seed in sorted({choice.seed, *range(1, (choice.seeds or 0) + 1)},
+                       key=lambda seed: seed == choice.seed):
+        run_tool(tool, [*arguments[:at], str(seed), *arguments[at + 1:]], folder)
+        report = _read_report(folder)
+        reached[str(seed)] = report["clock"]["achieved"]
+    return report | {"reached": reached}
 
 
 def _read_report(folder):
