@@ -8,8 +8,9 @@ from pathlib import Path
 from golden.fixed import half_range
 from golden.job import Job, check_apart, write_json
 from golden.metadata import SCALES_SUFFIX, TRITS_SUFFIX
+from golden.methods import Method, method_of
 from golden.plan import Plan, source_fingerprint
-from golden.quantize import CODEC, TritMatrix, quantize
+from golden.quantize import CODEC, TritMatrix
 from golden.report import (
     PackReport,
     TensorReport,
@@ -34,6 +35,7 @@ def pack_checkpoint(
     source_path: str | Path, out_dir: str | Path, depth: int, *, force: bool = False,
     overrides: Mapping[str, int] | None = None, progress: Progress | None = None,
     modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT,
+    method: Method | None = None,
 ) -> PackReport:
     """Quantize and pack a checkpoint; memory is bounded by its largest matrix.
 
@@ -54,23 +56,26 @@ def pack_checkpoint(
         Gets the report of each source tensor, in file order, when it is on the disk.
     modules_to_not_convert : sequence
         Modules to keep, besides embeddings and norms.
+    method : Method
+        What encodes each matrix; by default ``tritllm-v2``.
 
     Raises :class:`CheckpointError` for a checkpoint, a file or a directory that does not do,
     :class:`ValueError` for a wrong depth or weights that are not finite.
     """
     half_range(depth)
+    method = method or method_of(CODEC)
     source, out = open_source(source_path), Path(out_dir).absolute()
     matrices = source.matrices(modules_to_not_convert)
     plan = Plan(source, matrices, depth, kept=modules_to_not_convert,
-                depths=_depths(source.path, matrices, overrides or {}))
+                codec=method.codec, depths=_depths(source.path, matrices, overrides or {}))
     check_apart(source.path, out)
 
     def encode(name: str, tensor: SourceTensor) -> tuple[TritMatrix, TensorReport]:
         weights = tensor.read()
-        matrix = quantize(weights, plan.depth_of(name), tensor.name)
+        matrix = method.encode(weights, plan.depth_of(name), tensor.name)
         return matrix, matrix_report(name, matrix, relative_error(matrix, weights))
 
-    with Job(out, _identity(plan), force=force) as job:
+    with Job(out, _identity(plan, method), force=force) as job:
         reports = write_packed(job, plan, encode, progress)
         job.finish()
     return PackReport(out, depth, reports)
@@ -96,10 +101,11 @@ def write_packed(
     return tuple(TensorReport.from_record(job.done[name]) for name in plan.source.tensors)
 
 
-def _identity(plan: Plan) -> dict:
+def _identity(plan: Plan, method: Method) -> dict:
     """What decides every byte of the output."""
-    return {"job": "pack", "format_version": plan.version, "codec": CODEC, "depth": plan.depth,
-            "depths": plan.depths, "kept": plan.kept, "files": source_fingerprint(plan.source)}
+    return {"job": "pack", "format_version": plan.version, "codec": method.codec,
+            "settings": dict(method.settings), "depth": plan.depth, "depths": plan.depths,
+            "kept": plan.kept, "files": source_fingerprint(plan.source)}
 
 
 def _depths(
