@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.chunks import row_chunks
+from golden.chunks import row_chunks, run_in_threads
 from golden.fixed import GROUP, SCALES, check_table, half_range, information_bits, stored_bits
 from golden.forms import FORM, Form, rec
+from golden.groups import group_count, take_groups
+from golden.kernels import load
+from golden.kernels.plain import levels
 
 __all__ = [
     "CODEC", "TritMatrix", "dequantize", "dequantized_chunks", "levels", "quantize", "rec",
@@ -23,9 +26,6 @@ __all__ = [
 CODEC = "tritllm-v2"
 
 _SINGLE = np.dtype(np.float32)
-
-#: Places of the candidate scales among the ascending magnitudes of a group, in order of trial.
-_CANDIDATES = (10, 12, 14, 15)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class TritMatrix:
     @property
     def groups(self) -> int:
         """Groups of a row, the last one padded with zeros where K is not a multiple of 16."""
-        return -(-self.columns // GROUP)
+        return group_count(self.columns)
 
     @property
     def half_range(self) -> int:
@@ -102,9 +102,18 @@ class TritMatrix:
         """Bits of a file a weight, padding left out."""
         return stored_bits(self.depth)
 
+    def values(self) -> np.ndarray:
+        """What integers stand for: float32 (27, 2h + 1), by code and integer, -h first."""
+        q = np.arange(-self.half_range, self.half_range + 1)
+        return self.form.weights(self.table[:, None], q, self.half_range)
 
-def quantize(weights: np.ndarray, depth: int, name: str = "matrix") -> TritMatrix:
-    """Quantize a matrix (N, K) of any float dtype; works on a few rows at a time.
+
+def quantize(
+    weights: np.ndarray, depth: int, name: str = "matrix", *, engine: str | None = "numpy",
+) -> TritMatrix:
+    """Quantize a matrix (N, K) of any float dtype, a few rows at a time in as many threads.
+
+    Any engine of :mod:`golden.kernels` gives the same bits; None is the fastest.
 
     Raises :class:`ValueError` for a depth outside 1..4, another shape, or a value that is not
     finite as float32 (it names the matrix and the first such place).
@@ -113,18 +122,26 @@ def quantize(weights: np.ndarray, depth: int, name: str = "matrix") -> TritMatri
     weights = np.asarray(weights)
     if weights.ndim != 2 or 0 in weights.shape:
         raise ValueError(f"{name} must be a matrix with rows and columns, not {weights.shape}")
-    rows, columns = weights.shape
-    groups = -(-columns // GROUP)
+    rows, groups = len(weights), group_count(weights.shape[1])
     scales = np.empty((rows, groups), np.float32)
-    for chunk in row_chunks(rows, columns):
-        scales[chunk] = _choose_scales(_grouped(weights, chunk, groups, name), half)
-    table, codes = _code_scales(scales)
-    q = np.empty((rows, GROUP * groups), np.int8)
-    for chunk in row_chunks(rows, columns):
+    codes, q = np.empty((rows, groups), np.uint8), np.empty((rows, GROUP * groups), np.int8)
+    kernels = load(engine)
+
+    def choose(chunk: slice) -> None:
+        chosen = kernels.choose_scales(take_groups(weights, chunk, name), half)
+        scales[chunk] = chosen.reshape(-1, groups)
+
+    run_in_threads(choose, row_chunks(*q.shape))
+    table, edges = _fit_table(scales)
+
+    def encode(chunk: slice) -> None:
+        codes[chunk] = kernels.find_codes(scales[chunk], edges)
         coded = np.where(scales[chunk] > 0, table[codes[chunk]], np.float32(0))
-        found = levels(_grouped(weights, chunk, groups, name), coded[..., None], half)
+        found = kernels.find_levels(take_groups(weights, chunk), coded.ravel(), half)
         q[chunk] = found.reshape(-1, GROUP * groups)
-    return TritMatrix(int(depth), (rows, columns), q, codes, table)
+
+    run_in_threads(encode, row_chunks(*q.shape))
+    return TritMatrix(int(depth), weights.shape, q, codes, table)
 
 
 def dequantize(matrix: TritMatrix) -> np.ndarray:
@@ -151,29 +168,14 @@ def row_dequantizer(
     matrix: TritMatrix, dtype: np.dtype = _SINGLE,
 ) -> Callable[[slice], np.ndarray]:
     """What gives those of any rows: a look-up, for a matrix has few different weights."""
-    half = matrix.half_range
-    q = np.arange(-half, half + 1)
     with np.errstate(over="ignore", under="ignore"):
-        weights = matrix.form.weights(matrix.table[:, None], q, half).astype(dtype)
+        weights = matrix.values().astype(dtype)
 
     def rows(chunk: slice) -> np.ndarray:
-        zeros = q.size * matrix.codes[chunk].astype(np.int32) + half
+        zeros = weights.shape[1] * matrix.codes[chunk].astype(np.int32) + matrix.half_range
         places = matrix.q[chunk].reshape(-1, matrix.groups, GROUP) + zeros[..., None]
         return weights.take(places).reshape(len(zeros), -1)[:, :matrix.columns]
     return rows
-
-
-def levels(weights: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
-    """Nearest integer weights, as float32: ``rint(clip(w / s, -1, 1) * half)``, 0 where s is 0.
-
-    ``weights`` and ``scales`` are float32 and broadcast against each other.
-    """
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        ratio = weights / scales
-    np.copyto(ratio, np.float32(0), where=scales == 0)
-    np.clip(ratio, np.float32(-1), np.float32(1), out=ratio)
-    ratio *= np.float32(half)
-    return np.rint(ratio, out=ratio)
 
 
 def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, int]) -> None:
@@ -182,59 +184,17 @@ def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, in
                          f"not {array.dtype} {array.shape}")
 
 
-def _grouped(weights: np.ndarray, chunk: slice, groups: int, name: str) -> np.ndarray:
-    """Some rows as float32 (rows, groups, 16), padded with zeros; raises unless finite."""
-    rows = chunk.stop - chunk.start
-    padded = np.zeros((rows, GROUP * groups), np.float32)
-    with np.errstate(over="ignore"):
-        padded[:, :weights.shape[1]] = weights[chunk]
-    finite = np.isfinite(padded)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
-        raise ValueError(f"{name} must be finite, not {padded[row, column]} at row "
-                         f"{chunk.start + row}, column {column}")
-    return padded.reshape(rows, groups, GROUP)
+def _fit_table(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale table float32 (27,), even in logarithm, and edges between its codes, float64.
 
-
-def _choose_scales(weights: np.ndarray, half: int) -> np.ndarray:
-    """Best candidate of each group by squared error: (rows, groups, 16) to (rows, groups)."""
-    # Signs change neither an error nor a candidate. Places come first, groups last: (16, n).
-    magnitudes = np.abs(weights.reshape(-1, GROUP)).T.copy()
-    ascending = np.sort(magnitudes, axis=0)
-    best = ascending[_CANDIDATES[0]].copy()
-    least = _squared_error(magnitudes, best, half)
-    for place in _CANDIDATES[1:]:
-        error = _squared_error(magnitudes, ascending[place], half)
-        better = error < least
-        np.copyto(best, ascending[place], where=better)
-        np.copyto(least, error, where=better)
-    return best.reshape(weights.shape[:2])
-
-
-def _squared_error(magnitudes: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
-    """Sum over the 16 places, in their order: (16, n) and (n,) to (n,)."""
-    with np.errstate(over="ignore", under="ignore"):
-        terms = magnitudes - rec(scales, levels(magnitudes, scales, half), half)
-        terms *= terms
-        error = np.zeros_like(scales)
-        for term in terms:
-            error += term
-    return error
-
-
-def _code_scales(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scale table float32 (27,), even in logarithm, and the code of each scale."""
-    codes = np.zeros(scales.shape, np.uint8)
+    There are 26 edges, or none where one code serves all.
+    """
     largest = scales.max()
     if largest == 0:
-        return np.ones(SCALES, np.float32), codes
+        return np.ones(SCALES, np.float32), np.empty(0)
     smallest = np.min(scales, where=scales > 0, initial=largest)
     low, high = math.log(float(smallest)), math.log(float(largest))
     step = (high - low) / (SCALES - 1)
     table = np.array([math.exp(low + step * k) for k in range(SCALES)]).astype(np.float32)
-    if high > low:
-        edges = sorted(math.exp(low + step * (k + 0.5)) for k in range(SCALES - 1))
-        for chunk in row_chunks(*scales.shape):
-            # side="left" counts the edges strictly smaller; in float64, as the edges are.
-            codes[chunk] = np.searchsorted(edges, scales[chunk].astype(np.float64), side="left")
-    return table, codes
+    count = SCALES - 1 if high > low else 0
+    return table, np.array(sorted(math.exp(low + step * (k + 0.5)) for k in range(count)))

@@ -1,14 +1,17 @@
 """What packing did to each tensor, in figures and warnings."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from golden.chunks import row_chunks
+from golden.chunks import in_threads, row_chunks
 from golden.fixed import GROUP, SCALES, TABLE_RATIO_WARNING, mantissas, table_ratio
-from golden.quantize import TritMatrix, dequantized_chunks
+from golden.groups import take_groups
+from golden.kernels import load
+from golden.quantize import TritMatrix
 from golden.shards import Tensor
 from golden.tiles import tiles_shape
 
@@ -120,7 +123,9 @@ def kept_report(tensor: Tensor) -> TensorReport:
     return TensorReport(tensor.name, tensor.shape, None, tensor.size)
 
 
-def matrix_report(name: str, matrix: TritMatrix, error: float) -> TensorReport:
+def matrix_report(
+    name: str, matrix: TritMatrix, error: float, engine: str | None = "numpy",
+) -> TensorReport:
     """Report of a matrix and its relative error."""
     size = int(np.prod(tiles_shape(matrix.shape, matrix.depth))) + 4 * SCALES
     return TensorReport(
@@ -128,7 +133,7 @@ def matrix_report(name: str, matrix: TritMatrix, error: float) -> TensorReport:
         stored_bits=8 * size / (matrix.rows * matrix.columns),
         information_bits=matrix.information_bits,
         error=error,
-        zero_share=zero_share(matrix),
+        zero_share=zero_share(matrix, engine),
         scale_min=float(matrix.table.min()),
         scale_max=float(matrix.table.max()),
         table_ratio=table_ratio(matrix.table),
@@ -161,9 +166,18 @@ def _used_codes(matrix: TritMatrix) -> set[int]:
     return used
 
 
-def relative_error(matrix: TritMatrix, weights: np.ndarray) -> float:
+def relative_error(
+    matrix: TritMatrix, weights: np.ndarray, engine: str | None = "numpy",
+) -> float:
     """Squared error of a matrix over the square of the weights (N, K) it was made of."""
-    error, total = square_sums(dequantized_chunks(matrix), weights)
+    kernels, values = load(engine), matrix.values()
+
+    def work(chunk: slice) -> tuple[float, float]:
+        sums = kernels.square_sums(take_groups(weights, chunk), matrix.q[chunk].reshape(-1, GROUP),
+                                   matrix.codes[chunk].ravel(), values)
+        return tuple(float(part.sum()) for part in sums)
+
+    error, total = map(sum, zip(*in_threads(work, row_chunks(*matrix.q.shape)), strict=True))
     return error / total if total else 0.0
 
 
@@ -187,13 +201,12 @@ def square_sums(
     return error, total
 
 
-def zero_share(matrix: TritMatrix) -> float:
+def zero_share(matrix: TritMatrix, engine: str | None = "numpy") -> float:
     """Share of zeros among the trits of the weights."""
-    half = matrix.half_range
-    counts = np.zeros(2 * half + 1, np.int64)
-    for chunk in row_chunks(matrix.rows, matrix.columns):
-        q = matrix.q[chunk, :matrix.columns].astype(np.int64)
-        counts += np.bincount((q + half).ravel(), minlength=counts.size)
+    half, kernels = matrix.half_range, load(engine)
+    chunks = row_chunks(*matrix.q.shape)
+    counts = sum(in_threads(lambda chunk: kernels.count_levels(matrix.q[chunk], half), chunks))
+    counts[half] -= matrix.q.size - math.prod(matrix.shape)
     digits = np.arange(counts.size)[:, None] // 3 ** np.arange(matrix.depth) % 3
     zeros = int(counts @ (digits == 1).sum(axis=1))
     return zeros / (matrix.depth * int(counts.sum()))

@@ -6,18 +6,20 @@ padded with zero trits and code 0 to whole tiles, columns with zero trits to who
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
-from golden.chunks import row_chunks, run_in_threads
+from golden.chunks import in_threads, row_chunks, run_in_threads
 from golden.fixed import GROUP, MAX_DEPTH, SCALE_TRITS, SCALES, half_range
 from golden.forms import FORM, Form
+from golden.kernels import load
 from golden.quantize import TritMatrix
-from golden.trit import TRITS_PER_BYTE, decode, encode, to_digit, to_trit
+from golden.trit import TRITS_PER_BYTE, decode, to_digit, to_trit
 
 __all__ = [
-    "ROWS", "check_tiles", "pack", "packed_bits", "padding_is_zero", "row_blocks", "row_tiles",
-    "tile_bytes", "tiles_shape", "unpack", "word_stream",
+    "ROWS", "check_tiles", "pack", "packed_bits", "packed_pieces", "padding_is_zero", "row_blocks",
+    "row_tiles", "tile_bytes", "tiles_shape", "unpack", "word_stream",
 ]
 
 #: Rows of a tile: one for each trit of a byte.
@@ -50,20 +52,26 @@ def packed_bits(shape: tuple[int, int], depth: int) -> float:
     return 8 * math.prod(tiles_shape(shape, depth)) / math.prod(shape)
 
 
-def pack(matrix: TritMatrix) -> np.ndarray:
-    """Tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3)."""
-    depth = matrix.depth
-    tiles = np.empty(tiles_shape(matrix.shape, depth), np.uint8)
+def pack(matrix: TritMatrix, engine: str | None = "numpy") -> np.ndarray:
+    """Tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3); any engine gives the same."""
+    tiles, place = np.empty(tiles_shape(matrix.shape, matrix.depth), np.uint8), 0
+    for piece in packed_pieces(matrix, engine):
+        tiles[place:place + len(piece)] = piece
+        place += len(piece)
+    return tiles
+
+
+def packed_pieces(matrix: TritMatrix, engine: str | None = None) -> Iterator[np.ndarray]:
+    """The same a few row tiles at a time, top to bottom, made in as many threads."""
+    depth, kernels = matrix.depth, load(engine)
     lanes = _trit_lanes(depth)
 
-    def work(chunk: slice) -> None:
-        out = tiles[chunk.start // ROWS:row_tiles(chunk.stop)]
-        weights = _packed(matrix.q[chunk], lanes, depth)
-        out[..., :GROUP * depth] = weights.reshape(*out.shape[:2], GROUP * depth)
-        out[..., GROUP * depth:] = _packed(matrix.codes[chunk], _CODE_LANES, SCALE_TRITS)
+    def work(chunk: slice) -> np.ndarray:
+        weights = kernels.pack_digits(matrix.q[chunk], lanes, depth)
+        codes = kernels.pack_digits(matrix.codes[chunk], _CODE_LANES, SCALE_TRITS)
+        return np.concatenate([weights.reshape(*codes.shape[:2], GROUP * depth), codes], axis=2)
 
-    run_in_threads(work, row_chunks(*matrix.q.shape, ROWS))
-    return tiles
+    return in_threads(work, row_chunks(*matrix.q.shape, ROWS))
 
 
 def unpack(
@@ -124,23 +132,8 @@ def check_tiles(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
                          f"uint8 {due}, not {tiles.dtype} {tiles.shape}")
 
 
-def _packed(integers: np.ndarray, lanes: np.ndarray, count: int) -> np.ndarray:
-    """Bytes of integers (rows, n): uint8 (row tiles, n, count), five rows a byte.
-
-    ``lanes`` has the digits of an integer in the bytes of a uint32. As five digits are less than
-    256, the base-3 numbers of all of them add up at once.
-    """
-    padded = np.zeros((row_tiles(len(integers)) * ROWS, integers.shape[1]), np.uint8)
-    padded[:len(integers)] = integers.view(np.uint8)
-    digits = lanes.take(padded).reshape(-1, ROWS, integers.shape[1])
-    numbers = digits[:, -1]
-    for row in range(ROWS - 2, -1, -1):
-        numbers = 3 * numbers + digits[:, row]
-    return _BYTES.take(numbers[..., None].view(np.uint8)[..., :count])
-
-
 def _unpacked(packed: np.ndarray, lanes: np.ndarray, rows: int) -> np.ndarray:
-    """Reverse of it: uint8 (row tiles, n, count) to uint8 (rows, n).
+    """Reverse of packing digits: uint8 (row tiles, n, count) to uint8 (rows, n).
 
     ``lanes`` has what digit ``i`` of the five rows is worth in the bytes of a uint64.
     """
@@ -168,7 +161,6 @@ def _trit_lanes(depth: int) -> np.ndarray:
 
 
 _POWERS = 3 ** np.arange(ROWS)
-_BYTES = encode(np.arange(3 ** ROWS)[:, None] // _POWERS % 3)                   # (number)
 _CODE_LANES = _as_lanes(np.arange(SCALES)[:, None] // _POWERS[:SCALE_TRITS] % 3, 4)
 _WORTHS = _POWERS[:MAX_DEPTH, None, None]                                       # (i, byte, row)
 _CODE_WORTHS = _as_lanes(_WORTHS * decode(np.arange(256, dtype=np.uint8)), 8)   # (i, byte)

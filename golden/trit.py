@@ -2,7 +2,9 @@
 
 import numpy as np
 
-__all__ = ["TRITS_PER_BYTE", "decode", "encode", "is_canonical", "to_digit", "to_trit"]
+__all__ = [
+    "BYTE_OF_NUMBER", "TRITS_PER_BYTE", "decode", "encode", "is_canonical", "to_digit", "to_trit",
+]
 
 TRITS_PER_BYTE = 5
 
@@ -29,7 +31,7 @@ def encode(digits: np.ndarray) -> np.ndarray:
         raise ValueError(f"digits must have shape (..., {TRITS_PER_BYTE}), not {digits.shape}")
     if digits.size and not 0 <= digits.min() <= digits.max() <= 2:
         raise ValueError(f"digits must be 0..2, not {digits.min()}..{digits.max()}")
-    return _BYTES[digits.astype(np.uint8) @ _WEIGHTS.astype(np.uint8)]
+    return BYTE_OF_NUMBER[digits.astype(np.uint8) @ _WEIGHTS.astype(np.uint8)]
 
 
 def is_canonical(packed: np.ndarray) -> np.ndarray:
@@ -76,6 +78,7 @@ def _two_bits(bits: int) -> int:
 
 
 _DIGITS = np.array([_decode_byte(t) for t in range(256)], np.uint8)      # (byte, digit)
-_BYTES = np.empty(3 ** TRITS_PER_BYTE, np.uint8)                         # (base-3 value)
-_BYTES[(_DIGITS @ _WEIGHTS)[::-1]] = np.arange(256, dtype=np.uint8)[::-1]
-_CANONICAL = _BYTES[_DIGITS @ _WEIGHTS] == np.arange(256)
+#: Byte of the digits of a base-3 number, D0 lowest.
+BYTE_OF_NUMBER = np.empty(3 ** TRITS_PER_BYTE, np.uint8)
+BYTE_OF_NUMBER[(_DIGITS @ _WEIGHTS)[::-1]] = np.arange(256, dtype=np.uint8)[::-1]
+_CANONICAL = BYTE_OF_NUMBER[_DIGITS @ _WEIGHTS] == np.arange(256)

@@ -4,6 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from golden.kernels import ENGINES
 from golden.quantize import CODEC, dequantize, levels, quantize, rec
 from golden.tiles import pack
 
@@ -221,7 +222,9 @@ MATRICES = {
 @pytest.mark.parametrize("name", MATRICES)
 def test_equals_scalar_arithmetic_bit_for_bit(name, depth):
     weights = MATRICES[name]
-    Scalar(weights.astype(np.float32), depth).check(quantize(weights, depth))
+    scalar = Scalar(weights.astype(np.float32), depth)
+    for engine in ENGINES:
+        scalar.check(quantize(weights, depth, engine=engine))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])

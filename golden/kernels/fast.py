@@ -1,0 +1,202 @@
+"""The engine ``numba``: the loops of :mod:`golden.kernels.plain`, compiled.
+
+Weights are taken by blocks of groups with the places first, so that a vector instruction works on
+as many groups, and each sum keeps its order.
+"""
+
+import numpy as np
+
+from golden.fixed import GROUP, SCALES
+from golden.kernels.jit import compiled, inlined
+from golden.kernels.network import upper_half
+from golden.trit import BYTE_OF_NUMBER, TRITS_PER_BYTE
+
+__all__ = [
+    "best_codes", "choose_scales", "count_levels", "find_codes", "find_levels", "pack_digits",
+    "square_sums",
+]
+
+#: Groups of a block: its magnitudes take 8 KB, which first-level caches hold.
+_BLOCK = 128
+#: 1.5 * 2^23: added to a float32 of small magnitude and taken away, it rounds half to even.
+_ROUND = np.float32(3 << 22)
+_ONE, _ZERO = np.float32(1), np.float32(0)
+_ANY = np.ones((1, GROUP), np.float32)
+
+
+def choose_scales(groups, half):
+    scales = np.empty(len(groups), np.float32)
+    _choose_scales(groups, np.float32(half), scales)
+    return scales
+
+
+def find_codes(scales, edges):
+    codes = np.empty(scales.shape, np.uint8)
+    _find_codes(scales.reshape(-1), np.asarray(edges, np.float64), codes.reshape(-1))
+    return codes
+
+
+def find_levels(groups, scales, half):
+    q = np.empty(groups.shape, np.int8)
+    _find_levels(groups, scales, np.float32(half), q)
+    return q
+
+
+def best_codes(groups, table, half, importance=None):
+    codes, errors = np.empty(len(groups), np.uint8), np.empty(len(groups), np.float32)
+    importance = _ANY if importance is None else importance
+    _best_codes(groups, table, np.float32(half), importance, codes, errors)
+    return codes, errors
+
+
+def square_sums(groups, q, codes, values):
+    errors, squares = np.empty(len(groups)), np.empty(len(groups))
+    _square_sums(groups, q, codes, values, errors, squares)
+    return errors, squares
+
+
+def count_levels(q, half):
+    # Four counters side by side: adding to one twice in a row would wait.
+    counts = np.zeros((4, 256), np.int64)
+    _count_bytes(np.ascontiguousarray(q).view(np.uint8).reshape(-1), counts)
+    return np.roll(counts.sum(axis=0), half)[:2 * half + 1]
+
+
+def pack_digits(integers, lanes, count):
+    tiles = -(-len(integers) // TRITS_PER_BYTE)
+    packed = np.empty((tiles, integers.shape[1], count), np.uint8)
+    _pack_digits(integers.view(np.uint8), lanes, BYTE_OF_NUMBER, packed)
+    return packed
+
+
+@compiled
+def _choose_scales(groups, half, chosen):
+    magnitudes = np.zeros((GROUP, _BLOCK), np.float32)
+    candidates = np.zeros((4, _BLOCK), np.float32)
+    importance = np.ones((GROUP, _BLOCK), np.float32)
+    error, least = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    best = np.empty(_BLOCK, np.float32)
+    for first in range(0, len(groups), _BLOCK):
+        count = min(_BLOCK, len(groups) - first)
+        _take_block(groups[first:first + count], magnitudes)
+        _find_candidates(magnitudes, candidates)
+        for number in range(4):
+            scales = candidates[number]
+            _square_error(magnitudes, scales, importance, half, error)
+            for g in range(_BLOCK):
+                better = number == 0 or error[g] < least[g]
+                best[g] = scales[g] if better else best[g]
+                least[g] = error[g] if better else least[g]
+        chosen[first:first + count] = best[:count]
+
+
+@compiled
+def _best_codes(groups, table, half, importance, codes, errors):
+    magnitudes = np.zeros((GROUP, _BLOCK), np.float32)
+    weights = np.ones((GROUP, _BLOCK), np.float32)
+    scales, best = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.uint8)
+    error, least = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    for first in range(0, len(groups), _BLOCK):
+        count = min(_BLOCK, len(groups) - first)
+        _take_block(groups[first:first + count], magnitudes)
+        for g in range(count):
+            weights[:, g] = importance[(first + g) % len(importance)]
+        for code in range(SCALES):
+            scales[:] = table[code]
+            _square_error(magnitudes, scales, weights, half, error)
+            for g in range(_BLOCK):
+                better = code == 0 or error[g] < least[g]
+                best[g] = np.uint8(code) if better else best[g]
+                least[g] = error[g] if better else least[g]
+        codes[first:first + count] = best[:count]
+        errors[first:first + count] = least[:count]
+
+
+@inlined
+def _take_block(groups, magnitudes):
+    for g in range(len(groups)):
+        for j in range(GROUP):
+            magnitudes[j, g] = abs(groups[g, j])
+
+
+@compiled
+def _find_candidates(magnitudes, candidates):
+    """Places 10, 12, 14 and 15 of each group's magnitudes, ascending."""
+    m = magnitudes
+    for g in range(_BLOCK):
+        _, _, ten, _, twelve, _, fourteen, fifteen = upper_half(
+            m[0, g], m[1, g], m[2, g], m[3, g], m[4, g], m[5, g], m[6, g], m[7, g],
+            m[8, g], m[9, g], m[10, g], m[11, g], m[12, g], m[13, g], m[14, g], m[15, g])
+        candidates[0, g], candidates[1, g] = ten, twelve
+        candidates[2, g], candidates[3, g] = fourteen, fifteen
+
+
+@inlined
+def _square_error(magnitudes, scales, importance, half, error):
+    error[:] = _ZERO
+    for j in range(GROUP):
+        weights, worth = magnitudes[j], importance[j]
+        for g in range(_BLOCK):
+            ratio = weights[g] / scales[g]
+            ratio = ratio if ratio < _ONE else _ONE
+            q = (ratio * half + _ROUND) - _ROUND
+            q = q if scales[g] > _ZERO else _ZERO
+            t = weights[g] - (scales[g] * q) / half
+            error[g] += (t * t) * worth[g]
+
+
+@compiled
+def _find_codes(scales, edges, codes):
+    for g in range(len(scales)):
+        scale, code = np.float64(scales[g]), 0
+        for edge in edges:
+            code += edge < scale
+        codes[g] = code
+
+
+@compiled
+def _find_levels(groups, scales, half, q):
+    for g in range(len(groups)):
+        scale = scales[g]
+        for j in range(GROUP):
+            ratio = groups[g, j] / scale
+            ratio = ratio if ratio < _ONE else _ONE
+            ratio = ratio if ratio > -_ONE else -_ONE
+            level = (ratio * half + _ROUND) - _ROUND
+            q[g, j] = np.int8(np.int32(level if scale > _ZERO else _ZERO))
+
+
+@compiled
+def _square_sums(groups, q, codes, values, errors, squares):
+    half = values.shape[1] // 2
+    for g in range(len(groups)):
+        error = square = 0.0
+        row = values[codes[g]]
+        for j in range(GROUP):
+            weight = np.float64(groups[g, j])
+            t = weight - np.float64(row[q[g, j] + half])
+            error += t * t
+            square += weight * weight
+        errors[g], squares[g] = error, square
+
+
+@compiled
+def _count_bytes(data, counts):
+    for place in range(0, len(data) - 3, 4):
+        for lane in range(4):
+            counts[lane, data[place + lane]] += 1
+    for place in range(len(data) & ~3, len(data)):
+        counts[0, data[place]] += 1
+
+
+@compiled
+def _pack_digits(integers, lanes, bytes_, packed):
+    tiles, columns, count = packed.shape
+    for tile in range(tiles):
+        rows = integers[TRITS_PER_BYTE * tile:TRITS_PER_BYTE * (tile + 1)]
+        for k in range(columns):
+            numbers = np.uint32(0)
+            for row in range(len(rows) - 1, -1, -1):
+                numbers = np.uint32(3) * numbers + lanes[rows[row, k]]
+            for i in range(count):
+                packed[tile, k, i] = bytes_[numbers >> np.uint32(8 * i) & np.uint32(255)]
