@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from golden.job import Job, check_apart, fingerprint, write_json
-from golden.shard_writer import Entry, ShardWriter, write_shard
+from golden.shard_writer import Entry, ShardWriter, write_shards
 from golden.sources import CONFIG, INDEX, Source
 
 __all__ = ["convert"]
@@ -35,8 +35,8 @@ def convert(
             def write(name: str, writer: ShardWriter = writer) -> dict:
                 return {"checksums": {name: writer.write(name, source.tensors[name].pieces())}}
 
-            write_shard(job, writer, {name: partial(write, name) for name in shard.tensors},
-                        progress)
+            steps = {name: partial(write, name) for name in shard.tensors}
+            write_shards(job, [(writer, steps)], progress)
         write_json(job.partial / CONFIG, source.config)
         if source.sharded:
             write_json(job.partial / INDEX, _index(source))

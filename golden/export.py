@@ -10,7 +10,7 @@ import numpy as np
 from golden.checkpoint import QUANT_METHOD, TRITS_SUFFIX, MatrixInfo, PackedCheckpoint
 from golden.job import Job, check_apart, copy_files, fingerprint, write_json
 from golden.quantize import dequantized_chunks
-from golden.shard_writer import Entry, ShardWriter, write_shard
+from golden.shard_writer import Entry, ShardWriter, write_shards
 from golden.shards import DTYPES, HEADER_CHECKSUM, CheckpointError, Shard
 from golden.sources import CONFIG, INDEX, companions
 
@@ -80,7 +80,7 @@ def _export_shard(
         return {"checksums": {name: writer.write(name, _pieces(packed, name))}}
 
     steps = {entry.name: partial(write, entry.name) for entry in entries}
-    write_shard(job, writer, steps, progress)
+    write_shards(job, [(writer, steps)], progress)
     return entries
 
 

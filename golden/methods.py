@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
+from golden.kernels import load
 from golden.quantize import CODEC, TritMatrix, quantize
 
 __all__ = ["METHODS", "Encoder", "Method", "method_of"]
@@ -25,19 +27,29 @@ class Method:
         The same weights, depth and name always give the same matrix.
     settings : mapping
         What else decides the bytes, as JSON can hold it: part of the job's identity.
+    engine : str or None
+        Of :mod:`golden.kernels`, for what is done with the matrix; decides no byte.
+    memory : float
+        Bytes a weight that encoding holds at most, besides the weights as they are stored.
     """
 
     codec:    str
     encode:   Encoder
     settings: Mapping[str, object] = field(default_factory=dict)
+    engine:   str | None = None
+    memory:   float = 1.5
 
 
-#: By name, what encodes a matrix without any more settings.
-METHODS: dict[str, Encoder] = {CODEC: quantize}
+#: By name, what encodes a matrix without any more settings; it takes an ``engine`` too.
+METHODS: dict[str, Callable[..., TritMatrix]] = {CODEC: quantize}
 
 
-def method_of(name: str) -> Method:
-    """A method by its name; raises :class:`ValueError` when there is none of that name."""
+def method_of(name: str, engine: str | None = None) -> Method:
+    """A method by its name, on an engine, by default on the fastest there is.
+
+    Raises :class:`ValueError` when there is none of that name, or not that engine.
+    """
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {name}")
-    return Method(name, METHODS[name])
+    load(engine)
+    return Method(name, partial(METHODS[name], engine=engine), engine=engine)

@@ -1,14 +1,17 @@
 """Packing of a checkpoint: one tensor at a time, in steps that survive a kill."""
 
 import fnmatch
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from golden.fixed import half_range
+from golden.flow import in_flight
 from golden.job import Job, check_apart, write_json
 from golden.metadata import SCALES_SUFFIX, TRITS_SUFFIX
 from golden.methods import Method, method_of
+from golden.places import Place
 from golden.plan import Plan, source_fingerprint
 from golden.quantize import CODEC, TritMatrix
 from golden.report import (
@@ -18,12 +21,15 @@ from golden.report import (
     matrix_report,
     relative_error,
 )
-from golden.shard_writer import ShardWriter, write_shard
+from golden.shard_writer import Run, ShardWriter, one_by_one, write_shards
 from golden.shards import CheckpointError
 from golden.sources import CONFIG, INDEX, MODULES_TO_NOT_CONVERT, SourceTensor, open_source
-from golden.tiles import pack
+from golden.tiles import packed_pieces
 
-__all__ = ["Encode", "Progress", "pack_checkpoint", "write_packed"]
+__all__ = ["Encode", "Progress", "TensorStep", "pack_checkpoint", "write_packed"]
+
+#: Bytes that copying holds.
+_PIECES = 1 << 23
 
 #: Makes a matrix, and its report, of the module name and the tensor.
 Encode = Callable[[str, SourceTensor], tuple[TritMatrix, TensorReport]]
@@ -35,9 +41,9 @@ def pack_checkpoint(
     source_path: str | Path, out_dir: str | Path, depth: int, *, force: bool = False,
     overrides: Mapping[str, int] | None = None, progress: Progress | None = None,
     modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT,
-    method: Method | None = None,
+    method: Method | None = None, run: Run = in_flight,
 ) -> PackReport:
-    """Quantize and pack a checkpoint; memory is bounded by its largest matrix.
+    """Quantize and pack a checkpoint; memory is bounded by its largest matrix, or by a budget.
 
     Everything is written to ``OUT.partial``, which becomes OUT at the very end. After a kill or an
     error the same call goes on behind the last finished tensor and gives the same bytes.
@@ -58,6 +64,8 @@ def pack_checkpoint(
         Modules to keep, besides embeddings and norms.
     method : Method
         What encodes each matrix; by default ``tritllm-v2``.
+    run : Run
+        Does the steps: side by side here, or elsewhere; decides no byte.
 
     Raises :class:`CheckpointError` for a checkpoint, a file or a directory that does not do,
     :class:`ValueError` for a wrong depth or weights that are not finite.
@@ -70,35 +78,107 @@ def pack_checkpoint(
                 codec=method.codec, depths=_depths(source.path, matrices, overrides or {}))
     check_apart(source.path, out)
 
-    def encode(name: str, tensor: SourceTensor) -> tuple[TritMatrix, TensorReport]:
-        weights = tensor.read()
-        matrix = method.encode(weights, plan.depth_of(name), tensor.name)
-        return matrix, matrix_report(name, matrix, relative_error(matrix, weights))
-
+    encode = _Encode(method, plan.depth, plan.depths)
     with Job(out, _identity(plan, method), force=force) as job:
-        reports = write_packed(job, plan, encode, progress)
+        reports = write_packed(job, plan, encode, progress, run=run, engine=method.engine)
         job.finish()
     return PackReport(out, depth, reports)
 
 
+@dataclass(frozen=True)
+class _Encode:
+    """An :data:`Encode` by a method, of the depths that modules have."""
+
+    method: Method
+    depth:  int
+    depths: Mapping[str, int]
+
+    def __call__(self, name: str, tensor: SourceTensor) -> tuple[TritMatrix, TensorReport]:
+        engine, weights = self.method.engine, tensor.read()
+        matrix = self.method.encode(weights, self.depths.get(name, self.depth), tensor.name)
+        error = relative_error(matrix, weights, engine)
+        return matrix, matrix_report(name, matrix, error, engine)
+
+    @property
+    def memory(self) -> float:
+        """Bytes a weight, besides the weights."""
+        return self.method.memory
+
+
 def write_packed(
-    job: Job, plan: Plan, encode: Encode, progress: Progress | None = None,
+    job: Job, plan: Plan, encode: Encode, progress: Progress | None = None, *,
+    run: Run = one_by_one, engine: str | None = None,
 ) -> tuple[TensorReport, ...]:
     """Write all files of a packed checkpoint but those that are done; reports in file order."""
     def done(name: str) -> None:
         if progress:
             progress(TensorReport.from_record(job.done[name]))
 
+    shards = []
     for file, shard in plan.source.shards.items():
         writer = plan.writer(file, job.partial)
-        steps = {name: partial(_write_tensor, plan, tensor, writer, encode)
-                 for name, tensor in shard.tensors.items()}
-        write_shard(job, writer, steps, done)
+        shards.append((writer, {
+            name: TensorStep.of(plan, tensor, writer, encode, engine)
+            for name, tensor in shard.tensors.items()}))
+    write_shards(job, shards, done, run)
     write_json(job.partial / CONFIG, plan.config())
     if plan.source.sharded:
         write_json(job.partial / INDEX, plan.index())
     plan.source.write_companions(job.partial)
     return tuple(TensorReport.from_record(job.done[name]) for name in plan.source.tensors)
+
+
+@dataclass(frozen=True)
+class TensorStep:
+    """Writes what a tensor becomes; returns its report, with the CRC-32 of each tensor written.
+
+    It can be pickled when the tensor and ``encode`` can, and be done wherever their files are.
+
+    Members
+    -------
+    tensor : SourceTensor
+        What to read.
+    module : str or None
+        Name of the matrix it becomes, None when it is kept.
+    places : mapping
+        Where to write, by name.
+    encode : Encode
+        Makes the matrix.
+    engine : str or None
+        Packs the tiles.
+    """
+
+    tensor: SourceTensor
+    module: str | None
+    places: Mapping[str, Place]
+    encode: Encode
+    engine: str | None
+
+    @classmethod
+    def of(cls, plan: Plan, tensor: SourceTensor, writer: ShardWriter, encode: Encode,
+           engine: str | None) -> "TensorStep":
+        """The step of a tensor in a plan."""
+        places = {entry.name: writer.place(entry.name) for entry in plan.written(tensor).entries}
+        return cls(tensor, plan.module_of(tensor), places, encode, engine)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it holds at most, to plan with."""
+        if self.module is None:
+            return _PIECES
+        extra = getattr(self.encode, "memory", 0.0)
+        return self.tensor.size + int(extra * math.prod(self.tensor.shape))
+
+    def __call__(self) -> dict:
+        if self.module is None:
+            name = self.tensor.name
+            checksums = {name: self.places[name].write(self.tensor.pieces())}
+            return {**kept_report(self.tensor).record(), "checksums": checksums}
+        matrix, report = self.encode(self.module, self.tensor)
+        pieces = {self.module + TRITS_SUFFIX: packed_pieces(matrix, self.engine),
+                  self.module + SCALES_SUFFIX: [matrix.table]}
+        checksums = {name: self.places[name].write(bytes_) for name, bytes_ in pieces.items()}
+        return {**report.record(), "checksums": checksums}
 
 
 def _identity(plan: Plan, method: Method) -> dict:
@@ -121,18 +201,3 @@ def _depths(
                                   "is asked; check the name")
         depths.update(dict.fromkeys(names, depth))
     return depths
-
-
-def _write_tensor(
-    plan: Plan, tensor: SourceTensor, writer: ShardWriter, encode: Encode,
-) -> dict:
-    """Write what a tensor becomes; its report, with the CRC-32 of each tensor written."""
-    name = plan.module_of(tensor)
-    if name is None:
-        checksums = {tensor.name: writer.write(tensor.name, tensor.pieces())}
-        return {**kept_report(tensor).record(), "checksums": checksums}
-    matrix, report = encode(name, tensor)
-    trits, scales = name + TRITS_SUFFIX, name + SCALES_SUFFIX
-    checksums = {trits: writer.write(trits, [pack(matrix)]),
-                 scales: writer.write(scales, [matrix.table])}
-    return {**report.record(), "checksums": checksums}

@@ -2,16 +2,18 @@
 
 import json
 import os
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from golden.job import Job
+from golden.places import Place
 from golden.shards import DTYPES, seal
 from golden.writing import writing
 
-__all__ = ["Entry", "ShardWriter", "write_shard"]
+__all__ = ["Entry", "Run", "ShardWriter", "Step", "one_by_one", "write_shards"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,24 @@ class Entry:
         return DTYPES[self.dtype].itemsize if self.dtype in DTYPES else 1
 
 
+class Step(Protocol):
+    """What makes one tensor or some, writes them, and says what it did.
+
+    It returns a record for the journal: under ``checksums``, the CRC-32 of each tensor by name.
+    """
+
+    def __call__(self) -> dict: ...
+
+
+#: Does steps, of which it gives each name and record when it is on the disk.
+Run = Callable[[Mapping[str, Step]], Iterator[tuple[str, dict]]]
+
+
 class ShardWriter:
     """One file, its places fixed from the start, its header written last.
 
-    Opening it again goes on with the bytes that are there; :meth:`allocate` comes first. Tensors
-    lie by falling alignment, so each can be mapped where it is.
+    :meth:`allocate` comes first; then places are written, by this process or others. Tensors lie by
+    falling alignment, so each can be mapped where it is.
 
     Parameters
     ----------
@@ -49,8 +64,6 @@ class ShardWriter:
     -------
     path : Path
         The file.
-    whole : bool
-        Whether the file was there in its full size: what was written earlier is still in it.
     """
 
     def __init__(
@@ -62,61 +75,33 @@ class ShardWriter:
         self._metadata = metadata
         self._start = len(self._header({entry.name: 0 for entry in self._entries}))
         self._places = {}
-        place = self._start
+        start = self._start
         for entry in self._entries:
-            self._places[entry.name] = (place, entry.size)
-            place += entry.size
-        self._end = place
-        with writing(path):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self.whole = os.fstat(self._file).st_size == place
+            self._places[entry.name] = Place(path, start, entry.size)
+            start += entry.size
+        self._end = start
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file is there in its full size: what was written earlier is still in it."""
+        return self.path.is_file() and self.path.stat().st_size == self._end
 
     def allocate(self) -> None:
         """Give the file its full size; what is not written yet is zeros."""
-        with writing(self.path):
-            os.ftruncate(self._file, self._end)
+        with writing(self.path), self.path.open("ab") as file:
+            os.ftruncate(file.fileno(), self._end)
+
+    def place(self, name: str) -> Place:
+        """Where the bytes of a tensor go."""
+        return self._places[name]
 
     def write(self, name: str, pieces: Iterable[bytes]) -> int:
-        """Write a tensor, have it on the disk, return its CRC-32.
-
-        Raises :class:`golden.shards.CheckpointError` when the disk does not take it.
-        """
-        start, size = self._places[name]
-        crc, place = 0, start
-        for piece in pieces:
-            data = memoryview(piece).cast("B")
-            crc = zlib.crc32(data, crc)
-            self._put(data, place)
-            place += len(data)
-        if place != start + size:
-            raise ValueError(f"{name} must be {size} bytes, not {place - start}")
-        self._sync()
-        return crc
+        """Write a tensor, have it on the disk, return its CRC-32."""
+        return self.place(name).write(pieces)
 
     def finish(self, checksums: dict[str, int]) -> None:
-        """Write the header with the CRC-32 of every tensor, and close."""
-        header = self._header(checksums)
-        if len(header) != self._start:
-            raise ValueError(f"header must be {self._start} bytes, not {len(header)}")
-        self._put(memoryview(header), 0)
-        self._sync()
-        self.close()
-
-    def close(self) -> None:
-        """Close as it is; a second time does nothing."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    def _put(self, data: memoryview, place: int) -> None:
-        with writing(self.path):
-            while data:
-                count = os.pwrite(self._file, data, place)
-                data, place = data[count:], place + count
-
-    def _sync(self) -> None:
-        with writing(self.path):
-            os.fsync(self._file)
+        """Write the header with the CRC-32 of every tensor."""
+        Place(self.path, 0, self._start).write([self._header(checksums)])
 
     def _header(self, checksums: dict[str, int]) -> bytes:
         texts = {name: f"{crc:08x}" for name, crc in checksums.items()}
@@ -131,35 +116,43 @@ class ShardWriter:
         return len(text).to_bytes(8, "little") + seal(text)
 
 
-def write_shard(
-    job: Job, writer: ShardWriter, steps: Mapping[str, Callable[[], dict]],
-    progress: Callable[[str], None] | None = None,
+def one_by_one(steps: Mapping[str, Step]) -> Iterator[tuple[str, dict]]:
+    """Names and records of steps, done in their order."""
+    for name, step in steps.items():
+        yield name, step()
+
+
+def write_shards(
+    job: Job, shards: Iterable[tuple[ShardWriter, Mapping[str, Step]]],
+    progress: Callable[[str], None] | None = None, run: Run = one_by_one,
 ) -> None:
-    """Write a file step by step, leaving out what an earlier run of the job did; close it.
+    """Write files step by step, leaving out what an earlier run of the job did.
 
     Parameters
     ----------
     job : Job
         Where the steps are noted.
-    writer : ShardWriter
-        The file.
-    steps : mapping
-        By name, what writes one tensor or some, and returns a record for the journal: under
-        ``checksums``, the CRC-32 of each by name.
+    shards : iterable
+        The files, and the steps that write each, by name.
     progress : callable
-        Gets each name when its record is on the disk.
+        Gets each name, in that order, when its record is on the disk.
+    run : Run
+        Does the steps.
     """
-    try:
+    shards = list(shards)
+    for writer, steps in shards:
         if not writer.whole:
             job.forget(steps)
         writer.allocate()
-        checksums: dict[str, int] = {}
-        for name, step in steps.items():
-            if name not in job.done:
-                job.record(name, step())
-            checksums.update(job.done[name]["checksums"])
-            if progress:
-                progress(name)
-        writer.finish(checksums)
-    finally:
-        writer.close()
+    records = run({name: step for _, steps in shards for name, step in steps.items()
+                   if name not in job.done})
+    with closing(records):
+        for writer, steps in shards:
+            checksums: dict[str, int] = {}
+            for name in steps:
+                while name not in job.done:
+                    job.record(*next(records))
+                checksums.update(job.done[name]["checksums"])
+                if progress:
+                    progress(name)
+            writer.finish(checksums)

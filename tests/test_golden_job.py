@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import zlib
 from pathlib import Path
 
@@ -22,6 +23,7 @@ KILL = """
 import os, signal, sys
 from golden.packer import pack_checkpoint
 from golden.export import export
+from golden.methods import method_of
 
 seen = 0
 
@@ -47,7 +49,9 @@ if sys.argv[4] == "write":
 if sys.argv[3] == "export":
     export(sys.argv[1], sys.argv[2], report)
 else:
-    pack_checkpoint(sys.argv[1], sys.argv[2], int(sys.argv[3]), progress=report)
+    # Without numba, which takes longer to import than all of this.
+    pack_checkpoint(sys.argv[1], sys.argv[2], int(sys.argv[3]), progress=report,
+                    method=method_of("tritllm-v2", "numpy"))
 """
 
 
@@ -201,6 +205,7 @@ def test_kill_between_two_renames_of_a_replacement(model, packed, tmp_path):
 #: before the journal goes.
 KILL_AT_END = """
 import os, pathlib, signal, sys
+from golden.methods import method_of
 from golden.packer import pack_checkpoint
 
 def dying(name, fits, after=False):
@@ -219,7 +224,8 @@ if sys.argv[3] == "unlink":
     dying("unlink", lambda path, *_: path == out / ".journal.jsonl")
 else:
     dying("rename", lambda _, to: to == out, sys.argv[3] == "after")
-pack_checkpoint(sys.argv[1], out, 2, force=sys.argv[4] == "True")
+pack_checkpoint(sys.argv[1], out, 2, force=sys.argv[4] == "True",
+                method=method_of("tritllm-v2", "numpy"))
 """
 
 
@@ -490,13 +496,32 @@ def test_short_writes_are_completed(model, packed, tmp_path, monkeypatch):
 
 
 def test_data_is_on_the_disk_before_the_journal_says_so(model, tmp_path, monkeypatch):
-    log, real = [], os.fsync
-    monkeypatch.setattr(os, "fsync", lambda file: (
-        log.append(os.readlink(f"/proc/self/fd/{file}").rsplit("/", 1)[1]), real(file))[1])
+    """Each write of a tensor is followed by a sync of its file, then by a record of its name."""
+    unsynced, tensors, real = {}, {}, (os.pwrite, os.fsync, Job.record)
+
+    def pwrite(file, data, place):
+        unsynced[threading.get_ident()] = place
+        return real[0](file, data, place)
+
+    def fsync(file):
+        real[1](file)
+        place = unsynced.pop(threading.get_ident(), None)
+        if place is not None:
+            tensors[os.readlink(f"/proc/self/fd/{file}"), place] = True
+
+    def record(job, name, record):
+        noted.update(dict.fromkeys(record["checksums"], len(tensors)))
+        real[2](job, name, record)
+
+    noted = {}
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Job, "record", record)
     pack_checkpoint(model, tmp_path / "o", 2)
-    journalled = [log[i - 1] for i, name in enumerate(log) if name == ".journal.jsonl"][1:]
-    assert len(journalled) == 12
-    assert all(name.endswith(".safetensors") for name in journalled)
+    assert unsynced == {}
+    for count, (name, synced) in enumerate(noted.items(), 1):
+        assert synced >= count, name
+    assert len(noted) == len(everything(tmp_path / "o"))
 
 
 def test_all_is_on_the_disk_before_it_has_its_name(packed, tmp_path, monkeypatch):
