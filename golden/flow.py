@@ -11,9 +11,9 @@ __all__ = ["BUDGET", "in_flight"]
 #: Bytes that steps in flight may hold together.
 BUDGET = 1_250_000_000
 
-#: Steps in flight, at most: one reads, one computes in as many threads as there are processors,
-#: others write.
-_STEPS = 4
+#: Steps in flight, at most: one computes, in as many threads as there are processors, while others
+#: begin or wait for the disk.
+_STEPS = 3
 
 
 def in_flight(

@@ -1,10 +1,39 @@
-"""Rows of a matrix as groups of 16 weights."""
+"""Rows of a matrix as groups of 16 weights, of an array or straight from a file."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from golden.fixed import GROUP
+from golden.shards import DTYPES, Tensor
 
-__all__ = ["group_count", "take_groups"]
+__all__ = ["RowReader", "group_count", "take_groups"]
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """A matrix in a file, of which rows are read when they are asked for: ``reader[2:7]``.
+
+    ``numpy.asarray`` of it reads all.
+    """
+
+    tensor: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes, as of an array."""
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What the values are."""
+        return DTYPES[self.tensor.dtype]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self.tensor.read_rows(rows)
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return self.tensor.read().astype(dtype or self.dtype, copy=False)
 
 
 def group_count(columns: int) -> int:
@@ -12,7 +41,9 @@ def group_count(columns: int) -> int:
     return -(-columns // GROUP)
 
 
-def take_groups(weights: np.ndarray, rows: slice, name: str | None = None) -> np.ndarray:
+def take_groups(
+    weights: np.ndarray | RowReader, rows: slice, name: str | None = None,
+) -> np.ndarray:
     """Some rows of weights (N, K) of any float dtype: float32 (n, 16), row by row, zero-padded.
 
     With a name, raises :class:`ValueError` that tells it, and the first place of a value that is

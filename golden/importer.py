@@ -19,7 +19,7 @@ from golden.packer import Encode, write_packed
 from golden.plan import Plan, source_fingerprint
 from golden.quantize import TritMatrix
 from golden.recover import DEPTHS, encode, ratios
-from golden.report import PackReport, TensorReport, matrix_report
+from golden.report import PackReport
 from golden.shards import CheckpointError
 from golden.sources import MODULES_TO_NOT_CONVERT, Source, SourceTensor, open_source
 from golden.survey import Survey, survey
@@ -180,12 +180,12 @@ def _plan(
 
 
 def _encoder(surveys: dict[str, Survey]) -> Encode:
-    def encode_tensor(name: str, tensor: SourceTensor) -> tuple[TritMatrix, TensorReport]:
+    def encode_tensor(name: str, tensor: SourceTensor) -> tuple[TritMatrix, None]:
         found = surveys[name].outcome
         matrix = encode(tensor.read(), np.array(found.table, np.float32), found.depth,
                         FORMS[found.form], tensor.name)
         # Every value comes back, which is compared later on.
-        return matrix, matrix_report(name, matrix, error=0.0)
+        return matrix, None
     return encode_tensor
 
 

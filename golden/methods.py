@@ -6,13 +6,14 @@ from functools import partial
 
 import numpy as np
 
+from golden.groups import RowReader
 from golden.kernels import load
-from golden.quantize import CODEC, TritMatrix, quantize
+from golden.quantize import CODEC, Encoded, choose_scales
 
 __all__ = ["METHODS", "Encoder", "Method", "method_of"]
 
 #: Encodes weights (N, K) of any float dtype at a depth; the name is for messages.
-Encoder = Callable[[np.ndarray, int, str], TritMatrix]
+Encoder = Callable[[np.ndarray | RowReader, int, str], Encoded]
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,25 @@ class Method:
     engine : str or None
         Of :mod:`golden.kernels`, for what is done with the matrix; decides no byte.
     memory : float
-        Bytes a weight that encoding holds at most, besides the weights as they are stored.
+        Bytes a weight that encoding holds at most, besides the weights.
+    by_rows : bool
+        Whether ``encode`` takes a :class:`golden.groups.RowReader` too, so that nobody holds the
+        weights.
     """
 
     codec:    str
     encode:   Encoder
     settings: Mapping[str, object] = field(default_factory=dict)
     engine:   str | None = None
-    memory:   float = 1.5
+    memory:   float = 3.0
+    by_rows:  bool = False
 
 
 #: By name, what encodes a matrix without any more settings; it takes an ``engine`` too.
-METHODS: dict[str, Callable[..., TritMatrix]] = {CODEC: quantize}
+METHODS: dict[str, Callable[..., Encoded]] = {CODEC: choose_scales}
+
+#: What differs from the defaults: scales of groups are held, and tiles that wait to be written.
+_COSTS = {CODEC: {"memory": 1.0, "by_rows": True}}
 
 
 def method_of(name: str, engine: str | None = None) -> Method:
@@ -52,4 +60,5 @@ def method_of(name: str, engine: str | None = None) -> Method:
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {name}")
     load(engine)
-    return Method(name, partial(METHODS[name], engine=engine), engine=engine)
+    return Method(name, partial(METHODS[name], engine=engine), engine=engine,
+                  **_COSTS.get(name, {}))

@@ -6,33 +6,40 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from golden.allocator import keep_freed_memory
 from golden.fixed import half_range
 from golden.flow import in_flight
+from golden.groups import RowReader
 from golden.job import Job, check_apart, write_json
 from golden.metadata import SCALES_SUFFIX, TRITS_SUFFIX
 from golden.methods import Method, method_of
+from golden.packing import Packing
 from golden.places import Place
 from golden.plan import Plan, source_fingerprint
-from golden.quantize import CODEC, TritMatrix
-from golden.report import (
-    PackReport,
-    TensorReport,
-    kept_report,
-    matrix_report,
-    relative_error,
-)
+from golden.quantize import CODEC, Encoded
+from golden.report import PackReport, TensorReport, kept_report
 from golden.shard_writer import Run, ShardWriter, one_by_one, write_shards
 from golden.shards import CheckpointError
-from golden.sources import CONFIG, INDEX, MODULES_TO_NOT_CONVERT, SourceTensor, open_source
-from golden.tiles import packed_pieces
+from golden.sources import (
+    CONFIG,
+    INDEX,
+    MODULES_TO_NOT_CONVERT,
+    SourceTensor,
+    Tensor,
+    open_source,
+)
 
 __all__ = ["Encode", "Progress", "TensorStep", "pack_checkpoint", "write_packed"]
 
 #: Bytes that copying holds.
 _PIECES = 1 << 23
 
-#: Makes a matrix, and its report, of the module name and the tensor.
-Encode = Callable[[str, SourceTensor], tuple[TritMatrix, TensorReport]]
+#: What the error of a matrix is measured against; None where it stands for the source exactly.
+Weights = np.ndarray | RowReader | None
+#: Makes a matrix of the module name and the tensor.
+Encode = Callable[[str, SourceTensor], tuple[Encoded, Weights]]
 #: Gets the report of each source tensor, in file order, when it is on the disk.
 Progress = Callable[[TensorReport], None]
 
@@ -78,6 +85,7 @@ def pack_checkpoint(
                 codec=method.codec, depths=_depths(source.path, matrices, overrides or {}))
     check_apart(source.path, out)
 
+    keep_freed_memory()
     encode = _Encode(method, plan.depth, plan.depths)
     with Job(out, _identity(plan, method), force=force) as job:
         reports = write_packed(job, plan, encode, progress, run=run, engine=method.engine)
@@ -93,16 +101,18 @@ class _Encode:
     depth:  int
     depths: Mapping[str, int]
 
-    def __call__(self, name: str, tensor: SourceTensor) -> tuple[TritMatrix, TensorReport]:
-        engine, weights = self.method.engine, tensor.read()
-        matrix = self.method.encode(weights, self.depths.get(name, self.depth), tensor.name)
-        error = relative_error(matrix, weights, engine)
-        return matrix, matrix_report(name, matrix, error, engine)
+    def __call__(self, name: str, tensor: SourceTensor) -> tuple[Encoded, Weights]:
+        weights = RowReader(tensor) if self._by_rows(tensor) else tensor.read()
+        depth = self.depths.get(name, self.depth)
+        return self.method.encode(weights, depth, tensor.name), weights
 
-    @property
-    def memory(self) -> float:
-        """Bytes a weight, besides the weights."""
-        return self.method.memory
+    def memory(self, tensor: SourceTensor) -> int:
+        """Bytes that encoding a tensor holds at most."""
+        weights = 0 if self._by_rows(tensor) else tensor.size
+        return weights + int(self.method.memory * math.prod(tensor.shape))
+
+    def _by_rows(self, tensor: SourceTensor) -> bool:
+        return self.method.by_rows and isinstance(tensor, Tensor)
 
 
 def write_packed(
@@ -164,21 +174,19 @@ class TensorStep:
     @property
     def memory(self) -> int:
         """Bytes that it holds at most, to plan with."""
-        if self.module is None:
-            return _PIECES
-        extra = getattr(self.encode, "memory", 0.0)
-        return self.tensor.size + int(extra * math.prod(self.tensor.shape))
+        return _PIECES if self.module is None else self.encode.memory(self.tensor)
 
     def __call__(self) -> dict:
         if self.module is None:
             name = self.tensor.name
             checksums = {name: self.places[name].write(self.tensor.pieces())}
             return {**kept_report(self.tensor).record(), "checksums": checksums}
-        matrix, report = self.encode(self.module, self.tensor)
-        pieces = {self.module + TRITS_SUFFIX: packed_pieces(matrix, self.engine),
+        matrix, weights = self.encode(self.module, self.tensor)
+        packing = Packing(matrix, weights, self.engine)
+        pieces = {self.module + TRITS_SUFFIX: packing.pieces(),
                   self.module + SCALES_SUFFIX: [matrix.table]}
         checksums = {name: self.places[name].write(bytes_) for name, bytes_ in pieces.items()}
-        return {**report.record(), "checksums": checksums}
+        return {**packing.report(self.module).record(), "checksums": checksums}
 
 
 def _identity(plan: Plan, method: Method) -> dict:

@@ -7,25 +7,38 @@ any implementation can give the same bits.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from golden.chunks import row_chunks, run_in_threads
 from golden.fixed import GROUP, SCALES, check_table, half_range, information_bits, stored_bits
 from golden.forms import FORM, Form, rec
-from golden.groups import group_count, take_groups
-from golden.kernels import load
+from golden.groups import RowReader, group_count, take_groups
+from golden.kernels import Kernels, load
 from golden.kernels.plain import levels
 
 __all__ = [
-    "CODEC", "TritMatrix", "dequantize", "dequantized_chunks", "levels", "quantize", "rec",
-    "row_dequantizer",
+    "CODEC", "Encoded", "Scaled", "TritMatrix", "choose_scales", "code_values", "dequantize",
+    "dequantized_chunks", "levels", "quantize", "rec", "row_dequantizer",
 ]
 
 #: Name of the profile in packed checkpoints.
 CODEC = "tritllm-v2"
 
 _SINGLE = np.dtype(np.float32)
+
+
+class Encoded(Protocol):
+    """A matrix of integers, codes and a table, wherever they come from."""
+
+    depth: int
+    table: np.ndarray
+    form:  Form
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def take_rows(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +115,62 @@ class TritMatrix:
         """Bits of a file a weight, padding left out."""
         return stored_bits(self.depth)
 
-    def values(self) -> np.ndarray:
-        """What integers stand for: float32 (27, 2h + 1), by code and integer, -h first."""
-        q = np.arange(-self.half_range, self.half_range + 1)
-        return self.form.weights(self.table[:, None], q, self.half_range)
+    def take_rows(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Integers and codes of some rows."""
+        return self.q[chunk], self.codes[chunk]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """A matrix whose scales are chosen; integers and codes of rows follow when they are asked for.
+
+    Members
+    -------
+    weights : numpy.ndarray or RowReader
+        Weights (N, K) of any float dtype.
+    depth : int
+        Trits of a weight.
+    scales : numpy.ndarray
+        float32 (N, Kp/16): the scale of each group, before it is coded.
+    table, edges : numpy.ndarray
+        float32 (27,), the scale of each code; float64, what separates codes.
+    kernels : Kernels
+        What computes.
+    """
+
+    weights: np.ndarray | RowReader
+    depth:   int
+    scales:  np.ndarray
+    table:   np.ndarray
+    edges:   np.ndarray
+    kernels: Kernels
+    form:    Form = FORM
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows N and columns K, without padding."""
+        return tuple(self.weights.shape)
+
+    def take_rows(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Integers and codes of some rows: int8 (rows, Kp) and uint8 (rows, Kp/16)."""
+        scales = self.scales[chunk]
+        codes = self.kernels.find_codes(scales, self.edges)
+        coded = self.table.take(codes)
+        coded[scales == 0] = 0
+        q = self.kernels.find_levels(take_groups(self.weights, chunk), coded.ravel(),
+                                     half_range(self.depth))
+        return q.reshape(len(codes), -1), codes
+
+    def matrix(self) -> TritMatrix:
+        """All of it."""
+        q = np.empty((len(self.scales), GROUP * self.scales.shape[1]), np.int8)
+        codes = np.empty(self.scales.shape, np.uint8)
+
+        def work(chunk: slice) -> None:
+            q[chunk], codes[chunk] = self.take_rows(chunk)
+
+        run_in_threads(work, row_chunks(*q.shape))
+        return TritMatrix(self.depth, self.shape, q, codes, self.table)
 
 
 def quantize(
@@ -118,30 +183,26 @@ def quantize(
     Raises :class:`ValueError` for a depth outside 1..4, another shape, or a value that is not
     finite as float32 (it names the matrix and the first such place).
     """
-    half = half_range(depth)
-    weights = np.asarray(weights)
-    if weights.ndim != 2 or 0 in weights.shape:
-        raise ValueError(f"{name} must be a matrix with rows and columns, not {weights.shape}")
-    rows, groups = len(weights), group_count(weights.shape[1])
-    scales = np.empty((rows, groups), np.float32)
-    codes, q = np.empty((rows, groups), np.uint8), np.empty((rows, GROUP * groups), np.int8)
-    kernels = load(engine)
+    return choose_scales(np.asarray(weights), depth, name, engine=engine).matrix()
 
-    def choose(chunk: slice) -> None:
+
+def choose_scales(
+    weights: np.ndarray | RowReader, depth: int, name: str = "matrix", *,
+    engine: str | None = "numpy",
+) -> Scaled:
+    """The same in two steps, of which this is the first; of a reader nobody holds all rows."""
+    half, kernels = half_range(depth), load(engine)
+    if len(weights.shape) != 2 or 0 in weights.shape:
+        raise ValueError(f"{name} must be a matrix with rows and columns, not {weights.shape}")
+    rows, groups = weights.shape[0], group_count(weights.shape[1])
+    scales = np.empty((rows, groups), np.float32)
+
+    def work(chunk: slice) -> None:
         chosen = kernels.choose_scales(take_groups(weights, chunk, name), half)
         scales[chunk] = chosen.reshape(-1, groups)
 
-    run_in_threads(choose, row_chunks(*q.shape))
-    table, edges = _fit_table(scales)
-
-    def encode(chunk: slice) -> None:
-        codes[chunk] = kernels.find_codes(scales[chunk], edges)
-        coded = np.where(scales[chunk] > 0, table[codes[chunk]], np.float32(0))
-        found = kernels.find_levels(take_groups(weights, chunk), coded.ravel(), half)
-        q[chunk] = found.reshape(-1, GROUP * groups)
-
-    run_in_threads(encode, row_chunks(*q.shape))
-    return TritMatrix(int(depth), weights.shape, q, codes, table)
+    run_in_threads(work, row_chunks(rows, GROUP * groups))
+    return Scaled(weights, int(depth), scales, *_fit_table(scales), kernels)
 
 
 def dequantize(matrix: TritMatrix) -> np.ndarray:
@@ -169,13 +230,19 @@ def row_dequantizer(
 ) -> Callable[[slice], np.ndarray]:
     """What gives those of any rows: a look-up, for a matrix has few different weights."""
     with np.errstate(over="ignore", under="ignore"):
-        weights = matrix.values().astype(dtype)
+        weights = code_values(matrix).astype(dtype)
 
     def rows(chunk: slice) -> np.ndarray:
         zeros = weights.shape[1] * matrix.codes[chunk].astype(np.int32) + matrix.half_range
         places = matrix.q[chunk].reshape(-1, matrix.groups, GROUP) + zeros[..., None]
         return weights.take(places).reshape(len(zeros), -1)[:, :matrix.columns]
     return rows
+
+
+def code_values(matrix: Encoded) -> np.ndarray:
+    """What integers stand for: float32 (27, 2h + 1), by code and integer, -h first."""
+    half = half_range(matrix.depth)
+    return matrix.form.weights(matrix.table[:, None], np.arange(-half, half + 1), half)
 
 
 def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, int]) -> None:

@@ -7,17 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from golden.chunks import in_threads, row_chunks
-from golden.fixed import GROUP, SCALES, TABLE_RATIO_WARNING, mantissas, table_ratio
-from golden.groups import take_groups
+from golden.chunks import row_chunks
+from golden.fixed import (
+    GROUP,
+    SCALES,
+    TABLE_RATIO_WARNING,
+    information_bits,
+    mantissas,
+    table_ratio,
+)
 from golden.kernels import load
-from golden.quantize import TritMatrix
+from golden.quantize import Encoded, TritMatrix
 from golden.shards import Tensor
 from golden.tiles import tiles_shape
 
 __all__ = [
-    "PackReport", "TensorReport", "kept_report", "matrix_report", "relative_error", "square_sums",
-    "table_warnings", "zero_share",
+    "PackReport", "TensorReport", "has_lost_codes", "kept_report", "matrix_report",
+    "share_of_zeros", "square_sums", "table_warnings", "used_codes", "zero_share",
 ]
 
 
@@ -124,61 +130,53 @@ def kept_report(tensor: Tensor) -> TensorReport:
 
 
 def matrix_report(
-    name: str, matrix: TritMatrix, error: float, engine: str | None = "numpy",
+    name: str, matrix: Encoded, error: float, zero_share: float, used: Iterable[int],
 ) -> TensorReport:
-    """Report of a matrix and its relative error."""
-    size = int(np.prod(tiles_shape(matrix.shape, matrix.depth))) + 4 * SCALES
+    """Report of a matrix, its relative error, share of zeros, and :func:`used_codes`."""
+    size = math.prod(tiles_shape(matrix.shape, matrix.depth)) + 4 * SCALES
     return TensorReport(
         name, matrix.shape, matrix.depth, size,
-        stored_bits=8 * size / (matrix.rows * matrix.columns),
-        information_bits=matrix.information_bits,
+        stored_bits=8 * size / math.prod(matrix.shape),
+        information_bits=information_bits(matrix.depth),
         error=error,
-        zero_share=zero_share(matrix, engine),
+        zero_share=zero_share,
         scale_min=float(matrix.table.min()),
         scale_max=float(matrix.table.max()),
         table_ratio=table_ratio(matrix.table),
-        warnings=table_warnings(matrix),
+        warnings=_warnings(matrix.table, used),
     )
 
 
 def table_warnings(matrix: TritMatrix) -> tuple[str, ...]:
     """What is lost of small scales on a device: the file has them, a 17-bit mantissa has not."""
+    used: set[int] = set()
+    if has_lost_codes(matrix.table):
+        for chunk in row_chunks(*matrix.q.shape):
+            used |= used_codes(*matrix.take_rows(chunk))
+    return _warnings(matrix.table, used)
+
+
+def has_lost_codes(table: np.ndarray) -> bool:
+    """Whether a code has mantissa 0; only then it matters which are used."""
+    return not mantissas(table).all()
+
+
+def used_codes(q: np.ndarray, codes: np.ndarray) -> set[int]:
+    """Codes of groups that hold anything but zeros."""
+    return set(np.unique(codes[q.reshape(*codes.shape, GROUP).any(axis=-1)]).tolist())
+
+
+def _warnings(table: np.ndarray, used: Iterable[int]) -> tuple[str, ...]:
     warnings = []
-    ratio = table_ratio(matrix.table)
+    ratio = table_ratio(table)
     if ratio > TABLE_RATIO_WARNING:
         warnings.append(f"scales span a ratio of {ratio:.3g}, above {TABLE_RATIO_WARNING}; "
                         "integer products lose precision")
-    lost = np.flatnonzero(mantissas(matrix.table) == 0)
-    used = _used_codes(matrix) if lost.size else ()
-    codes = [int(code) for code in lost if code in used]
+    codes = sorted(set(np.flatnonzero(mantissas(table) == 0).tolist()) & set(used))
     if codes:
         warnings.append(f"scale codes {codes} are used but have mantissa 0; "
                         "their groups count as zero in integer products")
     return tuple(warnings)
-
-
-def _used_codes(matrix: TritMatrix) -> set[int]:
-    """Codes of groups that hold anything but zeros."""
-    used = set()
-    for chunk in row_chunks(*matrix.q.shape):
-        live = matrix.q[chunk].reshape(-1, matrix.groups, GROUP).any(axis=-1)
-        used.update(np.unique(matrix.codes[chunk][live]).tolist())
-    return used
-
-
-def relative_error(
-    matrix: TritMatrix, weights: np.ndarray, engine: str | None = "numpy",
-) -> float:
-    """Squared error of a matrix over the square of the weights (N, K) it was made of."""
-    kernels, values = load(engine), matrix.values()
-
-    def work(chunk: slice) -> tuple[float, float]:
-        sums = kernels.square_sums(take_groups(weights, chunk), matrix.q[chunk].reshape(-1, GROUP),
-                                   matrix.codes[chunk].ravel(), values)
-        return tuple(float(part.sum()) for part in sums)
-
-    error, total = map(sum, zip(*in_threads(work, row_chunks(*matrix.q.shape)), strict=True))
-    return error / total if total else 0.0
 
 
 def square_sums(
@@ -201,12 +199,18 @@ def square_sums(
     return error, total
 
 
-def zero_share(matrix: TritMatrix, engine: str | None = "numpy") -> float:
+def zero_share(matrix: TritMatrix, engine: str | None = None) -> float:
     """Share of zeros among the trits of the weights."""
-    half, kernels = matrix.half_range, load(engine)
-    chunks = row_chunks(*matrix.q.shape)
-    counts = sum(in_threads(lambda chunk: kernels.count_levels(matrix.q[chunk], half), chunks))
-    counts[half] -= matrix.q.size - math.prod(matrix.shape)
+    kernels, half = load(engine), matrix.half_range
+    counts = sum(kernels.count_levels(matrix.q[chunk], half)
+                 for chunk in row_chunks(*matrix.q.shape))
+    return share_of_zeros(counts, matrix)
+
+
+def share_of_zeros(counts: np.ndarray, matrix: Encoded) -> float:
+    """The same of how often each integer occurs, padding included: (2h + 1,)."""
+    counts, padding = counts.copy(), -matrix.shape[1] % GROUP
+    counts[len(counts) // 2] -= padding * matrix.shape[0]
     digits = np.arange(counts.size)[:, None] // 3 ** np.arange(matrix.depth) % 3
     zeros = int(counts @ (digits == 1).sum(axis=1))
     return zeros / (matrix.depth * int(counts.sum()))

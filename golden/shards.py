@@ -64,14 +64,23 @@ class Tensor:
 
     def read(self) -> np.ndarray:
         """The tensor as an array of its own; raises :class:`CheckpointError` for other dtypes."""
+        return self._read(0, self.shape)
+
+    def read_rows(self, rows: slice) -> np.ndarray:
+        """The same of consecutive rows of a matrix."""
+        return self._read(rows.start * self.shape[1], (rows.stop - rows.start, self.shape[1]))
+
+    def _read(self, first: int, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of the values from ``first`` on."""
         if self.dtype not in DTYPES:
             raise CheckpointError(f"{self.path}: {self.name} is {self.dtype}, which numpy cannot "
                                   "hold; convert it first")
+        dtype = DTYPES[self.dtype]
         with self.path.open("rb") as file:
-            file.seek(self.offset)
-            data = np.fromfile(file, DTYPES[self.dtype], math.prod(self.shape))
-        self._check_read(data.nbytes)
-        return data.reshape(self.shape)
+            file.seek(self.offset + first * dtype.itemsize)
+            data = np.fromfile(file, dtype, math.prod(shape))
+        self._check_read(data.nbytes, math.prod(shape) * dtype.itemsize)
+        return data.reshape(shape)
 
     def pieces(self) -> Iterator[bytes]:
         """The raw bytes, a few megabytes at a time."""
@@ -83,8 +92,8 @@ class Tensor:
                 self._check_read(start + len(piece), start + due)
                 yield piece
 
-    def _check_read(self, got: int, due: int | None = None) -> None:
-        if got != (self.size if due is None else due):
+    def _check_read(self, got: int, due: int) -> None:
+        if got != due:
             raise CheckpointError(f"{self.path}: cut short while {self.name} was read; "
                                   "copy it again")
 

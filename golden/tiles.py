@@ -6,11 +6,12 @@ padded with zero trits and code 0 to whole tiles, columns with zero trits to who
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from golden.chunks import in_threads, row_chunks, run_in_threads
+from golden.chunks import row_chunks, run_in_threads
 from golden.fixed import GROUP, MAX_DEPTH, SCALE_TRITS, SCALES, half_range
 from golden.forms import FORM, Form
 from golden.kernels import load
@@ -18,7 +19,7 @@ from golden.quantize import TritMatrix
 from golden.trit import TRITS_PER_BYTE, decode, to_digit, to_trit
 
 __all__ = [
-    "ROWS", "check_tiles", "pack", "packed_bits", "packed_pieces", "padding_is_zero", "row_blocks",
+    "ROWS", "check_tiles", "pack", "packed_bits", "packer", "padding_is_zero", "row_blocks",
     "row_tiles", "tile_bytes", "tiles_shape", "unpack", "word_stream",
 ]
 
@@ -54,24 +55,22 @@ def packed_bits(shape: tuple[int, int], depth: int) -> float:
 
 def pack(matrix: TritMatrix, engine: str | None = "numpy") -> np.ndarray:
     """Tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3); any engine gives the same."""
-    tiles, place = np.empty(tiles_shape(matrix.shape, matrix.depth), np.uint8), 0
-    for piece in packed_pieces(matrix, engine):
-        tiles[place:place + len(piece)] = piece
-        place += len(piece)
+    tiles = np.empty(tiles_shape(matrix.shape, matrix.depth), np.uint8)
+    pack_rows = packer(matrix.depth, engine)
+
+    def work(chunk: slice) -> None:
+        tiles[chunk.start // ROWS:row_tiles(chunk.stop)] = pack_rows(*matrix.take_rows(chunk))
+
+    run_in_threads(work, row_chunks(*matrix.q.shape, ROWS))
     return tiles
 
 
-def packed_pieces(matrix: TritMatrix, engine: str | None = None) -> Iterator[np.ndarray]:
-    """The same a few row tiles at a time, top to bottom, made in as many threads."""
-    depth, kernels = matrix.depth, load(engine)
-    lanes = _trit_lanes(depth)
-
-    def work(chunk: slice) -> np.ndarray:
-        weights = kernels.pack_digits(matrix.q[chunk], lanes, depth)
-        codes = kernels.pack_digits(matrix.codes[chunk], _CODE_LANES, SCALE_TRITS)
-        return np.concatenate([weights.reshape(*codes.shape[:2], GROUP * depth), codes], axis=2)
-
-    return in_threads(work, row_chunks(*matrix.q.shape, ROWS))
+def packer(
+    depth: int, engine: str | None = None,
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """What makes tiles of integers int8 (rows, Kp) and codes uint8 (rows, Kp/16) of a depth."""
+    return partial(load(engine).pack_tiles, lanes=_trit_lanes(depth), code_lanes=_CODE_LANES,
+                   depth=depth)
 
 
 def unpack(

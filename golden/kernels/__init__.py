@@ -62,11 +62,14 @@ class Kernels(Protocol):
     def count_levels(self, q: np.ndarray, half: int) -> np.ndarray:
         """How often each integer occurs in int8 (rows, n): int64 (2h + 1,)."""
 
-    def pack_digits(self, integers: np.ndarray, lanes: np.ndarray, count: int) -> np.ndarray:
-        """Digits of five rows to a byte: (rows, n) int8 or uint8 to uint8 (tiles, n, count).
+    def pack_tiles(
+        self, q: np.ndarray, codes: np.ndarray, lanes: np.ndarray, code_lanes: np.ndarray,
+        depth: int,
+    ) -> np.ndarray:
+        """Tiles of some rows: uint8 (ceil(rows / 5), groups, 16 * depth + 3).
 
-        ``lanes`` (uint32, 256) has the digits of an integer, by its low byte, in its bytes, of
-        which ``count`` matter. Missing rows are zeros.
+        Of int8 (rows, 16 * groups) and uint8 (rows, groups); missing rows are zeros. Lanes (uint32,
+        256) have the digits of an integer, by its low byte, in their bytes.
         """
 
 

@@ -6,13 +6,13 @@ as many groups, and each sum keeps its order.
 
 import numpy as np
 
-from golden.fixed import GROUP, SCALES
+from golden.fixed import GROUP, SCALE_TRITS, SCALES
 from golden.kernels.jit import compiled, inlined
 from golden.kernels.network import upper_half
 from golden.trit import BYTE_OF_NUMBER, TRITS_PER_BYTE
 
 __all__ = [
-    "best_codes", "choose_scales", "count_levels", "find_codes", "find_levels", "pack_digits",
+    "best_codes", "choose_scales", "count_levels", "find_codes", "find_levels", "pack_tiles",
     "square_sums",
 ]
 
@@ -21,6 +21,7 @@ _BLOCK = 128
 #: 1.5 * 2^23: added to a float32 of small magnitude and taken away, it rounds half to even.
 _ROUND = np.float32(3 << 22)
 _ONE, _ZERO = np.float32(1), np.float32(0)
+_LOW, _BYTE, _TWO, _THREE = np.uint32(255), np.uint32(8), np.uint32(2), np.uint32(3)
 _ANY = np.ones((1, GROUP), np.float32)
 
 
@@ -32,13 +33,13 @@ def choose_scales(groups, half):
 
 def find_codes(scales, edges):
     codes = np.empty(scales.shape, np.uint8)
-    _find_codes(scales.reshape(-1), np.asarray(edges, np.float64), codes.reshape(-1))
+    _find_codes(scales.reshape(-1), _rounded_down(edges), codes.reshape(-1))
     return codes
 
 
 def find_levels(groups, scales, half):
     q = np.empty(groups.shape, np.int8)
-    _find_levels(groups, scales, np.float32(half), q)
+    _find_levels(groups.reshape(-1), scales, np.float32(half), q.reshape(-1))
     return q
 
 
@@ -62,11 +63,19 @@ def count_levels(q, half):
     return np.roll(counts.sum(axis=0), half)[:2 * half + 1]
 
 
-def pack_digits(integers, lanes, count):
-    tiles = -(-len(integers) // TRITS_PER_BYTE)
-    packed = np.empty((tiles, integers.shape[1], count), np.uint8)
-    _pack_digits(integers.view(np.uint8), lanes, BYTE_OF_NUMBER, packed)
-    return packed
+def pack_tiles(q, codes, lanes, code_lanes, depth):
+    shape = -(-len(q) // TRITS_PER_BYTE), codes.shape[1], GROUP * depth + SCALE_TRITS
+    tiles = np.empty(shape, np.uint8)
+    _pack_digits(q.view(np.uint8), lanes, BYTE_OF_NUMBER, depth, tiles[..., :GROUP * depth])
+    _pack_digits(codes, code_lanes, BYTE_OF_NUMBER, SCALE_TRITS, tiles[..., GROUP * depth:])
+    return tiles
+
+
+def _rounded_down(edges: np.ndarray) -> np.ndarray:
+    """Largest float32 not above each: below the same float32 numbers as the float64 is."""
+    edges = np.asarray(edges, np.float64)
+    single = edges.astype(np.float32)
+    return np.where(single > edges, np.nextafter(single, np.float32(-np.inf)), single)
 
 
 @compiled
@@ -147,23 +156,33 @@ def _square_error(magnitudes, scales, importance, half, error):
 
 @compiled
 def _find_codes(scales, edges, codes):
-    for g in range(len(scales)):
-        scale, code = np.float64(scales[g]), 0
+    counts = np.empty(_BLOCK, np.int32)
+    for first in range(0, len(scales), _BLOCK):
+        block = scales[first:first + _BLOCK]
+        counts[:] = 0
         for edge in edges:
-            code += edge < scale
-        codes[g] = code
+            for g in range(len(block)):
+                counts[g] += np.int32(edge < block[g])
+        for g in range(len(block)):
+            codes[first + g] = np.uint8(counts[g])
 
 
 @compiled
-def _find_levels(groups, scales, half, q):
-    for g in range(len(groups)):
-        scale = scales[g]
-        for j in range(GROUP):
-            ratio = groups[g, j] / scale
+def _find_levels(weights, scales, half, q):
+    """Of weights in a row, (16 n,); a scale for each, so that loops are plain ones."""
+    wide = np.empty(GROUP * _BLOCK, np.float32)
+    for first in range(0, len(scales), _BLOCK):
+        block = scales[first:first + _BLOCK]
+        for g in range(len(block)):
+            wide[GROUP * g:GROUP * (g + 1)] = block[g]
+        numbers = weights[GROUP * first:GROUP * (first + len(block))]
+        levels = q[GROUP * first:GROUP * (first + len(block))]
+        for k in range(len(numbers)):
+            ratio = numbers[k] / wide[k]
             ratio = ratio if ratio < _ONE else _ONE
             ratio = ratio if ratio > -_ONE else -_ONE
             level = (ratio * half + _ROUND) - _ROUND
-            q[g, j] = np.int8(np.int32(level if scale > _ZERO else _ZERO))
+            levels[k] = np.int8(np.int32(level if wide[k] > _ZERO else _ZERO))
 
 
 @compiled
@@ -190,13 +209,26 @@ def _count_bytes(data, counts):
 
 
 @compiled
-def _pack_digits(integers, lanes, bytes_, packed):
-    tiles, columns, count = packed.shape
+def _pack_digits(integers, lanes, bytes_, count, packed):
+    """Digits of five rows to a byte: (rows, n) to (tiles, groups, n / groups * count)."""
+    tiles, groups, size = packed.shape
+    numbers = np.empty(integers.shape[1], np.uint32)
     for tile in range(tiles):
         rows = integers[TRITS_PER_BYTE * tile:TRITS_PER_BYTE * (tile + 1)]
-        for k in range(columns):
-            numbers = np.uint32(0)
-            for row in range(len(rows) - 1, -1, -1):
-                numbers = np.uint32(3) * numbers + lanes[rows[row, k]]
-            for i in range(count):
-                packed[tile, k, i] = bytes_[numbers >> np.uint32(8 * i) & np.uint32(255)]
+        numbers[:] = np.uint32(0)
+        for row in rows[::-1]:
+            for k in range(len(row)):
+                numbers[k] = np.uint32(3) * numbers[k] + lanes[row[k]]
+        k = 0
+        for group in range(groups):
+            tile_bytes = packed[tile, group]
+            for place in range(0, size, count):
+                number = numbers[k]
+                k += 1
+                tile_bytes[place] = bytes_[number & _LOW]
+                if count > 1:
+                    tile_bytes[place + 1] = bytes_[number >> _BYTE & _LOW]
+                if count > 2:
+                    tile_bytes[place + 2] = bytes_[number >> _BYTE * _TWO & _LOW]
+                if count > 3:
+                    tile_bytes[place + 3] = bytes_[number >> _BYTE * _THREE]

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from golden.fixed import GROUP, SCALES
+from golden.fixed import GROUP, SCALE_TRITS, SCALES
 from golden.forms import rec
 from golden.trit import BYTE_OF_NUMBER, TRITS_PER_BYTE
 
 __all__ = [
     "CANDIDATES", "best_codes", "choose_scales", "count_levels", "find_codes", "find_levels",
-    "levels", "pack_digits", "square_sums",
+    "levels", "pack_tiles", "square_sums",
 ]
 
 #: Places of the candidate scales among the ascending magnitudes of a group, in order of trial.
@@ -65,7 +65,14 @@ def count_levels(q, half):
     return counts.astype(np.int64)
 
 
-def pack_digits(integers, lanes, count):
+def pack_tiles(q, codes, lanes, code_lanes, depth):
+    packed = _pack_digits(codes, code_lanes, SCALE_TRITS)
+    weights = _pack_digits(q, lanes, depth).reshape(*packed.shape[:2], GROUP * depth)
+    return np.concatenate([weights, packed], axis=2)
+
+
+def _pack_digits(integers: np.ndarray, lanes: np.ndarray, count: int) -> np.ndarray:
+    """Digits of five rows to a byte: (rows, n) to uint8 (tiles, n, count)."""
     tiles = -(-len(integers) // TRITS_PER_BYTE)
     padded = np.zeros((tiles * TRITS_PER_BYTE, integers.shape[1]), np.uint8)
     padded[:len(integers)] = integers.view(np.uint8)

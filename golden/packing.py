@@ -1,0 +1,78 @@
+"""A matrix on its way into a file: tiles and the figures of its report, in one pass over rows."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from golden.chunks import in_threads, row_chunks
+from golden.fixed import GROUP, half_range
+from golden.groups import RowReader, group_count, take_groups
+from golden.kernels import load
+from golden.quantize import Encoded, code_values
+from golden.report import (
+    TensorReport,
+    has_lost_codes,
+    matrix_report,
+    share_of_zeros,
+    used_codes,
+)
+from golden.tiles import ROWS, packer
+
+__all__ = ["Packing"]
+
+
+class Packing:
+    """Tiles of a matrix, top to bottom, and what they tell about it.
+
+    Parameters
+    ----------
+    matrix : Encoded
+        What to pack.
+    weights : array or RowReader
+        What it was made of, (N, K), for its error; None where it stands for them exactly.
+    engine : str, optional
+        Of :mod:`golden.kernels`; decides no bit.
+    """
+
+    def __init__(self, matrix: Encoded, weights: np.ndarray | RowReader | None,
+                 engine: str | None = None):
+        self._matrix, self._weights = matrix, weights
+        self._kernels, self._pack = load(engine), packer(matrix.depth, engine)
+        self._values, self._watched = code_values(matrix), has_lost_codes(matrix.table)
+        self._counts = np.zeros(self._values.shape[1], np.int64)
+        self._error = self._square = 0.0
+        self._used: set[int] = set()
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Some row tiles at a time, made in as many threads; to be asked for once."""
+        rows, columns = self._matrix.shape
+        chunks = row_chunks(rows, GROUP * group_count(columns), ROWS)
+        for tiles, counts, (error, square), used in in_threads(self._work, chunks):
+            self._counts += counts
+            self._error += error
+            self._square += square
+            self._used |= used
+            yield tiles
+
+    def report(self, name: str) -> TensorReport:
+        """Figures of the matrix, when all tiles were made."""
+        error = self._error / self._square if self._square else 0.0
+        zeros = share_of_zeros(self._counts, self._matrix)
+        return matrix_report(name, self._matrix, error, zeros, self._used)
+
+    def _work(
+        self, chunk: slice,
+    ) -> tuple[np.ndarray, np.ndarray, tuple[float, float], set[int]]:
+        q, codes = self._matrix.take_rows(chunk)
+        counts = self._kernels.count_levels(q, half_range(self._matrix.depth))
+        used = used_codes(q, codes) if self._watched else set()
+        return self._pack(q, codes), counts, self._sums(chunk, q, codes), used
+
+    def _sums(self, chunk: slice, q: np.ndarray, codes: np.ndarray) -> tuple[float, float]:
+        """Squares of the errors, and of the weights."""
+        if self._weights is None:
+            return 0.0, 0.0
+        groups = take_groups(self._weights, chunk)
+        error, square = self._kernels.square_sums(groups, q.reshape(-1, GROUP), codes.ravel(),
+                                                  self._values)
+        return float(error.sum()), float(square.sum())
