@@ -10,10 +10,10 @@ from golden.journal import Journal
 from golden.shards import CheckpointError
 from golden.writing import writing
 
-__all__ = ["Job", "check_apart", "check_out", "copy_files", "fingerprint", "write_json"]
+__all__ = ["JOURNAL", "Job", "check_apart", "check_out", "copy_files", "fingerprint", "write_json"]
 
 #: Hidden, so it never counts as a file that goes with the weights.
-_JOURNAL = ".journal.jsonl"
+JOURNAL = ".journal.jsonl"
 
 
 class Job:
@@ -50,7 +50,7 @@ class Job:
         check_out(out, force)
         with writing(self.partial):
             self.partial.mkdir(parents=True, exist_ok=True)
-        self._journal = Journal(self.partial / _JOURNAL, self.partial)
+        self._journal = Journal(self.partial / JOURNAL, self.partial)
         try:
             self.done = self._resume(parameters)
         except BaseException:
@@ -77,7 +77,7 @@ class Job:
     def finish(self) -> None:
         """Give the directory its name; the journal goes last."""
         for path in self.partial.iterdir():
-            if path.name != _JOURNAL:
+            if path.name != JOURNAL:
                 _sync(path)
         _sync(self.partial)
         with writing(self.out):
@@ -91,20 +91,20 @@ class Job:
         self.partial.rename(self.out)
         _sync(self.out.parent)
         _discard(replaced)
-        (self.out / _JOURNAL).unlink()
+        (self.out / JOURNAL).unlink()
 
     def _take_back(self, parameters: dict) -> None:
         """Make OUT the partial one again when a kill left this job's journal in it."""
-        if self.partial.exists() or not (self.out / _JOURNAL).is_file():
+        if self.partial.exists() or not (self.out / JOURNAL).is_file():
             return
-        with Journal(self.out / _JOURNAL, self.out) as journal:
+        with Journal(self.out / JOURNAL, self.out) as journal:
             if journal.is_of(parameters):
                 with writing(self.partial):
                     self.out.rename(self.partial)
 
     def _resume(self, parameters: dict) -> dict[str, dict]:
         """Records of this job's earlier run; starts the journal when there is none."""
-        strangers = {path.name for path in self.partial.iterdir()} - {_JOURNAL}
+        strangers = {path.name for path in self.partial.iterdir()} - {JOURNAL}
         if (self._journal.lines or strangers) and not self._journal.is_of(parameters):
             if not self._force:
                 raise CheckpointError(f"{self.partial}: left by another job; remove it, or force")

@@ -1,5 +1,6 @@
 """Commands on checkpoints: quantize, convert, inspect, verify, export."""
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,11 +9,14 @@ import numpy as np
 import typer
 
 from golden.checkpoint import PackedCheckpoint
+from golden.cluster import on_cluster
 from golden.convert import convert as convert_source
 from golden.export import export as export_checkpoint
 from golden.fixed import information_bits
+from golden.flow import in_flight
+from golden.methods import Method, method_of
 from golden.packer import pack_checkpoint
-from golden.quantize import TritMatrix
+from golden.quantize import CODEC, TritMatrix
 from golden.report import PackReport, TensorReport, zero_share
 from golden.sources import Source, open_source
 from golden.tiles import packed_bits
@@ -28,10 +32,12 @@ Force  = Annotated[bool, typer.Option(help="Replace what is there, and start ane
 Json   = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
-def pack(model: Path, output: Path, depth: int, force: bool = False) -> PackReport:
+def pack(model: Path, output: Path, depth: int, force: bool = False, *,
+         method: Method | None = None, cluster: str | None = None) -> PackReport:
     """Pack a checkpoint with a progress bar; warnings go to standard error."""
-    with progress("quantizing", len(open_source(model).tensors)) as advance:
-        report = pack_checkpoint(model, output, depth, force=force,
+    with (on_cluster(cluster) if cluster else nullcontext(in_flight) as run,
+          progress("quantizing", len(open_source(model).tensors)) as advance):
+        report = pack_checkpoint(model, output, depth, force=force, method=method, run=run,
                                  progress=lambda tensor: advance(1, tensor.name))
     for warning in report.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
@@ -44,11 +50,17 @@ def quantize(
                                           "GGUF file of the architecture llama or qwen2.")],
     output: Output,
     depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight, 1..4.")] = 3,
+    engine: Annotated[str | None, typer.Option(
+        help="numpy, or numba, which makes the same bytes several times as fast; by default numba "
+             "where it is installed.")] = None,
+    cluster: Annotated[str | None, typer.Option(
+        metavar="ADDRESS", help="Spread the tensors over the Dask cluster with this scheduler, "
+        "such as tcp://HOST:8786; its workers must see the same files.")] = None,
     force: Force = False,
     as_json: Json = False,
 ):
     """Quantize every linear matrix of a checkpoint and pack it. Goes on where it was stopped."""
-    report = pack(model, output, depth, force)
+    report = pack(model, output, depth, force, method=method_of(CODEC, engine), cluster=cluster)
     if as_json:
         print_json({"output": str(output), "depth": report.depth, "weights": report.weights,
                     "size": report.size, "stored_bits": report.stored_bits,
