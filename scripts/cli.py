@@ -2,7 +2,18 @@
 
 import typer
 
-from scripts import evaluate, generate, hardware, importing, pack, random_model, run, serve, smooth
+from scripts import (
+    bench,
+    evaluate,
+    generate,
+    hardware,
+    importing,
+    pack,
+    random_model,
+    run,
+    serve,
+    smooth,
+)
 
 __all__ = ["app", "main"]
 
@@ -16,6 +27,7 @@ for command in (run.demo, pack.quantize, pack.convert, pack.inspect, pack.verify
 app.command("import")(importing.import_model)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(hardware.app, name="hw")
+app.add_typer(bench.app, name="bench")
 
 
 def main():

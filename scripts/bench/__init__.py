@@ -1,0 +1,21 @@
+"""Commands ``tritstream bench``: each measures one thing, prints a table and keeps JSON of it.
+
+To add one, write a module with a command, and register it here.
+"""
+
+import typer
+
+from scripts.bench import quantize
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Measure: tables, and JSON with the command line and the machine.",
+                  no_args_is_help=True)
+
+
+@app.callback()
+def several():
+    """Measure: tables, and JSON with the command line and the machine."""
+
+
+app.command("quantize")(quantize.quantize)
