@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 
 from golden.groups import RowReader
 from golden.kernels import load
+from golden.moments import Moment, Moments
 from golden.quantize import CODEC, Encoded, choose_scales
+from golden.search.feedback import feed_back
+from golden.search.nearest import SEARCH, search
 
 __all__ = ["METHODS", "Encoder", "Method", "method_of"]
 
@@ -27,7 +31,8 @@ class Method:
     encode : Encoder
         The same weights, depth and name always give the same matrix.
     settings : mapping
-        What else decides the bytes, as JSON can hold it: part of the job's identity.
+        What else decides the bytes, as JSON can hold it: part of the job's identity, and noted in
+        config.json.
     engine : str or None
         Of :mod:`golden.kernels`, for what is done with the matrix; decides no byte.
     memory : float
@@ -35,6 +40,8 @@ class Method:
     by_rows : bool
         Whether ``encode`` takes a :class:`golden.groups.RowReader` too, so that nobody holds the
         weights.
+    moments : Path or None
+        The file of :mod:`golden.moments` that calibrates.
     """
 
     codec:    str
@@ -43,22 +50,54 @@ class Method:
     engine:   str | None = None
     memory:   float = 3.0
     by_rows:  bool = False
+    moments:  Path | None = None
+
+    def moment(self, name: str, shape: tuple[int, int]) -> Moment | None:
+        """Moments of the matrix of a tensor, where there is a calibration."""
+        if self.moments is None:
+            return None
+        return _moments(self.moments).of(name.removesuffix(".weight"), tuple(shape))
 
 
 #: By name, what encodes a matrix without any more settings; it takes an ``engine`` too.
-METHODS: dict[str, Callable[..., Encoded]] = {CODEC: choose_scales}
+METHODS: dict[str, Callable[..., Encoded]] = {CODEC: choose_scales, SEARCH: search}
 
-#: What differs from the defaults: scales of groups are held, and tiles that wait to be written.
-_COSTS = {CODEC: {"memory": 1.0, "by_rows": True}}
+#: What differs from the defaults: scales or codes are held, and tiles that wait to be written.
+_COSTS = {CODEC: {"memory": 1.0, "by_rows": True}, SEARCH: {"memory": 1.5, "by_rows": True}}
 
 
-def method_of(name: str, engine: str | None = None) -> Method:
+def method_of(
+    name: str, engine: str | None = None, calibration: Path | None = None,
+) -> Method:
     """A method by its name, on an engine, by default on the fastest there is.
 
-    Raises :class:`ValueError` when there is none of that name, or not that engine.
+    With a file of :mod:`golden.moments`, ``search`` lets weights make up for each other's errors.
+
+    Raises :class:`ValueError` when there is none of that name, not that engine, or the method makes
+    nothing of a calibration, :class:`golden.shards.CheckpointError` for a wrong file.
     """
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {name}")
     load(engine)
-    return Method(name, partial(METHODS[name], engine=engine), engine=engine,
-                  **_COSTS.get(name, {}))
+    if calibration is None:
+        return Method(name, partial(METHODS[name], engine=engine), engine=engine,
+                      **_COSTS.get(name, {}))
+    if name != SEARCH:
+        raise ValueError(f"method {name} makes nothing of a calibration; take method {SEARCH}")
+    moments = Moments(calibration)
+    path = moments.path.absolute()
+    settings = {"calibration": {**moments.made_of, "sha256": moments.sha256}}
+    return Method(name, partial(_calibrated, path=path, engine=engine), settings, engine,
+                  memory=3.0, by_rows=True, moments=path)
+
+
+def _calibrated(
+    weights: np.ndarray | RowReader, depth: int, name: str, *, path: Path, engine: str | None,
+) -> Encoded:
+    moment = _moments(path).of(name.removesuffix(".weight"), tuple(weights.shape))
+    return feed_back(weights, depth, moment, name, engine=engine)
+
+
+@cache
+def _moments(path: Path) -> Moments:
+    return Moments(path)

@@ -47,7 +47,7 @@ Progress = Callable[[TensorReport], None]
 def pack_checkpoint(
     source_path: str | Path, out_dir: str | Path, depth: int, *, force: bool = False,
     overrides: Mapping[str, int] | None = None, progress: Progress | None = None,
-    modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT,
+    modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT, include: Sequence[str] = (),
     method: Method | None = None, run: Run = in_flight,
 ) -> PackReport:
     """Quantize and pack a checkpoint; memory is bounded by its largest matrix, or by a budget.
@@ -69,6 +69,8 @@ def pack_checkpoint(
         Gets the report of each source tensor, in file order, when it is on the disk.
     modules_to_not_convert : sequence
         Modules to keep, besides embeddings and norms.
+    include : sequence
+        Modules to quantize all the same, by name or its last part: ``lm_head``, ``embed_tokens``.
     method : Method
         What encodes each matrix; by default ``tritllm-v2``.
     run : Run
@@ -80,9 +82,10 @@ def pack_checkpoint(
     half_range(depth)
     method = method or method_of(CODEC)
     source, out = open_source(source_path), Path(out_dir).absolute()
-    matrices = source.matrices(modules_to_not_convert)
+    matrices = source.matrices(modules_to_not_convert, include)
     plan = Plan(source, matrices, depth, kept=modules_to_not_convert,
-                codec=method.codec, depths=_depths(source.path, matrices, overrides or {}))
+                codec=method.codec, depths=_depths(source.path, matrices, overrides or {}),
+                notes=method.settings)
     check_apart(source.path, out)
 
     keep_freed_memory()

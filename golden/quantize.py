@@ -20,7 +20,7 @@ from golden.kernels.plain import levels
 
 __all__ = [
     "CODEC", "Encoded", "Scaled", "TritMatrix", "choose_scales", "code_values", "dequantize",
-    "dequantized_chunks", "levels", "quantize", "rec", "row_dequantizer",
+    "dequantized_chunks", "levels", "quantize", "rec", "row_dequantizer", "whole",
 ]
 
 #: Name of the profile in packed checkpoints.
@@ -161,16 +161,20 @@ class Scaled:
                                      half_range(self.depth))
         return q.reshape(len(codes), -1), codes
 
-    def matrix(self) -> TritMatrix:
-        """All of it."""
-        q = np.empty((len(self.scales), GROUP * self.scales.shape[1]), np.int8)
-        codes = np.empty(self.scales.shape, np.uint8)
 
-        def work(chunk: slice) -> None:
-            q[chunk], codes[chunk] = self.take_rows(chunk)
+def whole(matrix: Encoded) -> TritMatrix:
+    """All integers and codes of a matrix."""
+    if isinstance(matrix, TritMatrix):
+        return matrix
+    rows, groups = matrix.shape[0], group_count(matrix.shape[1])
+    q = np.empty((rows, GROUP * groups), np.int8)
+    codes = np.empty((rows, groups), np.uint8)
 
-        run_in_threads(work, row_chunks(*q.shape))
-        return TritMatrix(self.depth, self.shape, q, codes, self.table)
+    def work(chunk: slice) -> None:
+        q[chunk], codes[chunk] = matrix.take_rows(chunk)
+
+    run_in_threads(work, row_chunks(*q.shape))
+    return TritMatrix(matrix.depth, matrix.shape, q, codes, matrix.table)
 
 
 def quantize(
@@ -183,7 +187,7 @@ def quantize(
     Raises :class:`ValueError` for a depth outside 1..4, another shape, or a value that is not
     finite as float32 (it names the matrix and the first such place).
     """
-    return choose_scales(np.asarray(weights), depth, name, engine=engine).matrix()
+    return whole(choose_scales(np.asarray(weights), depth, name, engine=engine))
 
 
 def choose_scales(

@@ -99,21 +99,33 @@ class Source(ABC):
 
     def matrices(
         self, modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT,
+        include: Sequence[str] = (),
     ) -> dict[str, SourceTensor]:
         """Matrices to be quantized, by module name (without ``.weight``).
 
-        Raises :class:`CheckpointError` when there is none, or one is not of a float dtype.
+        Linear layers, and matrices with a name, or a last part of it, that is in ``include``.
+
+        Raises :class:`CheckpointError` when there is none, one is not of a float dtype, or nothing
+        has a name to be included.
         """
-        found = {
-            name.removesuffix(".weight"): tensor for name, tensor in self.tensors.items()
-            if is_linear(name, tensor.shape, modules_to_not_convert)
-        }
+        modules = {name.removesuffix(".weight"): tensor for name, tensor in self.tensors.items()
+                   if name.endswith(".weight") and len(tensor.shape) == 2}
+        asked = {module for one in include for module in self._included(one, modules)}
+        found = {module: tensor for module, tensor in modules.items() if module in asked
+                 or is_linear(tensor.name, tensor.shape, modules_to_not_convert)}
         if not found:
             raise CheckpointError(f"{self.path}: has no linear layer to quantize; check the model")
         for tensor in found.values():
             if tensor.dtype not in FLOATS:
                 raise CheckpointError(f"{tensor.path}: {tensor.name} must be {', '.join(FLOATS)}, "
                                       f"not {tensor.dtype}; convert the model first")
+        return found
+
+    def _included(self, name: str, modules: Iterable[str]) -> list[str]:
+        found = [module for module in modules if f".{module}".endswith(f".{name}")]
+        if not found:
+            raise CheckpointError(f"{self.path}: has no matrix {name} to include; a model that "
+                                  "ties its head to its embedding has model.embed_tokens only")
         return found
 
 

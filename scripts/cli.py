@@ -4,11 +4,13 @@ import typer
 
 from scripts import (
     bench,
+    calibrate,
     evaluate,
     generate,
     hardware,
     importing,
     pack,
+    quantize,
     random_model,
     run,
     serve,
@@ -21,8 +23,9 @@ app = typer.Typer(
     help="Packed balanced-ternary LLM weights, and the accelerator that eats them.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-for command in (run.demo, pack.quantize, pack.convert, pack.inspect, pack.verify, pack.export,
-                run.run, generate.generate, smooth.smooth, random_model.random_model, serve.serve):
+for command in (run.demo, quantize.quantize, calibrate.calibrate, pack.convert, pack.inspect,
+                pack.verify, pack.export, run.run, generate.generate, smooth.smooth,
+                random_model.random_model, serve.serve):
     app.command()(command)
 app.command("import")(importing.import_model)
 app.command("eval")(evaluate.evaluate)

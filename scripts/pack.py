@@ -1,6 +1,5 @@
-"""Commands on checkpoints: quantize, convert, inspect, verify, export."""
+"""Commands on checkpoints: convert, inspect, verify, export."""
 
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,69 +8,22 @@ import numpy as np
 import typer
 
 from golden.checkpoint import PackedCheckpoint
-from golden.cluster import on_cluster
 from golden.convert import convert as convert_source
 from golden.export import export as export_checkpoint
 from golden.fixed import information_bits
-from golden.flow import in_flight
-from golden.methods import Method, method_of
-from golden.packer import pack_checkpoint
-from golden.quantize import CODEC, TritMatrix
-from golden.report import PackReport, TensorReport, zero_share
+from golden.quantize import TritMatrix
+from golden.report import zero_share
 from golden.sources import Source, open_source
 from golden.tiles import packed_bits
 from golden.verify import verify as verify_checkpoint
-from scripts.console import Failure, console, print_json, progress, reports_errors, table
+from scripts.console import Failure, print_json, progress, reports_errors, table
 
-__all__ = ["convert", "export", "inspect", "pack", "quantize", "verify",
-           "write_source"]
+__all__ = ["convert", "export", "inspect", "verify", "write_source"]
 
 Packed = Annotated[Path, typer.Argument(help="Packed checkpoint.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
 Force  = Annotated[bool, typer.Option(help="Replace what is there, and start anew.")]
 Json   = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-
-
-def pack(model: Path, output: Path, depth: int, force: bool = False, *,
-         method: Method | None = None, cluster: str | None = None) -> PackReport:
-    """Pack a checkpoint with a progress bar; warnings go to standard error."""
-    with (on_cluster(cluster) if cluster else nullcontext(in_flight) as run,
-          progress("quantizing", len(open_source(model).tensors)) as advance):
-        report = pack_checkpoint(model, output, depth, force=force, method=method, run=run,
-                                 progress=lambda tensor: advance(1, tensor.name))
-    for warning in report.warnings:
-        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    return report
-
-
-@reports_errors
-def quantize(
-    model: Annotated[Path, typer.Argument(help="Hugging Face directory with safetensors, or a "
-                                          "GGUF file of the architecture llama or qwen2.")],
-    output: Output,
-    depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight, 1..4.")] = 3,
-    engine: Annotated[str | None, typer.Option(
-        help="numpy, or numba, which makes the same bytes several times as fast; by default numba "
-             "where it is installed.")] = None,
-    cluster: Annotated[str | None, typer.Option(
-        metavar="ADDRESS", help="Spread the tensors over the Dask cluster with this scheduler, "
-        "such as tcp://HOST:8786; its workers must see the same files.")] = None,
-    force: Force = False,
-    as_json: Json = False,
-):
-    """Quantize every linear matrix of a checkpoint and pack it. Goes on where it was stopped."""
-    report = pack(model, output, depth, force, method=method_of(CODEC, engine), cluster=cluster)
-    if as_json:
-        print_json({"output": str(output), "depth": report.depth, "weights": report.weights,
-                    "size": report.size, "stored_bits": report.stored_bits,
-                    "tensors": [tensor.record() for tensor in report.tensors]})
-        return
-    table("", ["matrix", "shape", "d", "stored b/w", "info b/w", "squared error", "zero trits",
-               "scales"], [_row(matrix) for matrix in report.matrices])
-    print(f"\n{len(report.matrices)} matrices, {report.weights} weights at "
-          f"{report.stored_bits:.2f} bits with padding and tables; "
-          f"{len(report.kept)} tensors kept as they were")
-    print(f"packed checkpoint: {output}")
 
 
 @reports_errors
@@ -91,14 +43,6 @@ def write_source(source: Source, output: Path, force: bool = False) -> None:
     """Write a source as a Hugging Face directory, with a progress bar."""
     with progress("writing", len(source.tensors)) as advance:
         convert_source(source, output, force=force, progress=lambda name: advance(1, name))
-
-
-def _row(matrix: TensorReport) -> list[str]:
-    return [
-        matrix.name, "x".join(map(str, matrix.shape)), str(matrix.depth),
-        f"{matrix.stored_bits:.2f}", f"{matrix.information_bits:.2f}", f"{matrix.error:.2e}",
-        f"{matrix.zero_share:.3f}", f"{matrix.scale_min:.2e}..{matrix.scale_max:.2e}",
-    ]
 
 
 @reports_errors

@@ -23,7 +23,7 @@ from host.opening import open_device, parse_specs
 from host.prepared import Tiles, tiles_of
 from hw.config import DeviceConfig
 from scripts.console import console, print_json, progress, reports_errors, write_text
-from scripts.pack import pack
+from scripts.quantize import pack
 from scripts.run_report import describe, mismatch, show, totals
 from scripts.run_results import RunResults
 from scripts.stream import Job, generated_activations, stream_matrix

@@ -7,7 +7,7 @@ from golden_helpers import message, run_python
 from hostile import GROUPS
 
 from golden.groups import take_groups
-from golden.kernels import ENGINES, default_engine, jit, load
+from golden.kernels import ENGINES, default_engine, fast, jit, load
 from golden.kernels.network import upper_half
 from golden.kernels.plain import CANDIDATES
 from golden.packing import Packing
@@ -150,7 +150,7 @@ def test_same_matrix_tiles_and_report(shape, depth):
 def test_multiplication_and_addition_are_not_fused():
     groups, codes, errors = np.ones((300, 16), F), np.empty(300, np.uint8), np.empty(300, F)
     # Anew, for what was kept on the disk cannot be read. Its inner loop is that of the others.
-    kernel = numba.njit(FAST._best_codes.py_func, **jit.OPTIONS)
+    kernel = numba.njit(fast._best_codes.py_func, **jit.OPTIONS)
     kernel(groups, np.ones(27, F), F(13), groups, codes, errors)
     for code in kernel.inspect_asm().values():
         assert "div" in code and "mul" in code

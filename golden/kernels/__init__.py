@@ -15,7 +15,7 @@ import numpy as np
 __all__ = ["ENGINES", "Kernels", "default_engine", "load"]
 
 #: Modules by the name of the engine.
-ENGINES = {"numpy": "golden.kernels.plain", "numba": "golden.kernels.fast"}
+ENGINES = {"numpy": "golden.kernels.on_numpy", "numba": "golden.kernels.on_numba"}
 
 
 class Kernels(Protocol):
@@ -70,6 +70,26 @@ class Kernels(Protocol):
 
         Of int8 (rows, 16 * groups) and uint8 (rows, groups); missing rows are zeros. Lanes (uint32,
         256) have the digits of an integer, by its low byte, in their bytes.
+        """
+
+    def grid_errors(
+        self, groups: np.ndarray, scales: np.ndarray, half: int, importance: np.ndarray,
+    ) -> np.ndarray:
+        """Errors, as of :meth:`best_codes`, of each group at every scale: float32 (n, m).
+
+        ``scales`` are float32 (m,), positive; ``importance`` is float32 (n, 16).
+        """
+
+    def feed_back(
+        self, columns: np.ndarray, upper: np.ndarray, table: np.ndarray, half: int,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Round the columns of a group one after the other, each mending the errors before it.
+
+        Of weights (n, 16), one group of n rows, column j is rounded to ``q`` as above, its error
+        ``e = (w - s * q / half) / upper[j, j]``, and ``upper[j, k] * e`` is taken from the columns
+        k behind it. Of the table's 27 scales (float32, positive) that with the least sum of
+        ``e * e`` is taken, the lowest code of several: int8 (n, 16), codes uint8 (n,), and e,
+        float32 (n, 16). ``upper`` is float32 (16, 16).
         """
 
 

@@ -8,7 +8,7 @@ from golden.trit import BYTE_OF_NUMBER, TRITS_PER_BYTE
 
 __all__ = [
     "CANDIDATES", "best_codes", "choose_scales", "count_levels", "find_codes", "find_levels",
-    "levels", "pack_tiles", "square_sums",
+    "levels", "pack_tiles", "square_sums", "squared_error",
 ]
 
 #: Places of the candidate scales among the ascending magnitudes of a group, in order of trial.
@@ -94,16 +94,16 @@ def _least(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which of the scales (c, n) has the least error, the first of several, and that error."""
     place = np.zeros(magnitudes.shape[1], np.uint8)
-    least = _squared_error(magnitudes, scales[0], half, importance)
+    least = squared_error(magnitudes, scales[0], half, importance)
     for number, one in enumerate(scales[1:], 1):
-        error = _squared_error(magnitudes, one, half, importance)
+        error = squared_error(magnitudes, one, half, importance)
         better = error < least
         np.copyto(place, np.uint8(number), where=better)
         np.copyto(least, error, where=better)
     return place, least
 
 
-def _squared_error(
+def squared_error(
     magnitudes: np.ndarray, scales: np.ndarray, half: int, importance: np.ndarray | None,
 ) -> np.ndarray:
     """Sum over the 16 places, in their order: (16, n) and (n,) to (n,)."""

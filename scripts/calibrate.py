@@ -1,0 +1,115 @@
+"""Calibration of a model: the command, and the file of moments that `quantize` makes for itself."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from golden.moments import Moments, write_moments
+from golden.plan import source_fingerprint
+from golden.sources import DirectorySource, Source
+from scripts.console import Failure, print_json, progress, reports_errors
+from scripts.corpus import read_text
+from scripts.pack import Force, Json
+
+if TYPE_CHECKING:
+    # torch takes seconds to import, and is an extra.
+    from torch import Tensor
+
+__all__ = ["RANDOM", "TOKENS", "calibrate", "moments_file"]
+
+#: In place of a text: tokens drawn evenly from the vocabulary.
+RANDOM = "random"
+#: Tokens that are read unless told otherwise.
+TOKENS = 16384
+
+#: Tokens of a window.
+_WINDOW = 512
+#: Where moments that nobody asked to keep are kept.
+_KEPT = Path("build/calibration")
+
+
+@reports_errors
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="Hugging Face directory: config and safetensors.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of moments to write.")],
+    text: Annotated[str, typer.Option(
+        help="Plain text in UTF-8, of the kind the model reads; or `random`, tokens of the "
+             "vocabulary, where there is none.")] = RANDOM,
+    tokens: Annotated[int, typer.Option(
+        help="Read so many tokens, spread over the text.")] = TOKENS,
+    force: Force = False,
+    as_json: Json = False,
+):
+    """Learn from a text which errors of weights matter, for `quantize --calibration`."""
+    if output.exists() and not force:
+        raise Failure(f"{output}: exists already; remove it, choose another, or force")
+    made_of = _write(DirectorySource(model), model, output, text, tokens)
+    if as_json:
+        print_json({"output": str(output), **made_of})
+    else:
+        print(f"moments of {made_of['layers']} layers, {made_of['tokens']} tokens of "
+              f"{made_of['text']} read: {output}")
+
+
+def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
+    """The file of moments by what calibrates: the file itself, a text, or `random`.
+
+    Those of a text are made once for each model, text and number of tokens.
+    """
+    if what.endswith(".safetensors"):
+        return Moments(what).path
+    source = DirectorySource(model)
+    made = {"model": source_fingerprint(source), "text": _digest(what), "tokens": tokens,
+            "window": _WINDOW, "path": str(model.resolve())}
+    key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+    path = _KEPT / f"{key}.safetensors"
+    if not path.exists():
+        _write(source, model, path, what, tokens)
+    return path
+
+
+def _write(source: Source, model: Path, output: Path, text: str, tokens: int) -> dict:
+    """Make moments and write them; what they were made of."""
+    from host.model.calibration import collect_moments
+    from host.model.load import load_model
+
+    layers, windows = _layers(source), _windows(model, text, tokens)
+    made_of = {"text": RANDOM if text == RANDOM else Path(text).name, "text_sha256": _digest(text),
+               "tokens": sum(map(len, windows)), "layers": len(layers)}
+    with progress("calibrating", len(windows)) as advance:
+        moments = collect_moments(load_model(model), layers, windows, progress=lambda: advance(1))
+    write_moments(output, moments, made_of)
+    return made_of
+
+
+def _layers(source: Source) -> Mapping[str, str]:
+    """Module of each matrix that may be packed."""
+    return {name: name for name in source.matrices()}
+
+
+def _digest(text: str) -> str | None:
+    return None if text == RANDOM else read_text(Path(text)).sha256
+
+
+def _windows(model: Path, text: str, tokens: int) -> "list[Tensor]":
+    """Token ids, in windows spread evenly over the text."""
+    from torch import tensor
+
+    from host.model.calibration import random_windows
+    from host.model.load import load_tokenizer
+    from host.model.scoring import tokenize
+
+    tokenizer = load_tokenizer(model)
+    count = max(1, tokens // _WINDOW)
+    if text == RANDOM:
+        return random_windows(len(tokenizer), tokenizer.all_special_ids, _WINDOW, count)
+    ids = tensor(tokenize(tokenizer, read_text(Path(text)).text).ids)
+    if not len(ids):
+        raise ValueError(f"{text}: gives no token to read; give a longer text")
+    windows = ids.split(_WINDOW)
+    count = min(count, len(windows))
+    return [windows[place * len(windows) // count] for place in range(count)]

@@ -1,0 +1,47 @@
+"""Depths of matrices by a budget of bits, from losses that are measured once and kept."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from golden.groups import RowReader
+from golden.methods import Method
+from golden.plan import source_fingerprint
+from golden.search.depths import Losses, choose_depths, measure
+from golden.shards import Tensor, load_json
+from golden.sources import Source, SourceTensor, open_source
+from scripts.console import progress, write_text
+
+__all__ = ["depths_by_budget"]
+
+#: Where losses are kept, so that another budget, or a run after a kill, need not measure again.
+_KEPT = Path("build/depths")
+
+
+def depths_by_budget(
+    model: Path, method: Method, budget: float, include: Sequence[str] = (),
+) -> dict[str, int]:
+    """Depth of each matrix of a checkpoint, for ``budget`` stored bits a weight on average."""
+    source = open_source(model)
+    losses, path = {}, _KEPT / f"{_key(source, method)}.json"
+    kept = load_json(path) if path.is_file() else {}
+    matrices = source.matrices(include=include)
+    with progress("measuring", len(matrices)) as advance:
+        for name, tensor in matrices.items():
+            if name not in kept:
+                kept[name] = measure(_weights(tensor), method, tensor.name).losses
+                write_text(path, json.dumps(kept))
+            losses[name] = Losses(tensor.shape, tuple(kept[name]))
+            advance(1, name)
+    return choose_depths(losses, budget)
+
+
+def _key(source: Source, method: Method) -> str:
+    made = {"files": source_fingerprint(source), "path": str(source.path.resolve()),
+            "codec": method.codec, "settings": dict(method.settings)}
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _weights(tensor: SourceTensor):
+    return RowReader(tensor) if isinstance(tensor, Tensor) else tensor.read()

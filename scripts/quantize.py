@@ -1,0 +1,117 @@
+"""The command that packs a checkpoint: which method, how deep, and what came of it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from golden.cluster import on_cluster
+from golden.flow import in_flight
+from golden.methods import METHODS, Method, method_of
+from golden.packer import pack_checkpoint
+from golden.quantize import CODEC
+from golden.report import PackReport, TensorReport
+from golden.sources import open_source
+from scripts.calibrate import TOKENS, moments_file
+from scripts.console import console, print_json, progress, reports_errors, table
+from scripts.depths import depths_by_budget
+from scripts.pack import Force, Json, Output
+
+__all__ = ["pack", "quantize"]
+
+_DEPTH = 3
+
+
+@reports_errors
+def quantize(
+    model: Annotated[Path, typer.Argument(help="Hugging Face directory with safetensors, or a "
+                                          "GGUF file of the architecture llama or qwen2.")],
+    output: Output,
+    depth: Annotated[int | None, typer.Option(
+        "--depth", "-d", help="Trits a weight, 1..4; 3 by default.")] = None,
+    depth_for: Annotated[list[str] | None, typer.Option(
+        metavar="GLOB=D", help="Another depth for the matrices of these names, such as "
+        "'*.down_proj=4'; the last that fits counts.")] = None,
+    budget: Annotated[float | None, typer.Option(
+        help="In place of a depth: stored bits a weight on average, spent where they gain "
+             "most.")] = None,
+    method: Annotated[str, typer.Option(help=f"What chooses codes: {', '.join(METHODS)}.")] = CODEC,
+    calibration: Annotated[str | None, typer.Option(
+        metavar="FILE", help="With search: a text of the kind the model reads, a file of "
+        "`tritstream calibrate`, or `random`, tokens of the vocabulary.")] = None,
+    calibration_tokens: Annotated[int, typer.Option(help="Read so many of a text.")] = TOKENS,
+    include: Annotated[list[str] | None, typer.Option(
+        metavar="NAME", help="Quantize this too: lm_head, embed_tokens.")] = None,
+    engine: Annotated[str | None, typer.Option(
+        help="numpy, or numba, which makes the same bytes several times as fast; by default numba "
+             "where it is installed.")] = None,
+    cluster: Annotated[str | None, typer.Option(
+        metavar="ADDRESS", help="Spread the tensors over the Dask cluster with this scheduler, "
+        "such as tcp://HOST:8786; its workers must see the same files.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+):
+    """Quantize every linear matrix of a checkpoint and pack it. Goes on where it was stopped."""
+    if budget is not None and (depth or depth_for):
+        raise ValueError("--budget chooses the depths: give it without --depth and --depth-for")
+    overrides = _rules(depth_for or [])
+    moments = calibration and moments_file(model, calibration, calibration_tokens)
+    chosen = method_of(method, engine, moments or None)
+    if budget is not None:
+        overrides = depths_by_budget(model, chosen, budget, include or ())
+        depth = Counter(overrides.values()).most_common(1)[0][0]
+    report = pack(model, output, depth or _DEPTH, force, method=chosen, cluster=cluster,
+                  overrides=overrides, include=include or ())
+    _print_json(output, report) if as_json else _show(output, report)
+
+
+def pack(model: Path, output: Path, depth: int, force: bool = False, *,
+         method: Method | None = None, cluster: str | None = None,
+         overrides: Mapping[str, int] | None = None, include: Sequence[str] = ()) -> PackReport:
+    """Pack a checkpoint with a progress bar; warnings go to standard error."""
+    with (on_cluster(cluster) if cluster else nullcontext(in_flight) as run,
+          progress("quantizing", len(open_source(model).tensors)) as advance):
+        report = pack_checkpoint(model, output, depth, force=force, method=method, run=run,
+                                 overrides=overrides, include=include,
+                                 progress=lambda tensor: advance(1, tensor.name))
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    return report
+
+
+def _rules(rules: Sequence[str]) -> dict[str, int]:
+    """Depths by pattern."""
+    found = {}
+    for rule in rules:
+        glob, _, number = rule.rpartition("=")
+        if not glob or not number.isdecimal():
+            raise ValueError(f"--depth-for must be GLOB=D, not {rule!r}")
+        found.pop(glob, None)
+        found[glob] = int(number)
+    return found
+
+
+def _print_json(output: Path, report: PackReport) -> None:
+    print_json({"output": str(output), "depth": report.depth, "weights": report.weights,
+                "size": report.size, "stored_bits": report.stored_bits,
+                "tensors": [tensor.record() for tensor in report.tensors]})
+
+
+def _show(output: Path, report: PackReport) -> None:
+    table("", ["matrix", "shape", "d", "stored b/w", "info b/w", "squared error", "zero trits",
+               "scales"], [_row(matrix) for matrix in report.matrices])
+    print(f"\n{len(report.matrices)} matrices, {report.weights} weights at "
+          f"{report.stored_bits:.2f} bits with padding and tables; "
+          f"{len(report.kept)} tensors kept as they were")
+    print(f"packed checkpoint: {output}")
+
+
+def _row(matrix: TensorReport) -> list[str]:
+    return [
+        matrix.name, "x".join(map(str, matrix.shape)), str(matrix.depth),
+        f"{matrix.stored_bits:.2f}", f"{matrix.information_bits:.2f}", f"{matrix.error:.2e}",
+        f"{matrix.zero_share:.3f}", f"{matrix.scale_min:.2e}..{matrix.scale_max:.2e}",
+    ]
