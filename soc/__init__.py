@@ -1,0 +1,1 @@
+"""A board with memory: the core in LiteX, fed from DRAM."""

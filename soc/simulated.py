@@ -1,0 +1,115 @@
+"""The system with a model of its memory, and pins for a harness."""
+
+from litedram.phy.model import SDRAM_VERBOSE_OFF, SDRAM_VERBOSE_STD, SDRAMPHYModel
+from litex.build.generic_platform import Pins, Subsignal
+from litex.build.sim import SimPlatform
+from litex.gen import LiteXModule
+from litex.soc.interconnect import wishbone
+from liteeth.phy.model import LiteEthPHYModel
+from migen import ClockDomain
+
+from .monitor import Monitor
+from .soc import BoardSoC
+
+__all__ = ["SimulatedSoC", "soc_verilog"]
+
+#: Where a board answers.
+ADDRESS, PORT, MAC = "192.168.1.50", 1234, 0x10E2D5000000
+
+
+def _pins(width):
+    """Pins of the harness; words for loading are as wide as the memory's."""
+    def group(name, **signals):
+        return (name, 0, *(Subsignal(signal, Pins(bits)) for signal, bits in signals.items()))
+
+    return [
+        ("clk", 0, Pins(1)), ("rst", 0, Pins(1)), ("cause", 0, Pins(3)),
+        group("bus", adr=30, dat_w=32, dat_r=32, we=1, stb=1, ack=1),
+        group("load", address=32, data=width, valid=1, ready=1),
+        group("core", taken=1, given=1), ("refreshed", 0, Pins(1)),
+        group("eth", source_valid=1, source_data=8, sink_valid=1, sink_data=8),
+    ]
+
+
+class _Clock(LiteXModule):
+    def __init__(self, platform):
+        self.cd_sys = ClockDomain()
+        self.comb += [self.cd_sys.clk.eq(platform.request("clk")),
+                      self.cd_sys.rst.eq(platform.request("rst"))]
+
+
+class _EthernetPins(LiteEthPHYModel):
+    """LiteEth's model of a PHY, with preamble and checksum on its pins as on a cable."""
+
+    with_preamble_crc = True
+
+
+class SimulatedSoC(BoardSoC):
+    """:class:`BoardSoC` on LiteDRAM's model of the memory and LiteEth's of a PHY.
+
+    Parameters
+    ----------
+    memory : Memory
+    checks : bool
+        Check every command against the memory's timing.
+    link : bool
+        Etherbone over UDP; the harness's own bus is always there.
+    parts
+        Of :class:`BoardSoC`.
+    """
+
+    def __init__(self, memory, checks=True, link=True, controller=None, **parts):
+        settings = memory.phy_settings()
+        width    = settings.dfi_databits * settings.nphases
+        platform = SimPlatform("SIM", _pins(width))
+        BoardSoC.__init__(self, platform, memory, **parts)
+        self.crg = _Clock(platform)
+        # The model counts in whole picoseconds: a clock of such a period, not a longer one.
+        period = 10**12 // (memory.clock_hz * settings.nphases)
+        phy = SDRAMPHYModel(memory.module, settings, clk_freq=1e12 / period / settings.nphases,
+                            verbosity=SDRAM_VERBOSE_STD if checks else SDRAM_VERBOSE_OFF)
+        self.add_module("sdrphy", phy)
+        self.add_memory(phy, quick=True, **(controller or {}))
+        self._add_bus(platform.request("bus"))
+        self._add_load(platform.request("load"))
+        if link:
+            self.ethphy = _EthernetPins(platform.request("eth"))
+            self.add_etherbone(phy=self.ethphy, ip_address=ADDRESS, udp_port=PORT,
+                               mac_address=MAC, buffer_depth=256)
+        self._add_probes(platform)
+
+    def _add_bus(self, pins):
+        bus = wishbone.Interface(data_width=32, adr_width=30)
+        self.bus.add_master("harness", bus)
+        self.comb += [
+            bus.adr.eq(pins.adr), bus.dat_w.eq(pins.dat_w), bus.we.eq(pins.we), bus.sel.eq(0xF),
+            bus.stb.eq(pins.stb), bus.cyc.eq(pins.stb),
+            pins.dat_r.eq(bus.dat_r), pins.ack.eq(bus.ack),
+        ]
+
+    def _add_load(self, pins):
+        """Whole words into memory, one a cycle: through LiteDRAM, past the link."""
+        from litedram.frontend.dma import LiteDRAMDMAWriter
+        self.loader = LiteDRAMDMAWriter(self.sdram.crossbar.get_port(), fifo_depth=16)
+        self.comb += [
+            self.loader.sink.address.eq(pins.address), self.loader.sink.data.eq(pins.data),
+            self.loader.sink.valid.eq(pins.valid), pins.ready.eq(self.loader.sink.ready),
+        ]
+
+    def _add_probes(self, platform):
+        core, pins = self.tritstream.core, platform.request("core")
+        timing = self.memory.module.timing_settings
+        self.monitor = Monitor(self.sdram, self.tritstream.feeder, self.bridge_port,
+                               timing.tCCD or 1)
+        self.comb += [
+            platform.request("cause").eq(self.monitor.cause),
+            platform.request("refreshed").eq(self.monitor.refreshed),
+            pins.taken.eq(core.sink.valid & core.sink.ready),
+            pins.given.eq(core.source.valid & core.source.ready),
+        ]
+
+
+def soc_verilog(soc) -> str:
+    """Verilog of the system, module ``top``, without the core's."""
+    soc.finalize()
+    return str(soc.platform.get_verilog(soc, name="top"))

@@ -1,0 +1,65 @@
+"""The system on a board: memory, core, and what moves between them."""
+
+from litedram.core import LiteDRAMCore
+from litedram.frontend.wishbone import LiteDRAMWishbone2Native
+from litex.soc.integration.soc import SoCRegion
+from litex.soc.integration.soc_core import SoCMini
+from litex.soc.interconnect import wishbone
+
+from .memory import Memory
+from .peripheral import Tritstream
+from .registers import CSR, CSR_BASE, MEMORY
+from .starter import Starter, start_sequence
+
+__all__ = ["BoardSoC"]
+
+#: Bytes at the end of memory for answers: those of a matrix of 100,000 rows.
+RING = 1 << 20
+
+
+class BoardSoC(SoCMini):
+    """LiteX without a processor: a bus for whoever comes by the link, memory, core.
+
+    Parameters
+    ----------
+    platform
+        Of LiteX; gets the core's Verilog from whoever builds.
+    memory : Memory
+    readers : int
+        Ports that read weights.
+    depth : int
+        Words each of them may have under way.
+    stretch : int, optional
+        Words after which the ports take turns; a row of a bank if not given.
+    ring : int
+        Bytes for answers.
+    """
+
+    csr_map = {name: place for place, name in enumerate(CSR)}
+    mem_map = {"csr": CSR_BASE, "main_ram": MEMORY}
+
+    def __init__(self, platform, memory: Memory, readers=2, depth=32, stretch=None, ring=RING):
+        SoCMini.__init__(self, platform, memory.clock_hz, ident="", with_ctrl=False)
+        self.memory = memory
+        self._parts = (readers, depth, stretch, ring)
+
+    def add_memory(self, phy, quick=False, **controller):
+        """The memory behind ``phy`` on the bus, started by itself, and the core that it feeds."""
+        memory = self.memory
+        readers, depth, stretch, ring = self._parts
+        self.sdram = LiteDRAMCore(
+            phy, memory.module.geom_settings, memory.module.timing_settings, memory.clock_hz,
+            controller_settings=memory.controller_settings(**controller))
+        port = self.sdram.crossbar.get_port
+        bus  = wishbone.Interface(data_width=32, adr_width=30)
+        self.bridge_port = port()
+        self.bridge = LiteDRAMWishbone2Native(bus, self.bridge_port, MEMORY)
+        self.bus.add_slave("main_ram", bus, SoCRegion(MEMORY, memory.size, cached=False))
+
+        words = [port() for _ in range(readers)]
+        width = words[0].data_width // 8
+        self.tritstream = Tritstream(words, port(), memory.lanes, memory.size, ring, depth,
+                                     stretch or memory.row_bytes // width)
+        self.starter = Starter(start_sequence(phy.settings, memory.module.timing_settings, quick))
+        self.bus.add_master("starter", self.starter.bus)
+        self.comb += self.tritstream.ready.eq(self.starter.done)
