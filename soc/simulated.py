@@ -13,9 +13,6 @@ from .soc import BoardSoC
 
 __all__ = ["SimulatedSoC", "soc_verilog"]
 
-#: Where a board answers.
-ADDRESS, PORT, MAC = "192.168.1.50", 1234, 0x10E2D5000000
-
 
 def _pins(width):
     """Pins of the harness; words for loading are as wide as the memory's."""
@@ -73,9 +70,7 @@ class SimulatedSoC(BoardSoC):
         self._add_bus(platform.request("bus"))
         self._add_load(platform.request("load"))
         if link:
-            self.ethphy = _EthernetPins(platform.request("eth"))
-            self.add_etherbone(phy=self.ethphy, ip_address=ADDRESS, udp_port=PORT,
-                               mac_address=MAC, buffer_depth=256)
+            self.add_link(_EthernetPins(platform.request("eth")))
         self._add_probes(platform)
 
     def _add_bus(self, pins):

@@ -5,16 +5,20 @@ from litedram.frontend.wishbone import LiteDRAMWishbone2Native
 from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCMini
 from litex.soc.interconnect import wishbone
+from liteeth.core import LiteEthUDPIPCore
 
 from .memory import Memory
+from .packets import Etherbone
 from .peripheral import Tritstream
 from .registers import CSR, CSR_BASE, MEMORY
 from .starter import Starter, start_sequence
 
-__all__ = ["BoardSoC"]
+__all__ = ["BoardSoC", "RING"]
 
 #: Bytes at the end of memory for answers: those of a matrix of 100,000 rows.
 RING = 1 << 20
+#: Where a board answers.
+ADDRESS, PORT, MAC = "192.168.1.50", 1234, 0x10E2D5000000
 
 
 class BoardSoC(SoCMini):
@@ -63,3 +67,11 @@ class BoardSoC(SoCMini):
         self.starter = Starter(start_sequence(phy.settings, memory.module.timing_settings, quick))
         self.bus.add_master("starter", self.starter.bus)
         self.comb += self.tritstream.ready.eq(self.starter.done)
+
+    def add_link(self, phy):
+        """Etherbone over UDP behind an Ethernet PHY."""
+        self.ethphy  = phy
+        self.ethcore = LiteEthUDPIPCore(phy, MAC, ADDRESS, self.memory.clock_hz, dw=32,
+                                        with_sys_datapath=True)
+        self.etherbone = Etherbone(self.ethcore.udp, PORT)
+        self.bus.add_master("etherbone", self.etherbone.wishbone.bus)
