@@ -6,9 +6,12 @@ from collections.abc import Iterable
 
 from host.errors import TransportClosed, TransportTimeout
 from host.etherbone import MOST_WORDS, answer, request
-from soc.registers import MEMORY, register
+from soc.registers import register
 
-__all__ = ["BoardLink"]
+__all__ = ["BOARD_PORT", "BoardLink"]
+
+#: UDP port of a board.
+BOARD_PORT = 1234
 
 _CHUNK = 4 * MOST_WORDS
 _NUMBERS = 1 << 32
@@ -132,7 +135,3 @@ class BoardLink(asyncio.DatagramProtocol):
                                   f"{self._place[1]}: {error.strerror or error}") from None
         return self._endpoint
 
-
-def in_memory(address: int) -> int:
-    """Bus address of a place in memory."""
-    return MEMORY + address

@@ -16,6 +16,7 @@ from host.operands import activation_rows, mantissa_bytes
 from host.prepared import Part, PreparedMatrix, Tiles, prepare
 from host.records import Counters, Info, Stats
 from host.results import Results
+from host.store import Store
 from host.transport import Transport
 from hw.config import LANE_COUNTS, MAX_COLUMNS
 from hw.protocol import BANKS, SUM_BYTES, VERSION, Opcode
@@ -62,6 +63,7 @@ class Device:
             raise ValueError(f"frame_bytes must be a positive integer, not {frame_bytes!r}")
         self.name = name
         self._transport = transport
+        self._store: Store | None = getattr(transport, "store", None)
         self._link = Link(transport, retries, sequences)
         self._frame_bytes = frame_bytes
         self._info: Info | None = None
@@ -72,6 +74,11 @@ class Device:
     def about(self) -> dict[str, str]:
         """What is known of how the device was made: of a simulation, engine and RTL."""
         return getattr(self._transport, "about", {})
+
+    @property
+    def store(self) -> Store | None:
+        """What a board with memory holds; None of a device without."""
+        return self._store
 
     @property
     def link(self) -> Link:
@@ -111,8 +118,13 @@ class Device:
         return await self._persist("STATUS", self._ask_counters)
 
     async def prepare(self, matrix: TritMatrix | Tiles, name: str = "") -> PreparedMatrix:
-        """Make the word streams of a matrix for this device: :func:`host.prepared.prepare`."""
+        """Make the word streams of a matrix for this device: :func:`host.prepared.prepare`.
+
+        Nothing is made of one that a board has stored under its name.
+        """
         info = await self.info()
+        if self._store and (stored := await self._store.find(matrix, name, info)):
+            return stored
         return prepare(matrix, info.lanes, info.max_k, name)
 
     async def load_activations(self, x: np.ndarray) -> None:
@@ -180,8 +192,8 @@ class Device:
 
     def _limit(self, part: Part, columns: int) -> int:
         """Longest payload of a frame; short where results might pile up behind a slow line."""
-        lanes = part.stream.shape[-1]
-        block = part.stream.nbytes // part.blocks
+        lanes = self._link.lanes
+        block = part.nbytes // part.blocks
         results = columns * answer_bytes(SUM_BYTES * ROWS * lanes, lanes)
         waits = not self._link.flow_control and block < _LINE_MARGIN * results
         return min(self._frame_bytes, BANKS * block) if waits else self._frame_bytes

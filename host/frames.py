@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from struct import Struct
 from zlib import crc32
 
+from host.crc import crc32_combine
 from host.errors import BadAnswer
 from hw.protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC, REQUEST_ALIGN, TRAILER_BYTES
 
-__all__ = ["Header", "Answer", "padded", "request", "answer_bytes", "rest_bytes", "answer"]
+__all__ = ["Header", "Answer", "Stored", "padded", "request", "answer_bytes", "rest_bytes", "answer"]
 
 _FIELDS = Struct("<HBBIII")
 _CRC    = Struct("<I")
@@ -56,15 +57,45 @@ class Answer:
     payload: bytes
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A payload that the board has in its memory.
+
+    Members
+    -------
+    address : int
+        Its first byte, a multiple of 64.
+    length : int
+        Bytes before padding; zeros follow in memory, to a multiple of 64.
+    crc : int
+        CRC-32 with padding.
+    """
+
+    address: int
+    length:  int
+    crc:     int
+
+    @property
+    def size(self) -> int:
+        """Bytes with padding."""
+        return padded(self.length, REQUEST_ALIGN)
+
+
 def request(
     opcode: int, sequence: int, arg0: int = 0, arg1: int = 0,
-    payload: bytes | memoryview = b"",
-) -> list[bytes | memoryview]:
+    payload: bytes | memoryview | Stored = b"",
+) -> list[bytes | memoryview | Stored]:
     """Return the buffers of a request, to be sent in order.
 
     Each is a multiple of 64 bytes. The payload's whole multiples are a view of ``payload``, which
-    is any C-contiguous buffer; only what is left over is copied, into the last buffer.
+    is any C-contiguous buffer; only what is left over is copied, into the last buffer. A payload
+    that is stored goes between the two others as it is.
     """
+    if isinstance(payload, Stored):
+        head = Header(opcode, sequence, arg0, arg1, payload.length).pack().ljust(
+            REQUEST_ALIGN, b"\0")
+        crc = crc32_combine(crc32(head), payload.crc, payload.size)
+        return [head, payload, _CRC.pack(crc).ljust(REQUEST_ALIGN, b"\0")]
     body = memoryview(payload).cast("B")
     head = Header(opcode, sequence, arg0, arg1, len(body)).pack().ljust(REQUEST_ALIGN, b"\0")
     whole = len(body) - len(body) % REQUEST_ALIGN

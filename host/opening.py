@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from host.board_link import BOARD_PORT, BoardLink
+from host.board_transport import BoardTransport
 from host.device import Device
 from host.group import DeviceGroup
 from host.link import SEQUENCES
@@ -70,6 +72,7 @@ def open_device(
     specs : str or sequence of str
         ``sim``, a simulated device in this process; ``sim:lanes=64,columns=4,max_k=4096``;
         ``tcp://HOST:PORT``, one that `tritstream serve` serves, ``tcp://HOST:PORT,timeout=5``;
+        ``udp://HOST``, a board with memory, ``udp://HOST:1234,bind=0,repeat=0.05,window=2``;
         ``sim,sim``, two that share the rows of each matrix.
     config : DeviceConfig, optional
         What simulated devices are where their options do not tell.
@@ -105,8 +108,8 @@ def parse_specs(specs: str | Sequence[str]) -> list[Spec]:
 def _parse(text: str) -> Spec:
     found = _SPEC.fullmatch(text)
     if not found or found["scheme"] not in _SCHEMES:
-        raise ValueError(f"no device {text!r}; there are sim, sim:lanes=64,columns=4 and "
-                         "tcp://HOST:PORT")
+        raise ValueError(f"no device {text!r}; there are sim, sim:lanes=64,columns=4, "
+                         "tcp://HOST:PORT and udp://HOST")
     options = dict(option.split("=", 1) for option in filter(None, found["options"].split(",")))
     return Spec(text, found["scheme"], found["address"], options)
 
@@ -133,15 +136,31 @@ def _simulate_in_thread(spec: Spec, config: DeviceConfig, rtl: str | None) -> Tr
     return ThreadTransport(simulate(spec, config, rtl))
 
 
-def _connect(spec: Spec, *_: Any) -> Transport:
+def _place(spec: Spec, port: int | None = None) -> tuple[str, int]:
+    """Host and port of a spec; ``port`` where it tells none."""
     try:
         place = urlsplit(spec.text.split(",")[0])
-        host, port = place.hostname, place.port
+        host, port = place.hostname, place.port or port
     except ValueError:
-        host = port = None
+        host = None
     if not (host and port and place.netloc == spec.address):
-        raise ValueError(f"{spec.text}: write tcp://HOST:PORT")
-    return SocketTransport(host, port, **spec.values(timeout=float))
+        raise ValueError(f"{spec.text}: write {spec.scheme}://HOST:PORT")
+    return host, port
 
 
-_SCHEMES: dict[str, _Opener] = {"sim": _simulate_in_thread, "tcp": _connect}
+def _connect(spec: Spec, *_: Any) -> Transport:
+    return SocketTransport(*_place(spec), **spec.values(timeout=float))
+
+
+def _reach(spec: Spec, *_: Any) -> Transport:
+    """A board; answers come to the port that it is asked at, unless ``bind`` tells another."""
+    host, port = _place(spec, BOARD_PORT)
+    options = spec.values(bind=int, timeout=float, repeat=float, tries=int, window=int)
+    silence = {"timeout": options.pop("timeout")} if "timeout" in options else {}
+    if "repeat" in options:
+        options["timeout"] = options.pop("repeat")
+    link = BoardLink(host, port, options.pop("bind", port), **options)
+    return BoardTransport(link, **silence)
+
+
+_SCHEMES: dict[str, _Opener] = {"sim": _simulate_in_thread, "tcp": _connect, "udp": _reach}

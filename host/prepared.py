@@ -45,6 +45,11 @@ class Part:
         """The range, in columns."""
         return slice(GROUP * self.first_group, GROUP * (self.first_group + self.groups))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the words."""
+        return self.stream.nbytes
+
     def payload(self, first: int, count: int) -> memoryview:
         """Words of ``count`` row blocks from block ``first``: a view, not a copy."""
         return memoryview(self.stream[first:first + count]).cast("B")

@@ -20,6 +20,9 @@ class Transport(Protocol):
     (:func:`hw.protocol.idle_bytes`).
 
     One that knows how its device was made has that in an attribute ``about``, texts by name.
+
+    One to a device with memory of its own has an attribute ``store``, a
+    :class:`host.store.Store`, and takes what is stored in the place of bytes.
     """
 
     async def send(self, data: bytes | memoryview) -> None:

@@ -71,7 +71,7 @@ class Tritstream(LiteXModule):
         self.ready = Signal()
         self.registers = self._make_registers()
         for name, value in {"magic": MAGIC, "memory": memory, "ring": ring, "align": word,
-                            "ready": self.ready}.items():
+                            "lanes": lanes, "ready": self.ready}.items():
             self.comb += self.registers[name].status.eq(value)
 
         self.core      = core      = Core(lanes)

@@ -1,0 +1,235 @@
+"""A board with memory as a transport: requests and answers pass through its memory."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+
+from host.board_link import BoardLink
+from host.errors import BadAnswer, TransportClosed, TransportTimeout
+from host.frames import Header, Stored, answer_bytes, padded
+from host.store import Store
+from hw.protocol import HEADER_BYTES
+from soc.registers import MAGIC, MEMORY, UNIT
+
+__all__ = ["REQUEST_BYTES", "BoardTransport"]
+
+#: Memory before the answers' ring for requests on their way to the core.
+REQUEST_BYTES = 1 << 18
+_NUMBERS = 1 << 32
+#: Looks for an answer that follow each other at once; then a little apart.
+_EAGER, _PAUSE = 50, 0.001
+
+
+class BoardTransport:
+    """Transport over the bus of a board: :class:`host.transport.Transport`.
+
+    Requests are written to memory and their places given to the board as descriptors; what is
+    stored there already is a descriptor alone. Answers are read from a ring. When the board stays
+    silent, it is restarted before the next request.
+
+    Parameters
+    ----------
+    link : BoardLink
+    timeout : float
+        Seconds of silence.
+
+    Members
+    -------
+    store : Store
+        What the memory holds; opened with the first request.
+    """
+
+    def __init__(self, link: BoardLink, timeout: float = 5.0):
+        if not timeout > 0:
+            raise ValueError(f"timeout must be above 0 s, not {timeout!r}")
+        self._link, self._timeout = link, timeout
+        self.store = Store(link)
+        self._session: int | None = None    # None until the next restart
+        self._pending: list[bytes | memoryview | Stored] = []
+        self._frames, self._answers = bytearray(), bytearray()
+
+    async def send(self, data: bytes | memoryview | Stored) -> None:
+        """Keep ``data`` until enough has come or an answer is wanted."""
+        if self._session is None:
+            await self._restart()
+        self._pending.append(data)
+        if sum(_size(piece) for piece in self._pending) >= REQUEST_BYTES // 4:
+            await self._flush()
+
+    async def recv(self, count: int) -> bytes:
+        """Wait for ``count`` bytes of answers, without what fills them up in memory."""
+        if self._session is None:
+            await self._restart()
+        await self._flush()
+        now = asyncio.get_running_loop().time
+        last, progress, looks = now(), None, 0
+        while len(self._answers) < count:
+            session, head, written = await self._link.get("session", "head", "written")
+            self._check(session)
+            if (head, written) != progress:
+                last, progress = now(), (head, written)
+            elif now() - last > self._timeout:
+                self._session = None
+                raise TransportTimeout(f"silent for {self._timeout:g} s")
+            if written != self._seen:
+                await self._take(written)
+                looks = 0
+            looks += 1
+            if looks > _EAGER:
+                await asyncio.sleep(_PAUSE)
+        data = bytes(self._answers[:count])
+        del self._answers[:count]
+        return data
+
+    def close(self) -> None:
+        """Give the link back."""
+        self._link.close()
+
+    async def _restart(self) -> None:
+        """Have the board forget what was under way, and learn where everything stands."""
+        magic, ready, self._lanes, memory, self._ring, self._align, session = await self._link.get(
+            "magic", "ready", "lanes", "memory", "ring", "align", "session")
+        if magic != MAGIC or not ready:
+            raise TransportClosed("no board with memory answers there, or its memory does not work")
+        due = (session + 1) % _NUMBERS
+        for _ in range(100):
+            if await self._link.put("restart", due, then="session") == due:
+                break
+        else:
+            raise TransportClosed("the board does not restart; power it off and on")
+        self._tail, self._seen = await self._link.get("tail", "written")
+        await self._link.put("take", self._seen, then="taken")
+        self._frames.clear()
+        self._answers.clear()
+        self._pending.clear()
+        self._start = memory - self._ring - REQUEST_BYTES
+        self._area = _Area(self._start)
+        self._session = due
+        await self.store.open(self._lanes, self._start)
+
+    async def _flush(self) -> None:
+        """Write pending requests to memory and hand them over."""
+        pieces, self._pending = self._pending, []
+        places: list[tuple[int, int]] = []
+        writes, waiting = [], 0
+        for run in _runs(pieces):
+            if isinstance(run, Stored):
+                places.append((run.address, run.size))
+                continue
+            place, before = self._area.take(len(run), (self._tail + len(places) + 1) % _NUMBERS)
+            if before is not None:
+                await self._until_read(before)
+            writes.append((place, run))
+            places.append((place, len(run)))
+            waiting += len(run)
+            if waiting >= REQUEST_BYTES // 4:
+                await self._hand_over(writes, places)
+                places, writes, waiting = [], [], 0
+        await self._hand_over(writes, places)
+
+    async def _hand_over(self, writes: list, places: list[tuple[int, int]]) -> None:
+        """Write to memory, then give the board a descriptor for each place, in order."""
+        await asyncio.gather(*(self._link.write(MEMORY + place, data) for place, data in writes))
+        due = (self._tail + len(places)) % _NUMBERS
+        end = self._deadline()
+        while self._tail != due:
+            left = places[-((due - self._tail) % _NUMBERS):]
+            tails = await asyncio.gather(*(
+                self._link.put("address", address // UNIT, size // UNIT, self._tail + number,
+                               then="tail")
+                for number, (address, size) in enumerate(left)))
+            tail = max(tails, key=lambda found: (found - self._tail) % _NUMBERS)
+            if tail == self._tail:
+                self._give_up_after(end, "takes no descriptor")
+                await asyncio.sleep(_PAUSE)
+            self._tail = tail
+
+    async def _until_read(self, index: int) -> None:
+        """Wait until the core has got the words of so many descriptors."""
+        end = self._deadline()
+        while 0 < (index - (await self._link.get("head"))[0]) % _NUMBERS < _NUMBERS // 2:
+            self._give_up_after(end, "reads no requests")
+            await asyncio.sleep(_PAUSE)
+
+    async def _take(self, written: int) -> None:
+        """Read answers from the ring, and give their places back."""
+        units = self._ring // self._align
+        while self._seen != written:
+            first = self._seen % units
+            count = min((written - self._seen) % _NUMBERS, units - first)
+            self._frames += await self._link.read(
+                MEMORY + self._start + REQUEST_BYTES + first * self._align, count * self._align)
+            self._seen = (self._seen + count) % _NUMBERS
+        await self._link.put("take", self._seen, then="taken")
+        self._unwrap()
+
+    def _unwrap(self) -> None:
+        """Move whole answers out of the ring's bytes; each is filled up to a word of memory."""
+        while len(self._frames) >= HEADER_BYTES:
+            header = Header.parse(self._frames)
+            if header is None:
+                self._session = None
+                raise BadAnswer("an answer in the board's memory starts with no valid header")
+            size = answer_bytes(header.length, self._lanes)
+            if len(self._frames) < padded(size, self._align):
+                return
+            self._answers += self._frames[:size]
+            del self._frames[:padded(size, self._align)]
+
+    def _check(self, session: int) -> None:
+        if session != self._session:
+            self._session = None
+            raise TransportClosed("the board was restarted by someone else; it takes one at a time")
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._timeout
+
+    def _give_up_after(self, end: float, what: str) -> None:
+        if asyncio.get_running_loop().time() > end:
+            self._session = None
+            raise TransportTimeout(f"{what} for {self._timeout:g} s")
+
+
+class _Area:
+    """Memory for requests, used in turn; each place is free once its descriptor has been read.
+
+    Places come round as late as can be: a write that the network delivers late hits one that is
+    long done with, or else damages a frame under a CRC.
+    """
+
+    def __init__(self, start: int):
+        self._start, self._at = start, 0
+        self._used: deque[tuple[int, int, int]] = deque()
+
+    def take(self, size: int, index: int) -> tuple[int, int | None]:
+        """Address of a place that descriptor ``index`` frees, and which one to wait for before."""
+        if self._at + size > REQUEST_BYTES:
+            self._at = 0
+        first, last = self._at, self._at + size
+        before = None
+        while self._used and self._used[0][0] < last and first < self._used[0][1]:
+            before = self._used.popleft()[2]
+        self._used.append((first, last, index))
+        self._at = last
+        return self._start + first, before
+
+
+def _runs(pieces: list) -> Iterator[bytes | memoryview | Stored]:
+    """What is stored as it is, and the bytes between together, in runs the area holds well."""
+    some = b""
+    for piece in [*pieces, None]:
+        if isinstance(piece, bytes | memoryview) and len(piece) < UNIT * 64:
+            some += piece
+            continue
+        if some:
+            yield some
+            some = b""
+        if isinstance(piece, Stored):
+            yield piece
+        elif piece is not None:
+            for at in range(0, len(piece), REQUEST_BYTES // 8):
+                yield piece[at:at + REQUEST_BYTES // 8]
+
+
+def _size(piece: bytes | memoryview | Stored) -> int:
+    return 0 if isinstance(piece, Stored) else len(piece)
