@@ -80,7 +80,8 @@ class BoardLink(asyncio.DatagramProtocol):
     async def put(self, name: str, *values: int, then: str) -> int:
         """Write registers from ``name`` on, and read another in the same packet."""
         data = b"".join((value % _NUMBERS).to_bytes(4, "little") for value in values)
-        return int.from_bytes(await self._exchange(register(name), data, [register(then)]), "little")
+        found = await self._exchange(register(name), data, [register(then)])
+        return int.from_bytes(found, "little")
 
     def close(self) -> None:
         """Give the socket back."""

@@ -12,7 +12,8 @@ from host.crc import crc32_combine
 from host.errors import BadAnswer
 from hw.protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC, REQUEST_ALIGN, TRAILER_BYTES
 
-__all__ = ["Header", "Answer", "Stored", "padded", "request", "answer_bytes", "rest_bytes", "answer"]
+__all__ = ["Header", "Answer", "Stored", "padded", "request", "answer_bytes", "rest_bytes",
+           "answer"]
 
 _FIELDS = Struct("<HBBIII")
 _CRC    = Struct("<I")

@@ -159,6 +159,10 @@ class Store:
         self._entries[prepared.name] = _Entry(_crc(tiles, prepared.table), prepared.depth,
                                               prepared.shape, tuple(parts))
 
+    def drop(self, name: str) -> None:
+        """Forget a matrix; its place is free again if it was the last."""
+        del self._entries[name]
+
     async def publish(self) -> None:
         """Write the directory: what was added is there for whoever comes next."""
         matrices = {name: asdict(entry) for name, entry in self._entries.items()}

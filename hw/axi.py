@@ -125,9 +125,12 @@ class AxiStreamDevice(wiring.Component):
         return m
 
 
-def core_verilog(config: DeviceConfig) -> str:
-    """Verilog-2005 of the IP core, self-contained, its top module named :data:`CORE`."""
-    text = rtlil.convert(AxiStreamDevice(config), name=CORE, emit_src=False)
+def core_verilog(config: DeviceConfig, platform=None) -> str:
+    """Verilog-2005 of the IP core, self-contained, its top module named :data:`CORE`.
+
+    With the platform of a family, its cells are instantiated.
+    """
+    text = rtlil.convert(AxiStreamDevice(config), name=CORE, platform=platform, emit_src=False)
     body = run_yosys(text, _SCRIPT)
     header = _HEADER.format(
         lanes=config.lanes, bits=config.word_bits, top=config.word_bits - 1,

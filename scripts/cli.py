@@ -9,6 +9,7 @@ from scripts import (
     generate,
     hardware,
     importing,
+    load,
     pack,
     quantize,
     random_model,
@@ -25,7 +26,7 @@ app = typer.Typer(
 
 for command in (run.demo, quantize.quantize, calibrate.calibrate, pack.convert, pack.inspect,
                 pack.verify, pack.export, run.run, generate.generate, smooth.smooth,
-                random_model.random_model, serve.serve):
+                random_model.random_model, serve.serve, load.load, load.board):
     app.command()(command)
 app.command("import")(importing.import_model)
 app.command("eval")(evaluate.evaluate)

@@ -40,8 +40,8 @@ class Counts:
     """What passed since the last look.
 
     ``taken`` and ``given`` are words of the core; ``first`` and ``last`` the cycles of the first
-    and last word taken, ``refreshes`` the commands to refresh, ``causes`` what the memory did in the cycles between, by
-    :class:`soc.monitor.Cause`.
+    and last word taken, ``causes`` what the memory did in the cycles between, by
+    :class:`soc.monitor.Cause`; ``refreshes`` are the commands to refresh.
     """
 
     taken:  int

@@ -5,19 +5,19 @@ import logging
 import re
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from hw.axi import core_verilog
 from hw.config import DeviceConfig
+from hw.export import sources_digest
 from sim.build import BuildError, cache_dir, compile_model, engine, publish
 
 __all__ = ["SocBuild", "SocChoice", "build_soc"]
 
 _HERE  = Path(__file__).parent
 _SOURCES = _HERE.parent / "soc"
-_TOOLS = ("litex", "litedram", "liteeth", "migen")
+_TOOLS = ("amaranth", "litex", "litedram", "liteeth", "migen")
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,16 @@ def build_soc(choice: SocChoice) -> SocBuild:
     from soc.memory import find_memory
     memory = replace(find_memory(choice.memory), rows=choice.rows, **choice.changes)
     settings = memory.phy_settings()
-    core = core_verilog(DeviceConfig(memory.lanes, choice.columns, choice.max_k, memory.clock_hz))
-    sources = [path.read_bytes() for path in sorted(_SOURCES.glob("*.py"))]
-    harness = (_HERE / "soc.cpp").read_text()
-    key = hashlib.sha256(repr((core, sources, harness, asdict(choice), engine(), versions)).encode())
-    library = cache_dir() / f"soc-{key.hexdigest()[:24]}.so"
+    config = DeviceConfig(memory.lanes, choice.columns, choice.max_k, memory.clock_hz)
+    sources = [path.read_bytes() for path in (*sorted(_SOURCES.glob("*.py")), _HERE / "soc.cpp")]
+    key = repr((sources_digest(), config, sources, asdict(choice), engine(), versions))
+    library = cache_dir() / f"soc-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
     word = settings.dfi_databits * settings.nphases // 8
     if not library.exists():
         with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
             top = _system(memory, choice)
             flags = [f"-DWIDE={word}", *(["-DLINK"] if choice.link else [])]
-            built = compile_model(Path(folder), {"top.sv": top, "core.v": core},
+            built = compile_model(Path(folder), {"top.sv": top, "core.v": core_verilog(config)},
                                   _HERE / "soc.cpp", flags)
             publish(library, built.read_bytes())
     return SocBuild(library, word, memory.lanes, memory.clock_hz, engine())
@@ -112,8 +111,8 @@ def _system(memory, choice):
     # LiteDRAM's sum of late refreshes is of no use: it grows with those that come early.
     text = re.sub(r'\$display\("[^"]*tREFI violation \(64ms period\)[^;]*\);', "", text)
     # Violations are counted, not printed.
-    text = re.sub(r'\$display\("\[%016dps\] ([^"]*?)(?: on bank %0d)?"[^;]*\);', r'violation("\1");',
-                  text)
+    text = re.sub(r'\$display\("\[%016dps\] ([^"]*?)(?: on bank %0d)?"[^;]*\);',
+                  r'violation("\1");', text)
     return 'import "DPI-C" function void violation(input string what);\n' + text
 
 

@@ -17,9 +17,10 @@ _AHEAD = 2
 class Feeder(LiteXModule):
     """Reads what descriptors name, one after the other, without a gap between them.
 
-    LiteDRAM lets a port ask for a bank only when its last bank has no command left, so that a stream
-    over one port waits for a row to be opened whenever the bank changes. Over two ports, which take
-    turns of ``stretch`` words, the next bank opens its row while the last one's commands run out.
+    LiteDRAM lets a port ask for a bank only when its last bank has no command left, so that a
+    stream over one port waits for a row to be opened whenever the bank changes. Over two ports,
+    which take turns of ``stretch`` words, the next bank opens its row while the last one's commands
+    run out.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from liteeth.common import eth_udp_user_description
 from liteeth.frontend.etherbone import LiteEthEtherbone
 from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
-from migen import If, Memory, Signal
+from migen import Cat, If, Memory, Signal
 
 __all__ = ["Etherbone", "PacketBuffer"]
 
@@ -12,6 +12,8 @@ __all__ = ["Etherbone", "PacketBuffer"]
 _LONGEST = 256
 #: Words before what a record writes and reads: Etherbone's header, the record's.
 _HEAD = 3
+#: First 16 bits of a packet as they come, and behind them that it is no probe.
+_MAGIC = 0x6F4E
 #: Words, packets that wait at most.
 _DEPTH, _PACKETS = 2048, 16
 
@@ -59,7 +61,10 @@ class PacketBuffer(LiteXModule):
             packets.sink.src_port.eq(sink.src_port),
         ]
         self.sync += If(sink.valid,
-            If(~full, at.eq(after)), count.eq(count + 1), wrong.eq(wrong | full | (sink.error != 0)),
+            If(~full, at.eq(after)),
+            count.eq(count + 1),
+            wrong.eq(wrong | full | (sink.error != 0)),
+            If((count == 0) & (Cat(sink.data[:16], sink.data[16]) != _MAGIC), wrong.eq(1)),
             If(count == _HEAD - 1,
                 due.eq(_HEAD + writes + (writes != 0) + reads + (reads != 0))),
             If(sink.last,

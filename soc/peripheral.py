@@ -7,7 +7,7 @@ from migen import ClockSignal, If, Instance, ResetInserter, ResetSignal, Signal
 
 from .collector import Collector
 from .feeder import Feeder
-from .registers import DESCRIPTORS, MAGIC, REGISTERS, UNIT
+from .registers import DESCRIPTORS, MAGIC, REGISTERS
 
 __all__ = ["Core", "Tritstream"]
 

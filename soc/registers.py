@@ -5,8 +5,8 @@ has to do no harm when it comes twice or late: indices only grow, and a descript
 counts only with the one number that is due.
 """
 
-__all__ = ["COUNT_BITS", "CSR", "CSR_BASE", "CSR_STEP", "DESCRIPTORS", "MAGIC", "MEMORY", "REGISTERS",
-           "UNIT", "register"]
+__all__ = ["COUNT_BITS", "CSR", "CSR_BASE", "CSR_STEP", "DESCRIPTORS", "MAGIC", "MEMORY",
+           "REGISTERS", "UNIT", "register"]
 
 #: First byte of the memory.
 MEMORY = 0x4000_0000

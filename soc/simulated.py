@@ -1,11 +1,11 @@
 """The system with a model of its memory, and pins for a harness."""
 
 from litedram.phy.model import SDRAM_VERBOSE_OFF, SDRAM_VERBOSE_STD, SDRAMPHYModel
+from liteeth.phy.model import LiteEthPHYModel
 from litex.build.generic_platform import Pins, Subsignal
 from litex.build.sim import SimPlatform
 from litex.gen import LiteXModule
 from litex.soc.interconnect import wishbone
-from liteeth.phy.model import LiteEthPHYModel
 from migen import ClockDomain
 
 from .monitor import Monitor

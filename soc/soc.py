@@ -2,10 +2,10 @@
 
 from litedram.core import LiteDRAMCore
 from litedram.frontend.wishbone import LiteDRAMWishbone2Native
+from liteeth.core import LiteEthUDPIPCore
 from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCMini
 from litex.soc.interconnect import wishbone
-from liteeth.core import LiteEthUDPIPCore
 
 from .memory import Memory
 from .packets import Etherbone

@@ -3,7 +3,7 @@
 from litedram.init import get_sdram_phy_init_sequence
 from litex.gen import LiteXModule
 from litex.soc.interconnect import wishbone
-from migen import Array, Constant, FSM, If, NextState, NextValue, Signal
+from migen import FSM, Array, Constant, If, NextState, NextValue, Signal
 
 from .registers import CSR, CSR_BASE, CSR_STEP
 

