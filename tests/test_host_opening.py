@@ -9,7 +9,7 @@ from host.opening import open_device, parse_specs
 from host.records import Info
 from hw.config import DeviceConfig
 
-THERE_ARE = "there are sim, sim:lanes=64,columns=4 and tcp://HOST:PORT"
+THERE_ARE = "there are sim, sim:lanes=64,columns=4, tcp://HOST:PORT and udp://HOST"
 
 
 def test_simulated_device():

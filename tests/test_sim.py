@@ -47,7 +47,7 @@ def test_rtl_does_not_depend_on_the_run():
 
 def test_library_is_compiled_once(monkeypatch):
     first = build_native(CONFIG.lanes, device_rtl(CONFIG))
-    monkeypatch.setattr(build, "_build", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(build, "compile_model", lambda *_: pytest.fail("compiled again"))
     assert build_native(CONFIG.lanes, device_rtl(CONFIG)) == first
     assert "Verilator" in first.engine
 
