@@ -13,9 +13,14 @@ T, R = TypeVar("T"), TypeVar("R")
 _ELEMENTS = 1 << 18
 
 
-def row_chunks(rows: int, columns: int, multiple: int = 1) -> Iterator[slice]:
-    """Slices that cover ``rows`` in order, each a multiple of ``multiple`` rows but the last."""
-    step = max(1, _ELEMENTS // max(1, columns) // multiple) * multiple
+def row_chunks(
+    rows: int, columns: int, multiple: int = 1, times: int = 1,
+) -> Iterator[slice]:
+    """Slices that cover ``rows`` in order, each a multiple of ``multiple`` rows but the last.
+
+    They are ``times`` as large as suits work that makes many temporaries.
+    """
+    step = max(1, times * _ELEMENTS // max(1, columns) // multiple) * multiple
     for first in range(0, rows, step):
         yield slice(first, min(first + step, rows))
 

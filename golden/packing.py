@@ -40,39 +40,33 @@ class Packing:
         self._kernels, self._pack = load(engine), packer(matrix.depth, engine)
         self._values, self._watched = code_values(matrix), has_lost_codes(matrix.table)
         self._counts = np.zeros(self._values.shape[1], np.int64)
-        self._error = self._square = 0.0
+        # By rows, so that sums do not depend on how many are done at a time.
+        self._squares = np.zeros((2, matrix.shape[0]))
         self._used: set[int] = set()
 
     def pieces(self) -> Iterator[np.ndarray]:
         """Some row tiles at a time, made in as many threads; to be asked for once."""
         rows, columns = self._matrix.shape
-        chunks = row_chunks(rows, GROUP * group_count(columns), ROWS)
-        for tiles, counts, (error, square), used in in_threads(self._work, chunks):
+        chunks = row_chunks(rows, GROUP * group_count(columns), ROWS, self._kernels.CHUNK)
+        for tiles, counts, used in in_threads(self._work, chunks):
             self._counts += counts
-            self._error += error
-            self._square += square
             self._used |= used
             yield tiles
 
     def report(self, name: str) -> TensorReport:
         """Figures of the matrix, when all tiles were made."""
-        error = self._error / self._square if self._square else 0.0
+        lost, whole = self._squares.sum(axis=1).tolist()
+        error = lost / whole if whole else 0.0
         zeros = share_of_zeros(self._counts, self._matrix)
         return matrix_report(name, self._matrix, error, zeros, self._used)
 
-    def _work(
-        self, chunk: slice,
-    ) -> tuple[np.ndarray, np.ndarray, tuple[float, float], set[int]]:
+    def _work(self, chunk: slice) -> tuple[np.ndarray, np.ndarray, set[int]]:
         q, codes = self._matrix.take_rows(chunk)
+        if self._weights is not None:
+            groups = take_groups(self._weights, chunk)
+            sums = self._kernels.square_sums(groups, q.reshape(-1, GROUP), codes.ravel(),
+                                             self._values)
+            self._squares[:, chunk] = [part.reshape(codes.shape).sum(axis=1) for part in sums]
         counts = self._kernels.count_levels(q, half_range(self._matrix.depth))
         used = used_codes(q, codes) if self._watched else set()
-        return self._pack(q, codes), counts, self._sums(chunk, q, codes), used
-
-    def _sums(self, chunk: slice, q: np.ndarray, codes: np.ndarray) -> tuple[float, float]:
-        """Squares of the errors, and of the weights."""
-        if self._weights is None:
-            return 0.0, 0.0
-        groups = take_groups(self._weights, chunk)
-        error, square = self._kernels.square_sums(groups, q.reshape(-1, GROUP), codes.ravel(),
-                                                  self._values)
-        return float(error.sum()), float(square.sum())
+        return self._pack(q, codes), counts, used

@@ -205,7 +205,7 @@ def choose_scales(
         chosen = kernels.choose_scales(take_groups(weights, chunk, name), half)
         scales[chunk] = chosen.reshape(-1, groups)
 
-    run_in_threads(work, row_chunks(rows, GROUP * groups))
+    run_in_threads(work, row_chunks(rows, GROUP * groups, times=kernels.CHUNK))
     return Scaled(weights, int(depth), scales, *_fit_table(scales), kernels)
 
 
@@ -232,7 +232,8 @@ def dequantized_chunks(
 def row_dequantizer(
     matrix: TritMatrix, dtype: np.dtype = _SINGLE,
 ) -> Callable[[slice], np.ndarray]:
-    """What gives those of any rows: a look-up, for a matrix has few different weights."""
+    """What gives those of any rows, a slice or their numbers: a look-up, for a matrix has few
+    different weights."""
     with np.errstate(over="ignore", under="ignore"):
         weights = code_values(matrix).astype(dtype)
 

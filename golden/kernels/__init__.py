@@ -23,7 +23,14 @@ class Kernels(Protocol):
 
     ``half`` is the largest magnitude of an integer; ``rint`` rounds half to even. Nothing is
     fused, sums go over the 16 places in their order.
+
+    Members
+    -------
+    CHUNK : int
+        How much to give at a time, in chunks of :func:`golden.chunks.row_chunks`.
     """
+
+    CHUNK: int
 
     def choose_scales(self, groups: np.ndarray, half: int) -> np.ndarray:
         """Scale of each group by ``tritllm-v2``: float32 (n,).

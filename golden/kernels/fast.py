@@ -12,10 +12,12 @@ from golden.kernels.network import upper_half
 from golden.trit import BYTE_OF_NUMBER, TRITS_PER_BYTE
 
 __all__ = [
-    "best_codes", "choose_scales", "count_levels", "find_codes", "find_levels", "pack_tiles",
-    "square_sums",
+    "CHUNK", "best_codes", "choose_scales", "count_levels", "find_codes", "find_levels",
+    "pack_tiles", "square_sums",
 ]
 
+#: Temporaries are few, and to be called costs more than they do.
+CHUNK = 4
 #: Groups of a block: its magnitudes take 8 KB, which first-level caches hold.
 _BLOCK = 128
 #: 1.5 * 2^23: added to a float32 of small magnitude and taken away, it rounds half to even.
@@ -58,9 +60,9 @@ def square_sums(groups, q, codes, values):
 
 def count_levels(q, half):
     # Four counters side by side: adding to one twice in a row would wait.
-    counts = np.zeros((4, 256), np.int64)
-    _count_bytes(np.ascontiguousarray(q).view(np.uint8).reshape(-1), counts)
-    return np.roll(counts.sum(axis=0), half)[:2 * half + 1]
+    counts = np.zeros((4, 2 * half + 1), np.int64)
+    _count_levels(q.reshape(-1), half, counts)
+    return counts.sum(axis=0)
 
 
 def pack_tiles(q, codes, lanes, code_lanes, depth):
@@ -200,12 +202,12 @@ def _square_sums(groups, q, codes, values, errors, squares):
 
 
 @compiled
-def _count_bytes(data, counts):
-    for place in range(0, len(data) - 3, 4):
+def _count_levels(q, half, counts):
+    for place in range(0, len(q) - 3, 4):
         for lane in range(4):
-            counts[lane, data[place + lane]] += 1
-    for place in range(len(data) & ~3, len(data)):
-        counts[0, data[place]] += 1
+            counts[lane, q[place + lane] + half] += 1
+    for place in range(len(q) & ~3, len(q)):
+        counts[0, q[place] + half] += 1
 
 
 @compiled

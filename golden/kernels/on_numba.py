@@ -1,6 +1,7 @@
 """The engine ``numba``: the same loops, compiled."""
 
 from golden.kernels.fast import (
+    CHUNK,
     best_codes,
     choose_scales,
     count_levels,
@@ -11,5 +12,7 @@ from golden.kernels.fast import (
 )
 from golden.kernels.fast_search import feed_back, grid_errors
 
-__all__ = ["best_codes", "choose_scales", "count_levels", "feed_back", "find_codes", "find_levels",
-           "grid_errors", "pack_tiles", "square_sums"]
+__all__ = [
+    "CHUNK", "best_codes", "choose_scales", "count_levels", "feed_back", "find_codes",
+    "find_levels", "grid_errors", "pack_tiles", "square_sums",
+]

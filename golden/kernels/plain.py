@@ -7,10 +7,12 @@ from golden.forms import rec
 from golden.trit import BYTE_OF_NUMBER, TRITS_PER_BYTE
 
 __all__ = [
-    "CANDIDATES", "best_codes", "choose_scales", "count_levels", "find_codes", "find_levels",
-    "levels", "pack_tiles", "square_sums", "squared_error",
+    "CANDIDATES", "CHUNK", "best_codes", "choose_scales", "count_levels", "find_codes",
+    "find_levels", "levels", "pack_tiles", "square_sums", "squared_error",
 ]
 
+#: Temporaries are many: second-level caches should hold them.
+CHUNK = 1
 #: Places of the candidate scales among the ascending magnitudes of a group, in order of trial.
 CANDIDATES = (10, 12, 14, 15)
 
