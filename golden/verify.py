@@ -13,7 +13,8 @@ from golden.checkpoint import CheckpointError, MatrixInfo, PackedCheckpoint
 from golden.chunks import in_threads, row_chunks
 from golden.fixed import check_table
 from golden.metadata import RECOVERED
-from golden.quantize import TritMatrix, quantize, row_dequantizer
+from golden.methods import Method, method_of
+from golden.quantize import TritMatrix, row_dequantizer, whole
 from golden.report import table_warnings
 from golden.shards import FLOATS, Tensor
 from golden.sources import Source, SourceTensor, open_source
@@ -34,23 +35,25 @@ class Finding:
 
 def verify(
     path: str | Path, against: str | Path | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] | None = None, *, calibration: Path | None = None,
 ) -> list[Finding]:
     """Findings about a packed checkpoint, in file order; none when all is well.
 
     Checked are CRC-32s, second codes of trits, padding, scale tables. With ``against``, the source
     checkpoint, every matrix is quantized again and every kept tensor read again, and all bytes are
     compared; of a recovered matrix, every weight that it stands for, but not the signs of zeros.
-    ``progress`` gets each name when it is done.
+    What was quantized with a calibration can only be so again with its file of moments,
+    ``calibration``. ``progress`` gets each name when it is done.
 
     Raises :class:`CheckpointError` for a checkpoint that cannot be opened at all: its files, its
-    headers or its configuration are damaged.
+    headers or its configuration are damaged; and for another calibration than its own.
     """
     packed = PackedCheckpoint(path)
+    method = _method(packed, calibration) if against is not None else None
     source = open_source(against) if against is not None else None
     findings = _compare_names(packed, source) if source else []
     for name in packed.matrices:
-        findings += _check_matrix(packed, name, source)
+        findings += _check_matrix(packed, name, source, method)
         if progress:
             progress(name)
     for name, tensor in packed.kept.items():
@@ -63,7 +66,7 @@ def verify(
 
 
 def _check_matrix(
-    packed: PackedCheckpoint, name: str, source: Source | None,
+    packed: PackedCheckpoint, name: str, source: Source | None, method: Method | None,
 ) -> Iterator[Finding]:
     for tensor in packed.tensors_of(name):
         yield from check_sum(tensor, packed.checksums[tensor.name])
@@ -84,8 +87,24 @@ def _check_matrix(
     for line in table_warnings(matrix):
         yield Finding(scales, line, kind="warning")
     if source and f"{name}.weight" in source.tensors:
-        compare = _compare_weights if packed.codec == RECOVERED else _compare_codes
-        yield from compare(info, matrix, source.tensors[f"{name}.weight"])
+        origin = source.tensors[f"{name}.weight"]
+        yield from (_compare_codes(info, matrix, origin, method) if method
+                    else _compare_weights(info, matrix, origin))
+
+
+def _method(packed: PackedCheckpoint, calibration: Path | None) -> Method | None:
+    """What quantized a checkpoint; None when its codes were recovered."""
+    if packed.codec == RECOVERED:
+        return None
+    made_with = packed.config["quantization_config"].get("calibration")
+    if made_with and calibration is None:
+        raise CheckpointError(f"{packed.path}: was quantized with a calibration by "
+                              f"{made_with.get('text')}; give its file of moments")
+    method = method_of(packed.codec, calibration=calibration)
+    if made_with and made_with["sha256"] != method.settings["calibration"]["sha256"]:
+        raise CheckpointError(f"{calibration}: is not the calibration that {packed.path} was "
+                              f"quantized with (SHA-256 {made_with['sha256'][:16]}...)")
+    return method
 
 
 def check_sum(tensor: Tensor, due: int) -> Iterator[Finding]:
@@ -108,13 +127,13 @@ def _compare_names(packed: PackedCheckpoint, source: Source) -> list[Finding]:
 
 
 def _compare_codes(
-    info: MatrixInfo, matrix: TritMatrix, origin: SourceTensor,
+    info: MatrixInfo, matrix: TritMatrix, origin: SourceTensor, method: Method,
 ) -> Iterator[Finding]:
     """Whether quantizing the source gives this matrix."""
     weights = yield from _read(info, origin)
     if weights is None:
         return
-    due = quantize(weights, info.depth, origin.name)
+    due = whole(method.encode(weights, info.depth, origin.name))
     if due.table.tobytes() != matrix.table.tobytes():
         yield Finding(info.name, "its scale table is not that of the source")
     wrong = np.argwhere((pack(due) != pack(matrix)).any(axis=-1))

@@ -84,13 +84,16 @@ def verify(
     against: Annotated[Path | None, typer.Option(
         help="Compare with this checkpoint: quantized again, or value by value if it was "
              "imported.")] = None,
+    calibration: Annotated[Path | None, typer.Option(
+        help="The file of moments it was quantized with, if any.")] = None,
     as_json: Json = False,
 ):
     """Check shapes, checksums, byte codes and padding of a packed checkpoint."""
     checkpoint = PackedCheckpoint(packed)
     count = len(checkpoint.matrices) + len(checkpoint.kept)
     with progress("verifying", count) as advance:
-        findings = verify_checkpoint(packed, against, progress=lambda name: advance(1, name))
+        findings = verify_checkpoint(packed, against, lambda name: advance(1, name),
+                                     calibration=calibration)
     errors = [finding for finding in findings if finding.kind == "error"]
     if as_json:
         print_json({"packed": str(packed), "tensors": count,

@@ -1,11 +1,17 @@
-"""A linear layer whose weights are packed."""
+"""Layers whose weights are packed: linear, and embeddings."""
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from host.model.backends import Product
 
-__all__ = ["TritLinear"]
+__all__ = ["TritEmbedding", "TritLinear"]
+
+#: Rows of a matrix, int64 (T,), to float32 (T, K).
+Rows = Callable[[np.ndarray], np.ndarray]
 
 
 class TritLinear(nn.Module):
@@ -38,3 +44,34 @@ class TritLinear(nn.Module):
     def extra_repr(self) -> str:
         """What ``print(model)`` shows of it."""
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
+
+
+class TritEmbedding(nn.Module):
+    """Stands for a ``torch.nn.Embedding``; the rows that are looked up are dequantized.
+
+    Members
+    -------
+    num_embeddings, embedding_dim : int
+        Rows N and columns K of the matrix.
+    rows : callable or None
+        Gives rows; None until :func:`host.model.load.load_model` has read the matrix.
+    dtype : torch.dtype
+        Of what comes out.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int):
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.rows: Rows | None = None
+        self.dtype = torch.float32
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up: int (...) to float (..., K)."""
+        if self.rows is None:
+            raise RuntimeError("this layer has no matrix: load the model by host.model.load")
+        found = torch.from_numpy(self.rows(ids.reshape(-1).numpy()))
+        return found.to(self.dtype).reshape(*ids.shape, self.embedding_dim)
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows of it."""
+        return f"{self.num_embeddings}, {self.embedding_dim}"

@@ -18,11 +18,12 @@ from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from golden.checkpoint import QUANT_METHOD, SCALES_SUFFIX, TRITS_SUFFIX, PackedCheckpoint
+from golden.quantize import row_dequantizer
 from golden.shards import CheckpointError
 from golden.sources import open_shards
 from golden.verify import check_sum
 from host.model.backends import ActivationBits, Backend, GoldenBackend, ReferenceBackend
-from host.model.linear import TritLinear
+from host.model.linear import TritEmbedding, TritLinear
 
 __all__ = ["is_packed", "load_model", "load_tokenizer", "make_backend"]
 
@@ -116,10 +117,24 @@ def _load_packed(
         raise CheckpointError(f"{path}: {name} of the model is missing or of another shape; pack "
                               "the model again")
     for name in checkpoint.matrices:
-        model.get_submodule(name).product = backend.prepare(checkpoint, name)
+        _fill(model, name, checkpoint, backend, dtype)
         if progress:
             progress(name)
     return model.eval()
+
+
+def _fill(
+    model: PreTrainedModel, name: str, checkpoint: PackedCheckpoint, backend: Backend,
+    dtype: torch.dtype,
+) -> None:
+    """Give a layer its matrix, and that of an embedding to a head that shares it."""
+    layer = model.get_submodule(name)
+    if isinstance(layer, TritEmbedding):
+        layer.rows, layer.dtype = row_dequantizer(checkpoint.matrix(name)), dtype
+        layer = model.get_output_embeddings()
+        if not isinstance(layer, TritLinear) or layer.product is not None:
+            return
+    layer.product = backend.prepare(checkpoint, name)
 
 
 def _check_sums(checkpoint: PackedCheckpoint) -> None:
@@ -154,7 +169,7 @@ class _Shapes(QuantizationConfigMixin):
 
 @register_quantizer(QUANT_METHOD)
 class _Quantizer(HfQuantizer):
-    """Puts a :class:`TritLinear` in place of each packed layer before weights are read."""
+    """Puts layers of :mod:`host.model.linear` in place of packed ones before weights are read."""
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_):
         for name, shape in self.quantization_config.shapes.items():
@@ -171,13 +186,20 @@ class _Quantizer(HfQuantizer):
 
 
 def _replace(model: PreTrainedModel, name: str, shape: tuple[int, int]) -> None:
-    parent, _, child = name.rpartition(".")
     try:
-        linear = model.get_submodule(name)
+        layer = model.get_submodule(name)
     except AttributeError:
-        linear = None
-    if not isinstance(linear, nn.Linear) or (linear.out_features, linear.in_features) != shape:
+        layer = None
+    if isinstance(layer, nn.Embedding) and tuple(layer.weight.shape) == shape:
+        model.set_submodule(name, TritEmbedding(*shape))
+        if model.config.tie_word_embeddings:
+            model.config.tie_word_embeddings = False
+            model.all_tied_weights_keys = {
+                target: source for target, source in model.all_tied_weights_keys.items()
+                if source != f"{name}.weight"}
+            model.set_output_embeddings(TritLinear(shape[1], shape[0], bias=False))
+        return
+    if not isinstance(layer, nn.Linear) or (layer.out_features, layer.in_features) != shape:
         raise CheckpointError(f"packed matrix {name} {shape} is no linear layer of the model "
-                              f"({linear}); pack the model again")
-    packed = TritLinear(linear.in_features, linear.out_features, linear.bias is not None)
-    setattr(model.get_submodule(parent), child, packed)
+                              f"({layer}); pack the model again")
+    model.set_submodule(name, TritLinear(shape[1], shape[0], layer.bias is not None))

@@ -18,7 +18,7 @@ class Traffic:
     packed : int
         Tiles and scale tables of packed matrices, without what a device pads.
     head : int
-        The head where it is not packed; a head tied to the embedding is read all the same.
+        The head where it is not packed; one tied to the embedding is read all the same.
     embedding : int
         One row of the embedding.
     other : int
@@ -38,13 +38,16 @@ class Traffic:
 
 def token_traffic(model: PreTrainedModel, checkpoint: PackedCheckpoint) -> Traffic:
     """What one token of a loaded model reads of its checkpoint."""
-    modules = {module: f"{name}.weight" for name, module in model.named_modules()}
-    sizes = {name: tensor.size for name, tensor in checkpoint.kept.items()}
-    rows = model.get_input_embeddings().num_embeddings
-    embedding = sizes.pop(modules[model.get_input_embeddings()])
-    head = sizes.pop(modules[model.get_output_embeddings()], 0)
-    if model.config.tie_word_embeddings:
-        head = embedding
-    tensors = [tensor for name in checkpoint.matrices for tensor in checkpoint.tensors_of(name)]
-    return Traffic(sum(tensor.size for tensor in tensors), head, embedding // rows,
-                   sum(sizes.values()))
+    names = {module: name for name, module in model.named_modules()}
+    layer = model.get_input_embeddings()
+    embedding, head = names[layer], names[model.get_output_embeddings()]
+    kept = {name: tensor.size for name, tensor in checkpoint.kept.items()}
+    packed = {name: sum(tensor.size for tensor in checkpoint.tensors_of(name))
+              for name in checkpoint.matrices}
+    # A packed embedding is multiplied whole only where the head shares it.
+    shared = embedding in packed and head not in packed and f"{head}.weight" not in kept
+    rows = packed[embedding] if embedding in packed else kept.pop(f"{embedding}.weight")
+    if embedding in packed and not shared:
+        del packed[embedding]
+    heads = rows if model.config.tie_word_embeddings else kept.pop(f"{head}.weight", 0)
+    return Traffic(sum(packed.values()), heads, rows // layer.num_embeddings, sum(kept.values()))
