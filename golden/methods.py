@@ -53,10 +53,8 @@ class Method:
     moments:  Path | None = None
 
     def moment(self, name: str, shape: tuple[int, int]) -> Moment | None:
-        """Moments of the matrix of a tensor, where there is a calibration."""
-        if self.moments is None:
-            return None
-        return _moments(self.moments).of(name.removesuffix(".weight"), tuple(shape))
+        """Moments of the matrix of a tensor, where there is a calibration that knows it."""
+        return self.moments and _moment(self.moments, name, tuple(shape))
 
 
 #: By name, what encodes a matrix without any more settings; it takes an ``engine`` too.
@@ -94,8 +92,18 @@ def method_of(
 def _calibrated(
     weights: np.ndarray | RowReader, depth: int, name: str, *, path: Path, engine: str | None,
 ) -> Encoded:
-    moment = _moments(path).of(name.removesuffix(".weight"), tuple(weights.shape))
+    moment = _moment(path, name, tuple(weights.shape))
+    if moment is None:
+        return search(weights, depth, name, engine=engine)
     return feed_back(weights, depth, moment, name, engine=engine)
+
+
+def _moment(path: Path, name: str, shape: tuple[int, int]) -> Moment | None:
+    """Moments of a matrix; None of an embedding that no head shares, for nothing multiplies it."""
+    moments, module = _moments(path), name.removesuffix(".weight")
+    if module not in moments and "embed" in module:
+        return None
+    return moments.of(module, shape)
 
 
 @cache

@@ -86,6 +86,10 @@ class Moments:
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the file has moments of a module."""
+        return name + _INPUTS in self._shard.tensors
+
     def of(self, name: str, shape: tuple[int, int]) -> Moment:
         """Moments of the matrix of a module; raises :class:`CheckpointError` if they are not here.
         """

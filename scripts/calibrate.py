@@ -18,6 +18,7 @@ from scripts.pack import Force, Json
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 __all__ = ["RANDOM", "TOKENS", "calibrate", "moments_file"]
 
@@ -77,18 +78,24 @@ def _write(source: Source, model: Path, output: Path, text: str, tokens: int) ->
     from host.model.calibration import collect_moments
     from host.model.load import load_model
 
-    layers, windows = _layers(source), _windows(model, text, tokens)
+    windows = _windows(model, text, tokens)
+    loaded = load_model(model)
+    layers = _layers(source, loaded)
     made_of = {"text": RANDOM if text == RANDOM else Path(text).name, "text_sha256": _digest(text),
                "tokens": sum(map(len, windows)), "layers": len(layers)}
     with progress("calibrating", len(windows)) as advance:
-        moments = collect_moments(load_model(model), layers, windows, progress=lambda: advance(1))
+        moments = collect_moments(loaded, layers, windows, progress=lambda: advance(1))
     write_moments(output, moments, made_of)
     return made_of
 
 
-def _layers(source: Source) -> Mapping[str, str]:
-    """Module of each matrix that may be packed."""
-    return {name: name for name in source.matrices()}
+def _layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
+    """Module of each matrix that may be packed; a head may be stored as the embedding it shares."""
+    layers = {name: name for name in source.matrices()}
+    names = {module: name for name, module in model.named_modules()}
+    head = names[model.get_output_embeddings()]
+    tied = model.config.tie_word_embeddings
+    return layers | {names[model.get_input_embeddings()] if tied else head: head}
 
 
 def _digest(text: str) -> str | None:
