@@ -10,6 +10,9 @@ from golden.writing import writing
 
 __all__ = ["Place"]
 
+#: Bytes that wait for the disk, at most: more would keep it idle now and everybody waiting later.
+_AT_ONCE = 1 << 26
+
 
 @dataclass(frozen=True)
 class Place:
@@ -35,12 +38,16 @@ class Place:
         with writing(self.path):
             file = os.open(self.path, os.O_WRONLY)
         try:
-            crc, place = 0, self.start
+            crc, place, synced = 0, self.start, self.start
             for piece in pieces:
                 data = memoryview(piece).cast("B")
                 crc = zlib.crc32(data, crc)
                 self._put(file, data, place)
                 place += len(data)
+                if place - synced >= _AT_ONCE:
+                    with writing(self.path):
+                        os.fdatasync(file)
+                    synced = place
             if place != self.start + self.size:
                 raise ValueError(f"{self.path}: {self.size} bytes are due at {self.start}, "
                                  f"not {place - self.start}")
