@@ -61,9 +61,9 @@ class Packing:
         return matrix_report(name, self._matrix, error, zeros, self._used)
 
     def _work(self, chunk: slice) -> tuple[np.ndarray, np.ndarray, set[int]]:
-        q, codes = self._matrix.take_rows(chunk)
-        if self._weights is not None:
-            groups = take_groups(self._weights, chunk)
+        groups = None if self._weights is None else take_groups(self._weights, chunk)
+        q, codes = self._matrix.take_rows(chunk, groups)
+        if groups is not None:
             sums = self._kernels.square_sums(groups, q.reshape(-1, GROUP), codes.ravel(),
                                              self._values)
             self._squares[:, chunk] = [part.reshape(codes.shape).sum(axis=1) for part in sums]

@@ -38,7 +38,10 @@ class Encoded(Protocol):
 
     @property
     def shape(self) -> tuple[int, int]: ...
-    def take_rows(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]: ...
+    def take_rows(
+        self, chunk: slice, groups: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Integers and codes of some rows, whose weights ``groups`` are, if they are at hand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +118,9 @@ class TritMatrix:
         """Bits of a file a weight, padding left out."""
         return stored_bits(self.depth)
 
-    def take_rows(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+    def take_rows(
+        self, chunk: slice, groups: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Integers and codes of some rows."""
         return self.q[chunk], self.codes[chunk]
 
@@ -151,14 +156,16 @@ class Scaled:
         """Rows N and columns K, without padding."""
         return tuple(self.weights.shape)
 
-    def take_rows(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+    def take_rows(
+        self, chunk: slice, groups: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Integers and codes of some rows: int8 (rows, Kp) and uint8 (rows, Kp/16)."""
         scales = self.scales[chunk]
         codes = self.kernels.find_codes(scales, self.edges)
         coded = self.table.take(codes)
         coded[scales == 0] = 0
-        q = self.kernels.find_levels(take_groups(self.weights, chunk), coded.ravel(),
-                                     half_range(self.depth))
+        groups = take_groups(self.weights, chunk) if groups is None else groups
+        q = self.kernels.find_levels(groups, coded.ravel(), half_range(self.depth))
         return q.reshape(len(codes), -1), codes
 
 

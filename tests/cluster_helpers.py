@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from golden_helpers import ROOT
 
 from golden.quantize import Scaled, choose_scales
@@ -86,9 +85,9 @@ class Mine(Scaled):
 
     deadly: Deadly = None
 
-    def take_rows(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+    def take_rows(self, chunk, groups=None):
         """Rows, of which the last are deadly."""
         if chunk.stop == self.shape[0]:
             time.sleep(0.2)
             self.deadly.strike()
-        return super().take_rows(chunk)
+        return super().take_rows(chunk, groups)

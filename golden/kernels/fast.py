@@ -60,9 +60,9 @@ def square_sums(groups, q, codes, values):
 
 def count_levels(q, half):
     # Four counters side by side: adding to one twice in a row would wait.
-    counts = np.zeros((4, 2 * half + 1), np.int64)
-    _count_levels(q.reshape(-1), half, counts)
-    return counts.sum(axis=0)
+    counts = np.zeros((4, 256), np.int64)
+    _count_bytes(q.reshape(-1).view(np.uint8), counts)
+    return counts.sum(axis=0).take(np.arange(-half, half + 1), mode="wrap")
 
 
 def pack_tiles(q, codes, lanes, code_lanes, depth):
@@ -202,12 +202,12 @@ def _square_sums(groups, q, codes, values, errors, squares):
 
 
 @compiled
-def _count_levels(q, half, counts):
-    for place in range(0, len(q) - 3, 4):
+def _count_bytes(data, counts):
+    for place in range(0, len(data) - 3, 4):
         for lane in range(4):
-            counts[lane, q[place + lane] + half] += 1
-    for place in range(len(q) & ~3, len(q)):
-        counts[0, q[place] + half] += 1
+            counts[lane, data[place + lane]] += 1
+    for place in range(len(data) & ~3, len(data)):
+        counts[0, data[place]] += 1
 
 
 @compiled

@@ -49,11 +49,14 @@ class Coded:
         """Rows N and columns K, without padding."""
         return tuple(self.weights.shape)
 
-    def take_rows(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+    def take_rows(
+        self, chunk: slice, groups: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Integers and codes of some rows: int8 (rows, Kp) and uint8 (rows, Kp/16)."""
         codes = self.codes[chunk]
-        q = self.kernels.find_levels(take_groups(self.weights, chunk),
-                                     self.table.take(codes).ravel(), half_range(self.depth))
+        groups = take_groups(self.weights, chunk) if groups is None else groups
+        q = self.kernels.find_levels(groups, self.table.take(codes).ravel(),
+                                     half_range(self.depth))
         return q.reshape(len(codes), -1), codes
 
 
@@ -93,9 +96,9 @@ def _squared_error(
     values = code_values(matrix)
 
     def work(chunk: slice) -> float:
-        q, codes = matrix.take_rows(chunk)
-        errors, _ = kernels.square_sums(take_groups(weights, chunk), q.reshape(-1, GROUP),
-                                        codes.ravel(), values)
+        groups = take_groups(weights, chunk)
+        q, codes = matrix.take_rows(chunk, groups)
+        errors, _ = kernels.square_sums(groups, q.reshape(-1, GROUP), codes.ravel(), values)
         return float(errors.sum())
 
     columns = GROUP * group_count(matrix.shape[1])
