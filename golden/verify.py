@@ -100,7 +100,8 @@ def _method(packed: PackedCheckpoint, calibration: Path | None) -> Method | None
     if made_with and calibration is None:
         raise CheckpointError(f"{packed.path}: was quantized with a calibration by "
                               f"{made_with.get('text')}; give its file of moments")
-    method = method_of(packed.codec, calibration=calibration)
+    # The plain engine: a second opinion on what a fast one wrote.
+    method = method_of(packed.codec, "numpy", calibration)
     if made_with and made_with["sha256"] != method.settings["calibration"]["sha256"]:
         raise CheckpointError(f"{calibration}: is not the calibration that {packed.path} was "
                               f"quantized with (SHA-256 {made_with['sha256'][:16]}...)")
