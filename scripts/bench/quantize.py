@@ -4,6 +4,7 @@ import filecmp
 import json
 import math
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +18,13 @@ from golden.fixed import MAX_DEPTH, SCALES, half_range
 from golden.generated import GeneratedTensor
 from golden.groups import take_groups
 from golden.kernels import ENGINES, Kernels, default_engine, load
-from golden.quantize import code_values
+from golden.methods import METHODS, method_of
+from golden.packing import Packing
+from golden.quantize import CODEC, choose_scales, code_values
 from golden.quantize import quantize as quantize_matrix
 from golden.sizes import QWEN25, Sizes
 from golden.sources import open_source
-from golden.tiles import packer
+from golden.tiles import ROWS, packer
 from scripts.bench.measuring import Run, circumstances, cpu_seconds, run_measured
 from scripts.console import Failure, console, print_json, reports_errors, table, write_text
 
@@ -41,16 +44,18 @@ def quantize(
     work: Annotated[Path, typer.Option(
         help="Where to pack it, a directory an engine, which go again.")] = Path("build/bench"),
     depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight, 1..4.")] = 3,
+    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}: to pack it with.")] = CODEC,
     repeat: Annotated[int, typer.Option(min=1, help="Tries, of which the best counts.")] = 5,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON to write.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ):
     """Inner loops by engine and depth, on one core; then a checkpoint, and projections from it."""
     half_range(depth)
+    method_of(method)
     engines = [name for name in ENGINES if name == "numpy" or default_engine() == name]
     report = circumstances(_PACKAGES) | {"loops": list(_loops(engines, repeat))}
     if model is not None:
-        runs = {engine: _pack(model, work / engine, depth, engine) for engine in engines}
+        runs = {engine: _pack(model, work / engine, depth, method, engine) for engine in engines}
         report["packing"] = _packing(model, depth, runs)
         report["same_bytes"] = _same([work / engine for engine in engines])
         report["projections"] = _projections(report["packing"][-1])
@@ -66,7 +71,7 @@ def quantize(
 
 def _loops(engines: list[str], repeat: int) -> Iterator[dict]:
     """Millions of weights a second of one core, by loop, depth and engine."""
-    rows = next(iter(row_chunks(1 << 16, _COLUMNS)))
+    rows = next(iter(row_chunks(1 << 16, _COLUMNS, ROWS)))
     tensor = GeneratedTensor("bench.weight", "BF16", (rows.stop, _COLUMNS), seed=0)
     groups = take_groups(tensor.read(), rows)
     for depth in range(1, MAX_DEPTH + 1):
@@ -82,8 +87,13 @@ def _cases(
     kernels: Kernels, engine: str, groups: np.ndarray, depth: int,
 ) -> dict[str, Callable[[], object]]:
     """What is measured, on groups in the cache."""
-    half, pack = half_range(depth), packer(depth, engine)
-    matrix = quantize_matrix(groups.reshape(-1, _COLUMNS), depth, engine=engine)
+    half, pack, weights = half_range(depth), packer(depth, engine), groups.reshape(-1, _COLUMNS)
+    matrix = quantize_matrix(weights, depth, engine=engine)
+
+    def all_of_it() -> None:
+        scaled = choose_scales(weights, depth, engine=engine)
+        deque(Packing(scaled, weights, engine).pieces(), maxlen=0)
+
     q, codes, values = matrix.q.reshape(-1, 16), matrix.codes.ravel(), code_values(matrix)
     scales, edges = matrix.table[codes], np.geomspace(1e-3, 1, SCALES - 1)
     return {
@@ -94,13 +104,14 @@ def _cases(
         "squared error": lambda: kernels.square_sums(groups, q, codes, values),
         "count of levels": lambda: kernels.count_levels(q, half),
         "tiles": lambda: pack(matrix.q, matrix.codes),
+        "all, to tiles and report": all_of_it,
     }
 
 
-def _pack(model: Path, out: Path, depth: int, engine: str) -> Run:
+def _pack(model: Path, out: Path, depth: int, method: str, engine: str) -> Run:
     """Pack in a process of its own, whose memory is then its own too."""
-    run = run_measured(["quantize", model, "-o", out, "-d", str(depth), "--engine", engine,
-                        "--force", "--json"])
+    run = run_measured(["quantize", model, "-o", out, "-d", str(depth), "--method", method,
+                        "--engine", engine, "--force", "--json"])
     if run.status:
         raise Failure(run.error.removeprefix("error: "))
     return run
