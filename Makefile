@@ -10,7 +10,7 @@ run: $(VENV)/.run
 	$(BIN)/tritstream demo $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 # Synthesis and proofs as well; their tools compile themselves for a minute the first time.
 test-long: $(VENV)/.fpga
