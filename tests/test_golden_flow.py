@@ -67,7 +67,8 @@ def test_every_step_is_done_once(run):
 ])
 def test_budget_of_memory(memories, most, side_by_side):
     watch = Watch()
-    assert len(list(in_flight(steps(watch, memories), budget=100))) == len(memories)
+    assert len(list(in_flight(steps(watch, memories, seconds=0.1), budget=100))) == len(
+        memories)
     assert watch.most == most
     assert watch.side_by_side == side_by_side
 
