@@ -2,12 +2,12 @@
 
 from litedram.core import LiteDRAMCore
 from litedram.frontend.wishbone import LiteDRAMWishbone2Native
-from liteeth.core import LiteEthUDPIPCore
 from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCMini
 from litex.soc.interconnect import wishbone
 
 from .memory import Memory
+from .network import Network
 from .packets import Etherbone
 from .peripheral import Tritstream
 from .registers import CSR, CSR_BASE, MEMORY
@@ -71,7 +71,6 @@ class BoardSoC(SoCMini):
     def add_link(self, phy):
         """Etherbone over UDP behind an Ethernet PHY."""
         self.ethphy  = phy
-        self.ethcore = LiteEthUDPIPCore(phy, MAC, ADDRESS, self.memory.clock_hz, dw=32,
-                                        with_sys_datapath=True)
-        self.etherbone = Etherbone(self.ethcore.udp, PORT)
+        self.network = Network(phy, MAC, ADDRESS, self.memory.clock_hz)
+        self.etherbone = Etherbone(self.network.udp, PORT)
         self.bus.add_master("etherbone", self.etherbone.wishbone.bus)

@@ -235,7 +235,7 @@ def test_products_over_a_bad_network_equal_golden(board, faults):
         np.testing.assert_array_equal(found, gemv(MATRIX, x))
     assert all(faults.done[what] > 5 for what in ("drop", "repeat", "swap", "late")
                if getattr(faults, what))
-    assert (repeated > 0) == (faults.drop > 0) or faults.done["swap"]
+    assert repeated > 0 or not faults.drop
     print(json.dumps({**faults.done, "sent again": repeated}))
 
 
