@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from host.board_link import BoardLink
 from host.errors import BadAnswer, TransportClosed, TransportTimeout
 from host.frames import Header, Stored, answer_bytes, padded
+from host.leveling import level, works
 from host.store import Store
 from hw.protocol import HEADER_BYTES
 from soc.registers import MAGIC, MEMORY, UNIT
@@ -87,8 +88,9 @@ class BoardTransport:
 
     async def _restart(self) -> None:
         """Have the board forget what was under way, and learn where everything stands."""
-        magic, ready, self._lanes, memory, self._ring, self._align, session = await self._link.get(
-            "magic", "ready", "lanes", "memory", "ring", "align", "session")
+        magic, ready, levels, self._lanes, memory, self._ring, self._align, session = (
+            await self._link.get("magic", "ready", "levels", "lanes", "memory", "ring", "align",
+                                 "session"))
         if magic != MAGIC or not ready:
             raise TransportClosed("no board with memory answers there, or its memory does not work")
         due = (session + 1) % _NUMBERS
@@ -103,6 +105,8 @@ class BoardTransport:
         self._answers.clear()
         self._pending.clear()
         self._start = memory - self._ring - REQUEST_BYTES
+        if levels and not await works(self._link, MEMORY + self._start):
+            await level(self._link, levels, MEMORY + self._start)
         self._area = _Area(self._start)
         self._session = due
         await self.store.open(self._lanes, self._start)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.soc_build import SocBuild, SocChoice, build_soc
+from sim.soc_build import SocChoice, build_soc
 from soc.registers import MEMORY, UNIT, register
 
 __all__ = ["BoardStuck", "Counts", "SimulatedBoard"]
@@ -63,7 +63,7 @@ class SimulatedBoard:
     """
 
     def __init__(self, choice: SocChoice):
-        self.build: SocBuild = build_soc(choice)
+        self.choice, self.build = choice, build_soc(choice)
         self._library = ctypes.CDLL(str(self.build.library))
         for name, (result, arguments) in _CALLS.items():
             call = getattr(self._library, f"soc_{name}")

@@ -65,6 +65,8 @@ class SocBuild:
         Bytes of a word of memory.
     lanes : int
     clock_hz : int
+    refresh_cycles : int
+        tREFI.
     engine : str
         Simulator and compiler, for reports.
     """
@@ -73,6 +75,7 @@ class SocBuild:
     word:     int
     lanes:    int
     clock_hz: int
+    refresh_cycles: int
     engine:   str
 
 
@@ -97,7 +100,8 @@ def build_soc(choice: SocChoice) -> SocBuild:
             built = compile_model(Path(folder), {"top.sv": top, "core.v": core_verilog(config)},
                                   _HERE / "soc.cpp", flags)
             publish(library, built.read_bytes())
-    return SocBuild(library, word, memory.lanes, memory.clock_hz, engine())
+    return SocBuild(library, word, memory.lanes, memory.clock_hz,
+                    memory.module.timing_settings.tREFI, engine())
 
 
 def _system(memory, choice):

@@ -84,7 +84,7 @@ def _add_ddr3(soc, platform, memory):
     phy = memory.phy(platform.request("ddram"), **memory.options)
     soc.add_module("ddrphy", phy)
     soc.comb += [soc.crg.stop.eq(phy.init.stop), soc.crg.reset.eq(phy.init.reset)]
-    soc.add_memory(phy)
+    soc.add_memory(phy, levels=phy.settings.strobes)
 
 
 def _add_serial(soc, platform):

@@ -59,6 +59,8 @@ class Tritstream(LiteXModule):
         Words each reader may have under way.
     stretch : int
         Words of memory that stay in one bank.
+    levels : int
+        Told by a register.
 
     Members
     -------
@@ -66,12 +68,14 @@ class Tritstream(LiteXModule):
         The memory works.
     """
 
-    def __init__(self, readers, writer, lanes, memory, ring, depth, stretch):
+    def __init__(self, readers, writer, lanes, memory, ring, depth, stretch,
+                 levels=0):
         word = writer.data_width // 8
         self.ready = Signal()
         self.registers = self._make_registers()
         for name, value in {"magic": MAGIC, "memory": memory, "ring": ring, "align": word,
-                            "lanes": lanes, "ready": self.ready}.items():
+                            "lanes": lanes, "levels": levels,
+                            "ready": self.ready}.items():
             self.comb += self.registers[name].status.eq(value)
 
         self.core      = core      = Core(lanes)

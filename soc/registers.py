@@ -27,6 +27,7 @@ MAGIC = 0x3154_5354     # "TST1"
 REGISTERS = {
     "magic":   "constant",
     "ready":   "1 once the memory has been started",
+    "levels":  "bytes of memory at a time whose sampling a host must set, 0 if none",
     "lanes":   "bytes of a word of the core",
     "memory":  "bytes of memory",
     "ring":    "bytes at its end that hold answers",

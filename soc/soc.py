@@ -1,11 +1,11 @@
 """The system on a board: memory, core, and what moves between them."""
 
 from litedram.core import LiteDRAMCore
-from litedram.frontend.wishbone import LiteDRAMWishbone2Native
 from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCMini
 from litex.soc.interconnect import wishbone
 
+from .bridge import Bridge
 from .memory import Memory
 from .network import Network
 from .packets import Etherbone
@@ -47,7 +47,7 @@ class BoardSoC(SoCMini):
         self.memory = memory
         self._parts = (readers, depth, stretch, ring)
 
-    def add_memory(self, phy, quick=False, **controller):
+    def add_memory(self, phy, quick=False, levels=0, **controller):
         """The memory behind ``phy`` on the bus, started by itself, and the core that it feeds."""
         memory = self.memory
         readers, depth, stretch, ring = self._parts
@@ -57,13 +57,13 @@ class BoardSoC(SoCMini):
         port = self.sdram.crossbar.get_port
         bus  = wishbone.Interface(data_width=32, adr_width=30)
         self.bridge_port = port()
-        self.bridge = LiteDRAMWishbone2Native(bus, self.bridge_port, MEMORY)
+        self.bridge = Bridge(bus, self.bridge_port, MEMORY)
         self.bus.add_slave("main_ram", bus, SoCRegion(MEMORY, memory.size, cached=False))
 
         words = [port() for _ in range(readers)]
         width = words[0].data_width // 8
         self.tritstream = Tritstream(words, port(), memory.lanes, memory.size, ring, depth,
-                                     stretch or memory.row_bytes // width)
+                                     stretch or memory.row_bytes // width, levels)
         self.starter = Starter(start_sequence(phy.settings, memory.module.timing_settings, quick))
         self.bus.add_master("starter", self.starter.bus)
         self.comb += self.tritstream.ready.eq(self.starter.done)

@@ -1,0 +1,200 @@
+"""The command that measures what share of a memory's bandwidth reaches the lanes."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from golden.activation import quantize_activation
+from golden.gemv import gemv
+from golden.generated import GeneratedTensor
+from golden.quantize import quantize
+from golden.sizes import QWEN25
+from golden.tiles import ROWS
+from host.frames import Answer, Header, answer, answer_bytes, padded, request
+from host.operands import mantissa_bytes
+from host.prepared import prepare
+from host.records import Stats
+from hw.protocol import HEADER_BYTES, Opcode
+from scripts.console import Failure, console, print_json, reports_errors, table
+from scripts.stream import generated_activations
+from sim.board import SimulatedBoard
+from sim.soc_build import SocChoice
+
+__all__ = ["bandwidth", "measure"]
+
+_SEED = 2026
+#: Rows of a bank that are enough for small matrices.
+_ROWS = 2048
+
+
+@reports_errors
+def bandwidth(
+    memory: Annotated[str, typer.Option(help="mt48lc16m16, as4c32m16 (SDRAM); mt41k64m16, "
+                                        "mt41k256m16 (DDR3).")] = "mt41k256m16",
+    shape: Annotated[list[str], typer.Option(help="NxK, or a size of Qwen2.5 for the matrices of "
+                                             "one layer; may be repeated: one list.")] =
+        ("896x4864",),
+    depth: Annotated[int, typer.Option(help="Trits a weight.")] = 3,
+    readers: Annotated[int, typer.Option(min=1, max=2, help="Ports that read weights.")] = 2,
+    prefetch: Annotated[int, typer.Option(min=2, help="Words each may have under way.")] = 32,
+    stretch: Annotated[int | None, typer.Option(help="Words after which they take turns; a row of "
+                                                "a bank if not given.")] = None,
+    postpone: Annotated[int, typer.Option(min=1, max=8, help="Refreshes done together.")] = 8,
+    stock: Annotated[bool, typer.Option("--stock", help="Refresh time as LiteDRAM has it.")] =
+        False,
+    clock: Annotated[float | None, typer.Option(help="Clock of core and controller, MHz.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Simulate all of the memory.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check the timing of every command; half "
+                                        "as fast.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+):
+    """Run matrices from a simulated memory in one list; compare every row; tell where time went."""
+    changes = {"postponing": postpone, **({"refresh_ns": None} if stock else {}),
+               **({"clock_hz": round(clock * 1e6)} if clock else {})}
+    parts = {"readers": readers, "depth": prefetch, "stretch": stretch}
+    choice = SocChoice(memory, None if whole else _ROWS, checks=check, link=False,
+                       changes=changes, parts=parts)
+    console.print("building the simulated board (a minute the first time)")
+    report = measure(choice, list(_shapes(shape)), depth)
+    print_json(report) if as_json else _show(report)
+    if report["mismatches"] or report["violations"]:
+        raise Failure(f"{report['mismatches']} rows differ from golden, {report['violations']} "
+                      f"commands break the memory's timing {report['first_violation']}".rstrip())
+
+
+def measure(choice: SocChoice, shapes: list[tuple[int, int]], depth: int) -> dict:
+    """Products of generated matrices of these shapes, from one list of descriptors."""
+    with SimulatedBoard(choice) as board:
+        jobs = [_Job.of(shape, depth, place) for place, shape in enumerate(shapes)]
+        size = sum(len(job.frames(board.build.lanes)) for job in jobs)
+        room = board.get("memory") - board.get("ring")
+        if size > room:
+            raise ValueError(f"the matrices take {size} bytes, the memory has {room}; take fewer, "
+                             "or --whole")
+        spans, at = [], 0
+        for job in jobs:
+            frames = job.frames(board.build.lanes)
+            board.load(at, frames)
+            spans.append((at, len(frames)))
+            at += len(frames)
+        board.counts()
+        began = board.cycles
+        for span in spans:
+            board.push(*span)
+        found = _answers(board, len(jobs))
+        return _report(board, jobs, found, began)
+
+
+@dataclass(frozen=True)
+class _Job:
+    matrix:   object
+    x:        np.ndarray
+    sequence: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], depth: int, place: int) -> "_Job":
+        weights = GeneratedTensor(f"matrix{place}.weight", "F32", shape, _SEED)
+        x, _ = quantize_activation(generated_activations(_SEED + place, shape[1])[0])
+        return cls(quantize(weights.read(), depth), x, place % 255 + 1)
+
+    def frames(self, lanes: int) -> bytes:
+        """Scales, activations and words, as they would be sent."""
+        prepared = prepare(self.matrix, lanes, 1 << 15)
+        part, = prepared.parts
+        x = np.pad(self.x, (0, -len(self.x) % 16)).tobytes()
+        sizes = prepared.depth | part.groups << 8 | 1 << 24
+        return b"".join(bytes(piece) for frame in (
+            request(Opcode.SCALES, self.sequence, 0, 0, mantissa_bytes(prepared.mantissas)),
+            request(Opcode.ACTIVATIONS, self.sequence, 0, len(x), x),
+            request(Opcode.GEMV, self.sequence, sizes, part.blocks, part.payload(0, part.blocks)))
+            for piece in frame)
+
+
+def _answers(board: SimulatedBoard, jobs: int) -> list[Answer]:
+    """All answers of the list, taken from the ring as they come."""
+    align, lanes, ring = (board.get(name) for name in ("align", "lanes", "ring"))
+    units, start = ring // align, board.get("memory") - ring
+    data, seen, found = bytearray(), board.get("written"), []
+    while sum(one.header.opcode in (Opcode.DONE, Opcode.ERROR) for one in found) < jobs:
+        # Looking disturbs the memory, so not before the ring might be half full.
+        board.wait("head", board.get("tail"), 1 << 40) if jobs == 1 else board.run(100_000)
+        board.run(2000)
+        written = board.get("written")
+        while seen != written:
+            count = min(written - seen, units - seen % units)
+            data += board.dump(start + seen % units * align, count * align)
+            seen += count
+        board.put("take", written)
+        while len(data) >= HEADER_BYTES:
+            header = Header.parse(data)
+            size = answer_bytes(header.length, lanes)
+            if len(data) < padded(size, align):
+                break
+            found.append(answer(header, bytes(data[HEADER_BYTES:size]), lanes))
+            del data[:padded(size, align)]
+    return found
+
+
+def _report(board: SimulatedBoard, jobs: list[_Job], found: list[Answer], began: int) -> dict:
+    # Importing the causes needs the extra, which a board that ran has.
+    from soc.monitor import Cause
+    counts, build = board.counts(), board.build
+    span = counts.last - counts.first + 1
+    stats = [Stats.parse(one.payload, build.lanes) for one in found
+             if one.header.opcode == Opcode.DONE]
+    due = sum(one.words + one.input_stalls + one.output_stalls for one in stats)
+    words, peak = sum(one.words for one in stats), build.lanes * build.clock_hz
+    violations, first = board.violations()
+    return {
+        "memory": board.choice.memory, "clock_mhz": build.clock_hz / 1e6, "lanes": build.lanes,
+        "peak_mb_s": peak / 1e6, "engine": build.engine,
+        "matrices": [list(job.matrix.shape) for job in jobs],
+        "rows": sum(job.matrix.shape[0] for job in jobs),
+        "mismatches": sum(_mismatches(job, found, build.lanes) for job in jobs),
+        "words": words, "cycles": span, "gemv_share": words / due,
+        "list_share": words / span, "mb_s": words / span * peak / 1e6,
+        "refreshes": counts.refreshes,
+        "refreshes_due": (board.cycles - began) / build.refresh_cycles,
+        "causes": {cause.name.lower(): counts.causes[cause] / span for cause in Cause},
+        "checked": board.choice.checks, "violations": violations, "first_violation": first,
+    }
+
+
+def _mismatches(job: _Job, found: list[Answer], lanes: int) -> int:
+    due = gemv(job.matrix, job.x)
+    sums = np.full(padded(len(due), ROWS * lanes), np.iinfo(np.int64).min)
+    for one in found:
+        if one.header.opcode == Opcode.RESULT and one.header.sequence == job.sequence:
+            at = one.header.arg0 * ROWS * lanes
+            sums[at:at + ROWS * lanes] = np.frombuffer(one.payload, "<i8")
+    return int(np.count_nonzero(sums[:len(due)] != due))
+
+
+def _shapes(texts: list[str]) -> Iterator[tuple[int, int]]:
+    for text in texts:
+        if text in QWEN25:
+            yield from QWEN25[text].linear().values()
+        elif found := re.fullmatch(r"(\d+)x(\d+)", text):
+            yield int(found[1]), int(found[2])
+        else:
+            raise ValueError(f"--shape must be NxK or one of {', '.join(QWEN25)}, not {text!r}")
+
+
+def _show(report: dict) -> None:
+    causes = report["causes"]
+    columns = ["memory", "MHz", "L", "peak MB/s", "rows", "differ", "words", "cycles",
+               "share in GEMV", "share of list", "MB/s"]
+    table("", columns, [[
+        report["memory"], f"{report['clock_mhz']:.1f}", str(report["lanes"]),
+        f"{report['peak_mb_s']:.0f}", str(report["rows"]), str(report["mismatches"]),
+        str(report["words"]), str(report["cycles"]), f"{report['gemv_share']:.4f}",
+        f"{report['list_share']:.4f}", f"{report['mb_s']:.1f}"]])
+    print("of the cycles, %: " + ", ".join(
+        f"{name} {100 * share:.2f}" for name, share in causes.items()))
+    print(f"refreshes {report['refreshes']}, due {report['refreshes_due']:.0f}; timing "
+          + (f"checked, {report['violations']} violations" if report["checked"]
+             else "not checked"))
