@@ -1,4 +1,4 @@
-"""What a board could do with a model: memory, tokens a second. Computed, not measured on a board."""
+"""What a board could do with a model: memory, tokens a second; computed, not measured on one."""
 
 from dataclasses import dataclass
 

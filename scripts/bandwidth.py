@@ -1,8 +1,11 @@
 """The command that measures what share of a memory's bandwidth reaches the lanes."""
 
+import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -19,7 +22,7 @@ from host.operands import mantissa_bytes
 from host.prepared import prepare
 from host.records import Stats
 from hw.protocol import HEADER_BYTES, Opcode
-from scripts.console import Failure, console, print_json, reports_errors, table
+from scripts.console import Failure, console, print_json, reports_errors, table, write_text
 from scripts.stream import generated_activations
 from sim.board import SimulatedBoard
 from sim.soc_build import SocChoice
@@ -27,6 +30,7 @@ from sim.soc_build import SocChoice
 __all__ = ["bandwidth", "measure"]
 
 _SEED = 2026
+_FOREVER = 1 << 40
 #: Rows of a bank that are enough for small matrices.
 _ROWS = 2048
 
@@ -50,6 +54,7 @@ def bandwidth(
     whole: Annotated[bool, typer.Option("--whole", help="Simulate all of the memory.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Check the timing of every command; half "
                                         "as fast.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write the JSON report there too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ):
     """Run matrices from a simulated memory in one list; compare every row; tell where time went."""
@@ -59,11 +64,21 @@ def bandwidth(
     choice = SocChoice(memory, None if whole else _ROWS, checks=check, link=False,
                        changes=changes, parts=parts)
     console.print("building the simulated board (a minute the first time)")
-    report = measure(choice, list(_shapes(shape)), depth)
-    print_json(report) if as_json else _show(report)
-    if report["mismatches"] or report["violations"]:
-        raise Failure(f"{report['mismatches']} rows differ from golden, {report['violations']} "
-                      f"commands break the memory's timing {report['first_violation']}".rstrip())
+    found = {"command": _command(), **measure(choice, list(_shapes(shape)), depth)}
+    if report:
+        write_text(report, json.dumps(found, indent=2) + "\n")
+    print_json(found) if as_json else _show(found)
+    if found["mismatches"] or found["violations"]:
+        raise Failure(f"{found['mismatches']} rows differ from golden, {found['violations']} "
+                      f"commands break the memory's timing {found['first_violation']}".rstrip())
+
+
+def _command() -> str:
+    """What was typed, but for where the report goes."""
+    words = iter(sys.argv[1:])
+    kept = [word for word in words if word != "--json" and not (
+        word == "--report" and next(words, None))]
+    return " ".join(["tritstream", *kept])
 
 
 def measure(choice: SocChoice, shapes: list[tuple[int, int]], depth: int) -> dict:
@@ -75,6 +90,9 @@ def measure(choice: SocChoice, shapes: list[tuple[int, int]], depth: int) -> dic
         if size > room:
             raise ValueError(f"the matrices take {size} bytes, the memory has {room}; take fewer, "
                              "or --whole")
+        # With header, trailer and what fills them up, a sum takes less than ten bytes.
+        if 10 * sum(shape[0] + ROWS * board.build.lanes for shape in shapes) > board.get("ring"):
+            raise ValueError("the matrices have more rows than the ring has room for; take fewer")
         spans, at = [], 0
         for job in jobs:
             frames = job.frames(board.build.lanes)
@@ -85,8 +103,7 @@ def measure(choice: SocChoice, shapes: list[tuple[int, int]], depth: int) -> dic
         began = board.cycles
         for span in spans:
             board.push(*span)
-        found = _answers(board, len(jobs))
-        return _report(board, jobs, found, began)
+        return _report(board, jobs, _answers(board), began)
 
 
 @dataclass(frozen=True)
@@ -114,28 +131,20 @@ class _Job:
             for piece in frame)
 
 
-def _answers(board: SimulatedBoard, jobs: int) -> list[Answer]:
-    """All answers of the list, taken from the ring as they come."""
+def _answers(board: SimulatedBoard) -> list[Answer]:
+    """All answers of the list; not read before its end, for to look disturbs the memory."""
     align, lanes, ring = (board.get(name) for name in ("align", "lanes", "ring"))
-    units, start = ring // align, board.get("memory") - ring
-    data, seen, found = bytearray(), board.get("written"), []
-    while sum(one.header.opcode in (Opcode.DONE, Opcode.ERROR) for one in found) < jobs:
-        # Looking disturbs the memory, so not before the ring might be half full.
-        board.wait("head", board.get("tail"), 1 << 40) if jobs == 1 else board.run(100_000)
-        board.run(2000)
+    board.wait("head", board.get("tail"), _FOREVER)
+    written = -1
+    while written != board.get("written"):
         written = board.get("written")
-        while seen != written:
-            count = min(written - seen, units - seen % units)
-            data += board.dump(start + seen % units * align, count * align)
-            seen += count
-        board.put("take", written)
-        while len(data) >= HEADER_BYTES:
-            header = Header.parse(data)
-            size = answer_bytes(header.length, lanes)
-            if len(data) < padded(size, align):
-                break
-            found.append(answer(header, bytes(data[HEADER_BYTES:size]), lanes))
-            del data[:padded(size, align)]
+        board.run(5000)
+    data, found = board.dump(board.get("memory") - ring, written * align), []
+    while data:
+        header = Header.parse(data)
+        size = answer_bytes(header.length, lanes)
+        found.append(answer(header, data[HEADER_BYTES:size], lanes))
+        data = data[padded(size, align):]
     return found
 
 

@@ -9,7 +9,7 @@ import typer
 from hw.area import UNITS, measure, units
 from hw.export import sources_digest
 from hw.synth import PART, tool_versions, write_json
-from scripts import bandwidth, boards, core
+from scripts import bandwidth, boards, core, link_speed, soc
 from scripts.console import Failure, print_json, progress, reports_errors, table, write_text
 from scripts.tables import AREA_COLUMNS, ROOT, area_rows, fill, pages
 
@@ -22,6 +22,9 @@ for name, command in (("list", boards.list_boards), ("build", boards.build),
                       ("program", boards.program), ("selftest", boards.selftest_command)):
     app.command(name)(command)
 app.command()(bandwidth.bandwidth)
+app.command("link")(link_speed.link)
+app.command("soc")(soc.build_soc_command)
+app.command("project")(soc.project_command)
 
 
 @app.command()

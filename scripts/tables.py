@@ -1,7 +1,8 @@
 """Tables of README and docs, made from the reports that the repository keeps in `hw/`.
 
 A page has a table between ``<!-- table REPORT -->`` and ``<!-- end of table -->``; REPORT is a
-file of `tritstream hw report`, or the directory with those of `tritstream hw build`.
+file of `tritstream hw report`, or the directory with those of `tritstream hw build`; what stands
+under ``soc/reports`` is a table of :mod:`scripts.soc_tables`.
 """
 
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from hw.area import Area
 from hw.boards.catalog import BOARDS
+from scripts.soc_tables import TABLES
 
 __all__ = ["AREA_COLUMNS", "ROOT", "area_rows", "fill", "pages"]
 
@@ -43,6 +45,8 @@ def fill(text: str, root: Path = ROOT) -> str:
 
 
 def _table(path):
+    if path.name in TABLES:
+        return _markdown(*TABLES[path.name](path))
     if path.is_dir():
         kept = [path / f"{name}.json" for name in BOARDS]
         return _markdown(_BOARD_COLUMNS, map(_board_row, map(_read, filter(Path.exists, kept))))

@@ -1,0 +1,118 @@
+"""Commands on boards with memory: bitstreams, and what they could do."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from host.projection import MODELS, Projection, project
+from hw.synth import SynthError
+from scripts.console import print_json, progress, reports_errors, table, write_text
+
+__all__ = ["PROJECTED", "build_soc_command", "project_command", "projections"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+#: What is measured of the boards with memory; `hw bandwidth --report` and `hw soc --report`.
+REPORTS = Path(__file__).parent.parent / "soc" / "reports"
+#: Boards by name: report of their memory's bandwidth, bytes of memory, cycles of a word of 32 bits
+#: to memory and from it over the link.
+PROJECTED = {
+    "ULX3S-85F, 32 MB":       ("mt48lc16m16", 32 << 20, None),
+    "ULX3S-85F, 64 MB":       ("as4c32m16", 64 << 20, None),
+    "OrangeCrab-25F, 128 MB": ("mt41k64m16", 128 << 20, None),
+    "ECPIX-5 85F, 512 MB":    ("mt41k256m16", 512 << 20, "ethernet"),
+}
+#: A UART of 3 Mbaud: ten bit times a byte.
+_UART_SECONDS = 40 / 3e6
+
+
+@reports_errors
+def build_soc_command(
+    board: Annotated[str, typer.Argument(help="ulx3s-85f, ecpix5-85 or orangecrab-25f.")],
+    clock: Annotated[float | None, typer.Option(help="Clock of core and controller, MHz.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of place and route.")] = 1,
+    output: Annotated[Path | None, typer.Option(
+        "--output", "-o", help="Where the tools work; build/soc/BOARD if not given.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the JSON report there too.")] = None,
+    as_json: Json = False,
+):
+    """Build the bitstream of a board with memory: LiteX and tools from pip; ten minutes."""
+    try:
+        from soc.build import STEPS, build_board
+    except ModuleNotFoundError as error:
+        raise SynthError(f"{error.name} is missing: pip install 'tritstream[litex]'") from None
+    folder = output or Path("build/soc") / board
+    with progress(f"building {board}", STEPS) as advance:
+        built = build_board(board, folder, advance, clock and round(clock * 1e6), seed)
+    built["command"] = " ".join(["tritstream hw soc", board, *(
+        [f"--clock {clock:g}"] if clock else []), *([f"--seed {seed}"] if seed != 1 else [])])
+    if report:
+        write_text(report, json.dumps(built, indent=2) + "\n")
+    if as_json:
+        print_json(built)
+        return
+    for name, met in built["clocks"].items():
+        print(f"{name:<18} {met['achieved']:g} MHz reached, {met['constraint']:g} wanted")
+    for cell, (used, available) in built["cells"].items():
+        print(f"{cell:<18} {used:>6} of {available}")
+    print(f"bitstream          {folder / 'top.bit'}, {built['bitstream']['bytes']} bytes")
+
+
+@reports_errors
+def project_command(as_json: Json = False):
+    """What boards with memory could do: PROJECTED from simulated bandwidth, not measured."""
+    found = projections()
+    if as_json:
+        print_json(found)
+        return
+    print("projected from simulated bandwidth and the clock that place and route reached; no board "
+          "has run this")
+    table("", COLUMNS, [row(one) for one in found])
+
+
+COLUMNS = ["board", "MB/s to lanes", "model", "d", "layers, MB", "head, MB", "s layers", "s link",
+           "tokens/s, head on host", "tokens/s, head on board"]
+
+
+def projections(reports: Path = REPORTS) -> list[dict]:
+    """Every model that fits a board, at each depth."""
+    found = []
+    for board, (memory, size, link) in PROJECTED.items():
+        measured = json.loads((reports / "bandwidth" / f"{memory}.json").read_text())
+        write, read = _link(link, measured, reports)
+        for model, sizes in MODELS.items():
+            for depth in range(1, 5):
+                one = project(sizes, depth, measured["lanes"], size, measured["mb_s"] * 1e6,
+                              write, read)
+                if one.fits:
+                    found.append({"board": board, "mb_s": measured["mb_s"], "model": model,
+                                  "depth": depth, **_plain(one)})
+    return found
+
+
+def _link(link: str | None, measured: dict, reports: Path) -> tuple[float, float]:
+    """Seconds of a word to the board's memory and from it."""
+    if not link:
+        return _UART_SECONDS, _UART_SECONDS
+    cycles = json.loads((reports / "link.json").read_text())
+    return tuple(cycles[way] / (measured["clock_mhz"] * 1e6)
+                 for way in ("write_cycles", "read_cycles"))
+
+
+def _plain(one: Projection) -> dict:
+    return {
+        "layer_bytes": one.layers, "head_bytes": one.head, "head_fits": one.fits_with_head,
+        "seconds": one.seconds, "link_seconds": one.link_seconds, "tokens": one.tokens,
+        "tokens_with_head": one.tokens_with_head if one.fits_with_head else None,
+    }
+
+
+def row(one: dict) -> list[str]:
+    """A row of :data:`COLUMNS`."""
+    with_head = one["tokens_with_head"]
+    return [one["board"], f"{one['mb_s']:.0f}", one["model"], str(one["depth"]),
+            f"{one['layer_bytes'] / 1e6:.1f}", f"{one['head_bytes'] / 1e6:.1f}",
+            f"{one['seconds']:.3f}", f"{one['link_seconds']:.3f}", f"{one['tokens']:.2f}",
+            f"{with_head:.2f}" if with_head else "does not fit"]
