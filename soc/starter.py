@@ -12,6 +12,9 @@ __all__ = ["DFII", "Starter", "start_sequence"]
 #: Registers of LiteDRAM's command injector that a start needs, by place.
 DFII = {"control": 0, "command": 1, "issue": 2, "address": 3, "bank": 4}
 
+#: Cycles of reset; cycles of a turn of the loop in which LiteX's processor waits, at most.
+_RESET, _LOOP = 20_000, 4
+
 _BITS = {"DFII_CONTROL_SEL": 1, "DFII_CONTROL_CKE": 2, "DFII_CONTROL_ODT": 4,
          "DFII_CONTROL_RESET_N": 8, "DFII_COMMAND_CS": 1, "DFII_COMMAND_WE": 2,
          "DFII_COMMAND_CAS": 4, "DFII_COMMAND_RAS": 8}
@@ -20,15 +23,15 @@ _BITS = {"DFII_CONTROL_SEL": 1, "DFII_CONTROL_CKE": 2, "DFII_CONTROL_ODT": 4,
 def start_sequence(phy_settings, timing_settings, quick=False):
     """Writes that start a memory: (register of :data:`DFII`, value, cycles to wait after it).
 
-    LiteDRAM's own sequence, its waits in cycles of the controller. ``quick`` cuts long waits, for
-    simulation.
+    LiteDRAM's own sequence, after a reset of 200 us at any clock here. ``quick`` cuts long waits,
+    for simulation.
     """
     sequence, _ = get_sdram_phy_init_sequence(phy_settings, timing_settings)
     # Software has the memory for the time of the start.
-    writes = [("control", _BITS["DFII_CONTROL_RESET_N"] if quick else 0, 0)]
+    writes = [("control", 0, 50 if quick else _RESET)]
     for _, address, bank, command, delay in sequence:
         value = sum(_BITS[name] for name in command.split("|"))
-        delay = min(delay, 50) if quick else delay
+        delay = min(delay, 50) if quick else _LOOP * delay
         writes += [("address", address, 0), ("bank", bank, 0)]
         if command.startswith("DFII_CONTROL"):
             writes += [("control", value, delay)]
