@@ -1,7 +1,6 @@
 """The system of a board to a shared library: LiteX, Verilator, one compiler run; cached."""
 
 import hashlib
-import logging
 import re
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +11,7 @@ from hw.axi import core_verilog
 from hw.config import DeviceConfig
 from hw.export import sources_digest
 from sim.build import BuildError, cache_dir, compile_model, engine, publish
+from soc.quiet import quiet
 
 __all__ = ["SocBuild", "SocChoice", "build_soc"]
 
@@ -107,11 +107,8 @@ def build_soc(choice: SocChoice) -> SocBuild:
 def _system(memory, choice):
     """SystemVerilog of everything but the core."""
     from soc.simulated import SimulatedSoC, soc_verilog
-    logging.disable(logging.INFO)       # LiteX tells at length what it does
-    try:
+    with quiet():
         text = soc_verilog(SimulatedSoC(memory, choice.checks, choice.link, **choice.parts))
-    finally:
-        logging.disable(logging.NOTSET)
     # LiteDRAM's sum of late refreshes is of no use: it grows with those that come early.
     text = re.sub(r'\$display\("[^"]*tREFI violation \(64ms period\)[^;]*\);', "", text)
     # Violations are counted, not printed.

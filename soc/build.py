@@ -13,6 +13,7 @@ from hw.export import build_id
 from hw.synth import SynthError, run_tool, tool_version, write_json
 
 from .boards import find_board
+from .quiet import quiet
 
 __all__ = ["STEPS", "build_board"]
 
@@ -40,10 +41,11 @@ def build_board(name, folder: Path, advance, clock_hz=None, seed=1):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "top.bit").unlink(missing_ok=True)
     advance(0, "LiteX")
-    soc = board.system(clock_hz)
-    config = DeviceConfig(soc.memory.lanes, board.columns, board.max_k, soc.memory.clock_hz,
-                          build_id())
-    _write_sources(soc, config, folder)
+    with quiet():
+        soc = board.system(clock_hz)
+        config = DeviceConfig(soc.memory.lanes, board.columns, board.max_k, soc.memory.clock_hz,
+                              build_id())
+        _write_sources(soc, config, folder)
     report = {"board": name, "title": board.title, "memory": board.memory,
               "device": asdict(config), "link": board.link, "seed": seed,
               "tools": {tool: tool_version(tool) for tool in _TOOLS}}

@@ -61,8 +61,9 @@ class SimulatedSoC(BoardSoC):
         platform = SimPlatform("SIM", _pins(width))
         BoardSoC.__init__(self, platform, memory, **parts)
         self.crg = _Clock(platform)
-        # The model counts in whole picoseconds: a clock of such a period, not a longer one.
-        period = 10**12 // (memory.clock_hz * settings.nphases)
+        # The model cuts times to whole picoseconds: a clock of such a period, not a longer one, and
+        # a trifle more that is cut.
+        period = 10**12 // (memory.clock_hz * settings.nphases) + 1e-3
         phy = SDRAMPHYModel(memory.module, settings, clk_freq=1e12 / period / settings.nphases,
                             verbosity=SDRAM_VERBOSE_STD if checks else SDRAM_VERBOSE_OFF)
         self.add_module("sdrphy", phy)
