@@ -46,6 +46,7 @@ class BoardTransport:
         self._link, self._timeout = link, timeout
         self.store = Store(link)
         self._session: int | None = None    # None until the next restart
+        self._lanes = self._ring = self._align = self._start = self._tail = self._seen = 0
         self._pending: list[bytes | memoryview | Stored] = []
         self._frames, self._answers = bytearray(), bytearray()
 
@@ -207,11 +208,13 @@ class _Area:
 
     def take(self, size: int, index: int) -> tuple[int, int | None]:
         """Address of a place that descriptor ``index`` frees, and which one to wait for before."""
+        before = None
         if self._at + size > REQUEST_BYTES:
+            while self._used and self._used[0][1] > self._at:      # of the last turn, passed over
+                before = self._used.popleft()[2]
             self._at = 0
         first, last = self._at, self._at + size
-        before = None
-        while self._used and self._used[0][0] < last and first < self._used[0][1]:
+        while self._used and first <= self._used[0][0] < last:
             before = self._used.popleft()[2]
         self._used.append((first, last, index))
         self._at = last

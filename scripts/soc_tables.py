@@ -1,4 +1,4 @@
-"""Tables of docs/soc.md: bandwidth, bitstreams, projections."""
+"""Tables of docs/soc.md: bandwidth, bitstreams, link, projections."""
 
 import json
 from pathlib import Path
@@ -44,6 +44,13 @@ def _build_row(report):
             report["link"], f"{device['build_id']:08x}"]
 
 
+def _link(path: Path) -> tuple[list[str], list[list[str]]]:
+    found = json.loads(path.read_text())
+    return ["`tritstream hw link`", "cycles a word", "MB/s"], [
+        [what, f"{found[f'{way}_cycles']:.2f}", f"{found[f'{way}_mb_s']:.1f}"]
+        for what, way in (("to memory", "write"), ("from memory", "read"))]
+
+
 def _projection(path: Path) -> tuple[list[str], list[list[str]]]:
     return COLUMNS, [row(one) for one in projections(path.parent)]
 
@@ -53,4 +60,5 @@ def _reports(path):
 
 
 #: Makers of columns and rows, by the last part of the path that a page names.
-TABLES = {"bandwidth": _bandwidth, "builds": _builds, "projection": _projection}
+TABLES = {"bandwidth": _bandwidth, "builds": _builds, "projection": _projection,
+          "link.json": _link}

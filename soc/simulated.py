@@ -1,5 +1,6 @@
 """The system with a model of its memory, and pins for a harness."""
 
+from litedram.frontend.dma import LiteDRAMDMAWriter
 from litedram.phy.model import SDRAM_VERBOSE_OFF, SDRAM_VERBOSE_STD, SDRAMPHYModel
 from liteeth.phy.model import LiteEthPHYModel
 from litex.build.generic_platform import Pins, Subsignal
@@ -85,7 +86,6 @@ class SimulatedSoC(BoardSoC):
 
     def _add_load(self, pins):
         """Whole words into memory, one a cycle: through LiteDRAM, past the link."""
-        from litedram.frontend.dma import LiteDRAMDMAWriter
         self.loader = LiteDRAMDMAWriter(self.sdram.crossbar.get_port(), fifo_depth=16)
         self.comb += [
             self.loader.sink.address.eq(pins.address), self.loader.sink.data.eq(pins.data),
