@@ -22,7 +22,7 @@ PROJECTED = {
     "ULX3S-85F, 32 MB":       ("mt48lc16m16", 32 << 20, None),
     "ULX3S-85F, 64 MB":       ("as4c32m16", 64 << 20, None),
     "OrangeCrab-25F, 128 MB": ("mt41k64m16", 128 << 20, None),
-    "ECPIX-5 85F, 512 MB":    ("mt41k256m16", 512 << 20, "ethernet"),
+    "ECPIX-5 85F, 512 MB":    ("mt41k256m16-layer", 512 << 20, "ethernet"),
 }
 #: A UART of 3 Mbaud: ten bit times a byte.
 _UART_SECONDS = 40 / 3e6
