@@ -46,7 +46,8 @@ class BoardTransport:
         self._link, self._timeout = link, timeout
         self.store = Store(link)
         self._session: int | None = None    # None until the next restart
-        self._lanes = self._ring = self._align = self._start = self._tail = self._seen = 0
+        self._lanes = self._ring = self._align = self._start = 0
+        self._tail = self._seen = self._given = 0
         self._pending: list[bytes | memoryview | Stored] = []
         self._frames, self._answers = bytearray(), bytearray()
 
@@ -102,6 +103,7 @@ class BoardTransport:
             raise TransportClosed("the board does not restart; power it off and on")
         self._tail, self._seen = await self._link.get("tail", "written")
         await self._link.put("take", self._seen, then="taken")
+        self._given = self._seen
         self._frames.clear()
         self._answers.clear()
         self._pending.clear()
@@ -157,7 +159,7 @@ class BoardTransport:
             await asyncio.sleep(_PAUSE)
 
     async def _take(self, written: int) -> None:
-        """Read answers from the ring, and give their places back."""
+        """Read answers from the ring, and give their places back, many at a time."""
         units = self._ring // self._align
         while self._seen != written:
             first = self._seen % units
@@ -165,7 +167,9 @@ class BoardTransport:
             self._frames += await self._link.read(
                 MEMORY + self._start + REQUEST_BYTES + first * self._align, count * self._align)
             self._seen = (self._seen + count) % _NUMBERS
-        await self._link.put("take", self._seen, then="taken")
+        if (self._seen - self._given) % _NUMBERS > units // 4:
+            await self._link.put("take", self._seen, then="taken")
+            self._given = self._seen
         self._unwrap()
 
     def _unwrap(self) -> None:

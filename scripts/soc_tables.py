@@ -23,7 +23,7 @@ def _bandwidth_row(report):
     if report["mismatches"] or report["violations"]:
         raise ValueError(f"{report['command']}: the report is of a run that failed")
     options = report["command"].removeprefix("tritstream hw bandwidth").strip()
-    return [f"`{options}`" if options else "", f"{report['clock_mhz']:.1f}",
+    return [f"`{options}`" if options else "no option", f"{report['clock_mhz']:.1f}",
             f"{report['peak_mb_s']:.0f}", str(report["rows"]), f"{report['gemv_share']:.4f}",
             f"{report['list_share']:.4f}", f"{report['mb_s']:.1f}", f"{causes['refresh']:.2f}",
             f"{causes['row']:.2f}", f"{causes['write'] + causes['turn']:.2f}",
