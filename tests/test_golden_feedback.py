@@ -181,3 +181,37 @@ def test_wrong_files_and_methods(tmp_path):
     huge = np.full((2, 16), 3e38, F)
     with pytest.raises(ValueError, match=message("w must be finite, not nan at row 0, column 0")):
         feed_back(huge * F(np.nan), 2, moment_of(2, 16), "w")
+
+
+def test_each_column_is_mended_as_the_definition_says():
+    # Optimal brain surgeon, column by column, in float64 and without a factorisation: rounding
+    # column j moves those behind it by -e H^-1[j] / H^-1[j, j], and j leaves the problem.
+    weights = np.random.default_rng(7).standard_normal((6, 176)).astype(F)
+    moment = moment_of(6, 176)
+    found = feed_back(weights, 2, moment)
+    matrix = moment.inputs.astype(np.float64)
+    inverse = np.linalg.inv(matrix + 0.01 * np.diag(matrix).mean() * np.eye(176))
+    rest = weights.astype(np.float64)
+    for j in range(176):
+        scale = found.table[found.codes[:, j // 16]].astype(np.float64)
+        q = np.rint(np.clip(rest[:, j] / scale, -1, 1) * 4)
+        assert (q == found.q[:, j]).all()
+        rest -= np.outer((rest[:, j] - scale * q / 4) / inverse[j, j], inverse[j])
+        inverse -= np.outer(inverse[j], inverse[j]) / inverse[j, j]
+
+
+def test_table_suits_what_counts():
+    # Small weights that count, beside larger ones that do not.
+    rng = np.random.default_rng(8)
+    size = np.where(np.arange(64) < 32, 0.25, 4.0)
+    weights = (rng.standard_normal((64, 64)) * size * np.exp(rng.random((64, 64)))).astype(F)
+    upright = np.ascontiguousarray(weights.T)
+
+    def small(weights, columns, results):
+        table = feed_back(weights, 3, Moment(np.diag(columns.astype(F)), results.astype(F))).table
+        return (table < 2).sum()
+
+    even, worth = np.ones(64), size ** -4
+    assert small(weights, even, even) < 5 and small(upright, even, even) < 5
+    assert small(weights, worth, even) > 8
+    assert small(upright, even, worth / worth.mean()) > 20

@@ -39,11 +39,15 @@ def _grid(largest: np.ndarray) -> np.ndarray:
 
 
 def _beginnings(errors: np.ndarray) -> list[np.ndarray]:
-    """Places on the grid to begin with: spread evenly, and as the groups' own best scales are."""
+    """Places on the grid to begin with: spread evenly, and one by one where each gains most."""
     best = np.sort(errors.argmin(axis=1))
     spread = np.linspace(best[len(best) // 1000], best[-1], SCALES).round().astype(np.intp)
-    alike = best[((np.arange(SCALES) + 1) * len(best) // SCALES - 1)]
-    return [spread, alike]
+    least, chosen = np.full(len(errors), np.inf, np.float32), []
+    for _ in range(SCALES):
+        costs = np.minimum(errors, least[:, None]).sum(axis=0, dtype=np.float64)
+        chosen.append(costs.argmin())
+        least = np.minimum(least, errors[:, chosen[-1]])
+    return [spread, np.array(chosen)]
 
 
 def _lloyd(errors: np.ndarray, places: np.ndarray) -> tuple[float, np.ndarray]:
