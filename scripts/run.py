@@ -33,8 +33,8 @@ __all__ = ["demo", "run"]
 _SEED = 2026
 
 DeviceSpec = Annotated[str, typer.Option(
-    help="sim, a simulated device; sim:lanes=64,columns=2; tcp://HOST:PORT; several with commas "
-         "between.")]
+    help="sim, a simulated device; sim:lanes=64,columns=2; tcp://HOST:PORT; udp://HOST, a board "
+         "with memory; several with commas between.")]
 Lanes   = Annotated[int, typer.Option(help="Lanes of a simulated device: 1, 2, 4, .., 64.")]
 Columns = Annotated[int, typer.Option(help="Vectors it takes in one pass.")]
 MaxK    = Annotated[int, typer.Option(help="Longest vector it holds.")]
