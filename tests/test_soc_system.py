@@ -50,7 +50,7 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch):
 
 
 def test_registers_are_where_the_table_says():
-    system = SimulatedSoC(replace(find_memory("mt41k64m16"), rows=2048))
+    system = SimulatedSoC(replace(find_memory("mt48lc16m16"), rows=2048), link=False)
     system.finalize()
     places = {name: region.origin for name, region in system.csr_regions.items()}
     assert {name: places[name] for name in CSR[:2]} == {
