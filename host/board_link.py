@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from host.errors import TransportClosed, TransportTimeout
 from host.etherbone import MOST_WORDS, answer, request
-from soc.registers import register
+from hw.soc.registers import register
 
 __all__ = ["BOARD_PORT", "BoardLink"]
 
@@ -22,7 +22,7 @@ class BoardLink(asyncio.DatagramProtocol):
 
     A write is answered too, for its packet reads a word afterwards. Datagrams may get lost, come
     twice, or in another order. So a write may happen again after its answer, even after a later
-    write to the same place: registers are made for that (:mod:`soc.registers`), and what is in
+    write to the same place: registers are made for that (:mod:`hw.soc.registers`), and what is in
     memory is under a CRC, of which the board tells.
 
     Parameters

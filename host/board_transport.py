@@ -10,7 +10,7 @@ from host.frames import Header, Stored, answer_bytes, padded
 from host.leveling import level, works
 from host.store import Store
 from hw.protocol import HEADER_BYTES
-from soc.registers import MAGIC, MEMORY, UNIT
+from hw.soc.registers import MAGIC, MEMORY, UNIT
 
 __all__ = ["REQUEST_BYTES", "BoardTransport"]
 

@@ -9,7 +9,7 @@ from itertools import product
 
 from host.board_link import BoardLink
 from host.errors import TransportClosed
-from soc.registers import CSR, CSR_BASE, CSR_STEP
+from hw.soc.registers import CSR, CSR_BASE, CSR_STEP
 
 __all__ = ["level", "works"]
 

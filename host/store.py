@@ -16,7 +16,7 @@ from host.frames import Stored, padded
 from host.prepared import PreparedMatrix, Tiles, tiles_of
 from host.records import Info
 from hw.protocol import REQUEST_ALIGN
-from soc.registers import MEMORY
+from hw.soc.registers import MEMORY
 
 __all__ = ["DIRECTORY_BYTES", "Store", "StoredPart"]
 

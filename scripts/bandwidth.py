@@ -150,7 +150,7 @@ def _answers(board: SimulatedBoard) -> list[Answer]:
 
 def _report(board: SimulatedBoard, jobs: list[_Job], found: list[Answer], began: int) -> dict:
     # Importing the causes needs the extra, which a board that ran has.
-    from soc.monitor import Cause
+    from hw.soc.monitor import Cause
     counts, build = board.counts(), board.build
     span = counts.last - counts.first + 1
     stats = [Stats.parse(one.payload, build.lanes) for one in found

@@ -9,11 +9,11 @@ import numpy as np
 import typer
 
 from host.etherbone import MOST_WORDS, answer, request
+from hw.soc.registers import MEMORY, register
 from scripts.console import Failure, console, print_json, reports_errors, write_text
 from sim.board import SimulatedBoard
 from sim.cable import Cable
 from sim.soc_build import SocChoice
-from soc.registers import MEMORY, register
 
 __all__ = ["link"]
 

@@ -15,7 +15,7 @@ __all__ = ["PROJECTED", "build_soc_command", "project_command", "projections"]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 #: What is measured of the boards with memory; `hw bandwidth --report` and `hw soc --report`.
-REPORTS = Path(__file__).parent.parent / "soc" / "reports"
+REPORTS = Path(__file__).parent.parent / "hw" / "soc" / "reports"
 #: Boards by name: report of their memory's bandwidth, bytes of memory, cycles of a word of 32 bits
 #: to memory and from it over the link.
 PROJECTED = {
@@ -40,7 +40,7 @@ def build_soc_command(
 ):
     """Build the bitstream of a board with memory: LiteX and tools from pip; ten minutes."""
     try:
-        from soc.build import STEPS, build_board
+        from hw.soc.build import STEPS, build_board
     except ModuleNotFoundError as error:
         raise SynthError(f"{error.name} is missing: pip install 'tritstream[litex]'") from None
     folder = output or Path("build/soc") / board

@@ -2,7 +2,7 @@
 
 A page has a table between ``<!-- table REPORT -->`` and ``<!-- end of table -->``; REPORT is a
 file of `tritstream hw report`, or the directory with those of `tritstream hw build`; what stands
-under ``soc/reports`` is a table of :mod:`scripts.soc_tables`.
+under ``hw/soc/reports`` is a table of :mod:`scripts.soc_tables`.
 """
 
 import json

@@ -7,7 +7,7 @@ from sim.board import SimulatedBoard
 
 __all__ = ["Cable"]
 
-#: What LiteEth is told of the board (soc.simulated), and who this end is.
+#: What LiteEth is told of the board (hw.soc.simulated), and who this end is.
 BOARD_IP, BOARD_MAC, PORT = bytes([192, 168, 1, 50]), bytes.fromhex("10e2d5000000"), 1234
 _IP, _MAC = bytes([192, 168, 1, 100]), bytes.fromhex("020000000001")
 

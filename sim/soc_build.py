@@ -10,13 +10,13 @@ from pathlib import Path
 from hw.axi import core_verilog
 from hw.config import DeviceConfig
 from hw.export import sources_digest
+from hw.soc.quiet import quiet
 from sim.build import BuildError, cache_dir, compile_model, engine, publish
-from soc.quiet import quiet
 
 __all__ = ["SocBuild", "SocChoice", "build_soc"]
 
 _HERE  = Path(__file__).parent
-_SOURCES = _HERE.parent / "soc"
+_SOURCES = _HERE.parent / "hw" / "soc"
 _TOOLS = ("amaranth", "litex", "litedram", "liteeth", "migen")
 
 
@@ -27,7 +27,7 @@ class SocChoice:
     Parameters
     ----------
     memory : str
-        Name of :data:`soc.memory.MEMORIES`.
+        Name of :data:`hw.soc.memory.MEMORIES`.
     rows : int, optional
         Rows of a bank, where the whole memory is not needed.
     max_k : int
@@ -39,9 +39,9 @@ class SocChoice:
     link : bool
         With Ethernet.
     changes : dict
-        Fields of :class:`soc.memory.Memory` that differ.
+        Fields of :class:`hw.soc.memory.Memory` that differ.
     parts : dict
-        Of :class:`soc.soc.BoardSoC`; ``controller`` holds settings of LiteDRAM's controller.
+        Of :class:`hw.soc.soc.BoardSoC`; ``controller`` holds settings of LiteDRAM's controller.
     """
 
     memory:  str
@@ -85,7 +85,7 @@ def build_soc(choice: SocChoice) -> SocBuild:
     Raises :class:`sim.build.BuildError` without the extra ``litex``, or when a tool fails.
     """
     versions = [_version(name) for name in _TOOLS]
-    from soc.memory import find_memory
+    from hw.soc.memory import find_memory
     memory = replace(find_memory(choice.memory), rows=choice.rows, **choice.changes)
     settings = memory.phy_settings()
     config = DeviceConfig(memory.lanes, choice.columns, choice.max_k, memory.clock_hz)
@@ -106,7 +106,7 @@ def build_soc(choice: SocChoice) -> SocBuild:
 
 def _system(memory, choice):
     """SystemVerilog of everything but the core."""
-    from soc.simulated import SimulatedSoC, soc_verilog
+    from hw.soc.simulated import SimulatedSoC, soc_verilog
     with quiet():
         text = soc_verilog(SimulatedSoC(memory, choice.checks, choice.link, **choice.parts))
     # LiteDRAM's sum of late refreshes is of no use: it grows with those that come early.

@@ -8,9 +8,9 @@ from test_cli import MODEL, fails, tritstream
 
 from golden.sizes import QWEN25
 from host.projection import project
+from hw.soc.boards import find_board
 from scripts.soc import projections
 from sim.cable import Cable
-from soc.boards import find_board
 
 LAYER = "model.layers.0.*"
 #: Seconds: a simulated board is slow.

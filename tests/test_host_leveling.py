@@ -7,7 +7,7 @@ import pytest
 
 from host.errors import TransportClosed
 from host.leveling import level, works
-from soc.registers import CSR, CSR_BASE, CSR_STEP, MEMORY
+from hw.soc.registers import CSR, CSR_BASE, CSR_STEP, MEMORY
 
 PHY = CSR_BASE + CSR_STEP * CSR.index("ddrphy")
 SELECT, DELAY_RESET, DELAY, SLIP_RESET, SLIP = range(PHY, PHY + 20, 4)

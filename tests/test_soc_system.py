@@ -20,13 +20,13 @@ from soc_cases import (
 
 from golden.gemv import gemv
 from hw.protocol import ErrorCode, Opcode
+from hw.soc.memory import find_memory
+from hw.soc.registers import CSR, CSR_BASE, CSR_STEP, MAGIC, REGISTERS, UNIT, register
+from hw.soc.simulated import SimulatedSoC
+from hw.soc.starter import DFII
 from sim.board import BoardStuck
 from sim.build import BuildError
 from sim.soc_build import SocChoice, build_soc
-from soc.memory import find_memory
-from soc.registers import CSR, CSR_BASE, CSR_STEP, MAGIC, REGISTERS, UNIT, register
-from soc.simulated import SimulatedSoC
-from soc.starter import DFII
 
 LANES = 4
 

@@ -42,8 +42,8 @@ class Tritstream(LiteXModule):
     """Feeds the core with frames from memory and writes its answers to a ring in memory.
 
     A descriptor names a stretch of memory that holds whole request frames, as they would be sent.
-    Registers are those of :data:`soc.registers.REGISTERS`. A restart waits until no read is under
-    way any more, and holds the core in reset meanwhile.
+    Registers are those of :data:`hw.soc.registers.REGISTERS`. A restart waits until no read is
+    under way any more, and holds the core in reset meanwhile.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ class Board:
     ----------
     title : str
     memory : str
-        Its memory in :data:`soc.memory.MEMORIES`.
+        Its memory in :data:`hw.soc.memory.MEMORIES`.
     columns, max_k : int
         Of the core.
     place : list of str
