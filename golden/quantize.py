@@ -15,8 +15,9 @@ from golden.chunks import row_chunks, run_in_threads
 from golden.fixed import GROUP, SCALES, check_table, half_range, information_bits, stored_bits
 from golden.forms import FORM, Form, rec
 from golden.groups import RowReader, group_count, take_groups
-from golden.kernels import Kernels, load
+from golden.kernels import load
 from golden.kernels.plain import levels
+from golden.rounded import Rounded
 
 __all__ = [
     "CODEC", "Encoded", "Scaled", "TritMatrix", "choose_scales", "code_values", "dequantize",
@@ -126,47 +127,27 @@ class TritMatrix:
 
 
 @dataclass(frozen=True, eq=False)
-class Scaled:
-    """A matrix whose scales are chosen; integers and codes of rows follow when they are asked for.
+class Scaled(Rounded):
+    """One whose scales are chosen, and follow from a table even in logarithm.
 
     Members
     -------
-    weights : numpy.ndarray or RowReader
-        Weights (N, K) of any float dtype.
-    depth : int
-        Trits of a weight.
     scales : numpy.ndarray
         float32 (N, Kp/16): the scale of each group, before it is coded.
-    table, edges : numpy.ndarray
-        float32 (27,), the scale of each code; float64, what separates codes.
-    kernels : Kernels
-        What computes.
+    edges : numpy.ndarray
+        float64: what separates codes.
     """
 
-    weights: np.ndarray | RowReader
-    depth:   int
-    scales:  np.ndarray
-    table:   np.ndarray
-    edges:   np.ndarray
-    kernels: Kernels
-    form:    Form = FORM
+    scales: np.ndarray
+    edges:  np.ndarray
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows N and columns K, without padding."""
-        return tuple(self.weights.shape)
-
-    def take_rows(
-        self, chunk: slice, groups: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Integers and codes of some rows: int8 (rows, Kp) and uint8 (rows, Kp/16)."""
+    def take_scales(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the codes: :meth:`golden.rounded.Rounded.take_scales`."""
         scales = self.scales[chunk]
         codes = self.kernels.find_codes(scales, self.edges)
         coded = self.table.take(codes)
         coded[scales == 0] = 0
-        groups = take_groups(self.weights, chunk) if groups is None else groups
-        q = self.kernels.find_levels(groups, coded.ravel(), half_range(self.depth))
-        return q.reshape(len(codes), -1), codes
+        return coded, codes
 
 
 def whole(matrix: Encoded) -> TritMatrix:
@@ -213,7 +194,8 @@ def choose_scales(
         scales[chunk] = chosen.reshape(-1, groups)
 
     run_in_threads(work, row_chunks(rows, GROUP * groups, times=kernels.CHUNK))
-    return Scaled(weights, int(depth), scales, *_fit_table(scales), kernels)
+    table, edges = _fit_table(scales)
+    return Scaled(weights, int(depth), table, kernels, scales, edges)
 
 
 def dequantize(matrix: TritMatrix) -> np.ndarray:

@@ -6,10 +6,10 @@ import numpy as np
 
 from golden.chunks import in_threads, row_chunks, run_in_threads
 from golden.fixed import GROUP, half_range
-from golden.forms import FORM, Form
 from golden.groups import RowReader, group_count, take_groups
 from golden.kernels import Kernels, load
 from golden.quantize import Encoded, choose_scales, code_values
+from golden.rounded import Rounded
 from golden.search.sample import take_sample
 from golden.search.table import fit_table
 
@@ -20,44 +20,14 @@ SEARCH = "search"
 
 
 @dataclass(frozen=True, eq=False)
-class Coded:
-    """A matrix whose codes are chosen; integers follow when they are asked for.
+class Coded(Rounded):
+    """A matrix whose codes, uint8 (N, Kp/16), are chosen."""
 
-    Members
-    -------
-    weights : numpy.ndarray or RowReader
-        Weights (N, K) of any float dtype.
-    depth : int
-        Trits of a weight.
-    codes : numpy.ndarray
-        uint8 (N, Kp/16).
-    table : numpy.ndarray
-        float32 (27,): scale of each code.
-    kernels : Kernels
-        What computes.
-    """
+    codes: np.ndarray
 
-    weights: np.ndarray | RowReader
-    depth:   int
-    codes:   np.ndarray
-    table:   np.ndarray
-    kernels: Kernels
-    form:    Form = FORM
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows N and columns K, without padding."""
-        return tuple(self.weights.shape)
-
-    def take_rows(
-        self, chunk: slice, groups: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Integers and codes of some rows: int8 (rows, Kp) and uint8 (rows, Kp/16)."""
-        codes = self.codes[chunk]
-        groups = take_groups(self.weights, chunk) if groups is None else groups
-        q = self.kernels.find_levels(groups, self.table.take(codes).ravel(),
-                                     half_range(self.depth))
-        return q.reshape(len(codes), -1), codes
+    def take_scales(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the codes: :meth:`golden.rounded.Rounded.take_scales`."""
+        return self.table.take(self.codes[chunk]), self.codes[chunk]
 
 
 def search(
@@ -71,7 +41,8 @@ def search(
     """
     usual, kernels = choose_scales(weights, depth, name, engine=engine), load(engine)
     table = fit_table(take_sample(weights), half_range(depth), kernels)
-    found = Coded(weights, int(depth), _best_codes(weights, table, depth, kernels), table, kernels)
+    codes = _best_codes(weights, table, depth, kernels)
+    found = Coded(weights, int(depth), table, kernels, codes)
     return min(usual, found, key=lambda one: _squared_error(one, weights, kernels))
 
 
