@@ -1,3 +1,4 @@
+import asyncio
 import shutil
 
 import pytest
@@ -10,6 +11,7 @@ from golden.shards import CheckpointError
 from host.model.backends import Cost
 from host.model.generation import generate_text, prompt_tokens
 from host.model.load import load_model, load_tokenizer
+from host.model.loop import LoopThread
 from host.model.traffic import token_traffic
 from host.records import Stats
 
@@ -126,3 +128,27 @@ def test_traffic_counts_a_head_of_its_own(tmp_path):
     traffic = token_traffic(load_model(packed), PackedCheckpoint(packed))
     assert (traffic.head, traffic.embedding) == (61 * 36 * 4, 36 * 4)
     assert traffic.other == 4 * (5 * 36 + 2 * (36 + 12 + 12 + 36 + 2 * 52 + 36))
+
+
+def test_an_interrupt_at_any_time_leaves_no_task_behind(monkeypatch):
+    ended = []
+
+    async def work():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("work")
+
+    def begin(coroutine, loop):
+        future = real(coroutine, loop)
+        if coroutine.__name__ == "work":
+            raise KeyboardInterrupt
+        return future
+
+    real = asyncio.run_coroutine_threadsafe
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", begin)
+    with LoopThread() as loop:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(work())
+        assert ended == ["work"]
+        assert loop.run(asyncio.sleep(0, "on it goes")) == "on it goes"
