@@ -46,6 +46,6 @@ def test_memory_does_not_grow_with_the_model(packed):
         assert done.returncode == 0, done.stderr
         peaks[count] = int(done.stderr.splitlines()[-1])
     # A matrix is 124 KB packed, 0.5 MB as integers: 60 more that were kept would be 7 MB at least.
-    # The peak is that of temporaries of some rows, of as many threads as happen to have them at once.
+    # The peak is that of temporaries of some rows, of as many threads as have them at once.
     assert peaks[70] < peaks[10] + 5e6
     assert peaks[70] < 40e6
