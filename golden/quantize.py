@@ -16,7 +16,7 @@ from golden.fixed import GROUP, SCALES, check_table, half_range, information_bit
 from golden.forms import FORM, Form, rec
 from golden.groups import RowReader, group_count, take_groups
 from golden.kernels import load
-from golden.kernels.plain import levels
+from golden.kernels.arithmetic import levels
 from golden.rounded import Rounded
 
 __all__ = [

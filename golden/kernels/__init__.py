@@ -15,7 +15,7 @@ import numpy as np
 __all__ = ["ENGINES", "Kernels", "default_engine", "load"]
 
 #: Modules by the name of the engine.
-ENGINES = {"numpy": "golden.kernels.on_numpy", "numba": "golden.kernels.on_numba"}
+ENGINES = {"numpy": "golden.kernels.plain", "numba": "golden.kernels.fast"}
 
 
 class Kernels(Protocol):

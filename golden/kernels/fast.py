@@ -7,22 +7,19 @@ as many groups, and each sum keeps its order.
 import numpy as np
 
 from golden.fixed import GROUP, SCALE_TRITS, SCALES
-from golden.kernels.jit import compiled, inlined
+from golden.kernels.blocks import BLOCK, ONE, ROUND, ZERO, square_error, take_block
+from golden.kernels.fast_search import feed_back, grid_errors
+from golden.kernels.jit import compiled
 from golden.kernels.network import upper_half
 from golden.trit import BYTE_OF_NUMBER, TRITS_PER_BYTE
 
 __all__ = [
-    "CHUNK", "best_codes", "choose_scales", "count_levels", "find_codes", "find_levels",
-    "pack_tiles", "square_sums",
+    "CHUNK", "best_codes", "choose_scales", "count_levels", "feed_back", "find_codes",
+    "find_levels", "grid_errors", "pack_tiles", "square_sums",
 ]
 
 #: Temporaries are few, and to be called costs more than they do.
 CHUNK = 4
-#: Groups of a block: its magnitudes take 8 KB, which first-level caches hold.
-_BLOCK = 128
-#: 1.5 * 2^23: added to a float32 of small magnitude and taken away, it rounds half to even.
-_ROUND = np.float32(3 << 22)
-_ONE, _ZERO = np.float32(1), np.float32(0)
 _LOW, _BYTE, _TWO, _THREE = np.uint32(255), np.uint32(8), np.uint32(2), np.uint32(3)
 _ANY = np.ones((1, GROUP), np.float32)
 
@@ -82,19 +79,19 @@ def _rounded_down(edges: np.ndarray) -> np.ndarray:
 
 @compiled
 def _choose_scales(groups, half, chosen):
-    magnitudes = np.zeros((GROUP, _BLOCK), np.float32)
-    candidates = np.zeros((4, _BLOCK), np.float32)
-    importance = np.ones((GROUP, _BLOCK), np.float32)
-    error, least = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    best = np.empty(_BLOCK, np.float32)
-    for first in range(0, len(groups), _BLOCK):
-        count = min(_BLOCK, len(groups) - first)
-        _take_block(groups[first:first + count], magnitudes)
+    magnitudes = np.zeros((GROUP, BLOCK), np.float32)
+    candidates = np.zeros((4, BLOCK), np.float32)
+    importance = np.ones((GROUP, BLOCK), np.float32)
+    error, least = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    best = np.empty(BLOCK, np.float32)
+    for first in range(0, len(groups), BLOCK):
+        count = min(BLOCK, len(groups) - first)
+        take_block(groups[first:first + count], magnitudes)
         _find_candidates(magnitudes, candidates)
         for number in range(4):
             scales = candidates[number]
-            _square_error(magnitudes, scales, importance, half, error)
-            for g in range(_BLOCK):
+            square_error(magnitudes, scales, importance, half, error)
+            for g in range(BLOCK):
                 better = number == 0 or error[g] < least[g]
                 best[g] = scales[g] if better else best[g]
                 least[g] = error[g] if better else least[g]
@@ -103,19 +100,19 @@ def _choose_scales(groups, half, chosen):
 
 @compiled
 def _best_codes(groups, table, half, importance, codes, errors):
-    magnitudes = np.zeros((GROUP, _BLOCK), np.float32)
-    weights = np.ones((GROUP, _BLOCK), np.float32)
-    scales, best = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.uint8)
-    error, least = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    for first in range(0, len(groups), _BLOCK):
-        count = min(_BLOCK, len(groups) - first)
-        _take_block(groups[first:first + count], magnitudes)
+    magnitudes = np.zeros((GROUP, BLOCK), np.float32)
+    weights = np.ones((GROUP, BLOCK), np.float32)
+    scales, best = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.uint8)
+    error, least = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for first in range(0, len(groups), BLOCK):
+        count = min(BLOCK, len(groups) - first)
+        take_block(groups[first:first + count], magnitudes)
         for g in range(count):
             weights[:, g] = importance[(first + g) % len(importance)]
         for code in range(SCALES):
             scales[:] = table[code]
-            _square_error(magnitudes, scales, weights, half, error)
-            for g in range(_BLOCK):
+            square_error(magnitudes, scales, weights, half, error)
+            for g in range(BLOCK):
                 better = code == 0 or error[g] < least[g]
                 best[g] = np.uint8(code) if better else best[g]
                 least[g] = error[g] if better else least[g]
@@ -123,18 +120,11 @@ def _best_codes(groups, table, half, importance, codes, errors):
         errors[first:first + count] = least[:count]
 
 
-@inlined
-def _take_block(groups, magnitudes):
-    for g in range(len(groups)):
-        for j in range(GROUP):
-            magnitudes[j, g] = abs(groups[g, j])
-
-
 @compiled
 def _find_candidates(magnitudes, candidates):
     """Places 10, 12, 14 and 15 of each group's magnitudes, ascending."""
     m = magnitudes
-    for g in range(_BLOCK):
+    for g in range(BLOCK):
         _, _, ten, _, twelve, _, fourteen, fifteen = upper_half(
             m[0, g], m[1, g], m[2, g], m[3, g], m[4, g], m[5, g], m[6, g], m[7, g],
             m[8, g], m[9, g], m[10, g], m[11, g], m[12, g], m[13, g], m[14, g], m[15, g])
@@ -142,25 +132,11 @@ def _find_candidates(magnitudes, candidates):
         candidates[2, g], candidates[3, g] = fourteen, fifteen
 
 
-@inlined
-def _square_error(magnitudes, scales, importance, half, error):
-    error[:] = _ZERO
-    for j in range(GROUP):
-        weights, worth = magnitudes[j], importance[j]
-        for g in range(_BLOCK):
-            ratio = weights[g] / scales[g]
-            ratio = ratio if ratio < _ONE else _ONE
-            q = (ratio * half + _ROUND) - _ROUND
-            q = q if scales[g] > _ZERO else _ZERO
-            t = weights[g] - (scales[g] * q) / half
-            error[g] += (t * t) * worth[g]
-
-
 @compiled
 def _find_codes(scales, edges, codes):
-    counts = np.empty(_BLOCK, np.int32)
-    for first in range(0, len(scales), _BLOCK):
-        block = scales[first:first + _BLOCK]
+    counts = np.empty(BLOCK, np.int32)
+    for first in range(0, len(scales), BLOCK):
+        block = scales[first:first + BLOCK]
         counts[:] = 0
         for edge in edges:
             for g in range(len(block)):
@@ -172,19 +148,19 @@ def _find_codes(scales, edges, codes):
 @compiled
 def _find_levels(weights, scales, half, q):
     """Of weights in a row, (16 n,); a scale for each, so that loops are plain ones."""
-    wide = np.empty(GROUP * _BLOCK, np.float32)
-    for first in range(0, len(scales), _BLOCK):
-        block = scales[first:first + _BLOCK]
+    wide = np.empty(GROUP * BLOCK, np.float32)
+    for first in range(0, len(scales), BLOCK):
+        block = scales[first:first + BLOCK]
         for g in range(len(block)):
             wide[GROUP * g:GROUP * (g + 1)] = block[g]
         numbers = weights[GROUP * first:GROUP * (first + len(block))]
         levels = q[GROUP * first:GROUP * (first + len(block))]
         for k in range(len(numbers)):
             ratio = numbers[k] / wide[k]
-            ratio = ratio if ratio < _ONE else _ONE
-            ratio = ratio if ratio > -_ONE else -_ONE
-            level = (ratio * half + _ROUND) - _ROUND
-            levels[k] = np.int8(np.int32(level if wide[k] > _ZERO else _ZERO))
+            ratio = ratio if ratio < ONE else ONE
+            ratio = ratio if ratio > -ONE else -ONE
+            level = (ratio * half + ROUND) - ROUND
+            levels[k] = np.int8(np.int32(level if wide[k] > ZERO else ZERO))
 
 
 @compiled

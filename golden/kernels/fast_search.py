@@ -3,14 +3,13 @@
 import numpy as np
 
 from golden.fixed import GROUP, SCALES
+from golden.kernels.blocks import BLOCK, ONE, ROUND, ZERO, square_error, take_block
 from golden.kernels.jit import compiled, inlined
 
 __all__ = ["feed_back", "grid_errors"]
 
 #: Rows that go side by side: their 16 weights, integers and errors stay in first-level caches.
-_BLOCK = 64
-_ROUND = np.float32(3 << 22)
-_ONE, _ZERO = np.float32(1), np.float32(0)
+_ROWS = 64
 
 
 def feed_back(columns, upper, table, half):
@@ -29,39 +28,25 @@ def grid_errors(groups, scales, half, importance):
 
 @compiled
 def _grid_errors(groups, scales, half, importance, errors):
-    magnitudes, weights = np.empty((2, GROUP, _BLOCK), np.float32)
-    error = np.empty(_BLOCK, np.float32)
-    for first in range(0, len(groups), _BLOCK):
-        count = min(_BLOCK, len(groups) - first)
-        for g in range(count):
-            for j in range(GROUP):
-                magnitudes[j, g] = abs(groups[first + g, j])
-                weights[j, g] = importance[first + g, j]
+    magnitudes, weights = np.zeros((2, GROUP, BLOCK), np.float32)
+    same, error = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for first in range(0, len(groups), BLOCK):
+        count = min(BLOCK, len(groups) - first)
+        take_block(groups[first:first + count], magnitudes)
+        take_block(importance[first:first + count], weights)
         for place in range(len(scales)):
-            _square_error(magnitudes, weights, scales[place], half, error)
-            for g in range(count):
-                errors[first + g, place] = error[g]
-
-
-@inlined
-def _square_error(magnitudes, importance, scale, half, error):
-    error[:] = _ZERO
-    for j in range(GROUP):
-        weights, worth = magnitudes[j], importance[j]
-        for g in range(_BLOCK):
-            ratio = weights[g] / scale
-            ratio = ratio if ratio < _ONE else _ONE
-            t = weights[g] - (scale * ((ratio * half + _ROUND) - _ROUND)) / half
-            error[g] += (t * t) * worth[g]
+            same[:] = scales[place]
+            square_error(magnitudes, same, weights, half, error)
+            errors[first:first + count, place] = error[:count]
 
 
 @compiled
 def _feed_back(columns, upper, table, half, q, codes, moved):
-    weights, rest = np.zeros((GROUP, _BLOCK), np.float32), np.empty((GROUP, _BLOCK), np.float32)
-    levels, errors = np.empty((GROUP, _BLOCK), np.float32), np.empty((GROUP, _BLOCK), np.float32)
-    loss, least = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    for first in range(0, len(columns), _BLOCK):
-        count = min(_BLOCK, len(columns) - first)
+    weights, rest = np.zeros((GROUP, _ROWS), np.float32), np.empty((GROUP, _ROWS), np.float32)
+    levels, errors = np.empty((GROUP, _ROWS), np.float32), np.empty((GROUP, _ROWS), np.float32)
+    loss, least = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
+    for first in range(0, len(columns), _ROWS):
+        count = min(_ROWS, len(columns) - first)
         for row in range(count):
             for j in range(GROUP):
                 weights[j, row] = columns[first + row, j]
@@ -78,17 +63,17 @@ def _feed_back(columns, upper, table, half, q, codes, moved):
 
 @inlined
 def _try_scale(rest, upper, scale, half, levels, errors, loss):
-    loss[:] = _ZERO
+    loss[:] = ZERO
     for j in range(GROUP):
         now, level, error, worth = rest[j], levels[j], errors[j], upper[j, j]
-        for row in range(_BLOCK):
+        for row in range(_ROWS):
             ratio = now[row] / scale
-            ratio = ratio if ratio < _ONE else _ONE
-            ratio = ratio if ratio > -_ONE else -_ONE
-            level[row] = (ratio * half + _ROUND) - _ROUND
+            ratio = ratio if ratio < ONE else ONE
+            ratio = ratio if ratio > -ONE else -ONE
+            level[row] = (ratio * half + ROUND) - ROUND
             error[row] = (now[row] - (scale * level[row]) / half) / worth
             loss[row] += error[row] * error[row]
         for later in range(j + 1, GROUP):
             other, factor = rest[later], upper[j, later]
-            for row in range(_BLOCK):
+            for row in range(_ROWS):
                 other[row] -= factor * error[row]

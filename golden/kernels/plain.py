@@ -3,12 +3,13 @@
 import numpy as np
 
 from golden.fixed import GROUP, SCALE_TRITS, SCALES
-from golden.forms import rec
+from golden.kernels.arithmetic import levels, magnitudes_by_place, squared_error, sum_places
+from golden.kernels.plain_search import feed_back, grid_errors
 from golden.trit import BYTE_OF_NUMBER, TRITS_PER_BYTE
 
 __all__ = [
-    "CANDIDATES", "CHUNK", "best_codes", "choose_scales", "count_levels", "find_codes",
-    "find_levels", "levels", "pack_tiles", "square_sums", "squared_error",
+    "CANDIDATES", "CHUNK", "best_codes", "choose_scales", "count_levels", "feed_back", "find_codes",
+    "find_levels", "grid_errors", "pack_tiles", "square_sums",
 ]
 
 #: Temporaries are many: second-level caches should hold them.
@@ -17,21 +18,8 @@ CHUNK = 1
 CANDIDATES = (10, 12, 14, 15)
 
 
-def levels(weights: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
-    """Nearest integer weights, as float32: ``rint(clip(w / s, -1, 1) * half)``, 0 where s is 0.
-
-    ``weights`` and ``scales`` are float32 and broadcast against each other.
-    """
-    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-        ratio = weights / scales
-    np.copyto(ratio, np.float32(0), where=scales == 0)
-    np.clip(ratio, np.float32(-1), np.float32(1), out=ratio)
-    ratio *= np.float32(half)
-    return np.rint(ratio, out=ratio)
-
-
 def choose_scales(groups, half):
-    magnitudes = _magnitudes(groups)
+    magnitudes = magnitudes_by_place(groups)
     ascending = np.sort(magnitudes, axis=0)
     candidates = ascending[list(CANDIDATES)]
     place, _ = _least(magnitudes, candidates, half)
@@ -48,7 +36,7 @@ def find_levels(groups, scales, half):
 
 
 def best_codes(groups, table, half, importance=None):
-    magnitudes = _magnitudes(groups)
+    magnitudes = magnitudes_by_place(groups)
     if importance is not None:
         importance = importance[np.arange(len(groups)) % len(importance)].T.copy()
     scales = np.broadcast_to(table[:, None], (SCALES, len(groups)))
@@ -59,7 +47,7 @@ def square_sums(groups, q, codes, values):
     half = values.shape[1] // 2
     stand = values.take(values.shape[1] * codes.astype(np.int32)[:, None] + q + half)
     wanted = groups.astype(np.float64)
-    return _sum_places(np.square(wanted - stand).T), _sum_places(np.square(wanted).T)
+    return sum_places(np.square(wanted - stand).T), sum_places(np.square(wanted).T)
 
 
 def count_levels(q, half):
@@ -86,11 +74,6 @@ def _pack_digits(integers: np.ndarray, lanes: np.ndarray, count: int) -> np.ndar
     return BYTE_OF_NUMBER.take(numbers[..., None].view(np.uint8)[..., :count])
 
 
-def _magnitudes(groups: np.ndarray) -> np.ndarray:
-    """Signs change no error; places come first, groups last: (n, 16) to (16, n)."""
-    return np.abs(groups).T.copy()
-
-
 def _least(
     magnitudes: np.ndarray, scales: np.ndarray, half: int, importance: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -103,23 +86,3 @@ def _least(
         np.copyto(place, np.uint8(number), where=better)
         np.copyto(least, error, where=better)
     return place, least
-
-
-def squared_error(
-    magnitudes: np.ndarray, scales: np.ndarray, half: int, importance: np.ndarray | None,
-) -> np.ndarray:
-    """Sum over the 16 places, in their order: (16, n) and (n,) to (n,)."""
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        terms = magnitudes - rec(scales, levels(magnitudes, scales, half), half)
-        terms *= terms
-        if importance is not None:
-            terms *= importance
-        return _sum_places(terms)
-
-
-def _sum_places(terms: np.ndarray) -> np.ndarray:
-    """One after the other, which numpy's own sum does not promise: (16, n) to (n,)."""
-    total = np.zeros_like(terms[0])
-    for term in terms[:GROUP]:
-        total += term
-    return total

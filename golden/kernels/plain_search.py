@@ -3,7 +3,7 @@
 import numpy as np
 
 from golden.fixed import GROUP, SCALES
-from golden.kernels.plain import levels, squared_error
+from golden.kernels.arithmetic import levels, magnitudes_by_place, squared_error
 
 __all__ = ["feed_back", "grid_errors"]
 
@@ -25,7 +25,7 @@ def feed_back(columns, upper, table, half):
 
 
 def grid_errors(groups, scales, half, importance):
-    magnitudes, importance = np.abs(groups).T.copy(), importance.T.copy()
+    magnitudes, importance = magnitudes_by_place(groups), importance.T.copy()
     errors = np.empty((len(groups), len(scales)), np.float32)
     for place, scale in enumerate(scales):
         same = np.full(len(groups), scale)
