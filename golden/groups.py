@@ -6,8 +6,9 @@ import numpy as np
 
 from golden.fixed import GROUP
 from golden.shards import DTYPES, Tensor
+from golden.sources import SourceTensor
 
-__all__ = ["RowReader", "group_count", "take_groups"]
+__all__ = ["RowReader", "group_count", "take_groups", "weights_of"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class RowReader:
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return self.tensor.read().astype(dtype or self.dtype, copy=False)
+
+
+def weights_of(tensor: SourceTensor) -> np.ndarray | RowReader:
+    """Weights of a matrix, read by rows where they lie in a file as they are."""
+    return RowReader(tensor) if isinstance(tensor, Tensor) else tensor.read()
 
 
 def group_count(columns: int) -> int:

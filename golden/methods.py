@@ -14,9 +14,10 @@ from golden.quantize import CODEC, Encoded, choose_scales
 from golden.search.feedback import feed_back
 from golden.search.nearest import SEARCH, search
 
-__all__ = ["METHODS", "Encoder", "Method", "method_of"]
+__all__ = ["METHODS", "Encoder", "Method", "check_method", "method_of"]
 
-#: Encodes weights (N, K) of any float dtype at a depth; the name is for messages.
+#: Encodes weights (N, K) of any float dtype, an array or read by rows, at a depth; the name is for
+#: messages.
 Encoder = Callable[[np.ndarray | RowReader, int, str], Encoded]
 
 
@@ -37,9 +38,6 @@ class Method:
         Of :mod:`golden.kernels`, for what is done with the matrix; decides no byte.
     memory : float
         Bytes a weight that encoding holds at most, besides the weights.
-    by_rows : bool
-        Whether ``encode`` takes a :class:`golden.groups.RowReader` too, so that nobody holds the
-        weights.
     moments : Path or None
         The file of :mod:`golden.moments` that calibrates.
     """
@@ -49,7 +47,6 @@ class Method:
     settings: Mapping[str, object] = field(default_factory=dict)
     engine:   str | None = None
     memory:   float = 3.0
-    by_rows:  bool = False
     moments:  Path | None = None
 
     def moment(self, name: str, shape: tuple[int, int]) -> Moment | None:
@@ -60,8 +57,8 @@ class Method:
 #: By name, what encodes a matrix without any more settings; it takes an ``engine`` too.
 METHODS: dict[str, Callable[..., Encoded]] = {CODEC: choose_scales, SEARCH: search}
 
-#: What differs from the defaults: scales or codes are held, and tiles that wait to be written.
-_COSTS = {CODEC: {"memory": 1.0, "by_rows": True}, SEARCH: {"memory": 1.5, "by_rows": True}}
+#: Bytes a weight: scales or codes are held, and tiles that wait to be written.
+_MEMORY = {CODEC: 1.0, SEARCH: 1.5}
 
 
 def method_of(
@@ -71,22 +68,27 @@ def method_of(
 
     With a file of :mod:`golden.moments`, ``search`` lets weights make up for each other's errors.
 
-    Raises :class:`ValueError` when there is none of that name, not that engine, or the method makes
-    nothing of a calibration, :class:`golden.shards.CheckpointError` for a wrong file.
+    Raises :class:`ValueError` as :func:`check_method` does, and when there is not that engine,
+    :class:`golden.shards.CheckpointError` for a wrong file.
     """
-    if name not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {name}")
+    check_method(name, calibration is not None)
     load(engine)
     if calibration is None:
         return Method(name, partial(METHODS[name], engine=engine), engine=engine,
-                      **_COSTS.get(name, {}))
-    if name != SEARCH:
-        raise ValueError(f"method {name} makes nothing of a calibration; take method {SEARCH}")
+                      memory=_MEMORY[name])
     moments = Moments(calibration)
     path = moments.path.absolute()
     settings = {"calibration": {**moments.made_of, "sha256": moments.sha256}}
     return Method(name, partial(_calibrated, path=path, engine=engine), settings, engine,
-                  memory=3.0, by_rows=True, moments=path)
+                  moments=path)
+
+
+def check_method(name: str, calibrated: bool = False) -> None:
+    """Raises :class:`ValueError` for a method that there is not, or not with a calibration."""
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {name}")
+    if calibrated and name != SEARCH:
+        raise ValueError(f"method {name} makes nothing of a calibration; take method {SEARCH}")
 
 
 def _calibrated(

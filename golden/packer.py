@@ -11,7 +11,7 @@ import numpy as np
 from golden.allocator import keep_freed_memory
 from golden.fixed import half_range
 from golden.flow import in_flight
-from golden.groups import RowReader
+from golden.groups import RowReader, weights_of
 from golden.job import Job, check_apart, write_json
 from golden.metadata import SCALES_SUFFIX, TRITS_SUFFIX
 from golden.methods import Method, method_of
@@ -105,17 +105,14 @@ class _Encode:
     depths: Mapping[str, int]
 
     def __call__(self, name: str, tensor: SourceTensor) -> tuple[Encoded, Weights]:
-        weights = RowReader(tensor) if self._by_rows(tensor) else tensor.read()
+        weights = weights_of(tensor)
         depth = self.depths.get(name, self.depth)
         return self.method.encode(weights, depth, tensor.name), weights
 
     def memory(self, tensor: SourceTensor) -> int:
         """Bytes that encoding a tensor holds at most."""
-        weights = 0 if self._by_rows(tensor) else tensor.size
+        weights = 0 if isinstance(tensor, Tensor) else tensor.size
         return weights + int(self.method.memory * math.prod(tensor.shape))
-
-    def _by_rows(self, tensor: SourceTensor) -> bool:
-        return self.method.by_rows and isinstance(tensor, Tensor)
 
 
 def write_packed(

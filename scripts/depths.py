@@ -5,12 +5,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from golden.groups import RowReader
+from golden.groups import weights_of
 from golden.methods import Method
 from golden.plan import source_fingerprint
 from golden.search.depths import Losses, choose_depths, measure
-from golden.shards import Tensor, load_json
-from golden.sources import Source, SourceTensor, open_source
+from golden.shards import load_json
+from golden.sources import Source, open_source
 from scripts.console import progress, write_text
 
 __all__ = ["depths_by_budget"]
@@ -30,7 +30,7 @@ def depths_by_budget(
     with progress("measuring", len(matrices)) as advance:
         for name, tensor in matrices.items():
             if name not in kept:
-                kept[name] = measure(_weights(tensor), method, tensor.name).losses
+                kept[name] = measure(weights_of(tensor), method, tensor.name).losses
                 write_text(path, json.dumps(kept))
             losses[name] = Losses(tensor.shape, tuple(kept[name]))
             advance(1, name)
@@ -41,7 +41,3 @@ def _key(source: Source, method: Method) -> str:
     made = {"files": source_fingerprint(source), "path": str(source.path.resolve()),
             "codec": method.codec, "settings": dict(method.settings)}
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _weights(tensor: SourceTensor):
-    return RowReader(tensor) if isinstance(tensor, Tensor) else tensor.read()

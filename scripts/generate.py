@@ -13,6 +13,7 @@ from host.records import Info
 from hw.config import DeviceConfig
 from scripts.console import Failure, print_json, progress, reports_errors
 from scripts.generation_report import make_report, show
+from scripts.rules import numbers_by_glob
 from scripts.run import Columns, DeviceSpec, Json, Lanes
 
 if TYPE_CHECKING:
@@ -103,16 +104,12 @@ def bits_by_name(
 
     Raises :class:`ValueError` for a rule that is none or that fits no matrix.
     """
-    found = {"*": bits}
-    for rule in rules:
-        glob, _, number = rule.rpartition("=")
-        if not glob or not number.isdecimal():
-            raise ValueError(f"--activation-bits-for must be GLOB=BITS, not {rule!r}")
+    found = numbers_by_glob("--activation-bits-for", "BITS", rules)
+    for glob in found:
         if not any(fnmatchcase(name, glob) for name in checkpoint.matrices):
             raise ValueError(f"{checkpoint.path}: no matrix fits {glob!r}; `tritstream inspect` "
                              "lists them")
-        found[glob] = int(number)
-    return found
+    return found if "*" in found else {"*": bits, **found}
 
 
 def _load(checkpoint: PackedCheckpoint, backend: "Backend") -> "PreTrainedModel":

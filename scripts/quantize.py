@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from golden.cluster import on_cluster
+from golden.fixed import half_range
 from golden.flow import in_flight
-from golden.methods import METHODS, Method, method_of
+from golden.methods import METHODS, Method, check_method, method_of
 from golden.packer import pack_checkpoint
 from golden.quantize import CODEC
 from golden.report import PackReport, TensorReport
@@ -19,6 +20,7 @@ from scripts.calibrate import TOKENS, moments_file
 from scripts.console import console, print_json, progress, reports_errors, table
 from scripts.depths import depths_by_budget
 from scripts.pack import Force, Json, Output
+from scripts.rules import numbers_by_glob
 
 __all__ = ["pack", "quantize"]
 
@@ -55,15 +57,20 @@ def quantize(
     as_json: Json = False,
 ):
     """Quantize every linear matrix of a checkpoint and pack it. Goes on where it was stopped."""
-    if budget is not None and (depth or depth_for):
+    if budget is not None and (depth is not None or depth_for):
         raise ValueError("--budget chooses the depths: give it without --depth and --depth-for")
-    overrides = _rules(depth_for or [])
+    depth = _DEPTH if depth is None else depth
+    overrides = numbers_by_glob("--depth-for", "D", depth_for or [])
+    # Before a calibration, which may take long.
+    check_method(method, calibration is not None)
+    for asked in (depth, *overrides.values()):
+        half_range(asked)
     moments = calibration and moments_file(model, calibration, calibration_tokens)
     chosen = method_of(method, engine, moments or None)
     if budget is not None:
         overrides = depths_by_budget(model, chosen, budget, include or ())
         depth = Counter(overrides.values()).most_common(1)[0][0]
-    report = pack(model, output, depth or _DEPTH, force, method=chosen, cluster=cluster,
+    report = pack(model, output, depth, force, method=chosen, cluster=cluster,
                   overrides=overrides, include=include or ())
     _print_json(output, report) if as_json else _show(output, report)
 
@@ -80,18 +87,6 @@ def pack(model: Path, output: Path, depth: int, force: bool = False, *,
     for warning in report.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     return report
-
-
-def _rules(rules: Sequence[str]) -> dict[str, int]:
-    """Depths by pattern."""
-    found = {}
-    for rule in rules:
-        glob, _, number = rule.rpartition("=")
-        if not glob or not number.isdecimal():
-            raise ValueError(f"--depth-for must be GLOB=D, not {rule!r}")
-        found.pop(glob, None)
-        found[glob] = int(number)
-    return found
 
 
 def _print_json(output: Path, report: PackReport) -> None:

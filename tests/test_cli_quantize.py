@@ -141,13 +141,14 @@ def test_head_and_embedding_are_packed_when_asked(tmp_path):
      "--budget chooses the depths: give it without --depth and --depth-for"),
     ({"budget": 1.5}, "budget must be at least 1.948 bits a weight, which is depth 1 everywhere, "
                       "not 1.5"),
+    ({"depth": 0}, "depth must be 1..4, not 0"),
     ({"depth_for": ["3"]}, "--depth-for must be GLOB=D, not '3'"),
     ({"depth_for": ["*=x"]}, "--depth-for must be GLOB=D, not '*=x'"),
     ({"depth_for": ["*=5"]}, "depth must be 1..4, not 5"),
     ({"depth_for": ["lm=2"]}, f"{MODEL}: no matrix is named lm, for which depth 2 is asked; check "
                               "the name"),
     ({"method": "best"}, "method must be one of tritllm-v2, search, not best"),
-    ({"calibration": "none.txt"}, "none.txt: no such file; give plain text"),
+    ({"calibration": "none.txt", "method": "search"}, "none.txt: no such file; give plain text"),
     ({"include": ["lm_head"]}, f"{MODEL}: has no matrix lm_head to include; a model that ties its "
                                "head to its embedding has model.embed_tokens only"),
 ])
@@ -156,10 +157,19 @@ def test_wrong_options(tmp_path, capsys, options, text):
     assert not (tmp_path / "o").exists()
 
 
-def test_a_calibration_is_for_search(tmp_path, text, capsys):
-    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=text,
-                   calibration_tokens=512) == (
+def test_what_is_wrong_is_told_before_calibrating(tmp_path, text, capsys, monkeypatch):
+    monkeypatch.setattr("scripts.quantize.moments_file", None)
+    options = {"calibration": text, "method": "search"}
+    assert refused(capsys, quantize, MODEL, tmp_path / "o", **options, depth=5) == (
+        "depth must be 1..4, not 5")
+    assert refused(capsys, quantize, MODEL, tmp_path / "o", **options, depth_for=["*=0"]) == (
+        "depth must be 1..4, not 0")
+    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=text) == (
         "method tritllm-v2 makes nothing of a calibration; take method search")
+
+
+def test_a_file_that_holds_no_moments(tmp_path, capsys):
     model = MODEL / "model.safetensors"
-    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=str(model)) == (
+    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=str(model),
+                   method="search") == (
         f"{model}: holds no moments; give a text, or what `tritstream calibrate` wrote")

@@ -13,7 +13,7 @@ from golden.sources import CheckpointError
 
 def halved(weights, depth, name):
     """A method of our own: that of half the weights."""
-    return quantize(weights.astype(np.float32) / 2, depth, name)
+    return quantize(np.asarray(weights).astype(np.float32) / 2, depth, name)
 
 
 def test_method_decides_codes_and_codec(tmp_path):
