@@ -14,6 +14,7 @@ from golden.sources import DirectorySource, Source
 from scripts.console import Failure, print_json, progress, reports_errors
 from scripts.corpus import read_text
 from scripts.pack import Force, Json
+from scripts.windows import WINDOW, text_windows
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
@@ -27,8 +28,6 @@ RANDOM = "random"
 #: Tokens that are read unless told otherwise.
 TOKENS = 16384
 
-#: Tokens of a window.
-_WINDOW = 512
 #: Where moments that nobody asked to keep are kept.
 _KEPT = Path("build/calibration")
 
@@ -65,7 +64,7 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
         return Moments(what).path
     source = DirectorySource(model)
     made = {"model": source_fingerprint(source), "text": _digest(what), "tokens": tokens,
-            "window": _WINDOW, "path": str(model.resolve())}
+            "window": WINDOW, "path": str(model.resolve())}
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
     path = _KEPT / f"{key}.safetensors"
     if not path.exists():
@@ -104,19 +103,13 @@ def _digest(text: str) -> str | None:
 
 def _windows(model: Path, text: str, tokens: int) -> "list[Tensor]":
     """Token ids, in windows spread evenly over the text."""
-    from torch import tensor
-
-    from host.model.calibration import random_windows
-    from host.model.load import load_tokenizer
-    from host.model.scoring import tokenize
-
-    tokenizer = load_tokenizer(model)
-    count = max(1, tokens // _WINDOW)
+    count = max(1, tokens // WINDOW)
     if text == RANDOM:
-        return random_windows(len(tokenizer), tokenizer.all_special_ids, _WINDOW, count)
-    ids = tensor(tokenize(tokenizer, read_text(Path(text)).text).ids)
-    if not len(ids):
-        raise ValueError(f"{text}: gives no token to read; give a longer text")
-    windows = ids.split(_WINDOW)
+        from host.model.calibration import random_windows
+        from host.model.load import load_tokenizer
+
+        tokenizer = load_tokenizer(model)
+        return random_windows(len(tokenizer), tokenizer.all_special_ids, WINDOW, count)
+    windows = text_windows(model, Path(text))
     count = min(count, len(windows))
     return [windows[place * len(windows) // count] for place in range(count)]

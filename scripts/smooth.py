@@ -10,19 +10,14 @@ from golden.job import check_out
 from golden.smoothing import SmoothedSource, input_sets, tensor_factors
 from golden.sources import DirectorySource
 from scripts.console import print_json, progress, reports_errors, table
-from scripts.corpus import read_text
 from scripts.pack import Force, Json, Output, write_source
+from scripts.windows import text_windows
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
-    from torch import Tensor
-
     from host.model.smoothing import Choice
 
 __all__ = ["smooth"]
-
-#: Tokens that a calibration text is read in at a time.
-_WINDOW = 512
 
 
 @reports_errors
@@ -46,7 +41,7 @@ def smooth(
     half_range(depth)
     check_out(output, force)
     source = DirectorySource(model)
-    sets, windows = input_sets(source), _windows(model, text, tokens)
+    sets, windows = input_sets(source), text_windows(model, text, tokens)
     with progress("smoothing", len(sets)) as advance:
         choices = find_factors(load_model(model), sets, windows, depth,
                                lambda name: advance(1, name))
@@ -55,19 +50,6 @@ def smooth(
     report = {"output": str(output), "depth": depth, "tokens": sum(map(len, windows)),
               "inputs": [_record(choice) for choice in choices]}
     print_json(report) if as_json else _show(report)
-
-
-def _windows(model: Path, text: Path, count: int) -> "list[Tensor]":
-    """Token ids of the beginning of a text, in windows."""
-    from torch import tensor
-
-    from host.model.load import load_tokenizer
-    from host.model.scoring import tokenize
-
-    ids = tokenize(load_tokenizer(model), read_text(text).text).ids[:max(0, count)]
-    if not len(ids):
-        raise ValueError(f"{text}: gives no token to read; give a longer text or more tokens")
-    return list(tensor(ids).split(_WINDOW))
 
 
 def _record(choice: "Choice") -> dict:
