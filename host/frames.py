@@ -13,7 +13,7 @@ from host.errors import BadAnswer
 from hw.protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC, REQUEST_ALIGN, TRAILER_BYTES
 
 __all__ = ["Header", "Answer", "Stored", "padded", "request", "answer_bytes", "rest_bytes",
-           "answer"]
+           "answer", "answers"]
 
 _FIELDS = Struct("<HBBIII")
 _CRC    = Struct("<I")
@@ -128,3 +128,17 @@ def answer(header: Header, rest: bytes, lanes: int) -> Answer:
         raise BadAnswer(f"trailer CRC of answer 0x{header.opcode:02x} is wrong")
     start = padded(HEADER_BYTES, lanes) - HEADER_BYTES
     return Answer(header, rest[start:start + header.length])
+
+
+def answers(data: bytes, lanes: int, align: int) -> list[Answer]:
+    """Whole answers that follow each other, each filled up to a multiple of ``align`` bytes.
+
+    Raises :class:`BadAnswer` when a trailer does not match.
+    """
+    found = []
+    while data:
+        header = Header.parse(data)
+        size = answer_bytes(header.length, lanes)
+        found.append(answer(header, data[HEADER_BYTES:size], lanes))
+        data = data[padded(size, align):]
+    return found

@@ -17,11 +17,11 @@ from golden.generated import GeneratedTensor
 from golden.quantize import quantize
 from golden.sizes import QWEN25
 from golden.tiles import ROWS
-from host.frames import Answer, Header, answer, answer_bytes, padded, request
+from host.frames import Answer, answers, padded, request
 from host.operands import mantissa_bytes
 from host.prepared import prepare
 from host.records import Stats
-from hw.protocol import HEADER_BYTES, Opcode
+from hw.protocol import Opcode
 from scripts.console import Failure, console, print_json, reports_errors, table, write_text
 from scripts.stream import generated_activations
 from sim.board import SimulatedBoard
@@ -139,13 +139,7 @@ def _answers(board: SimulatedBoard) -> list[Answer]:
     while written != board.get("written"):
         written = board.get("written")
         board.run(5000)
-    data, found = board.dump(board.get("memory") - ring, written * align), []
-    while data:
-        header = Header.parse(data)
-        size = answer_bytes(header.length, lanes)
-        found.append(answer(header, data[HEADER_BYTES:size], lanes))
-        data = data[padded(size, align):]
-    return found
+    return answers(board.dump(board.get("memory") - ring, written * align), lanes, align)
 
 
 def _report(board: SimulatedBoard, jobs: list[_Job], found: list[Answer], began: int) -> dict:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 __all__ = [
     "DTYPES", "contents", "linear_names", "make_checkpoint", "message", "rewrite", "run_python",
-    "save_sealed", "write_json",
+    "save_halves", "save_sealed", "write_json",
 ]
 
 DTYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
@@ -62,14 +62,20 @@ def random_tensors(dtype, tied, layers, rng):
 def save_shards(path, tensors):
     names = list(tensors)
     half = len(names) // 2
-    places = {}
-    for number, part in enumerate((names[:half], names[half:]), 1):
+    save_halves(path, [{name: tensors[name] for name in part}
+                       for part in (names[:half], names[half:])])
+
+
+def save_halves(path, halves):
+    """Two files of tensors, with their index."""
+    places, size = {}, 0
+    for number, tensors in enumerate(halves, 1):
         file = f"model-{number:05}-of-00002.safetensors"
-        save_file({name: tensors[name] for name in part}, path / file, metadata={"format": "pt"})
-        places |= dict.fromkeys(part, file)
-    write_json(path / "model.safetensors.index.json", {
-        "metadata": {"total_size": sum(t.nbytes for t in tensors.values())},
-        "weight_map": places})
+        save_file(tensors, path / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(tensors, file)
+        size += sum(tensor.nbytes for tensor in tensors.values())
+    write_json(path / "model.safetensors.index.json",
+               {"metadata": {"total_size": size}, "weight_map": places})
 
 
 def linear_names(tensors):

@@ -9,10 +9,11 @@ import numpy as np
 from host_cases import matrix_of, vectors
 
 from host.board_server import BoardServer
-from host.frames import Header, answer, answer_bytes, padded, request
+from host.frames import answers as parse
+from host.frames import request
 from host.operands import mantissa_bytes
 from host.prepared import prepare
-from hw.protocol import HEADER_BYTES, Opcode
+from hw.protocol import Opcode
 from sim.board import SimulatedBoard
 from sim.soc_build import SocChoice
 
@@ -72,13 +73,7 @@ def answers(board):
     data = b"".join(board.dump(start + at % units * align, (end - at) * align)
                     for at, end in ((first, until), (until, last)) if end > at)
     board.put("take", last)
-    found = []
-    while data:
-        header = Header.parse(data)
-        size = answer_bytes(header.length, lanes)
-        found.append(answer(header, data[HEADER_BYTES:size], lanes))
-        data = data[padded(size, align):]
-    return found
+    return parse(data, lanes, align)
 
 
 def rows_of(found, rows):

@@ -4,7 +4,7 @@ import signal
 import numpy as np
 import pytest
 from cluster_helpers import Deadly, dask_cluster
-from golden_helpers import contents, message, write_json
+from golden_helpers import contents, message, save_halves, write_json
 from safetensors.numpy import save_file
 
 from golden.cluster import on_cluster
@@ -29,16 +29,14 @@ def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "m"
     path.mkdir()
     rng = np.random.default_rng(0)
-    places = {}
+    halves = []
     for half in range(2):
         names = [f"layers.{number:02}.weight" for number in range(half, COUNT, 2)]
-        tensors = {name: rng.standard_normal((640, 1024)).astype(np.float16) for name in names}
-        tensors[f"norm.{half}.weight"] = rng.standard_normal(1024).astype(np.float16)
-        file = f"model-{half + 1:05}-of-00002.safetensors"
-        save_file(tensors, path / file)
-        places |= dict.fromkeys(tensors, file)
+        halves.append({name: rng.standard_normal((640, 1024)).astype(np.float16)
+                       for name in names})
+        halves[-1][f"norm.{half}.weight"] = rng.standard_normal(1024).astype(np.float16)
     write_json(path / "config.json", {})
-    write_json(path / "model.safetensors.index.json", {"metadata": {}, "weight_map": places})
+    save_halves(path, halves)
     return path
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_helpers import ROOT, contents, write_json
-from safetensors.numpy import save_file
+from golden_helpers import ROOT, contents, save_halves, write_json
 
 from golden.packer import pack_checkpoint
 
@@ -25,16 +24,14 @@ def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "m"
     path.mkdir()
     rng = np.random.default_rng(0)
-    places = {}
+    halves = []
     for half in range(2):
-        tensors = {f"layers.{number:02}.weight": rng.standard_normal((ROWS, COLUMNS)).astype(
-            np.float16) for number in range(half * COUNT // 2, (half + 1) * COUNT // 2)}
-        tensors[f"embed.{half}.weight"] = rng.standard_normal((5000, COLUMNS)).astype(np.float16)
-        file = f"model-{half + 1:05}-of-00002.safetensors"
-        save_file(tensors, path / file)
-        places |= dict.fromkeys(tensors, file)
+        halves.append({f"layers.{number:02}.weight": rng.standard_normal((ROWS, COLUMNS)).astype(
+            np.float16) for number in range(half * COUNT // 2, (half + 1) * COUNT // 2)})
+        halves[-1][f"embed.{half}.weight"] = rng.standard_normal((5000, COLUMNS)).astype(
+            np.float16)
     write_json(path / "config.json", {})
-    write_json(path / "model.safetensors.index.json", {"metadata": {}, "weight_map": places})
+    save_halves(path, halves)
     return path
 
 
@@ -126,7 +123,11 @@ def test_limit_of_the_size_of_files(model, packed, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 20 MB, less than what is written."""
+    """A file system of 20 MB, less than what is written.
+
+    To mount it needs root. Where there is none, tests/test_golden_job_disk.py stands for this:
+    there the call that writes says that the disk is full.
+    """
     path = tmp_path / "disk"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(path)]
