@@ -13,16 +13,14 @@ text / ln 2 / its UTF-8 bytes. Every token is scored, in disjoint windows of `--
 import copy
 import hashlib
 import json
-import math
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from string import Template
 from typing import Annotated, Any
 
 import torch
@@ -32,137 +30,30 @@ from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen2Tokenizer,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from golden.export import export
 from golden.packer import pack_checkpoint
 from scripts.corpus import Text, hold_out, read_corpus
+from scripts.tiny_card import write_figures
+from scripts.tiny_training import (
+    Recipe,
+    evaluate_directory,
+    fit,
+    make_model,
+    make_tokenizer,
+    token_ids,
+)
 
-__all__ = ["Recipe", "bits_per_byte", "capture", "fit", "make_model", "make_tokenizer"]
+__all__ = ["capture"]
 
 VALIDATION = "persuasion"
-CARD = Path(__file__).parents[1] / "models" / "card.md"
 PROMPT = "She had always wished to be a good sister, and now she was."
 DEPTHS = (1, 2, 3, 4)
-WINDOWS_PER_BATCH = 8
 STEPS_PER_LINE = 100
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides the weights, beside the text and the versions of torch and tokenizers."""
-
-    steps: int = 3000
-    seed: int = 1
-    batch: int = 8
-    context: int = 128
-    learning_rate: float = 3e-3
-    warmup: int = 100
-    weight_decay: float = 0.1
-    vocabulary: int = 1024
-
-    def rate(self, step: int) -> float:
-        """Learning rate relative to its peak: a linear rise, then a cosine to a hundredth."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
-
-
-def make_tokenizer(texts: list[Text], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of `vocabulary` entries, split as Qwen2 does and learned from `texts`."""
-    lines = (text.text for text in texts)
-    return Qwen2Tokenizer().train_new_from_iterator(lines, vocabulary, show_progress=False)
-
-
-def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
-    """Untrained Qwen2: grouped-query attention, biases on q, k and v, head tied to embedding."""
-    torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    return Qwen2ForCausalLM(config)
-
-
-def token_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> Tensor:
-    """Tokens of `text`, after one that stands for its beginning."""
-    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-    return torch.tensor([start, *ids])
-
-
-def fit(model: nn.Module, ids: Tensor, recipe: Recipe, report: Callable[[float], None]) -> None:
-    """Minimize next-token loss on random windows of `ids`; `report` gets the loss of each step."""
-    generator = torch.Generator().manual_seed(recipe.seed)
-    optimizer = _optimizer(model, recipe)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
-    span = torch.arange(recipe.context + 1)
-    for _ in range(recipe.steps):
-        starts = torch.randint(len(ids) - recipe.context, (recipe.batch, 1), generator=generator)
-        loss = _loss(model, ids[starts + span])
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        report(loss.item())
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95))
-
-
-def _loss(model: nn.Module, windows: Tensor, reduction: str = "mean") -> Tensor:
-    """Nats of all tokens of each window but the first."""
-    logits = model(input_ids=windows[:, :-1], use_cache=False).logits
-    return cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction=reduction)
-
-
-@torch.inference_mode()
-def bits_per_byte(model: nn.Module, ids: Tensor, size: int, context: int) -> float:
-    """Bits for each of the `size` bytes that `ids` (with its start token) stand for."""
-    nats = sum(_loss(model, windows, "sum").item() for windows in _windows(ids, context))
-    return nats / math.log(2) / size
-
-
-def _windows(ids: Tensor, context: int) -> Iterator[Tensor]:
-    """Batches of windows that overlap by one token, so that each token is a target once."""
-    yield from ids.unfold(0, context + 1, context).split(WINDOWS_PER_BATCH)
-    rest = (len(ids) - 1) % context
-    if rest:
-        yield ids[None, -rest - 1 :]
-
-
-def evaluate_directory(directory: Path, text: Text, context: int) -> float:
-    """Bits per byte of the checkpoint as it lies on disk, computed in float32."""
-    ids = token_ids(AutoTokenizer.from_pretrained(directory), text.text)
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
-    return bits_per_byte(model, ids, len(text.data), context)
 
 
 def capture(directory: Path, prompt: str) -> None:
@@ -230,40 +121,6 @@ def progress(steps: int) -> Iterator[Callable[[float], None]]:
                 print(f"step {len(losses)} of {steps}: {recent:.3f} nats a token", flush=True)
 
         yield report
-
-
-def write_figures(directory: Path, figures: dict[str, Any]) -> None:
-    """`training.json`, and the model card that states the same."""
-    (directory / "training.json").write_text(json.dumps(figures, indent=2) + "\n")
-    template = Template(CARD.read_text(encoding="utf-8"))
-    card = template.substitute(
-        command=figures["command"],
-        parameters=f"{figures['parameters']:,}",
-        size=f"{(directory / 'model.safetensors').stat().st_size:,}",
-        versions=", ".join(f"{name} {number}" for name, number in figures["versions"].items()),
-        recipe=", ".join(f"{name} {value}" for name, value in figures["recipe"].items()),
-        minutes=f"{figures['seconds'] / 60:.0f}",
-        texts=_text_rows(figures),
-        losses=_loss_rows(figures["bits_per_byte"]),
-        prompt=figures["prompt"],
-        **figures["validation"],
-    )
-    (directory / "README.md").write_text(card, encoding="utf-8")
-
-
-def _text_rows(figures: dict[str, Any]) -> str:
-    held_out = figures["validation"]["name"]
-    return "\n".join(
-        f"| {text['name']} | {'validation' if text['name'] == held_out else 'training'} "
-        f"| {text['bytes']:,} | `{text['sha256']}` |"
-        for text in figures["corpus"]
-    )
-
-
-def _loss_rows(losses: dict[str, Any]) -> str:
-    rows = [("untrained, BF16", losses["untrained"]), ("trained, BF16", losses["trained"])]
-    rows += [(f"trained, packed, d = {depth}", loss) for depth, loss in losses["packed"].items()]
-    return "\n".join(f"| {name} | {loss:.3f} |" for name, loss in rows)
 
 
 def read_texts(corpus: Path, validation: str) -> tuple[list[Text], Text]:
