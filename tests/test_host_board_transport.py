@@ -10,6 +10,8 @@ from host.board_transport import REQUEST_BYTES, BoardTransport, _Area, _runs
 from host.errors import TransportClosed
 from host.frames import Stored
 from host.opening import open_device
+from host.store import DIRECTORY_BYTES, Store, _Entry
+from hw.soc.registers import MEMORY
 
 
 def test_no_place_is_given_out_before_it_was_read():
@@ -59,3 +61,41 @@ def test_whoever_answers_must_be_a_board():
     with pytest.raises(TransportClosed, match=r"^no board with memory answers there, or its memory "
                                               r"does not work$"):
         asyncio.run(transport.send(bytes(64)))
+
+
+class Memory:
+    """A link to nothing but memory."""
+
+    def __init__(self):
+        self.data = bytearray(DIRECTORY_BYTES)
+
+    async def read(self, address, size):
+        return bytes(self.data[address - MEMORY:address - MEMORY + size])
+
+    async def write(self, address, data):
+        self.data[address - MEMORY:address - MEMORY + len(data)] = data
+
+
+def test_a_directory_counts_only_whole():
+    async def names(lanes=2):
+        store = Store(memory)
+        await store.open(lanes, 1 << 20)
+        return store.names
+
+    async def check():
+        store = Store(memory)
+        await store.open(2, 1 << 20)
+        store._entries["a"] = _Entry(7, 3, (5, 16), ())
+        await store.publish()
+        assert await names() == ["a"]
+        assert await names(lanes=4) == []
+        spoilt = memory.data.index(b'"depth": 3') + 9
+        memory.data[spoilt] ^= 1
+        assert await names() == []
+        memory.data[spoilt] ^= 1
+        assert await names() == ["a"]
+        memory.data[0] ^= 1
+        assert await names() == []
+
+    memory = Memory()
+    asyncio.run(check())

@@ -130,6 +130,29 @@ def test_traffic_counts_a_head_of_its_own(tmp_path):
     assert traffic.other == 4 * (5 * 36 + 2 * (36 + 12 + 12 + 36 + 2 * 52 + 36))
 
 
+@pytest.mark.parametrize("names", [["embed_tokens"], ["embed_tokens", "lm_head"]])
+def test_traffic_of_a_packed_embedding_is_a_row(tmp_path, names):
+    source, _ = pack_llama(tmp_path)
+    pack_checkpoint(source, tmp_path / "o", 3, include=names)
+    checkpoint = PackedCheckpoint(tmp_path / "o")
+    traffic = token_traffic(load_model(tmp_path / "o"), checkpoint)
+    sizes = {name: sum(tensor.size for tensor in checkpoint.tensors_of(name))
+             for name in checkpoint.matrices}
+    whole = sizes.pop("model.embed_tokens")
+    assert traffic.packed == sum(sizes.values())
+    assert traffic.embedding == whole // 61
+    assert traffic.head == (0 if "lm_head" in names else 61 * 36 * 4)
+
+
+def test_traffic_of_a_packed_embedding_that_is_the_head(tmp_path):
+    pack_checkpoint(MODEL, tmp_path / "o", 3, include=["embed_tokens"])
+    checkpoint = PackedCheckpoint(tmp_path / "o")
+    traffic = token_traffic(load_model(tmp_path / "o"), checkpoint)
+    assert traffic.packed == sum(tensor.size for name in checkpoint.matrices
+                                 for tensor in checkpoint.tensors_of(name))
+    assert traffic.head == 0
+
+
 def test_an_interrupt_at_any_time_leaves_no_task_behind(monkeypatch):
     ended = []
 

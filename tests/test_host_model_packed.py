@@ -8,6 +8,8 @@ from host_cases import run_alone
 from model_helpers import MODEL, greedy, logits, pack_llama
 from peer import Peer
 
+from golden.checkpoint import PackedCheckpoint
+from golden.export import export
 from golden.packer import pack_checkpoint
 from golden.shards import CheckpointError
 from host.device import Device
@@ -41,6 +43,17 @@ def test_sixteen_bits(packed):
     golden = load_model(packed, backend="golden", activation_bits=16)
     model = load_packed(packed, "sim:lanes=16", activation_bits=16)
     assert torch.equal(logits(model), logits(golden))
+
+
+def test_head_and_embedding_of_their_own(tmp_path):
+    # In the file the head comes first; each keeps its own matrix.
+    source, _ = pack_llama(tmp_path)
+    pack_checkpoint(source, tmp_path / "all", 4, include=["lm_head", "embed_tokens"])
+    assert list(PackedCheckpoint(tmp_path / "all").matrices)[0] == "lm_head"
+    export(tmp_path / "all", tmp_path / "exported")
+    ids = torch.arange(6)[None]
+    torch.testing.assert_close(logits(load_model(tmp_path / "all"), ids),
+                               logits(load_model(tmp_path / "exported"), ids), rtol=0, atol=1e-4)
 
 
 def test_an_open_device_stays_open(tmp_path):

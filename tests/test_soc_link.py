@@ -97,6 +97,12 @@ def test_what_is_no_answer():
     good = request(5, 0, b"", [MEMORY])
     assert answer(good) is None
     assert answer(b"") is None
+    # A board's: one word under number 5. Of another magic or version, or cut short, it is none.
+    found = bytes.fromhex("4e6f1044 00000000 000f0100 00000005 04030201")
+    assert answer(found) == (5, bytes([1, 2, 3, 4]))
+    for place in (0, 1, 2):
+        assert answer(found[:place] + bytes([found[place] ^ 0x20]) + found[place + 1:]) is None
+    assert answer(found[:-1]) is None
     with pytest.raises(ValueError, match=r"^a packet does not hold 241 words and 1 reads$"):
         request(5, 0, words(241), [MEMORY])
 
