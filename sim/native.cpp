@@ -51,6 +51,7 @@ struct Device {
     Coin output{1, 0};
     uint8_t word[LANES];
     Segment* offered = nullptr;  // where the word at the input comes from
+    bool abandon = false;        // once the words at hand are taken
 
     Device() : top(new Vtop(&context)) {
         top->eval();
@@ -63,6 +64,7 @@ struct Device {
         top->i___05Fvalid = 0;
         top->o___05Fready = 0;
         offered = nullptr;
+        top->abandon = abandon = false;
         top->rst = 1;
         step();
         step();
@@ -94,6 +96,10 @@ void device_stalls(Device* device, uint64_t seed, uint32_t input, uint32_t outpu
     device->output = {(seed ^ 0x9E3779B97F4A7C15ULL) | 1, output};
 }
 
+// What has begun will not go on.
+void device_abandon(Device* device) { device->abandon = true; }
+int32_t device_abandons(const Device* device) { return device->abandon; }
+
 // Whether bytes are left, in `segments[at]`.
 static bool any_left(Segment** segments, int64_t count, int64_t& at) {
     while (at < count && segments[at]->done == segments[at]->size) ++at;
@@ -114,9 +120,10 @@ static Segment* next_word(Device* device, Segment** segments, int64_t count, int
     }
 }
 
-// Runs until `wanted` answer words are in `answer` and all requests are taken, or there is `room`
-// for no more, or for `idle` cycles nothing moved. `produced` tells how many there are. The
-// segments together are whole words; they must live until the device has taken them.
+// Runs until `wanted` answer words are in `answer`, all requests are taken, and what was to be
+// abandoned is; or there is `room` for no more, or for `idle` cycles nothing moved. `produced`
+// tells how many there are. The segments together are whole words; they must live until the device
+// has taken them.
 int32_t device_run(Device* device, Segment** segments, int64_t count, uint8_t* answer,
                    int64_t wanted, int64_t room, int64_t* produced, int64_t idle) {
     Vtop* top = device->top.get();
@@ -124,7 +131,10 @@ int32_t device_run(Device* device, Segment** segments, int64_t count, uint8_t* a
     int64_t quiet = 0;
     int64_t done = 0;
     while (done < room && quiet < idle) {
-        if (done >= wanted && !device->offered && !any_left(segments, count, at)) break;
+        bool more = device->offered || any_left(segments, count, at);
+        if (done >= wanted && !more && !device->abandon) break;
+        top->abandon = device->abandon && !more;
+        bool abandoned = top->abandon && top->abandoned;
         bool stall = false;  // an offered word stays offered until it is taken
         if (!device->offered && any_left(segments, count, at) &&
             !(stall = device->input.flip())) {
@@ -147,6 +157,7 @@ int32_t device_run(Device* device, Segment** segments, int64_t count, uint8_t* a
             ++device->words_in;
         }
         device->step();
+        if (abandoned) top->abandon = device->abandon = false;
         quiet = taken || given || stall ? 0 : quiet + 1;
     }
     *produced = done;

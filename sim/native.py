@@ -123,6 +123,21 @@ class NativeDevice:
             self._run(-(-missing // self.lanes))
         return self._take(count)
 
+    def abandon(self) -> None:
+        """Once all that is queued is taken, end the frame at hand by the pins; answers are kept.
+
+        Raises
+        ------
+        SimulationIdle
+            Nothing moved for :data:`IDLE_CYCLES` cycles, and the device has not abandoned it.
+        """
+        self._library.device_abandon(self._handle)
+        while self._library.device_abandons(self._handle):
+            given = self._advance(0, _ROOM // self.lanes, IDLE_CYCLES)
+            if not given and self._library.device_abandons(self._handle):
+                raise SimulationIdle(f"the simulated device has not abandoned its frame within "
+                                     f"{IDLE_CYCLES} quiet cycles")
+
     def ready(self) -> bytes:
         """Answer bytes that have come and were not asked for."""
         return self._take(len(self._answer))
@@ -164,6 +179,8 @@ def _load(path):
     library.device_new.restype    = pointer
     library.device_delete.argtypes = [pointer]
     library.device_reset.argtypes = [pointer]
+    library.device_abandon.argtypes  = [pointer]
+    library.device_abandons.argtypes = [pointer]
     library.device_stalls.argtypes = [pointer, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32]
     for name in ("cycles", "words_in", "words_out"):
         function = getattr(library, f"device_{name}")
