@@ -4,7 +4,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-long formal lint setup check clean
+.PHONY: run test test-long formal lint docs setup check clean
 
 run: $(VENV)/.run
 	$(BIN)/tritstream demo $(ARGS)
@@ -22,6 +22,10 @@ formal: $(VENV)/.fpga
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check
+
+# The pages as a site, in build/docs.
+docs: $(VENV)/.test
+	$(BIN)/python docs/build.py
 
 setup: $(VENV)/.test
 

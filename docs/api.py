@@ -1,0 +1,63 @@
+"""The directive ``api``: reference of every public module of a package, out of its docstrings."""
+
+import importlib
+import pkgutil
+import re
+
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
+
+__all__ = ["Api", "public_modules", "setup"]
+
+_SECTION   = re.compile(r"^\w+\n-+$", re.MULTILINE)
+#: A paragraph that says what comes back, or what goes wrong.
+_SENTENCES = re.compile(r"(?<=\n\n)(?:Raises|Returns) (?:.+\n)+")
+
+
+def public_modules(package: str) -> list[str]:
+    """Names of a package and of its modules, not of packages in it, that have ``__all__``."""
+    places  = importlib.import_module(package).__path__
+    modules = [one.name for one in pkgutil.iter_modules(places) if not one.ispkg]
+    names   = [package, *(f"{package}.{module}" for module in modules)]
+    return [name for name in names if hasattr(importlib.import_module(name), "__all__")]
+
+
+def constants(name: str) -> list[str]:
+    """What a module exports that has no docstring, which ``automodule`` would leave out."""
+    module, described = importlib.import_module(name), ModuleAnalyzer.for_module(name)
+    values = [one for one in module.__all__ if not callable(getattr(module, one))]
+    return [one for one in values if ("", one) not in described.find_attr_docs()]
+
+
+class Api(SphinxDirective):
+    """``.. api:: PACKAGE``: a section for each public module, with all that it exports."""
+
+    required_arguments = 1
+
+    def run(self):
+        text = "".join(map(self._section, public_modules(self.arguments[0])))
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+    @staticmethod
+    def _section(name):
+        return "\n\n".join([
+            f"{name}\n{'-' * len(name)}", f".. automodule:: {name}",
+            *(f".. py:data:: {one}\n   :module: {name}" for one in constants(name)), ""])
+
+
+def raise_sentences(app, what, name, obj, options, lines):
+    """Put sentences that follow a section before the first one, which would swallow them."""
+    text  = "\n".join(lines) + "\n"
+    first = _SECTION.search(text)
+    if first:
+        head, rest = text[:first.start()], text[first.start():]
+        said = "".join(f"{one}\n" for one in _SENTENCES.findall(rest))
+        lines[:] = (head + said + _SENTENCES.sub("", rest)).splitlines()
+
+
+def setup(app):
+    app.add_directive("api", Api)
+    app.add_config_value("api_modules", [], "env")
+    # Before napoleon, which parses the sections.
+    app.connect("autodoc-process-docstring", raise_sentences, priority=400)
+    return {"parallel_read_safe": True}
