@@ -38,7 +38,11 @@ class BoardTransport:
     -------
     store : Store
         What the memory holds; opened with the first request.
+    fold_words
+        A further frame is several round trips, in which the core could take thousands of words.
     """
+
+    fold_words = None
 
     def __init__(self, link: BoardLink, timeout: float = 5.0):
         if not timeout > 0:

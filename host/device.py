@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import groupby, product
+from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
@@ -10,6 +12,7 @@ from golden.fixed import GROUP
 from golden.quantize import TritMatrix
 from golden.tiles import ROWS
 from host.errors import DeviceError, naming
+from host.folding import FOLD_WORDS, add_rows
 from host.frames import answer_bytes
 from host.link import SEQUENCES, Link
 from host.operands import activation_rows, mantissa_bytes
@@ -125,7 +128,8 @@ class Device:
         info = await self.info()
         if self._store and (stored := await self._store.find(matrix, name, info)):
             return stored
-        return prepare(matrix, info.lanes, info.max_k, name)
+        fold_words = getattr(self._transport, "fold_words", FOLD_WORDS)
+        return prepare(matrix, info.lanes, info.max_k, name, fold_words)
 
     async def load_activations(self, x: np.ndarray) -> None:
         """Load int8 activations, (K,) or (B, K), padded with zeros to whole groups.
@@ -164,14 +168,14 @@ class Device:
         rows = activation_rows(x, matrix.shape[1])
         info = await self.info()
         with naming(self.name, matrix.name):
-            _check_fit(info, matrix)
+            matrix.check_fit(info)
         sums = np.zeros((len(rows), matrix.shape[0]), dtype=np.int64)
         stats, retried = Stats(), self._link.retried
-        for part in matrix.parts:
-            for first in range(0, len(rows), info.columns):
+        for _, parts in groupby(matrix.parts, key=attrgetter("first_group")):
+            for first, part in product(range(0, len(rows), info.columns), list(parts)):
                 some = slice(first, first + info.columns)
-                product, cost = await self._pass(matrix, part, rows[some, part.columns])
-                sums[some] += product[:, :matrix.shape[0]]
+                found, cost = await self._pass(matrix, part, rows[some, part.columns])
+                add_rows(sums[some], found, part.fold)
                 stats += cost
         stats += Stats(retries=self._link.retried - retried)
         return (sums if x.ndim == 2 else sums[0]), stats
@@ -182,8 +186,8 @@ class Device:
         """Row sums (columns, rows with padding) of one part for as many vectors as fit."""
         products, stats = [], Stats()
         for first, count in part.cuts(self._limit(part, len(rows))):
-            what = (f"GEMV of row blocks {first}..{first + count - 1} "
-                    f"(depth {matrix.depth}, K = {rows.shape[1]})")
+            what = (f"GEMV of {'folded ' if part.fold else ''}row blocks "
+                    f"{first}..{first + count - 1} (depth {matrix.depth}, K = {rows.shape[1]})")
             results, cost = await self._persist(
                 what, partial(self._frame, matrix, part, rows, first, count), matrix.name)
             products.append(results.sums.reshape(len(rows), -1))
@@ -204,7 +208,8 @@ class Device:
         """One try of one GEMV frame, with the loads it needs."""
         await self._hold_scales(mantissa_bytes(matrix.mantissas))
         await self._hold_activations(rows)
-        sizes = matrix.depth | part.groups << 8 | len(rows) << 24
+        depth = part.fold.depth if part.fold else matrix.depth
+        sizes = depth | part.groups << 8 | len(rows) << 24
         await self._link.ask(Opcode.GEMV, sizes, count, part.payload(first, count))
         results = Results(count, len(rows), matrix.lanes)
         answer = await self._link.answer(Opcode.RESULT, Opcode.DONE)
@@ -255,12 +260,3 @@ def _usable(info: Info) -> Info:
         raise DeviceError(f"device reports impossible sizes: {info.lanes} lanes, {info.columns} "
                           f"columns, max K {info.max_k}")
     return info
-
-
-def _check_fit(info: Info, matrix: PreparedMatrix) -> None:
-    if info.lanes != matrix.lanes:
-        raise DeviceError(f"device has L = {info.lanes} lanes, the stream was prepared for "
-                          f"L = {matrix.lanes}: prepare the matrix for this device")
-    if matrix.max_k > info.max_k:
-        raise DeviceError(f"device holds K = {info.max_k}, the stream was prepared for "
-                          f"K = {matrix.max_k}: prepare the matrix for this device")

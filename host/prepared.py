@@ -8,8 +8,11 @@ import numpy as np
 from golden.fixed import GROUP, mantissas
 from golden.quantize import TritMatrix
 from golden.tiles import check_tiles, pack, word_stream
+from host.errors import DeviceError
+from host.folding import FOLD_WORDS, Fold, Piece, fold_tiles, pieces
+from host.records import Info
 
-__all__ = ["Part", "PreparedMatrix", "Tiles", "prepare", "tiles_of"]
+__all__ = ["Part", "PreparedMatrix", "Tiles", "cuts", "prepare", "tiles_of"]
 
 #: A matrix as a packed checkpoint stores it: tiles, table, depth, shape (N, K).
 Tiles = tuple[np.ndarray, np.ndarray, int, tuple[int, int]]
@@ -17,7 +20,7 @@ Tiles = tuple[np.ndarray, np.ndarray, int, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Part:
-    """A range of columns, whole groups of one matrix.
+    """A range of columns, whole groups of one matrix, in all row blocks or in some.
 
     Members
     -------
@@ -25,10 +28,13 @@ class Part:
         Where the range starts, in groups.
     stream : numpy.ndarray
         uint8 (blocks, groups, 16d+3, lanes), C-contiguous: the words in order.
+    fold : Fold or None
+        How the row blocks are folded; None for those from row 0 on at the matrix's own depth.
     """
 
     first_group: int
     stream:      np.ndarray
+    fold:        Fold | None = None
 
     @property
     def blocks(self) -> int:
@@ -59,9 +65,7 @@ class Part:
 
         A frame has at least one row block, however long that is.
         """
-        step = max(1, limit * self.blocks // self.stream.nbytes)
-        for first in range(0, self.blocks, step):
-            yield first, min(step, self.blocks - first)
+        yield from cuts(self.blocks, self.stream.nbytes // self.blocks, limit)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class PreparedMatrix:
     mantissas : numpy.ndarray
         int64 (27,): what the device multiplies with.
     parts : tuple of Part
-        Column ranges in order; their products add up to the matrix's.
+        Column ranges in order, after each its folded rows; their products add up to the matrix's.
     name : str
         What errors call the matrix, if anything.
     """
@@ -104,6 +108,22 @@ class PreparedMatrix:
         """Columns, rounded up to whole groups."""
         return self.parts[-1].columns.stop
 
+    def check_fit(self, info: Info) -> None:
+        """Raise :class:`DeviceError` unless it was prepared for such a device."""
+        if info.lanes != self.lanes:
+            raise DeviceError(f"device has L = {info.lanes} lanes, the stream was prepared for "
+                              f"L = {self.lanes}: prepare the matrix for this device")
+        if self.max_k > info.max_k:
+            raise DeviceError(f"device holds K = {info.max_k}, the stream was prepared for "
+                              f"K = {self.max_k}: prepare the matrix for this device")
+
+
+def cuts(blocks: int, size: int, limit: int) -> Iterator[tuple[int, int]]:
+    """Pairs (first, count) of row blocks of ``size`` bytes, for frames of at most ``limit``."""
+    step = max(1, limit // size)
+    for first in range(0, blocks, step):
+        yield first, min(step, blocks - first)
+
 
 def tiles_of(matrix: TritMatrix | Tiles) -> Tiles:
     """A matrix as it is stored, packed if it is not yet.
@@ -119,6 +139,7 @@ def tiles_of(matrix: TritMatrix | Tiles) -> Tiles:
 
 def prepare(
     matrix: TritMatrix | Tiles, lanes: int, max_k: int, name: str = "",
+    fold_words: int | None = FOLD_WORDS,
 ) -> PreparedMatrix:
     """Make the word streams of a matrix, once for many products.
 
@@ -132,15 +153,20 @@ def prepare(
         Columns the device can hold, at least 16; a wider matrix becomes several parts.
     name : str
         What errors call the matrix, if anything.
+    fold_words : int or None
+        Words that folding a last row block must save (:mod:`host.folding`); None: never fold.
 
     Raises :class:`ValueError` when the tiles do not fit depth and shape, or the table is no table.
     """
     if max_k < GROUP:
         raise ValueError(f"max_k must be at least {GROUP}, not {max_k!r}")
     tiles, table, depth, shape = tiles_of(matrix)
-    step = max_k // GROUP
     parts = tuple(
-        Part(first, np.ascontiguousarray(word_stream(tiles[:, first:first + step], lanes)))
-        for first in range(0, tiles.shape[1], step)
-    )
+        Part(piece.groups.start, word_stream(_tiles_of(piece, tiles, depth), lanes), piece.fold)
+        for piece in pieces(*tiles.shape[:2], depth, lanes, max_k, fold_words))
     return PreparedMatrix(depth, tuple(shape), lanes, table, mantissas(table), parts, name)
+
+
+def _tiles_of(piece: Piece, tiles: np.ndarray, depth: int) -> np.ndarray:
+    some = tiles[piece.tiles, piece.groups]
+    return fold_tiles(some, depth, piece.fold) if piece.fold else some

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from golden.fixed import GROUP
 from golden.sizes import QWEN25, Sizes
-from golden.tiles import ROWS
+from golden.tiles import ROWS, row_blocks
+from host.cost import gemv_cost
 
 __all__ = ["MODELS", "Projection", "project"]
 
@@ -88,13 +88,12 @@ def project(
 
 
 def _bytes(shape, depth, lanes):
-    """Words of a matrix, row blocks filled up."""
-    rows, columns = shape
-    return -(-rows // (ROWS * lanes)) * lanes * -(-columns // GROUP) * (16 * depth + 3)
+    """Words of a matrix, row blocks filled up: boards do not fold."""
+    return lanes * gemv_cost(shape, depth, lanes, fold_words=None).words
 
 
 def _link(inputs, matrices, rows, lanes, write, read):
     """Seconds for the inputs and frames of some matrices, and for the sums of their rows."""
-    blocks = -(-rows // (ROWS * lanes))
+    blocks = row_blocks(rows, lanes)
     return ((inputs + matrices * _FRAMES) / 4 * write
             + blocks * (ROWS * lanes * _SUM_WORDS + 10) * read)

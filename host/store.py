@@ -46,6 +46,9 @@ class StoredPart:
     length:      int
     crc:         int
 
+    #: Rows are not folded in memory: :class:`host.board_transport.BoardTransport`.
+    fold = None
+
     @property
     def columns(self) -> slice:
         """The range, in columns."""

@@ -19,6 +19,9 @@ class Transport(Protocol):
     that silence lasts longer than the device needs to drop a partial word
     (:func:`hw.protocol.idle_bytes`).
 
+    One over which a frame takes long whatever is in it has an attribute ``fold_words``, the words
+    that folding a row block must save, or None never to fold (:func:`host.prepared.prepare`).
+
     One that knows how its device was made has that in an attribute ``about``, texts by name.
 
     One to a device with memory of its own has an attribute ``store``, a

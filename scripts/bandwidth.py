@@ -120,7 +120,7 @@ class _Job:
 
     def frames(self, lanes: int) -> bytes:
         """Scales, activations and words, as they would be sent."""
-        prepared = prepare(self.matrix, lanes, 1 << 15)
+        prepared = prepare(self.matrix, lanes, 1 << 15, fold_words=None)
         part, = prepared.parts
         x = np.pad(self.x, (0, -len(self.x) % 16)).tobytes()
         sizes = prepared.depth | part.groups << 8 | 1 << 24

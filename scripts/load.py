@@ -92,7 +92,7 @@ async def _keep(device: Device, checkpoint: PackedCheckpoint, names: list[str]) 
 async def _write(device: Device, info: Info, checkpoint: PackedCheckpoint, name: str) -> int:
     """Store a matrix, until the board finds it sound; bytes of its words."""
     tiles = _tiles(checkpoint, name)
-    prepared = prepare(tiles, info.lanes, info.max_k, name)
+    prepared = prepare(tiles, info.lanes, info.max_k, name, fold_words=None)
     for _ in range(_TRIES):
         await device.store.add(prepared, tiles[0])
         if await _sound(device, await device.store.find(tiles, name, info)):

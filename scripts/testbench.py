@@ -64,7 +64,7 @@ def _product(config, rng, depth):
     rows, k = 2 * ROWS * config.lanes - 1, min(48, config.max_k)
     matrix  = quantize(rng.normal(size=(rows, k)), depth)
     x       = rng.integers(-128, 128, (min(config.columns, 3), k), dtype=np.int8)
-    stream  = prepare(matrix, config.lanes, config.max_k)
+    stream  = prepare(matrix, config.lanes, config.max_k, fold_words=None)
     part,   = stream.parts
     yield Exchange(Frame(Opcode.SCALES, payload=stream.mantissas.astype("<u4").tobytes()))
     for column, vector in enumerate(x):

@@ -1,0 +1,98 @@
+"""What a product costs, computed: words, bytes both ways, cycles. Nothing is sent for it.
+
+The figures are those of a source that always has a word and of a sink that always takes one, and
+are exact: ``tritstream bench layout --check`` compares them with the RTL.
+"""
+
+from dataclasses import dataclass, fields
+
+from golden.fixed import GROUP, MAX_K, SCALES
+from golden.tiles import ROWS, row_tiles, tile_bytes
+from host.device import FRAME_BYTES
+from host.folding import FOLD_WORDS, pieces
+from host.frames import answer_bytes, padded
+from host.prepared import cuts
+from hw.protocol import DONE_FIELDS, REQUEST_ALIGN, SUM_BYTES
+
+__all__ = ["Cost", "activations_cost", "gemv_cost", "gemv_cycles", "scales_cost"]
+
+#: Cycles from a block's last word to the header of its RESULT: datapath, bank, header CRC; and to
+#: the end of the frame behind its last word.
+_TAIL = 50
+#: Cycles between the words of one RESULT and the next.
+_GAP = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a product or a load costs.
+
+    Members
+    -------
+    words : int
+        Payload words of GEMV frames.
+    cycles : int
+        Of GEMV frames, as DONE counts them: from the first payload word to the last RESULT.
+    sent, received : int
+        Bytes to the device and from it, frames and padding and all.
+    """
+
+    words:    int = 0
+    cycles:   int = 0
+    sent:     int = 0
+    received: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(getattr(self, field.name) + getattr(other, field.name)
+                      for field in fields(self)))
+
+    def __mul__(self, times: int) -> "Cost":
+        return Cost(*(times * getattr(self, field.name) for field in fields(self)))
+
+
+def gemv_cycles(lanes: int, depth: int, groups: int, blocks: int, columns: int = 1) -> int:
+    """Cycles of one GEMV frame.
+
+    A block takes ``groups * (16d + 3)`` cycles, or as many as the RESULTs of the block before it
+    where these are longer; after the last block come a constant and its RESULTs.
+    """
+    block   = groups * tile_bytes(depth)
+    results = columns * (answer_bytes(SUM_BYTES * ROWS * lanes, lanes) // lanes + _GAP)
+    return block + (blocks - 1) * max(block, results) + _TAIL + results
+
+
+def gemv_cost(
+    shape: tuple[int, int], depth: int, lanes: int, columns: int = 1, max_k: int = MAX_K,
+    fold_words: int | None = FOLD_WORDS, frame_bytes: int = FRAME_BYTES,
+) -> Cost:
+    """A product of a matrix (N, K) with ``columns`` vectors in one pass, without the loads.
+
+    The other arguments are those of :func:`host.prepared.prepare` and :class:`host.device.Device`.
+    """
+    total = Cost()
+    for piece in pieces(row_tiles(shape[0]), -(-shape[1] // GROUP), depth, lanes, max_k,
+                        fold_words):
+        low, groups, blocks = piece.size(depth, lanes)
+        words = groups * tile_bytes(low)
+        for _, count in cuts(blocks, words * lanes, frame_bytes):
+            total += Cost(
+                count * words, gemv_cycles(lanes, low, groups, count, columns),
+                _request(count * words * lanes),
+                count * columns * answer_bytes(SUM_BYTES * ROWS * lanes, lanes)
+                + answer_bytes(8 * len(DONE_FIELDS), lanes))
+    return total
+
+
+def activations_cost(k: int, lanes: int) -> Cost:
+    """A load of one vector of K activations."""
+    return Cost(sent=_request(padded(k, GROUP)), received=answer_bytes(0, lanes))
+
+
+def scales_cost(lanes: int) -> Cost:
+    """A load of a scale table."""
+    return Cost(sent=_request(4 * SCALES), received=answer_bytes(0, lanes))
+
+
+def _request(payload: int) -> int:
+    """Bytes of a request: header, payload, trailer."""
+    return 2 * REQUEST_ALIGN + padded(payload, REQUEST_ALIGN)
