@@ -2,7 +2,8 @@
 
 A page has a table between ``<!-- table REPORT -->`` and ``<!-- end of table -->``; REPORT is a
 file of `tritstream hw report`, or the directory with those of `tritstream hw build`; what stands
-under ``hw/soc/reports`` is a table of :mod:`scripts.soc_tables`.
+under ``hw/soc/reports`` is a table of :mod:`scripts.soc_tables`, and what compares is one of
+:mod:`scripts.page_tables`.
 """
 
 import json
@@ -11,13 +12,14 @@ from pathlib import Path
 
 from hw.area import Area
 from hw.boards.catalog import BOARDS
-from scripts.soc_tables import TABLES
+from scripts import page_tables, soc_tables
 
 __all__ = ["AREA_COLUMNS", "ROOT", "area_rows", "fill", "pages"]
 
 #: Where the project is, and its pages.
 ROOT = Path(__file__).parent.parent
 
+_TABLES = {**soc_tables.TABLES, **page_tables.TABLES}
 _REGION = re.compile(r"(?<=<!-- table )(\S+)( -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 
 #: Cell types of an area table, and what people call them.
@@ -45,8 +47,8 @@ def fill(text: str, root: Path = ROOT) -> str:
 
 
 def _table(path):
-    if path.name in TABLES:
-        return _markdown(*TABLES[path.name](path))
+    if path.name in _TABLES:
+        return _markdown(*_TABLES[path.name](path))
     if path.is_dir():
         kept = [path / f"{name}.json" for name in BOARDS]
         return _markdown(_BOARD_COLUMNS, map(_board_row, map(_read, filter(Path.exists, kept))))
