@@ -5,7 +5,7 @@ To add one, write a module with a command, and register it here.
 
 import typer
 
-from scripts.bench import quantize
+from scripts.bench import layout, quantize
 
 __all__ = ["app"]
 
@@ -19,3 +19,4 @@ def several():
 
 
 app.command("quantize")(quantize.quantize)
+app.command("layout")(layout.layout)

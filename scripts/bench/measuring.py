@@ -1,5 +1,6 @@
 """What measurements have in common: clocks, child processes, where and how they were made."""
 
+import json
 import os
 import platform
 import shlex
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["Run", "circumstances", "cpu_seconds", "run_measured"]
+from scripts.console import print_json, write_text
+
+__all__ = ["Run", "circumstances", "cpu_seconds", "report_to", "run_measured"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,18 @@ def circumstances(packages: Sequence[str]) -> dict:
     return {"command": shlex.join(["tritstream", *sys.argv[1:]]), "processor": _processor(),
             "cores": os.cpu_count(), "python": platform.python_version(),
             "packages": {name: _version(name) for name in packages}}
+
+
+def report_to(
+    report: dict, output: Path | None, as_json: bool, show: Callable[[dict], None],
+) -> None:
+    """Write a report where it was asked for, and print it."""
+    if output:
+        write_text(output, json.dumps(report, indent=2) + "\n")
+    if as_json:
+        print_json(report)
+    else:
+        show(report)
 
 
 def _processor() -> str:

@@ -1,7 +1,6 @@
 """The command that measures quantizing: inner loops, and whole checkpoints by each engine."""
 
 import filecmp
-import json
 import math
 import shutil
 from collections import deque
@@ -25,8 +24,8 @@ from golden.quantize import quantize as quantize_matrix
 from golden.sizes import QWEN25, Sizes
 from golden.sources import open_source
 from golden.tiles import ROWS, packer
-from scripts.bench.measuring import Run, circumstances, cpu_seconds, run_measured
-from scripts.console import Failure, console, print_json, reports_errors, table, write_text
+from scripts.bench.measuring import Run, circumstances, cpu_seconds, report_to, run_measured
+from scripts.console import Failure, console, reports_errors, table
 
 __all__ = ["quantize"]
 
@@ -61,12 +60,7 @@ def quantize(
         report["projections"] = _projections(report["packing"][-1])
         for engine in engines:
             shutil.rmtree(work / engine)
-    if output:
-        write_text(output, json.dumps(report, indent=2) + "\n")
-    if as_json:
-        print_json(report)
-    else:
-        _show(report)
+    report_to(report, output, as_json, _show)
 
 
 def _loops(engines: list[str], repeat: int) -> Iterator[dict]:
