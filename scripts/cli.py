@@ -16,6 +16,7 @@ from scripts import (
     run,
     serve,
     smooth,
+    vectors,
 )
 
 __all__ = ["app", "main"]
@@ -26,7 +27,7 @@ app = typer.Typer(
 
 for command in (run.demo, quantize.quantize, calibrate.calibrate, pack.convert, pack.inspect,
                 pack.verify, pack.export, run.run, generate.generate, smooth.smooth,
-                random_model.random_model, serve.serve, load.load, load.board):
+                random_model.random_model, serve.serve, load.load, load.board, vectors.vectors):
     app.command()(command)
 app.command("import")(importing.import_model)
 app.command("eval")(evaluate.evaluate)

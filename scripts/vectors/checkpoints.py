@@ -1,0 +1,170 @@
+"""Packed checkpoints of the vectors, written by the project's own writer, as bytes."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from golden.fixed import SCALES, half_range
+from golden.forms import FORMS
+from golden.job import write_json
+from golden.metadata import SCALES_SUFFIX, TRITS_SUFFIX, marks_of
+from golden.plan import Plan
+from golden.quantize import TritMatrix
+from golden.sharding import Part
+from golden.shards import DTYPES
+from golden.sources import CONFIG, INDEX, SINGLE, Source
+from golden.tiles import pack
+from scripts.vectors.matrices import Case
+from scripts.vectors.numbers import integers
+
+__all__ = ["FORM_CASES", "FormCase", "form_cases", "forms_checkpoint", "plain_checkpoint"]
+
+_CODEC = "vectors"
+
+
+@dataclass(frozen=True)
+class FormCase:
+    """A matrix whose weights are computed in a form and rounded to a dtype."""
+
+    name:   str
+    dtype:  str
+    matrix: TritMatrix
+
+
+#: Forms, and the dtypes to try each with; all of a name end in the same type anyway.
+FORM_CASES = MappingProxyType({
+    name: ("F16", "BF16", "F32") if name == "s*q/h" else
+    ("BF16",) if "bfloat16" in name else ("F16",) if "float16" in name else ("F32",)
+    for name in FORMS})
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A tensor of a source, in memory; a matrix to be packed has a shape and no bytes."""
+
+    name:  str
+    dtype: str
+    shape: tuple[int, ...]
+    data:  bytes = b""
+    path:  Path = Path("vectors")
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self) -> np.ndarray:
+        return np.frombuffer(self.data, DTYPES[self.dtype]).reshape(self.shape)
+
+    def pieces(self) -> Iterator[bytes]:
+        yield self.data
+
+
+class _HeldSource(Source):
+    """A source in memory: what a plan of a packed checkpoint asks for."""
+
+    path = Path("vectors")
+
+    def __init__(self, shards: Mapping[str, list[_Held]]):
+        self.config = {"model_type": "vectors"}
+        self.shards = {name: Part({}, {tensor.name: tensor for tensor in tensors})
+                       for name, tensors in shards.items()}
+        self.sharded = list(shards) != [SINGLE]
+        self.tensors = {tensor.name: tensor for tensors in shards.values() for tensor in tensors}
+
+    def files(self) -> list[Path]:
+        """None."""
+        return []
+
+    def write_companions(self, directory: Path) -> None:
+        """Nothing."""
+
+
+def plain_checkpoint(cases: list[Case]) -> dict[str, bytes]:
+    """Files of a checkpoint of one shard, whose matrices are of one depth; version 1."""
+    tensors = [_kept("norm.weight", "BF16", 3),
+               *(_Held(f"{case.name}.weight", "BF16", case.shape) for case in cases)]
+    tiles = {case.name: (case.tiles, case.table) for case in cases}
+    return _files({SINGLE: tensors}, tiles, cases[0].depth, {}, {})
+
+
+def form_cases() -> list[FormCase]:
+    """A matrix for each form and dtype; depths take turns."""
+    pairs = [(form, dtype) for form, dtypes in FORM_CASES.items() for dtype in dtypes]
+    return [FormCase(f"forms.{number}", dtype, _all_levels(number, form))
+            for number, (form, dtype) in enumerate(pairs)]
+
+
+def forms_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
+    """Files of a checkpoint of two shards with an index; version 2, several depths and dtypes."""
+    half = len(cases) // 2
+    shards = {
+        "model-00001-of-00002.safetensors": [
+            _kept("model.embed_tokens.weight", "BF16", 3, 5), *map(_unpacked, cases[:half])],
+        "model-00002-of-00002.safetensors": [
+            _kept("note", "U8", 7), _kept("counter", "I64"), *map(_unpacked, cases[half:]),
+            _kept("mask", "BOOL", 3), _kept("empty", "F16", 0, 4), _kept("bias", "F32", 2)],
+    }
+    tiles = {case.name: (pack(case.matrix), case.matrix.table) for case in cases}
+    depths = {case.name: case.matrix.depth for case in cases}
+    marks = {case.name: marks_of(case.matrix.form, case.dtype) for case in cases}
+    return _files(shards, tiles, 3, depths, marks)
+
+
+def _files(shards, tiles, depth, depths, marks) -> dict[str, bytes]:
+    """Files by name, in the layout that the packer plans."""
+    source = _HeldSource(shards)
+    matrices = {name: source.tensors[f"{name}.weight"] for name in tiles}
+    plan = Plan(source, matrices, depth, depths=depths, kept=("lm_head",), codec=_CODEC,
+                marks=marks)
+    with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
+        place = Path(folder)
+        for file in shards:
+            _write_shard(plan, file, place, tiles)
+        write_json(place / CONFIG, plan.config())
+        if source.sharded:
+            write_json(place / INDEX, plan.index())
+        return {path.name: path.read_bytes() for path in sorted(place.iterdir())}
+
+
+def _write_shard(plan: Plan, file: str, place: Path, tiles) -> None:
+    writer, checksums = plan.writer(file, place), {}
+    writer.allocate()
+    for tensor in plan.source.shards[file].tensors.values():
+        name = plan.module_of(tensor)
+        data = ({tensor.name: tensor.data} if name is None else
+                dict(zip((name + TRITS_SUFFIX, name + SCALES_SUFFIX), tiles[name], strict=True)))
+        for written, value in data.items():
+            checksums[written] = writer.write(written, [np.frombuffer(value, np.uint8)])
+    writer.finish(checksums)
+
+
+def _kept(name: str, dtype: str, *shape: int) -> _Held:
+    limit = 2 if dtype == "BOOL" else 256
+    count = prod(shape) * DTYPES[dtype].itemsize
+    data = integers(f"kept/{name}", limit, count).astype(np.uint8).tobytes()
+    return _Held(name, dtype, shape, data)
+
+
+def _unpacked(case: FormCase) -> _Held:
+    return _Held(f"{case.name}.weight", case.dtype, case.matrix.shape)
+
+
+def _all_levels(number: int, form: str) -> TritMatrix:
+    """A matrix with every integer of its depth, and scales from 2^-24 to more than float16 holds.
+
+    There are subnormals of float16 among its weights, and one infinity.
+    """
+    depth, shape = 1 + number % 4, (6, 16)
+    half = half_range(depth)
+    q = (np.arange(96).reshape(shape) % (2 * half + 1) - half).astype(np.int8)
+    table = integers(f"forms/{number}/table", 2 ** 24 - 1, SCALES) + 1.0
+    table = np.ldexp(table, -np.arange(18, 18 + SCALES)).astype(np.float32)
+    table[-1] = 100001
+    codes = (integers(f"forms/{number}/codes", SCALES, 6, 1)).astype(np.uint8)
+    codes[-1] = SCALES - 1
+    return TritMatrix(depth, shape, q, codes, table, FORMS[form])

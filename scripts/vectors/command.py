@@ -1,0 +1,99 @@
+"""The command that writes conformance vectors, or compares a directory of them."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from golden.writing import writing
+from scripts.console import Failure, print_json, progress, reports_errors, table, write_bytes
+from scripts.vectors.vector_set import MANIFEST, build, chosen, differences
+
+__all__ = ["vectors"]
+
+
+@reports_errors
+def vectors(
+    output: Annotated[Path | None, typer.Option(
+        "--output", "-o", help="Directory to make.")] = None,
+    check: Annotated[Path | None, typer.Option(
+        help="Compare this directory with what this version makes.")] = None,
+    lanes: Annotated[list[int] | None, typer.Option(
+        "--lanes", "-L", help="Lane counts; may be repeated; all by default.")] = None,
+    depth: Annotated[list[int] | None, typer.Option(
+        "--depth", "-d", help="Depths; may be repeated; all by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+):
+    """Write conformance vectors, for other implementations of format and protocol.
+
+    Every byte is the same on every machine. docs/conformance.md says how to use them.
+    """
+    if (output is None) == (check is None):
+        raise ValueError("give either a directory to make (-o DIR) or one to compare (--check DIR)")
+    if check:
+        _check(check, lanes or [], depth or [], as_json)
+    else:
+        _make(output, lanes or [], depth or [], as_json)
+
+
+def _make(output: Path, lanes: list[int], depths: list[int], as_json: bool) -> None:
+    chosen(lanes, depths)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"{output}: exists already; compare it with --check, or choose another")
+    files = build(lanes, depths)
+    _write(output, files)
+    report = {"output": str(output), "files": len(files), "bytes": sum(map(len, files.values()))}
+    if as_json:
+        print_json(report)
+    else:
+        print(f"{report['files']} files, {report['bytes']} bytes in {output}")
+
+
+def _write(output: Path, files: dict[str, bytes]) -> None:
+    """All files in a directory that appears whole or not at all."""
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{output.name}.", dir=output.absolute().parent))
+        try:
+            folder.chmod(0o755)
+            with progress("writing", len(files)) as advance:
+                for path, data in files.items():
+                    write_bytes(folder / path, data)
+                    advance(1, path)
+            os.replace(folder, output)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check(folder: Path, lanes: list[int], depths: list[int], as_json: bool) -> None:
+    described = _described(folder)
+    found = differences(folder, build(lanes or described["lanes"], depths or described["depths"]))
+    report = {"checked": str(folder),
+              "differences": [{"path": path, "fault": fault} for path, fault in found]}
+    if as_json:
+        print_json(report)
+    elif found:
+        table("", ["file", "fault"], [list(each) for each in found])
+    if found:
+        raise Failure(f"{folder}: {len(found)} files are not those of this version")
+    if not as_json:
+        print(f"{folder}: all files are those of this version")
+
+
+def _described(folder: Path) -> dict[str, list[int]]:
+    """Lane counts and depths that a manifest names."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{folder}: has no {MANIFEST}; give a directory that -o made")
+    try:
+        manifest = json.loads(path.read_bytes())
+        found = {name: [int(each) for each in manifest[name]] for name in ("lanes", "depths")}
+        chosen(**found)
+    except (KeyError, RecursionError, TypeError, ValueError):
+        raise ValueError(f"{path}: does not name lanes and depths; give a directory that -o "
+                         "made") from None
+    return found
