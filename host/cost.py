@@ -5,8 +5,11 @@ are exact: ``tritstream bench layout --check`` compares them with the RTL.
 """
 
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
 
 from golden.fixed import GROUP, MAX_K, SCALES
+from golden.sizes import Sizes
 from golden.tiles import ROWS, row_tiles, tile_bytes
 from host.device import FRAME_BYTES
 from host.folding import FOLD_WORDS, pieces
@@ -14,13 +17,16 @@ from host.frames import answer_bytes, padded
 from host.prepared import cuts
 from hw.protocol import DONE_FIELDS, REQUEST_ALIGN, SUM_BYTES
 
-__all__ = ["Cost", "activations_cost", "gemv_cost", "gemv_cycles", "scales_cost"]
+__all__ = ["Cost", "activations_cost", "gemv_cost", "gemv_cycles", "model_cost",
+           "scales_cost"]
 
 #: Cycles from a block's last word to the header of its RESULT: datapath, bank, header CRC; and to
 #: the end of the frame behind its last word.
 _TAIL = 50
 #: Cycles between the words of one RESULT and the next.
 _GAP = 3
+#: Modules of a layer that begin a load of activations; the others share one with them.
+_LOADING = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj")
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,15 @@ def activations_cost(k: int, lanes: int) -> Cost:
 def scales_cost(lanes: int) -> Cost:
     """A load of a scale table."""
     return Cost(sent=_request(4 * SCALES), received=answer_bytes(0, lanes))
+
+
+def model_cost(sizes: Sizes, depth: int, lanes: int, fold_words: int | None = FOLD_WORDS) -> Cost:
+    """All linear layers of a model for one token, with every load of activations and scales."""
+    shapes = sizes.linear()
+    costs  = [gemv_cost(shape, depth, lanes, fold_words=fold_words) + scales_cost(lanes)
+              for shape in shapes.values()]
+    loads  = [activations_cost(shapes[name][1], lanes) for name in _LOADING]
+    return reduce(add, costs + loads) * sizes.layers
 
 
 def _request(payload: int) -> int:

