@@ -18,6 +18,7 @@ from scripts import (
     smooth,
     vectors,
 )
+from scripts.soak.command import soak
 
 __all__ = ["app", "main"]
 
@@ -29,6 +30,7 @@ for command in (run.demo, quantize.quantize, calibrate.calibrate, pack.convert, 
                 pack.verify, pack.export, run.run, generate.generate, smooth.smooth,
                 random_model.random_model, serve.serve, load.load, load.board, vectors.vectors):
     app.command()(command)
+app.command()(soak)
 app.command("import")(importing.import_model)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(hardware.app, name="hw")

@@ -1,0 +1,1 @@
+"""Fuzzing of the RTL: streams of frames, whole and damaged, against a model of the protocol."""
