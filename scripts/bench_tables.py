@@ -1,0 +1,53 @@
+"""Tables of docs/benchmarks.md, out of what `tritstream bench` measured."""
+
+import json
+from pathlib import Path
+
+__all__ = ["TABLES"]
+
+
+def _models(path: Path) -> tuple[list[str], list[list[str]]]:
+    return _layout(path, "models", ["model", "weights"],
+                   lambda row: [f"Qwen2.5-{row['model']}", f"{row['weights'] / 1e9:.2f} G"])
+
+
+def _matrices(path: Path) -> tuple[list[str], list[list[str]]]:
+    return _layout(path.with_name("layout.json"), "matrices", ["model", "matrix", "shape"],
+                   lambda row: [row["model"], row["matrix"],
+                                f"{row['shape'][0]} x {row['shape'][1]}"])
+
+
+def _layout(path, kind, heads, label):
+    """A row a model or matrix: efficiency, and what it was without folding; words a cycle."""
+    rows   = json.loads(path.read_text())[kind]
+    lanes  = list(dict.fromkeys(row["lanes"] for row in rows))
+    places = [rows[at:at + len(lanes)] for at in range(0, len(rows), len(lanes))]
+    columns = [*heads, *(f"L = {count}" for count in lanes),
+               *(f"words/cycle, L = {count}" for count in lanes)]
+    return columns, [[*label(some[0]), *map(_efficiency, some),
+                      *(f"{row['words_per_cycle']:.4f}" for row in some)] for some in places]
+
+
+def _efficiency(row):
+    now, before = (f"{row[name]:.3f}" for name in ("efficiency", "unfolded_efficiency"))
+    return now if now == before else f"{now} ({before})"
+
+
+def _codec(path: Path) -> tuple[list[str], list[list[str]]]:
+    steps = json.loads(path.read_text())["steps"]
+    return ["step", "M weights/s", "M weights/CPU s"], [
+        [row["step"], f"{row['million_weights_a_second']:.0f}",
+         f"{row['million_weights_a_cpu_second']:.0f}"] for row in steps]
+
+
+def _simulation(path: Path) -> tuple[list[str], list[list[str]]]:
+    devices = json.loads(path.read_text())["devices"]
+    return ["L", "words a token", "cycles a token", "CPU s a token", "M cycles/s", "MB/s"], [
+        [str(row["lanes"]), f"{row['token_words']:,}", f"{row['token_cycles']:,}",
+         f"{row['token_cpu_seconds']:.1f}", f"{row['million_cycles_a_second']:.2f}",
+         f"{row['megabytes_a_second']:.1f}"] for row in devices]
+
+
+#: Makers of columns and rows, by the last part of the path that a page names.
+TABLES = {"layout.json": _models, "layout.json#matrices": _matrices, "codec.json": _codec,
+          "simulation.json": _simulation}
