@@ -35,7 +35,8 @@ class Form:
         if self == FORM:
             return rec(scales, q, half)
         q, h = q.astype(np.float32), np.float32(half)
-        with np.errstate(over="ignore", under="ignore"):
+        # A scale that overflows when it is divided is an infinity, and no number times zero.
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             if self.order == "s*q/h":
                 result = to_dtype(scales * q, self.step) / h
             elif self.order == "s*(q/h)":

@@ -1,6 +1,7 @@
 """What packed checkpoints say of themselves: configuration, and the metadata of shards."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from golden.fixed import GROUP, MAX_DEPTH
 from golden.forms import FORM, FORMS, Form
 from golden.quantize import CODEC
 from golden.shards import FLOATS, HEADER_CHECKSUM, CheckpointError, Shard
+from golden.texts import parse_json
 
 __all__ = [
     "FORMAT_VERSION", "QUANT_METHOD", "RECOVERED", "SCALES_SUFFIX", "TRITS_SUFFIX", "Record",
@@ -26,6 +28,8 @@ SCALES_SUFFIX = ".scales"
 
 #: Dtype of exported matrices, where the metadata name none.
 _DTYPE = "F16"
+#: A checksum as :func:`shard_metadata` writes it.
+_CRC = re.compile("[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ def read_config(path: Path, config: dict) -> tuple[int, dict[str, int]]:
     for name, depth in [("depth", fields.get("depth")), *depths.items()]:
         if type(depth) is not int or not 1 <= depth <= MAX_DEPTH:
             raise damaged(path, f"{name} must be 1..{MAX_DEPTH}, not {depth!r}")
+    _check_making(path, fields)
     return fields["depth"], depths
 
 
@@ -97,11 +102,11 @@ def read_records(shard: Shard) -> dict[str, Record]:
     if HEADER_CHECKSUM not in shard.metadata:
         raise damaged(shard.path, f"its metadata has no {HEADER_CHECKSUM}")
     try:
-        records = json.loads(shard.metadata[QUANT_METHOD])
+        records = parse_json(shard.metadata[QUANT_METHOD].encode())
         found = {name: _record(shard.path, name, **record) for name, record in records.items()}
     except CheckpointError:
         raise
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise damaged(shard.path, f"{QUANT_METHOD} in its metadata cannot be read") from None
     if found.keys() != shard.tensors.keys():
         name = min(found.keys() ^ shard.tensors.keys())
@@ -114,10 +119,19 @@ def damaged(path: Path, fault: str) -> CheckpointError:
     return CheckpointError(f"{path}: {fault}; copy it again")
 
 
+def _check_making(path: Path, fields: dict) -> None:
+    """What a reader need not know, but :func:`golden.verify.verify` asks."""
+    if not isinstance(fields.get("codec", ""), str):
+        raise damaged(path, f"codec must be a name, not {fields['codec']!r}")
+    made_with = fields.get("calibration", {"sha256": ""})
+    if not (isinstance(made_with, dict) and isinstance(made_with.get("sha256"), str)):
+        raise damaged(path, f"calibration must have a sha256, not {made_with!r}")
+
+
 def _record(
     path: Path, name: str, /, shape: Any, crc32: str, form: str = FORM.name, dtype: str = _DTYPE,
 ) -> Record:
-    if len(crc32) != 8 or not all(type(size) is int and size >= 0 for size in shape):
+    if not _CRC.fullmatch(crc32) or not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError
     if form not in FORMS or dtype not in FLOATS:
         raise CheckpointError(f"{path}: {name} is of form {form!r} and dtype {dtype!r}, which are "

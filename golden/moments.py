@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from golden.shards import CheckpointError, Shard
+from golden.texts import parse_json
 from golden.writing import writing
 
 __all__ = ["BLOCK", "Moment", "Moments", "blocks", "write_moments"]
@@ -78,13 +79,23 @@ class Moments:
             raise CheckpointError(f"{self.path}: holds no moments; give a text, or what "
                                   "`tritstream calibrate` wrote")
         #: What the moments were made of.
-        self.made_of: dict = json.loads(self._shard.metadata[_KEY])
+        self.made_of: dict = self._read_made_of()
 
     @property
     def sha256(self) -> str:
         """Digest of the file."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _read_made_of(self) -> dict:
+        try:
+            found = parse_json(self._shard.metadata[_KEY].encode())
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise CheckpointError(f"{self.path}: {_KEY} in its metadata cannot be read; calibrate "
+                                  "again")
+        return found
 
     def __contains__(self, name: str) -> bool:
         """Whether the file has moments of a module."""
@@ -103,7 +114,14 @@ class Moments:
                 raise CheckpointError(f"{self.path}: {tensor.name} must be F32 {size}, not "
                                       f"{tensor.dtype} {tensor.shape}; calibrate again with this "
                                       "model")
-        return Moment(*(tensor.read() for tensor in found))
+        moment = Moment(*(tensor.read() for tensor in found))
+        places = np.arange(shape[1])
+        least = min(moment.inputs[places, places % BLOCK].min(), moment.results.min())
+        if not (least >= 0 and np.isfinite(moment.inputs).all()
+                and np.isfinite(moment.results).all()):
+            raise CheckpointError(f"{self.path}: moments of {name} are no means of squares; "
+                                  "calibrate again with this model")
+        return moment
 
 
 def blocks(columns: int) -> Iterator[slice]:

@@ -1,6 +1,5 @@
 """Safetensors files read without trust: every header checked, one tensor at a time."""
 
-import json
 import math
 import zlib
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from golden.texts import is_printable, one_line, parse_json
 
 __all__ = [
     "DTYPES", "FLOATS", "HEADER_CHECKSUM", "CheckpointError", "Shard", "Tensor", "is_file_name",
@@ -33,10 +34,18 @@ HEADER_CHECKSUM = "tritstream_header_crc32"
 
 #: Bytes read at a time where a tensor is copied or compared.
 _PIECE = 1 << 22
+#: Longest header, that of the safetensors library.
+_MAX_HEADER = 100_000_000
+#: What numpy takes: dimensions, and values of a tensor whose empty dimensions had one.
+_MAX_DIMENSIONS, _MAX_VALUES = 64, 1 << 59
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message is one line: where, what, what to do."""
+
+    def __init__(self, message: str):
+        # What a file holds may be in it.
+        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,7 @@ class Shard:
             good = isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in numbers)
         except (KeyError, TypeError, ValueError):
             good = False
-        if not good or end < start:
+        if not good or end < start or not _is_sane(name, shape):
             raise CheckpointError(f"{self.path}: the header's entry of {name} is damaged; "
                                   "copy the file again")
         size = end - start
@@ -158,10 +167,13 @@ class Shard:
 
 
 def load_json(path: Path) -> dict:
-    """A JSON object from a file; raises :class:`CheckpointError` for anything else."""
+    """A JSON object from a file, by :func:`golden.texts.parse_json`.
+
+    Raises :class:`CheckpointError` for anything else.
+    """
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        value = parse_json(path.read_bytes())
+    except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error}); copy the file again") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: must hold a JSON object; copy the file again")
@@ -182,7 +194,7 @@ def _read_header(path: Path) -> bytes:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
             raise CheckpointError(f"{path}: cut short within its header, or not safetensors; "
                                   "copy the file again")
         return file.read(length)
@@ -190,8 +202,8 @@ def _read_header(path: Path) -> bytes:
 
 def _parse_header(path: Path, text: bytes) -> dict:
     try:
-        header = json.loads(text)
-    except (ValueError, RecursionError):
+        header = parse_json(text)
+    except ValueError:
         header = None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: its header is not a JSON object; copy the file again")
@@ -202,6 +214,12 @@ def _metadata(path: Path, metadata: Any) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise CheckpointError(f"{path}: __metadata__ must map text to text; copy the file again")
     return metadata
+
+
+def _is_sane(name: str, shape: list[int]) -> bool:
+    """Whether a name can be shown, and numpy can have the shape, which a zero in it may hide."""
+    return (is_printable(name) and len(shape) <= _MAX_DIMENSIONS
+            and math.prod(max(1, size) for size in shape) < _MAX_VALUES)
 
 
 def _sealed(checksum: str) -> bytes:
