@@ -11,6 +11,7 @@ from scripts import (
     importing,
     load,
     pack,
+    plot,
     quantize,
     random_model,
     run,
@@ -31,6 +32,7 @@ for command in (run.demo, quantize.quantize, calibrate.calibrate, pack.convert, 
                 random_model.random_model, serve.serve, load.load, load.board, vectors.vectors):
     app.command()(command)
 app.command()(soak)
+app.command()(plot.plot)
 app.command("import")(importing.import_model)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(hardware.app, name="hw")

@@ -10,8 +10,8 @@ from host.projection import MODELS, Projection, project
 from hw.synth import SynthError
 from scripts.console import print_json, progress, reports_errors, table, write_text
 
-__all__ = ["PROJECTED", "build_soc_command", "project_command", "projections",
-           "show_projections"]
+__all__ = ["PROJECTED", "build_soc_command", "link_seconds", "project_command",
+           "projections", "show_projections"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
@@ -87,7 +87,7 @@ def projections(reports: Path = REPORTS) -> list[dict]:
     found = []
     for board, (memory, size, link) in PROJECTED.items():
         measured = json.loads((reports / "bandwidth" / f"{memory}.json").read_text())
-        write, read = _link(link, measured, reports)
+        write, read = link_seconds(link, measured, reports)
         for model, sizes in MODELS.items():
             for depth in range(1, 5):
                 one = project(sizes, depth, measured["lanes"], size, measured["mb_s"] * 1e6,
@@ -100,7 +100,7 @@ def projections(reports: Path = REPORTS) -> list[dict]:
     return found
 
 
-def _link(link: str | None, measured: dict, reports: Path) -> tuple[float, float]:
+def link_seconds(link: str | None, measured: dict, reports: Path) -> tuple[float, float]:
     """Seconds of a word to the board's memory and from it."""
     if not link:
         return _UART_SECONDS, _UART_SECONDS
