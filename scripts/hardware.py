@@ -11,6 +11,7 @@ from hw.export import sources_digest
 from hw.synth import PART, tool_versions, write_json
 from scripts import bandwidth, boards, core, link_speed, soc
 from scripts.console import Failure, print_json, progress, reports_errors, table, write_text
+from scripts.rtl_fuzz.command import fuzz
 from scripts.tables import AREA_COLUMNS, ROOT, area_rows, fill, pages
 
 __all__ = ["app"]
@@ -25,6 +26,7 @@ app.command()(bandwidth.bandwidth)
 app.command("link")(link_speed.link)
 app.command("soc")(soc.build_soc_command)
 app.command("project")(soc.project_command)
+app.command()(fuzz)
 
 
 @app.command()

@@ -18,6 +18,8 @@ Step = tuple
 
 #: A frame that still takes more bytes than this is not fed to its end.
 _MOST = 1 << 13
+#: Of cycles in which source or sink pause.
+_SHARES = (0, 0, 0, 0.1, 0.1, 0.5, 0.5, 0.9, 0.97)
 
 
 class _Elements:
@@ -168,7 +170,7 @@ def _steps(rng, lanes, data):
     """Steps that feed an element: at once, or with a pause, a reset or an end in its middle."""
     if rng.random() < 0.1:
         yield "stall", int(rng.integers(1 << 32)), *(
-            float(rng.choice([0, 0, 0.1, 0.5, 0.9, 0.97])) for _ in range(2))
+            float(rng.choice(_SHARES)) for _ in range(2))
     cut = lanes * int(rng.integers(0, len(data) // lanes + 1))
     event = rng.choice(["none", "wait", "abandon", "reset"], p=[0.8, 0.12, 0.05, 0.03])
     if event == "none":
