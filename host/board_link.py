@@ -54,7 +54,8 @@ class BoardLink(asyncio.DatagramProtocol):
         self._timeout, self._tries = timeout, tries
         self._window = asyncio.Semaphore(window)
         self._endpoint: asyncio.DatagramTransport | None = None
-        self._due: dict[int, asyncio.Future[bytes]] = {}
+        #: By number of a packet: how many bytes of words its answer has, and who waits for it.
+        self._due: dict[int, tuple[int, asyncio.Future[bytes]]] = {}
         # Not the numbers of whoever was here before, whose answers may still come.
         self._number = secrets.randbelow(_NUMBERS)
         self.repeated = 0
@@ -91,8 +92,8 @@ class BoardLink(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, _) -> None:
         """An answer: of :class:`asyncio.DatagramProtocol`."""
         number, words = answer(data) or (None, b"")
-        due = self._due.get(number)
-        if due and not due.done():
+        size, due = self._due.get(number, (0, None))
+        if due and len(words) == size and not due.done():
             due.set_result(words)
 
     def error_received(self, _) -> None:
@@ -114,13 +115,14 @@ class BoardLink(asyncio.DatagramProtocol):
             endpoint = self._endpoint or await self._open()
             self._number = number = (self._number + 1) % _NUMBERS
             packet = request(number, address, data, reads)
-            due = self._due[number] = asyncio.get_running_loop().create_future()
+            due = asyncio.get_running_loop().create_future()
+            self._due[number] = 4 * len(reads), due
             try:
                 for attempt in range(self._tries):
                     endpoint.sendto(packet)
                     self.repeated += attempt > 0
                     done, _ = await asyncio.wait([due], timeout=self._timeout)
-                    if done and len(due.result()) == 4 * len(reads):
+                    if done:
                         return due.result()
             finally:
                 del self._due[number]

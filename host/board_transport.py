@@ -8,15 +8,19 @@ from host.board_link import BoardLink
 from host.errors import BadAnswer, TransportClosed, TransportTimeout
 from host.frames import Header, Stored, answer_bytes, padded
 from host.leveling import level, works
-from host.store import Store
+from host.reader import MAX_LENGTH
+from host.store import DIRECTORY_BYTES, Store
+from hw.config import LANE_COUNTS
 from hw.protocol import HEADER_BYTES
-from hw.soc.registers import MAGIC, MEMORY, UNIT
+from hw.soc.registers import CSR_BASE, MAGIC, MEMORY, UNIT
 
 __all__ = ["REQUEST_BYTES", "BoardTransport"]
 
 #: Memory before the answers' ring for requests on their way to the core.
 REQUEST_BYTES = 1 << 18
 _NUMBERS = 1 << 32
+#: Memory that the bus has room for.
+_MAX_MEMORY = CSR_BASE - MEMORY
 #: Looks for an answer that follow each other at once; then a little apart.
 _EAGER, _PAUSE = 50, 0.001
 
@@ -99,6 +103,7 @@ class BoardTransport:
                                  "session"))
         if magic != MAGIC or not ready:
             raise TransportClosed("no board with memory answers there, or its memory does not work")
+        _check_sizes(levels, self._lanes, memory, self._ring, self._align)
         due = (session + 1) % _NUMBERS
         for _ in range(100):
             if await self._link.put("restart", due, then="session") == due:
@@ -165,6 +170,10 @@ class BoardTransport:
     async def _take(self, written: int) -> None:
         """Read answers from the ring, and give their places back, many at a time."""
         units = self._ring // self._align
+        if (written - self._given) % _NUMBERS > units:
+            self._session = None
+            raise BadAnswer("the board says that it has written more answers than there is room "
+                            "for")
         while self._seen != written:
             first = self._seen % units
             count = min((written - self._seen) % _NUMBERS, units - first)
@@ -180,7 +189,7 @@ class BoardTransport:
         """Move whole answers out of the ring's bytes; each is filled up to a word of memory."""
         while len(self._frames) >= HEADER_BYTES:
             header = Header.parse(self._frames)
-            if header is None:
+            if header is None or header.length > MAX_LENGTH:
                 self._session = None
                 raise BadAnswer("an answer in the board's memory starts with no valid header")
             size = answer_bytes(header.length, self._lanes)
@@ -201,6 +210,14 @@ class BoardTransport:
         if asyncio.get_running_loop().time() > end:
             self._session = None
             raise TransportTimeout(f"{what} for {self._timeout:g} s")
+
+
+def _check_sizes(levels: int, lanes: int, memory: int, ring: int, align: int) -> None:
+    """What a board says of itself must be what some board is."""
+    if not (lanes in LANE_COUNTS and levels < 64 and 0 < align <= ring and ring % align == 0
+            and DIRECTORY_BYTES + REQUEST_BYTES + ring <= memory <= _MAX_MEMORY):
+        raise TransportClosed(f"the board reports impossible sizes: {lanes} lanes, {memory} bytes "
+                              f"of memory, {ring} of them for answers, aligned to {align}")
 
 
 class _Area:

@@ -7,13 +7,13 @@ from host.transport import Transport
 from hw.config import LANE_COUNTS
 from hw.protocol import HEADER_BYTES, MAGIC, SUM_BYTES, Opcode
 
-__all__ = ["HUNT_LIMIT", "AnswerReader"]
+__all__ = ["HUNT_LIMIT", "MAX_LENGTH", "AnswerReader"]
 
 #: Bytes without a header after which a hunt is given up: many times the longest answer.
 HUNT_LIMIT = 1 << 16
 
-# The longest answer is a RESULT.
-_MAX_LENGTH = ROWS * max(LANE_COUNTS) * SUM_BYTES
+#: Bytes of the longest payload of an answer, a RESULT.
+MAX_LENGTH = ROWS * max(LANE_COUNTS) * SUM_BYTES
 _MAGIC = MAGIC.to_bytes(2, "little")
 
 
@@ -87,11 +87,13 @@ class AnswerReader:
         return header
 
     def _counts(self, header: Header) -> bool:
+        if header.length > MAX_LENGTH:
+            return False
         if self.lanes is None:
             if header.opcode == Opcode.INFO and header.arg0 in LANE_COUNTS:
                 self.lanes = header.arg0
             return self.lanes is not None or header.opcode == Opcode.ERROR
-        return header.opcode >= Opcode.INFO and header.length <= _MAX_LENGTH
+        return header.opcode >= Opcode.INFO
 
 
 def _skip(window: bytes) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from golden.fixed import GROUP, mantissas
 from golden.quantize import TritMatrix
+from golden.texts import is_printable, parse_json
 from host.board_link import BoardLink
 from host.errors import DeviceError
 from host.frames import Stored, padded
@@ -80,10 +81,21 @@ class _Entry:
     parts: tuple[StoredPart, ...]
 
     @classmethod
-    def of(cls, record: dict) -> "_Entry":
-        """Reverse of :func:`dataclasses.asdict`, from JSON."""
-        return cls(record["crc"], record["depth"], tuple(record["shape"]),
-                   tuple(StoredPart(**part) for part in record["parts"]))
+    def of(cls, record: dict, end: int) -> "_Entry":
+        """Reverse of :func:`dataclasses.asdict`, from JSON; memory ends at ``end``.
+
+        Raises :class:`ValueError`, :class:`TypeError` or :class:`KeyError` for anything else.
+        """
+        entry = cls(record["crc"], record["depth"], tuple(record["shape"]),
+                    tuple(StoredPart(**part) for part in record["parts"]))
+        numbers = [entry.crc, entry.depth, *entry.shape,
+                   *(number for part in entry.parts for number in asdict(part).values())]
+        inside = all(DIRECTORY_BYTES <= part.address <= end - padded(part.length, REQUEST_ALIGN)
+                     and part.address % REQUEST_ALIGN == 0 for part in entry.parts)
+        if not (inside and entry.parts and all(type(number) is int and number >= 0
+                                               for number in numbers)):
+            raise ValueError("a matrix that is not in memory")
+        return entry
 
 
 class Store:
@@ -111,8 +123,8 @@ class Store:
         if magic != _MAGIC or size > DIRECTORY_BYTES - _HEAD.size:
             return
         text = (await self._link.read(MEMORY + _HEAD.size, padded(size, 4)))[:size]
-        if crc32(text) == crc and (found := json.loads(text))["lanes"] == lanes:
-            self._entries = {name: _Entry.of(record) for name, record in found["matrices"].items()}
+        if crc32(text) == crc:
+            self._entries = _entries(text, lanes, end)
 
     @property
     def names(self) -> list[str]:
@@ -180,6 +192,17 @@ class Store:
         ends = [padded(part.address + part.length, REQUEST_ALIGN)
                 for entry in (self._entries or {}).values() for part in entry.parts]
         return max(ends, default=DIRECTORY_BYTES)
+
+
+def _entries(text: bytes, lanes: int, end: int) -> dict[str, _Entry]:
+    """What a directory has for a board of ``lanes`` lanes; nothing when it is none of ours."""
+    try:
+        found = parse_json(text)
+        if found["lanes"] != lanes or not all(map(is_printable, found["matrices"])):
+            return {}
+        return {name: _Entry.of(record, end) for name, record in found["matrices"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def _crc(tiles: np.ndarray, table: np.ndarray) -> int:

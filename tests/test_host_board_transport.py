@@ -10,8 +10,10 @@ from host.board_transport import REQUEST_BYTES, BoardTransport, _Area, _runs
 from host.errors import TransportClosed
 from host.frames import Stored
 from host.opening import open_device
-from host.store import DIRECTORY_BYTES, Store, _Entry
+from host.store import DIRECTORY_BYTES, Store, StoredPart, _Entry
 from hw.soc.registers import MEMORY
+
+_PART = StoredPart(0, 1, 1, DIRECTORY_BYTES, 102, 5)
 
 
 def test_no_place_is_given_out_before_it_was_read():
@@ -85,7 +87,7 @@ def test_a_directory_counts_only_whole():
     async def check():
         store = Store(memory)
         await store.open(2, 1 << 20)
-        store._entries["a"] = _Entry(7, 3, (5, 16), ())
+        store._entries["a"] = _Entry(7, 3, (5, 16), (_PART,))
         await store.publish()
         assert await names() == ["a"]
         assert await names(lanes=4) == []

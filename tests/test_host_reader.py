@@ -152,3 +152,10 @@ def test_hunt_is_bounded():
     with pytest.raises(BadAnswer, match=r"^no answer in 655\d\d bytes$"):
         read(reader)
     assert HUNT_LIMIT < HUNT_LIMIT + 1000 + len(ack(8, 3)) - len(tape.data) < HUNT_LIMIT + 100
+
+
+@pytest.mark.parametrize("opcode", [0x80, 0xff])
+def test_first_answer_of_impossible_length_does_not_count(opcode):
+    long = build_frame(8, opcode, 1, 8, 0, bytes(5 * 64 * 8 + 1))
+    reader, _ = reader_of(8, long, info(8, 2), known=False)
+    assert read(reader).header.sequence == 2
