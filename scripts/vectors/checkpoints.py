@@ -36,11 +36,12 @@ class FormCase:
     matrix: TritMatrix
 
 
-#: Forms, and the dtypes to try each with; all of a name end in the same type anyway.
+#: Dtypes and depths to try each form with. Where h is 1 or 4, forms differ too little.
 FORM_CASES = MappingProxyType({
-    name: ("F16", "BF16", "F32") if name == "s*q/h" else
-    ("BF16",) if "bfloat16" in name else ("F16",) if "float16" in name else ("F32",)
-    for name in FORMS})
+    name: (("F16", 1), ("BF16", 2), ("F32", 3)) if name == "s*q/h" else
+    (("F16" if name.endswith(" in float16") else "BF16" if name.endswith(" in bfloat16") else
+      "F32", 3 + number % 2),)
+    for number, name in enumerate(FORMS)})
 
 
 @dataclass(frozen=True)
@@ -84,19 +85,22 @@ class _HeldSource(Source):
         """Nothing."""
 
 
-def plain_checkpoint(cases: list[Case]) -> dict[str, bytes]:
-    """Files of a checkpoint of one shard, whose matrices are of one depth; version 1."""
-    tensors = [_kept("norm.weight", "BF16", 3),
+def plain_checkpoint(cases: list[Case], kept: bool = True) -> dict[str, bytes]:
+    """Files of a checkpoint of one shard, whose matrices are of one depth; version 1.
+
+    There is another tensor in it, if ``kept``.
+    """
+    tensors = [*([_kept("norm.weight", "BF16", 3)] if kept else []),
                *(_Held(f"{case.name}.weight", "BF16", case.shape) for case in cases)]
     tiles = {case.name: (case.tiles, case.table) for case in cases}
     return _files({SINGLE: tensors}, tiles, cases[0].depth, {}, {})
 
 
 def form_cases() -> list[FormCase]:
-    """A matrix for each form and dtype; depths take turns."""
-    pairs = [(form, dtype) for form, dtypes in FORM_CASES.items() for dtype in dtypes]
-    return [FormCase(f"forms.{number}", dtype, _all_levels(number, form))
-            for number, (form, dtype) in enumerate(pairs)]
+    """A matrix for each form and dtype."""
+    tried = [(form, *each) for form, tried in FORM_CASES.items() for each in tried]
+    return [FormCase(f"forms.{number}", dtype, _all_levels(number, form, depth))
+            for number, (form, dtype, depth) in enumerate(tried)]
 
 
 def forms_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
@@ -154,17 +158,16 @@ def _unpacked(case: FormCase) -> _Held:
     return _Held(f"{case.name}.weight", case.dtype, case.matrix.shape)
 
 
-def _all_levels(number: int, form: str) -> TritMatrix:
+def _all_levels(number: int, form: str, depth: int) -> TritMatrix:
     """A matrix with every integer of its depth, and scales from 2^-24 to more than float16 holds.
 
     There are subnormals of float16 among its weights, and one infinity.
     """
-    depth, shape = 1 + number % 4, (6, 16)
-    half = half_range(depth)
-    q = (np.arange(96).reshape(shape) % (2 * half + 1) - half).astype(np.int8)
+    shape, half = (12, 16), half_range(depth)
+    q = (np.arange(prod(shape)).reshape(shape) % (2 * half + 1) - half).astype(np.int8)
     table = integers(f"forms/{number}/table", 2 ** 24 - 1, SCALES) + 1.0
     table = np.ldexp(table, -np.arange(18, 18 + SCALES)).astype(np.float32)
     table[-1] = 100001
-    codes = (integers(f"forms/{number}/codes", SCALES, 6, 1)).astype(np.uint8)
+    codes = integers(f"forms/{number}/codes", SCALES, shape[0], 1).astype(np.uint8)
     codes[-1] = SCALES - 1
     return TritMatrix(depth, shape, q, codes, table, FORMS[form])

@@ -1,0 +1,189 @@
+"""A device in software, as docs/protocol.md has it: bytes in, bytes out."""
+
+import struct
+import zlib
+
+from conformance.codec import DIGITS, TRIT
+
+__all__ = ["Device", "build_frame"]
+
+_IDENTIFY, _ACTIVATIONS, _SCALES, _GEMV, _STATUS, _RESET = range(6)
+_INFO, _ACK, _RESULT, _DONE, _COUNTERS, _ERROR = 0x80, 0x81, 0x82, 0x83, 0x84, 0xFF
+
+
+def build_frame(align, opcode, sequence, arg0=0, arg1=0, payload=b""):
+    """A frame whose parts are padded to ``align`` bytes: 64 of a request, L of an answer."""
+    head = struct.pack("<HBBIII", 0x3354, opcode, sequence, arg0, arg1, len(payload))
+    covered = _padded(head + struct.pack("<I", zlib.crc32(head)), align) + _padded(payload, align)
+    return covered + _padded(struct.pack("<I", zlib.crc32(covered)), align)
+
+
+class Device:
+    """A device; what only hardware can know is 0 in its answers.
+
+    ``feed`` takes any bytes and returns the answers that are then due.
+    """
+
+    def __init__(self, lanes, columns=1, max_k=32768):
+        self.lanes, self.columns, self.max_k = lanes, columns, max_k
+        self._in = bytearray()
+        self._out = bytearray()
+        self._hunting = False
+        self._x, self._m = {}, None
+        self._good = self._bad = self._last = 0
+
+    def feed(self, data):
+        self._in += data
+        while self._step():
+            pass
+        answers, self._out = bytes(self._out), bytearray()
+        return answers
+
+    def _step(self):
+        """Deal with what stands at the front of the input; False when more has to come."""
+        have, lanes = len(self._in), self.lanes
+        if have < lanes:
+            return False
+        if not any(self._in[:lanes]):
+            del self._in[:lanes]
+            return True
+        if lanes == 1 and self._in[0] == 0x54:
+            if have < 2:
+                return False
+            if self._in[1] != 0x33:
+                return self._drop(1 if self._in[1] == 0x54 else 2)
+        elif self._in[:2] != b"\x54\x33" or lanes == 1:
+            return self._drop(lanes)
+        candidate = -(-20 // lanes) * lanes
+        if have < candidate:
+            return False
+        if zlib.crc32(self._in[:16]) != struct.unpack_from("<I", self._in, 16)[0]:
+            return self._drop(candidate)
+        return self._frame()
+
+    def _drop(self, count):
+        del self._in[:count]
+        if not self._hunting:
+            self._hunting = True
+            self._conclude(1, 0, 0)
+        return True
+
+    def _frame(self):
+        _, opcode, sequence, arg0, arg1, length = struct.unpack_from("<HBBIII", self._in)
+        end = 64 + length + -length % 64
+        if len(self._in) < end + 64:
+            return False
+        self._hunting = False
+        sound = zlib.crc32(self._in[:end]) == struct.unpack_from("<I", self._in, end)[0]
+        payload = bytes(self._in[64:64 + length])
+        del self._in[:end + 64]
+        self._sequence = sequence
+        code = self._refused(opcode, arg0, arg1, payload)
+        if not code:
+            code = self._carry_out(opcode, arg0, arg1, payload, sound)
+        self._conclude(code if sound else 6, sequence, opcode, arg0)
+        return True
+
+    def _conclude(self, code, sequence, opcode, arg0=0):
+        """Count the frame, and answer it."""
+        self._bad += bool(code)
+        self._good += not code
+        self._last = code or self._last
+        if code:
+            self._send(sequence, _ERROR, code, 0 if code == 1 else opcode)
+        elif opcode == _IDENTIFY:
+            self._send(sequence, _INFO, self.lanes, 0, struct.pack("<6I", 1, self.lanes, *[0] * 4))
+        elif opcode == _GEMV:
+            self._send(sequence, _DONE, 0, 0, struct.pack("<4Q", 0, 0, 0, self._words))
+        elif opcode == _STATUS:
+            counters = struct.pack("<4Q", self._good, self._bad, self._last, 0)
+            self._send(sequence, _COUNTERS, 0, 0, counters)
+        else:
+            self._send(sequence, _ACK)
+        if opcode == _RESET and not code:
+            self._x, self._m = {}, None
+            self._good = self._bad = self._last = 0
+
+    def _send(self, sequence, opcode, arg0=0, arg1=0, payload=b""):
+        self._out += build_frame(self.lanes, opcode, sequence, arg0, arg1, payload)
+
+    def _refused(self, opcode, arg0, arg1, payload):
+        """What the header alone is refused for, or 0."""
+        length = len(payload)
+        if opcode > _RESET:
+            return 2
+        if opcode == _GEMV:
+            return self._gemv_refused(arg0, arg1, length)
+        if length != {_ACTIVATIONS: arg1, _SCALES: 108}.get(opcode, 0):
+            return 3
+        if opcode == _ACTIVATIONS and (
+                arg0 >= self.columns or not 0 < arg1 <= self.max_k or arg1 % 16):
+            return 5
+        return 0
+
+    def _gemv_refused(self, arg0, blocks, length):
+        depth, groups, used = arg0 & 255, arg0 >> 8 & 65535, arg0 >> 24
+        if not length or length % self.lanes:
+            return 3
+        if not 1 <= depth <= 4:
+            return 4
+        if not (0 < groups <= self.max_k // 16 and 0 < used <= self.columns and blocks):
+            return 5
+        if self._m is None or any(column not in self._x for column in range(used)):
+            return 7
+        return 5 if any(len(self._x[column]) != 16 * groups for column in range(used)) else 0
+
+    def _carry_out(self, opcode, arg0, arg1, payload, sound):
+        """What is refused at the end of the payload, or 0; loads, and sends RESULTs."""
+        if opcode == _ACTIVATIONS:
+            self._x.pop(arg0, None)
+            if sound:
+                self._x[arg0] = struct.unpack(f"<{arg1}b", payload)
+        elif opcode == _SCALES:
+            values = struct.unpack("<27I", payload)
+            fits = max(values) < 1 << 17
+            self._m = values if fits and sound else None
+            return 0 if fits else 5
+        elif opcode == _GEMV:
+            return self._multiply(arg0, arg1, payload)
+        return 0
+
+    def _multiply(self, arg0, blocks, payload):
+        depth, groups, used = arg0 & 255, arg0 >> 8 & 65535, arg0 >> 24
+        size = groups * (16 * depth + 3) * self.lanes
+        self._words = len(payload) // self.lanes
+        for block in range(min(blocks, len(payload) // size)):
+            words = payload[block * size:(block + 1) * size]
+            for column in range(used):
+                sums = self._sums(words, depth, groups, self._x[column])
+                self._send(self._sequence, _RESULT, block, column,
+                           struct.pack(f"<{len(sums)}q", *sums))
+        return 0 if len(payload) == blocks * size else 3
+
+    def _sums(self, words, depth, groups, x):
+        """Row sums of a row block, in row order."""
+        sums = []
+        lanes, size = self.lanes, 16 * depth + 3
+        for lane in range(lanes):
+            rows = [0] * 5
+            for group in range(groups):
+                tile = words[group * size * lanes + lane:(group + 1) * size * lanes:lanes]
+                if not any(tile):
+                    continue
+                part, codes = [0] * 5, [0] * 5
+                for place, byte in enumerate(tile[:16 * depth]):
+                    factor = x[16 * group + place // depth] * 3 ** (place % depth)
+                    if byte and factor:
+                        for row, digit in enumerate(DIGITS[byte]):
+                            part[row] += TRIT[digit] * factor
+                for i, byte in enumerate(tile[16 * depth:]):
+                    codes = [code + digit * 3 ** i
+                             for code, digit in zip(codes, DIGITS[byte], strict=True)]
+                rows = [total + self._m[code] * value
+                        for total, code, value in zip(rows, codes, part, strict=True)]
+            sums += rows
+        return sums
+
+
+def _padded(data, align):
+    return data + bytes(-len(data) % align)
