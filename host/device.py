@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from golden.fixed import GROUP
+from golden.fixed import GROUP, MAX_K
 from golden.quantize import TritMatrix
 from golden.tiles import ROWS
 from host.errors import DeviceError, naming
@@ -210,14 +210,15 @@ class Device:
         await self._hold_activations(rows)
         depth = part.fold.depth if part.fold else matrix.depth
         sizes = depth | part.groups << 8 | len(rows) << 24
-        await self._link.ask(Opcode.GEMV, sizes, count, part.payload(first, count))
+        payload = part.payload(first, count)
+        await self._link.ask(Opcode.GEMV, sizes, count, payload)
         results = Results(count, len(rows), matrix.lanes)
         answer = await self._link.answer(Opcode.RESULT, Opcode.DONE)
         while answer.header.opcode == Opcode.RESULT:
             results.add(answer)
             answer = await self._link.answer(Opcode.RESULT, Opcode.DONE)
         results.close()
-        return results, Stats.parse(answer.payload, matrix.lanes)
+        return results, Stats.parse(answer.payload, matrix.lanes).of_frame(payload.nbytes)
 
     async def _hold_activations(self, rows: np.ndarray) -> None:
         for column, row in enumerate(rows):
@@ -235,7 +236,8 @@ class Device:
 
     async def _ask_info(self) -> Info:
         self._link.forget_lanes()
-        return _usable(Info.parse((await self._link.call(Opcode.IDENTIFY, Opcode.INFO)).payload))
+        info = Info.parse((await self._link.call(Opcode.IDENTIFY, Opcode.INFO)).payload)
+        return _usable(info, self._link.lanes)
 
     async def _ask_counters(self) -> Counters:
         return Counters.parse((await self._link.call(Opcode.STATUS, Opcode.COUNTERS)).payload)
@@ -251,12 +253,13 @@ class Device:
         self._scales = None
 
 
-def _usable(info: Info) -> Info:
+def _usable(info: Info, lanes: int | None) -> Info:
+    """What a device says of itself, and has said in the header that this came with."""
     if info.version != VERSION:
         raise DeviceError(f"device speaks protocol version {info.version}, this driver version "
                           f"{VERSION}: take driver and gateware of the same release")
-    if (info.lanes not in LANE_COUNTS or not 1 <= info.columns <= MAX_COLUMNS
-            or info.max_k < GROUP):
+    if (info.lanes not in LANE_COUNTS or info.lanes != lanes
+            or not 1 <= info.columns <= MAX_COLUMNS or not GROUP <= info.max_k <= MAX_K):
         raise DeviceError(f"device reports impossible sizes: {info.lanes} lanes, {info.columns} "
                           f"columns, max K {info.max_k}")
     return info

@@ -77,6 +77,11 @@ class Stored:
     crc:     int
 
     @property
+    def nbytes(self) -> int:
+        """Bytes before padding, as of a view."""
+        return self.length
+
+    @property
     def size(self) -> int:
         """Bytes with padding."""
         return padded(self.length, REQUEST_ALIGN)

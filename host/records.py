@@ -92,6 +92,13 @@ class Stats:
         numbers = _numbers("DONE", DONE_FIELDS, "Q", payload)
         return cls(**numbers, stream_bytes=numbers["words"] * lanes, frames=1)
 
+    def of_frame(self, size: int) -> "Stats":
+        """The same; raises :class:`BadAnswer` unless they are of a frame of ``size`` bytes."""
+        if self.stream_bytes != size:
+            raise BadAnswer(f"DONE counts {self.stream_bytes} bytes of words where {size} were "
+                            "sent")
+        return self
+
     def __add__(self, other: "Stats") -> "Stats":
         names = [field.name for field in fields(self)]
         return Stats(*(getattr(self, name) + getattr(other, name) for name in names))
