@@ -91,7 +91,7 @@ class DisturbedTransport:
             for one in self._now(ANSWER_FAULTS, self._come + len(come)):
                 self.done[one.kind] += 1
                 come = getattr(self, "_" + one.kind.replace(" ", "_"))(
-                    come, min(max(0, one.at - self._come), len(come)), one.size)
+                    come, max(0, one.at - self._come), one.size)
             self._come += len(come)
             self._answers += come
         data = bytes(self._answers[:count])
@@ -123,8 +123,7 @@ class DisturbedTransport:
         return memoryview(bytes(view[:at]) + bytes(view[at + size * self._device.lanes:]))
 
     def _repeat(self, view, at, size):
-        again = max(0, at - size * self._device.lanes)
-        return memoryview(bytes(view[:at]) + bytes(view[again:]))
+        return memoryview(bytes(view[:at + size * self._device.lanes]) + bytes(view[at:]))
 
     def _garbage(self, view, at, size):
         words = self._rng.bytes(size * self._device.lanes)
@@ -148,10 +147,10 @@ class DisturbedTransport:
         return memoryview(_RESET + bytes(view))
 
     def _flip_answer(self, come, at, size):
-        return bytes(self._flip(come, at, size)) if come else come
+        return bytes(self._flip(come, at, size))
 
     def _lose_answer(self, come, at, size):
         return come[:at] + come[at + size:]
 
     def _repeat_answer(self, come, at, size):
-        return come[:at] + come[max(0, at - size):]
+        return come[:at + size] + come[at:]
