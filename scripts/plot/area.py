@@ -16,8 +16,9 @@ __all__ = ["TITLE", "collect", "draw"]
 TITLE = "Area of a trit-MAC, and trit-MACs a second for it, beside open peers"
 
 _REPORTS = Path("hw/reports")
-#: Reports of ours that have what the others lack, and how they are made.
-_OURS   = {"lanes.json": "tritstream hw report", "wide.json": "tritstream hw report"}
+#: Reports that have our units, each of them once.
+_OURS   = ("lanes.json", "wide.json")
+_REMEDY = "tritstream hw report --report FILE"
 _PEERS  = "git restore hw/reports/peers.json"
 _CELLS  = {"MULT18X18D": "18×18", "DP16KD": "block RAM"}
 #: Colour, marker and face of each kind.
@@ -34,9 +35,10 @@ def collect(root: Path) -> dict:
     peers  = read(folder / "peers.json", lambda report: {
         "parts": report["parts"], "part": report["part"], "ours": report["ours"],
         "rows": [_peer(peer) for peer in report["peers"]]}, _PEERS)
-    ours = [_ours(unit, peers["ours"]) for name, remedy in _OURS.items()
-            for unit in read(folder / name, lambda report: report["units"], remedy)
-            if unit["trit_macs"]]
+    ours = []
+    for name in _OURS:
+        ours += read(folder / name, lambda report: [
+            _ours(unit, peers["ours"]) for unit in report["units"] if unit["trit_macs"]], _REMEDY)
     # Of one kind of content, ours first.
     rows = sorted(ours + peers["rows"], key=lambda row: (len(row["includes"]), row["includes"]))
     return {"parts": list(peers["parts"]), "part": peers["part"], "rows": rows}

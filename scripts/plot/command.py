@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from golden.writing import writing
 from scripts.console import Failure, progress, reports_errors
 
 __all__ = ["FORMATS", "PICTURES", "plot"]
@@ -36,6 +37,8 @@ def plot(
         raise ValueError(f"--format must be {' or '.join(FORMATS)}, not {form!r}")
     if not find_spec("matplotlib"):
         raise Failure("matplotlib is missing: pip install 'tritstream[plot]'")
+    with writing(output / f"{chosen[0]}.{form}"):
+        output.mkdir(parents=True, exist_ok=True)
     with progress("drawing", len(chosen)) as advance:
         for name in chosen:
             advance(0, name)

@@ -47,6 +47,8 @@ _SIGNALS = {
     "slot_last":   ("results.slot.last", 0),
     "credit":      ("results.credit", 0),
     "free":        ("results.free", 0),
+    "input_stalls":  ("control.input_stalls", 0),
+    "output_stalls": ("control.output_stalls", 0),
     "answer_valid": ("framer.sealer.o__valid", 0),
     "answer_ready": ("framer.sealer.o__ready", 0),
 }
@@ -87,8 +89,9 @@ def collect(root: Path) -> dict:
     Nothing is read under ``root``: the device is simulated anew.
     """
     record(VCD)
-    note = f"RTL in Amaranth's simulator: L = {LANES}, d = {DEPTH}, K = {GROUP * GROUPS}"
-    return {"note": note, "panels": [asdict(panel) for panel in _panels(_signals(VCD))]}
+    note    = f"RTL in Amaranth's simulator: L = {LANES}, d = {DEPTH}, K = {GROUP * GROUPS}"
+    signals = _signals(VCD)
+    return {"note": note, "panels": [asdict(panel) for panel in _panels(signals)]}
 
 
 def _signals(path: Path) -> dict[str, list[int]]:
@@ -148,7 +151,8 @@ def _input_stall(of, short: int) -> _Panel:
     ]
     gaps  = [cycle for cycle in window if of["running"][cycle] and not of["valid"][cycle]]
     marks = [_Mark(start, stop, "no word") for start, stop in _runs(gaps)]
-    return _Panel("Input stall: the source pauses, twice", window.start, rows, marks)
+    title = "Input stall: the source pauses, twice; DONE counts {} cycles"
+    return _Panel(title.format(max(of["input_stalls"])), window.start, rows, marks)
 
 
 def _output_stall(of, full: int) -> _Panel:
@@ -162,8 +166,8 @@ def _output_stall(of, full: int) -> _Panel:
     ]
     held = [cycle for cycle in window if of["valid"][cycle] and not of["ready"][cycle]]
     marks = [_Mark(start, stop, "the block's last beat is held") for start, stop in _runs(held)]
-    return _Panel("Output stall: both result banks are taken, the sink is slow", window.start, rows,
-                  marks)
+    title = "Output stall: both result banks are taken, the sink is slow; DONE counts {} cycles"
+    return _Panel(title.format(max(of["output_stalls"])), window.start, rows, marks)
 
 
 def _arrival(of, window) -> list[_Row]:

@@ -1,9 +1,10 @@
 """Reports that pictures are drawn from, read with errors of one line."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+from golden.texts import parse_json
 
 __all__ = ["read"]
 
@@ -17,19 +18,21 @@ def read(path: Path, take: Callable[[dict], _Taken], remedy: str) -> _Taken:
     ----------
     path : Path
     take : callable
-        Picks what is drawn; a KeyError, TypeError or IndexError says that it is not there.
+        Picks what is drawn out of it.
     remedy : str
         The command that makes the report.
 
     Raises :class:`ValueError` where the report is missing, no JSON, or lacks what is drawn.
     """
     try:
-        return take(json.loads(path.read_text()))
+        report = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise ValueError(f"{path}: not there; `{remedy}` makes it") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}; `{remedy}` makes it") from None
+    try:
+        return take(report)
     except KeyError as error:
-        raise ValueError(f"{path}: lacks {error}; `{remedy}` makes it anew") from None
-    except (TypeError, IndexError) as error:
-        raise ValueError(f"{path}: not such a report: {error}; `{remedy}` makes it anew") from None
+        raise ValueError(f"{path}: lacks {error}; `{remedy}` makes it") from None
+    except (TypeError, AttributeError, IndexError, ArithmeticError) as error:
+        raise ValueError(f"{path}: not such a report: {error}; `{remedy}` makes it") from None

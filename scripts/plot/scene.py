@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -62,15 +63,22 @@ def record(path: Path) -> None:
             for _ in range(0 if sent else _SLOW):
                 await ctx.tick()
 
+    with _whole(path) as part:
+        simulate(dut, source, sink, cycles=_LIMIT, vcd=part)
+    _compare(answers(bytes(taken), LANES, 1), gemv(matrix, x))
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that then becomes ``path``, whole or not at all."""
     part = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            simulate(dut, source, sink, cycles=_LIMIT, vcd=part)
+            yield part
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
-    _compare(answers(bytes(taken), LANES, 1), gemv(matrix, x))
 
 
 def _operands() -> tuple[TritMatrix, np.ndarray]:
@@ -109,7 +117,6 @@ def _stalls(waits: list[int]):
 
 
 def _compare(found: list[Answer], due: np.ndarray) -> None:
-    sums = np.concatenate([np.frombuffer(one.payload, "<i8") for one in found
-                           if one.header.opcode == Opcode.RESULT])
-    if not np.array_equal(sums, due):
+    sums = b"".join(one.payload for one in found if one.header.opcode == Opcode.RESULT)
+    if not np.array_equal(np.frombuffer(sums, "<i8"), due):
         raise ValueError("the simulated rows differ from golden: the waveform is not drawn")

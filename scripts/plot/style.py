@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -36,17 +38,13 @@ _STYLE = {
 }
 
 
-class styled:
-    """Context in which pictures are made and saved, whatever the user's own settings are."""
-
-    def __enter__(self):
-        self._outer = matplotlib.rc_context()
-        self._outer.__enter__()
+@contextmanager
+def styled() -> Iterator[None]:
+    """Where pictures are made and saved: whatever the user's own settings are, with ours."""
+    with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-
-    def __exit__(self, *error):
-        self._outer.__exit__(*error)
+        yield
 
 
 def figure(width: float, height: float) -> Figure:
