@@ -3,9 +3,10 @@ import shutil
 from hashlib import sha256
 
 import pytest
+from vector_cases import all_vectors
 
 from scripts.vectors import vectors
-from scripts.vectors.vector_set import DEPTHS, build, differences
+from scripts.vectors.vector_set import build, chosen, differences
 
 
 def refused(capsys, **options):
@@ -41,7 +42,7 @@ def test_all_files_are_there_and_fit_the_manifest(whole, capsys):
 
 
 def test_a_part_has_the_files_of_the_whole(whole):
-    every = build()
+    every = all_vectors()
     for path in whole.rglob("*"):
         name = path.relative_to(whole).as_posix()
         if path.is_file() and not name.startswith("packed/d") and name != "manifest.json":
@@ -82,7 +83,7 @@ def test_a_directory_can_be_compared_with_another_choice(copy, capsys):
 
 def test_choices_have_an_order(whole):
     assert build([4, 1, 4], [3]) == build([1, 4], [3])
-    assert build([1], [])["manifest.json"] == build([1], DEPTHS)["manifest.json"]
+    assert chosen([], []) == ((1, 2, 4, 8, 16, 32, 64), (1, 2, 3, 4))
 
 
 def test_nothing_is_overwritten(copy, tmp_path, capsys):

@@ -3,7 +3,6 @@
 import json
 import random
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,11 @@ from conformance import codec
 from conformance.compare import mismatch
 from conformance.device import Device, build_frame
 from conformance.files import FORMS, Rejected, read_checkpoint
+from vector_cases import all_vectors
 from wire import CONFIGS
 
 from hw.config import LANE_COUNTS, DeviceConfig
-from scripts.vectors.vector_set import MANIFEST, build
+from scripts.vectors.vector_set import MANIFEST
 from sim.build import build_native, device_rtl
 from sim.native import NativeDevice
 
@@ -22,17 +22,12 @@ FROZEN = Path(__file__).parent / "vectors" / MANIFEST
 DEPTHS = (1, 2, 3, 4)
 
 
-@cache
-def vectors():
-    return build()
-
-
 def described(path):
-    return json.loads(vectors()[path])
+    return json.loads(all_vectors()[path])
 
 
 def paths(start, end=".json"):
-    return [path for path in vectors() if path.startswith(start) and path.endswith(end)]
+    return [path for path in all_vectors() if path.startswith(start) and path.endswith(end)]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +36,7 @@ def packed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vectors")
     for path in paths("packed/", ""):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(vectors()[path])
+        (folder / path).write_bytes(all_vectors()[path])
     return {place.name: read_checkpoint(place) for place in (folder / "packed").iterdir()}
 
 
@@ -51,7 +46,7 @@ def test_nothing_has_changed():
     changed = [path for path in frozen["files"].keys() | now["files"].keys()
                if frozen["files"].get(path) != now["files"].get(path)]
     assert sorted(changed) == []
-    assert FROZEN.read_bytes() == vectors()[MANIFEST]
+    assert FROZEN.read_bytes() == all_vectors()[MANIFEST]
 
 
 def test_trits():
@@ -129,7 +124,7 @@ def test_damage_is_found(packed, tmp_path, name):
     """A reader of the document takes no shard in which a bit is another."""
     source = paths(f"packed/{name}/", "")
     for path in source:
-        (tmp_path / Path(path).name).write_bytes(vectors()[path])
+        (tmp_path / Path(path).name).write_bytes(all_vectors()[path])
     shard = tmp_path / next(Path(path).name for path in source if path.endswith(".safetensors"))
     whole = shard.read_bytes()
     size = int.from_bytes(whole[:8], "little")
@@ -149,7 +144,7 @@ def test_words(packed, lanes):
     due = paths(f"words/L{lanes}/", ".bin")
     for path in due:
         depth, _, name = path.rpartition("/")[2].removesuffix(".bin").partition("-")
-        assert codec.word_stream(packed[depth][0][name], lanes) == vectors()[path], path
+        assert codec.word_stream(packed[depth][0][name], lanes) == all_vectors()[path], path
     assert len(due) == 4 * 9 + (lanes == 1)
 
 
@@ -202,7 +197,7 @@ def own_request(about, sequence, lanes, matrices, known):
 
 def session_bytes(path):
     start = path.removesuffix(".json")
-    return vectors()[f"{start}.requests.bin"], vectors()[f"{start}.answers.bin"]
+    return all_vectors()[f"{start}.requests.bin"], all_vectors()[f"{start}.answers.bin"]
 
 
 def check_rtl(config):

@@ -10,12 +10,12 @@ from conformance import codec
 from conformance.device import Device
 from conformance.files import Matrix
 from conformance.floats import F32, F64, from_bits
+from vector_cases import all_vectors
 
 from hw.config import DeviceConfig
 from hw.protocol import ErrorCode, Opcode
 from scripts.vectors.guide import GUIDE
 from scripts.vectors.pages import PAGES, fill_in
-from scripts.vectors.vector_set import build
 from sim.build import build_native, device_rtl
 from sim.native import NativeDevice
 
@@ -173,7 +173,7 @@ def test_opcodes_of_the_tables():
 
 def test_conformance_page_names_every_case_and_kind():
     text = (DOCS / "conformance.md").read_text(encoding="utf-8")
-    files = build()
+    files = all_vectors()
     size = sum(map(len, files.values())) / 1e6
     assert f"{len(files)} files, {size:.1f} MB" in text
     names = {re.sub(r"\d+$", "", path.rpartition("/")[2].removesuffix(".json"))

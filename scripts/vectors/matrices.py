@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -73,8 +73,34 @@ class Case:
         return unpack(self.tiles, self.depth, self.shape, self.table)
 
 
-def small_cases(depth: int) -> Iterator[Case]:
+@cache
+def small_cases(depth: int) -> tuple[Case, ...]:
     """Cases that any device can be given, whatever its lanes."""
+    return tuple(_small_cases(depth))
+
+
+@cache
+def blocks_case(depth: int, lanes: int) -> Case:
+    """Three row blocks of a device, the last with one lane used and three rows of five."""
+    return _drawn(f"blocks{lanes}", f"three row blocks at L = {lanes}, the last with three rows",
+                  depth, (2 * ROWS * lanes + 3, 20), ("random", "other"))
+
+
+@cache
+def refused_case(lanes: int) -> Case:
+    """Two row blocks of few words, for GEMVs that are refused."""
+    return _drawn(f"refused{lanes}", "two row blocks of few words", 1, (ROWS * lanes + 1, 16),
+                  ("random",))
+
+
+@cache
+def longest_case() -> Case:
+    """K = 32768 at depth 4, where row sums are largest: 45 bits and a sign."""
+    return _saturated("longest", "K = 32768, the largest sums there are", 4, (5, 32768),
+                      ("lowest",))
+
+
+def _small_cases(depth: int) -> Iterator[Case]:
     key = f"d{depth}"
     yield _drawn("smallest", "one row and one group, K = 16", depth, (1, 16),
                  ("random", "lowest", "highest", "zero"))
@@ -90,24 +116,6 @@ def small_cases(depth: int) -> Iterator[Case]:
     yield _ties(depth)
     yield _every_code("near", "odd table entries over 262142: quotients that are ties but for the "
                       "rounding of the division", depth, _near_table(f"{key}/near"))
-
-
-def blocks_case(depth: int, lanes: int) -> Case:
-    """Three row blocks of a device, the last with one lane used and three rows of five."""
-    return _drawn(f"blocks{lanes}", f"three row blocks at L = {lanes}, the last with three rows",
-                  depth, (2 * ROWS * lanes + 3, 20), ("random", "other"))
-
-
-def refused_case(lanes: int) -> Case:
-    """Two row blocks of few words, for GEMVs that are refused."""
-    return _drawn(f"refused{lanes}", "two row blocks of few words", 1, (ROWS * lanes + 1, 16),
-                  ("random",))
-
-
-def longest_case() -> Case:
-    """K = 32768 at depth 4, where row sums are largest: 45 bits and a sign."""
-    return _saturated("longest", "K = 32768, the largest sums there are", 4, (5, 32768),
-                      ("lowest",))
 
 
 def _drawn(name, about, depth, shape, vectors) -> Case:

@@ -52,7 +52,7 @@ def columns_session(lanes: int, depth: int) -> Session:
     _load(session, product, 0)
     _multiply(session, product, [0, 1])
     _multiply(session, product, [0])
-    small = Product(next(small_cases(depth)), lanes)
+    small = Product(small_cases(depth)[0], lanes)
     _load(session, small, 0, column=1)
     session.ask("column 1 holds another K", Opcode.GEMV, product.arguments(2), product.blocks,
                 product.words, error(5, Opcode.GEMV))
