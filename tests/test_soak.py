@@ -57,7 +57,7 @@ def test_jobs_are_of_all_sorts():
     configs = [config_of(spec) for spec in command.DEVICES]
     jobs = [draw_job(0, number, configs) for number in range(1500)]
     traits = Counter(trait for job in jobs for trait in job.traits())
-    assert len(traits) == 4 + 5 + 6 + 6 + 2 + 4 + 1
+    assert len(traits) == 4 + 5 + 6 + 6 + 2 + 4 + 3 + 1
     assert min(traits.values()) > 10
     assert {place for job in jobs for place in job.devices} == set(range(len(configs)))
     shapes = np.array([job.shape for job in jobs])

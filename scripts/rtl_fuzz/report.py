@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from golden.texts import parse_json
 from hw.config import DeviceConfig
 from scripts.console import write_text
 from scripts.rtl_fuzz.session import Session, Tally
@@ -74,7 +75,7 @@ class FuzzReport:
 
     def _read(self) -> dict | None:
         try:
-            plain = json.loads(self._path.read_text()) if self._path else None
+            plain = parse_json(self._path.read_bytes()) if self._path else None
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -95,7 +96,7 @@ def write_session(path: Path, config: DeviceConfig, session: Session, fault: str
 def read_session(path: Path) -> tuple[DeviceConfig, list[tuple]]:
     """Device and steps of a session that was kept; raises :class:`ValueError` for another file."""
     try:
-        plain = json.loads(path.read_text())
+        plain = parse_json(path.read_bytes())
         steps = [(what, *(bytes.fromhex(value) if what == "push" else value for value in values))
                  for what, *values in plain["steps"]]
         return DeviceConfig(**plain["device"]), steps

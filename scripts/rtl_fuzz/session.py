@@ -8,10 +8,11 @@ from zlib import crc32
 import numpy as np
 
 from hw.config import DeviceConfig
-from hw.protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC, TRAILER_BYTES, Opcode
+from hw.protocol import HEADER_BYTES, TRAILER_BYTES, Opcode
+from scripts.rtl_fuzz.due import Due, told
 from scripts.rtl_fuzz.elements import Step, elements
 from scripts.rtl_fuzz.frames import padded
-from scripts.rtl_fuzz.model import Due, Model
+from scripts.rtl_fuzz.model import Model
 from sim.native import NativeDevice, SimulationIdle
 
 __all__ = ["Fault", "Session", "Tally", "run_session"]
@@ -103,9 +104,9 @@ class Session:
                 raise Fault(f"{len(said)} bytes before a reset that nothing asked for")
             size = self._size(due[0])
             if len(said) < size:
-                if said[:HEADER_BYTES] != _header(due[0])[:len(said)]:
+                if said[:HEADER_BYTES] != due[0].header()[:len(said)]:
                     raise Fault(f"before a reset, {said[:HEADER_BYTES].hex()} in place of "
-                                f"{_shown(due[0])}")
+                                f"{due[0]}")
                 break
             self._compare(said[:size], due.pop(0))
             said = said[size:]
@@ -151,14 +152,14 @@ class Session:
     def _compare(self, said: bytes, due: Due) -> None:
         head = len(padded(bytes(HEADER_BYTES), self._lanes))
         tail = len(said) - len(padded(bytes(TRAILER_BYTES), self._lanes))
-        if said[:HEADER_BYTES] != _header(due):
-            raise Fault(f"{_told(said)} where {_shown(due)} is due")
+        if said[:HEADER_BYTES] != due.header():
+            raise Fault(f"{told(said)} where {due} is due")
         if unpack_from("<I", said, tail)[0] != crc32(said[:tail]):
-            raise Fault(f"the trailer of {_shown(due)} is wrong")
+            raise Fault(f"the trailer of {due} is wrong")
         payload = said[head:head + due.length]
         if any(said[HEADER_BYTES:head] + said[head + due.length:tail]
                + said[tail + TRAILER_BYTES:]):
-            raise Fault(f"the padding of {_shown(due)} is not zero")
+            raise Fault(f"the padding of {due} is not zero")
         self._compare_payload(payload, due)
         self.answers[due.name] += 1
 
@@ -167,7 +168,7 @@ class Session:
             if payload != due.payload:
                 place = next(at for at, pair in enumerate(zip(payload, due.payload, strict=True))
                              if pair[0] != pair[1])
-                raise Fault(f"{_shown(due)}: byte {place} of the payload is {payload[place]}, "
+                raise Fault(f"{due}: byte {place} of the payload is {payload[place]}, "
                             f"not {due.payload[place]}")
             return
         numbers = unpack("<4Q", payload)
@@ -181,7 +182,7 @@ class Session:
             cycles, *stalls, words = numbers
             right = words == due.counts[0] and words + sum(stalls) <= cycles
         if not right:
-            raise Fault(f"{_shown(due)}: counts are {numbers}, due are {due.counts}")
+            raise Fault(f"{due}: counts are {numbers}, due are {due.counts}")
 
 
 def run_session(
@@ -205,21 +206,3 @@ def run_session(
         tally.words_out += device.words_out
         tally.answers += session.answers
     return session, fault
-
-
-def _header(due: Due) -> bytes:
-    fields = (MAGIC | due.opcode << 16 | due.sequence << 24).to_bytes(4, "little") + b"".join(
-        value.to_bytes(4, "little") for value in (due.arg0, due.arg1, due.length))
-    return fields + crc32(fields[:HEADER_CRC_OFFSET]).to_bytes(4, "little")
-
-
-def _shown(due: Due) -> str:
-    return f"{due.name} of sequence {due.sequence}, arguments {due.arg0}, {due.arg1}"
-
-
-def _told(said: bytes) -> str:
-    if unpack_from("<H", said)[0] != MAGIC:
-        return said[:HEADER_BYTES].hex()
-    _, opcode, sequence, arg0, arg1, length = unpack_from("<HBBIII", said)
-    return (f"answer 0x{opcode:02x} of sequence {sequence}, arguments {arg0}, {arg1}, "
-            f"{length} bytes,")

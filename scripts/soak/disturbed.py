@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from host.errors import TransportTimeout
+from host.folding import FOLD_WORDS
 from host.frames import request
 from hw.protocol import HEADER_BYTES, MAGIC, REQUEST_ALIGN, Opcode
 from sim.native import NativeDevice, SimulationIdle
@@ -50,6 +51,8 @@ class DisturbedTransport:
     disturbances : sequence of Disturbance
     rng : numpy.random.Generator
         For garbage, and for which bits.
+    fold_words : int or None
+        Words that folding must save.
 
     Members
     -------
@@ -57,8 +60,9 @@ class DisturbedTransport:
         What has happened, by kind.
     """
 
-    def __init__(self, device: NativeDevice, disturbances, rng: np.random.Generator):
-        self._device, self._rng = device, rng
+    def __init__(self, device: NativeDevice, disturbances, rng: np.random.Generator,
+                 fold_words: int | None = FOLD_WORDS):
+        self._device, self._rng, self.fold_words = device, rng, fold_words
         self._coming = {way: sorted((one for one in disturbances if one.kind in way),
                                     key=lambda one: one.at)
                         for way in (REQUEST_FAULTS, ANSWER_FAULTS)}

@@ -12,6 +12,7 @@ from golden.generated import GeneratedTensor
 from golden.quantize import quantize
 from golden.sizes import QWEN25
 from golden.tiles import pack, row_blocks, tile_bytes, tiles_shape
+from host.folding import FOLD_WORDS
 from host.prepared import Tiles
 from hw.config import DeviceConfig
 from scripts.soak.disturbed import ANSWER_FAULTS, REQUEST_FAULTS, Disturbance
@@ -53,6 +54,8 @@ class Job:
         Shares of cycles in which source and sink pause.
     faults : int
         Disturbances of each device.
+    fold_words : int or None
+        Words that folding must save (:mod:`host.folding`), None for no folding.
     """
 
     number:      int
@@ -67,12 +70,13 @@ class Job:
     frame_bytes: int
     stalls:      tuple[float, float]
     faults:      int
+    fold_words:  int | None
 
     def traits(self) -> dict[str, int]:
         """What of a product reports count."""
         traits = [f"depth {self.depth}", f"matrix {self.matrix}", f"table {self.table}",
                   f"activations {self.activations}", f"stalled {any(self.stalls)}",
-                  f"faults {self.faults}"]
+                  f"faults {self.faults}", f"folding {self.fold_words}"]
         if self.shape in _QWEN:
             traits.append("shape of Qwen2.5-0.5B")
         return dict.fromkeys(traits, 1)
@@ -97,7 +101,9 @@ def draw_job(seed: int, number: int, configs: Sequence[DeviceConfig]) -> Job:
         str(rng.choice(_ACTIVATIONS, p=[0.4, 0.1, 0.2, 0.05, 0.05, 0.2])),
         int(rng.choice([1, 1 << 12, 1 << 16, 1 << 22])),
         (float(rng.choice(shares)), float(rng.choice(shares))),
-        int(rng.choice([0, 1, 2, 3], p=[0.4, 0.3, 0.2, 0.1])) if kind in ("device", "group") else 0)
+        int(rng.choice([0, 1, 2, 3], p=[0.4, 0.3, 0.2, 0.1])) if kind in ("device", "group") else 0,
+        (FOLD_WORDS, 1, None)[rng.choice(3, p=[0.5, 0.35, 0.15])] if kind == "device"
+        else FOLD_WORDS)
 
 
 def _vectors(rng, large, configs) -> int:

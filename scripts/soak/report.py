@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from golden.texts import parse_json
 from hw.export import sources_digest
 from scripts.console import write_text
 from scripts.soak.draw import Job
@@ -86,7 +87,7 @@ class SoakReport:
 
     def _read(self) -> dict | None:
         try:
-            plain = json.loads(self._path.read_text())
+            plain = parse_json(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:

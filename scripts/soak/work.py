@@ -129,7 +129,7 @@ def _end(job, config, rng, device_type) -> tuple[NativeDevice, DisturbedTranspor
     native = device_type(_library(config))
     native.stall(int(rng.integers(1 << 32)), *job.stalls)
     disturbances = draw_disturbances(job, *_traffic(job, config), rng)
-    return native, DisturbedTransport(native, disturbances, rng)
+    return native, DisturbedTransport(native, disturbances, rng, job.fold_words)
 
 
 def _device(job, ends) -> Device | DeviceGroup:
