@@ -1,8 +1,13 @@
-"""Journals: what a job has done, in JSON lines, so that it goes on after a kill."""
+"""Journals: what a job has done, in JSON lines, so that it goes on after a kill.
+
+The first line has the job's parameters, the others ``[name, record, CRC-32 of both]``.
+"""
 
 import fcntl
 import json
 import os
+import zlib
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -11,11 +16,15 @@ from golden.writing import writing
 
 __all__ = ["Journal"]
 
+#: Names of what was done, and what to tell of it.
+Records = dict[str, dict]
+
 
 class Journal:
     """A file that tells what job it is of, and what that has done; a context that lets go of it.
 
-    Only one process has it at a time. A line that a kill cut does not count.
+    Only one process has it at a time. A line that a kill cut, or a disk changed, does not count,
+    nor do those behind it.
 
     Parameters
     ----------
@@ -29,7 +38,7 @@ class Journal:
     Members
     -------
     lines : list
-        What was in it when it was opened: the job's parameters, then ``[name, record]``.
+        What was in it when it was opened: the job's parameters, then ``(name, record)``.
     """
 
     def __init__(self, path: Path, of: Path | None = None):
@@ -56,7 +65,7 @@ class Journal:
         """Whether a job of these parameters, plain values, wrote it."""
         return self.lines[:1] == [json.loads(json.dumps(parameters))]
 
-    def begin(self, parameters: dict) -> dict[str, dict]:
+    def begin(self, parameters: dict) -> Records:
         """Records by name that the same job left; what another job left is dropped."""
         if not self.is_of(parameters):
             self.lines, self._whole = [], 0
@@ -69,7 +78,7 @@ class Journal:
 
     def record(self, name: str, record: dict | None) -> None:
         """Note what was done under a name; None that it is undone."""
-        self._append([name, record])
+        self._append([name, record, _checksum(name, record)])
 
     def _append(self, line: object) -> None:
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
@@ -93,11 +102,31 @@ class Journal:
         self._file.seek(0)
         lines, whole = [], 0
         for text in BytesIO(self._file.read()):
-            try:
-                lines.append(json.loads(text) if text.endswith(b"\n") else None)
-            except ValueError:
-                lines.append(None)
-            if lines[-1] is None:
-                return lines[:-1], whole
+            line = _line(text, _parameters if not lines else _record)
+            if line is None:
+                break
+            lines.append(line)
             whole += len(text)
         return lines, whole
+
+
+def _line(text: bytes, what: Callable[[object], object | None]) -> object | None:
+    """What a line says; None when it is not whole."""
+    try:
+        return what(json.loads(text)) if text.endswith(b"\n") else None
+    except (RecursionError, TypeError, ValueError):
+        return None
+
+
+def _parameters(line: object) -> dict | None:
+    return line if isinstance(line, dict) else None
+
+
+def _record(line: object) -> tuple[str, dict | None] | None:
+    name, record, checksum = line
+    good = isinstance(name, str) and (record is None or isinstance(record, dict))
+    return (name, record) if good and checksum == _checksum(name, record) else None
+
+
+def _checksum(name: str, record: dict | None) -> str:
+    return f"{zlib.crc32(json.dumps([name, record], separators=(',', ':')).encode()):08x}"

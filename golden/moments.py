@@ -134,7 +134,9 @@ def write_moments(path: Path, moments: Mapping[str, Moment], made_of: Mapping) -
     """Write moments by module name, whole or not at all."""
     tensors = {}
     for name, moment in moments.items():
-        tensors |= {name + _INPUTS: moment.inputs, name + _RESULTS: moment.results}
+        # The library writes what lies in memory, and not the view that an array may be of it.
+        tensors |= {name + _INPUTS: np.ascontiguousarray(moment.inputs),
+                    name + _RESULTS: np.ascontiguousarray(moment.results)}
     partial = path.with_name(f"{path.name}.partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

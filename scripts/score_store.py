@@ -39,7 +39,9 @@ class Scores:
         """Keep the scores of a chunk, each (T,)."""
         if not (self.path / "settings.json").is_file():
             write_bytes(self.path / "settings.json", self._settings.encode())
-        write_bytes(self._file(chunk), save(arrays))
+        # The library writes what lies in memory, and not the view that an array may be of it.
+        whole = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+        write_bytes(self._file(chunk), save(whole))
 
     def read(self, count: int) -> dict[str, np.ndarray]:
         """Scores of the first ``count`` chunks, end to end, by name."""

@@ -73,7 +73,7 @@ def journal(partial):
     """Parameters and names in the journal."""
     lines = (partial / ".journal.jsonl").read_bytes().splitlines()
     parameters, *records = [json.loads(line) for line in lines]
-    return parameters, [name for name, _ in records]
+    return parameters, [name for name, _, _ in records]
 
 
 def everything(path):

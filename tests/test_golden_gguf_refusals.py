@@ -6,6 +6,8 @@ from gguf import GGMLQuantizationType
 from gguf_helpers import write_random
 from golden_helpers import message
 
+from golden.gguf.model import read_model
+from golden.gguf.reader import Gguf
 from golden.sources import CheckpointError, open_source
 
 FIELDS = [
@@ -102,3 +104,32 @@ def test_quantized_bias_of_a_permuted_layer(file):
     write_random(file, "llama", attention_bias="all", change=change)
     refuses(file, "blk.0.attn_q.bias is Q8_0, whose blocks hold permuted values; convert the model "
                   "to another type")
+
+
+def test_an_architecture_that_is_a_list(file):
+    write_random(file, "llama")
+    gguf = Gguf(file)
+    gguf.metadata["general.architecture"] = ["llama"]
+    with pytest.raises(CheckpointError, match=message(
+            f"{file}: architecture ['llama'] is not supported, only llama and qwen2; use another "
+            "model")):
+        read_model(gguf)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "a\0"])
+def test_names_that_cannot_be_shown(file, name):
+    write_random(file, "llama", change=lambda fields, _: fields.update({name: 1}))
+    refuses(file, f"its header has a name that cannot be shown, {name!a}; copy the file again")
+
+
+@pytest.mark.parametrize("factors", [[0.0] * 4, [math.nan] * 4, [-1.0] * 4, [math.inf] * 4,
+                                     [1e-45] * 4])
+@pytest.mark.parametrize("base", [5000.0, 1e-38, 1e38])
+def test_factors_that_are_no_factors(file, factors, base):
+    def change(fields, stored):
+        fields["llama.rope.freq_base"] = base
+        stored["rope_freqs.weight"] = np.array(factors, np.float32), GGMLQuantizationType.F32
+
+    write_random(file, "llama", change=change)
+    refuses(file, "rope_freqs.weight is not that of Llama 3, the only one that can be mapped; use "
+                  "another model")

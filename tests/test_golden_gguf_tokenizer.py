@@ -1,5 +1,7 @@
 import json
+import math
 import random
+import time
 
 import pytest
 from gguf import TokenType
@@ -221,6 +223,9 @@ GPT2 = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2",
     ({"add_bos_token": 1}, "tokenizer.ggml.add_bos_token is no bool"),
     ({"model": "llama"}, "tokenizer.ggml.scores is no list"),
     ({"model": "llama", "scores": [0.5]}, "1 scores of 3 tokens"),
+    ({"model": "llama", "scores": ["x", "y", "z"]}, "tokenizer.ggml.scores is no list of numbers"),
+    ({"model": "llama", "scores": [0.5, math.nan, 0.5]},
+     "tokenizer.ggml.scores is no list of numbers"),
 ])
 def test_tokenizers_that_do_not_do(file, change, fault):
     fields = GPT2 | {f"tokenizer.ggml.{key}": value for key, value in change.items()}
@@ -229,3 +234,20 @@ def test_tokenizers_that_do_not_do(file, change, fault):
     with pytest.raises(CheckpointError, match=message(
             f"{file}: its tokenizer cannot be converted: {fault}; convert the model again")):
         GgufSource(file)
+
+
+def test_a_chat_template_is_text(file):
+    write_random(file, "llama", tokenizer=GPT2 | {"tokenizer.chat_template": [1, 2]})
+    with pytest.raises(CheckpointError, match=message(
+            f"{file}: tokenizer.chat_template is no text; convert the model again")):
+        GgufSource(file)
+
+
+def test_a_token_as_long_as_a_book(file):
+    tokens = ["a", "b", "ab", "ab" * 200_000]
+    write_random(file, "llama", tokenizer={
+        "tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": [0.0] * 4})
+    began = time.process_time()
+    assert GgufSource(file)._tokenizer["tokenizer.json"]["model"]["merges"] == [("a", "b")]
+    assert time.process_time() - began < 5

@@ -1,3 +1,5 @@
+import pytest
+
 from golden.journal import Journal
 
 JOB = {"job": "count", "of": ["a", "b"]}
@@ -15,3 +17,45 @@ def test_what_follows_a_cut_line_counts(tmp_path):
         journal.record("c", {"size": 3})
     with Journal(path) as journal:
         assert journal.begin(JOB) == {"a": {"size": 1}, "c": {"size": 3}}
+
+
+def left(path):
+    """A journal of three records."""
+    with Journal(path) as journal:
+        journal.begin(JOB)
+        for name in "abc":
+            journal.record(name, {"size": 1})
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("place", range(0, 116, 5))
+def test_a_changed_byte_ends_what_counts(tmp_path, place):
+    path = tmp_path / "journal"
+    data = bytearray(left(path))
+    ends = [data.index(b'["%c"' % name) for name in b"bc"] + [len(data)]
+    before = [name for name, end in zip("abc", ends, strict=True) if end <= place]
+    data[place] ^= 1
+    path.write_bytes(data)
+    with Journal(path) as journal:
+        assert list(journal.begin(JOB)) == before
+
+
+@pytest.mark.parametrize("line", [
+    b"3", b"null", b"[]", b'["a",{}]', b'[3,{},"x"]', b'["d",3,"00000000"]', b"[" * 100000,
+    b'["d",{"size":1},"00000000"]', b"\xff",
+])
+def test_a_line_that_is_no_record_does_not_count(tmp_path, line):
+    path = tmp_path / "journal"
+    data = left(path)
+    path.write_bytes(data + line + b"\n" + data.splitlines(keepends=True)[-1])
+    with Journal(path) as journal:
+        assert list(journal.begin(JOB)) == ["a", "b", "c"]
+    assert path.read_bytes() == data
+
+
+def test_a_first_line_that_is_no_object_is_of_no_job(tmp_path):
+    path = tmp_path / "journal"
+    path.write_bytes(b"3\n" + left(path))
+    with Journal(path) as journal:
+        assert not journal.is_of(JOB)
+        assert journal.begin(JOB) == {}

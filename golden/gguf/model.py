@@ -26,9 +26,10 @@ def read_model(gguf: Gguf) -> tuple[dict, dict[str, GgufTensor]]:
     has no counterpart, is missing, or has another shape than the sizes say.
     """
     architecture = gguf.metadata.get("general.architecture")
-    if architecture not in _CLASSES:
-        raise CheckpointError(f"{gguf.path}: architecture {architecture!r} is not supported, only "
-                              f"{' and '.join(_CLASSES)}; use another model")
+    # A list has no hash.
+    if not isinstance(architecture, str) or architecture not in _CLASSES:
+        raise CheckpointError(f"{gguf.path}: architecture {architecture!r:.40} is not supported, "
+                              f"only {' and '.join(_CLASSES)}; use another model")
     _check_whole(gguf)
     fields = Fields(gguf, architecture)
     sizes = _read_sizes(gguf, fields)

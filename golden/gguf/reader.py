@@ -17,6 +17,7 @@ from gguf.constants import (
 )
 
 from golden.shards import CheckpointError
+from golden.texts import is_printable
 
 __all__ = ["Gguf", "RawTensor"]
 
@@ -118,6 +119,13 @@ class _Cursor:
         except UnicodeDecodeError:
             raise self.damaged("its header holds text that is not UTF-8") from None
 
+    def name(self) -> str:
+        """A text that names something."""
+        name = self.text()
+        if not is_printable(name):
+            raise self.damaged(f"its header has a name that cannot be shown, {name!a:.40}")
+        return name
+
     def kind(self) -> GGUFValueType:
         number = self.number("I")
         try:
@@ -160,7 +168,7 @@ def _start(cursor: _Cursor) -> tuple[int, int]:
 def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for _ in range(count):
-        key = cursor.text()
+        key = cursor.name()
         if key in found:
             raise cursor.damaged(f"{key} is twice in its header")
         found[key] = cursor.value()
@@ -169,7 +177,7 @@ def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
 
 def _info(cursor: _Cursor) -> RawTensor:
     """The header's entry of a tensor; its offset counts from the end of the header."""
-    name, dimensions = cursor.text(), cursor.number("I")
+    name, dimensions = cursor.name(), cursor.number("I")
     if not 1 <= dimensions <= _MAX_DIMENSIONS:
         raise cursor.damaged(f"{name} has {dimensions} dimensions")
     shape = tuple(cursor.number("Q") for _ in range(dimensions))[::-1]

@@ -47,14 +47,21 @@ def _scaling(fields: Fields) -> dict | None:
 
 def _llama3(gguf: Gguf, base: float, head: int) -> dict | None:
     """The scaling that gives these factors; None when they are all 1."""
-    found = GgufTensor(FACTORS, gguf.path, gguf.tensors[FACTORS]).read().astype(np.float64)
+    found = GgufTensor(FACTORS, gguf.path, gguf.tensors[FACTORS]).read()
     if found.shape == (head // 2,) and (found == 1).all():
         return None
     scaling = {"rope_type": "llama3", "factor": float(found.max()), **_LLAMA3}
-    if found.shape != (head // 2,) or not np.allclose(found, _factors(base, head, scaling), 1e-4):
+    if found.shape != (head // 2,) or not _fit(found, base, head, scaling):
         raise CheckpointError(f"{gguf.path}: {FACTORS} is not that of Llama 3, the only one that "
                               "can be mapped; use another model")
     return scaling
+
+
+def _fit(found: np.ndarray, base: float, head: int, scaling: dict) -> bool:
+    """Whether factors are those of a scaling; no factor below 1 and no other base is."""
+    if not 1 <= scaling["factor"] < np.inf or not 1 <= base < 1e30:
+        return False
+    return np.allclose(found.astype(np.float64), _factors(base, head, scaling), 1e-4)
 
 
 def _factors(base: float, head: int, scaling: dict) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Tokenizers of GGUF files as the files that Hugging Face has for them."""
 
+from bisect import bisect_left
 from typing import Any
 
 from gguf.constants import TokenType
@@ -7,6 +8,7 @@ from gguf.constants import TokenType
 from golden.gguf.pretokenizers import SPLITS
 from golden.gguf.reader import Gguf
 from golden.gguf.vocabulary import Vocabulary
+from golden.shards import CheckpointError
 
 __all__ = ["tokenizer_files"]
 
@@ -42,6 +44,9 @@ def _templates(gguf: Gguf) -> str | list[dict] | None:
     named = {key.removeprefix(f"{_TEMPLATE}."): text for key, text in gguf.metadata.items()
              if key.startswith(f"{_TEMPLATE}.")}
     default = gguf.metadata.get(_TEMPLATE)
+    for text in (*named.values(), default or ""):
+        if not isinstance(text, str):
+            raise CheckpointError(f"{gguf.path}: {_TEMPLATE} is no text; convert the model again")
     if not named:
         return default
     named |= {"default": default} if default else {}
@@ -103,13 +108,12 @@ def _merges(vocabulary: Vocabulary) -> list[tuple[str, str]]:
 
     No two scores of a sentencepiece vocabulary are the same, so that this is its order of joining.
     """
-    scores = vocabulary.get("scores", list, None)
-    if len(scores) < len(vocabulary.tokens):
-        raise vocabulary.wrong(f"{len(scores)} scores of {len(vocabulary.tokens)} tokens")
-    tokens, found = vocabulary.tokens, []
+    scores, tokens, found = vocabulary.scores(), vocabulary.tokens, []
+    # Only where both parts have the length of a token: few places of one that is a book.
+    lengths = sorted({len(text) for text in tokens if text})
     for text in vocabulary.of_type(TokenType.NORMAL):
         number = tokens[text]
-        for place in range(1, len(text)):
+        for place in lengths[:bisect_left(lengths, len(text))]:
             left, right = tokens.get(text[:place]), tokens.get(text[place:])
             if left is not None and right is not None:
                 found.append((-scores[number], left, right))

@@ -1,5 +1,6 @@
 """Vocabularies of GGUF files: tokens, what they are for, merges, special ones."""
 
+import math
 from typing import Any
 
 from gguf.constants import TokenType
@@ -66,6 +67,15 @@ class Vocabulary:
         values = self.get(key, list, None)
         if not all(isinstance(value, str) for value in values):
             raise self.wrong(f"{_START}{key} is no list of text")
+        return values
+
+    def scores(self) -> list[float]:
+        """What each token is worth."""
+        values = self.get("scores", list, None)
+        if len(values) < len(self.tokens):
+            raise self.wrong(f"{len(values)} scores of {len(self.tokens)} tokens")
+        if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+            raise self.wrong(f"{_START}scores is no list of numbers")
         return values
 
     def text(self, number: int) -> str:
