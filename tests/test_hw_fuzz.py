@@ -60,7 +60,7 @@ def test_elements_are_of_every_kind():
                 model.abandon()
             elif what == "reset":
                 model.restart()
-    assert len(kinds) == 28
+    assert len(kinds) == 29
     assert {"rest of zeros", "ended by abandon", "ended by reset", "huge_length", "check"} <= kinds
 
 

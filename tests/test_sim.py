@@ -138,6 +138,27 @@ def test_reset_forgets_half_a_frame(device):
     assert device.pull(56)[3] == 2
 
 
+@pytest.mark.parametrize(("size", "code"), [(8, 1), (64, 6)])
+def test_half_a_frame_is_abandoned(device, size, code):
+    device.push(identify(1)[:size])
+    device.abandon()
+    answer = device.pull(32)
+    assert (answer[2], answer[4]) == (0xFF, code)
+    device.abandon()        # nothing is under way
+    device.push(identify(2))
+    assert device.pull(56)[3] == 2
+
+
+def test_an_answer_that_cannot_leave_is_not_abandoned(device):
+    device.stall(1, sink=0.999999)
+    device.push(identify(1))
+    with pytest.raises(SimulationIdle, match=r"^the simulated device has not abandoned its frame "
+                                             r"within 20000 quiet cycles$"):
+        device.abandon()
+    device.stall(1)
+    assert device.pull(56)[3] == 1
+
+
 def test_buffers_need_not_be_whole_words(device):
     data = identify(9)
     for low in range(0, len(data), 5):

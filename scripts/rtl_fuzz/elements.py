@@ -19,14 +19,14 @@ Step = tuple
 #: A frame that still takes more bytes than this is not fed to its end.
 _MOST = 1 << 13
 #: Of cycles in which source or sink pause.
-_SHARES = (0, 0, 0, 0.1, 0.1, 0.5, 0.5, 0.9, 0.97)
+_SHARES = (0, 0, 0, 0, 0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.8, 0.97)
 
 
 class _Elements:
     """Makers of elements; the name of a method is what reports call it."""
 
     def __init__(self, config: DeviceConfig, rng: np.random.Generator, model: Model):
-        self._rng, self._lanes, self._model = rng, config.lanes, model
+        self._rng, self._lanes = rng, config.lanes
         self.requests = Requests(config, rng, lambda: model.groups)
 
     def good_frame(self) -> bytes:
@@ -91,6 +91,14 @@ class _Elements:
         fields = self.requests.identify()[:HEADER_BYTES]
         covered = fields + self._rng.bytes(REQUEST_ALIGN - HEADER_BYTES)
         return covered + pack("<I", crc32(covered)) + self._rng.bytes(REQUEST_ALIGN - 4)
+
+    def gemv_after_a_damaged_load(self) -> bytes:
+        """What was loaded before must not be taken for it."""
+        groups = self.requests.some_groups()
+        damaged = (self.requests.scales(trailer_fault=self._bit()) if self._rng.random() < 0.5
+                   else self.requests.activations(0, groups, trailer_fault=self._bit()))
+        return b"".join([self.requests.activations(0, groups), self.requests.scales(), damaged,
+                         self.requests.gemv(columns=1, groups=groups)])
 
     def garbage(self) -> bytes:
         return self._words(int(self._rng.integers(1, 60)))
