@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from hw.config import DeviceConfig
+from scripts.console import write_text
 from scripts.rtl_fuzz.session import Tally, run_session
 from sim.build import build_native
 
@@ -105,13 +106,17 @@ def mutant_rtl(name, config):
 
 
 def found_after(name, config, cycles, seed=0):
-    """Sessions and cycles until the fault was found, and as what; None if it was not."""
+    """Sessions and cycles until the fault was found, and as what; None if it was not.
+
+    A plain dictionary.
+    """
     library = build_native(config.lanes, mutant_rtl(name, config)).library
     tally = Tally()
     while tally.cycles < cycles:
         _, fault = run_session(library, config, seed, tally.sessions, tally)
         if fault:
-            return tally.sessions, tally.cycles, fault
+            return {"lanes": config.lanes, "columns": config.columns, "sessions": tally.sessions,
+                    "cycles": tally.cycles, "found": fault}
     return None
 
 
@@ -125,9 +130,10 @@ def main():
         # One lane is where a header's magic spans two words; two columns have more to forget.
         config = DeviceConfig(1) if "one lane" in name else DeviceConfig(8, 2, 256)
         found[name] = found_after(name, config, options.cycles)
-        print(f"{name:55} {found[name]}", flush=True)
+        told = found[name] or {"cycles": "-", "found": "not found"}
+        print(f"{name:52} {told['cycles']:>9}  {told['found']}", flush=True)
         if options.output:
-            options.output.write_text(json.dumps(found, indent=2) + "\n")
+            write_text(options.output, json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
