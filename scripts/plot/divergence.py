@@ -18,11 +18,11 @@ _REMEDY = "git restore docs/figures/divergence.json"
 #: are rings, since they may lie where one depth for all lies.
 _SERIES = {
     ("tritllm-v2", None, False):    ("tritllm-v2 (default)", "black", "o", None, "-"),
-    ("tritllm-v2", None, True):     ("tritllm-v2, budget", "black", "o", "none", ""),
+    ("tritllm-v2", None, True):     ("tritllm-v2, mixed depths", "black", "o", "none", ""),
     ("search", None, False):        ("search", "orange", "s", None, "-"),
-    ("search", "random", False):    ("search, random tokens", "green", "^", None, "-"),
-    ("search", "novel", False):     ("search, a novel", "blue", "D", None, "-"),
-    ("search", "novel", True):      ("search, a novel, budget", "blue", "D", "none", ""),
+    ("search", "random", False):    ("search, calibrated at random", "green", "^", None, "-"),
+    ("search", "novel", False):     ("search, calibrated by a novel", "blue", "D", None, "-"),
+    ("search", "novel", True):      ("the same, mixed depths", "blue", "D", "none", ""),
 }
 _KL, _RATIO = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5), (1, 1.1, 1.2, 1.4, 1.7)
 

@@ -82,7 +82,7 @@ def _roofs(axes: Axes, data: dict) -> None:
     axes.set(xlim=(0, _INTENSITY), ylim=(0, 3.6), ylabel="G trit-MAC/s",
              xlabel=f"trit-MACs a byte, one vector at a time; {at:.2f} at d = {data['depth']}, "
              "5 where every byte is digits",
-             title="Roofs are peaks of memory and lanes; filled marks are simulated")
+             title="Peaks of memory and lanes (dashes), and what reached the lanes in simulation")
     axes.legend(title="simulated, of the peak", title_fontsize=8, loc="center left",
                 bbox_to_anchor=(0.62, 0.6))
 

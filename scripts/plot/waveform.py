@@ -34,9 +34,9 @@ def draw(data: dict) -> Figure:
 def _panel(axes: Axes, panel: dict) -> None:
     rows, first = panel["rows"], panel["first"]
     stop = first + len(rows[0]["values"])
-    axes.set(xlim=(first, stop), ylim=(len(rows) - 0.1, -0.95), xticks=range(first, stop, 2),
-             yticks=[row + 0.5 for row in range(len(rows))])
-    axes.set_yticklabels([row["name"] for row in rows])
+    axes.set(xlim=(first, stop), ylim=(len(rows) - 0.1, -0.95))
+    axes.set_xticks(range(first + first % 2, stop, 2))
+    axes.set_yticks([row + 0.5 for row in range(len(rows))], [row["name"] for row in rows])
     axes.set_title(panel["title"])
     axes.set_xlabel("cycle since the product began", fontsize=8)
     axes.tick_params(length=0)
