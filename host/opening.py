@@ -24,7 +24,7 @@ from hw.config import DeviceConfig
 from sim.build import build_native, device_rtl
 from sim.native import NativeDevice
 
-__all__ = ["Spec", "open_device", "parse_specs", "simulate"]
+__all__ = ["Spec", "open_device", "open_transport", "parse_specs", "simulate"]
 
 #: Each device needs sequence numbers of its own, and a few of them.
 _MOST = 32
@@ -92,6 +92,17 @@ def open_device(
         stack.pop_all()
     devices = [_device(transports, found, index) for index in range(len(found))]
     return devices[0] if len(devices) == 1 else DeviceGroup(devices)
+
+
+def open_transport(spec: str, config: DeviceConfig | None = None) -> Transport:
+    """What carries the bytes of one device, written as for :func:`open_device`; close it.
+
+    Raises :class:`ValueError` for what names none or several.
+    """
+    found = parse_specs(spec)
+    if len(found) != 1:
+        raise ValueError(f"{spec}: give one device")
+    return _SCHEMES[found[0].scheme](found[0], config or DeviceConfig(), None)
 
 
 def parse_specs(specs: str | Sequence[str]) -> list[Spec]:

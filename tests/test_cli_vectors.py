@@ -8,6 +8,9 @@ from vector_cases import all_vectors
 from scripts.vectors import vectors
 from scripts.vectors.vector_set import build, chosen, differences
 
+ONE = ("give one of a directory to make (-o DIR), one to compare (--check DIR), and a device to "
+       "try (--device SPEC)")
+
 
 def refused(capsys, **options):
     """The one line that the command says on the way out."""
@@ -125,9 +128,9 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({}, "give either a directory to make (-o DIR) or one to compare (--check DIR)"),
-    ({"output": 1, "check": 1},
-     "give either a directory to make (-o DIR) or one to compare (--check DIR)"),
+    ({}, ONE),
+    ({"output": 1, "check": 1}, ONE),
+    ({"output": 1, "device": "sim"}, ONE),
     ({"output": 1, "lanes": [3]}, "lanes must be one of 1, 2, 4, 8, 16, 32, 64, not 3"),
     ({"output": 1, "depth": [5]}, "depth must be 1..4, not 5"),
     ({"check": 1}, "{place}: has no manifest.json; give a directory that -o made"),

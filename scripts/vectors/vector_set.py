@@ -1,6 +1,6 @@
 """The whole set: files by name, their manifest, and comparison with a directory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -22,10 +22,11 @@ from scripts.vectors.products import (
     trits_json,
 )
 from scripts.vectors.refusals import errors_session, hunts_session
-from scripts.vectors.session import Product
+from scripts.vectors.session import Product, Session
 from scripts.vectors.sessions import basics, columns_session, longest_session, products_session
 
-__all__ = ["DEPTHS", "MANIFEST", "VECTORS_VERSION", "Difference", "build", "chosen", "differences"]
+__all__ = ["DEPTHS", "MANIFEST", "VECTORS_VERSION", "Difference", "build", "chosen", "differences",
+           "sessions"]
 
 #: Raised by any change of a byte.
 VECTORS_VERSION = 1
@@ -106,7 +107,7 @@ def _frames(lanes, depths) -> Iterator[tuple[str, bytes]]:
         for depth in depths:
             for case in _streamed(count, depth):
                 yield f"words/L{count}/d{depth}-{case.name}.bin", Product(case, count).words
-        for name, make in _sessions(count, depths).items():
+        for name, make in sessions(count, depths).items():
             session = make()
             yield f"frames/L{count}/{name}.json", as_json(session.json())
             yield f"frames/L{count}/{name}.requests.bin", bytes(session.requests)
@@ -119,7 +120,7 @@ def _streamed(lanes: int, depth: int) -> list[Case]:
     return [*small_cases(depth), blocks_case(depth, lanes), *longest]
 
 
-def _sessions(lanes: int, depths) -> dict:
+def sessions(lanes: int, depths: Sequence[int] = DEPTHS) -> dict[str, Callable[[], Session]]:
     """What makes each session of a lane count, by name."""
     made = {name: partial(make, lanes) for name, make in
             (("basics", basics), ("errors", errors_session), ("hunts", hunts_session))}

@@ -19,7 +19,7 @@ def build_frame(align, opcode, sequence, arg0=0, arg1=0, payload=b""):
 
 
 class Device:
-    """A device; what only hardware can know is 0 in its answers.
+    """A device; clock, build id, cycles and stalls are 0 in its answers.
 
     ``feed`` takes any bytes and returns the answers that are then due.
     """
@@ -92,7 +92,8 @@ class Device:
         if code:
             self._send(sequence, _ERROR, code, 0 if code == 1 else opcode)
         elif opcode == _IDENTIFY:
-            self._send(sequence, _INFO, self.lanes, 0, struct.pack("<6I", 1, self.lanes, *[0] * 4))
+            sizes = 1, self.lanes, self.columns, self.max_k, 0, 0
+            self._send(sequence, _INFO, self.lanes, 0, struct.pack("<6I", *sizes))
         elif opcode == _GEMV:
             self._send(sequence, _DONE, 0, 0, struct.pack("<4Q", 0, 0, 0, self._words))
         elif opcode == _STATUS:
