@@ -14,6 +14,7 @@ from golden.chunks import in_threads
 from golden.fixed import half_range
 from golden.forms import FORMS
 from golden.job import Job, check_apart
+from golden.journal import understood
 from golden.metadata import FORMAT_VERSION, RECOVERED, marks_of
 from golden.packer import Encode, write_packed
 from golden.plan import Plan, source_fingerprint
@@ -125,7 +126,7 @@ def _survey(
     progress: Progress,
 ) -> dict[str, Survey]:
     """Surveys by module name; those of an earlier run are in the journal."""
-    done = {name: Survey.from_record(job.done[_key(name)])
+    done = {name: understood(Survey.from_record, job.done[_key(name)], job.partial)
             for name in matrices if _key(name) in job.done}
     surveys = {}
     with closing(survey(matrices, depths, done)) as found:

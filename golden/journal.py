@@ -10,14 +10,29 @@ import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 from golden.shards import CheckpointError
 from golden.writing import writing
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "understood"]
 
 #: Names of what was done, and what to tell of it.
 Records = dict[str, dict]
+
+
+T = TypeVar("T")
+
+
+def understood(make: Callable[[dict], T], record: dict, of: Path) -> T:
+    """What is made of a record; another version may have written it, with other fields.
+
+    Raises :class:`CheckpointError` when nothing can be made of it; ``of`` is what it is left in.
+    """
+    try:
+        return make(record)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{of}: left by another version; remove it") from None
 
 
 class Journal:

@@ -13,6 +13,7 @@ from golden.fixed import half_range
 from golden.flow import in_flight
 from golden.groups import RowReader, weights_of
 from golden.job import Job, check_apart, write_json
+from golden.journal import understood
 from golden.metadata import SCALES_SUFFIX, TRITS_SUFFIX
 from golden.methods import Method, method_of
 from golden.packing import Packing
@@ -122,7 +123,7 @@ def write_packed(
     """Write all files of a packed checkpoint but those that are done; reports in file order."""
     def done(name: str) -> None:
         if progress:
-            progress(TensorReport.from_record(job.done[name]))
+            progress(_report(job, name))
 
     shards = []
     for file, shard in plan.source.shards.items():
@@ -135,7 +136,11 @@ def write_packed(
     if plan.source.sharded:
         write_json(job.partial / INDEX, plan.index())
     plan.source.write_companions(job.partial)
-    return tuple(TensorReport.from_record(job.done[name]) for name in plan.source.tensors)
+    return tuple(_report(job, name) for name in plan.source.tensors)
+
+
+def _report(job: Job, name: str) -> TensorReport:
+    return understood(TensorReport.from_record, job.done[name], job.partial)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Protocol
 
 from golden.job import Job
+from golden.journal import understood
 from golden.places import Place
 from golden.shards import DTYPES, seal
 from golden.writing import writing
@@ -152,7 +154,11 @@ def write_shards(
             for name in steps:
                 while name not in job.done:
                     job.record(*next(records))
-                checksums.update(job.done[name]["checksums"])
+                checksums.update(understood(_checksums, job.done[name], job.partial))
                 if progress:
                     progress(name)
             writer.finish(checksums)
+
+
+def _checksums(record: dict) -> dict[str, int]:
+    return {name: index(checksum) for name, checksum in record["checksums"].items()}

@@ -197,12 +197,23 @@ def companions(path: Path) -> list[Path]:
     """Files that go with the weights: tokenizer, chat template, licence; sorted.
 
     Weights of other formats, pickles among them, are left out, and so are hidden files.
+
+    Raises :class:`CheckpointError` for a link out of the directory, since what it leads to would be
+    copied, whatever it is. The hub's cache, whose files are links into its own, may have them.
     """
-    return sorted(
+    found = sorted(
         file for file in path.iterdir()
         if file.is_file() and file.name != CONFIG and not file.name.startswith(".")
         and not file.name.endswith(_NOT_COMPANIONS)
     )
+    places = [path.resolve()]
+    if places[0].parent.name == "snapshots":
+        places.append(places[0].parent.parent / "blobs")
+    for file in found:
+        if not any(file.resolve().is_relative_to(place) for place in places):
+            raise CheckpointError(f"{file}: a link out of the checkpoint; put the file there, or "
+                                  "remove the link")
+    return found
 
 
 def open_shards(path: Path) -> tuple[dict, dict[str, Shard], bool]:

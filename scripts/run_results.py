@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from golden.journal import Journal
+from golden.journal import Journal, understood
 from golden.writing import writing
 from scripts.stream import MatrixRun
 
@@ -46,7 +46,8 @@ class RunResults:
         if self._journal.lines and not self._journal.is_of(settings):
             raise ValueError(f"{path}: left by another run; remove it, or name another report")
         records = self._journal.begin(settings)
-        self._runs = {name: MatrixRun.of(record) for name, record in records.items()}
+        self._runs = {name: understood(MatrixRun.of, record, path)
+                      for name, record in records.items()}
 
     def get(self, name: str) -> MatrixRun | None:
         """What became of a matrix, if that is known."""

@@ -1,6 +1,13 @@
-import pytest
+from pathlib import Path
 
-from golden.journal import Journal
+import pytest
+from golden_helpers import message
+
+from golden.journal import Journal, understood
+from golden.report import TensorReport
+from golden.shards import CheckpointError
+from golden.survey import Survey
+from scripts.stream import MatrixRun
 
 JOB = {"job": "count", "of": ["a", "b"]}
 
@@ -28,7 +35,7 @@ def left(path):
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("place", range(0, 116, 5))
+@pytest.mark.parametrize("place", range(0, 115, 5))
 def test_a_changed_byte_ends_what_counts(tmp_path, place):
     path = tmp_path / "journal"
     data = bytearray(left(path))
@@ -59,3 +66,10 @@ def test_a_first_line_that_is_no_object_is_of_no_job(tmp_path):
     with Journal(path) as journal:
         assert not journal.is_of(JOB)
         assert journal.begin(JOB) == {}
+
+
+@pytest.mark.parametrize("record", [{}, {"seconds": 3}, {"seconds": {}}, {"shape": 5}])
+@pytest.mark.parametrize("make", [TensorReport.from_record, Survey.from_record, MatrixRun.of])
+def test_records_of_another_version(make, record):
+    with pytest.raises(CheckpointError, match=message("x: left by another version; remove it")):
+        understood(make, record, Path("x"))

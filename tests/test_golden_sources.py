@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,3 +178,23 @@ def test_matrix_of_another_dtype(tmp_path):
     save_file({"a.weight": np.ones((2, 3), np.int32)}, path)
     refuses(tmp_path / "m", f"{path}: a.weight must be BF16, F16, F32, not I32; "
                             "convert the model first")
+
+
+def test_links_to_files_that_would_be_copied(tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1a2b"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    (tmp_path / "secret").write_text("x")
+    for name in ("tokenizer.json", "merges.txt"):
+        (blobs / name).write_text("{}")
+        (snapshot / name).symlink_to(Path("..", "..", "blobs", name))
+    (snapshot / "LICENSE").symlink_to("merges.txt")
+    assert [file.name for file in companions(snapshot)] == [
+        "LICENSE", "merges.txt", "tokenizer.json"]
+    for target in (tmp_path / "secret", Path("..", "..", "secret")):
+        (snapshot / "notes").symlink_to(target)
+        with pytest.raises(CheckpointError, match=message(
+                f"{snapshot / 'notes'}: a link out of the checkpoint; put the file there, or "
+                "remove the link")):
+            companions(snapshot)
+        (snapshot / "notes").unlink()

@@ -1,0 +1,29 @@
+"""Activations from a file: the input of each module, by its name."""
+
+from pathlib import Path
+
+import numpy as np
+
+from golden.shards import Shard
+
+__all__ = ["read_activations"]
+
+
+def read_activations(path: Path, name: str, columns: int) -> np.ndarray:
+    """Activations of a module in a safetensors file: float32 (T, K) of any dtype.
+
+    Raises :class:`golden.shards.CheckpointError` for a file that is damaged, and
+    :class:`ValueError` when it has none of this module, or none of ``columns`` columns.
+    """
+    tensor = Shard(path).tensors.get(name)
+    if tensor is None:
+        raise ValueError(f"{path}: no activations for {name}")
+    if len(tensor.shape) != 2 or tensor.shape[0] < 1 or tensor.shape[1] != columns:
+        raise ValueError(f"{path}: activations of {name} must be (T, {columns}), not "
+                         f"{tensor.shape}")
+    x = tensor.read()
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    if not np.isfinite(x).all():
+        raise ValueError(f"{path}: activations of {name} are not all finite in float32")
+    return x
