@@ -1,5 +1,8 @@
 """The command ``tritstream``."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from scripts import (
@@ -23,20 +26,46 @@ from scripts.soak.command import soak
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    help="Packed balanced-ternary LLM weights, and the accelerator that eats them.",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tritstream {version('tritstream')}")
+        raise typer.Exit
 
-for command in (run.demo, quantize.quantize, calibrate.calibrate, pack.convert, pack.inspect,
-                pack.verify, pack.export, run.run, generate.generate, smooth.smooth,
-                random_model.random_model, serve.serve, load.load, load.board, vectors.vectors):
-    app.command()(command)
-app.command()(soak)
-app.command()(plot.plot)
-app.command("import")(importing.import_model)
-app.command("eval")(evaluate.evaluate)
-app.add_typer(hardware.app, name="hw")
-app.add_typer(bench.app, name="bench")
+
+app = typer.Typer(
+    help="Packed balanced-ternary LLM weights, and the accelerator that eats them. Exit codes: 0 "
+         "done; 1 failed, or found what it tells of; 2 wrong arguments; 130 interrupted.",
+    no_args_is_help=True, pretty_exceptions_enable=False)
+
+#: Commands by what they are for, in the order of the help.
+_PANELS = {
+    "Start": {"demo": run.demo},
+    "Weights": {
+        "quantize": quantize.quantize, "calibrate": calibrate.calibrate, "smooth": smooth.smooth,
+        "import": importing.import_model, "convert": pack.convert, "export": pack.export,
+        "inspect": pack.inspect, "verify": pack.verify,
+        "random-model": random_model.random_model,
+    },
+    "Running": {
+        "run": run.run, "generate": generate.generate, "eval": evaluate.evaluate,
+        "serve": serve.serve, "load": load.load, "board": load.board,
+    },
+    "Trust": {"vectors": vectors.vectors, "soak": soak, "plot": plot.plot},
+}
+
+for _panel, _commands in _PANELS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_command)
+app.add_typer(bench.app, name="bench", rich_help_panel="Trust")
+app.add_typer(hardware.app, name="hw", rich_help_panel="Hardware")
+
+
+@app.callback()
+def common(
+    _version: Annotated[bool, typer.Option(
+        "--version", is_eager=True, callback=_print_version, help="Print the version.")] = False,
+) -> None:
+    """What is before the command."""
 
 
 def main():

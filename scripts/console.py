@@ -25,8 +25,8 @@ from host.errors import HostError
 from hw.synth import SynthError
 from sim.build import BuildError
 
-__all__ = ["Failure", "console", "print_json", "progress", "reports_errors", "table",
-           "write_bytes", "write_text"]
+__all__ = ["FAILED", "INTERRUPTED", "Failure", "console", "print_json", "progress",
+           "reports_errors", "table", "write_bytes", "write_text"]
 
 #: Results go to standard output, everything else to standard error.
 console = Console(stderr=True, highlight=False, emoji=False)
@@ -34,21 +34,30 @@ console = Console(stderr=True, highlight=False, emoji=False)
 _EXPECTED = (ValueError, OSError, HostError, BuildError, SynthError)
 
 
+#: Exit codes: of what failed, or was found; of an interrupt, as shells have it (128 + SIGINT).
+FAILED, INTERRUPTED = 1, 130
+
+
 class Failure(Exception):
-    """The command ran and found what it must report: exit code 1."""
+    """The command ran and found what it must report, or was interrupted when it had."""
+
+    def __init__(self, message: str, code: int = FAILED):
+        super().__init__(message)
+        self.code = code
 
 
 def reports_errors(command: Callable) -> Callable:
-    """Turn expected exceptions of a command into one line and exit code 1."""
+    """Turn expected exceptions of a command into one line and an exit code."""
     @wraps(command)
     def run(*args, **kwargs):
         try:
             return command(*args, **kwargs)
         except (*_EXPECTED, Failure) as error:
             console.print(f"error: {error}", markup=False, soft_wrap=True)
+            sys.exit(error.code if isinstance(error, Failure) else FAILED)
         except KeyboardInterrupt:
             console.print("interrupted: run the command again to go on", markup=False)
-        sys.exit(1)
+            sys.exit(INTERRUPTED)
     return run
 
 

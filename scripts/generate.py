@@ -11,7 +11,7 @@ import typer
 from golden.checkpoint import PackedCheckpoint
 from host.records import Info
 from hw.config import DeviceConfig
-from scripts.console import Failure, print_json, progress, reports_errors
+from scripts.console import INTERRUPTED, Failure, print_json, progress, reports_errors
 from scripts.generation_report import make_report, show
 from scripts.rules import numbers_by_glob
 from scripts.run import Columns, DeviceSpec, Json, Lanes
@@ -75,7 +75,7 @@ def generate(
         report["compared"] = _compare(compare, tokenizer, result)
     print_json(report) if as_json else show(report)
     if result.interrupted:
-        raise Failure(f"interrupted after {len(result.tokens)} tokens")
+        raise Failure(f"interrupted after {len(result.tokens)} tokens", INTERRUPTED)
 
 
 def open_backend(

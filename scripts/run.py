@@ -9,7 +9,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from safetensors import safe_open
 
 from golden.checkpoint import PackedCheckpoint
 from golden.fixed import check_table
@@ -22,10 +21,12 @@ from host.group import DeviceGroup
 from host.opening import open_device, parse_specs
 from host.prepared import Tiles, tiles_of
 from hw.config import DeviceConfig
+from scripts.activations import read_activations
 from scripts.console import console, print_json, progress, reports_errors, write_text
 from scripts.quantize import pack
 from scripts.run_report import describe, mismatch, show, totals
 from scripts.run_results import RunResults
+from scripts.shipped import shipped_model
 from scripts.stream import Job, generated_activations, stream_matrix
 
 __all__ = ["demo", "run"]
@@ -79,8 +80,8 @@ def run(
 
 @reports_errors
 def demo(
-    model: Annotated[Path, typer.Option(help="Checkpoint with activations.safetensors.")] =
-        Path("models/tiny-qwen2"),
+    model: Annotated[Path | None, typer.Option(
+        help="Checkpoint with activations.safetensors; the shipped one if not given.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where results go.")] =
         Path("build/demo"),
     depth: Annotated[int, typer.Option(help="Trits a weight.")] = 3,
@@ -91,7 +92,7 @@ def demo(
     as_json: Json = False,
 ):
     """Quantize the shipped model, stream it through a device, compare every row."""
-    packed = output / "packed"
+    packed, model = output / "packed", model or shipped_model()
     pack(model, packed, depth, force=True)
     checkpoint = PackedCheckpoint(packed)
     real = GeneratedTensor(
@@ -115,7 +116,7 @@ def _job(checkpoint: PackedCheckpoint, name: str, activations: Path | None,
     def read() -> np.ndarray:
         if activations is None:
             return generated_activations(_SEED, info.shape[1], vectors)
-        return _read_activations(activations, name, info.shape[1])[:vectors]
+        return read_activations(activations, name, info.shape[1])[:vectors]
 
     return Job(name, info.shape, info.depth, lambda: _tiles(checkpoint, name), read, info.form)
 
@@ -127,17 +128,6 @@ def _tiles(checkpoint: PackedCheckpoint, name: str) -> Tiles:
     except ValueError as error:
         raise ValueError(f"{checkpoint.path / info.shard}: {name}.scales: {error}") from None
     return checkpoint.tiles(name), table, info.depth, info.shape
-
-
-def _read_activations(path: Path, name: str, columns: int) -> np.ndarray:
-    """Activations (T, K) of a module."""
-    with safe_open(path, framework="numpy") as file:
-        if name not in set(file.keys()):
-            raise ValueError(f"{path}: no activations for {name}")
-        x = file.get_tensor(name)
-    if x.ndim != 2 or x.shape[1] != columns:
-        raise ValueError(f"{path}: activations of {name} must be (T, {columns}), not {x.shape}")
-    return x.astype(np.float32)
 
 
 def _open(device: str, config: DeviceConfig, rtl: Path | None) -> Device | DeviceGroup:

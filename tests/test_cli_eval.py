@@ -195,7 +195,7 @@ def test_interrupted_run_goes_on(places, evaluate, report, predicted, monkeypatc
         return write(*pair)
 
     monkeypatch.setattr(scripts.evaluation, "kl_divergence", stop_at_the_sixth)
-    assert evaluate(*arguments) == (1, "", "interrupted: run the command again to go on\n")
+    assert evaluate(*arguments) == (130, "", "interrupted: run the command again to go on\n")
     assert len(predicted) == 9
     monkeypatch.setattr(scripts.evaluation, "kl_divergence", write)
     found = report(*arguments)
