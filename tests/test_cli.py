@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from golden.checkpoint import PackedCheckpoint
+from golden.journal import Journal
 from golden.fixed import mantissas
 from hw.config import DeviceConfig
 from sim.build import device_rtl
@@ -146,9 +147,14 @@ def test_run_that_was_killed_goes_on(packed, tmp_path):
     assert fails(*arguments[:-1], 15) == (
         f"{kept}: left by another run; remove it, or name another report")
     # The first result is marked, to be known again; a kill has cut the last.
-    lines = kept.read_text().splitlines()
-    lines[1] = lines[1].replace('"error":', '"error":7')
-    kept.write_text("\n".join(lines)[:-9])
+    with Journal(kept) as journal:
+        parameters, (first, record), *others = journal.lines
+    kept.unlink()
+    with Journal(kept) as journal:
+        journal.begin(parameters)
+        for name, found in [(first, record | {"error": 7.0}), *others]:
+            journal.record(name, found)
+    kept.write_bytes(kept.read_bytes()[:-9])
     code, _, err = tritstream(*arguments)
     assert code == 0, err
     assert list(report.parent.iterdir()) == [report]
