@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from golden.checkpoint import PackedCheckpoint
-from golden.journal import Journal
 from golden.fixed import mantissas
+from golden.journal import Journal
 from hw.config import DeviceConfig
 from sim.build import device_rtl
 
