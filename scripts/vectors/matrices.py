@@ -114,8 +114,8 @@ def _small_cases(depth: int) -> Iterator[Case]:
                       depth, np.ldexp(1.0, -np.arange(SCALES)))
     yield _second(depth)
     yield _ties(depth)
-    yield _every_code("near", "odd table entries over 262142: quotients that are ties but for the "
-                      "rounding of the division", depth, _near_table(f"{key}/near"))
+    yield _every_code("near", "odd table entries over 262142: all mantissas but one are ties",
+                      depth, _near_table(f"{key}/near"))
 
 
 def _drawn(name, about, depth, shape, vectors) -> Case:
@@ -167,6 +167,10 @@ def _ties(depth: int) -> Case:
     floats[0] = 127
     x, scale = quantize_activation(floats)
     q = integers(f"{key}/q", 2 * half + 1, rows, GROUP) - half
+    # Levels of halves are even, but for the first, 127: odd sums of 2^24 to 2^25.
+    places = np.arange(10)
+    q[places] = 0
+    q[places, 0], q[places, places + 1] = 1, np.where(x[places + 1] < 0, -1, 1)
     return _coded("ties", "ties in mantissas, in activations and in results", depth, q, codes,
                   table, (Vector("halves", x, float(scale), floats),))
 
