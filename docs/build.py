@@ -15,7 +15,8 @@ _BUILD = _HERE.parent / "build"
 def main() -> int:
     """Exit code of sphinx-build."""
     trees = _BUILD / "doctrees"
-    code = sphinx(["-q", "-W", "--keep-going", "-d", str(trees), str(_HERE), str(_BUILD / "docs")])
+    code = sphinx(["-q", "-W", "--keep-going", "-c", str(_HERE), "-d", str(trees),
+                   str(_HERE.parent), str(_BUILD / "docs")])
     if code:
         # Pages that were read are not read again, so their warnings would not come again.
         shutil.rmtree(trees, ignore_errors=True)

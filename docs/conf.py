@@ -11,6 +11,11 @@ project    = "tritstream"
 copyright  = "the authors of tritstream; Apache-2.0"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "api"]
 
+# The project is the root, so that links to README and the like are links between pages.
+root_doc         = "docs/index"
+include_patterns = ["*.md", "docs/*.md", "docs/api/*.rst", "models/*/*.md"]
+exclude_patterns = [".*", "build"]
+
 # A new module makes its page anew.
 api_modules = sorted(str(path.relative_to(ROOT)) for package in PACKAGES
                      for path in (ROOT / package).rglob("*.py"))
@@ -18,6 +23,10 @@ api_modules = sorted(str(path.relative_to(ROOT)) for package in PACKAGES
 html_theme          = "furo"
 html_title          = "tritstream"
 html_show_copyright = False
+html_copy_source    = False
+smartquotes         = False
+# A first page that leads to that of `docs`.
+html_extra_path     = ["site"]
 # Most blocks of code are indented, and shells, tables and drawings: none is Python by default.
 highlight_language  = "none"
 # As GitHub makes them, so that links to headings work there too.
