@@ -19,8 +19,8 @@ __all__ = ["REQUEST_BYTES", "BoardTransport"]
 #: Memory before the answers' ring for requests on their way to the core.
 REQUEST_BYTES = 1 << 18
 _NUMBERS = 1 << 32
-#: Memory that the bus has room for.
-_MAX_MEMORY = CSR_BASE - MEMORY
+#: Memory that the bus has room for; a ring that all of the host's memory has room for.
+_MAX_MEMORY, _MAX_RING = CSR_BASE - MEMORY, 1 << 26
 #: Looks for an answer that follow each other at once; then a little apart.
 _EAGER, _PAUSE = 50, 0.001
 
@@ -155,6 +155,9 @@ class BoardTransport:
                                then="tail")
                 for number, (address, size) in enumerate(left)))
             tail = max(tails, key=lambda found: (found - self._tail) % _NUMBERS)
+            if (tail - self._tail) % _NUMBERS > len(left):
+                self._session = None
+                raise BadAnswer("the board says that it took more descriptors than it was given")
             if tail == self._tail:
                 self._give_up_after(end, "takes no descriptor")
                 await asyncio.sleep(_PAUSE)
@@ -214,7 +217,7 @@ class BoardTransport:
 
 def _check_sizes(levels: int, lanes: int, memory: int, ring: int, align: int) -> None:
     """What a board says of itself must be what some board is."""
-    if not (lanes in LANE_COUNTS and levels < 64 and 0 < align <= ring and ring % align == 0
+    if not (lanes in LANE_COUNTS and levels < 64 and 0 < align <= ring <= _MAX_RING and ring % align == 0
             and DIRECTORY_BYTES + REQUEST_BYTES + ring <= memory <= _MAX_MEMORY):
         raise TransportClosed(f"the board reports impossible sizes: {lanes} lanes, {memory} bytes "
                               f"of memory, {ring} of them for answers, aligned to {align}")

@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
-from golden.shards import CheckpointError, load_json
+from golden.shards import CheckpointError, Shard, load_json
 from scripts.console import write_bytes
 
 __all__ = ["Scores"]
+
+#: Key of ``__metadata__``: :func:`_checksum`.
+_CHECKSUM = "crc32"
 
 
 class Scores:
@@ -41,11 +44,14 @@ class Scores:
             write_bytes(self.path / "settings.json", self._settings.encode())
         # The library writes what lies in memory, and not the view that an array may be of it.
         whole = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-        write_bytes(self._file(chunk), save(whole))
+        write_bytes(self._file(chunk), save(whole, {_CHECKSUM: _checksum(whole)}))
 
     def read(self, count: int) -> dict[str, np.ndarray]:
         """Scores of the first ``count`` chunks, end to end, by name."""
         parts = [self._read(chunk) for chunk in range(count)]
+        for chunk, part in enumerate(parts):
+            if part.keys() != parts[0].keys():
+                raise _damaged(self._file(chunk))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def once(self, name: str, compute: Callable[[], dict]) -> dict:
@@ -61,7 +67,23 @@ class Scores:
     def _read(self, chunk: int) -> dict[str, np.ndarray]:
         path = self._file(chunk)
         try:
-            return load(path.read_bytes())
-        except SafetensorError:
-            raise CheckpointError(f"{path}: damaged; remove it and run the same command "
-                                  "again") from None
+            shard = Shard(path)
+        except CheckpointError:
+            raise _damaged(path) from None
+        arrays = {name: shard.tensors[name].read() for name in sorted(shard.tensors)}
+        if shard.metadata.get(_CHECKSUM) != _checksum(arrays):
+            raise _damaged(path)
+        return arrays
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> str:
+    """CRC-32 of names, dtypes and values."""
+    found = 0
+    for name in sorted(arrays):
+        values = arrays[name]
+        found = zlib.crc32(values.tobytes(), zlib.crc32(f"{name} {values.dtype}".encode(), found))
+    return f"{found:08x}"
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path}: damaged; remove it and run the same command again")

@@ -42,6 +42,7 @@ class Registers:
 @pytest.mark.parametrize("values", [
     {"lanes": 0}, {"lanes": 3}, {"align": 0}, {"ring": 0}, {"ring": 100}, {"memory": 1 << 16},
     {"memory": (1 << 32) - 1}, {"ring": 1 << 30}, {"levels": 1 << 31},
+    {"memory": 1 << 29, "ring": 1 << 27},
 ])
 def test_impossible_sizes(values):
     transport = BoardTransport(Registers(**values))
@@ -56,6 +57,21 @@ def test_more_answers_than_the_ring_holds():
         await transport.send(b"")
         board.values["written"] = SIZES["ring"] // SIZES["align"] + 1
         with pytest.raises(BadAnswer, match="^the board says that it has written more answers "):
+            await transport.recv(1)
+
+    asyncio.run(check())
+
+
+def test_more_descriptors_than_were_given():
+    class Taking(Registers):
+        async def put(self, name, *values, then):
+            self.values["tail"] += 5 * (name == "address")
+            return await super().put(name, *values, then=then)
+
+    async def check():
+        transport = BoardTransport(Taking())
+        await transport.send(bytes(64))
+        with pytest.raises(BadAnswer, match="^the board says that it took more descriptors than "):
             await transport.recv(1)
 
     asyncio.run(check())

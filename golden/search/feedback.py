@@ -44,7 +44,7 @@ def feed_back(
     """
     half, kernels = half_range(depth), load(engine)
     with threadpool_limits(1, "blas"):
-        uppers = [(columns, _upper(block)) for columns, block in _scaled_blocks(moment)]
+        uppers = [(columns, _upper(block, name)) for columns, block in _scaled_blocks(moment)]
         diagonal = np.concatenate([np.diag(upper) for _, upper in uppers])
         sample = take_sample(weights, diagonal ** -2, moment.results, name)
         table = fit_table(sample, half, kernels)
@@ -78,11 +78,14 @@ def _scaled_blocks(moment: Moment) -> Iterator[tuple[slice, np.ndarray]]:
         yield slice(columns.start, columns.start + size), padded
 
 
-def _upper(block: np.ndarray) -> np.ndarray:
+def _upper(block: np.ndarray, name: str) -> np.ndarray:
     """Upper triangular U of ``block^-1 = U^T U``, float32, the block damped."""
     damped = block.copy()
     damped[np.diag_indices_from(block)] += max(_DAMPING * np.diag(block).mean(), _LEAST)
-    lower = np.linalg.inv(np.linalg.cholesky(damped[::-1, ::-1]))
+    try:
+        lower = np.linalg.inv(np.linalg.cholesky(damped[::-1, ::-1]))
+    except np.linalg.LinAlgError:
+        raise ValueError(f"the moments of {name} are of no inputs: calibrate again") from None
     return np.ascontiguousarray(lower[::-1, ::-1], np.float32)
 
 

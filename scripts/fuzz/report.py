@@ -1,0 +1,55 @@
+"""Counts of all runs so far, in a JSON file, and as a table."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from golden.shards import load_json
+from scripts.console import table, write_text
+from scripts.fuzz.supervise import Counts
+
+__all__ = ["merged", "read_report", "show", "write_report"]
+
+_HEADER = ["target", "engine", "executions", "seconds", "read", "refused", "places of refusal",
+           "branches", "faults"]
+
+
+def read_report(path: Path | None) -> dict:
+    """What earlier runs counted, by target."""
+    return load_json(path)["targets"] if path and path.is_file() else {}
+
+
+def merged(earlier: dict, name: str, about: str, engine: str, counts: Counts) -> dict:
+    """Counts of a target with those of earlier runs."""
+    before = earlier.get(name, {"executions": {}, "seconds": 0, "read": 0, "refused": 0,
+                                "places": 0, "covered": 0, "faults": {}})
+    faults = sum(times for outcome, times in counts.outcomes.items() if outcome.startswith("fault"))
+    whole = Counts(faults=dict(before["faults"]))
+    for fault, found in counts.faults.items():
+        whole.add_fault(fault, found["input"], found["detail"], found["times"])
+    executions = dict(before["executions"])
+    executions[engine] = executions.get(engine, 0) + counts.executions
+    read = counts.outcomes["read"]
+    places = [outcome for outcome in counts.outcomes if not outcome.startswith(("fault", "read"))]
+    return {
+        "about": about, "executions": executions,
+        "seconds": round(before["seconds"] + counts.seconds, 1),
+        "read": before["read"] + read,
+        "refused": before["refused"] + counts.executions - read - faults,
+        "places": max(before["places"], len(places)),
+        "covered": max(before["covered"], counts.covered), "faults": asdict(whole)["faults"],
+    }
+
+
+def write_report(path: Path, targets: dict) -> None:
+    """Write the counts of all targets."""
+    write_text(path, json.dumps({"targets": dict(sorted(targets.items()))}, indent=2) + "\n")
+
+
+def show(targets: dict) -> None:
+    """Print a line a target."""
+    table("", _HEADER, [
+        [name, "+".join(one["executions"]), str(sum(one["executions"].values())),
+         f"{one['seconds']:.0f}", str(one["read"]), str(one["refused"]), str(one["places"]),
+         str(one["covered"] or "-"), str(len(one["faults"]))]
+        for name, one in targets.items()])

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+from golden_helpers import message
+
+from golden.shards import CheckpointError
+from scripts.score_store import Scores
+
+
+@pytest.fixture
+def scores(tmp_path):
+    """Two chunks of scores, the second's arrays views."""
+    kept = Scores(tmp_path, {"model": "x"})
+    kept.write(0, {"nll": np.arange(3.0), "same": np.array([True, False, True])})
+    kept.write(1, {"nll": np.arange(8.0)[::2], "same": np.zeros(6, bool)[::2]})
+    return kept
+
+
+def test_scores_come_back(scores):
+    found = scores.read(2)
+    assert found["nll"].tolist() == [0, 1, 2, 0, 2, 4, 6]
+    assert found["same"].tolist() == [True, False, True, False, False, False]
+
+
+def damaged(scores, chunk):
+    path = scores.path / f"{chunk:05}.safetensors"
+    with pytest.raises(CheckpointError, match=message(
+            f"{path}: damaged; remove it and run the same command again")):
+        scores.read(2)
+
+
+@pytest.mark.parametrize("place", [3, 20, -1, -30])
+def test_a_changed_byte(scores, place):
+    path = scores.path / "00001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    damaged(scores, 1)
+
+
+def test_other_scores(scores):
+    scores.write(1, {"nll": np.arange(3.0)})
+    damaged(scores, 1)
