@@ -101,14 +101,14 @@ def best_fold(
 ) -> Fold | None:
     """How to fold row tiles, fewer than ``lanes``, to the fewest words.
 
-    None where no way saves ``least`` words. Of two ways that take as many, the deeper one.
+    None where no way saves ``least`` words.
     """
     count = tiles.stop - tiles.start
     fewest, best = tile_bytes(depth) - -(-least // groups), None
     for low in range(depth - 1, 0, -1):
         folds = -(-depth // low)
         words = row_blocks(ROWS * folds * count, lanes) * tile_bytes(low)
-        if words < fewest or (words == fewest and best is None):
+        if words <= fewest:
             fewest, best = words, Fold(low, folds, count, ROWS * tiles.start)
     return best
 

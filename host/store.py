@@ -157,8 +157,11 @@ class Store:
     async def add(self, prepared: PreparedMatrix, tiles: np.ndarray) -> None:
         """Write the words of a matrix behind those that are stored.
 
-        Raises :class:`DeviceError` when there is no room.
+        Raises :class:`DeviceError` when there is no room, :class:`ValueError` when rows are folded.
         """
+        if any(part.fold for part in prepared.parts):
+            raise ValueError(f"{prepared.name}: folded rows are not stored; prepare it with "
+                             "fold_words=None")
         size = sum(padded(part.nbytes, REQUEST_ALIGN) for part in prepared.parts)
         if size > self.free:
             raise DeviceError(f"{prepared.name}: takes {size} bytes of memory, {self.free} are "

@@ -5,9 +5,18 @@ import pytest
 from host_cases import matrix_of, vectors
 
 from golden.gemv import gemv
-from host.cost import Cost, activations_cost, gemv_cost, gemv_cycles, scales_cost
+from golden.sizes import Sizes
+from host.cost import (
+    Cost,
+    activations_cost,
+    gemv_cost,
+    gemv_cycles,
+    model_cost,
+    scales_cost,
+)
 from host.device import Device
 from host.opening import parse_specs, simulate
+from host.records import Stats
 from hw.config import DeviceConfig
 
 
@@ -59,6 +68,29 @@ def test_costs_of_many_frames():
     check((600, 256), 2, 1, 4000)
 
 
+def test_cost_of_a_model_is_that_of_its_layers():
+    sizes = Sizes(3, 64, 112, 2, 1, 32, 100)
+    sent, received, stats = asyncio.run(run_layer(sizes))
+    cost = model_cost(sizes, 3, 8)
+    assert cost == Cost(3 * stats.words, 3 * stats.cycles, 3 * sent, 3 * received)
+
+
+async def run_layer(sizes):
+    """Bytes both ways and the stats of a layer, whose modules are given their inputs in turn."""
+    transport, total = Counted(simulate(parse_specs("sim:lanes=8")[0], DeviceConfig())), Stats()
+    inputs = {name: vectors(shape[1], seed=seed) for seed, names in enumerate(INPUTS)
+              for name in names for shape in [sizes.linear()[name]]}
+    async with Device(transport) as device:
+        await device.info()
+        before = transport.sent, transport.received
+        for seed, (name, shape) in enumerate(sizes.linear().items()):
+            prepared = await device.prepare(matrix_of(*shape, 3, seed))
+            total += (await device.gemv(prepared, inputs[name]))[1]
+    return transport.sent - before[0], transport.received - before[1], total
+
+
+INPUTS = [["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], ["self_attn.o_proj"],
+          ["mlp.gate_proj", "mlp.up_proj"], ["mlp.down_proj"]]
 FRAME = 1 << 22
 
 

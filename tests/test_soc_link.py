@@ -166,6 +166,24 @@ def test_stored_matrices_are_found_by_name_and_content(board):
         np.testing.assert_array_equal(found, gemv(matrix, X))
 
 
+def test_boards_do_not_fold(board):
+    async def use(port):
+        device, link = await _device(port)
+        async with device:
+            sent = await device.prepare(narrow, "n")
+            folded = prepare(narrow, 4, 2048, "n")
+            with pytest.raises(ValueError, match=r"^n: folded rows are not stored; prepare it with "
+                                                 r"fold_words=None$"):
+                await device.store.add(folded, pack(narrow))
+            return sent, folded
+
+    narrow = matrix_of(5, 2048, 3)
+    with served(board) as port:
+        sent, folded = run(use(port))
+    assert [part.fold is None for part in sent.parts] == [True]
+    assert [part.fold is None for part in folded.parts] == [False]
+
+
 def test_damage_to_what_is_stored_is_told(board):
     async def use(port):
         device, link = await _device(port)
