@@ -22,6 +22,7 @@ from scripts import (
     smooth,
     vectors,
 )
+from scripts.fuzz.command import fuzz
 from scripts.soak.command import soak
 
 __all__ = ["app", "main"]
@@ -50,7 +51,7 @@ _PANELS = {
         "run": run.run, "generate": generate.generate, "eval": evaluate.evaluate,
         "serve": serve.serve, "load": load.load, "board": load.board,
     },
-    "Trust": {"vectors": vectors.vectors, "soak": soak, "plot": plot.plot},
+    "Trust": {"vectors": vectors.vectors, "fuzz": fuzz, "soak": soak, "plot": plot.plot},
 }
 
 for _panel, _commands in _PANELS.items():
