@@ -100,7 +100,7 @@ def _wait(child: subprocess.Popen, notes: Path, corpus: Path, seconds: float) ->
         now, state = time.monotonic(), (_time_of(notes), _time_of(corpus / "faults" / "pending"))
         if state != seen:
             seen, moved = state, now
-        if now - moved > (_STUCK if state[0] else _START):
+        if now - moved > (_STUCK if any(state) else _START):
             return "hang: killed"
         if now - began > seconds + _START + _STUCK:
             return "done"
@@ -122,10 +122,13 @@ def _take(counts: Counts, end: str, folder: Path, corpus: Path) -> bool:
     counts.covered = max([counts.covered, *map(int, _COVERED.findall(log))])
     if end == "done":
         return True
-    if pending.is_file():
+    if pending.is_file() and end not in counts.faults:
         kept = pending.with_name(f"{end.split(':')[0]}-{time.time_ns()}")
         pending.replace(kept)
         counts.add_fault(end, str(kept))
+    elif end in counts.faults:
+        counts.faults[end]["times"] += 1
+        pending.unlink(missing_ok=True)
     return False
 
 
