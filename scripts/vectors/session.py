@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from struct import Struct
 from zlib import crc32
 
+from golden.fixed import mantissas
 from golden.gemv import gemv
-from golden.tiles import row_blocks
+from golden.tiles import ROWS, word_stream
 from host.frames import Header, padded, request
 from host.operands import activation_rows, mantissa_bytes
-from host.prepared import prepare
 from hw.protocol import (
     COUNTER_FIELDS,
     DONE_FIELDS,
@@ -181,11 +181,10 @@ class Product:
 
     def __init__(self, case: Case, lanes: int):
         self.case, self.lanes = case, lanes
-        tiles = (case.tiles, case.table, case.depth, case.shape)
-        self._prepared = prepare(tiles, lanes, 1 << 15)
-        self._part, = self._prepared.parts
-        self.blocks, self.groups = self._part.blocks, self._part.groups
-        self.scales = mantissa_bytes(self._prepared.mantissas)
+        # Of the format, and not as the driver may cut it.
+        self._stream = word_stream(case.tiles, lanes)
+        self.blocks, self.groups = self._stream.shape[:2]
+        self.scales = mantissa_bytes(mantissas(case.table))
 
     @property
     def words(self) -> bytes:
@@ -194,7 +193,7 @@ class Product:
 
     def payload(self, first: int, count: int) -> bytes:
         """Words of some row blocks."""
-        return bytes(self._part.payload(first, count))
+        return self._stream[first:first + count].tobytes()
 
     def activations(self, vector: int) -> bytes:
         """Payload of ACTIVATIONS."""
@@ -223,7 +222,6 @@ class Product:
     def _padded_sums(self, vector: int) -> list[bytes]:
         """Payload of RESULT by row block; rows that only fill up lanes are 0."""
         sums = gemv(self.case.matrix, self.case.vectors[vector].x).astype("<i8").tobytes()
-        block = SUM_BYTES * 5 * self.lanes
-        blocks = row_blocks(self.case.shape[0], self.lanes)
-        sums = sums.ljust(block * blocks, b"\0")
-        return [sums[block * place:block * (place + 1)] for place in range(blocks)]
+        size = SUM_BYTES * ROWS * self.lanes
+        sums = sums.ljust(size * self.blocks, b"\0")
+        return [sums[size * block:size * (block + 1)] for block in range(self.blocks)]
