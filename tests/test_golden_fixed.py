@@ -81,6 +81,13 @@ def test_mantissas_in_rational_numbers():
         assert mantissas(table).tolist() == wanted
 
 
+def test_a_mantissa_is_rounded_from_the_quotient():
+    # 367.5 / 6422479 is 7.5 of 131071 parts, a tie; 131071 / 6422479 first would give 7.4999...
+    table = np.full(27, 6422479, np.float32)
+    table[:3] = 367.5, 2425.5, 3111.5
+    assert mantissas(table).tolist()[:4] == [8, 50, 64, 131071]
+
+
 def test_mantissas_keep_the_order_of_the_table():
     table = np.random.default_rng(1).permutation(np.geomspace(1, 300, 27)).astype(np.float32)
     assert np.argsort(mantissas(table)).tolist() == np.argsort(table).tolist()

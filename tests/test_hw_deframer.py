@@ -249,6 +249,18 @@ def test_abandoned_frame_ends_where_it_is(lanes):
             assert events == due + events_of(lanes, b"x"), f"{took} bytes of {len(whole)}"
 
 
+def test_what_is_left_of_an_older_trailer_makes_no_verdict_good():
+    """Three bytes of a trailer, which that of the frame before completes to the right four."""
+    first = frame(b"y")
+    last = first[128 + 3]
+    second = next(whole for whole in map(frame, map(bytes, zip(range(256)))) if whole[128] == last)
+    payload = second[64:65]
+    data = first + second[:128] + second[129:132] + frame(b"x")
+    header, *words, _ = events_of(1, payload)
+    assert run(1, data, 0, [len(first) + 131])[0] == [
+        *events_of(1, b"y"), header, *words, ("verdict", False), *events_of(1, b"x")]
+
+
 @pytest.mark.parametrize("lanes", SMALL)
 def test_abandoning_nothing_is_nothing(lanes):
     data = frame() + frame(b"x")
