@@ -41,6 +41,13 @@ def test_the_site_builds_without_a_warning():
         assert (ROOT / "build" / "docs" / f"{page.stem}.html").is_file()
 
 
+def test_every_package_has_its_reference():
+    packages = {".".join(path.parent.relative_to(ROOT).parts)
+                for name in ("golden", "hw", "sim", "host")
+                for path in (ROOT / name).rglob("__init__.py")}
+    assert packages == {path.stem for path in (DOCS / "api").glob("*.rst")}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_lead_somewhere(page):
     for target in links(page):
