@@ -5,6 +5,7 @@ import json
 
 import pytest
 from conformance.device import Device
+from test_cli_serve import serving
 
 from host.errors import TransportTimeout
 from scripts.vectors import vectors
@@ -103,6 +104,13 @@ def test_command_on_a_simulated_device(capsys):
     assert report["sessions"] == dict.fromkeys(ALL)
     vectors(device="sim:lanes=8", depth=[1])
     assert "columns-d1   left out: columns 1 of 2" in capsys.readouterr().out
+
+
+def test_command_on_a_device_of_another_process(capsys):
+    with serving("--device", "sim:lanes=8,columns=2,max_k=256") as (_, spec):
+        vectors(device=spec, depth=[2], as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert report["sessions"] == dict.fromkeys(ALL)
 
 
 @pytest.mark.parametrize("options, message", [

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -97,9 +98,8 @@ def _try(spec: str, lanes: list[int], depths: list[int], as_json: bool) -> None:
     if lanes:
         raise ValueError("a device has its own lanes; leave --lanes out")
     _, depths = chosen([], depths)
-    with (closing(open_transport(spec)) as transport,
-          progress("playing", len(sessions(1, depths))) as advance):
-        report = asyncio.run(replay(transport, depths, advance))
+    with progress("playing", len(sessions(1, depths))) as advance:
+        report = asyncio.run(_play(spec, depths, advance))
     if as_json:
         print_json(report)
     else:
@@ -109,6 +109,12 @@ def _try(spec: str, lanes: list[int], depths: list[int], as_json: bool) -> None:
     faults = [f"{name}: {fault}" for name, fault in report["sessions"].items() if fault]
     if faults:
         raise Failure(f"{spec}: {faults[0]}")
+
+
+async def _play(spec: str, depths: tuple[int, ...], advance: Callable) -> dict:
+    # A transport is closed in the event loop that it was used in.
+    with closing(open_transport(spec)) as transport:
+        return await replay(transport, depths, advance)
 
 
 def _described(folder: Path) -> dict[str, list[int]]:

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from host.device import Device
@@ -15,7 +16,7 @@ from scripts.vectors.vector_set import sessions
 __all__ = ["mismatch", "replay"]
 
 
-async def replay(transport: Transport, depths: list[int], advance) -> dict:
+async def replay(transport: Transport, depths: Sequence[int], advance: Callable) -> dict:
     """Play the sessions that a device can be given; which, and the first difference of each.
 
     Ends with the first session that fails: what the device does then is unknown.
