@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conformance import codec
 from conformance.device import Device, build_frame
-from conformance.files import FORMS, Rejected, read_checkpoint
+from conformance.files import FORMS, Matrix, Rejected, read_checkpoint
 from conformance.floats import F32, F64, from_bits
 from vector_cases import all_vectors, described, paths, session_bytes
 
@@ -157,6 +157,27 @@ def test_words(packed, lanes):
         depth, _, name = path.rpartition("/")[2].removesuffix(".bin").partition("-")
         assert codec.word_stream(packed[depth][0][name], lanes) == all_vectors()[path], path
     assert len(due) == 4 * 9 + (lanes == 1)
+
+
+@pytest.mark.parametrize("depth, lower", [(2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (4, 3)])
+def test_folds_by_the_document(packed, depth, lower):
+    """Digits of a matrix as rows of a lower depth: the same sums."""
+    matrix = packed[f"d{depth}"][0]["ragged"]
+    due = described(f"products/d{depth}/ragged.json")
+    folds, tiles = -(-depth // lower), matrix.tiles
+    size = 16 * depth + 3
+    folded = b"".join(
+        bytes(tiles[at + j * depth + lower * fold + i] if lower * fold + i < depth else 0
+              for j in range(16) for i in range(lower)) + tiles[at + 16 * depth:at + size]
+        for fold in range(folds) for at in range(0, len(tiles), size))
+    rows = 5 * -(-matrix.shape[0] // 5)
+    q, codes = codec.unpack(Matrix(
+        lower, (folds * rows, matrix.shape[1]), folded, matrix.table, matrix.form, matrix.dtype))
+    for product in due["products"]:
+        sums = codec.row_sums(q, codes, due["mantissas"], product["x"])
+        total = [sum(3 ** (lower * fold) * sums[rows * fold + row] for fold in range(folds))
+                 for row in range(matrix.shape[0])]
+        assert total == product["sums"]
 
 
 @pytest.mark.parametrize("lanes", LANE_COUNTS)
