@@ -151,7 +151,9 @@ class _Elements:
 
 
 _MAKERS = [name for name in vars(_Elements) if not name.startswith("_")]
-_WEIGHTS = np.array([6 if name.startswith("good") else 1 for name in _MAKERS], float)
+#: How often they come; of wrong arguments and lengths there are many kinds.
+_OFTEN = {"wrong_arguments": 4, "wrong_length": 2}
+_WEIGHTS = np.array([6 if name.startswith("good") else _OFTEN.get(name, 1) for name in _MAKERS])
 
 
 def elements(config: DeviceConfig, rng: np.random.Generator, model: Model, count: int):
