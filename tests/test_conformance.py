@@ -130,6 +130,25 @@ def test_forms_differ(packed):
         assert same == [matrix.form] or matrix.form == "s*q/h", name
 
 
+def test_shards_are_those_of_a_writer():
+    """What a reader does not demand, and the document tells a writer to do."""
+    sizes = {"I64": 8, "F32": 4, "BF16": 2, "F16": 2, "U8": 1, "BOOL": 1}
+    for path in paths("packed/", ".safetensors"):
+        data = all_vectors()[path]
+        length = int.from_bytes(data[:8], "little")
+        text = data[8:8 + length].decode("ascii")
+        header = json.loads(text)
+        assert (8 + length) % 8 == 0
+        assert text.rstrip(" ") == json.dumps(header, separators=(",", ":"))
+        (first, metadata), *tensors = header.items()
+        assert first == "__metadata__"
+        assert list(metadata) == ["format", "tritstream", "tritstream_header_crc32"]
+        starts = [entry["data_offsets"][0] for _, entry in tensors]
+        elements = [sizes[entry["dtype"]] for _, entry in tensors]
+        assert (starts, elements) == (sorted(starts), sorted(elements, reverse=True))
+        assert all(start % size == 0 for start, size in zip(starts, elements, strict=True))
+
+
 @pytest.mark.parametrize("name", ["forms", "d3"])
 def test_damage_is_found(packed, tmp_path, name):
     """A reader of the document takes no shard in which a bit is another."""
