@@ -20,7 +20,7 @@ __all__ = ["REQUEST_BYTES", "BoardTransport"]
 REQUEST_BYTES = 1 << 18
 _NUMBERS = 1 << 32
 #: Memory that the bus has room for; a ring that all of the host's memory has room for.
-_MAX_MEMORY, _MAX_RING = CSR_BASE - MEMORY, 1 << 26
+_MAX_MEMORY, _MAX_RING = CSR_BASE - MEMORY, 1 << 24
 #: Looks for an answer that follow each other at once; then a little apart.
 _EAGER, _PAUSE = 50, 0.001
 
@@ -173,10 +173,10 @@ class BoardTransport:
     async def _take(self, written: int) -> None:
         """Read answers from the ring, and give their places back, many at a time."""
         units = self._ring // self._align
-        if (written - self._given) % _NUMBERS > units:
+        if (written - self._seen) % _NUMBERS > units - (self._seen - self._given) % _NUMBERS:
             self._session = None
             raise BadAnswer("the board says that it has written more answers than there is room "
-                            "for")
+                            "for, or fewer than it had")
         while self._seen != written:
             first = self._seen % units
             count = min((written - self._seen) % _NUMBERS, units - first)
@@ -217,7 +217,8 @@ class BoardTransport:
 
 def _check_sizes(levels: int, lanes: int, memory: int, ring: int, align: int) -> None:
     """What a board says of itself must be what some board is."""
-    if not (lanes in LANE_COUNTS and levels < 64 and 0 < align <= ring <= _MAX_RING and ring % align == 0
+    if not (lanes in LANE_COUNTS and levels < 64
+            and 0 < align <= ring <= _MAX_RING and ring % align == 0
             and DIRECTORY_BYTES + REQUEST_BYTES + ring <= memory <= _MAX_MEMORY):
         raise TransportClosed(f"the board reports impossible sizes: {lanes} lanes, {memory} bytes "
                               f"of memory, {ring} of them for answers, aligned to {align}")

@@ -42,7 +42,7 @@ class Registers:
 @pytest.mark.parametrize("values", [
     {"lanes": 0}, {"lanes": 3}, {"align": 0}, {"ring": 0}, {"ring": 100}, {"memory": 1 << 16},
     {"memory": (1 << 32) - 1}, {"ring": 1 << 30}, {"levels": 1 << 31},
-    {"memory": 1 << 29, "ring": 1 << 27},
+    {"memory": 1 << 29, "ring": 1 << 25},
 ])
 def test_impossible_sizes(values):
     transport = BoardTransport(Registers(**values))
@@ -57,6 +57,23 @@ def test_more_answers_than_the_ring_holds():
         await transport.send(b"")
         board.values["written"] = SIZES["ring"] // SIZES["align"] + 1
         with pytest.raises(BadAnswer, match="^the board says that it has written more answers "):
+            await transport.recv(1)
+
+    asyncio.run(check())
+
+
+def test_fewer_answers_than_there_were():
+    async def check():
+        board = Registers()
+        fields = pack("<HBBIII", 0x3354, 0x81, 1, 0, 0, 0)
+        head = (fields + pack("<I", zlib.crc32(fields))).ljust(24, b"\0")
+        board.ring = head + pack("<I", zlib.crc32(head))
+        transport = BoardTransport(board)
+        await transport.send(b"")
+        board.values["written"] = 1
+        assert len(await transport.recv(32)) == 32
+        board.values["written"] = 0
+        with pytest.raises(BadAnswer, match="or fewer than it had$"):
             await transport.recv(1)
 
     asyncio.run(check())

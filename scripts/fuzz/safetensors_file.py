@@ -31,7 +31,7 @@ def changed_safetensors(data: bytes, rng: Random) -> bytes:
             _change_metadata(header["__metadata__"], rng)
         times = rng.choice((0, 1, 1, 2))
         text = changed_json(header, rng, times)
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
         return changed_bytes(data, rng)
     if rng.random() < 0.9:
         text = _sealed(text)

@@ -58,23 +58,23 @@ class Watch:
         """What became of an input: ``read``, or which documented error; raises :class:`Fault`."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        with self._limits(len(data)):
-            try:
+        try:
+            with self._limits(len(data)):
                 self._target.run(data, self._folder)
-                outcome = "read"
-            except self._target.expected as error:
-                outcome = _documented(error)
-            except Broken as error:
-                raise Fault(f"wrong: {error}") from error
-            except MemoryError as error:
-                raise Fault(f"memory: {_place(error.__traceback__)}") from None
-            except RecursionError as error:
-                raise Fault(f"RecursionError: {_place(error.__traceback__)}") from None
-            except _Hang as error:
-                raise Fault(f"hang: {_place(error.__traceback__)}") from None
-            except Exception as error:
-                raise Fault(f"{type(error).__name__}: {_place(error.__traceback__)}",
-                            ascii(str(error))) from error
+            outcome = "read"
+        except self._target.expected as error:
+            outcome = _documented(error)
+        except Broken as error:
+            raise Fault(f"wrong: {error}") from error
+        except MemoryError as error:
+            raise Fault(f"memory: {_place(error.__traceback__)}") from None
+        except RecursionError as error:
+            raise Fault(f"RecursionError: {_place(error.__traceback__)}") from None
+        except _Hang as error:
+            raise Fault(f"hang: {_place(error.__traceback__)}") from None
+        except Exception as error:
+            raise Fault(f"{type(error).__name__}: {_place(error.__traceback__)}",
+                        ascii(str(error))) from error
         if self._seen:
             raise Fault(self._seen)
         return outcome

@@ -59,10 +59,13 @@ def _run(data: bytes, folder: Path) -> None:
 
 def _compare_tensors(packed: PackedCheckpoint, path: Path) -> None:
     """The library of the format reads the same bytes."""
+    tensors = packed.shards[path.name].tensors
+    # What we only copy, it does not open; and numpy has no name for what it does.
+    if any(tensor.dtype not in DTYPES or tensor.dtype.startswith("F8")
+           for tensor in tensors.values()):
+        return
     with safe_open(path, "numpy") as file:
-        for name, tensor in packed.shards[path.name].tensors.items():
-            if tensor.dtype not in DTYPES or tensor.dtype.startswith("F8"):
-                continue
+        for name, tensor in tensors.items():
             theirs = file.get_tensor(name)
             if (theirs.shape, theirs.tobytes()) != (tensor.shape, b"".join(tensor.pieces())):
                 raise Broken(f"safetensors reads something else in {path.name}")
