@@ -55,9 +55,15 @@ def raise_sentences(app, what, name, obj, options, lines):
         lines[:] = (head + said + _SENTENCES.sub("", rest)).splitlines()
 
 
+def plain_signature(app, what, name, obj, options, signature, returns):
+    """Leave out arguments that are Amaranth's and not a component's own."""
+    return ("()", returns) if signature and "src_loc_at" in signature else None
+
+
 def setup(app):
     app.add_directive("api", Api)
     app.add_config_value("api_modules", [], "env")
     # Before napoleon, which parses the sections.
     app.connect("autodoc-process-docstring", raise_sentences, priority=400)
+    app.connect("autodoc-process-signature", plain_signature)
     return {"parallel_read_safe": True}
