@@ -293,3 +293,13 @@ def test_bfloat16_is_as_wide_as_float32():
     weights, _ = any_levels(3, np.geomspace(1e-30, 1e-28, 27), "bfloat16", form="s/h*q")
     assert weights.dtype == ml_dtypes.bfloat16
     expect_exact(weights, recover(weights))
+
+
+@pytest.mark.parametrize(("dtype", "bits", "nan"), [
+    (np.float16, np.uint16, 0x7c01), (ml_dtypes.bfloat16, np.uint16, 0x7f81),
+    (np.float32, np.uint32, 0x7f800001)])
+def test_a_signalling_nan_is_no_warning(dtype, bits, nan):
+    weights = np.zeros((5, 20), dtype)
+    weights.view(bits)[3, 4] = nan
+    with pytest.raises(ValueError, match="^matrix must be finite, not nan at row 3, column 4$"):
+        recover(weights)

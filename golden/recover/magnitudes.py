@@ -111,7 +111,8 @@ def _distinct(bits: np.ndarray) -> np.ndarray:
 
 
 def _refuse(weights: np.ndarray, rows: slice, name: str) -> None:
-    row, column = np.argwhere(~np.isfinite(weights[rows]))[0]
+    with np.errstate(invalid="ignore"):     # of a NaN that signals
+        row, column = np.argwhere(~np.isfinite(weights[rows]))[0]
     row += rows.start
     raise ValueError(f"{name} must be finite, not {weights[row, column]} at row {row}, "
                      f"column {column}")

@@ -124,6 +124,7 @@ def guided_inputs(session: Session, seed: int, seconds: float) -> None:
     atheris.Setup(
         ["fuzz", f"-max_total_time={max(1, int(seconds))}", f"-seed={seed}", "-timeout=0",
          "-rss_limit_mb=0", f"-max_len={_MOST_BYTES}", "-print_final_stats=1", "-close_fd_mask=1",
+         f"-artifact_prefix={session.notes.parent}/",
          str(session.corpus)],
         lambda data: session.run(data) and None, custom_mutator=change)
     atheris.Fuzz()

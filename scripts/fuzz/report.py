@@ -22,7 +22,7 @@ def read_report(path: Path | None) -> dict:
 def merged(earlier: dict, name: str, about: str, engine: str, counts: Counts) -> dict:
     """Counts of a target with those of earlier runs."""
     before = earlier.get(name, {"executions": {}, "seconds": 0, "read": 0, "refused": 0,
-                                "places": 0, "covered": 0, "faults": {}})
+                                "places": 0, "covered": 0, "stops": 0, "faults": {}})
     faults = sum(times for outcome, times in counts.outcomes.items() if outcome.startswith("fault"))
     whole = Counts(faults=dict(before["faults"]))
     for fault, found in counts.faults.items():
@@ -37,7 +37,8 @@ def merged(earlier: dict, name: str, about: str, engine: str, counts: Counts) ->
         "read": before["read"] + read,
         "refused": before["refused"] + counts.executions - read - faults,
         "places": max(before["places"], len(places)),
-        "covered": max(before["covered"], counts.covered), "faults": asdict(whole)["faults"],
+        "covered": max(before["covered"], counts.covered),
+        "stops": before["stops"] + counts.stops, "faults": asdict(whole)["faults"],
     }
 
 

@@ -36,6 +36,8 @@ class Counts:
         By what happened: file of the input, more of it, how often.
     covered : int
         Branches of the readers that were taken, as atheris counts them; 0 without it.
+    stops : int
+        Processes that ended at an input which ends none when it is run again.
     """
 
     executions: int = 0
@@ -43,6 +45,7 @@ class Counts:
     outcomes:   Counter[str] = field(default_factory=Counter)
     faults:     dict[str, dict] = field(default_factory=dict)
     covered:    int = 0
+    stops:      int = 0
 
     def add(self, notes: dict) -> None:
         """Take what a process noted."""
@@ -67,17 +70,58 @@ def fuzz_target(
     counts, began, turn = Counts(), time.monotonic(), 0
     corpus.mkdir(parents=True, exist_ok=True)
     while (left := seconds - (time.monotonic() - began)) > 0.5:
-        with tempfile.TemporaryDirectory(prefix="tritstream-fuzz-") as folder:
-            arguments = [engine, target, "--corpus", corpus, "--notes", f"{folder}/notes.json",
-                         "--folder", folder, "--seconds", left, "--seed", seed + turn]
-            arguments += [] if most is None else ["--most", most]
-            end = _run_child(list(map(str, arguments)), Path(folder), corpus, left)
-            ended = _take(counts, end, Path(folder), corpus)
-        turn += 1
-        if ended:
+        end = _fuzz_once(counts, engine, target, corpus, left, seed + turn, most)
+        if end == "done":
             break
+        turn += 1
+        _keep_pending(counts, end, target, corpus)
     counts.seconds = time.monotonic() - began
     return counts
+
+
+def _fuzz_once(counts: Counts, engine: str, target: str, corpus: Path, seconds: float, seed: int,
+               most: int | None) -> str:
+    """Fuzz in one process, take what it counted; why it ended."""
+    with tempfile.TemporaryDirectory(prefix="tritstream-fuzz-") as name:
+        folder = Path(name)
+        arguments = [engine, target, "--corpus", corpus, "--notes", folder / "notes.json",
+                     "--folder", folder, "--seconds", seconds, "--seed", seed]
+        arguments += [] if most is None else ["--most", most]
+        end = _run_child(list(map(str, arguments)), folder, corpus, seconds)
+        log, notes = (folder / "log").read_text(errors="replace"), folder / "notes.json"
+        if notes.is_file():
+            counts.add(json.loads(notes.read_text()))
+        elif end == "done" or not _pending(corpus).is_file():
+            last = (log.strip().splitlines() or ["it said nothing"])[-1]
+            raise ValueError(f"the process that fuzzes {target} failed: {last}")
+    counts.covered = max([counts.covered, *map(int, _COVERED.findall(log))])
+    return end
+
+
+def _keep_pending(counts: Counts, end: str, target: str, corpus: Path) -> None:
+    """Keep the input at which a process ended, as a fault if it ends another one too."""
+    if not _pending(corpus).is_file():
+        counts.stops += 1
+        return
+    data = _pending(corpus).read_bytes()
+    _pending(corpus).unlink()
+    if end in counts.faults:
+        counts.faults[end]["times"] += 1
+        return
+    with tempfile.TemporaryDirectory(prefix="tritstream-fuzz-") as folder:
+        alone = Path(folder)
+        (alone / "input").write_bytes(data)
+        again = Counts()
+        try:
+            found = _fuzz_once(again, "random", target, alone, 1.0, 0, 0)
+        except ValueError:
+            found = end
+    if found == "done" and not again.faults:
+        counts.stops += 1
+        return
+    kept = _pending(corpus).with_name(f"{end.split(':')[0]}-{time.time_ns()}")
+    kept.write_bytes(data)
+    counts.add_fault(end, str(kept))
 
 
 def _run_child(arguments: list[str], folder: Path, corpus: Path, seconds: float) -> str:
@@ -97,7 +141,7 @@ def _wait(child: subprocess.Popen, notes: Path, corpus: Path, seconds: float) ->
     seen = None
     while child.poll() is None:
         time.sleep(_LOOK)
-        now, state = time.monotonic(), (_time_of(notes), _time_of(corpus / "faults" / "pending"))
+        now, state = time.monotonic(), (_time_of(notes), _time_of(_pending(corpus)))
         if state != seen:
             seen, moved = state, now
         if now - moved > (_STUCK if any(state) else _START):
@@ -110,26 +154,9 @@ def _wait(child: subprocess.Popen, notes: Path, corpus: Path, seconds: float) ->
             else f"ended: exit code {child.returncode}")
 
 
-def _take(counts: Counts, end: str, folder: Path, corpus: Path) -> bool:
-    """Take what a process noted, and the input that ended it; whether it ended by itself."""
-    notes, pending = folder / "notes.json", corpus / "faults" / "pending"
-    log = (folder / "log").read_text(errors="replace")
-    if notes.is_file():
-        counts.add(json.loads(notes.read_text()))
-    elif end == "done" or not pending.is_file():
-        last = (log.strip().splitlines() or ["it said nothing"])[-1]
-        raise ValueError(f"fuzzing did not start: {last}")
-    counts.covered = max([counts.covered, *map(int, _COVERED.findall(log))])
-    if end == "done":
-        return True
-    if pending.is_file() and end not in counts.faults:
-        kept = pending.with_name(f"{end.split(':')[0]}-{time.time_ns()}")
-        pending.replace(kept)
-        counts.add_fault(end, str(kept))
-    elif end in counts.faults:
-        counts.faults[end]["times"] += 1
-        pending.unlink(missing_ok=True)
-    return False
+def _pending(corpus: Path) -> Path:
+    """The input under way."""
+    return corpus / "faults" / "pending"
 
 
 def _time_of(path: Path) -> int:
