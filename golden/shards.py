@@ -166,13 +166,13 @@ class Shard:
                                   "copy the file again")
 
 
-def load_json(path: Path) -> dict:
+def load_json(path: Path, finite: bool = True) -> dict:
     """A JSON object from a file, by :func:`golden.texts.parse_json`.
 
     Raises :class:`CheckpointError` for anything else.
     """
     try:
-        value = parse_json(path.read_bytes())
+        value = parse_json(path.read_bytes(), finite)
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error}); copy the file again") from None
     if not isinstance(value, dict):

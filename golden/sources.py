@@ -222,7 +222,8 @@ def open_shards(path: Path) -> tuple[dict, dict[str, Shard], bool]:
         raise CheckpointError(f"{path}: not a directory; give that of a checkpoint")
     if not (path / CONFIG).is_file():
         raise CheckpointError(f"{path}: has no {CONFIG}; give the directory of a checkpoint")
-    config = load_json(path / CONFIG)
+    # Some models have an infinity in theirs: transformers writes it as Python does.
+    config = load_json(path / CONFIG, finite=False)
     if (path / SINGLE).is_file():
         return config, {SINGLE: Shard(path / SINGLE)}, False
     if not (path / INDEX).is_file():

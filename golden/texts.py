@@ -11,16 +11,17 @@ _LEVELS = 64
 _LONGEST = 1000
 
 
-def parse_json(data: bytes) -> Any:
+def parse_json(data: bytes, finite: bool = True) -> Any:
     """The value of a JSON text in UTF-8, as every reader of it would see it.
 
     Raises :class:`ValueError`, one line, for anything else, and for what readers take differently,
     or cannot write again: a key that is twice in an object, NaN and infinities, half of a surrogate
-    pair, and more than 64 levels.
+    pair, and more than 64 levels. NaN and infinities, which Python writes and reads, are taken
+    unless all is to be ``finite``.
     """
+    strict = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_pairs, parse_constant=_no_number,
-                           parse_float=_finite)
+        value = json.loads(data.decode(), object_pairs_hook=_pairs, **strict)
     except RecursionError:
         value = _too_deep()
     _check(value)

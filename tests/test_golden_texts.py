@@ -57,6 +57,11 @@ def test_what_is_no_json_in_utf8(text):
     assert "\n" not in str(caught.value)
 
 
+def test_infinities_where_they_may_be():
+    assert parse_json(b'{"a":[0.0,Infinity,-Infinity,1e999]}', finite=False) == {
+        "a": [0.0, float("inf"), float("-inf"), float("inf")]}
+
+
 def test_levels_that_are_taken():
     assert parse_json(b"[" * 64 + b"]" * 64)
 

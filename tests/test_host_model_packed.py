@@ -1,4 +1,6 @@
 import gc
+import json
+import shutil
 import threading
 
 import pytest
@@ -87,3 +89,17 @@ def test_nothing_is_left_of_what_cannot_be_loaded(tmp_path):
     with pytest.raises(ValueError, match="^no device 'card'; there are sim, "):
         load_packed(MODEL, "card")
     assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("change", [
+    {"num_hidden_layers": 3, "layer_types": ["full_attention"]}, {"rope_parameters": {"rope_type": "none of them"}},
+    {"hidden_act": 3}, {"model_type": "none of them"},
+])
+def test_a_configuration_that_builds_nothing(packed, tmp_path, change):
+    copy = shutil.copytree(packed, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(CheckpointError) as error:
+        load_model(copy)
+    assert str(error.value).startswith(f"{copy}: transformers cannot build the model (")
+    assert str(error.value).endswith("); check its config.json")

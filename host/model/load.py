@@ -1,7 +1,7 @@
 """Causal language models of transformers, from original, exported and packed checkpoints."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -62,8 +62,9 @@ def load_model(
     if not isinstance(backend, ReferenceBackend):
         raise ValueError(f"{path}: not packed, so only the reference backend can run it; "
                          "`tritstream quantize` packs it")
-    with _no_bars():
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
+    with _no_bars(), _built(path):
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, local_files_only=True, use_safetensors=True)
     return model.eval()
 
 
@@ -75,12 +76,8 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     if not any((Path(path) / name).is_file() for name in _TOKENIZERS):
         raise CheckpointError(f"{path}: has no tokenizer; copy tokenizer.json and "
                               "tokenizer_config.json of the model there")
-    try:
+    with _read_by_others(f"{path}: its tokenizer cannot be read", "copy it again"):
         return AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # what its readers raise has no common base
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{path}: its tokenizer cannot be read ({reason}); copy it "
-                              "again") from None
 
 
 def is_packed(path: str | Path) -> bool:
@@ -107,12 +104,14 @@ def _load_packed(
     """Let transformers build the model and read what is not packed, then the backend the rest."""
     checkpoint = PackedCheckpoint(path)
     _check_sums(checkpoint)
-    config = AutoConfig.from_pretrained(path, local_files_only=True)
+    with _built(path):
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
     shapes = {name: list(info.shape) for name, info in checkpoint.matrices.items()}
     config.quantization_config = {"quant_method": QUANT_METHOD, "shapes": shapes}
-    with _no_bars():
+    with _no_bars(), _built(path):
         model, report = AutoModelForCausalLM.from_pretrained(
-            path, config=config, dtype=dtype, local_files_only=True, output_loading_info=True)
+            path, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
+            output_loading_info=True)
     for name in sorted([*report["missing_keys"], *report["mismatched_keys"]]):
         raise CheckpointError(f"{path}: {name} of the model is missing or of another shape; pack "
                               "the model again")
@@ -121,6 +120,20 @@ def _load_packed(
         if progress:
             progress(name)
     return model.eval()
+
+
+def _built(path: str | Path) -> AbstractContextManager[None]:
+    return _read_by_others(f"{path}: transformers cannot build the model", "check its config.json")
+
+
+@contextmanager
+def _read_by_others(what: str, advice: str) -> Iterator[None]:
+    """Errors of readers that are not ours, which have no common base, as one of ours."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{what} ({reason}); {advice}") from None
 
 
 def _fill(
