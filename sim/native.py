@@ -129,14 +129,16 @@ class NativeDevice:
         Raises
         ------
         SimulationIdle
-            Nothing moved for :data:`IDLE_CYCLES` cycles, and the device has not abandoned it.
+            The device takes no more words and has not abandoned it: it is quiet, or answers
+            without end.
         """
         self._library.device_abandon(self._handle)
         while self._library.device_abandons(self._handle):
-            given = self._advance(0, _ROOM // self.lanes, IDLE_CYCLES)
-            if not given and self._library.device_abandons(self._handle):
-                raise SimulationIdle(f"the simulated device has not abandoned its frame within "
-                                     f"{IDLE_CYCLES} quiet cycles")
+            before = self.words_in
+            given  = self._advance(0, _ROOM, IDLE_CYCLES)
+            if self.words_in == before and self._library.device_abandons(self._handle):
+                raise SimulationIdle(f"the simulated device does not abandon its frame: it takes "
+                                     f"nothing, and has said {given} words meanwhile")
 
     def ready(self) -> bytes:
         """Answer bytes that have come and were not asked for."""

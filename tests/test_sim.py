@@ -152,11 +152,17 @@ def test_half_a_frame_is_abandoned(device, size, code):
 def test_an_answer_that_cannot_leave_is_not_abandoned(device):
     device.stall(1, sink=0.999999)
     device.push(identify(1))
-    with pytest.raises(SimulationIdle, match=r"^the simulated device has not abandoned its frame "
-                                             r"within 20000 quiet cycles$"):
+    with pytest.raises(SimulationIdle, match=r"^the simulated device does not abandon its frame: "
+                                             r"it takes nothing, and has said 0 words meanwhile$"):
         device.abandon()
     device.stall(1)
     assert device.pull(56)[3] == 1
+
+
+def test_answers_without_end_are_an_error(device, monkeypatch):
+    monkeypatch.setattr(device, "_advance", lambda *_: 7)
+    with pytest.raises(SimulationIdle, match="and has said 7 words meanwhile$"):
+        device.abandon()
 
 
 def test_buffers_need_not_be_whole_words(device):
