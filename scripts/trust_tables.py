@@ -7,6 +7,8 @@ __all__ = ["TABLES"]
 
 _ANSWERS = ["RESULT", "DONE", "ACK", "INFO", "COUNTERS", *(f"ERROR {code}" for code in range(1, 8))]
 _FUZZ = ["L", "B", "max K", "cycles", "words in", "elements", *_ANSWERS, "faults"]
+_FILES = ["target", "what is read", "inputs", "seconds", "read", "refused", "branches", "stops",
+          "faults left"]
 _SOAK = ["devices", "jobs", "rows compared", "answers compared", "cycles", "words", "tries again",
          "failed"]
 
@@ -50,6 +52,21 @@ def _soak_faults(path: Path) -> tuple[list[str], list[list[str]]]:
     return ["put in", "times"], [[kind, str(count)] for kind, count in links.items()]
 
 
+def _files(path: Path) -> tuple[list[str], list[list[str]]]:
+    found = json.loads(path.read_text())["targets"]
+    rows = [_file_row(f"`{name}`", one) for name, one in found.items()]
+    sums = [str(sum(int(row[place]) for row in rows)) for place in range(2, len(_FILES) - 1)]
+    # Branches of one target are those of another too.
+    sums[_FILES.index("branches") - 2] = ""
+    return _FILES, [*rows, ["all", "", *sums, str(sum(int(row[-1]) for row in rows))]]
+
+
+def _file_row(name, one):
+    values = (sum(one["executions"].values()), round(one["seconds"]), one["read"], one["refused"],
+              one["covered"], one["stops"], len(one["faults"]))
+    return [name, one["about"], *map(str, values)]
+
+
 #: Columns and rows of a table, by the name of its report.
 TABLES = {"fuzz-rtl.json": _fuzz, "rtl-mutants.json": _mutants, "soak.json": _soak,
-          "soak.json#faults": _soak_faults}
+          "soak.json#faults": _soak_faults, "fuzz.json": _files}
