@@ -174,6 +174,10 @@ def test_file_cut_short(packed, size):
     {}, {"tritstream": "{"}, {"tritstream": "[]"}, {"tritstream": '{"a":1}'},
     {"tritstream": '{"a":{"shape":[1]}}'}, {"tritstream": '{"a":{"shape":[1],"crc32":7}}'},
     {"tritstream": '{"a":{"shape":[1],"crc32":"0123456x"}}'},
+    {"tritstream": '{"a":{"shape":[1],"crc32":" 1234567"}}'},
+    {"tritstream": '{"a":{"shape":[1],"crc32":"-0012345"}}'},
+    {"tritstream": '{"a":{"shape":[1],"crc32":"0123456A"}}'},
+    {"tritstream": '{"a":{"shape":[1],"crc32":"01234567"},"a":{"shape":[1],"crc32":"01234567"}}'},
     {"tritstream": '{"a":{"shape":[-1],"crc32":"01234567"}}'},
 ])
 def test_wrong_metadata(packed, metadata):
@@ -229,3 +233,16 @@ def test_matrix_with_a_damaged_table(packed):
             f"{packed / 'model.safetensors'}: {UP}.scales: table must be finite and positive, "
             "not nan at code 3; copy it again")):
         PackedCheckpoint(packed).matrix(UP)
+
+
+@pytest.mark.parametrize("codec", [["tritllm-v2"], {}, 3])
+def test_a_codec_is_a_name(packed, codec):
+    set_config(packed, codec=codec)
+    refuses(packed, f"{packed / 'config.json'}: codec must be a name, not {codec!r}; copy it again")
+
+
+@pytest.mark.parametrize("calibration", ["x", [], {}, {"sha256": 3}])
+def test_a_calibration_has_a_digest(packed, calibration):
+    set_config(packed, calibration=calibration)
+    refuses(packed, f"{packed / 'config.json'}: calibration must have a sha256, not "
+                    f"{calibration!r}; copy it again")

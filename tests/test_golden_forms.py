@@ -79,3 +79,9 @@ def test_dequantizes_in_its_form():
     (rows, half), = dequantized_chunks(plain, np.dtype(np.float16))
     assert rows == slice(0, 9)
     assert half.tobytes() == dequantize(plain).astype(np.float16).tobytes()
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_scales_beyond_their_dtype_are_no_warning(form):
+    scales = np.array([[3e38], [1e5], [1e-40]], np.float32)
+    assert (form.weights(scales, np.arange(-13, 14), 13)[2, 13] == 0)
