@@ -135,7 +135,7 @@ class NativeDevice:
         self._library.device_abandon(self._handle)
         while self._library.device_abandons(self._handle):
             before = self.words_in
-            given  = self._advance(0, _ROOM, IDLE_CYCLES)
+            given  = self._advance(0, 2 * _ROOM // self.lanes, IDLE_CYCLES)
             if self.words_in == before and self._library.device_abandons(self._handle):
                 raise SimulationIdle(f"the simulated device does not abandon its frame: it takes "
                                      f"nothing, and has said {given} words meanwhile")
