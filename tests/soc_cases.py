@@ -35,7 +35,7 @@ def simulated(choice=CHOICE):
 
 def frames_of(matrix, x, lanes, sequence=1):
     """Request frames of a product: scales, activations, words."""
-    prepared = prepare(matrix, lanes, 32768)
+    prepared = prepare(matrix, lanes, 32768, fold_words=None)
     part, = prepared.parts
     sizes = prepared.depth | part.groups << 8 | 1 << 24
     padded_x = np.pad(x, (0, -len(x) % 16)).tobytes()

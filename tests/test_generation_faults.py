@@ -9,7 +9,7 @@ SURVIVED = [fault for fault in FAULTS if fault not in (
     "device: silent from then on", "device: gone", "device: garbage from then on")]
 
 WHERE = (r"^board: model\.layers\.[0-3]\.\w+\.\w+: "
-         r"(SCALES|ACTIVATIONS|GEMV of row blocks \d+\.\.\d+ \(depth 3, K = \d+\)): ")
+         r"(SCALES|ACTIVATIONS|GEMV of (folded )?row blocks \d+\.\.\d+ \(depth 3, K = \d+\)): ")
 
 
 @pytest.fixture(scope="module")

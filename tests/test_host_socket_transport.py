@@ -38,7 +38,7 @@ async def served(log=None, lanes=4):
 
 
 @asynccontextmanager
-async def listening(answer):
+async def listening(answer, timeout=0.3):
     """A transport to a server that does ``await answer(reader, writer)`` and hangs up."""
     async def serve(reader, writer):
         try:
@@ -47,7 +47,7 @@ async def listening(answer):
             writer.transport.abort()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        transport = SocketTransport("127.0.0.1", server.sockets[0].getsockname()[1], 0.3)
+        transport = SocketTransport("127.0.0.1", server.sockets[0].getsockname()[1], timeout)
         try:
             yield transport
         finally:
@@ -211,7 +211,8 @@ def test_a_server_that_takes_requests_slowly_is_not_silent():
         writer.write(b"done")
 
     async def ask():
-        async with listening(slow) as transport:
+        # All of it takes several seconds, each piece a fraction of the timeout.
+        async with listening(slow, timeout=1.5) as transport:
             for _ in range(3):
                 await transport.send(bytes(8 << 20))
             transport._streams[1].write_eof()
