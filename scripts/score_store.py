@@ -77,11 +77,12 @@ class Scores:
 
 
 def _checksum(arrays: dict[str, np.ndarray]) -> str:
-    """CRC-32 of names, dtypes and values."""
+    """CRC-32 of names, dtypes, shapes and values."""
     found = 0
     for name in sorted(arrays):
         values = arrays[name]
-        found = zlib.crc32(values.tobytes(), zlib.crc32(f"{name} {values.dtype}".encode(), found))
+        head = f"{name} {values.dtype} {values.shape}"
+        found = zlib.crc32(values.tobytes(), zlib.crc32(head.encode(), found))
     return f"{found:08x}"
 
 

@@ -215,3 +215,15 @@ def test_table_suits_what_counts():
     assert small(weights, even, even) < 5 and small(upright, even, even) < 5
     assert small(weights, worth, even) > 8
     assert small(upright, even, worth / worth.mean()) > 20
+
+
+@pytest.mark.parametrize("inputs", [
+    np.full((16, 16), -9, np.float32) + 10 * np.eye(16, dtype=np.float32),
+    np.where(np.eye(16) > 0, np.float32(1e-45), np.float32(3e38)),
+    np.full((16, 16), 3e38, np.float32),
+])
+def test_moments_that_no_inputs_have(inputs):
+    weights = np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)
+    with pytest.raises(ValueError, match=message(
+            "the moments of m are of no inputs: calibrate again")):
+        feed_back(weights, 2, Moment(inputs, np.ones(4, np.float32)), "m")

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 from golden_helpers import message
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from golden.shards import CheckpointError
 from scripts.score_store import Scores
@@ -39,4 +41,12 @@ def test_a_changed_byte(scores, place):
 
 def test_other_scores(scores):
     scores.write(1, {"nll": np.arange(3.0)})
+    damaged(scores, 1)
+
+
+def test_another_shape(scores):
+    path = scores.path / "00001.safetensors"
+    tensors = load_file(path)
+    with safe_open(path, "numpy") as file:
+        save_file({**tensors, "nll": tensors["nll"].reshape(2, 2)}, path, file.metadata())
     damaged(scores, 1)

@@ -44,7 +44,8 @@ def feed_back(
     """
     half, kernels = half_range(depth), load(engine)
     with threadpool_limits(1, "blas"):
-        uppers = [(columns, _upper(block, name)) for columns, block in _scaled_blocks(moment)]
+        uppers = [(columns, _upper(block, name))
+                  for columns, block in _scaled_blocks(moment, name)]
         diagonal = np.concatenate([np.diag(upper) for _, upper in uppers])
         sample = take_sample(weights, diagonal ** -2, moment.results, name)
         table = fit_table(sample, half, kernels)
@@ -65,16 +66,20 @@ def feed_back(
     return TritMatrix(int(depth), tuple(weights.shape), q, codes, table)
 
 
-def _scaled_blocks(moment: Moment) -> Iterator[tuple[slice, np.ndarray]]:
+def _scaled_blocks(moment: Moment, name: str) -> Iterator[tuple[slice, np.ndarray]]:
     """Diagonal blocks of F, float64, the last with columns of padding, which cost nothing.
 
     All are scaled such that the mean of the diagonal is one, which changes no choice.
     """
-    mean = np.mean([np.diag(block).mean() for _, block in moment.blocks()]) or 1.0
+    with np.errstate(over="ignore"):
+        mean = np.mean([np.diag(block).mean() for _, block in moment.blocks()]) or 1.0
     for columns, block in moment.blocks():
         size = GROUP * group_count(len(block))
         padded = np.zeros((size, size))
-        padded[:len(block), :len(block)] = block / mean
+        with np.errstate(over="ignore"):
+            padded[:len(block), :len(block)] = block / mean
+        if not (np.isfinite(mean) and np.isfinite(padded).all()):
+            raise _no_moments(name)
         yield slice(columns.start, columns.start + size), padded
 
 
@@ -85,8 +90,12 @@ def _upper(block: np.ndarray, name: str) -> np.ndarray:
     try:
         lower = np.linalg.inv(np.linalg.cholesky(damped[::-1, ::-1]))
     except np.linalg.LinAlgError:
-        raise ValueError(f"the moments of {name} are of no inputs: calibrate again") from None
+        raise _no_moments(name) from None
     return np.ascontiguousarray(lower[::-1, ::-1], np.float32)
+
+
+def _no_moments(name: str) -> ValueError:
+    return ValueError(f"the moments of {name} are of no inputs: calibrate again")
 
 
 def _encode(
