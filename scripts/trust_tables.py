@@ -8,7 +8,7 @@ __all__ = ["TABLES"]
 _ANSWERS = ["RESULT", "DONE", "ACK", "INFO", "COUNTERS", *(f"ERROR {code}" for code in range(1, 8))]
 _FUZZ = ["L", "B", "max K", "cycles", "words in", "elements", *_ANSWERS, "faults"]
 _FILES = ["target", "what is read", "inputs", "seconds", "read", "refused", "branches", "stops",
-          "faults left"]
+          "mended", "faults left"]
 _SOAK = ["devices", "jobs", "rows compared", "answers compared", "cycles", "words", "tries again",
          "failed"]
 
@@ -63,7 +63,7 @@ def _files(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def _file_row(name, one):
     values = (sum(one["executions"].values()), round(one["seconds"]), one["read"], one["refused"],
-              one["covered"], one["stops"], len(one["faults"]))
+              one["covered"], one["stops"], len(one["mended"]), len(one["faults"]))
     return [name, one["about"], *map(str, values)]
 
 

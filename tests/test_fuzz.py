@@ -1,6 +1,7 @@
 """Fuzzing: that planted faults are found, and a few inputs of every target."""
 
 import json
+from pathlib import Path
 
 import fuzz_faults
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 from scripts.cli import app
 from scripts.fuzz import supervise
 from scripts.fuzz.engine import Session, random_inputs
+from scripts.fuzz.report import merged
 from scripts.fuzz.targets import NAMES, load_target
 from scripts.fuzz.watch import Fault, Watch
 
@@ -78,6 +80,8 @@ def test_a_fault_is_kept_told_and_brought_about_again(cli, tmp_path):
     (kind, found), = json.loads(result.stdout)["targets"][target]["faults"].items()
     assert kind.startswith("KeyError: ") and found["times"] >= 1
     assert f"tritstream fuzz {target} --input {found['input']}" in result.stderr
+    assert supervise.happens_again(target, Path(found["input"]).read_bytes())
+    assert not supervise.happens_again(target, b"good")
     again = cli(target, "--input", found["input"])
     assert again.exit_code == 1
     assert "KeyError" in again.stderr and again.stderr.splitlines()[-1].startswith("error: ")
@@ -103,3 +107,16 @@ def test_wrong_arguments(cli, arguments, fault):
     result = cli(*arguments)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert result.stderr.startswith(f"error: {fault}")
+
+
+def test_an_earlier_fault_that_is_none_any_more_is_mended(tmp_path):
+    (tmp_path / "gone").write_bytes(b"good")
+    (tmp_path / "left").write_bytes(b"bad")
+    earlier = {"executions": {"random": 3}, "seconds": 1, "read": 1, "refused": 0, "places": 0,
+               "covered": 0, "stops": 0, "mended": {}, "faults": {
+                   name: {"input": str(tmp_path / name), "detail": "", "times": 1}
+                   for name in ("gone", "left")}}
+    target = "tests.fuzz_faults:KEY"
+    found = merged({target: earlier}, target, "about", "random", supervise.Counts())
+    assert (list(found["mended"]), list(found["faults"])) == (["gone"], ["left"])
+    assert found["executions"] == {"random": 3}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from golden.shards import load_json
 from scripts.console import table, write_text
-from scripts.fuzz.supervise import Counts
+from scripts.fuzz.supervise import Counts, happens_again
 
 __all__ = ["merged", "read_report", "show", "write_report"]
 
 _HEADER = ["target", "engine", "executions", "seconds", "read", "refused", "places of refusal",
-           "branches", "faults"]
+           "branches", "mended", "faults"]
 
 
 def read_report(path: Path | None) -> dict:
@@ -19,12 +19,23 @@ def read_report(path: Path | None) -> dict:
     return load_json(path)["targets"] if path and path.is_file() else {}
 
 
+def _part(name: str, faults: dict) -> tuple[dict, dict]:
+    """Earlier faults whose inputs are at hand: those that are still there, and those mended."""
+    left, mended = {}, {}
+    for fault, found in faults.items():
+        path = Path(found["input"])
+        gone = path.is_file() and not happens_again(name, path.read_bytes())
+        (mended if gone else left)[fault] = found
+    return left, mended
+
+
 def merged(earlier: dict, name: str, about: str, engine: str, counts: Counts) -> dict:
     """Counts of a target with those of earlier runs."""
     before = earlier.get(name, {"executions": {}, "seconds": 0, "read": 0, "refused": 0,
-                                "places": 0, "covered": 0, "stops": 0, "faults": {}})
+                                "places": 0, "covered": 0, "stops": 0, "faults": {}, "mended": {}})
     faults = sum(times for outcome, times in counts.outcomes.items() if outcome.startswith("fault"))
-    whole = Counts(faults=dict(before["faults"]))
+    left, mended = _part(name, before["faults"])
+    whole = Counts(faults=left)
     for fault, found in counts.faults.items():
         whole.add_fault(fault, found["input"], found["detail"], found["times"])
     executions = dict(before["executions"])
@@ -39,6 +50,7 @@ def merged(earlier: dict, name: str, about: str, engine: str, counts: Counts) ->
         "places": max(before["places"], len(places)),
         "covered": max(before["covered"], counts.covered),
         "stops": before["stops"] + counts.stops, "faults": asdict(whole)["faults"],
+        "mended": before["mended"] | mended,
     }
 
 
@@ -52,5 +64,5 @@ def show(targets: dict) -> None:
     table("", _HEADER, [
         [name, "+".join(one["executions"]), str(sum(one["executions"].values())),
          f"{one['seconds']:.0f}", str(one["read"]), str(one["refused"]), str(one["places"]),
-         str(one["covered"] or "-"), str(len(one["faults"]))]
+         str(one["covered"] or "-"), str(len(one["mended"])), str(len(one["faults"]))]
         for name, one in targets.items()])

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Counts", "fuzz_target"]
+__all__ = ["Counts", "fuzz_target", "happens_again"]
 
 #: Seconds of wall time in which an input must end, and a process start.
 _STUCK, _START = 60.0, 120.0
@@ -108,20 +108,24 @@ def _keep_pending(counts: Counts, end: str, target: str, corpus: Path) -> None:
     if end in counts.faults:
         counts.faults[end]["times"] += 1
         return
-    with tempfile.TemporaryDirectory(prefix="tritstream-fuzz-") as folder:
-        alone = Path(folder)
-        (alone / "input").write_bytes(data)
-        again = Counts()
-        try:
-            found = _fuzz_once(again, "random", target, alone, 1.0, 0, 0)
-        except ValueError:
-            found = end
-    if found == "done" and not again.faults:
+    if not happens_again(target, data):
         counts.stops += 1
         return
     kept = _pending(corpus).with_name(f"{end.split(':')[0]}-{time.time_ns()}")
     kept.write_bytes(data)
     counts.add_fault(end, str(kept))
+
+
+def happens_again(target: str, data: bytes) -> bool:
+    """Whether an input is a fault of its target, in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="tritstream-fuzz-") as folder:
+        alone, counts = Path(folder), Counts()
+        (alone / "input").write_bytes(data)
+        try:
+            end = _fuzz_once(counts, "random", target, alone, 1.0, 0, 0)
+        except ValueError:
+            return True
+    return end != "done" or bool(counts.faults)
 
 
 def _run_child(arguments: list[str], folder: Path, corpus: Path, seconds: float) -> str:
