@@ -19,6 +19,8 @@ __all__ = ["REQUEST_BYTES", "BoardTransport"]
 #: Memory before the answers' ring for requests on their way to the core.
 REQUEST_BYTES = 1 << 18
 _NUMBERS = 1 << 32
+#: Bytes of memory at a time, of which each has a bit in a register.
+_MAX_LEVELS = 32
 #: Memory that the bus has room for; a ring that all of the host's memory has room for.
 _MAX_MEMORY, _MAX_RING = CSR_BASE - MEMORY, 1 << 24
 #: Looks for an answer that follow each other at once; then a little apart.
@@ -217,7 +219,7 @@ class BoardTransport:
 
 def _check_sizes(levels: int, lanes: int, memory: int, ring: int, align: int) -> None:
     """What a board says of itself must be what some board is."""
-    if not (lanes in LANE_COUNTS and levels < 64
+    if not (lanes in LANE_COUNTS and levels <= _MAX_LEVELS
             and 0 < align <= ring <= _MAX_RING and ring % align == 0
             and DIRECTORY_BYTES + REQUEST_BYTES + ring <= memory <= _MAX_MEMORY):
         raise TransportClosed(f"the board reports impossible sizes: {lanes} lanes, {memory} bytes "

@@ -41,7 +41,7 @@ class Registers:
 
 @pytest.mark.parametrize("values", [
     {"lanes": 0}, {"lanes": 3}, {"align": 0}, {"ring": 0}, {"ring": 100}, {"memory": 1 << 16},
-    {"memory": (1 << 32) - 1}, {"ring": 1 << 30}, {"levels": 1 << 31},
+    {"memory": (1 << 32) - 1}, {"ring": 1 << 30}, {"levels": 1 << 31}, {"levels": 33},
     {"memory": 1 << 29, "ring": 1 << 25},
 ])
 def test_impossible_sizes(values):

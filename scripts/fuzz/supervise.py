@@ -89,6 +89,8 @@ def _fuzz_once(counts: Counts, engine: str, target: str, corpus: Path, seconds: 
         arguments += [] if most is None else ["--most", most]
         end = _run_child(list(map(str, arguments)), folder, corpus, seconds)
         log, notes = (folder / "log").read_text(errors="replace"), folder / "notes.json"
+        if end != "done":
+            _pending(corpus).with_name(f"log-{time.time_ns()}").write_text(log)
         if notes.is_file():
             counts.add(json.loads(notes.read_text()))
         elif end == "done" or not _pending(corpus).is_file():
