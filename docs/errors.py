@@ -7,7 +7,7 @@ from golden.fixed import GROUP, MANTISSA_BITS, mantissas
 from golden.gemv import dequantize_rows, gemv
 from golden.generated import GeneratedTensor
 from golden.quantize import dequantize, quantize
-from scripts.stream import generated_activations
+from scripts.running.stream import generated_activations
 
 __all__ = ["table"]
 

@@ -5,24 +5,12 @@ from typing import Annotated
 
 import typer
 
-from scripts import (
-    bench,
-    calibrate,
-    evaluate,
-    generate,
-    hardware,
-    importing,
-    load,
-    pack,
-    plot,
-    quantize,
-    random_model,
-    run,
-    serve,
-    smooth,
-    vectors,
-)
+from scripts import bench, plot, vectors
+from scripts.evaluation import command as evaluate
 from scripts.fuzz.command import fuzz
+from scripts.hardware import commands as hardware
+from scripts.packing import calibrate, importing, pack, quantize, random_model, smooth
+from scripts.running import generate, load, run, serve
 from scripts.soak.command import soak
 
 __all__ = ["app", "main"]

@@ -5,7 +5,7 @@ from golden_helpers import message
 from safetensors.numpy import save_file
 
 from golden.shards import CheckpointError
-from scripts.activations import read_activations
+from scripts.running.activations import read_activations
 
 X = np.arange(6).reshape(2, 3)
 

@@ -10,7 +10,7 @@ from test_hw_boards import Tools
 from typer.testing import CliRunner
 
 from hw.boards.catalog import BOARDS
-from scripts.hardware import app
+from scripts.hardware.commands import app
 
 
 @pytest.fixture

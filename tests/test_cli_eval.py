@@ -18,11 +18,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 import host.model.load
 import host.model.scoring
 import host.quality
-import scripts.evaluation
+import scripts.evaluation.scoring
 from golden.export import export
 from golden.packer import pack_checkpoint
 from scripts.cli import app
-from scripts.score_store import Scores
+from scripts.evaluation.store import Scores
 
 CONTEXT = 64
 SCORED = 31
@@ -194,10 +194,10 @@ def test_interrupted_run_goes_on(places, evaluate, report, predicted, monkeypatc
             raise KeyboardInterrupt
         return write(*pair)
 
-    monkeypatch.setattr(scripts.evaluation, "kl_divergence", stop_at_the_sixth)
+    monkeypatch.setattr(scripts.evaluation.scoring, "kl_divergence", stop_at_the_sixth)
     assert evaluate(*arguments) == (130, "", "interrupted: run the command again to go on\n")
     assert len(predicted) == 9
-    monkeypatch.setattr(scripts.evaluation, "kl_divergence", write)
+    monkeypatch.setattr(scripts.evaluation.scoring, "kl_divergence", write)
     found = report(*arguments)
     # The base's chunk was scored, but is wanted again for the model that was not.
     assert predicted[9:] == [("tiny-qwen2", 2), ("d2", 2)] + [
@@ -349,7 +349,7 @@ import importlib.util, sys
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "torch" else find_spec(name, *rest)
 from scripts.cli import app
-from scripts.score_store import Scores
+from scripts.evaluation.store import Scores
 app(["eval", sys.argv[1], "--text", sys.argv[2]])
 """, MODEL, places / "words.txt")
     assert (done.returncode, done.stdout) == (1, "")

@@ -14,8 +14,8 @@ from test_cli import tritstream
 
 from golden.packer import pack_checkpoint
 from host.model.load import load_model
-from scripts.generate import generate
-from scripts.generation_report import project
+from scripts.running.generate import generate
+from scripts.running.generation_report import project
 
 PHASE = {"cycles": 5_000_000, "cycles_per_token": 1e6, "bytes_per_token": 8e6,
          "host_seconds_per_token": 0.03}

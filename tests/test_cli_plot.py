@@ -14,7 +14,7 @@ from scripts.plot.command import PICTURES
 from scripts.plot.reading import read
 from scripts.plot.style import digest, drawn_from
 from scripts.plot.traces import read_traces
-from scripts.tables import ROOT
+from scripts.tables.pages import ROOT
 
 FIGURES = ROOT / "docs" / "figures"
 
@@ -204,7 +204,7 @@ def test_what_is_no_vcd_is_told(tmp_path):
 
 
 def test_methods_are_compared_at_equal_bits():
-    tables = import_module("scripts.page_tables")
+    tables = import_module("scripts.tables.comparisons")
     models = read(FIGURES / "divergence.json", lambda report: report["models"], "")
     against = [tables.reference(model, models) for model in models]
     assert [one and one["depths"] for one in against] == [

@@ -9,8 +9,8 @@ from model_helpers import MODEL, PROMPT, greedy, logits
 from golden.checkpoint import PackedCheckpoint
 from golden.moments import Moments, write_moments
 from host.model.load import load_model
-from scripts.calibrate import calibrate, moments_file
-from scripts.quantize import quantize
+from scripts.packing.calibrate import calibrate, moments_file
+from scripts.packing.quantize import quantize
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_a_text_calibrates_once_for_all_depths(tmp_path, text, capsys):
 
 def test_another_text_or_count_calibrates_anew(tmp_path, text, monkeypatch):
     # Whether to, not how: what is written here is only its settings.
-    monkeypatch.setattr("scripts.calibrate._write", lambda _, model, output, *settings: (
+    monkeypatch.setattr("scripts.packing.calibrate._write", lambda _, model, output, *settings: (
         write_moments(output, {}, {"settings": settings})))
     first = moments_file(MODEL, text, 512)
     assert moments_file(MODEL, text, 512) == first
@@ -98,14 +98,14 @@ def test_budget_is_kept_and_measured_once(tmp_path, monkeypatch):
     assert 4.0 < 8 * size / 786432 <= 4.2
     assert len(set(depths(tmp_path / "a").values())) > 1
     # Another budget measures nothing again.
-    monkeypatch.setattr("scripts.depths.measure", None)
+    monkeypatch.setattr("scripts.packing.depths.measure", None)
     quantize(MODEL, tmp_path / "b", budget=5.5, method="search", calibration="random",
              calibration_tokens=512)
     assert sum(depths(tmp_path / "b").values()) > sum(depths(tmp_path / "a").values())
 
 
 def test_measuring_goes_on_after_a_kill(tmp_path, monkeypatch):
-    from scripts import depths as module
+    from scripts.packing import depths as module
     measured = []
 
     def measure(*arguments):
@@ -158,7 +158,7 @@ def test_wrong_options(tmp_path, capsys, options, text):
 
 
 def test_what_is_wrong_is_told_before_calibrating(tmp_path, text, capsys, monkeypatch):
-    monkeypatch.setattr("scripts.quantize.moments_file", None)
+    monkeypatch.setattr("scripts.packing.quantize.moments_file", None)
     options = {"calibration": text, "method": "search"}
     assert refused(capsys, quantize, MODEL, tmp_path / "o", **options, depth=5) == (
         "depth must be 1..4, not 5")

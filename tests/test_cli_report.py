@@ -6,7 +6,7 @@ from test_hw_synth import Tools
 from typer.testing import CliRunner
 
 from hw.export import sources_digest
-from scripts.hardware import app
+from scripts.hardware.commands import app
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hw.export import component_verilog
 from hw.serial_link import SerialDevice
 from hw.uart import Line
 from scripts.console import Failure
-from scripts.selftest import Soak, selftest
+from scripts.hardware.selftest import Soak, selftest
 from sim.runner import build_bench, run_bench
 
 CONFIG = DeviceConfig(2, 2, max_k=256, clock_hz=50_000_000, build_id=0xC0C07B)

@@ -7,7 +7,7 @@ from golden_helpers import write_json
 from model_helpers import MODEL, PROMPT, logits
 
 from host.model.load import load_model
-from scripts.smooth import smooth
+from scripts.packing.smooth import smooth
 
 
 @pytest.fixture

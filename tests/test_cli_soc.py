@@ -9,7 +9,7 @@ from test_cli import MODEL, fails, tritstream
 from golden.sizes import QWEN25
 from host.projection import project
 from hw.soc.boards import find_board
-from scripts.soc import projections
+from scripts.hardware.soc import projections
 from sim.cable import Cable
 
 LAYER = "model.layers.0.*"

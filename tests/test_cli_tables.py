@@ -4,8 +4,8 @@ import pytest
 from test_cli import tritstream
 from typer.testing import CliRunner
 
-from scripts import hardware
-from scripts.tables import ROOT, fill, pages
+from scripts.hardware import commands as hardware
+from scripts.tables.pages import ROOT, fill, pages
 
 AREA = {
     "command": "tritstream hw report --lanes 2", "part": "LFE5U-85F-6", "frequency_mhz": 150,

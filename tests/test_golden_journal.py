@@ -7,7 +7,7 @@ from golden.journal import Journal, understood
 from golden.report import TensorReport
 from golden.shards import CheckpointError
 from golden.survey import Survey
-from scripts.stream import MatrixRun
+from scripts.running.stream import MatrixRun
 
 JOB = {"job": "count", "of": ["a", "b"]}
 

@@ -5,7 +5,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from golden.shards import CheckpointError
-from scripts.score_store import Scores
+from scripts.evaluation.store import Scores
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from golden.activation import quantize_activation
 from golden.gemv import gemv
 from host.device import Device
 from host.prepared import tiles_of
-from scripts import stream
-from scripts.stream import Job, stream_matrix
+from scripts.running import stream
+from scripts.running.stream import Job, stream_matrix
 
 
 def test_rows_that_differ_are_counted_from_the_first_of_the_matrix(monkeypatch):

@@ -11,7 +11,7 @@ from scripts.bench.codec import measure_codec, show_codec
 from scripts.bench.layout import LANES, check_layout, measure_layout, show_layout
 from scripts.bench.simulation import measure_simulation, show_simulation
 from scripts.console import print_json, reports_errors, write_text
-from scripts.soc import projections, show_projections
+from scripts.hardware.soc import projections, show_projections
 
 __all__ = ["everything"]
 

@@ -7,7 +7,7 @@ from golden.gemv import gemv
 from golden.generated import GeneratedTensor
 from golden.quantize import TritMatrix, quantize
 from golden.sizes import QWEN25
-from scripts.stream import generated_activations
+from scripts.running.stream import generated_activations
 
 __all__ = ["check_size", "product"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["main"]
 
 #: Modules whose branches atheris counts.
-_ROOMS = ["golden", "host", "scripts.activations", "scripts.score_store"]
+_ROOMS = ["golden", "host", "scripts.running.activations", "scripts.evaluation.store"]
 
 
 def main() -> None:

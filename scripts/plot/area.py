@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hw.area import Area
-from scripts.page_tables import density
 from scripts.plot.reading import read
 from scripts.plot.style import COLOURS, GREY, PALE, figure
+from scripts.tables.comparisons import density
 
 __all__ = ["TITLE", "collect", "draw"]
 

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from golden.fixed import GROUP, SCALE_TRITS
 from golden.tiles import ROWS
 from host.projection import MODELS, project
+from scripts.hardware.soc import PROJECTED, link_seconds, projections
 from scripts.plot.reading import read
 from scripts.plot.style import COLOURS, GREY, MARKERS, PALE, figure
-from scripts.soc import PROJECTED, link_seconds, projections
 
 __all__ = ["TITLE", "collect", "draw"]
 

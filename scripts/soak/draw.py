@@ -15,8 +15,8 @@ from golden.tiles import pack, row_blocks, tile_bytes, tiles_shape
 from host.folding import FOLD_WORDS
 from host.prepared import Tiles
 from hw.config import DeviceConfig
+from scripts.running.stream import generated_activations
 from scripts.soak.disturbed import ANSWER_FAULTS, REQUEST_FAULTS, Disturbance
-from scripts.stream import generated_activations
 
 __all__ = ["KINDS", "Job", "draw_activations", "draw_disturbances", "draw_job", "draw_matrix"]
 

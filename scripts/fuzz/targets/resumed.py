@@ -14,12 +14,12 @@ from golden.moments import Moment, Moments, write_moments
 from golden.packer import pack_checkpoint
 from golden.search.feedback import feed_back
 from golden.verify import verify
-from scripts.activations import read_activations
+from scripts.evaluation.store import Scores
 from scripts.fuzz.models import source_files, write_source
 from scripts.fuzz.mutation import changed_bytes, changed_json
 from scripts.fuzz.safetensors_file import changed_safetensors
 from scripts.fuzz.target import Broken, Target
-from scripts.score_store import Scores
+from scripts.running.activations import read_activations
 
 __all__ = ["ACTIVATIONS", "JOURNAL", "MOMENTS", "SCORES"]
 

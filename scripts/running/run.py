@@ -21,13 +21,13 @@ from host.group import DeviceGroup
 from host.opening import open_device, parse_specs
 from host.prepared import Tiles, tiles_of
 from hw.config import DeviceConfig
-from scripts.activations import read_activations
 from scripts.console import console, print_json, progress, reports_errors, write_text
-from scripts.quantize import pack
-from scripts.run_report import describe, mismatch, show, totals
-from scripts.run_results import RunResults
+from scripts.packing.quantize import pack
+from scripts.running.activations import read_activations
+from scripts.running.run_report import describe, mismatch, show, totals
+from scripts.running.run_results import RunResults
+from scripts.running.stream import Job, generated_activations, stream_matrix
 from scripts.shipped import shipped_model
-from scripts.stream import Job, generated_activations, stream_matrix
 
 __all__ = ["demo", "run"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["write_figures"]
 
-CARD = Path(__file__).parents[1] / "models" / "card.md"
+CARD = Path(__file__).parents[2] / "models" / "card.md"
 
 
 def write_figures(directory: Path, figures: dict[str, Any]) -> None:

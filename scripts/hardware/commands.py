@@ -9,10 +9,10 @@ import typer
 from hw.area import UNITS, measure, units
 from hw.export import sources_digest
 from hw.synth import PART, tool_versions, write_json
-from scripts import bandwidth, boards, core, link_speed, soc
 from scripts.console import Failure, print_json, progress, reports_errors, table, write_text
+from scripts.hardware import bandwidth, boards, core, link_speed, soc
 from scripts.rtl_fuzz.command import fuzz
-from scripts.tables import AREA_COLUMNS, ROOT, area_rows, fill, pages
+from scripts.tables.pages import AREA_COLUMNS, ROOT, area_rows, fill, pages
 
 __all__ = ["app"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from golden.journal import Journal, understood
 from golden.writing import writing
-from scripts.stream import MatrixRun
+from scripts.running.stream import MatrixRun
 
 __all__ = ["RunResults"]
 

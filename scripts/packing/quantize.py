@@ -16,11 +16,11 @@ from golden.packer import pack_checkpoint
 from golden.quantize import CODEC
 from golden.report import PackReport, TensorReport
 from golden.sources import open_source
-from scripts.calibrate import TOKENS, moments_file
 from scripts.console import console, print_json, progress, reports_errors, table
-from scripts.depths import depths_by_budget
-from scripts.pack import Force, Json, Output
-from scripts.rules import numbers_by_glob
+from scripts.packing.calibrate import TOKENS, moments_file
+from scripts.packing.depths import depths_by_budget
+from scripts.packing.pack import Force, Json, Output
+from scripts.packing.rules import numbers_by_glob
 
 __all__ = ["pack", "quantize"]
 

@@ -12,7 +12,7 @@ from golden.report import TensorReport
 from golden.sources import open_source
 from golden.survey import Survey
 from scripts.console import Failure, console, print_json, progress, reports_errors, table
-from scripts.pack import Force, Json
+from scripts.packing.pack import Force, Json
 
 __all__ = ["import_model"]
 

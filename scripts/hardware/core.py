@@ -9,7 +9,7 @@ from hw.axi import core_verilog
 from hw.config import DeviceConfig
 from hw.export import build_id, device_verilog
 from scripts.console import reports_errors, write_text
-from scripts.testbench import write_testbench
+from scripts.hardware.testbench import write_testbench
 
 __all__ = ["testbench", "verilog"]
 

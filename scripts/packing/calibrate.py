@@ -13,8 +13,8 @@ from golden.plan import source_fingerprint
 from golden.sources import DirectorySource, Source
 from scripts.console import Failure, print_json, progress, reports_errors
 from scripts.corpus import read_text
-from scripts.pack import Force, Json
-from scripts.windows import WINDOW, text_windows
+from scripts.packing.pack import Force, Json
+from scripts.packing.windows import WINDOW, text_windows
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.

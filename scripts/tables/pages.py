@@ -2,9 +2,9 @@
 
 A page has a table between ``<!-- table REPORT -->`` and ``<!-- end of table -->``; REPORT is a
 file of `tritstream hw report`, or the directory with those of `tritstream hw build`; what stands
-under ``hw/soc/reports`` is a table of :mod:`scripts.soc_tables`, and what compares is one of
-:mod:`scripts.page_tables`; what was measured by `tritstream bench`, of :mod:`scripts.bench_tables`;
-what was fuzzed and soaked, of :mod:`scripts.trust_tables`.
+under ``hw/soc/reports`` is a table of :mod:`scripts.tables.soc`, and what compares is one of
+:mod:`scripts.tables.comparisons`; what was measured by `tritstream bench`, of
+:mod:`scripts.tables.bench`; what was fuzzed and soaked, of :mod:`scripts.tables.trust`.
 """
 
 import json
@@ -13,12 +13,15 @@ from pathlib import Path
 
 from hw.area import Area
 from hw.boards.catalog import BOARDS
-from scripts import bench_tables, page_tables, soc_tables, trust_tables
+from scripts.tables import bench as bench_tables
+from scripts.tables import comparisons as page_tables
+from scripts.tables import soc as soc_tables
+from scripts.tables import trust as trust_tables
 
 __all__ = ["AREA_COLUMNS", "ROOT", "area_rows", "fill", "pages"]
 
 #: Where the project is, and its pages.
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 _TABLES = {**soc_tables.TABLES, **page_tables.TABLES, **bench_tables.TABLES,
            **trust_tables.TABLES}

@@ -14,11 +14,11 @@ from golden.sources import DirectorySource
 from hw.config import DeviceConfig
 from scripts.console import print_json, progress, reports_errors
 from scripts.corpus import Text, read_text
-from scripts.evaluation import Job, score
-from scripts.evaluation_report import DEFINITIONS, keep, show
-from scripts.generate import BitsFor, bits_by_name, open_backend
-from scripts.run import Columns, Json, Lanes
-from scripts.weights import Checkpoint
+from scripts.evaluation.report import DEFINITIONS, keep, show
+from scripts.evaluation.scoring import Job, score
+from scripts.packing.weights import Checkpoint
+from scripts.running.generate import BitsFor, bits_by_name, open_backend
+from scripts.running.run import Columns, Json, Lanes
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.

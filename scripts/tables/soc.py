@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from scripts.soc import COLUMNS, projections, row
+from scripts.hardware.soc import COLUMNS, projections, row
 
 __all__ = ["TABLES"]
 

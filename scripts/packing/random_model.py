@@ -9,7 +9,7 @@ from golden.generated import GeneratedSource
 from golden.shards import DTYPES, FLOATS
 from golden.sizes import QWEN25
 from scripts.console import Failure, reports_errors
-from scripts.pack import Force, Output, write_source
+from scripts.packing.pack import Force, Output, write_source
 
 __all__ = ["random_model"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from host.device import Device
 from host.group import DeviceGroup
 from scripts.console import Failure, table
-from scripts.stream import MatrixRun, Seconds
+from scripts.running.stream import MatrixRun, Seconds
 
 __all__ = ["describe", "mismatch", "show", "totals"]
 

@@ -23,7 +23,7 @@ from host.prepared import prepare
 from host.records import Stats
 from hw.protocol import Opcode
 from scripts.console import Failure, console, print_json, reports_errors, table, write_text
-from scripts.stream import generated_activations
+from scripts.running.stream import generated_activations
 from sim.board import SimulatedBoard
 from sim.soc_build import SocChoice
 

@@ -16,7 +16,7 @@ __all__ = ["PROJECTED", "build_soc_command", "link_seconds", "project_command",
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 #: What is measured of the boards with memory; `hw bandwidth --report` and `hw soc --report`.
-REPORTS = Path(__file__).parent.parent / "hw" / "soc" / "reports"
+REPORTS = Path(__file__).parents[2] / "hw" / "soc" / "reports"
 #: Boards by name: report of their memory's bandwidth, bytes of memory, cycles of a word of 32 bits
 #: to memory and from it over the link.
 PROJECTED = {

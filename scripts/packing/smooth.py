@@ -10,8 +10,8 @@ from golden.job import check_out
 from golden.smoothing import SmoothedSource, input_sets, tensor_factors
 from golden.sources import DirectorySource
 from scripts.console import print_json, progress, reports_errors, table
-from scripts.pack import Force, Json, Output, write_source
-from scripts.windows import text_windows
+from scripts.packing.pack import Force, Json, Output, write_source
+from scripts.packing.windows import text_windows
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.

@@ -11,8 +11,8 @@ import numpy as np
 
 from host.quality import Prediction, bits_per_byte, compare, kl_divergence, perplexity
 from scripts.console import progress
-from scripts.score_store import Scores
-from scripts.weights import Checkpoint, figures, fingerprint, squared_error
+from scripts.evaluation.store import Scores
+from scripts.packing.weights import Checkpoint, figures, fingerprint, squared_error
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.

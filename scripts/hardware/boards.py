@@ -14,7 +14,7 @@ from host.serial_transport import TIMEOUT, SerialTransport
 from hw.boards.build import STEPS, Choice, build_board, find_bitstream
 from hw.boards.catalog import BOARDS, find_board
 from scripts.console import Failure, print_json, progress, reports_errors, table, write_text
-from scripts.selftest import Soak, selftest
+from scripts.hardware.selftest import Soak, selftest
 
 __all__ = ["build", "list_boards", "program", "selftest_command"]
 

@@ -12,9 +12,9 @@ from golden.checkpoint import PackedCheckpoint
 from host.records import Info
 from hw.config import DeviceConfig
 from scripts.console import INTERRUPTED, Failure, print_json, progress, reports_errors
-from scripts.generation_report import make_report, show
-from scripts.rules import numbers_by_glob
-from scripts.run import Columns, DeviceSpec, Json, Lanes
+from scripts.packing.rules import numbers_by_glob
+from scripts.running.generation_report import make_report, show
+from scripts.running.run import Columns, DeviceSpec, Json, Lanes
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.

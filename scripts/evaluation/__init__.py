@@ -1,0 +1,1 @@
+"""The command eval: perplexity and divergence of models."""

@@ -1,0 +1,1 @@
+"""Commands of the hardware: Verilog, synthesis, boards, boards with memory."""

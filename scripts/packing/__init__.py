@@ -1,0 +1,1 @@
+"""Commands that make packed checkpoints, and look at them."""

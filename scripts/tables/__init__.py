@@ -1,0 +1,1 @@
+"""Tables of README and docs, out of the reports that the repository keeps."""
