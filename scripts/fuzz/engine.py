@@ -1,7 +1,9 @@
 """Engines: where inputs come from. One process fuzzes one target, and may be killed."""
 
+import faulthandler
 import hashlib
 import json
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ ENGINES = ("atheris", "random")
 _MOST_BYTES = 1 << 16
 #: Seconds between two notes of what was counted.
 _NOTE = 1.0
+#: Seconds of wall time after which an input is late.
+_LATE = 40.0
 #: Share of inputs that atheris changes by itself, not knowing their format.
 _BLIND = 0.2
 
@@ -60,11 +64,15 @@ class Session:
     def run(self, data: bytes) -> str:
         """Run an input; what became of it."""
         self._pending.write_bytes(data)
+        # Where every thread is, in the log, before it is killed as stuck.
+        faulthandler.dump_traceback_later(_LATE, file=sys.__stderr__)
         try:
             outcome = self._watch.run(data)
         except Fault as fault:
             outcome = f"fault {fault.kind}"
             self._keep(fault, data)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         self._pending.unlink()
         self.outcomes[outcome] += 1
         if time.monotonic() - self._noted > _NOTE:
