@@ -354,4 +354,4 @@ app(["eval", sys.argv[1], "--text", sys.argv[2]])
 """, MODEL, places / "words.txt")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "error: models need torch and transformers: pip install -e '.[torch]'\n")
+        "error: models need torch and transformers: pip install 'tritstream[torch]'\n")

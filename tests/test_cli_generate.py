@@ -177,4 +177,4 @@ def test_without_torch_the_command_says_what_to_install():
         "from scripts.cli import main; main()", MODEL)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: models need torch and transformers: pip install -e '.[torch]'\n")
+        "error: models need torch and transformers: pip install 'tritstream[torch]'\n")

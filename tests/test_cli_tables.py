@@ -97,3 +97,8 @@ def test_table_command(project, monkeypatch):
 def test_a_report_that_is_missing_is_named(project):
     with pytest.raises(FileNotFoundError, match="none.json"):
         fill("<!-- table none.json -->\n<!-- end of table -->\n", project)
+
+
+def test_tables_are_made_in_a_checkout(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"docs: not there; tables are made in a checkout$"):
+        pages(tmp_path)

@@ -5,4 +5,4 @@ from importlib.util import find_spec
 from host.errors import HostError
 
 if not (find_spec("torch") and find_spec("transformers")):
-    raise HostError("models need torch and transformers: pip install -e '.[torch]'")
+    raise HostError("models need torch and transformers: pip install 'tritstream[torch]'")

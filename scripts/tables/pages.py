@@ -42,7 +42,12 @@ _MULTIPLIERS = ("MULT18X18D", "ICESTORM_DSP", "MULT18X18")
 
 
 def pages(root: Path = ROOT) -> list[Path]:
-    """Pages that may have tables."""
+    """Pages that may have tables.
+
+    Raises :class:`FileNotFoundError` where there are none, as in what pip installs.
+    """
+    if not (root / "docs").is_dir():
+        raise FileNotFoundError(f"{root / 'docs'}: not there; tables are made in a checkout")
     return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
