@@ -142,7 +142,8 @@ class Trial:
         self._library = build_native(LANES, device_rtl(DeviceConfig(lanes=LANES))).library
         self._device = None
         self._use(FaultyTransport(NativeTransport(NativeDevice(self._library))))
-        self._model = load_model(folder / "d3", backend=DeviceBackend(self, asyncio.run))
+        self._model = load_model(folder / "d3", backend=DeviceBackend(
+            self, lambda work, *arguments: asyncio.run(work(*arguments))))
         golden = load_model(folder / "d3", backend="golden")
         self.tokens = self._generate(golden)
         self._loaded = dict(self._transport.passed)

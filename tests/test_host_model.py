@@ -169,7 +169,7 @@ def test_device_gives_golden_tokens(packed, loop, bits, config, count):
     assert torch.equal(logits(device), logits(golden))
     backend.take_cost()
     assert greedy(device, count) == greedy(golden, count)
-    loop.run(opened.close())
+    loop.run(opened.close)
     cost = backend.take_cost()
     assert cost.stats.retries == 0 and cost.seconds > 0
     vectors = bits // 8
@@ -202,7 +202,7 @@ def test_layers_with_one_input_share_one_load_of_it(packed, loop):
 
 def test_loop_runs_inside_a_running_loop(loop):
     async def outer():
-        return loop.run(asyncio.sleep(0, "done"))
+        return loop.run(asyncio.sleep, 0, "done")
 
     assert asyncio.run(outer()) == "done"
 

@@ -1,5 +1,6 @@
 import asyncio
 import shutil
+from concurrent.futures import CancelledError
 
 import pytest
 from golden_helpers import message
@@ -153,7 +154,8 @@ def test_traffic_of_a_packed_embedding_that_is_the_head(tmp_path):
     assert traffic.head == 0
 
 
-def test_an_interrupt_at_any_time_leaves_no_task_behind(monkeypatch):
+@pytest.mark.parametrize("late", [False, True])
+def test_an_interrupt_at_any_time_leaves_no_task_behind(monkeypatch, late):
     ended = []
 
     async def work():
@@ -162,16 +164,31 @@ def test_an_interrupt_at_any_time_leaves_no_task_behind(monkeypatch):
         finally:
             ended.append("work")
 
-    def begin(coroutine, loop):
-        future = real(coroutine, loop)
-        if coroutine.__name__ == "work":
+    def begin(loop, made, *arguments):
+        if made is work and not late:
+            raise KeyboardInterrupt
+        future = real(loop, made, *arguments)
+        if made is work:
             raise KeyboardInterrupt
         return future
 
-    real = asyncio.run_coroutine_threadsafe
-    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", begin)
+    real = LoopThread._begin
+    monkeypatch.setattr(LoopThread, "_begin", begin)
     with LoopThread() as loop:
         with pytest.raises(KeyboardInterrupt):
-            loop.run(work())
-        assert ended == ["work"]
-        assert loop.run(asyncio.sleep(0, "on it goes")) == "on it goes"
+            loop.run(work)
+        assert ended == ["work"] * late
+        assert loop.run(asyncio.sleep, 0, "on it goes") == "on it goes"
+
+
+def test_errors_come_out_of_the_loop():
+    async def fail(error):
+        raise error
+
+    with LoopThread() as loop:
+        with pytest.raises(ValueError, match="^it$"):
+            loop.run(fail, ValueError("it"))
+        with pytest.raises(TypeError, match="argument"):
+            loop.run(fail)
+        with pytest.raises(CancelledError):
+            loop.run(fail, asyncio.CancelledError())

@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial, reduce
@@ -121,12 +121,13 @@ class DeviceBackend(_IntegerBackend):
     ----------
     device : MatrixDevice
     run : callable
-        Waits for a coroutine and returns its result, as :meth:`host.model.loop.LoopThread.run`.
+        Of a function that makes a coroutine, and its arguments: waits for it and returns its
+        result, as :meth:`host.model.loop.LoopThread.run`.
     activation_bits : int or mapping
         As of :class:`GoldenBackend`.
     """
 
-    def __init__(self, device: MatrixDevice, run: Callable[[Coroutine], Any],
+    def __init__(self, device: MatrixDevice, run: Callable[..., Any],
                  activation_bits: ActivationBits = 8):
         super().__init__(activation_bits)
         self._device, self._run = device, run
@@ -134,7 +135,7 @@ class DeviceBackend(_IntegerBackend):
 
     def identify(self) -> Info:
         """Ask the device what it is."""
-        return self._run(self._device.identify())
+        return self._run(self._device.identify)
 
     def take_cost(self) -> Cost:
         """Count anew: :meth:`Backend.take_cost`."""
@@ -144,11 +145,11 @@ class DeviceBackend(_IntegerBackend):
     def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
         info = checkpoint.matrices[name]
         packed = (checkpoint.tiles(name), checkpoint.table(name), info.depth, info.shape)
-        return partial(self._gemv, self._run(self._device.prepare(packed, name)))
+        return partial(self._gemv, self._run(self._device.prepare, packed, name))
 
     def _gemv(self, matrix: Any, x: np.ndarray) -> np.ndarray:
         began = time.perf_counter()
-        sums, stats = self._run(self._device.gemv(matrix, x))
+        sums, stats = self._run(self._device.gemv, matrix, x)
         self._cost += Cost(stats, time.perf_counter() - began)
         return sums
 

@@ -1,8 +1,9 @@
 """An event loop for callers that cannot await."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ class LoopThread:
 
     def __init__(self):
         self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task] = set()
         self._thread = Thread(target=self._loop.run_forever, name="device", daemon=True)
         self._thread.start()
 
@@ -30,17 +32,40 @@ class LoopThread:
         self._thread.join()
         self._loop.close()
 
-    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Wait for a coroutine and return its result; an interrupt cancels it."""
+    def run(self, work: Callable[..., Coroutine[Any, Any, _T]], *arguments: Any) -> _T:
+        """Wait for ``work(*arguments)`` and return its result; an interrupt cancels it.
+
+        The coroutine is made in the loop's thread, where no interrupt can come before its task.
+        """
         try:
-            return self._begin(coroutine).result()
+            return self._begin(work, *arguments).result()
         except KeyboardInterrupt:
             # It may have come before there was a future to cancel.
-            self._begin(_cancel_others()).result()
+            self._begin(_cancel_others).result()
             raise
 
-    def _begin(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+    def _begin(self, work: Callable[..., Coroutine[Any, Any, _T]], *arguments: Any) -> Future[_T]:
+        done: Future[_T] = Future()
+        self._loop.call_soon_threadsafe(self._start, done, work, *arguments)
+        return done
+
+    def _start(self, done: Future, work: Callable[..., Coroutine], *arguments: Any) -> None:
+        try:
+            task = self._loop.create_task(work(*arguments))
+        except Exception as error:
+            done.set_exception(error)
+            return
+        self._tasks.add(task)       # the loop itself would let go of it
+        task.add_done_callback(partial(self._finish, done))
+
+    def _finish(self, done: Future, task: asyncio.Task) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            done.cancel()
+        elif error := task.exception():
+            done.set_exception(error)
+        else:
+            done.set_result(task.result())
 
 
 async def _cancel_others() -> None:

@@ -53,5 +53,5 @@ def device_backend(
     opened = open_device(device, config) if isinstance(device, str) else device
     loop = stack.enter_context(LoopThread())
     if opened is not device:
-        stack.callback(lambda: loop.run(opened.close()))
+        stack.callback(loop.run, opened.close)
     return DeviceBackend(opened, loop.run, activation_bits)
