@@ -87,7 +87,7 @@ def test_demo_compares_every_row_of_every_matrix(tmp_path):
 
 
 def test_demo_prints_a_table_and_no_bar_in_a_pipe(tmp_path):
-    code, out, err = tritstream("demo", "--output", tmp_path, "--depth", 1)
+    code, out, err = tritstream("demo", "--output", tmp_path, "-d", 1)
     assert code == 0
     assert "\x1b" not in out + err
     assert "words/cycle" in out

@@ -84,7 +84,7 @@ def demo(
         help="Checkpoint with activations.safetensors; the shipped one if not given.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where results go.")] =
         Path("build/demo"),
-    depth: Annotated[int, typer.Option(help="Trits a weight.")] = 3,
+    depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight.")] = 3,
     device: DeviceSpec = "sim",
     lanes: Lanes = 8,
     columns: Columns = 1,
