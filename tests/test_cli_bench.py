@@ -70,6 +70,11 @@ def test_bench_layout(tmp_path):
     # Three row blocks of 51 words and one of 19, in each of 56 groups.
     assert narrow["words"] == 56 * (3 * 51 + 19)
     assert narrow["sent"] == 8 * 56 * 172 + 2 * 128 + 256 + 128 + 896
+    # RESULT of four blocks, DONE of two frames, ACK of both loads.
+    assert narrow["received"] == 4 * (24 + 320 + 8) + 2 * (24 + 32 + 8) + 2 * (24 + 8)
+    information = 128 * 896 * math.log2(3) * (3 + 3 / 16)
+    assert math.isclose(narrow["efficiency"],
+                        information / 8 / (narrow["sent"] + narrow["received"]))
     assert narrow["efficiency"] > narrow["unfolded_efficiency"]
     assert all(0.98 < row["words_per_cycle"] < 1 for (_, _, lanes), row in rows.items()
                if lanes == 8)
