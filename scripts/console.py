@@ -26,7 +26,7 @@ from hw.synth import SynthError
 from sim.build import BuildError
 
 __all__ = ["FAILED", "INTERRUPTED", "Failure", "console", "print_json", "progress",
-           "reports_errors", "table", "write_bytes", "write_text"]
+           "reports_errors", "table", "write_bytes", "write_json", "write_text"]
 
 #: Results go to standard output, everything else to standard error.
 console = Console(stderr=True, highlight=False, emoji=False)
@@ -87,6 +87,11 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 def print_json(value) -> None:
     """Print ``value`` as JSON to standard output."""
     print(json.dumps(value, indent=2))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a report, indented: :func:`write_text`."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,5 @@
 """The command that measures all: each report on its own, measured and projected ones apart."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from golden.sizes import QWEN25
 from scripts.bench.codec import measure_codec, show_codec
 from scripts.bench.layout import LANES, check_layout, measure_layout, show_layout
 from scripts.bench.simulation import measure_simulation, show_simulation
-from scripts.console import print_json, reports_errors, write_text
+from scripts.console import print_json, reports_errors, write_json
 from scripts.hardware.soc import projections, show_projections
 
 __all__ = ["everything"]
@@ -41,7 +40,7 @@ def everything(
     ):
         found[name] = measure()
         if output:
-            write_text(output / f"{name}.json", json.dumps(found[name], indent=2) + "\n")
+            write_json(output / f"{name}.json", found[name])
         if not as_json:
             show(found[name])
             print()

@@ -1,6 +1,5 @@
 """What measurements have in common: clocks, child processes, where and how they were made."""
 
-import json
 import os
 import platform
 import shlex
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from scripts.console import print_json, write_text
+from scripts.console import print_json, write_json
 
 __all__ = ["Run", "circumstances", "cpu_seconds", "report_to", "run_measured"]
 
@@ -65,7 +64,7 @@ def report_to(
 ) -> None:
     """Write a report where it was asked for, and print it."""
     if output:
-        write_text(output, json.dumps(report, indent=2) + "\n")
+        write_json(output, report)
     if as_json:
         print_json(report)
     else:

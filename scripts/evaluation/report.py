@@ -1,10 +1,9 @@
 """What an evaluation found: as plain values, kept in a file, and as tables to read."""
 
-import json
 from pathlib import Path
 
 from golden.shards import load_json
-from scripts.console import table, write_text
+from scripts.console import table, write_json
 
 __all__ = ["DEFINITIONS", "keep", "show"]
 
@@ -25,7 +24,7 @@ def keep(path: Path, head: dict, base: dict | None, rows: list[dict]) -> dict:
     if _chunks(old) == _chunks(report):
         found = {_identity(row): row for row in [*old["models"], *rows]}
         report["models"] = list(found.values())
-    write_text(path, json.dumps(report, indent=2) + "\n")
+    write_json(path, report)
     return report
 
 

@@ -1,11 +1,10 @@
 """Counts of all runs so far, in a JSON file, and as a table."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 from golden.shards import load_json
-from scripts.console import table, write_text
+from scripts.console import table, write_json
 from scripts.fuzz.supervise import Counts, happens_again
 
 __all__ = ["merged", "read_report", "show", "write_report"]
@@ -56,7 +55,7 @@ def merged(earlier: dict, name: str, about: str, engine: str, counts: Counts) ->
 
 def write_report(path: Path, targets: dict) -> None:
     """Write the counts of all targets."""
-    write_text(path, json.dumps({"targets": dict(sorted(targets.items()))}, indent=2) + "\n")
+    write_json(path, {"targets": dict(sorted(targets.items()))})
 
 
 def show(targets: dict) -> None:

@@ -1,6 +1,5 @@
 """The command that measures what share of a memory's bandwidth reaches the lanes."""
 
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from host.operands import mantissa_bytes
 from host.prepared import prepare
 from host.records import Stats
 from hw.protocol import Opcode
-from scripts.console import Failure, console, print_json, reports_errors, table, write_text
+from scripts.console import Failure, console, print_json, reports_errors, table, write_json
 from scripts.running.stream import generated_activations
 from sim.board import SimulatedBoard
 from sim.soc_build import SocChoice
@@ -66,7 +65,7 @@ def bandwidth(
     console.print("building the simulated board (a minute the first time)")
     found = {"command": _command(), **measure(choice, list(_shapes(shape)), depth)}
     if report:
-        write_text(report, json.dumps(found, indent=2) + "\n")
+        write_json(report, found)
     print_json(found) if as_json else _show(found)
     if found["mismatches"] or found["violations"]:
         raise Failure(f"{found['mismatches']} rows differ from golden, {found['violations']} "

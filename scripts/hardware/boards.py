@@ -13,7 +13,15 @@ from host.device import Device
 from host.serial_transport import TIMEOUT, SerialTransport
 from hw.boards.build import STEPS, Choice, build_board, find_bitstream
 from hw.boards.catalog import BOARDS, find_board
-from scripts.console import Failure, print_json, progress, reports_errors, table, write_text
+from scripts.console import (
+    Failure,
+    print_json,
+    progress,
+    reports_errors,
+    table,
+    write_json,
+    write_text,
+)
 from scripts.hardware.selftest import Soak, selftest
 
 __all__ = ["build", "list_boards", "program", "selftest_command"]
@@ -64,7 +72,7 @@ def build(
     with progress(f"building {board}", STEPS) as advance:
         built = build_board(found, choice, folder, advance)
     if report:
-        write_text(report, json.dumps(built, indent=2) + "\n")
+        write_json(report, built)
     if as_json:
         print_json(built)
         return

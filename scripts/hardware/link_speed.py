@@ -1,6 +1,5 @@
 """The command that measures how fast a board's link reaches its memory, in cycles of the board."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ import typer
 
 from host.etherbone import MOST_WORDS, answer, request
 from hw.soc.registers import MEMORY, register
-from scripts.console import Failure, console, print_json, reports_errors, write_text
+from scripts.console import Failure, console, print_json, reports_errors, write_json
 from sim.board import SimulatedBoard
 from sim.cable import Cable
 from sim.soc_build import SocChoice
@@ -47,7 +46,7 @@ def link(
                 "write_mb_s": 4 * words / writes * clock / 1e6,
                 "read_mb_s": 4 * words / reads * clock / 1e6}
     if report:
-        write_text(report, json.dumps(measured, indent=2) + "\n")
+        write_json(report, measured)
     if as_json:
         print_json(measured)
         return

@@ -8,7 +8,7 @@ import typer
 
 from host.projection import MODELS, Projection, project
 from hw.synth import SynthError
-from scripts.console import print_json, progress, reports_errors, table, write_text
+from scripts.console import print_json, progress, reports_errors, table, write_json
 
 __all__ = ["PROJECTED", "build_soc_command", "link_seconds", "project_command",
            "projections", "show_projections"]
@@ -50,7 +50,7 @@ def build_soc_command(
     built["command"] = " ".join(["tritstream hw soc", board, *(
         [f"--clock {clock:g}"] if clock else []), *([f"--seed {seed}"] if seed != 1 else [])])
     if report:
-        write_text(report, json.dumps(built, indent=2) + "\n")
+        write_json(report, built)
     if as_json:
         print_json(built)
         return

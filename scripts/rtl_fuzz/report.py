@@ -8,7 +8,7 @@ from pathlib import Path
 
 from golden.texts import parse_json
 from hw.config import DeviceConfig
-from scripts.console import write_text
+from scripts.console import write_json, write_text
 from scripts.rtl_fuzz.session import Session, Tally
 from sim.build import NativeBuild
 
@@ -70,7 +70,7 @@ class FuzzReport:
     def write(self) -> None:
         """Write the file whole, if there is to be one."""
         if self._path:
-            write_text(self._path, json.dumps(self.plain, indent=2) + "\n")
+            write_json(self._path, self.plain)
         self._written = time.monotonic()
 
     def _read(self) -> dict | None:

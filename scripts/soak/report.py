@@ -1,6 +1,5 @@
 """The report of a soak: counts so far, the next job, and what failed; written as it goes on."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from golden.texts import parse_json
 from hw.export import sources_digest
-from scripts.console import write_text
+from scripts.console import write_json
 from scripts.soak.draw import Job
 from scripts.soak.work import Outcome
 from sim.build import engine
@@ -82,7 +81,7 @@ class SoakReport:
 
     def write(self) -> None:
         """Write the file whole."""
-        write_text(self._path, json.dumps(self.plain, indent=2) + "\n")
+        write_json(self._path, self.plain)
         self._written = time.monotonic()
 
     def _read(self) -> dict | None:
