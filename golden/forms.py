@@ -1,14 +1,20 @@
 """Forms: in which order, and with which roundings, a weight was computed of scale and integer.
 
-In real numbers all are ``s * q / h``; a checkpoint that holds the results tells them apart.
+In real numbers all are ``s * q / h``; a checkpoint that holds the results tells them apart. A
+:class:`Form` multiplies the scale by the integer; a :class:`DigitForm` adds up the digits of the
+integer, each of which has a value of its own.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
 
-__all__ = ["FORM", "FORMS", "Form", "rec", "to_dtype"]
+__all__ = ["FORM", "FORMS", "DigitForm", "Form", "rec", "to_dtype"]
+
+_SINGLE = np.dtype(np.float32)
+_HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
 @dataclass(frozen=True)
@@ -62,20 +68,142 @@ def to_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return values.astype(dtype).astype(np.float32)
 
 
-def _forms() -> dict[str, Form]:
-    single = np.dtype(np.float32)
-    halves = (("float16", np.dtype(np.float16)), ("bfloat16", np.dtype(ml_dtypes.bfloat16)))
+#: Rounds float32 values to what a form computes in.
+_Round = Callable[[np.ndarray], np.ndarray]
+#: Values of the digits +1, the lowest digit first, of scales, powers of three, h and a rounding.
+_Planes = Callable[[np.ndarray, list[np.float32], np.float32, _Round], list[np.ndarray]]
+
+
+def _top(s: np.ndarray, p: list[np.float32], h: np.float32) -> np.ndarray:
+    """The scale ``z`` of the highest digit: m is the power of three that this digit stands for."""
+    return s * p[-1] / h
+
+
+def _rising(s: np.ndarray, p: list[np.float32], h: np.float32, r: _Round) -> list[np.ndarray]:
+    planes = [r(s / h)]
+    for _ in p[1:]:
+        planes.append(r(p[1] * planes[-1]))
+    return planes
+
+
+def _falling(s: np.ndarray, p: list[np.float32], h: np.float32, r: _Round) -> list[np.ndarray]:
+    planes = [r(_top(s, p, h))]
+    for _ in p[1:]:
+        planes.append(r(planes[-1] / np.float32(3)))
+    return planes[::-1]
+
+
+#: How the digits get their values, as the names of forms have it: p is the power of three of a
+#: digit, t the digit, P the value of the digit before it.
+_PLANES: dict[str, _Planes] = {
+    "sum t*R(s*p/h)":    lambda s, p, h, r: [r(s * power / h) for power in p],
+    "sum t*R(R(s*p)/h)": lambda s, p, h, r: [r(r(s * power) / h) for power in p],
+    "sum t*R(s*R(p/h))": lambda s, p, h, r: [r(s * r(power / h)) for power in p],
+    "sum t*R(R(s/h)*p)": lambda s, p, h, r: [r(r(s / h) * power) for power in p],
+    "sum t*R(z*R(p/m))": lambda s, p, h, r: [r(_top(s, p, h) * r(power / p[-1])) for power in p],
+    "sum t*R(3*P)":      _rising,
+    "sum t*R(P/3)":      _falling,
+    "(sum t*R(s*p))/h":  lambda s, p, h, r: [r(s * power) for power in p],
+    "s*(sum t*R(p/h))":  lambda s, p, h, r: [r(power / h) for power in p],
+    "z*(sum t*R(p/m))":  lambda s, p, h, r: [r(power / p[-1]) for power in p],
+}
+_ORDERS = ("low first", "high first", "at once")
+
+
+@dataclass(frozen=True)
+class DigitForm(Form):
+    """One way to add up a weight from the digits of its integer, ``q = sum t_i * 3^i``.
+
+    ``order`` is ``low first`` or ``high first`` when each addition is rounded to ``step``, and
+    ``at once`` when only the sum is.
+
+    Members
+    -------
+    rule : str
+        How the digits get their values; where the sum is in parentheses, what follows it.
+    """
+
+    rule: str
+
+    @property
+    def has_planes(self) -> bool:
+        """Whether digits take few different values: those of ``step``, which is of 16 bits."""
+        return self.step != _SINGLE and self.rule[1] != "*"
+
+    def planes(self, scales: np.ndarray, half: int) -> list[np.ndarray]:
+        """Value of each digit that is +1, the lowest first: float32, of the shape of ``scales``."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            return _PLANES[self.rule](scales, _powers(half), np.float32(half), self._round)
+
+    def weights(self, scales: np.ndarray, q: np.ndarray, half: int) -> np.ndarray:
+        """Weights in float32 of scales (float32) and integers, which broadcast."""
+        return self.add(self.planes(scales, half), scales, q, half)
+
+    def add(
+        self, planes: list[np.ndarray], scales: np.ndarray, q: np.ndarray, half: int,
+    ) -> np.ndarray:
+        """The same of scales whose :meth:`planes` are known."""
+        # Infinities of both signs add up to no number.
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            terms = [plane * digit for plane, digit in zip(planes, _digits(q, half), strict=True)]
+            total = self._finish(self._sum(terms), scales, half)
+        return to_dtype(total, self.last)
+
+    def _round(self, values: np.ndarray) -> np.ndarray:
+        return to_dtype(values, self.step)
+
+    def _sum(self, terms: Sequence[np.ndarray]) -> np.ndarray:
+        first, *others = terms[::-1] if self.order == "high first" else terms
+        for term in others:
+            first = first + term
+            if self.order != "at once":
+                first = self._round(first)
+        return to_dtype(first, self.last)
+
+    def _finish(self, total: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
+        if self.rule.startswith("("):
+            return total / np.float32(half)
+        if self.rule.startswith("s*"):
+            return scales * total
+        if self.rule.startswith("z*"):
+            return _top(scales, _powers(half), np.float32(half)) * total
+        return total
+
+
+def _powers(half: int) -> list[np.float32]:
+    """3^0, 3^1 and so on, one for each digit."""
+    return [np.float32(power) for power in (1, 3, 9, 27) if power <= half]
+
+
+def _digits(q: np.ndarray, half: int) -> list[np.ndarray]:
+    """Digits -1, 0, 1 of integers, the lowest first: float32."""
+    return [((q + half) // int(power) % 3 - 1).astype(np.float32) for power in _powers(half)]
+
+
+def _product_forms() -> list[Form]:
     orders = ("s*q/h", "s*(q/h)", "s/h*q")
-    forms = [Form(order, order, single, single) for order in orders]
+    forms = [Form(order, order, _SINGLE, _SINGLE) for order in orders]
     forms += [Form(f"{order} in {name}", order, half, half)
-              for name, half in halves for order in orders]
-    forms += [Form(f"s*q/h via {name}", "s*q/h", single, half) for name, half in halves]
-    return {form.name: form for form in forms}
+              for name, half in _HALVES.items() for order in orders]
+    return forms + [Form(f"s*q/h via {name}", "s*q/h", _SINGLE, half)
+                    for name, half in _HALVES.items()]
+
+
+def _digit_forms() -> list[DigitForm]:
+    # What R(s/h)*p gives in 16 bits, s*p/h gives of another scale; in float32 R(s*p)/h is s*p/h.
+    forms = [DigitForm(f"{rule} {order} in {name}", order, half, half, rule)
+             for name, half in _HALVES.items() for rule in _PLANES for order in _ORDERS
+             if rule != "sum t*R(R(s/h)*p)"]
+    forms += [DigitForm(f"{rule} {order} in float32", order, _SINGLE, _SINGLE, rule)
+              for rule in _PLANES for order in _ORDERS[:2] if rule != "sum t*R(R(s*p)/h)"]
+    return forms + [DigitForm(f"{rule} unrounded in {name}", "at once", half, _SINGLE, rule)
+                    for name, half in _HALVES.items() for rule in _PLANES
+                    if rule.startswith("sum") and rule != "sum t*R(R(s/h)*p)"]
 
 
 #: By name, in the order in which they are tried. ``in float16``: both results are rounded;
 #: ``via float16``: the second only, which hides the order. Scales are not rounded: those of half
 #: precision are float32 too.
-FORMS = _forms()
+FORMS: dict[str, Form] = {form.name: form for form in (*_product_forms(), *_digit_forms())}
 #: The form of matrices that name none.
 FORM = FORMS["s*q/h"]
