@@ -28,7 +28,7 @@ class Coder:
         q = np.arange(1, half + 1)
         made = to_dtype(form.weights(table[:, None], q, half), dtype)
         # What is too large, or rounds to zero, stands for no weight; zero itself is 0.
-        made[~np.isfinite(made)] = 0
+        made[~(np.isfinite(made) & (made > 0))] = 0
         bits = float_bits(made.astype(dtype))
         known = np.unique(np.append(bits, bits.dtype.type(0)))
         #: Numbers of stored values, uint16, of the bits that hold them, in any shape.

@@ -6,7 +6,7 @@ import numpy as np
 
 from golden.chunks import in_threads, row_chunks
 from golden.fixed import GROUP, SCALES, half_range
-from golden.forms import Form
+from golden.forms import DigitForm, Form
 from golden.recover.coder import Coder
 from golden.recover.cover import pierce, pierce_most
 from golden.recover.lattice import Lattice, Pieces
@@ -17,6 +17,9 @@ __all__ = ["Attempt", "Fitting"]
 
 #: Groups added to those looked at, about, of those that a table turns out not to fit.
 _MORE = 1024
+
+#: Share of a few groups that a form of digits must make to be looked at closer.
+_PROMISING = 0.75
 
 _ONES = np.ones(SCALES, np.float32)
 
@@ -50,10 +53,12 @@ class Fitting:
 
     def __init__(self, bits: np.ndarray, magnitudes: Magnitudes, depth: int, form: Form):
         self.depth, self.form, self._half = depth, form, half_range(depth)
-        self._bits, self._magnitudes = bits, magnitudes
-        self._lattice = Lattice(magnitudes.values, magnitudes.dtype, form, self._half)
-        self._look(magnitudes.groups)
-        self._least = 0
+        self._bits, self._least = bits, 0
+        if isinstance(form, DigitForm):
+            self._begin(*magnitudes.of_few(bits))
+            if self.hope < _PROMISING:
+                return
+        self._begin(magnitudes)
 
     @property
     def attempt(self) -> Attempt:
@@ -97,6 +102,12 @@ class Fitting:
             return np.flatnonzero(~found) + rows.start * groups
 
         return np.concatenate(list(in_threads(find, row_chunks(*self._bits.shape))))
+
+    def _begin(self, magnitudes: Magnitudes, least: float = 0.0) -> None:
+        """Take the groups in which magnitudes were seen; ``least`` is as of :class:`Lattice`."""
+        self._magnitudes = magnitudes
+        self._lattice = Lattice(magnitudes.values, magnitudes.dtype, self.form, self._half, least)
+        self._look(magnitudes.groups)
 
     def _look(self, numbers: np.ndarray) -> None:
         """Take these groups of the matrix as those to fit."""

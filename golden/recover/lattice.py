@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.forms import Form, to_dtype
+from golden.forms import DigitForm, Form, to_dtype
+from golden.recover.cells import cell_intervals, near_intervals, scale_of_bits
 
 __all__ = ["Lattice", "Pieces", "scale_of_bits"]
 
@@ -12,6 +13,7 @@ __all__ = ["Lattice", "Pieces", "scale_of_bits"]
 _NONE = 0x7f800000
 #: Bits of a scale, below the place of a magnitude in the keys that are searched.
 _SHIFT = 31
+_BITS = (1 << _SHIFT) - 1
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,29 @@ class Pieces:
 
 
 class Lattice:
-    """Scales for magnitudes (float32, ascending) stored in a dtype, of one form and half range."""
+    """Scales for magnitudes (float32, ascending) stored in a dtype, of one form and half range.
 
-    def __init__(self, values: np.ndarray, dtype: np.dtype, form: Form, half: int):
+    ``least``, where it is known, is the least of the largest magnitudes of a group.
+    """
+
+    def __init__(
+        self, values: np.ndarray, dtype: np.dtype, form: Form, half: int, least: float = 0.0,
+    ):
         self._values, self._dtype, self._form, self._half = values[:, None], dtype, form, half
-        # Falling integers have rising scales.
-        self._q = np.arange(half, 0, -1)
+        self._low, self._high, self._first, self._last = _merge(*self._intervals(values, least))
+
+    def _intervals(
+        self, values: np.ndarray, least: float,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Places of magnitudes, counted from 0, least and largest scale; in any order."""
+        if isinstance(self._form, DigitForm) and self._form.has_planes:
+            return cell_intervals(values, self._dtype, self._form, self._half, least)
         low = self._least_bits(np.greater_equal)
         high = self._least_bits(np.greater) - 1
-        self._low, self._high, self._first, self._last = _merge(low, high)
+        if isinstance(self._form, DigitForm) and self._form.step == np.float32:
+            return near_intervals(values, self._dtype, self._form, low, high)
+        rows, places = np.nonzero(low <= high)
+        return rows, low[rows, places], high[rows, places]
 
     def pieces(self, groups: np.ndarray) -> Pieces:
         """Scales that make all magnitudes of each group.
@@ -69,29 +85,25 @@ class Lattice:
 
     def _least_bits(self, reached: np.ufunc) -> np.ndarray:
         """Least scale of each magnitude and integer that reaches it: bits, int64 (D, h)."""
-        shape = len(self._values), self._half
+        shape, q = (len(self._values), self._half), np.arange(self._half, 0, -1)
         low, high = np.ones(shape, np.int64), np.full(shape, _NONE)
         while (low < high).any():
             middle = (low + high) // 2
-            made = self._form.weights(scale_of_bits(middle), self._q, self._half)
+            made = self._form.weights(scale_of_bits(middle), q, self._half)
             done = reached(to_dtype(made, self._dtype), self._values)
             high = np.where(done, middle, high)
             low = np.where(done, low, middle + 1)
         return low
 
 
-def scale_of_bits(bits: np.ndarray) -> np.ndarray:
-    """The float32 that non-negative integers are the bits of."""
-    return np.asarray(bits).astype(np.int32).view(np.float32)
-
-
 def _merge(
-    low: np.ndarray, high: np.ndarray,
+    rows: np.ndarray, low: np.ndarray, high: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Intervals of each row (D, h) without overlaps: low, high, and both as keys."""
-    rows, places = np.nonzero(low <= high)
-    low, high = low[rows, places], high[rows, places]
-    apart = np.ones(low.size + 1, bool)
-    apart[1:-1] = (rows[1:] != rows[:-1]) | (low[1:] > high[:-1] + 1)
-    rows, low, high = rows[apart[:-1]] + 1, low[apart[:-1]], high[apart[1:]]
-    return low, high, rows << _SHIFT | low, rows << _SHIFT | high
+    """Intervals of each row, in order and without overlaps: low, high, and both as keys."""
+    first, last = (rows + 1) << _SHIFT | low, (rows + 1) << _SHIFT | high
+    order = np.argsort(first, kind="stable")
+    first, last = first[order], np.maximum.accumulate(last[order])
+    apart = np.ones(first.size + 1, bool)
+    apart[1:-1] = first[1:] > last[:-1] + 1
+    first, last = first[apart[:-1]], last[apart[1:]]
+    return first & _BITS, last & _BITS, first, last

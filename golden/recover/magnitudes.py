@@ -1,6 +1,6 @@
 """Distinct magnitudes of a matrix, and groups that show them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,8 @@ MAX_DISTINCT = SCALES * half_range(MAX_DEPTH)
 
 #: Groups looked at first, besides those in which a magnitude is seen for the first time.
 _SAMPLE = 1024
+#: Groups with many magnitudes, and those among them that decide whether a form is looked at closer.
+_RICH, _FEW = 64, 8
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,23 @@ class Magnitudes:
         """Places of the magnitudes of groups (n, 16) in ``bits``, counted from 1; zero is 0."""
         magnitudes = groups & magnitude_mask(groups.dtype)
         return np.where(magnitudes, np.searchsorted(self.bits, magnitudes) + 1, 0)
+
+    def of_few(self, bits: np.ndarray) -> tuple["Magnitudes", float]:
+        """A few groups of the matrix (N, K) with many magnitudes each, alike in size.
+
+        Returns what they are made of, and the least of the largest magnitudes of a group.
+        """
+        groups = pick_groups(bits, self.groups) & magnitude_mask(bits.dtype)
+        groups.sort(axis=1)
+        distinct = np.count_nonzero(np.diff(groups, axis=1), axis=1)
+        rich = np.argsort(-distinct, kind="stable")[:_RICH]
+        rich = rich[groups[rich, -1] > 0]
+        by_size = rich[np.argsort(groups[rich, -1], kind="stable")]
+        first = max(0, by_size.size // 2 - _FEW // 2)
+        few = np.sort(by_size[first:first + _FEW])
+        known = np.unique(groups[few])
+        some = replace(self, bits=known[known > 0], groups=self.groups[few])
+        return some, float(groups[few, -1].min(keepdims=True).view(self.dtype)[0])
 
 
 def grouped(bits: np.ndarray, rows: slice = slice(None)) -> np.ndarray:

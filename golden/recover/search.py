@@ -8,7 +8,7 @@ import numpy as np
 
 from golden.bits import float_bits
 from golden.fixed import GROUP, MAX_DEPTH, SCALES, half_range
-from golden.forms import FORM, FORMS, Form
+from golden.forms import FORM, FORMS, DigitForm, Form, to_dtype
 from golden.recover.fitting import Attempt, Fitting
 from golden.recover.magnitudes import MAX_DISTINCT, Magnitudes, pick_groups, scan
 
@@ -123,11 +123,30 @@ def _candidates(
     magnitudes: Magnitudes, depths: Sequence[int], likely: str,
 ) -> list[tuple[int, Form]]:
     """Depths and forms to try, in order."""
-    forms = [form for name, form in FORMS.items()
-             if name != f"s*q/h via {magnitudes.dtype.name}"]       # which every form is
-    forms.sort(key=lambda form: form.name != likely)
+    forms = sorted(FORMS.values(), key=lambda form: form.name != likely)
     return [(depth, form) for depth in depths
-            if magnitudes.bits.size <= SCALES * half_range(depth) for form in forms]
+            if magnitudes.bits.size <= SCALES * half_range(depth)
+            for form in forms if _worthwhile(form, depth, magnitudes)]
+
+
+def _worthwhile(form: Form, depth: int, magnitudes: Magnitudes) -> bool:
+    """Whether a form may give what those before it do not."""
+    if not isinstance(form, DigitForm):
+        return form.name != f"s*q/h via {magnitudes.dtype.name}"        # which every form is
+    if depth == 1 or not magnitudes.bits.size:
+        return False
+    if form.last != form.step:
+        return form.step != magnitudes.dtype and form.step != np.float32
+    # One addition has no order, and is rounded once.
+    return (depth > 2 or form.order == "low first") and _holds(form.last, magnitudes)
+
+
+def _holds(dtype: np.dtype, magnitudes: Magnitudes) -> bool:
+    """Whether a dtype has all magnitudes, as far as that of the matrix has its values."""
+    values = magnitudes.values
+    with np.errstate(over="ignore", under="ignore"):
+        held = to_dtype(to_dtype(values, dtype), magnitudes.dtype)
+    return magnitudes.dtype.itemsize < dtype.itemsize or bool((held == values).all())
 
 
 def _too_many(name: str, magnitudes: Magnitudes, depth: int) -> str:
