@@ -70,42 +70,46 @@ def to_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 #: Rounds float32 values to what a form computes in.
 _Round = Callable[[np.ndarray], np.ndarray]
-#: Values of the digits +1, the lowest digit first, of scales, powers of three, h and a rounding.
-_Planes = Callable[[np.ndarray, list[np.float32], np.float32, _Round], list[np.ndarray]]
+#: Value of a digit that is +1, of scales, its number, powers of three, h and a rounding.
+_Plane = Callable[[np.ndarray, int, list[np.float32], np.float32, _Round], np.ndarray]
 
 
 def _top(s: np.ndarray, p: list[np.float32], h: np.float32) -> np.ndarray:
-    """The scale ``z`` of the highest digit: m is the power of three that this digit stands for."""
+    """The scale ``z`` of the highest digit; its power of three is ``m``."""
     return s * p[-1] / h
 
 
-def _rising(s: np.ndarray, p: list[np.float32], h: np.float32, r: _Round) -> list[np.ndarray]:
-    planes = [r(s / h)]
-    for _ in p[1:]:
-        planes.append(r(p[1] * planes[-1]))
-    return planes
+def _rising(
+    s: np.ndarray, i: int, p: list[np.float32], h: np.float32, r: _Round,
+) -> np.ndarray:
+    plane = r(s / h)
+    for _ in range(i):
+        plane = r(plane * p[1])
+    return plane
 
 
-def _falling(s: np.ndarray, p: list[np.float32], h: np.float32, r: _Round) -> list[np.ndarray]:
-    planes = [r(_top(s, p, h))]
-    for _ in p[1:]:
-        planes.append(r(planes[-1] / np.float32(3)))
-    return planes[::-1]
+def _falling(
+    s: np.ndarray, i: int, p: list[np.float32], h: np.float32, r: _Round,
+) -> np.ndarray:
+    plane = r(_top(s, p, h))
+    for _ in range(len(p) - 1 - i):
+        plane = r(plane / p[1])
+    return plane
 
 
-#: How the digits get their values, as the names of forms have it: p is the power of three of a
-#: digit, t the digit, P the value of the digit before it.
-_PLANES: dict[str, _Planes] = {
-    "sum t*R(s*p/h)":    lambda s, p, h, r: [r(s * power / h) for power in p],
-    "sum t*R(R(s*p)/h)": lambda s, p, h, r: [r(r(s * power) / h) for power in p],
-    "sum t*R(s*R(p/h))": lambda s, p, h, r: [r(s * r(power / h)) for power in p],
-    "sum t*R(R(s/h)*p)": lambda s, p, h, r: [r(r(s / h) * power) for power in p],
-    "sum t*R(z*R(p/m))": lambda s, p, h, r: [r(_top(s, p, h) * r(power / p[-1])) for power in p],
+#: How the digits get their values, as the names of forms have it: t is a digit, p its power of
+#: three, P the value of the digit before it.
+_PLANES: dict[str, _Plane] = {
+    "sum t*R(s*p/h)":    lambda s, i, p, h, r: r(s * p[i] / h),
+    "sum t*R(R(s*p)/h)": lambda s, i, p, h, r: r(r(s * p[i]) / h),
+    "sum t*R(s*R(p/h))": lambda s, i, p, h, r: r(s * r(p[i] / h)),
+    "sum t*R(R(s/h)*p)": lambda s, i, p, h, r: r(r(s / h) * p[i]),
+    "sum t*R(z*R(p/m))": lambda s, i, p, h, r: r(_top(s, p, h) * r(p[i] / p[-1])),
     "sum t*R(3*P)":      _rising,
     "sum t*R(P/3)":      _falling,
-    "(sum t*R(s*p))/h":  lambda s, p, h, r: [r(s * power) for power in p],
-    "s*(sum t*R(p/h))":  lambda s, p, h, r: [r(power / h) for power in p],
-    "z*(sum t*R(p/m))":  lambda s, p, h, r: [r(power / p[-1]) for power in p],
+    "(sum t*R(s*p))/h":  lambda s, i, p, h, r: r(s * p[i]),
+    "s*(sum t*R(p/h))":  lambda s, i, p, h, r: r(p[i] / h),
+    "z*(sum t*R(p/m))":  lambda s, i, p, h, r: r(p[i] / p[-1]),
 }
 _ORDERS = ("low first", "high first", "at once")
 
@@ -130,10 +134,14 @@ class DigitForm(Form):
         """Whether digits take few different values: those of ``step``, which is of 16 bits."""
         return self.step != _SINGLE and self.rule[1] != "*"
 
-    def planes(self, scales: np.ndarray, half: int) -> list[np.ndarray]:
-        """Value of each digit that is +1, the lowest first: float32, of the shape of ``scales``."""
+    def plane(self, scales: np.ndarray, number: int, half: int) -> np.ndarray:
+        """Value of the digit with this number, 0 the lowest, where it is +1: float32."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            return _PLANES[self.rule](scales, _powers(half), np.float32(half), self._round)
+            return _PLANES[self.rule](scales, number, _powers(half), np.float32(half), self._round)
+
+    def planes(self, scales: np.ndarray, half: int) -> list[np.ndarray]:
+        """Those of all digits, the lowest first."""
+        return [self.plane(scales, number, half) for number in range(len(_powers(half)))]
 
     def weights(self, scales: np.ndarray, q: np.ndarray, half: int) -> np.ndarray:
         """Weights in float32 of scales (float32) and integers, which broadcast."""

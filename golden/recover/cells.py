@@ -103,7 +103,7 @@ def _steps(
     low, high = np.full(wanted.shape, ends[0]), np.full(wanted.shape, ends[1])
     while (low < high).any():
         middle = (low + high) // 2
-        done = form.planes(scale_of_bits(middle), half)[number] >= wanted
+        done = form.plane(scale_of_bits(middle), number, half) >= wanted
         high = np.where(done, middle, high)
         low = np.where(done, low, middle + 1)
     return low[low < ends[1]]

@@ -123,7 +123,9 @@ def _candidates(
     magnitudes: Magnitudes, depths: Sequence[int], likely: str,
 ) -> list[tuple[int, Form]]:
     """Depths and forms to try, in order."""
-    forms = sorted(FORMS.values(), key=lambda form: form.name != likely)
+    # Digits that were added up in what they are stored in are the likelier ones.
+    forms = sorted(FORMS.values(), key=lambda form: (
+        form.name != likely, isinstance(form, DigitForm) and form.step != magnitudes.dtype))
     return [(depth, form) for depth in depths
             if magnitudes.bits.size <= SCALES * half_range(depth)
             for form in forms if _worthwhile(form, depth, magnitudes)]
