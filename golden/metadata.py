@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from golden.fixed import GROUP, MAX_DEPTH
-from golden.forms import FORM, FORMS, Form
+from golden.forms import FORM, FORMS, DigitForm, Form
 from golden.quantize import CODEC
 from golden.shards import FLOATS, HEADER_CHECKSUM, CheckpointError, Shard
 from golden.texts import parse_json
@@ -16,10 +16,11 @@ from golden.texts import parse_json
 __all__ = [
     "FORMAT_VERSION", "QUANT_METHOD", "RECOVERED", "SCALES_SUFFIX", "TRITS_SUFFIX", "Record",
     "damaged", "marks_of", "quantization_config", "read_config", "read_records", "shard_metadata",
+    "version_of",
 ]
 
-#: What a reader knows; a file says 2 only when a matrix has a form or a dtype of its own.
-FORMAT_VERSION = 2
+#: What a reader knows; :func:`version_of` is what a file says.
+FORMAT_VERSION = 3
 QUANT_METHOD = "tritstream"
 #: Codec of matrices whose exported weights are those of their source, bit for bit.
 RECOVERED = "recovered"
@@ -58,6 +59,17 @@ def marks_of(form: Form, dtype: str) -> dict[str, str]:
     """Form and dtype of a matrix as metadata name them: where they are not the usual ones."""
     marks = {"form": form.name} if form != FORM else {}
     return marks | ({"dtype": dtype} if dtype != _DTYPE else {})
+
+
+def version_of(marks: Iterable[Mapping[str, str]]) -> int:
+    """The lowest format version that has all marks of the matrices of a checkpoint.
+
+    Version 2 has forms and dtypes, version 3 forms that add up digits.
+    """
+    found = [mark for mark in marks if mark]
+    if any(isinstance(FORMS[mark.get("form", FORM.name)], DigitForm) for mark in found):
+        return 3
+    return 2 if found else 1
 
 
 def shard_metadata(

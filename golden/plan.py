@@ -11,6 +11,7 @@ from golden.metadata import (
     TRITS_SUFFIX,
     quantization_config,
     shard_metadata,
+    version_of,
 )
 from golden.quantize import CODEC
 from golden.shard_writer import Entry, ShardWriter
@@ -70,7 +71,7 @@ class Plan:
     @property
     def version(self) -> int:
         """Format version of the output."""
-        return 2 if self._marks else 1
+        return version_of(self._marks.values())
 
     def depth_of(self, name: str) -> int:
         """Trits of a weight of this matrix."""

@@ -25,6 +25,27 @@ FORMS = {
     "s/h*q":   lambda s, q, h: s / h * q,
 }
 
+#: What a digit +1 of worth p, a power of three up to m, may be computed as before all are added up.
+PLANES = {
+    "s*p/h":     lambda s, p, h, m: s * p / h,
+    "s*(p/h)":   lambda s, p, h, m: s * (p / h),
+    "s/h*p":     lambda s, p, h, m: s / h * p,
+    "s*(p/m)":   lambda s, p, h, m: s * (p / m),
+    "wide s*p/h": lambda s, p, h, m: (
+        s.astype(np.float32) * np.float32(p) / np.float32(h)).astype(s.dtype),
+    "times 3":   lambda s, p, h, m: s / h if p == 1 else PLANES["times 3"](s, p / 3, h, m) * 3,
+    "by thirds": lambda s, p, h, m: s if p == m else PLANES["by thirds"](s, p * 3, h, m) / 3,
+}
+#: And when the scale comes after the sum: the value of a digit, and the weight of the sum.
+SCALED_AFTER = {
+    "s*sum of p/h": (lambda s, p, h, m: p / h, lambda s, total, h: s * total),
+    "s*sum of p/m": (lambda s, p, h, m: p / m, lambda s, total, h: s * total),
+    "sum of s*p, /h": (lambda s, p, h, m: s * p, lambda s, total, h: total / h),
+}
+SUMS = ("low first", "high first", "at once")
+#: Forms that add up digits: how a digit is computed, and in which order they are added.
+DIGIT_FORMS = [f"{planes}, {how}" for planes in (*PLANES, *SCALED_AFTER) for how in SUMS]
+
 
 def draw_weights(rng, rows, columns, spread=0.5):
     """Gaussian weights whose rows differ in size, as those of trained layers do."""
@@ -81,8 +102,40 @@ def dequantize(levels, codes, table, depth, form="s*q/h", inner="float32"):
     """Weights (N, K) computed in ``inner``, in its own dtype."""
     kind = DTYPES[inner]
     scales = np.repeat(table.astype(kind)[codes], 16, axis=1)[:, :levels.shape[1]]
+    if form in DIGIT_FORMS:
+        return add_digits(levels, scales, depth, form)
     with np.errstate(over="ignore"):
         return FORMS[form](scales, levels.astype(kind), kind((3 ** depth - 1) // 2))
+
+
+def digits_of(levels, depth):
+    """Balanced ternary digits, the lowest first: the remainder of 2 is -1."""
+    digits, rest = [], levels.astype(np.int64)
+    for _ in range(depth):
+        digit = (rest + 1) % 3 - 1
+        digits.append(digit)
+        rest = (rest - digit) // 3
+    assert not rest.any()
+    return digits
+
+
+def add_digits(levels, scales, depth, form):
+    """Weights as sums of digits, in the dtype of the scales (N, K)."""
+    kind = scales.dtype.type
+    planes, how = form.rsplit(", ", 1)
+    plane, after = SCALED_AFTER.get(planes) or (PLANES[planes], lambda s, total, h: total)
+    h, m = kind((3 ** depth - 1) // 2), kind(3 ** (depth - 1))
+    terms = [digit.astype(kind) * plane(scales, kind(3 ** i), h, m)
+             for i, digit in enumerate(digits_of(levels, depth))]
+    if how == "high first":
+        terms.reverse()
+    if how == "at once":
+        total = np.sum([term.astype(np.float32) for term in terms], axis=0).astype(kind)
+    else:
+        total = np.zeros_like(terms[0])
+        for term in terms:
+            total = total + term
+    return after(scales, total, h)
 
 
 def published(rng, rows, columns, depth, dtype="float16", form="s*q/h", inner="float32",
@@ -92,7 +145,7 @@ def published(rng, rows, columns, depth, dtype="float16", form="s*q/h", inner="f
     return dequantize(levels, codes, table, depth, form, inner).astype(DTYPES[dtype])
 
 
-def strange(seed):
+def strange(seed, forms=tuple(FORMS)):
     """A random matrix of which the codec would make few: what it is in words, and its depth.
 
     Tables in no order, narrow, wide, with entries that nearly or quite agree; groups with few
@@ -101,7 +154,7 @@ def strange(seed):
     rng = np.random.default_rng(seed)
     depth = int(rng.integers(1, 5))
     dtype, inner = (str(rng.choice(list(DTYPES))) for _ in range(2))
-    form = str(rng.choice(list(FORMS)))
+    form = str(rng.choice(forms))
     rows, groups = int(rng.integers(1, 150)), int(rng.integers(1, 20))
     kind, table = draw_table(rng)
     codes = rng.choice(27, (rows, groups), p=rng.dirichlet(np.full(27, rng.choice([0.05, 0.5, 5]))))
@@ -220,7 +273,7 @@ def main():
                           ("vocabulary", 1000), ("shards", 1), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dtype", choices=DTYPES, default="float16")
-    parser.add_argument("--form", choices=FORMS, default="s*q/h")
+    parser.add_argument("--form", choices=(*FORMS, *DIGIT_FORMS), default="s*q/h")
     parser.add_argument("--inner", choices=DTYPES, default="float32")
     parser.add_argument("--ends", choices=("max", "percentile", "capped"), default="max")
     parser.add_argument("--untied", dest="tied", action="store_false")

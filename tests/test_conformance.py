@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conformance import codec
 from conformance.device import Device, build_frame
-from conformance.files import FORMS, Matrix, Rejected, read_checkpoint
+from conformance.files import DIGIT_FORMS, FORMS, Matrix, Rejected, read_checkpoint
 from conformance.floats import F32, F64, from_bits
 from vector_cases import all_vectors, described, paths, session_bytes
 
@@ -105,9 +105,28 @@ def test_ties_of_mantissas_are_exact():
     assert all(odd / 262142 * 131071 == odd / 2 for odd in range(1, 262143, 2))
 
 
+def weights_of(folder):
+    """Descriptions of the matrices of a checkpoint of forms."""
+    found = map(described, paths("weights/"))
+    return {each["matrix"]: each for each in found if each["packed"] == folder}
+
+
+def test_forms_that_add_up_digits(packed):
+    matrices, kept = packed["digits"]
+    due = weights_of("packed/digits")
+    assert due.keys() == matrices.keys()
+    assert {each["form"] for each in due.values()} == DIGIT_FORMS
+    for name, each in due.items():
+        matrix = matrices[name]
+        assert (matrix.form, matrix.dtype, matrix.table) == (
+            each["form"], each["dtype"], each["table"])
+        check_weights(matrix, *codec.unpack(matrix), each)
+    assert not kept
+
+
 def test_forms(packed):
     matrices, kept = packed["forms"]
-    due = {each["matrix"]: each for each in map(described, paths("weights/"))}
+    due = weights_of("packed/forms")
     assert due.keys() == matrices.keys()
     for name, each in due.items():
         matrix = matrices[name]

@@ -117,8 +117,8 @@ def test_form_that_is_not_known(packed, form, dtype):
 
 
 def test_newer_format(packed):
-    set_config(packed, format_version=3)
-    refuses(packed, f"{packed / 'config.json'}: format_version 3 is newer than 2; "
+    set_config(packed, format_version=4)
+    refuses(packed, f"{packed / 'config.json'}: format_version 4 is newer than 3; "
                     "update tritstream")
 
 

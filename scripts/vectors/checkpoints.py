@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from golden.fixed import SCALES, half_range
-from golden.forms import FORMS
+from golden.forms import FORMS, DigitForm
 from golden.job import write_json
 from golden.metadata import SCALES_SUFFIX, TRITS_SUFFIX, marks_of
 from golden.plan import Plan
@@ -22,7 +22,10 @@ from golden.tiles import pack
 from scripts.vectors.matrices import Case
 from scripts.vectors.numbers import integers
 
-__all__ = ["FORM_CASES", "FormCase", "form_cases", "forms_checkpoint", "plain_checkpoint"]
+__all__ = [
+    "FORM_CASES", "FormCase", "digit_cases", "digits_checkpoint", "form_cases", "forms_checkpoint",
+    "plain_checkpoint",
+]
 
 _CODEC = "vectors"
 
@@ -41,7 +44,7 @@ FORM_CASES = MappingProxyType({
     name: (("F16", 1), ("BF16", 2), ("F32", 3)) if name == "s*q/h" else
     (("F16" if name.endswith(" in float16") else "BF16" if name.endswith(" in bfloat16") else
       "F32", 3 + number % 2),)
-    for number, name in enumerate(FORMS)})
+    for number, name in enumerate(FORMS) if not isinstance(FORMS[name], DigitForm)})
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,24 @@ def form_cases() -> list[FormCase]:
             for number, (form, dtype, depth) in enumerate(tried)]
 
 
+def digit_cases() -> list[FormCase]:
+    """A matrix of depth 4 for each form that adds up digits, whose digits are all finite."""
+    return [FormCase(f"digits.{number}", _own_dtype(form),
+                     _all_levels(number, form.name, 4, "digits", 0.75))
+            for number, form in enumerate(FORMS.values()) if isinstance(form, DigitForm)]
+
+
+def digits_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
+    """Files of a checkpoint of one shard; version 3."""
+    tiles = {case.name: (pack(case.matrix), case.matrix.table) for case in cases}
+    marks = {case.name: marks_of(case.matrix.form, case.dtype) for case in cases}
+    return _files({SINGLE: [_unpacked(case) for case in cases]}, tiles, 4, {}, marks)
+
+
+def _own_dtype(form: DigitForm) -> str:
+    return next(name for name, dtype in DTYPES.items() if dtype == form.last)
+
+
 def forms_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
     """Files of a checkpoint of two shards with an index; version 2, several depths and dtypes."""
     half = len(cases) // 2
@@ -158,16 +179,19 @@ def _unpacked(case: FormCase) -> _Held:
     return _Held(f"{case.name}.weight", case.dtype, case.matrix.shape)
 
 
-def _all_levels(number: int, form: str, depth: int) -> TritMatrix:
-    """A matrix with every integer of its depth, and scales from 2^-24 to more than float16 holds.
+def _all_levels(
+    number: int, form: str, depth: int, name: str = "forms", largest: float = 100001,
+) -> TritMatrix:
+    """A matrix with every integer of its depth, and scales from 2^-24 to ``largest``.
 
-    There are subnormals of float16 among its weights, and one infinity.
+    There are subnormals of float16 among its weights; one is an infinity where ``largest`` is more
+    than float16 holds.
     """
     shape, half = (12, 16), half_range(depth)
     q = (np.arange(prod(shape)).reshape(shape) % (2 * half + 1) - half).astype(np.int8)
-    table = integers(f"forms/{number}/table", 2 ** 24 - 1, SCALES) + 1.0
+    table = integers(f"{name}/{number}/table", 2 ** 24 - 1, SCALES) + 1.0
     table = np.ldexp(table, -np.arange(18, 18 + SCALES)).astype(np.float32)
-    table[-1] = 100001
-    codes = integers(f"forms/{number}/codes", SCALES, shape[0], 1).astype(np.uint8)
+    table[-1] = largest
+    codes = integers(f"{name}/{number}/codes", SCALES, shape[0], 1).astype(np.uint8)
     codes[-1] = SCALES - 1
     return TritMatrix(depth, shape, q, codes, table, FORMS[form])

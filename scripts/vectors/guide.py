@@ -18,8 +18,9 @@ GUIDE = {
     "packed/d*/": "A checkpoint of one shard, format version 1, all matrices of one depth.",
     "packed/forms/": "A checkpoint of two shards, format version 2: forms, dtypes, depths, tensors "
                      "that are kept.",
+    "packed/digits/": "A checkpoint of one shard, format version 3: forms that add up digits.",
     "weights/*.json":
-        "A matrix of packed/forms: form and dtype; table in float32; q (N, K); codes (N, K/16); "
+        "A matrix of packed/forms or packed/digits: form and dtype; table in float32; q (N, K); codes (N, K/16); "
         "weights in bits of the dtype, zeros without sign.",
     "products/d*/*.json":
         "A matrix of packed/d*: table in float32; its 27 mantissas; of small ones q, codes and "

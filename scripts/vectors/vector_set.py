@@ -11,7 +11,13 @@ from golden.metadata import FORMAT_VERSION
 from golden.sources import SINGLE
 from hw.config import LANE_COUNTS
 from hw.protocol import VERSION
-from scripts.vectors.checkpoints import form_cases, forms_checkpoint, plain_checkpoint
+from scripts.vectors.checkpoints import (
+    digit_cases,
+    digits_checkpoint,
+    form_cases,
+    forms_checkpoint,
+    plain_checkpoint,
+)
 from scripts.vectors.guide import GUIDE, READING
 from scripts.vectors.matrices import Case, blocks_case, longest_case, small_cases
 from scripts.vectors.products import (
@@ -84,11 +90,13 @@ def differences(folder: Path, files: dict[str, bytes]) -> list[Difference]:
 def _common() -> Iterator[tuple[str, bytes]]:
     yield "trits.json", as_json(trits_json())
     yield "activations.json", as_json(activations_json())
-    cases = form_cases()
-    for name, data in forms_checkpoint(cases).items():
-        yield f"packed/forms/{name}", data
-    for case in cases:
-        yield f"weights/{case.name}.json", as_json(form_json(case, "packed/forms"))
+    for folder, cases, checkpoint in (
+            ("packed/forms", form_cases(), forms_checkpoint),
+            ("packed/digits", digit_cases(), digits_checkpoint)):
+        for name, data in checkpoint(cases).items():
+            yield f"{folder}/{name}", data
+        for case in cases:
+            yield f"weights/{case.name}.json", as_json(form_json(case, folder))
 
 
 def _packed(lanes, depths) -> Iterator[tuple[str, bytes]]:

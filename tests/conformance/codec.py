@@ -1,5 +1,6 @@
 """Trits, tiles, words and products, as docs/packed-format.md has them."""
 
+import re
 from fractions import Fraction
 
 from conformance.floats import BF16, F16, F32, F64, from_bits, rounded, to_bits
@@ -8,7 +9,8 @@ __all__ = ["DIGITS", "TRIT", "activations", "canonical", "export", "mantissas", 
            "row_sums", "unpack", "word_stream"]
 
 TRIT = (0, 1, -1)
-_TYPES = {"F16": F16, "BF16": BF16, "F32": F32, "float16": F16, "bfloat16": BF16}
+_TYPES = {"F16": F16, "BF16": BF16, "F32": F32, "float16": F16, "bfloat16": BF16,
+          "float32": F32}
 
 
 def _digits(t):
@@ -126,6 +128,9 @@ def export(matrix, q, codes):
 
 
 def _weight(form, s, q, h):
+    if "sum" in form:
+        return _sum_of_digits(*re.fullmatch(r"(.*) (\w+ \w+|unrounded) in (\w+)", form).groups(),
+                              s, q, h)
     order, _, how = form.partition(" ")
     word, _, name = how.partition(" ")
     last = _TYPES.get(name, F32)
@@ -139,3 +144,61 @@ def _weight(form, s, q, h):
     if order == "s*(q/h)":
         return then(s * then(Fraction(q, h), step), last)
     return then(then(s / h, step) * q, last)
+
+
+def _sum_of_digits(rule, how, name, s, q, h):
+    def single(value):
+        return rounded(value, F32)
+
+    def r(value):
+        return rounded(single(value), _TYPES[name])
+
+    digits = _balanced(q, h)
+    powers = [3 ** i for i in range(len(digits))]
+    planes = _planes(rule, powers, Fraction(s), h, single, r)
+    terms = [digit * plane for digit, plane in zip(digits, planes, strict=True)]
+    total = terms.pop(-1 if how == "high first" else 0)
+    for term in reversed(terms) if how == "high first" else terms:
+        total = r(total + term) if how.endswith("first") else single(total + term)
+    total = r(total) if how == "at once" else total
+    if rule.startswith("("):
+        return r(total / h)
+    if rule.startswith("s*"):
+        return r(s * total)
+    return r(single(single(s * powers[-1]) / h) * total) if rule.startswith("z*") else total
+
+
+def _balanced(q, h):
+    """Digits -1, 0, 1 of an integer within -h..h, the lowest first."""
+    digits = []
+    while h:
+        digit = (q + 1) % 3 - 1
+        digits.append(digit)
+        q, h = (q - digit) // 3, h // 3
+    return digits
+
+
+def _planes(rule, powers, s, h, single, r):
+    """What the digits +1 stand for, the lowest first."""
+    m = powers[-1]
+    z = single(single(s * m) / h)
+    if rule == "sum t*R(3*P)":
+        planes = [r(s / h)]
+        while len(planes) < len(powers):
+            planes.append(r(planes[-1] * 3))
+        return planes
+    if rule == "sum t*R(P/3)":
+        planes = [r(z)]
+        while len(planes) < len(powers):
+            planes.insert(0, r(planes[0] / 3))
+        return planes
+    return [{
+        "sum t*R(s*p/h)": lambda p: r(single(s * p) / h),
+        "sum t*R(R(s*p)/h)": lambda p: r(r(s * p) / h),
+        "sum t*R(s*R(p/h))": lambda p: r(s * r(Fraction(p, h))),
+        "sum t*R(R(s/h)*p)": lambda p: r(r(s / h) * p),
+        "sum t*R(z*R(p/m))": lambda p: r(z * r(Fraction(p, m))),
+        "(sum t*R(s*p))/h": lambda p: r(s * p),
+        "s*(sum t*R(p/h))": lambda p: r(Fraction(p, h)),
+        "z*(sum t*R(p/m))": lambda p: r(Fraction(p, m)),
+    }[rule](p) for p in powers]

@@ -6,15 +6,26 @@ import zlib
 from math import prod
 from typing import NamedTuple
 
-__all__ = ["FORMS", "Matrix", "Rejected", "read_checkpoint"]
+__all__ = ["DIGIT_FORMS", "FORMS", "Matrix", "Rejected", "read_checkpoint"]
 
 _SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
           "U16": 2, "U8": 1, "I8": 1, "BOOL": 1}
-_KNOWN_VERSION = 2
+_KNOWN_VERSION = 3
 #: Names of all forms.
 FORMS = {"s*q/h", "s*(q/h)", "s/h*q", "s*q/h via float16", "s*q/h via bfloat16"} | {
     f"{order} in {name}" for order in ("s*q/h", "s*(q/h)", "s/h*q")
     for name in ("float16", "bfloat16")}
+#: How digits are computed before they are added up.
+DIGITS = ["sum t*R(s*p/h)", "sum t*R(s*R(p/h))", "sum t*R(z*R(p/m))", "sum t*R(3*P)",
+          "sum t*R(P/3)"]
+HALVES = ("float16", "bfloat16")
+DIGIT_FORMS = {f"{rule} {how} in {name}" for name in HALVES for rule in (
+    *DIGITS, "sum t*R(R(s*p)/h)", "(sum t*R(s*p))/h", "s*(sum t*R(p/h))", "z*(sum t*R(p/m))")
+    for how in ("low first", "high first", "at once")}
+DIGIT_FORMS |= {f"{rule} unrounded in {name}" for name in HALVES
+                for rule in (*DIGITS, "sum t*R(R(s*p)/h)")}
+DIGIT_FORMS |= {f"{rule} {how} in float32" for how in ("low first", "high first") for rule in (
+    *DIGITS, "sum t*R(R(s/h)*p)", "(sum t*R(s*p))/h", "s*(sum t*R(p/h))", "z*(sum t*R(p/m))")}
 
 
 class Rejected(Exception):
@@ -110,7 +121,7 @@ def _check_header(text, metadata):
 def _check_record(record, data):
     _demand(record.keys() <= {"shape", "crc32", "form", "dtype"}, "a record's members")
     _demand(f"{zlib.crc32(data):08x}" == record["crc32"], "a tensor's CRC-32")
-    _demand(record.get("form", "s*q/h") in FORMS, "form")
+    _demand(record.get("form", "s*q/h") in FORMS | DIGIT_FORMS, "form")
     _demand(record.get("dtype", "F16") in ("F16", "BF16", "F32"), "dtype")
 
 
