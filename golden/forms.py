@@ -111,6 +111,8 @@ _PLANES: dict[str, _Plane] = {
     "s*(sum t*R(p/h))":  lambda s, i, p, h, r: r(p[i] / h),
     "z*(sum t*R(p/m))":  lambda s, i, p, h, r: r(p[i] / p[-1]),
 }
+_SINGLE_RULES = ("sum t*R(s*p/h)", "sum t*R(s*R(p/h))", "sum t*R(R(s/h)*p)", "sum t*R(3*P)",
+                 "(sum t*R(s*p))/h", "s*(sum t*R(p/h))")
 _ORDERS = ("low first", "high first", "at once")
 
 
@@ -198,12 +200,13 @@ def _product_forms() -> list[Form]:
 
 
 def _digit_forms() -> list[DigitForm]:
-    # What R(s/h)*p gives in 16 bits, s*p/h gives of another scale; in float32 R(s*p)/h is s*p/h.
+    # What R(s/h)*p gives in 16 bits, s*p/h gives of another scale. In float32 R(s*p)/h is s*p/h, and
+    # z has not every value, so that a stored float32 could not be made of any z.
     forms = [DigitForm(f"{rule} {order} in {name}", order, half, half, rule)
              for name, half in _HALVES.items() for rule in _PLANES for order in _ORDERS
              if rule != "sum t*R(R(s/h)*p)"]
     forms += [DigitForm(f"{rule} {order} in float32", order, _SINGLE, _SINGLE, rule)
-              for rule in _PLANES for order in _ORDERS[:2] if rule != "sum t*R(R(s*p)/h)"]
+              for rule in _SINGLE_RULES for order in _ORDERS[:2]]
     return forms + [DigitForm(f"{rule} unrounded in {name}", "at once", half, _SINGLE, rule)
                     for name, half in _HALVES.items() for rule in _PLANES
                     if rule.startswith("sum") and rule != "sum t*R(R(s/h)*p)"]

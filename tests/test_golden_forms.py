@@ -2,12 +2,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from golden.forms import FORM, FORMS, rec, to_dtype
+from golden.forms import FORM, FORMS, DigitForm, rec, to_dtype
 from golden.quantize import TritMatrix, dequantize, dequantized_chunks
 
 KINDS = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 SCALES = np.exp(np.random.default_rng(0).uniform(-9, 1, (500, 1))).astype(np.float32)
 Q = np.arange(-13, 14)
+PRODUCTS = [name for name, form in FORMS.items() if not isinstance(form, DigitForm)]
+DIGITS = [name for name in FORMS if name not in PRODUCTS]
 
 
 def by_steps(name):
@@ -28,19 +30,43 @@ def by_steps(name):
 
 
 def test_names():
-    assert len(FORMS) == 11
+    assert (len(PRODUCTS), len(DIGITS)) == (11, 78)
     assert all(form.name == name for name, form in FORMS.items())
     assert FORM is FORMS["s*q/h"]
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", PRODUCTS)
 def test_weights(name):
     np.testing.assert_array_equal(FORMS[name].weights(SCALES, Q, 13), by_steps(name))
 
 
 def test_forms_differ():
-    found = {form.weights(SCALES, Q, 13).tobytes() for form in FORMS.values()}
-    assert len(found) == len(FORMS)
+    q = np.arange(-40, 41)
+    found = {form.weights(SCALES, q, 40).tobytes() for form in FORMS.values()}
+    # In bfloat16 the sum of 1/27, 1/9 and 1/3 needs no rounding on the way.
+    assert len(found) == len(FORMS) - 1
+
+
+@pytest.mark.parametrize("half", [1, 4, 13, 40])
+@pytest.mark.parametrize("name", DIGITS)
+def test_sums_of_digits_are_near_the_product(name, half):
+    """What docs/packed-format.md says of the weights that a device computes with."""
+    form, q, scales = FORMS[name], np.arange(-half, half + 1), SCALES[SCALES[:, 0] > 0.01]
+    made = form.weights(scales[:, None], q, half)
+    bound = {"float16": 0.0025, "bfloat16": 0.02, "float32": 3e-7}[form.step.name]
+    assert (np.abs(made - rec(scales[:, None], q, half)) <= bound * scales[:, None]).all()
+    np.testing.assert_array_equal(made, -made[:, ::-1])
+    assert not made[:, half].any()
+
+
+def test_order_of_a_sum_by_hand():
+    # 11 is 9 + 3 - 1. Of 29 these are 261, 87 and 29; bfloat16 has even numbers from 256 to 512.
+    def made(order):
+        form = FORMS[f"sum t*R(s*p/h) {order} in bfloat16"]
+        return float(form.weights(np.float32([29 * 13]), np.array([11]), 13)[0])
+
+    # 260 + 87 is 347, rounded 348; less 29 it is 319, rounded 320. But 87 - 29 is 58: 318.
+    assert (made("high first"), made("low first"), made("at once")) == (320, 318, 318)
 
 
 def test_one_rounding_by_hand():

@@ -66,6 +66,11 @@ def model(tmp_path_factory):
     {"depth": 4, "inner": "bfloat16", "layers": 1}, {"depth": 3, "dtype": "bfloat16"},
     {"depth": 3, "dtype": "bfloat16", "inner": "bfloat16", "hidden": 50, "intermediate": 37},
     {"depth": 3, "dtype": "float32", "form": "s/h*q"}, {"depth": 4, "dtype": "float32"},
+    {"depth": 3, "inner": "float16", "form": "s*p/h, low first"},
+    {"depth": 4, "inner": "float16", "form": "wide s*p/h, high first", "layers": 1},
+    {"depth": 4, "inner": "bfloat16", "dtype": "bfloat16", "form": "s*sum of p/h, high first",
+     "layers": 1},
+    {"depth": 3, "dtype": "float32", "form": "s*(p/h), high first", "layers": 1},
 ])
 def test_export_gives_every_value_back(tmp_path, how):
     tensors = write_checkpoint(tmp_path / "m", **how)
@@ -117,6 +122,31 @@ def test_other_forms_need_format_version_2(tmp_path, how, form, dtype):
     assert packed.config["quantization_config"]["format_version"] == 2
     assert packed.codec == "recovered"
     assert {(info.form.name, info.dtype) for info in packed.matrices.values()} == {(form, dtype)}
+
+
+@pytest.mark.parametrize(("how", "form", "dtype"), [
+    ({"inner": "float16", "form": "s*p/h, low first"}, "sum t*R(R(s*p)/h) low first in float16",
+     "F16"),
+    ({"inner": "bfloat16", "form": "wide s*p/h, high first", "dtype": "bfloat16"},
+     "sum t*R(s*p/h) high first in bfloat16", "BF16"),
+])
+def test_sums_of_digits_need_format_version_3(tmp_path, how, form, dtype):
+    write_checkpoint(tmp_path / "m", layers=1, **how)
+    report = import_checkpoint(tmp_path / "m", tmp_path / "o")
+    packed = PackedCheckpoint(tmp_path / "o")
+    assert packed.config["quantization_config"]["format_version"] == 3
+    assert {found.outcome.form for found in report.surveys} == {form}
+    assert {(info.form.name, info.dtype) for info in packed.matrices.values()} == {(form, dtype)}
+
+
+def test_a_damaged_sum_of_digits_is_refused_by_name(tmp_path):
+    write_checkpoint(tmp_path / "m", inner="float16", form="s*p/h, low first")
+    change(tmp_path / "m", f"{UP}.weight", (17, 40), 0.777)
+    with pytest.raises(CheckpointError, match=message(
+            f"{tmp_path / 'm/model.safetensors'}: {UP}.weight does not fit: nearest is d = 3, "
+            "sum t*R(R(s*p)/h) low first in float16, which leaves 1 of 640 groups over, the first "
+            "at row 17, column 32, with ratios ") [:-1]):
+        import_checkpoint(tmp_path / "m", tmp_path / "o")
 
 
 def test_depths_of_some_matrices(tmp_path):
@@ -231,8 +261,10 @@ def test_probe(tmp_path, damaged):
         "model.layers.1.mlp.down_proj", UP, "model.layers.1.self_attn.q_proj"]
     survey, ratios = found[UP]
     assert [ratio for ratio, _ in ratios][:3] == [0, 0.077, 0.083]
-    assert {attempt.form for attempt in survey.outcome.attempts} == (
-        FORMS.keys() - {"s*q/h via float16"})
+    assert {attempt.form for attempt in survey.outcome.attempts} == {
+        form for form in FORMS if not form.endswith(("via float16", "unrounded in float16"))
+        and not (form.startswith(("sum", "(sum", "s*(s", "z*(s")) and form.endswith(" in bfloat16")
+                 and "unrounded" not in form)}
     survey, ratios = found["model.layers.0.mlp.up_proj"]
     assert (survey.outcome.depth, survey.outcome.form, ratios) == (3, "s*q/h", [])
 

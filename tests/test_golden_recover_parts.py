@@ -33,7 +33,11 @@ def makes(scale, values, form, half, dtype):
     return np.isin(values, made).all()
 
 
-@pytest.mark.parametrize("name", ["s*q/h", "s*(q/h) in float16", "s/h*q in bfloat16"])
+@pytest.mark.parametrize("name", [
+    "s*q/h", "s*(q/h) in float16", "s/h*q in bfloat16", "sum t*R(s*p/h) low first in float16",
+    "sum t*R(P/3) high first in bfloat16", "(sum t*R(s*p))/h at once in float16",
+    "sum t*R(R(s*p)/h) unrounded in float16", "sum t*R(3*P) high first in float32",
+    "z*(sum t*R(p/m)) high first in bfloat16"])
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
 @pytest.mark.parametrize("top", [0.3, 3e-6])
 def test_pieces_are_the_scales_that_make_a_group(name, dtype, top):
@@ -135,6 +139,21 @@ def test_groups_with_a_choice_do_not_narrow_a_table():
     assert choose_table(np.array([two, four]), pieces)[-2:].tolist() == [1.5, 3.5]
     pieces = pieces_of([(one, two)], [(three, four)], [(two, two), (four, four)])
     assert choose_table(np.array([two, four]), pieces)[-2:].tolist() == [2.0, 3.5]
+
+
+def test_pieces_where_a_weight_falls_while_its_scale_rises():
+    # 5 is 9 - 3 - 1. The cells of a float16 step or two around a scale, one scale at a time.
+    form, half = FORMS["sum t*R(s*p/h) high first in float16"], 13
+    scales = scale_of_bits(np.arange(*bits_of([0.99, 1.01]), 1 << 4))
+    made = form.weights(scales[:, None], np.arange(1, half + 1), half)
+    assert (np.diff(made, axis=0) < 0).any()
+    values = np.unique(made[len(made) // 2])
+    pieces = Lattice(values, HALF, form, half).pieces(np.array([np.resize([2, 5, 11], 16)]))
+    bits = bits_of(scales)
+    inside = ((pieces.low[:, None] <= bits) & (bits <= pieces.high[:, None])).any(axis=0)
+    right = [makes(scale, values[[1, 4, 10]], form, half, HALF) for scale in scales]
+    assert inside.tolist() == right
+    assert any(right)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])

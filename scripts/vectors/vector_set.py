@@ -35,7 +35,7 @@ __all__ = ["DEPTHS", "MANIFEST", "VECTORS_VERSION", "Difference", "build", "chos
            "sessions"]
 
 #: Raised by any change of a byte.
-VECTORS_VERSION = 1
+VECTORS_VERSION = 2
 MANIFEST = "manifest.json"
 DEPTHS = tuple(range(1, MAX_DEPTH + 1))
 #: Where the longest vector is multiplied: its words are many.

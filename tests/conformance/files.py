@@ -25,7 +25,8 @@ DIGIT_FORMS = {f"{rule} {how} in {name}" for name in HALVES for rule in (
 DIGIT_FORMS |= {f"{rule} unrounded in {name}" for name in HALVES
                 for rule in (*DIGITS, "sum t*R(R(s*p)/h)")}
 DIGIT_FORMS |= {f"{rule} {how} in float32" for how in ("low first", "high first") for rule in (
-    *DIGITS, "sum t*R(R(s/h)*p)", "(sum t*R(s*p))/h", "s*(sum t*R(p/h))", "z*(sum t*R(p/m))")}
+    "sum t*R(s*p/h)", "sum t*R(s*R(p/h))", "sum t*R(R(s/h)*p)", "sum t*R(3*P)",
+    "(sum t*R(s*p))/h", "s*(sum t*R(p/h))")}
 
 
 class Rejected(Exception):
