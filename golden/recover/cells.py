@@ -37,7 +37,8 @@ def cell_intervals(
 ) -> _Intervals:
     """Scales that make each of the magnitudes (float32, ascending) stored in a dtype.
 
-    ``form`` has planes; every group has a magnitude of at least ``least``. Intervals may overlap, where several integers make a magnitude.
+    ``form`` has planes; every group has a magnitude of at least ``least``. Intervals may overlap,
+    where several integers make a magnitude.
     """
     starts, end = _cells(max(values[0], least), values[-1], dtype, form, half)
     scales, find = scale_of_bits(starts), _finder(values, dtype)

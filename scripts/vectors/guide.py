@@ -20,8 +20,8 @@ GUIDE = {
                      "that are kept.",
     "packed/digits/": "A checkpoint of one shard, format version 3: forms that add up digits.",
     "weights/*.json":
-        "A matrix of packed/forms or packed/digits: form and dtype; table in float32; q (N, K); codes (N, K/16); "
-        "weights in bits of the dtype, zeros without sign.",
+        "A matrix of packed/forms or packed/digits: form and dtype; table in float32; q (N, K); "
+        "codes (N, K/16); weights in bits of the dtype, zeros without sign.",
     "products/d*/*.json":
         "A matrix of packed/d*: table in float32; its 27 mantissas; of small ones q, codes and "
         "weights in float16, as above; products: x is int8, x_scale float64, sums are exact "
