@@ -200,8 +200,8 @@ def _product_forms() -> list[Form]:
 
 
 def _digit_forms() -> list[DigitForm]:
-    # In 16 bits s*p/h gives for another scale what R(s/h)*p gives. In float32 R(s*p)/h is s*p/h, and
-    # z does not have every value, so that some stored float32 values have no table entry.
+    # In 16 bits s*p/h gives for another scale what R(s/h)*p gives. In float32 R(s*p)/h is s*p/h,
+    # and z does not have every value, so that some stored float32 values have no table entry.
     forms = [DigitForm(f"{rule} {order} in {name}", order, half, half, rule)
              for name, half in _HALVES.items() for rule in _PLANES for order in _ORDERS
              if rule != "sum t*R(R(s/h)*p)"]
