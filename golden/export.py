@@ -9,7 +9,7 @@ import numpy as np
 
 from golden.checkpoint import QUANT_METHOD, TRITS_SUFFIX, MatrixInfo, PackedCheckpoint
 from golden.job import Job, check_apart, copy_files, fingerprint, write_json
-from golden.quantize import dequantized_chunks
+from golden.quantize import code_values, dequantized_chunks
 from golden.shard_writer import Entry, ShardWriter, write_shards
 from golden.shards import DTYPES, HEADER_CHECKSUM, CheckpointError, Shard
 from golden.sources import CONFIG, INDEX, companions
@@ -103,8 +103,11 @@ def _pieces(packed: PackedCheckpoint, name: str) -> Iterator[bytes]:
         yield from packed.kept[name].pieces()
         return
     module = name.removesuffix(".weight")
-    dtype = _dtype(packed.matrices[module])
-    for _, rows in dequantized_chunks(packed.matrix(module), dtype):
+    dtype, matrix = _dtype(packed.matrices[module]), packed.matrix(module)
+    if matrix.q.any() and not code_values(matrix).astype(dtype).any():
+        raise CheckpointError(f"{packed.path}: all weights of {name} vanish in {dtype.name}; it "
+                              "cannot be exported")
+    for _, rows in dequantized_chunks(matrix, dtype):
         if not np.isfinite(rows).all():
             raise CheckpointError(f"{packed.path}: {name} has weights beyond {dtype.name}; "
                                   "it cannot be exported")

@@ -8,7 +8,7 @@ from golden.fixed import GROUP
 from golden.shards import DTYPES, Tensor
 from golden.sources import SourceTensor
 
-__all__ = ["RowReader", "group_count", "take_groups", "weights_of"]
+__all__ = ["RowReader", "ShiftedRows", "group_count", "take_groups", "weights_of"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,30 @@ class RowReader:
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return self.tensor.read().astype(dtype or self.dtype, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftedRows:
+    """Rows of a matrix times a power of two, as float32: ``shifted[2:7]`` is multiplied when read.
+
+    Members
+    -------
+    weights : numpy.ndarray or RowReader
+        Weights (N, K) of any float dtype, finite as float32.
+    shift : int
+        Exponent of the power of two.
+    """
+
+    weights: np.ndarray | RowReader
+    shift:   int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows N and columns K."""
+        return tuple(self.weights.shape)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return np.ldexp(self.weights[rows].astype(np.float32), self.shift)
 
 
 def weights_of(tensor: SourceTensor) -> np.ndarray | RowReader:

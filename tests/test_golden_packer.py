@@ -236,7 +236,7 @@ def test_does_not_name_codes_of_groups_of_zeros():
     table[[3, 5, 7]] = 1e-6
     q, codes = np.zeros((3, 16), np.int8), np.array([[3], [5], [0]], np.uint8)
     q[1:, 15] = 1
-    ratio, mantissa = table_warnings(TritMatrix(2, (3, 16), q, codes, table))
+    ratio, mantissa = table_warnings("a", TritMatrix(2, (3, 16), q, codes, table))
     assert ratio.startswith("scales span a ratio of 1e+06")
     assert mantissa.startswith("scale codes [5] are used")
 
