@@ -2,13 +2,20 @@ import json
 
 import numpy as np
 import pytest
-from golden_helpers import contents, linear_names, make_checkpoint, message, write_json
+from golden_helpers import (
+    contents,
+    linear_names,
+    make_checkpoint,
+    message,
+    quantized,
+    write_json,
+)
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from golden.export import export
 from golden.packer import pack_checkpoint
-from golden.quantize import dequantize, quantize
+from golden.quantize import dequantize
 from golden.sources import CheckpointError, DirectorySource
 
 
@@ -30,7 +37,7 @@ def test_tensors(tmp_path, depth, sharded):
     assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():
         if name.removesuffix(".weight") in linear_names(tensors):
-            tensor = dequantize(quantize(tensor, depth)).astype(np.float16)
+            tensor = dequantize(quantized(tensor, depth)).astype(np.float16)
         assert (read[name].dtype, read[name].shape) == (tensor.dtype, tensor.shape)
         assert read[name].tobytes() == tensor.tobytes()
 

@@ -3,11 +3,10 @@ import zlib
 import ml_dtypes
 import numpy as np
 import pytest
-from golden_helpers import linear_names, make_checkpoint, rewrite, write_json
+from golden_helpers import linear_names, make_checkpoint, quantized, rewrite, write_json
 from safetensors.numpy import load_file, save_file
 
 from golden.packer import pack_checkpoint
-from golden.quantize import quantize
 from golden.shards import Shard
 from golden.sources import CheckpointError
 from golden.verify import Finding, verify
@@ -134,7 +133,7 @@ def test_warns_of_lost_scales(packed):
     assert ratio == Finding(
         f"{UP}.scales", "scales span a ratio of 1e+06, above 4000; integer products lose "
         "precision", "warning")
-    codes = np.unique(quantize(load_file(packed.parent / "m" / "model.safetensors")[
+    codes = np.unique(quantized(load_file(packed.parent / "m" / "model.safetensors")[
         f"{UP}.weight"], 2).codes)
     lost = [int(code) for code in codes if code < 3]    # 10 ** (-6 + 6 * 3 / 26) > 2 ** -18
     assert lost

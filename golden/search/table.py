@@ -49,9 +49,8 @@ def fit_tables(sample: Sample, half: int, kernels: Kernels) -> list[np.ndarray]:
     tables = [best := _best(errors)]
     with np.errstate(over="ignore", under="ignore"):
         squares = (sample.groups ** 2 * sample.importance).sum(axis=1)
-    relative = errors[squares > 0] / squares[squares > 0, None]
-    if _gives_up(relative, best):
-        tables.insert(0, _best(relative))
+    if _gives_up(errors, squares, best):
+        tables.insert(0, _best(errors[squares > 0] / squares[squares > 0, None]))
     return [_exact(grid[np.sort(places)]) for places in tables]
 
 
@@ -72,11 +71,13 @@ def _exact(table: np.ndarray) -> np.ndarray:
     return device_table(table, least=1) if wide else table
 
 
-def _gives_up(relative: np.ndarray, places: np.ndarray) -> bool:
-    """Whether a table has a much larger median error than the grid, of relative errors."""
-    if not len(relative):
+def _gives_up(errors: np.ndarray, squares: np.ndarray, places: np.ndarray) -> bool:
+    """Whether the median relative error of a table is much larger than that of the grid."""
+    held = squares > 0
+    if not held.any():
         return False
-    least, found = (np.median(one.min(axis=1)) for one in (relative, relative[:, places]))
+    least, found = (np.median(one.min(axis=1)[held] / squares[held])
+                    for one in (errors, errors[:, places]))
     return bool(found > _GIVEN_UP * least)
 
 
