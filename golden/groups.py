@@ -87,13 +87,15 @@ def take_groups(
         else:
             padded = part.astype(np.float32)
     if name is not None:
-        _check_finite(padded, rows.start, name)
+        _check_finite(padded, part, rows.start, name)
     return padded.reshape(-1, GROUP)
 
 
-def _check_finite(rows: np.ndarray, first: int, name: str) -> None:
+def _check_finite(rows: np.ndarray, weights: np.ndarray, first: int, name: str) -> None:
     finite = np.isfinite(rows)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
-        raise ValueError(f"{name} must be finite, not {rows[row, column]} at row "
-                         f"{first + row}, column {column}")
+        value = weights[row, column]
+        beyond = " as float32" if np.isfinite(value) else ""
+        raise ValueError(f"{name} must be finite{beyond}, not {value} at row {first + row}, "
+                         f"column {column}")

@@ -23,9 +23,9 @@ _HALF_MOST, _HALF_LEAST = 65504.0, 2.0 ** -25
 
 #: Module name to be put in.
 _CURES = {
-    CODEC: "--method search fits the scales to the matrix",
-    SEARCH: "--exclude {name} leaves the matrix unquantized",
-    RECOVERED: "--backend reference computes with the stored values",
+    CODEC: "`tritstream quantize --method search` fits the scales to the matrix",
+    SEARCH: "`tritstream quantize --exclude {name}` leaves the matrix unquantized",
+    RECOVERED: "`--backend reference` computes with the stored values",
 }
 
 

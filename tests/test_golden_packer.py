@@ -220,7 +220,7 @@ def test_warns_of_lost_scales(tmp_path):
     weights[0], weights[1] = 1.0, 1e-6          # row 2 is zero, and has code 0 as row 1 has
     one_matrix(tmp_path / "m", weights)
     report = pack_checkpoint(tmp_path / "m", tmp_path / "o", 2, method=method_of("tritllm-v2"))
-    cure = "; --method search fits the scales to the matrix"
+    cure = "; `tritstream quantize --method search` fits the scales to the matrix"
     assert report.warnings == (
         "a: scales span a ratio of 1e+06, above 4000; integer products lose precision" + cure,
         "a: scale codes [0] are used but have mantissa 0; their groups, 50.0% of all that are not "
