@@ -178,6 +178,10 @@ def quantize(
 ) -> TritMatrix:
     """Quantize a matrix (N, K) of any float dtype, a few rows at a time in as many threads.
 
+    This is the profile ``tritllm-v2``, whose bits are fixed. One tiny or huge group can cost the
+    others much: :func:`golden.search.nearest.search`, by which checkpoints are packed unless told
+    otherwise, is robust against that.
+
     Any engine of :mod:`golden.kernels` gives the same bits; None is the fastest.
 
     Raises :class:`ValueError` for a depth outside 1..4, another shape, or a value that is not
