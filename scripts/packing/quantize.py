@@ -42,9 +42,9 @@ def quantize(
     method: Annotated[str, typer.Option(
         help=f"Quantizer: {', '.join(METHODS)}.", show_default=True)] = DEFAULT,
     calibration: Annotated[str | None, typer.Option(
-        metavar="FILE", help="For the method search: a text of the kind that the model will read (on "
-        "another kind it may gain nothing), a file of `tritstream calibrate`, or `random`, tokens "
-        "of the vocabulary.")] = None,
+        metavar="FILE", help="For the method search: a text of the kind that the model will "
+        "read (on another kind it may gain nothing), a file of `tritstream calibrate`, or "
+        "`random`, tokens of the vocabulary.")] = None,
     calibration_tokens: Annotated[int, typer.Option(
         help="Number of tokens to read from a text.")] = TOKENS,
     include: Annotated[list[str] | None, typer.Option(
