@@ -9,7 +9,7 @@ import numpy as np
 
 from golden.checkpoint import QUANT_METHOD, TRITS_SUFFIX, MatrixInfo, PackedCheckpoint
 from golden.job import Job, check_apart, copy_files, fingerprint, write_json
-from golden.quantize import dequantized_chunks
+from golden.quantize import TritMatrix, code_values, dequantized_chunks
 from golden.shard_writer import Entry, ShardWriter, write_shards
 from golden.shards import DTYPES, HEADER_CHECKSUM, CheckpointError, Shard
 from golden.sources import CONFIG, INDEX, companions
@@ -97,14 +97,23 @@ def _entries(packed: PackedCheckpoint, shard: Shard) -> list[Entry]:
     return entries
 
 
+def _values(matrix: TritMatrix, dtype: np.dtype) -> np.ndarray:
+    """All values that a weight may have, in a dtype."""
+    with np.errstate(over="ignore", under="ignore"):
+        return code_values(matrix).astype(dtype)
+
+
 def _pieces(packed: PackedCheckpoint, name: str) -> Iterator[bytes]:
     """Bytes of an exported tensor, a few rows at a time."""
     if name in packed.kept:
         yield from packed.kept[name].pieces()
         return
     module = name.removesuffix(".weight")
-    dtype = _dtype(packed.matrices[module])
-    for _, rows in dequantized_chunks(packed.matrix(module), dtype):
+    dtype, matrix = _dtype(packed.matrices[module]), packed.matrix(module)
+    if matrix.q.any() and not _values(matrix, dtype).any():
+        raise CheckpointError(f"{packed.path}: all weights of {name} vanish in {dtype.name}; it "
+                              "cannot be exported")
+    for _, rows in dequantized_chunks(matrix, dtype):
         if not np.isfinite(rows).all():
             raise CheckpointError(f"{packed.path}: {name} has weights beyond {dtype.name}; "
                                   "it cannot be exported")

@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 __all__ = [
-    "ACTIVATION_BITS", "GROUP", "GROUP_SUM_BITS", "MANTISSA_BITS", "MAX_DEPTH", "MAX_K",
-    "ROW_SUM_BITS", "SCALES", "SCALE_TRITS", "TABLE_RATIO_WARNING", "check_table", "half_range",
-    "information_bits", "mantissas", "result_scale", "stored_bits", "table_ratio",
+    "ACTIVATION_BITS", "GROUP", "GROUP_SUM_BITS", "MANTISSA_BITS", "MANTISSA_MAX", "MAX_DEPTH",
+    "MAX_K", "ROW_SUM_BITS", "SCALES", "SCALE_TRITS", "TABLE_RATIO_WARNING", "check_table",
+    "device_table", "half_range", "information_bits", "mantissas", "result_scale", "stored_bits",
+    "table_ratio",
 ]
 
 #: Consecutive weights of a row that share a scale.
@@ -30,7 +31,8 @@ MAX_K = 32768
 #: Largest over smallest table entry above which mantissas lose too much of the small scales.
 TABLE_RATIO_WARNING = 4000
 
-_MANTISSA_MAX = 2 ** MANTISSA_BITS - 1
+#: Mantissa of the largest scale of a table.
+MANTISSA_MAX = 2 ** MANTISSA_BITS - 1
 
 
 def half_range(depth: int) -> int:
@@ -73,7 +75,16 @@ def mantissas(table: np.ndarray) -> np.ndarray:
     """
     check_table(table)
     wide = table.astype(np.float64)
-    return np.rint(wide / wide.max() * _MANTISSA_MAX).astype(np.int64)
+    return np.rint(wide / wide.max() * MANTISSA_MAX).astype(np.int64)
+
+
+def device_table(table: np.ndarray, least: int = 0) -> np.ndarray:
+    """Scales that a device computes with, from a scale table: float32 (27,) to float32 (27,).
+
+    ``m[k] * max(table) / (2**17 - 1)``, where no mantissa ``m[k]`` is below ``least``.
+    """
+    counts = np.maximum(mantissas(table), least)
+    return (counts * (float(table.max()) / MANTISSA_MAX)).astype(np.float32)
 
 
 def table_ratio(table: np.ndarray) -> float:
@@ -88,7 +99,7 @@ def result_scale(table: np.ndarray, depth: int, x_scale: float | np.ndarray) -> 
     ``c = max(table) / (2**17 - 1) / h * x_scale`` in float64, from left to right.
     """
     check_table(table)
-    unit = float(table.max()) / _MANTISSA_MAX / half_range(depth)
+    unit = float(table.max()) / MANTISSA_MAX / half_range(depth)
     if np.ndim(x_scale):
         return unit * np.asarray(x_scale, np.float64)
     return unit * float(x_scale)

@@ -8,7 +8,7 @@ from golden.fixed import GROUP
 from golden.shards import DTYPES, Tensor
 from golden.sources import SourceTensor
 
-__all__ = ["RowReader", "group_count", "take_groups", "weights_of"]
+__all__ = ["RowReader", "ShiftedRows", "group_count", "take_groups", "weights_of"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,30 @@ class RowReader:
         return self.tensor.read().astype(dtype or self.dtype, copy=False)
 
 
+@dataclass(frozen=True, eq=False)
+class ShiftedRows:
+    """Rows of a matrix times a power of two, as float32: ``shifted[2:7]`` is multiplied when read.
+
+    Members
+    -------
+    weights : numpy.ndarray or RowReader
+        Weights (N, K) of any float dtype, finite as float32.
+    shift : int
+        Exponent of the power of two.
+    """
+
+    weights: np.ndarray | RowReader
+    shift:   int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows N and columns K."""
+        return tuple(self.weights.shape)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return np.ldexp(self.weights[rows].astype(np.float32), self.shift)
+
+
 def weights_of(tensor: SourceTensor) -> np.ndarray | RowReader:
     """Weights of a matrix, read by rows where they lie in a file as they are."""
     return RowReader(tensor) if isinstance(tensor, Tensor) else tensor.read()
@@ -63,13 +87,15 @@ def take_groups(
         else:
             padded = part.astype(np.float32)
     if name is not None:
-        _check_finite(padded, rows.start, name)
+        _check_finite(padded, part, rows.start, name)
     return padded.reshape(-1, GROUP)
 
 
-def _check_finite(rows: np.ndarray, first: int, name: str) -> None:
+def _check_finite(rows: np.ndarray, weights: np.ndarray, first: int, name: str) -> None:
     finite = np.isfinite(rows)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
-        raise ValueError(f"{name} must be finite, not {rows[row, column]} at row "
-                         f"{first + row}, column {column}")
+        value = weights[row, column]
+        beyond = " as float32" if np.isfinite(value) else ""
+        raise ValueError(f"{name} must be finite{beyond}, not {value} at row {first + row}, "
+                         f"column {column}")

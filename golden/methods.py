@@ -14,7 +14,7 @@ from golden.quantize import CODEC, Encoded, choose_scales
 from golden.search.feedback import feed_back
 from golden.search.nearest import SEARCH, search
 
-__all__ = ["METHODS", "Encoder", "Method", "check_method", "method_of"]
+__all__ = ["DEFAULT", "METHODS", "Encoder", "Method", "check_method", "method_of"]
 
 #: Encodes weights (N, K) of any float dtype, an array or read by rows, at a depth; the name is for
 #: messages.
@@ -56,6 +56,9 @@ class Method:
 
 #: By name, what encodes a matrix without any more settings; it takes an ``engine`` too.
 METHODS: dict[str, Callable[..., Encoded]] = {CODEC: choose_scales, SEARCH: search}
+
+#: The method that quantizes when none is given.
+DEFAULT = SEARCH
 
 #: Bytes a weight: scales or codes are held, and tiles that wait to be written.
 _MEMORY = {CODEC: 1.0, SEARCH: 1.5}

@@ -15,11 +15,11 @@ from golden.groups import RowReader, weights_of
 from golden.job import Job, check_apart, write_json
 from golden.journal import understood
 from golden.metadata import SCALES_SUFFIX, TRITS_SUFFIX
-from golden.methods import Method, method_of
+from golden.methods import DEFAULT, Method, method_of
 from golden.packing import Packing
 from golden.places import Place
 from golden.plan import Plan, source_fingerprint
-from golden.quantize import CODEC, Encoded
+from golden.quantize import Encoded
 from golden.report import PackReport, TensorReport, kept_report
 from golden.shard_writer import Run, ShardWriter, one_by_one, write_shards
 from golden.shards import CheckpointError
@@ -73,7 +73,7 @@ def pack_checkpoint(
     include : sequence
         Modules to quantize all the same, by name or its last part: ``lm_head``, ``embed_tokens``.
     method : Method
-        What encodes each matrix; by default ``tritllm-v2``.
+        What encodes each matrix; by default :data:`golden.methods.DEFAULT`.
     run : Run
         Does the steps: side by side here, or elsewhere; decides no byte.
 
@@ -81,7 +81,7 @@ def pack_checkpoint(
     :class:`ValueError` for a wrong depth or weights that are not finite.
     """
     half_range(depth)
-    method = method or method_of(CODEC)
+    method = method or method_of(DEFAULT)
     source, out = open_source(source_path), Path(out_dir).absolute()
     matrices = source.matrices(modules_to_not_convert, include)
     plan = Plan(source, matrices, depth, kept=modules_to_not_convert,
@@ -161,6 +161,8 @@ class TensorStep:
         Makes the matrix.
     engine : str or None
         Packs the tiles.
+    codec : str
+        Profile of the matrix, for the advice of warnings.
     """
 
     tensor: SourceTensor
@@ -168,13 +170,14 @@ class TensorStep:
     places: Mapping[str, Place]
     encode: Encode
     engine: str | None
+    codec: str
 
     @classmethod
     def of(cls, plan: Plan, tensor: SourceTensor, writer: ShardWriter, encode: Encode,
            engine: str | None) -> "TensorStep":
         """The step of a tensor in a plan."""
         places = {entry.name: writer.place(entry.name) for entry in plan.written(tensor).entries}
-        return cls(tensor, plan.module_of(tensor), places, encode, engine)
+        return cls(tensor, plan.module_of(tensor), places, encode, engine, plan.codec)
 
     @property
     def memory(self) -> int:
@@ -191,7 +194,7 @@ class TensorStep:
         pieces = {self.module + TRITS_SUFFIX: packing.pieces(),
                   self.module + SCALES_SUFFIX: [matrix.table]}
         checksums = {name: self.places[name].write(bytes_) for name, bytes_ in pieces.items()}
-        return {**packing.report(self.module).record(), "checksums": checksums}
+        return {**packing.report(self.module, self.codec).record(), "checksums": checksums}
 
 
 def _identity(plan: Plan, method: Method) -> dict:

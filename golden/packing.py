@@ -5,17 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from golden.chunks import in_threads, row_chunks
-from golden.fixed import GROUP, half_range
+from golden.fixed import GROUP, SCALES, half_range
+from golden.group_errors import GroupErrors
 from golden.groups import RowReader, group_count, take_groups
 from golden.kernels import load
 from golden.quantize import Encoded, code_values
-from golden.report import (
-    TensorReport,
-    has_lost_codes,
-    matrix_report,
-    share_of_zeros,
-    used_codes,
-)
+from golden.report import TensorReport, code_counts, matrix_report, share_of_zeros
 from golden.tiles import ROWS, packer
 
 __all__ = ["Packing"]
@@ -38,35 +33,39 @@ class Packing:
                  engine: str | None = None):
         self._matrix, self._weights = matrix, weights
         self._kernels, self._pack = load(engine), packer(matrix.depth, engine)
-        self._values, self._watched = code_values(matrix), has_lost_codes(matrix.table)
+        self._values = code_values(matrix)
         self._counts = np.zeros(self._values.shape[1], np.int64)
         # By rows, so that sums do not depend on how many are done at a time.
         self._squares = np.zeros((2, matrix.shape[0]))
-        self._used: set[int] = set()
+        self._codes = np.zeros(SCALES, np.int64)
+        self._errors = GroupErrors()
 
     def pieces(self) -> Iterator[np.ndarray]:
         """Some row tiles at a time, made in as many threads; to be asked for once."""
         rows, columns = self._matrix.shape
         chunks = row_chunks(rows, GROUP * group_count(columns), ROWS, self._kernels.CHUNK)
-        for tiles, counts, used in in_threads(self._work, chunks):
+        for tiles, counts, codes, errors in in_threads(self._work, chunks):
             self._counts += counts
-            self._used |= used
+            self._codes += codes
+            self._errors.add(errors)
             yield tiles
 
-    def report(self, name: str) -> TensorReport:
-        """Figures of the matrix, when all tiles were made."""
+    def report(self, name: str, codec: str | None = None) -> TensorReport:
+        """Figures of the matrix, when all tiles were made; ``codec`` decides what warnings advise.
+        """
         lost, whole = self._squares.sum(axis=1).tolist()
         error = lost / whole if whole else 0.0
         zeros = share_of_zeros(self._counts, self._matrix)
-        return matrix_report(name, self._matrix, error, zeros, self._used)
+        return matrix_report(name, self._matrix, error, self._errors, zeros, self._codes, codec)
 
-    def _work(self, chunk: slice) -> tuple[np.ndarray, np.ndarray, set[int]]:
+    def _work(self, chunk: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, GroupErrors]:
         groups = None if self._weights is None else take_groups(self._weights, chunk)
         q, codes = self._matrix.take_rows(chunk, groups)
+        errors = GroupErrors()
         if groups is not None:
             sums = self._kernels.square_sums(groups, q.reshape(-1, GROUP), codes.ravel(),
                                              self._values)
             self._squares[:, chunk] = [part.reshape(codes.shape).sum(axis=1) for part in sums]
+            errors = GroupErrors.of(*sums)
         counts = self._kernels.count_levels(q, half_range(self._matrix.depth))
-        used = used_codes(q, codes) if self._watched else set()
-        return self._pack(q, codes), counts, used
+        return self._pack(q, codes), counts, code_counts(q, codes), errors

@@ -61,7 +61,7 @@ class Plan:
     ):
         self.source, self.matrices, self.depth = source, matrices, depth
         self.depths = {name: other for name, other in depths.items() if other != depth}
-        self._codec, self._notes = codec, dict(notes or {})
+        self.codec, self._notes = codec, dict(notes or {})
         self._marks = {name + TRITS_SUFFIX: mark for name, mark in (marks or {}).items() if mark}
         modules = {name.removesuffix(".weight") for name, tensor in source.tensors.items()
                    if len(tensor.shape) == 2 and name.endswith(".weight")}
@@ -84,7 +84,7 @@ class Plan:
 
     def config(self) -> dict:
         """config.json of the output."""
-        fields = quantization_config(self.depth, self.depths, self.kept, codec=self._codec,
+        fields = quantization_config(self.depth, self.depths, self.kept, codec=self.codec,
                                      version=self.version)
         return {**self.source.config, "quantization_config": fields | self._notes}
 

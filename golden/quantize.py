@@ -12,7 +12,15 @@ from typing import Protocol
 import numpy as np
 
 from golden.chunks import row_chunks, run_in_threads
-from golden.fixed import GROUP, SCALES, check_table, half_range, information_bits, stored_bits
+from golden.fixed import (
+    GROUP,
+    SCALES,
+    check_table,
+    device_table,
+    half_range,
+    information_bits,
+    stored_bits,
+)
 from golden.forms import FORM, Form, rec
 from golden.groups import RowReader, group_count, take_groups
 from golden.kernels import load
@@ -21,7 +29,7 @@ from golden.rounded import Rounded
 
 __all__ = [
     "CODEC", "Encoded", "Scaled", "TritMatrix", "choose_scales", "code_values", "dequantize",
-    "dequantized_chunks", "levels", "quantize", "rec", "row_dequantizer", "whole",
+    "dequantized_chunks", "device_values", "levels", "quantize", "rec", "row_dequantizer", "whole",
 ]
 
 #: Name of the profile in packed checkpoints.
@@ -170,6 +178,10 @@ def quantize(
 ) -> TritMatrix:
     """Quantize a matrix (N, K) of any float dtype, a few rows at a time in as many threads.
 
+    This is the profile ``tritllm-v2``, whose bits are fixed. One tiny or huge group can cost the
+    others much: :func:`golden.search.nearest.search`, by which checkpoints are packed unless told
+    otherwise, is robust against that.
+
     Any engine of :mod:`golden.kernels` gives the same bits; None is the fastest.
 
     Raises :class:`ValueError` for a depth outside 1..4, another shape, or a value that is not
@@ -237,6 +249,12 @@ def code_values(matrix: Encoded) -> np.ndarray:
     """What integers stand for: float32 (27, 2h + 1), by code and integer, -h first."""
     half = half_range(matrix.depth)
     return matrix.form.weights(matrix.table[:, None], np.arange(-half, half + 1), half)
+
+
+def device_values(matrix: Encoded) -> np.ndarray:
+    """Weights that a device computes with: float32 (27, 2h + 1), by code and integer, -h first."""
+    half = half_range(matrix.depth)
+    return FORM.weights(device_table(matrix.table)[:, None], np.arange(-half, half + 1), half)
 
 
 def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, int]) -> None:

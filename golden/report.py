@@ -1,4 +1,4 @@
-"""What packing did to each tensor, in figures and warnings."""
+"""Figures of each tensor after packing, and their warnings."""
 
 import math
 from collections.abc import Iterable
@@ -8,22 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from golden.chunks import row_chunks
-from golden.fixed import (
-    GROUP,
-    SCALES,
-    TABLE_RATIO_WARNING,
-    information_bits,
-    mantissas,
-    table_ratio,
-)
+from golden.fixed import GROUP, SCALES, information_bits, table_ratio
+from golden.group_errors import GroupErrors
 from golden.kernels import load
+from golden.matrix_warnings import error_warnings, range_warnings, scale_warnings
 from golden.quantize import Encoded, TritMatrix
 from golden.shards import Tensor
 from golden.tiles import tiles_shape
 
 __all__ = [
-    "PackReport", "TensorReport", "has_lost_codes", "kept_report", "matrix_report",
-    "share_of_zeros", "square_sums", "table_warnings", "used_codes", "zero_share",
+    "PackReport", "TensorReport", "code_counts", "kept_report", "matrix_report",
+    "share_of_zeros", "square_sums", "table_warnings", "zero_share",
 ]
 
 
@@ -44,7 +39,10 @@ class TensorReport:
     stored_bits, information_bits : float
         Bits of the file and of information, a weight.
     error : float
-        Squared error of the dequantized weights over the square of the weights.
+        Squared error of the dequantized weights over the square of the weights. A few large weights
+        can hide what happens to the others, which ``group_error`` shows.
+    group_error : float
+        The same for a group of 16 weights: the median of all groups that hold weights.
     zero_share : float
         Share of trits that are zero.
     scale_min, scale_max, table_ratio : float
@@ -60,6 +58,7 @@ class TensorReport:
     stored_bits:      float = 0.0
     information_bits: float = 0.0
     error:            float = 0.0
+    group_error:      float = 0.0
     zero_share:       float = 0.0
     scale_min:        float = 0.0
     scale_max:        float = 0.0
@@ -130,53 +129,45 @@ def kept_report(tensor: Tensor) -> TensorReport:
 
 
 def matrix_report(
-    name: str, matrix: Encoded, error: float, zero_share: float, used: Iterable[int],
+    name: str, matrix: Encoded, error: float, groups: GroupErrors, zero_share: float,
+    codes: np.ndarray, codec: str | None = None,
 ) -> TensorReport:
-    """Report of a matrix, its relative error, share of zeros, and :func:`used_codes`."""
+    """Report of a matrix from its relative error, share of zeros, and :func:`code_counts`.
+
+    Warnings name the cure for a matrix of this ``codec``.
+    """
     size = math.prod(tiles_shape(matrix.shape, matrix.depth)) + 4 * SCALES
+    warnings = [*scale_warnings(name, matrix.table, codes, codec),
+                *error_warnings(name, groups, matrix.depth, codec),
+                *range_warnings(matrix.table, codes, codec)]
     return TensorReport(
         name, matrix.shape, matrix.depth, size,
         stored_bits=8 * size / math.prod(matrix.shape),
         information_bits=information_bits(matrix.depth),
         error=error,
+        group_error=groups.median,
         zero_share=zero_share,
         scale_min=float(matrix.table.min()),
         scale_max=float(matrix.table.max()),
         table_ratio=table_ratio(matrix.table),
-        warnings=_warnings(matrix.table, used),
+        warnings=tuple(warnings),
     )
 
 
-def table_warnings(matrix: TritMatrix) -> tuple[str, ...]:
-    """What is lost of small scales on a device: the file has them, a 17-bit mantissa has not."""
-    used: set[int] = set()
-    if has_lost_codes(matrix.table):
-        for chunk in row_chunks(*matrix.q.shape):
-            used |= used_codes(*matrix.take_rows(chunk))
-    return _warnings(matrix.table, used)
+def table_warnings(name: str, matrix: TritMatrix, codec: str | None = None) -> tuple[str, ...]:
+    """Warnings of small scales, which the file holds and the 17-bit mantissas of a device do not.
+    """
+    codes = np.zeros(SCALES, np.int64)
+    for chunk in row_chunks(*matrix.q.shape):
+        codes += code_counts(*matrix.take_rows(chunk))
+    return (*scale_warnings(name, matrix.table, codes, codec),
+            *range_warnings(matrix.table, codes, codec))
 
 
-def has_lost_codes(table: np.ndarray) -> bool:
-    """Whether a code has mantissa 0; only then it matters which are used."""
-    return not mantissas(table).all()
-
-
-def used_codes(q: np.ndarray, codes: np.ndarray) -> set[int]:
-    """Codes of groups that hold anything but zeros."""
-    return set(np.unique(codes[q.reshape(*codes.shape, GROUP).any(axis=-1)]).tolist())
-
-
-def _warnings(table: np.ndarray, used: Iterable[int]) -> tuple[str, ...]:
-    warnings = []
-    ratio = table_ratio(table)
-    if ratio > TABLE_RATIO_WARNING:
-        warnings.append(f"scales span a ratio of {ratio:.3g}, above {TABLE_RATIO_WARNING}; "
-                        "integer products lose precision")
-    codes = sorted(set(np.flatnonzero(mantissas(table) == 0).tolist()) & set(used))
-    if codes:
-        warnings.append(f"scale codes {codes} are used but have mantissa 0; "
-                        "their groups count as zero in integer products")
-    return tuple(warnings)
+def code_counts(q: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Number of groups of each code that hold anything but zeros: int64 (27,)."""
+    held = q.reshape(*codes.shape, GROUP).view(np.uint64).any(axis=-1)
+    return np.bincount(codes[held], minlength=SCALES)
 
 
 def square_sums(

@@ -84,7 +84,7 @@ def _check_matrix(
         yield Finding(scales, str(error))
         return
     matrix = unpack(tiles, info.depth, info.shape, table, info.form)
-    for line in table_warnings(matrix):
+    for line in table_warnings(name, matrix, packed.codec):
         yield Finding(scales, line, kind="warning")
     if source and f"{name}.weight" in source.tensors:
         origin = source.tensors[f"{name}.weight"]

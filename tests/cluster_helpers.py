@@ -12,7 +12,7 @@ from pathlib import Path
 
 from golden_helpers import ROOT
 
-from golden.quantize import Scaled, choose_scales
+from golden.search.nearest import Coded, search
 
 __all__ = ["Deadly", "dask_cluster"]
 
@@ -56,7 +56,7 @@ def address_in(file, patience=60):
 
 @dataclass(frozen=True)
 class Deadly:
-    """An encoder that is tritllm-v2, but kills its process at one tensor, the first ``times``.
+    """An encoder that is search, but kills its process at one tensor, the first ``times``.
 
     It does so half-way: with some rows of the matrix written, others not.
     """
@@ -66,7 +66,7 @@ class Deadly:
     times:  int = 1
 
     def __call__(self, weights, depth, name):
-        matrix = choose_scales(weights, depth, name)
+        matrix = search(weights, depth, name)
         return Mine(**vars(matrix), deadly=self) if name == self.name else matrix
 
     def strike(self):
@@ -80,7 +80,7 @@ class Deadly:
 
 
 @dataclass(frozen=True, eq=False)
-class Mine(Scaled):
+class Mine(Coded):
     """The matrix of it."""
 
     deadly: Deadly = None

@@ -13,9 +13,12 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from golden.methods import DEFAULT, METHODS
+from golden.quantize import whole
+
 __all__ = [
-    "DTYPES", "contents", "linear_names", "make_checkpoint", "message", "rewrite", "run_python",
-    "save_halves", "save_sealed", "write_json",
+    "DTYPES", "contents", "linear_names", "make_checkpoint", "message", "quantized", "rewrite",
+    "run_python", "save_halves", "save_sealed", "write_json",
 ]
 
 DTYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
@@ -130,3 +133,8 @@ def save_sealed(tensors, path, metadata):
     assert header.count(field % b"00000000") == 1
     header = header.replace(field % b"00000000", field % b"%08x" % zlib.crc32(header))
     path.write_bytes(data[:8] + header + data[size:])
+
+
+def quantized(weights, depth):
+    """The matrix that packing makes of weights by default."""
+    return whole(METHODS[DEFAULT](weights, depth))

@@ -46,7 +46,7 @@ if sys.argv[3] == "export":
 else:
     # Without numba, which takes longer to import than all of this.
     pack_checkpoint(sys.argv[1], sys.argv[2], int(sys.argv[3]), progress=report,
-                    method=method_of("tritllm-v2", "numpy"))
+                    method=method_of("search", "numpy"))
 """
 
 

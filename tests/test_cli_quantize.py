@@ -164,7 +164,8 @@ def test_what_is_wrong_is_told_before_calibrating(tmp_path, text, capsys, monkey
         "depth must be 1..4, not 5")
     assert refused(capsys, quantize, MODEL, tmp_path / "o", **options, depth_for=["*=0"]) == (
         "depth must be 1..4, not 0")
-    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=text) == (
+    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=text,
+                   method="tritllm-v2") == (
         "method tritllm-v2 makes nothing of a calibration; take method search")
 
 

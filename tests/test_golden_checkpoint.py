@@ -6,6 +6,7 @@ from golden_helpers import (
     linear_names,
     make_checkpoint,
     message,
+    quantized,
     rewrite,
     save_sealed,
     write_json,
@@ -15,7 +16,6 @@ from safetensors.numpy import load_file, save_file
 from golden.checkpoint import CheckpointError, MatrixInfo, PackedCheckpoint
 from golden.forms import FORM, FORMS
 from golden.packer import pack_checkpoint
-from golden.quantize import quantize
 from golden.tiles import pack
 
 UP = "model.layers.1.mlp.up_proj"
@@ -46,14 +46,14 @@ def test_reads_back_what_was_packed(tmp_path, sharded):
     tensors = make_checkpoint(tmp_path / "m", sharded=sharded)
     pack_checkpoint(tmp_path / "m", tmp_path / "o", 2, overrides={UP: 3})
     checkpoint = PackedCheckpoint(str(tmp_path / "o"))
-    assert (checkpoint.codec, checkpoint.depth) == ("tritllm-v2", 2)
+    assert (checkpoint.codec, checkpoint.depth) == ("search", 2)
     assert checkpoint.config["hidden_size"] == 37
     assert sorted(checkpoint.matrices) == sorted(linear_names(tensors))
     for name, info in checkpoint.matrices.items():
         weights = tensors[f"{name}.weight"]
         assert info == MatrixInfo(name, weights.shape, 3 if name == UP else 2, info.shard)
         assert f"{name}.trits" in load_file(tmp_path / "o" / info.shard)
-        expected = quantize(weights, info.depth)
+        expected = quantized(weights, info.depth)
         np.testing.assert_array_equal(checkpoint.tiles(name), pack(expected))
         np.testing.assert_array_equal(checkpoint.table(name), expected.table)
         matrix = checkpoint.matrix(name)

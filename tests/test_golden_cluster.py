@@ -122,7 +122,7 @@ def test_worker_of_another_version(cluster, model, tmp_path, monkeypatch):
 
 def test_worker_killed_in_the_midst_of_a_matrix(cluster, model, packed, tmp_path):
     address, processes = cluster
-    deadly = Method("tritllm-v2", Deadly(tmp_path, "layers.12.weight"))
+    deadly = Method("search", Deadly(tmp_path, "layers.12.weight"))
     with on_cluster(address) as run:
         pack_checkpoint(model, tmp_path / "o", 3, run=run, method=deadly)
     assert (tmp_path / "died-0").exists()
@@ -132,7 +132,7 @@ def test_worker_killed_in_the_midst_of_a_matrix(cluster, model, packed, tmp_path
 
 @pytest.mark.long
 def test_matrix_that_kills_every_worker(model, packed, tmp_path):
-    deadly = Method("tritllm-v2", Deadly(tmp_path, "layers.12.weight", times=4))
+    deadly = Method("search", Deadly(tmp_path, "layers.12.weight", times=4))
     with (dask_cluster(tmp_path, 5) as (address, _), on_cluster(address) as run,
           pytest.raises(CheckpointError, match=message(
               "layers.12.weight: every worker that was given it died; give them more memory and "

@@ -2,13 +2,21 @@ import json
 
 import numpy as np
 import pytest
-from golden_helpers import contents, linear_names, make_checkpoint, message, write_json
+from golden_helpers import (
+    contents,
+    linear_names,
+    make_checkpoint,
+    message,
+    quantized,
+    write_json,
+)
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from golden.export import export
+from golden.methods import method_of
 from golden.packer import pack_checkpoint
-from golden.quantize import dequantize, quantize
+from golden.quantize import dequantize
 from golden.sources import CheckpointError, DirectorySource
 
 
@@ -30,7 +38,7 @@ def test_tensors(tmp_path, depth, sharded):
     assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():
         if name.removesuffix(".weight") in linear_names(tensors):
-            tensor = dequantize(quantize(tensor, depth)).astype(np.float16)
+            tensor = dequantize(quantized(tensor, depth)).astype(np.float16)
         assert (read[name].dtype, read[name].shape) == (tensor.dtype, tensor.shape)
         assert read[name].tobytes() == tensor.tobytes()
 
@@ -42,7 +50,7 @@ def test_known_weights(tmp_path):
     (tmp_path / "m").mkdir()
     write_json(tmp_path / "m" / "config.json", {})
     save_file({"a.weight": weights}, tmp_path / "m" / "model.safetensors")
-    pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
+    pack_checkpoint(tmp_path / "m", tmp_path / "o", 2, method=method_of("tritllm-v2"))
     export(tmp_path / "o", tmp_path / "e")
     read = load_file(tmp_path / "e" / "model.safetensors")["a.weight"]
     assert read[0].tolist() == [4, -2, 1, 3] * 4
@@ -107,13 +115,23 @@ def test_source_that_is_not_packed(tmp_path):
         export(tmp_path / "m", tmp_path / "e")
 
 
-def test_weights_beyond_float16(tmp_path):
+@pytest.mark.parametrize("weight, warned, refused", [
+    (7e4, "scales up to 7e+04 overflow float16 (65504), so `tritstream export` will refuse the "
+     "matrix; a device computes with it", "a.weight has weights beyond float16"),
+    (2e-8, "no weight exceeds 2e-08, so all are tiny and vanish in float16, and `tritstream "
+     "export` will refuse the matrix; check the source",
+     "all weights of a.weight vanish in float16"),
+    (3e-40, "no weight exceeds 3e-40, so all are denormal in float32 and vanish in float16, and "
+     "`tritstream export` will refuse the matrix; check the source",
+     "all weights of a.weight vanish in float16"),
+])
+def test_weights_beyond_float16(tmp_path, weight, warned, refused):
     (tmp_path / "m").mkdir()
     write_json(tmp_path / "m" / "config.json", {})
-    save_file({"a.weight": np.full((2, 16), 7e4, np.float32)},
+    save_file({"a.weight": np.full((2, 16), weight, np.float32)},
               tmp_path / "m" / "model.safetensors")
-    pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
+    assert pack_checkpoint(tmp_path / "m", tmp_path / "o", 2).warnings == (f"a: {warned}",)
     with pytest.raises(CheckpointError, match=message(
-            f"{tmp_path / 'o'}: a.weight has weights beyond float16; it cannot be exported")):
+            f"{tmp_path / 'o'}: {refused}; it cannot be exported")):
         export(tmp_path / "o", tmp_path / "e")
     assert not (tmp_path / "e").exists()

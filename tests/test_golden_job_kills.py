@@ -154,7 +154,7 @@ if sys.argv[3] == "unlink":
 else:
     dying("rename", lambda _, to: to == out, sys.argv[3] == "after")
 pack_checkpoint(sys.argv[1], out, 2, force=sys.argv[4] == "True",
-                method=method_of("tritllm-v2", "numpy"))
+                method=method_of("search", "numpy"))
 """
 
 

@@ -56,5 +56,7 @@ def test_memory_does_not_grow_with_the_model(models, tmp_path, name):
         assert finished.returncode == 0, finished.stderr
         peaks[count] = int(finished.stdout)
     assert peaks[MANY] < 1.1 * peaks[FEW]
-    # Matrices in float16 (or their integers, scales and tiles), temporaries of some rows a thread.
-    assert peaks[MANY] < 4 * ROWS * COLUMNS + 40e6
+    # Matrices in float16 (or their integers, scales and tiles), temporaries of some rows for each
+    # thread, and errors of a sample of groups at many scales for each tensor in flight.
+    sample = 100e6 if name == "pack" else 0
+    assert peaks[MANY] < 4 * ROWS * COLUMNS + 40e6 + sample

@@ -26,17 +26,17 @@ def test_method_decides_codes_and_codec(tmp_path):
     np.testing.assert_array_equal(packed.table(name), wanted.table)
 
 
-def test_default_is_tritllm_v2(tmp_path):
+def test_default_is_search(tmp_path):
     make_checkpoint(tmp_path / "m")
     pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
-    pack_checkpoint(tmp_path / "m", tmp_path / "p", 2, method=method_of("tritllm-v2"))
+    pack_checkpoint(tmp_path / "m", tmp_path / "p", 2, method=method_of("search"))
     assert contents(tmp_path / "o") == contents(tmp_path / "p")
     config = json.loads((tmp_path / "o" / "config.json").read_text())
-    assert config["quantization_config"]["codec"] == "tritllm-v2"
+    assert config["quantization_config"]["codec"] == "search"
 
 
 @pytest.mark.parametrize("other", [
-    Method("other", quantize), Method("tritllm-v2", quantize, {"text": "5b1f"})])
+    Method("other", quantize), Method("search", quantize, {"text": "5b1f"})])
 def test_rest_of_another_method(tmp_path, other):
     make_checkpoint(tmp_path / "m")
 

@@ -9,14 +9,16 @@ from golden_helpers import (
     linear_names,
     make_checkpoint,
     message,
+    quantized,
     write_json,
 )
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from golden.checkpoint import PackedCheckpoint
+from golden.methods import method_of
 from golden.packer import pack_checkpoint
-from golden.quantize import TritMatrix, dequantize, quantize
+from golden.quantize import TritMatrix, dequantize
 from golden.report import table_warnings
 from golden.sources import CheckpointError
 from golden.tiles import pack
@@ -45,7 +47,7 @@ def expect_packed(packed, tensors, depth):
     """The directory holds these tensors, matrices quantized to ``depth``, and nothing else."""
     read = load_all(packed)
     for name in linear_names(tensors):
-        matrix = quantize(tensors[f"{name}.weight"], depth)
+        matrix = quantized(tensors[f"{name}.weight"], depth)
         np.testing.assert_array_equal(read.pop(f"{name}.trits"), pack(matrix))
         np.testing.assert_array_equal(read.pop(f"{name}.scales"), matrix.table)
     for name, tensor in tensors.items():
@@ -140,7 +142,7 @@ def test_configuration_and_companions(tmp_path):
     config = json.loads((tmp_path / "m/config.json").read_text())
     assert json.loads((tmp_path / "o/config.json").read_text()) == {
         **config, "quantization_config": {
-            "quant_method": "tritstream", "codec": "tritllm-v2", "format_version": 1, "depth": 2,
+            "quant_method": "tritstream", "codec": "search", "format_version": 1, "depth": 2,
             "group_size": 16, "modules_to_not_convert": ["lm_head", "model.embed_tokens"],
             "depths": {}}}
     before, after = contents(tmp_path / "m"), contents(tmp_path / "o")
@@ -160,7 +162,7 @@ def test_depths_of_some_matrices(tmp_path):
     for name in linear_names(tensors):
         depth = config["depths"].get(name, 2)
         np.testing.assert_array_equal(
-            read[f"{name}.trits"], pack(quantize(tensors[f"{name}.weight"], depth)))
+            read[f"{name}.trits"], pack(quantized(tensors[f"{name}.weight"], depth)))
     assert {matrix.name: matrix.depth for matrix in report.matrices}[UP] == 1
 
 
@@ -197,7 +199,7 @@ def test_report(tmp_path):
 
 def expect_figures(report, weights):
     """Error, share of zeros and scales, from the matrix again."""
-    matrix = quantize(weights, report.depth)
+    matrix = quantized(weights, report.depth)
     wanted = weights.astype(np.float64)
     lost = np.square(wanted - dequantize(matrix)).sum()
     assert report.error == pytest.approx(lost / np.square(wanted).sum(), rel=1e-9)
@@ -217,11 +219,12 @@ def test_warns_of_lost_scales(tmp_path):
     weights = np.zeros((3, 16), np.float32)
     weights[0], weights[1] = 1.0, 1e-6          # row 2 is zero, and has code 0 as row 1 has
     one_matrix(tmp_path / "m", weights)
-    report = pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
+    report = pack_checkpoint(tmp_path / "m", tmp_path / "o", 2, method=method_of("tritllm-v2"))
+    cure = "; `tritstream quantize --method search` fits the scales to the matrix"
     assert report.warnings == (
-        "a: scales span a ratio of 1e+06, above 4000; integer products lose precision",
-        "a: scale codes [0] are used but have mantissa 0; their groups count as zero in integer "
-        "products")
+        "a: scales span a ratio of 1e+06, above 4000; integer products lose precision" + cure,
+        "a: scale codes [0] are used but have mantissa 0; their groups, 50.0% of all that are not "
+        "zero, count as zero in integer products" + cure)
 
 
 def test_does_not_warn_of_a_ratio_that_does_no_harm(tmp_path):
@@ -236,7 +239,7 @@ def test_does_not_name_codes_of_groups_of_zeros():
     table[[3, 5, 7]] = 1e-6
     q, codes = np.zeros((3, 16), np.int8), np.array([[3], [5], [0]], np.uint8)
     q[1:, 15] = 1
-    ratio, mantissa = table_warnings(TritMatrix(2, (3, 16), q, codes, table))
+    ratio, mantissa = table_warnings("a", TritMatrix(2, (3, 16), q, codes, table))
     assert ratio.startswith("scales span a ratio of 1e+06")
     assert mantissa.startswith("scale codes [5] are used")
 

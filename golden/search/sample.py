@@ -24,10 +24,14 @@ class Sample:
         float32 (n, 16).
     importance : numpy.ndarray
         float32 (n, 16): what a squared error of each weight counts.
+    peak : float
+        Largest weighted sum of squares of a group of the matrix; 0 or infinity where float32
+        cannot hold it.
     """
 
     groups:     np.ndarray
     importance: np.ndarray
+    peak:       float = 1.0
 
 
 def take_sample(
@@ -58,9 +62,11 @@ def take_sample(
         return ((taken * taken * columns).sum(axis=2) * results[chunk, None]).ravel()
 
     with np.errstate(over="ignore", under="ignore"):
-        places, shares = _choose(np.concatenate(list(in_threads(weigh, chunks))))
+        heaviness = np.concatenate(list(in_threads(weigh, chunks)))
+        places, shares = _choose(heaviness)
     return Sample(_gather(weights, chunks, places, groups),
-                  columns[places % groups] * (results[places // groups] * shares)[:, None])
+                  columns[places % groups] * (results[places // groups] * shares)[:, None],
+                  float(heaviness.max()))
 
 
 def _choose(heaviness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

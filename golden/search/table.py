@@ -3,39 +3,88 @@
 An entry of the table is one of many scales evenly spaced in logarithm; the error of every group at
 each of them is computed once. Then, in turn, each group takes the entry of its least error, and
 each entry moves to the scale that costs its groups least: no step makes the whole worse.
+
+A device holds a scale as a 17-bit multiple of the largest one. Where the groups need scales that
+are too different for that to be accurate, the grid has such multiples only. So the file holds the
+scales that a device computes with, and a group that would be multiplied by 0 takes a larger scale
+and smaller integers.
 """
 
 import numpy as np
 
-from golden.fixed import SCALES
+from golden.fixed import MANTISSA_MAX, SCALES, TABLE_RATIO_WARNING, device_table
 from golden.kernels import Kernels
 from golden.search.sample import Sample
 
-__all__ = ["fit_table"]
+__all__ = ["fit_table", "fit_tables"]
 
-#: Scales of the grid.
-_GRID = 192
+#: Scales of the grid; of one of multiples that a device holds.
+_GRID, _WIDE_GRID = 192, 512
 #: The grid goes from this share of a small group's largest weight to the largest of all.
 _LOW, _SMALL = 0.5, 0.001
 #: Lloyd's algorithm ends with a step that gains less than this share, or after so many.
 _GAIN, _STEPS = 1e-4, 30
+#: A table gives small groups up when it makes the median relative error so many times the least.
+_GIVEN_UP = 10
 
 
 def fit_table(sample: Sample, half: int, kernels: Kernels) -> np.ndarray:
-    """Scale table for a sample: float32 (27,), ascending; ones when the sample is empty."""
+    """Scale table of the least squared error for a sample: float32 (27,), ascending.
+
+    All entries are 1 when the sample is empty.
+    """
+    return fit_tables(sample, half, kernels)[-1]
+
+
+def fit_tables(sample: Sample, half: int, kernels: Kernels) -> list[np.ndarray]:
+    """Scale tables for a sample, the preferred one first, the one of :func:`fit_table` last.
+
+    There is a second table where the least squared error gives up most groups, because others are
+    far larger. It makes the sum of relative errors of the groups small instead.
+    """
     if not len(sample.groups):
-        return np.ones(SCALES, np.float32)
+        return [np.ones(SCALES, np.float32)]
     grid = _grid(np.abs(sample.groups).max(axis=1))
     errors = kernels.grid_errors(sample.groups, grid, half, sample.importance)
-    found = [_lloyd(errors, places) for places in _beginnings(errors)]
-    _, places = min(found, key=lambda one: one[0])
-    return grid[np.sort(places)]
+    tables = [best := _best(errors)]
+    with np.errstate(over="ignore", under="ignore"):
+        squares = (sample.groups ** 2 * sample.importance).sum(axis=1)
+    if _gives_up(errors, squares, best):
+        tables.insert(0, _best(errors[squares > 0] / squares[squares > 0, None]))
+    return [_exact(grid[np.sort(places)]) for places in tables]
 
 
 def _grid(largest: np.ndarray) -> np.ndarray:
     low, high = _LOW * float(np.quantile(largest, _SMALL)), float(largest.max())
     tiny = float(np.finfo(np.float32).tiny)
-    return np.geomspace(max(low, tiny), max(high, tiny), _GRID).astype(np.float32)
+    low, high = max(low, tiny), max(high, tiny)
+    if high / low <= TABLE_RATIO_WARNING:
+        return np.geomspace(low, high, _GRID).astype(np.float32)
+    least = max(low, high / MANTISSA_MAX)
+    steps = np.rint(np.geomspace(least, high, _WIDE_GRID) / (high / MANTISSA_MAX))
+    return (np.unique(steps) * (high / MANTISSA_MAX)).astype(np.float32)
+
+
+def _exact(table: np.ndarray) -> np.ndarray:
+    """The table, where its scales are very different with those that a device computes with."""
+    wide = table[-1] > TABLE_RATIO_WARNING * table[0]
+    return device_table(table, least=1) if wide else table
+
+
+def _gives_up(errors: np.ndarray, squares: np.ndarray, places: np.ndarray) -> bool:
+    """Whether the median relative error of a table is much larger than that of the grid."""
+    held = squares > 0
+    if not held.any():
+        return False
+    least, found = (np.median(one.min(axis=1)[held] / squares[held])
+                    for one in (errors, errors[:, places]))
+    return bool(found > _GIVEN_UP * least)
+
+
+def _best(errors: np.ndarray) -> np.ndarray:
+    """Places on the grid (27,) of the least cost."""
+    found = [_lloyd(errors, places) for places in _beginnings(errors)]
+    return min(found, key=lambda one: one[0])[1]
 
 
 def _beginnings(errors: np.ndarray) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -18,9 +19,11 @@ from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from golden.checkpoint import QUANT_METHOD, SCALES_SUFFIX, TRITS_SUFFIX, PackedCheckpoint
+from golden.convert import convert
+from golden.job import write_json
 from golden.quantize import row_dequantizer
 from golden.shards import CheckpointError
-from golden.sources import open_shards
+from golden.sources import CONFIG, open_shards, open_source
 from golden.verify import check_sum
 from host.model.backends import ActivationBits, Backend, GoldenBackend, ReferenceBackend
 from host.model.linear import TritEmbedding, TritLinear
@@ -35,12 +38,13 @@ def load_model(
     path: str | Path, *, backend: str | Backend = "reference", activation_bits: ActivationBits = 8,
     dtype: torch.dtype = torch.float32, progress: Callable[[str], None] | None = None,
 ) -> PreTrainedModel:
-    """Load the model of a Hugging Face directory or of a packed one, ready for inference.
+    """Load the model of a Hugging Face directory, a packed one or a GGUF file, for inference.
 
     Parameters
     ----------
     path : path
-        Directory of a checkpoint in safetensors: original, exported or packed.
+        Directory of a checkpoint in safetensors: original, exported or packed; or a GGUF file,
+        which is written as a temporary directory first.
     backend : str or Backend
         What multiplies packed matrices: ``reference``, dequantized weights in ``dtype``;
         ``golden``, the integers of :mod:`golden.gemv`; or a backend ready made, as
@@ -62,26 +66,47 @@ def load_model(
     if not isinstance(backend, ReferenceBackend):
         raise ValueError(f"{path}: not packed, so only the reference backend can run it; "
                          "`tritstream quantize` packs it")
-    with _no_bars(), _built(path):
+    with _converted(path) as folder, _no_bars(), _built(path):
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, local_files_only=True, use_safetensors=True)
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True)
     return model.eval()
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a checkpoint directory, packed or not.
+    """Load the tokenizer of a checkpoint directory, packed or not, or of a GGUF file.
 
     Raises :class:`golden.shards.CheckpointError` when it has none, or a damaged one.
     """
-    if not any((Path(path) / name).is_file() for name in _TOKENIZERS):
-        raise CheckpointError(f"{path}: has no tokenizer; copy tokenizer.json and "
-                              "tokenizer_config.json of the model there")
-    with _read_by_others(f"{path}: its tokenizer cannot be read", "copy it again"):
-        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    with _converted(path, weights=False) as folder:
+        if not any((folder / name).is_file() for name in _TOKENIZERS):
+            raise CheckpointError(f"{path}: has no tokenizer; copy tokenizer.json and "
+                                  "tokenizer_config.json of the model there")
+        with _read_by_others(f"{path}: its tokenizer cannot be read", "copy it again"):
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@contextmanager
+def _converted(path: str | Path, weights: bool = True) -> Iterator[Path]:
+    """Directory of a checkpoint; for a GGUF file a temporary one, with or without the weights."""
+    if not Path(path).is_file():
+        yield Path(path)
+        return
+    source = open_source(path)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        if weights:
+            convert(source, folder)
+        else:
+            folder.mkdir()
+            write_json(folder / CONFIG, source.config)
+            source.write_companions(folder)
+        yield folder
 
 
 def is_packed(path: str | Path) -> bool:
-    """Whether a checkpoint directory is a packed one."""
+    """Whether a checkpoint is a packed one; a GGUF file is not."""
+    if Path(path).is_file():
+        return False
     config, _, _ = open_shards(Path(path))
     fields = config.get("quantization_config")
     return isinstance(fields, dict) and fields.get("quant_method") == QUANT_METHOD

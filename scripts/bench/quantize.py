@@ -17,9 +17,9 @@ from golden.fixed import MAX_DEPTH, SCALES, half_range
 from golden.generated import GeneratedTensor
 from golden.groups import take_groups
 from golden.kernels import ENGINES, Kernels, default_engine, load
-from golden.methods import METHODS, method_of
+from golden.methods import DEFAULT, METHODS, method_of
 from golden.packing import Packing
-from golden.quantize import CODEC, choose_scales, code_values
+from golden.quantize import choose_scales, code_values
 from golden.quantize import quantize as quantize_matrix
 from golden.sizes import QWEN25, Sizes
 from golden.sources import open_source
@@ -43,7 +43,7 @@ def quantize(
     work: Annotated[Path, typer.Option(
         help="Where to pack it, a directory an engine, which go again.")] = Path("build/bench"),
     depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight, 1..4.")] = 3,
-    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}: to pack it with.")] = CODEC,
+    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}: to pack it with.")] = DEFAULT,
     repeat: Annotated[int, typer.Option(min=1, help="Tries, of which the best counts.")] = 5,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON to write.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

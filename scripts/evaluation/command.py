@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from golden.checkpoint import PackedCheckpoint
-from golden.sources import DirectorySource
+from golden.sources import open_source
 from hw.config import DeviceConfig
 from scripts.console import print_json, progress, reports_errors
 from scripts.corpus import Text, read_text
@@ -30,7 +30,7 @@ __all__ = ["evaluate"]
 @reports_errors
 def evaluate(
     models: Annotated[list[Path], typer.Argument(
-        help="Checkpoints: original, exported or packed.")],
+        help="Checkpoints: original (a directory or a GGUF file), exported or packed.")],
     text: Annotated[Path, typer.Option(help="Plain text in UTF-8.")],
     base: Annotated[Path | None, typer.Option(
         help="Compare each model with this one, in floats: the unquantized.")] = None,
@@ -107,7 +107,7 @@ def _versions() -> dict[str, str]:
 def _open(path: Path) -> Checkpoint:
     from host.model.load import is_packed
 
-    return PackedCheckpoint(path) if is_packed(path) else DirectorySource(path)
+    return PackedCheckpoint(path) if is_packed(path) else open_source(path)
 
 
 def _check(checkpoints: list[Checkpoint], context: int) -> None:

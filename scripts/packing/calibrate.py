@@ -10,7 +10,7 @@ import typer
 
 from golden.moments import Moments, write_moments
 from golden.plan import source_fingerprint
-from golden.sources import DirectorySource, Source
+from golden.sources import Source, open_source
 from scripts.console import Failure, print_json, progress, reports_errors
 from scripts.corpus import read_text
 from scripts.packing.pack import Force, Json
@@ -34,7 +34,8 @@ _KEPT = Path("build/calibration")
 
 @reports_errors
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="Hugging Face directory: config and safetensors.")],
+    model: Annotated[Path, typer.Argument(help="Hugging Face directory with safetensors, or a GGUF "
+                                          "file of the architecture llama or qwen2.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File of moments to write.")],
     text: Annotated[str, typer.Option(
         help="Plain text in UTF-8, of the kind the model reads; or `random`, tokens of the "
@@ -47,7 +48,7 @@ def calibrate(
     """Learn from a text which errors of weights matter, for `quantize --calibration`."""
     if output.exists() and not force:
         raise Failure(f"{output}: exists already; remove it, choose another, or force")
-    made_of = _write(DirectorySource(model), model, output, text, tokens)
+    made_of = _write(open_source(model), model, output, text, tokens)
     if as_json:
         print_json({"output": str(output), **made_of})
     else:
@@ -62,7 +63,7 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
     """
     if what.endswith(".safetensors"):
         return Moments(what).path
-    source = DirectorySource(model)
+    source = open_source(model)
     made = {"model": source_fingerprint(source), "text": _digest(what), "tokens": tokens,
             "window": WINDOW, "path": str(model.resolve())}
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]

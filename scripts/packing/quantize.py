@@ -11,9 +11,8 @@ import typer
 from golden.cluster import on_cluster
 from golden.fixed import half_range
 from golden.flow import in_flight
-from golden.methods import METHODS, Method, check_method, method_of
+from golden.methods import DEFAULT, METHODS, Method, check_method, method_of
 from golden.packer import pack_checkpoint
-from golden.quantize import CODEC
 from golden.report import PackReport, TensorReport
 from golden.sources import open_source
 from scripts.console import console, print_json, progress, reports_errors, table
@@ -40,11 +39,14 @@ def quantize(
     budget: Annotated[float | None, typer.Option(
         help="In place of a depth: stored bits a weight on average, spent where they gain "
              "most.")] = None,
-    method: Annotated[str, typer.Option(help=f"What chooses codes: {', '.join(METHODS)}.")] = CODEC,
+    method: Annotated[str, typer.Option(
+        help=f"Quantizer: {', '.join(METHODS)}.", show_default=True)] = DEFAULT,
     calibration: Annotated[str | None, typer.Option(
-        metavar="FILE", help="With search: a text of the kind the model reads, a file of "
-        "`tritstream calibrate`, or `random`, tokens of the vocabulary.")] = None,
-    calibration_tokens: Annotated[int, typer.Option(help="Read so many of a text.")] = TOKENS,
+        metavar="FILE", help="For the method search: a text of the kind that the model will "
+        "read (on another kind it may gain nothing), a file of `tritstream calibrate`, or "
+        "`random`, tokens of the vocabulary.")] = None,
+    calibration_tokens: Annotated[int, typer.Option(
+        help="Number of tokens to read from a text.")] = TOKENS,
     include: Annotated[list[str] | None, typer.Option(
         metavar="NAME", help="Quantize this too: lm_head, embed_tokens.")] = None,
     engine: Annotated[str | None, typer.Option(
@@ -96,11 +98,13 @@ def _print_json(output: Path, report: PackReport) -> None:
 
 
 def _show(output: Path, report: PackReport) -> None:
-    table("", ["matrix", "shape", "d", "stored b/w", "info b/w", "squared error", "zero trits",
-               "scales"], [_row(matrix) for matrix in report.matrices])
+    table("", ["matrix", "shape", "d", "stored b/w", "info b/w", "squared error", "of a group",
+               "zero trits", "scales"], [_row(matrix) for matrix in report.matrices])
     print(f"\n{len(report.matrices)} matrices, {report.weights} weights at "
           f"{report.stored_bits:.2f} bits with padding and tables; "
           f"{len(report.kept)} tensors kept as they were")
+    print("squared error: of all weights over their squares; of a group: the median of the groups "
+          "of 16 weights")
     print(f"packed checkpoint: {output}")
 
 
@@ -108,5 +112,6 @@ def _row(matrix: TensorReport) -> list[str]:
     return [
         matrix.name, "x".join(map(str, matrix.shape)), str(matrix.depth),
         f"{matrix.stored_bits:.2f}", f"{matrix.information_bits:.2f}", f"{matrix.error:.2e}",
-        f"{matrix.zero_share:.3f}", f"{matrix.scale_min:.2e}..{matrix.scale_max:.2e}",
+        f"{matrix.group_error:.2e}", f"{matrix.zero_share:.3f}",
+        f"{matrix.scale_min:.2e}..{matrix.scale_max:.2e}",
     ]

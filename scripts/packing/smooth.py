@@ -8,7 +8,7 @@ import typer
 from golden.fixed import half_range
 from golden.job import check_out
 from golden.smoothing import SmoothedSource, input_sets, tensor_factors
-from golden.sources import DirectorySource
+from golden.sources import open_source
 from scripts.console import print_json, progress, reports_errors, table
 from scripts.packing.pack import Force, Json, Output, write_source
 from scripts.packing.windows import text_windows
@@ -22,7 +22,8 @@ __all__ = ["smooth"]
 
 @reports_errors
 def smooth(
-    model: Annotated[Path, typer.Argument(help="Hugging Face directory: config and safetensors.")],
+    model: Annotated[Path, typer.Argument(help="Hugging Face directory with safetensors, or a GGUF "
+                                          "file of the architecture llama or qwen2.")],
     output: Output,
     text: Annotated[Path, typer.Option(help="Plain text in UTF-8, of the kind the model reads.")],
     depth: Annotated[int, typer.Option(
@@ -40,7 +41,7 @@ def smooth(
 
     half_range(depth)
     check_out(output, force)
-    source = DirectorySource(model)
+    source = open_source(model)
     sets, windows = input_sets(source), text_windows(model, text, tokens)
     with progress("smoothing", len(sets)) as advance:
         choices = find_factors(load_model(model), sets, windows, depth,

@@ -21,12 +21,20 @@ Checkpoint = PackedCheckpoint | Source
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """SHA-256 of the digests of the configuration and of each file of weights."""
+    """SHA-256 of the digests of the configuration and of each file of weights.
+
+    A GGUF file is both.
+    """
     whole = hashlib.sha256()
-    paths = [checkpoint.path / CONFIG, *(shard.path for shard in checkpoint.shards.values())]
-    for path in paths:
+    for path in _paths(checkpoint):
         whole.update(_digest(path))
     return whole.hexdigest()
+
+
+def _paths(checkpoint: Checkpoint) -> list[Path]:
+    if checkpoint.path.is_file():
+        return [checkpoint.path]
+    return [checkpoint.path / CONFIG, *(shard.path for shard in checkpoint.shards.values())]
 
 
 def _digest(path: Path) -> bytes:
@@ -39,7 +47,8 @@ def figures(checkpoint: Checkpoint) -> dict:
     if isinstance(checkpoint, Source):
         tensors = checkpoint.matrices().values()
         weights = sum(prod(tensor.shape) for tensor in tensors)
-        stored = sum(tensor.size for tensor in tensors)
+        # A tensor of a GGUF file takes the bytes of its blocks, and not those of its values.
+        stored = sum(getattr(tensor, "raw", tensor).size for tensor in tensors)
         return {"depths": [], "stored_bits": 8 * stored / weights, "information_bits": None}
     counts = {info: prod(info.shape) for info in checkpoint.matrices.values()}
     weights = sum(counts.values())

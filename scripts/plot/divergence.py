@@ -17,7 +17,7 @@ _REMEDY = "git restore docs/figures/divergence.json"
 #: Name, colour, marker, face and line of (method, calibration, whether there is a budget). Budgets
 #: are rings, since they may lie where one depth for all lies.
 _SERIES = {
-    ("tritllm-v2", None, False):    ("tritllm-v2 (default)", "black", "o", None, "-"),
+    ("tritllm-v2", None, False):    ("tritllm-v2", "black", "o", None, "-"),
     ("tritllm-v2", None, True):     ("tritllm-v2, mixed depths", "black", "o", "none", ""),
     ("search", None, False):        ("search", "orange", "s", None, "-"),
     ("search", "random", False):    ("search, calibrated at random", "green", "^", None, "-"),
