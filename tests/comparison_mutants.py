@@ -31,19 +31,18 @@ _LIMIT = 300
 
 #: Modules of the RTL, and the tests that judge them: in pysim, seconds each.
 TESTS = {
-    "activation":  ["test_hw_activation.py", "test_hw_device.py"],
-    "answers":     ["test_hw_device.py"],
+    "activation":  ["test_hw_activation.py"],
+    "answers":     ["test_hw_control.py"],
     "array":       ["test_hw_datapath.py"],
     "axi":         ["test_hw_axi.py"],
     "beats":       ["test_hw_beats.py", "test_hw_datapath.py"],
     "buffer":      ["test_hw_buffer.py"],
     "check":       ["test_hw_check.py"],
-    "control":     ["test_hw_device.py"],
-    "counters":    ["test_hw_device.py"],
+    "control":     ["test_hw_control.py"],
+    "counters":    ["test_hw_control.py"],
     "crc":         ["test_hw_crc.py"],
     "datapath":    ["test_hw_datapath.py"],
     "deframer":    ["test_hw_deframer.py"],
-    "device":      ["test_hw_device.py"],
     "framer":      ["test_hw_framer.py"],
     "lane":        ["test_hw_lane.py", "test_hw_datapath.py"],
     "loader":      ["test_hw_loader.py"],
