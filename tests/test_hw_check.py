@@ -36,10 +36,11 @@ def right(config: DeviceConfig) -> list[dict]:
 
 
 def neighbours(request: dict) -> list[dict]:
-    """A request, with each bit of each field flipped alone, and each field one more or less."""
+    """A request with each bit of each field flipped, or set alone, and each field one off."""
     found = [request]
     for name, width in FIELDS.items():
         values = [request[name] ^ 1 << bit for bit in range(width)]
+        values += [1 << bit for bit in range(width)]
         values += [(request[name] + step) % (1 << width) for step in (1, -1)]
         found += [{**request, name: int(value)} for value in values]
     # K and length are compared with each other too: both wrong in the same way.

@@ -221,7 +221,7 @@ def test_results_are_asked_for_block_by_block_and_column_by_column(columns):
             await ctx.tick().until(dut.arrivals.ready)
             ctx.set(dut.arrivals.valid, 0)
             ctx.set(dut.busy, 1)
-            for block, column in product(range(3), range(columns)):
+            for _, column in product(range(3), range(columns)):
                 ctx.set(dut.full, 1)
                 await ctx.tick()
                 said = ctx.get(dut.requests.payload)
