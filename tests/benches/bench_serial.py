@@ -65,7 +65,7 @@ class Cable:
         self._lose  = False             # the next byte of an answer
 
     async def carry(self):
-        """Carry what there is, for some byte times; wait for the command first if it is its turn."""
+        """Carry what there is, for some byte times; wait for the command if it is its turn."""
         come = select.select([self._master, self._side], [], [], 0 if self._passes() else HANG)[0]
         assert come or self._passes(), f"the command did nothing for {HANG} s"
         if self._side in come:
