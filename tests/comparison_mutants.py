@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 from amaranth.hdl import Value, ValueCastable
 
-__all__ = ["TESTS", "Mutant", "mutants", "outcome"]
+__all__ = ["TESTS", "Mutant", "mutants", "outcome", "preload"]
 
 ROOT = Path(__file__).parent.parent
 #: Seconds after which a mutant counts as found: it makes a test hang.
@@ -186,7 +186,7 @@ def _run(module: str, source: str, pipe) -> None:
     pipe.send((int(code), seen.hardware))
 
 
-def _preload() -> None:
+def preload() -> None:
     """Import what no mutant changes, once: a fork finds it there."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     for name in ("amaranth.sim", "numpy.random", "golden.gemv", "golden.tiles", "sim.harness",
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", help="of hw/; all by default")
     options = parser.parse_args()
     rows = []
-    _preload()
+    preload()
     for mutant, said, seconds in search(options.modules or list(TESTS), options.place,
                                          options.parts):
         rows.append({**asdict(mutant), "outcome": said, "seconds": round(seconds, 1)})
