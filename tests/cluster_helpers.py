@@ -27,7 +27,7 @@ def dask_cluster(folder, workers):
         for _ in range(workers):
             processes.append(start(
                 "worker", "--scheduler-file", file, "--nthreads", 1, "--no-nanny",
-                "--no-dashboard", "--local-directory", folder, "--death-timeout", 60,
+                "--no-dashboard", "--local-directory", folder, "--death-timeout", 300,
                 folder=folder))
         yield address_in(file), processes[1:]
     finally:
@@ -44,7 +44,7 @@ def start(kind, *arguments, folder):
                                 stdout=log, cwd=folder, env={**os.environ, "PYTHONPATH": path})
 
 
-def address_in(file, patience=60):
+def address_in(file, patience=300):
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:

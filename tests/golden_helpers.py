@@ -104,7 +104,7 @@ def run_python(code, *arguments):
     """Run a program with this checkout on its path; returns the finished process."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)], cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300)
 
 
 def rewrite(packed, change):

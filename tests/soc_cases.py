@@ -106,7 +106,7 @@ def served(board):
             thread.join()
 
 
-def run(work, seconds=40):
+def run(work, seconds=300):
     """What a coroutine gives, within a time."""
     async def within():
         async with asyncio.timeout(seconds):

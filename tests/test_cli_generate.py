@@ -90,7 +90,7 @@ def test_interrupt_ends_the_text_in_one_line(packed):
     process.stdout.read(8)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert re.fullmatch(r"error: interrupted after \d+ tokens\n", err)
     assert "cycles/token" in out

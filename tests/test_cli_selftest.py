@@ -99,8 +99,6 @@ def test_the_command_needs_a_port_that_is_there():
 
 def test_the_command_through_the_pins_of_a_uart(tmp_path):
     folder = tmp_path / "serial"
-    # A gap of the line must outlast a busy machine.
-    line = Line(BIT_CYCLES, idle_bytes=128)
-    build_bench(component_verilog(SerialDevice(CONFIG, line)), folder, level=1)
+    build_bench(component_verilog(SerialDevice(CONFIG, Line(BIT_CYCLES))), folder, level=1)
     settings = {"bit_cycles": BIT_CYCLES, **asdict(CONFIG)}
     assert run_bench(folder, "benches.bench_serial", **settings) == 2

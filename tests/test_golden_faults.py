@@ -52,7 +52,7 @@ def command(model, out, **options):
 
 def finished(process):
     """Exit status and what was said on standard error."""
-    error = process.communicate(timeout=120)[1]
+    error = process.communicate(timeout=300)[1]
     return process.returncode, error
 
 

@@ -18,6 +18,7 @@ class Watch:
     flying: int = 0
     side_by_side: int = 0
     begun: list = field(default_factory=list)
+    ended: list = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def change(self, memory, count):
@@ -29,19 +30,31 @@ class Watch:
 
 @dataclass
 class Sleep:
-    """A step that holds memory for a while, then fails if it should."""
+    """A step that holds memory for a while, then fails if it should.
+
+    ``beside`` names a step that must have begun before this one ends: which steps overlap is then
+    no matter of time. ``last`` makes it wait for the end of so many others.
+    """
 
     watch: Watch
     name: str
     memory: int
     seconds: float = 0.02
     fails: bool = False
+    beside: str | None = None
+    last: int = 0
 
     def __call__(self):
         self.watch.begun.append(self.name)
         self.watch.change(self.memory, 1)
+        hang = time.monotonic() + 300
+        while (self.beside and self.beside not in self.watch.begun
+               or len(self.watch.ended) < self.last):
+            assert time.monotonic() < hang, f"{self.name} waits in vain"
+            time.sleep(0.001)
         time.sleep(self.seconds)
         self.watch.change(-self.memory, -1)
+        self.watch.ended.append(self.name)
         if self.fails:
             raise ValueError(self.name)
         return {"of": self.name}
@@ -55,27 +68,32 @@ def steps(watch, memories, **options):
 def test_every_step_is_done_once(run):
     watch = Watch()
     todo = steps(watch, [1] * 20)
+    if run is in_flight:
+        for number in range(17):
+            todo[f"s{number}"].beside = f"s{number + 3}"
     assert dict(run(todo)) == {name: {"of": name} for name in todo}
     assert watch.begun == list(todo)
     assert watch.side_by_side == (1 if run is one_by_one else 4)
 
 
-@pytest.mark.parametrize(("memories", "most", "side_by_side"), [
-    ([40] * 8, 80, 2),
-    ([100, 1, 1, 100, 1], 100, 2),
-    ([300, 10, 300], 300, 1),               # more than the budget: alone
+@pytest.mark.parametrize(("memories", "most", "side_by_side", "beside"), [
+    ([40] * 8, 80, 2, {f"s{number}": f"s{number + 1}" for number in range(7)}),
+    ([100, 1, 1, 100, 1], 100, 2, {"s1": "s2"}),
+    ([300, 10, 300], 300, 1, {}),           # more than the budget: alone
 ])
-def test_budget_of_memory(memories, most, side_by_side):
+def test_budget_of_memory(memories, most, side_by_side, beside):
     watch = Watch()
-    assert len(list(in_flight(steps(watch, memories, seconds=0.1), budget=100))) == len(
-        memories)
+    todo = steps(watch, memories)
+    for name, other in beside.items():
+        todo[name].beside = other
+    assert len(list(in_flight(todo, budget=100))) == len(memories)
     assert watch.most == most
     assert watch.side_by_side == side_by_side
 
 
 def test_a_slow_step_does_not_keep_others():
     watch = Watch()
-    todo = {"slow": Sleep(watch, "slow", 1, seconds=0.5)} | steps(watch, [1] * 8)
+    todo = {"slow": Sleep(watch, "slow", 1, last=8)} | steps(watch, [1] * 8)
     assert [name for name, _ in in_flight(todo)][-1] == "slow"
 
 

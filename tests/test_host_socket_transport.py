@@ -38,7 +38,7 @@ async def served(log=None, lanes=4):
 
 
 @asynccontextmanager
-async def listening(answer, timeout=0.3):
+async def listening(answer, timeout=1):
     """A transport to a server that does ``await answer(reader, writer)`` and hangs up."""
     async def serve(reader, writer):
         try:
@@ -57,7 +57,7 @@ async def listening(answer, timeout=0.3):
 def run(work, *arguments, **options):
     """What ``work(spec)`` gives, a device being served."""
     async def within():
-        async with served(*arguments, **options) as spec, asyncio.timeout(60):
+        async with served(*arguments, **options) as spec, asyncio.timeout(300):
             return await work(spec)
     return asyncio.run(within())
 
@@ -178,11 +178,11 @@ def test_no_server():
 
 def test_a_silent_server():
     async def ask():
-        async with listening(lambda reader, writer: asyncio.sleep(5)) as transport:
+        async with listening(lambda reader, writer: asyncio.sleep(60)) as transport:
             await Device(transport, retries=1, name="far").identify()
 
     with pytest.raises(DeviceError, match=r"^far: IDENTIFY: gave up after 2 tries \(1: silent for "
-                                          r"0\.3 s; 2: silent for 0\.3 s\)$"):
+                                          r"1 s; 2: silent for 1 s\)$"):
         asyncio.run(ask())
 
 
@@ -194,7 +194,7 @@ def test_what_came_before_silence_is_kept():
 
     async def ask():
         async with listening(half) as transport:
-            with pytest.raises(TransportTimeout, match=r"^silent for 0\.3 s$"):
+            with pytest.raises(TransportTimeout, match=r"^silent for 1 s$"):
                 await transport.recv(8)
             await transport.send(bytes(64))
             return await transport.recv(8)
@@ -212,7 +212,7 @@ def test_a_server_that_takes_requests_slowly_is_not_silent():
 
     async def ask():
         # All of it takes several seconds, each piece a fraction of the timeout.
-        async with listening(slow, timeout=1.5) as transport:
+        async with listening(slow, timeout=5) as transport:
             for _ in range(3):
                 await transport.send(bytes(8 << 20))
             transport._streams[1].write_eof()
@@ -223,7 +223,7 @@ def test_a_server_that_takes_requests_slowly_is_not_silent():
 
 def test_a_group_of_served_and_simulated_devices():
     async def use(spec):
-        async with open_device(f"{spec},timeout=30,sim:lanes=2") as group:
+        async with open_device(f"{spec},timeout=300,sim:lanes=2") as group:
             return await group.identify(), await multiply(group, MATRIX, X)
 
     info, ((product,), stats) = run(use)

@@ -1,15 +1,19 @@
 """Serial bench: the device behind its UART pins, a UART that is not ours, and the real command.
 
 The far end of the pins is a pseudo-terminal, which the command opens as it would open a board's
-serial port; it runs in a process of its own.
+serial port; it runs in a process of its own. Nothing here depends on how fast either is: simulated
+time passes only while the command waits for an answer, and its silence is one of simulated time
+(:mod:`benches.patient`).
 """
 
 import json
 import logging
 import os
 import select
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cocotb
@@ -18,19 +22,21 @@ from cocotb.triggers import Timer
 from cocotbext.uart import UartSink, UartSource
 
 from host.frames import Header, padded
-from hw.protocol import REQUEST_ALIGN, Opcode
+from hw.protocol import IDLE_BYTES, REQUEST_ALIGN, Opcode
 
 BIT_NS = PERIOD_NS * int(cocotb.plusargs["bit_cycles"])
 #: Of the payload of a GEMV: the byte that comes to harm.
 HARMED = 37
 #: GEMVs of the command that have to be refused.
 WRONG_GEMVS = 2
-#: Seconds, of the command.
-TIMEOUT = 3
-REPORT  = Path("selftest.json")
-#: Seconds that simulated time stands still, every ten byte times, when the line is idle: a pause
-#: of a busy machine must not be a gap for the device.
-PATIENCE = 0.05
+REPORT = Path("selftest.json")
+#: Byte times carried at once.
+STEP = 10
+#: Byte times without a byte either way that the command is told of: a device has given up its frame
+#: long before, and has answered.
+SILENCE = 4 * IDLE_BYTES
+#: Seconds after which the command is taken to hang.
+HANG = 600
 
 
 class Cable:
@@ -44,6 +50,9 @@ class Cable:
 
     def __init__(self, dut, harms=()):
         self._master, self._slave = os.openpty()
+        self._side, self.side = socket.socketpair()
+        self._waits = b""               # number of the command's wait, if it waits
+        self._quiet = 0                 # byte times without a byte
         self.port = os.ttyname(self._slave)
         self._rx     = dut.rx
         self._source = UartSource(dut.rx, baud=1e9 / BIT_NS)
@@ -56,21 +65,42 @@ class Cable:
         self._lose  = False             # the next byte of an answer
 
     async def carry(self):
-        """Carry what there is, for ten byte times."""
-        idle = self._source.idle() and self._sink.idle()
-        come = select.select([self._master], [], [], PATIENCE if idle else 0)[0]
-        for byte in os.read(self._master, 4096) if come else b"":
+        """Carry what there is, for some byte times; wait for the command if it is its turn."""
+        come = select.select([self._master, self._side], [], [], 0 if self._passes() else HANG)[0]
+        assert come or self._passes(), f"the command did nothing for {HANG} s"
+        if self._side in come:
+            self._waits, self._quiet = self._side.recv(256)[-1:], 0
+        for byte in os.read(self._master, 4096) if self._master in come else b"":
+            self._quiet = 0
             await self._harm(byte)(self, byte)
-        await Timer(100 * BIT_NS, "ns")
+        if self._passes():
+            await self._pass()
+
+    def _passes(self):
+        """Whether simulated time passes: bytes are on their way, or the command waits for some and
+        owes none of a request.
+        """
+        return not (self._source.idle() and self._sink.idle()) or (
+            bool(self._waits) and not self._frame)
+
+    async def _pass(self):
+        await Timer(STEP * 10 * BIT_NS, "ns")
+        self._quiet = self._quiet + STEP if self._source.idle() and self._sink.idle() else 0
         for byte in self._sink.read_nowait():
+            self._quiet = 0
             if not self._lose:
                 os.write(self._master, bytes([byte]))
+                self._waits = b""
             self._lose = False
+        if self._waits and self._quiet > SILENCE:
+            self._side.send(self._waits)
+            self._waits, self._quiet = b"", 0
 
     def close(self):
         assert not self._harms, f"{len(self._harms)} GEMVs more were due"
         os.close(self._master)
         os.close(self._slave)
+        self._side.close()
 
     def _harm(self, byte):
         """What to do to this byte of a request."""
@@ -117,12 +147,14 @@ async def selftest(dut, jobs, harms=()):
     """Run ``tritstream hw selftest`` on the device; its report."""
     await start(dut)
     cable = Cable(dut, harms)
-    command = [sys.executable, "-m", "scripts.cli", "hw", "selftest", "--port", cable.port,
-               "--timeout", TIMEOUT, "--jobs", jobs, "--size", 2000, "--json", "-o", REPORT]
+    command = [sys.executable, "-m", "benches.patient", cable.side.fileno(), "hw", "selftest",
+               "--port", cable.port, "--jobs", jobs, "--size", 2000, "--json", "-o", REPORT]
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True) as process:
-        while process.poll() is None:
-            await cable.carry()
+                          text=True, pass_fds=[cable.side.fileno()]) as process:
+        cable.side.close()      # the command's alone: its end is seen
+        with suppress(ConnectionError):     # it has ended
+            while process.poll() is None:
+                await cable.carry()
         out, err = process.communicate()
     assert process.returncode == 0, err
     cable.close()
