@@ -24,8 +24,8 @@ def _print_version(wanted: bool) -> None:
 
 app = typer.Typer(
     help="Packed balanced-ternary LLM weights, and the accelerator that eats them. Exit codes: 0 "
-         "done; 1 failed, or found what it tells of; 2 wrong arguments; 130 interrupted; 141 nobody "
-         "read the output to its end.",
+         "done; 1 failed, or found what it tells of; 2 wrong arguments; 130 interrupted; "
+         "141 nobody read the output to its end.",
     no_args_is_help=True, pretty_exceptions_enable=False)
 
 #: Commands by what they are for, in the order of the help.

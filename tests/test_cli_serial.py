@@ -6,7 +6,6 @@ import pytest
 from cli_helpers import command_fails, run_command
 from model_helpers import MODEL, PROMPT
 from test_host_serial_transport import Board, peer_of
-from text_cases import make_text
 
 from golden.packer import pack_checkpoint
 
@@ -47,18 +46,13 @@ def test_generate(packed, port):
     assert found["token_ids"] == golden["token_ids"]
 
 
-def test_eval(packed, port, tmp_path):
-    text = tmp_path / "text"
-    text.write_text(make_text(300), encoding="utf-8")
-    asked = ["eval", packed, "--text", text, "--ctx", 64, "--tokens", 124, "-o", tmp_path / "eval"]
-    found, golden = (report(*asked, "--backend", *backend)["models"][-1]
-                     for backend in (["device", "--device", port], ["golden"]))
-    assert found["backend"] == "device"
-    assert found["perplexity"] == golden["perplexity"]
-
-
-@pytest.mark.parametrize("command", [["run"], ["generate", "--prompt", "a"]])
-def test_no_such_port(packed, command):
-    assert command_fails(command[0], packed, *command[1:], "--device", "serial:/dev/ttyNONE") == (
+@pytest.mark.parametrize("command", [
+    ["run"], ["generate", "--prompt", "a"], ["vectors"],
+    ["eval", "--text", MODEL / "README.md", "--ctx", 64, "--backend", "device", "-o", "eval"],
+])
+def test_no_such_port(packed, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = [] if command == ["vectors"] else [packed]
+    assert command_fails(command[0], *model, *command[1:], "--device", "serial:/dev/ttyNONE") == (
         "/dev/ttyNONE: cannot open it: no such port; `python -m serial.tools.list_ports` lists "
         "those there are")

@@ -182,7 +182,7 @@ class Network:
 
     def __init__(self, port, serve):
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._port, self._serve = port, serve
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
