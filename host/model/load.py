@@ -18,6 +18,7 @@ from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from golden.checkpoint import QUANT_METHOD, SCALES_SUFFIX, TRITS_SUFFIX, PackedCheckpoint
+from golden.diagnosis import about_file
 from golden.quantize import row_dequantizer
 from golden.shards import CheckpointError
 from golden.sources import open_shards
@@ -29,6 +30,9 @@ __all__ = ["is_packed", "load_model", "load_tokenizer", "make_backend"]
 
 #: Files of which a tokenizer has one.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+#: Files of a tokenizer, which others read.
+_TEXTS = (*_TOKENIZERS, "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+          "added_tokens.json", "chat_template.jinja")
 
 
 def load_model(
@@ -57,6 +61,7 @@ def load_model(
     """
     if isinstance(backend, str):
         backend = make_backend(backend, activation_bits, dtype)
+    check_path(path)
     if is_packed(path):
         return _load_packed(Path(path), backend, dtype, progress)
     if not isinstance(backend, ReferenceBackend):
@@ -76,8 +81,28 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     if not any((Path(path) / name).is_file() for name in _TOKENIZERS):
         raise CheckpointError(f"{path}: has no tokenizer; copy tokenizer.json and "
                               "tokenizer_config.json of the model there")
+    check_path(path)
+    _check_texts(Path(path))
     with _read_by_others(f"{path}: its tokenizer cannot be read", "copy it again"):
         return AutoTokenizer.from_pretrained(path, local_files_only=True)
+
+
+def check_path(path: str | Path) -> None:
+    """Raise :class:`CheckpointError` for a path that the readers of transformers cannot open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise CheckpointError(f"{path}: transformers opens paths in UTF-8 only; rename the "
+                              "directory") from None
+
+
+def _check_texts(path: Path) -> None:
+    """Raise for a file of a tokenizer that is not what its name says."""
+    for name in _TEXTS:
+        if (path / name).is_file():
+            with (path / name).open("rb") as file:
+                if found := about_file(file.read(256)):
+                    raise CheckpointError(f"{path / name}: {found}")
 
 
 def is_packed(path: str | Path) -> bool:
