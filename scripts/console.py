@@ -29,7 +29,8 @@ from scripts.streams import storable
 from sim.build import BuildError
 
 __all__ = ["FAILED", "INTERRUPTED", "Failure", "console", "print_json", "progress",
-           "reports_errors", "table", "write_bytes", "write_json", "write_text"]
+           "reports_errors", "table", "text_shows_progress", "write_bytes", "write_json",
+           "write_text"]
 
 #: Results go to standard output, everything else to standard error.
 console = Console(stderr=True, highlight=False, emoji=False)
@@ -92,6 +93,14 @@ def _log(what: str, total: float, in_bytes: bool) -> Iterator[Callable[..., None
     shown = (lambda count: decimal(round(count))) if in_bytes else "{:.0f}".format
     with ProgressLog(what, total, shown, _print_line, seconds) as log:
         yield log.advance
+
+
+def text_shows_progress() -> bool:
+    """Whether the text of a result goes where progress goes, and shows by itself how far it is."""
+    try:
+        return console.is_terminal or os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
 
 
 def _print_line(line: str) -> None:

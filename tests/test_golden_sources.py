@@ -161,8 +161,8 @@ def test_transposed_model(tmp_path):
 def test_quantized_model(tmp_path):
     make_checkpoint(tmp_path / "m")
     edit_json(tmp_path / "m" / "config.json", quantization_config={"quant_method": "gptq"})
-    refuses(tmp_path / "m", f"{tmp_path / 'm'}: already quantized by gptq, by its quantization_config; "
-                            "use the original checkpoint")
+    refuses(tmp_path / "m", f"{tmp_path / 'm'}: already quantized by gptq, by its "
+                            "quantization_config; use the original checkpoint")
 
 
 def test_model_without_linear_layers(tmp_path):

@@ -25,6 +25,7 @@ from golden.sources import open_shards
 from golden.verify import check_sum
 from host.model.backends import ActivationBits, Backend, GoldenBackend, ReferenceBackend
 from host.model.linear import TritEmbedding, TritLinear
+from host.model.settings import read_settings
 
 __all__ = ["is_packed", "load_model", "load_tokenizer", "make_backend"]
 
@@ -67,9 +68,12 @@ def load_model(
     if not isinstance(backend, ReferenceBackend):
         raise ValueError(f"{path}: not packed, so only the reference backend can run it; "
                          "`tritstream quantize` packs it")
+    settings, others = read_settings(Path(path))
     with _no_bars(), _built(path):
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, local_files_only=True, use_safetensors=True)
+            path, dtype=dtype, local_files_only=True, use_safetensors=True,
+            generation_config=settings)
+    model.generation_config.__dict__.update(others)
     return model.eval()
 
 
@@ -129,6 +133,7 @@ def _load_packed(
     """Let transformers build the model and read what is not packed, then the backend the rest."""
     checkpoint = PackedCheckpoint(path)
     _check_sums(checkpoint)
+    settings, others = read_settings(path)
     with _built(path):
         config = AutoConfig.from_pretrained(path, local_files_only=True)
     shapes = {name: list(info.shape) for name, info in checkpoint.matrices.items()}
@@ -136,7 +141,8 @@ def _load_packed(
     with _no_bars(), _built(path):
         model, report = AutoModelForCausalLM.from_pretrained(
             path, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
-            output_loading_info=True)
+            output_loading_info=True, generation_config=settings)
+    model.generation_config.__dict__.update(others)
     for name in sorted([*report["missing_keys"], *report["mismatched_keys"]]):
         raise CheckpointError(f"{path}: {name} of the model is missing or of another shape; pack "
                               "the model again")

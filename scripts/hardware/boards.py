@@ -54,7 +54,8 @@ def build(
     max_k: Annotated[int | None, typer.Option(help="Longest vector.")] = None,
     clock: Annotated[float | None, typer.Option(help="Clock in MHz.")] = None,
     baud: Annotated[int | None, typer.Option(help="Bits a second of the serial line.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of place and route.")] = 1,
+    seed: Annotated[int, typer.Option(
+        min=0, max=(1 << 31) - 1, help="Seed of place and route.")] = 1,
     seeds: Annotated[int | None, typer.Option(
         min=1, help="Place with seeds 1 to this too, to tell how the clock varies.")] = None,
     output: Annotated[Path | None, typer.Option(
@@ -128,7 +129,7 @@ def selftest_command(
     jobs: Annotated[int | None, typer.Option(
         help="Try so many random products instead, however long it takes.")] = None,
     size: Annotated[int, typer.Option(help="Bytes of the largest packed matrix.")] = 1 << 18,
-    seed: Annotated[int, typer.Option(help="Of the random products.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random products.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Report to write.")] =
         Path("build/selftest.json"),
     as_json: Json = False,

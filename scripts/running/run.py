@@ -28,7 +28,7 @@ from scripts.running.run_results import RunResults
 from scripts.running.stream import Job, generated_activations, stream_matrix
 from scripts.shipped import shipped_model
 
-__all__ = ["demo", "run"]
+__all__ = ["demo", "run", "tell_of_building"]
 
 _SEED = 2026
 
@@ -132,9 +132,14 @@ def _tiles(checkpoint: PackedCheckpoint, name: str) -> Tiles:
     return checkpoint.tiles(name), table, info.depth, info.shape
 
 
-def _open(device: str, config: DeviceConfig, rtl: Path | None) -> Device | DeviceGroup:
+def tell_of_building(device: str) -> None:
+    """Say on standard error what takes its time before the first result."""
     if any(spec.scheme == "sim" for spec in parse_specs(device)):
         console.print("building the simulated device (half a minute the first time)")
+
+
+def _open(device: str, config: DeviceConfig, rtl: Path | None) -> Device | DeviceGroup:
+    tell_of_building(device)
     return open_device(device, config, rtl.read_text() if rtl else None)
 
 
