@@ -1,5 +1,6 @@
 """The command ``tritstream``."""
 
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -60,8 +61,15 @@ def common(
 
 
 def main() -> None:
+    """Run the command of this process's arguments."""
     harden()
-    app()
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:                        # of the output of help and version
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

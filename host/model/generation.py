@@ -90,8 +90,8 @@ def generate_text(
 
     Greedy at temperature 0, else sampled, with the settings of the checkpoint's
     generation_config.json that one text has use for; ``Generation.unused`` has the others, such as
-    ``num_beams``. ``emit`` gets text as soon as it is sure; ``take_cost`` gives what the device has taken
-    since it was last called. An interrupt ends the text, not the program.
+    ``num_beams``. ``emit`` gets text as soon as it is sure; ``take_cost`` gives what the device has
+    taken since it was last called. An interrupt ends the text, not the program.
 
     Raises :class:`ValueError` when the model has no room for so many tokens, or for a temperature
     or seed out of range, and :class:`golden.shards.CheckpointError` for settings of the checkpoint

@@ -27,7 +27,7 @@ from host.model.backends import ActivationBits, Backend, GoldenBackend, Referenc
 from host.model.linear import TritEmbedding, TritLinear
 from host.model.settings import read_settings
 
-__all__ = ["is_packed", "load_model", "load_tokenizer", "make_backend"]
+__all__ = ["check_path", "is_packed", "load_model", "load_tokenizer", "make_backend"]
 
 #: Files of which a tokenizer has one.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")

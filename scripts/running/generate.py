@@ -67,12 +67,15 @@ def generate(
 ):
     """Generate text with a packed model whose linear layers run on the device."""
     from host.model.generation import generate_text, prompt_tokens
-    from host.model.load import load_tokenizer
+    from host.model.load import check_path, is_packed, load_tokenizer
     from host.model.traffic import token_traffic
 
     checkpoint, tokenizer = PackedCheckpoint(packed), load_tokenizer(packed)
     ids = prompt_tokens(tokenizer, prompt, chat)
     bits = bits_by_name(checkpoint, activation_bits, activation_bits_for or [])
+    if compare:                     # an error must come before the work, not after it
+        check_path(compare)
+        is_packed(compare)
     with ExitStack() as stack:
         made, info = open_backend(stack, backend, DeviceConfig(lanes, columns), bits, device)
         model = _load(checkpoint, made)
