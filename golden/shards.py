@@ -10,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from golden.diagnosis import about_file
 from golden.texts import is_printable, one_line, parse_json
 
 __all__ = [
@@ -172,9 +173,11 @@ def load_json(path: Path, finite: bool = True) -> dict:
     Raises :class:`CheckpointError` for anything else.
     """
     try:
-        value = parse_json(path.read_bytes(), finite)
+        data = path.read_bytes()
+        value = parse_json(data, finite)
     except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error}); copy the file again") from None
+        advice = about_file(data) or f"not JSON ({error}); copy the file again"
+        raise CheckpointError(f"{path}: {advice}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: must hold a JSON object; copy the file again")
     return value
@@ -193,10 +196,13 @@ def is_file_name(name: Any) -> bool:
 def _read_header(path: Path) -> bytes:
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        head = file.read(256)
+        length = int.from_bytes(head[:8], "little")
         if size < 8 or length > min(size - 8, _MAX_HEADER):
-            raise CheckpointError(f"{path}: cut short within its header, or not safetensors; "
-                                  "copy the file again")
+            advice = about_file(head) or ("cut short within its header, or not safetensors; copy "
+                                          "the file again")
+            raise CheckpointError(f"{path}: {advice}")
+        file.seek(8)
         return file.read(length)
 
 

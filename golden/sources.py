@@ -7,6 +7,12 @@ from typing import Protocol
 
 import numpy as np
 
+from golden.diagnosis import (
+    about_directory,
+    about_path,
+    about_quantization,
+    about_weights,
+)
 from golden.job import copy_files
 from golden.shards import FLOATS, CheckpointError, Shard, Tensor, is_file_name, load_json
 
@@ -146,9 +152,8 @@ class DirectorySource(Source):
         if kind in _TRANSPOSED:
             raise CheckpointError(f"{self.path}: model_type {kind} stores its matrices transposed, "
                                   "which is not supported; use another model")
-        if "quantization_config" in self.config:
-            raise CheckpointError(f"{self.path}: already quantized, by its quantization_config; "
-                                  "use the original checkpoint")
+        if quantized := about_quantization(self.path, self.config, self.tensors):
+            raise CheckpointError(f"{self.path}: {quantized}")
 
     def files(self) -> list[Path]:
         """config.json, the index, companions and shards."""
@@ -168,6 +173,10 @@ def open_source(path: str | Path) -> Source:
     """
     if not Path(path).is_file():
         return DirectorySource(path)
+    with Path(path).open("rb") as file:
+        is_gguf = file.read(4) == b"GGUF"
+    if not is_gguf and (advice := about_path(Path(path))):
+        raise CheckpointError(f"{path}: {advice}")
     try:
         from golden.gguf.source import GgufSource
     except ModuleNotFoundError as error:
@@ -219,18 +228,19 @@ def companions(path: Path) -> list[Path]:
 def open_shards(path: Path) -> tuple[dict, dict[str, Shard], bool]:
     """Configuration, shards by file name, and whether they have an index."""
     if not path.is_dir():
-        raise CheckpointError(f"{path}: not a directory; give that of a checkpoint")
+        advice = about_path(path) or "not a directory; give the directory of a checkpoint"
+        raise CheckpointError(f"{path}: {advice}")
     if not (path / CONFIG).is_file():
-        raise CheckpointError(f"{path}: has no {CONFIG}; give the directory of a checkpoint")
+        raise CheckpointError(f"{path}: {about_directory(path)}")
     # Some models have an infinity in theirs: transformers writes it as Python does.
     config = load_json(path / CONFIG, finite=False)
     if (path / SINGLE).is_file():
         return config, {SINGLE: Shard(path / SINGLE)}, False
     if not (path / INDEX).is_file():
-        raise CheckpointError(f"{path}: has neither {SINGLE} nor {INDEX}; convert its weights to "
-                              "safetensors")
+        raise CheckpointError(f"{path}: {about_weights(path, config)}")
     places = _weight_map(path / INDEX)
-    shards = {name: _open_shard(path, name) for name in sorted(set(places.values()))}
+    _check_shards(path, sorted(set(places.values())))
+    shards = {name: Shard(path / name) for name in sorted(set(places.values()))}
     for tensor, shard in places.items():
         if tensor not in shards[shard].tensors:
             raise CheckpointError(f"{path / INDEX}: {tensor} is not in {shard}; copy both again")
@@ -261,7 +271,9 @@ def _weight_map(path: Path) -> dict[str, str]:
     return places
 
 
-def _open_shard(path: Path, name: str) -> Shard:
-    if not (path / name).is_file():
-        raise CheckpointError(f"{path / name}: missing, but {INDEX} names it; download it")
-    return Shard(path / name)
+def _check_shards(path: Path, names: Sequence[str]) -> None:
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        others = f", and {len(missing) - 1} others of {len(names)}" if len(missing) > 1 else ""
+        raise CheckpointError(f"{path / missing[0]}: missing, but {INDEX} names it{others}; "
+                              f"download {'them' if others else 'it'}")

@@ -37,8 +37,15 @@ def one_line(message: str) -> str:
     """A message without line breaks and control characters, and with an end."""
     if len(message) > _LONGEST:
         message = f"{message[:_LONGEST // 2]} ... {message[-_LONGEST // 2:]}"
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-                   for letter in message)
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in message)
+
+
+def _escaped(letter: str) -> str:
+    """A letter in ASCII; one that stands for a byte of a file name that is not UTF-8, as ``\\xff``.
+    """
+    if "\udc80" <= letter <= "\udcff":
+        letter = chr(ord(letter) - 0xdc00)
+    return letter.encode("unicode_escape").decode()
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Devices by name: what a person writes to say on which device, or devices, work is done.
 
 A device is ``SCHEME``, ``SCHEME:OPTIONS``, ``SCHEME://ADDRESS`` or ``SCHEME://ADDRESS,OPTIONS``,
-options being ``NAME=VALUE`` with commas between. Several devices have commas between them too.
+options being ``NAME=VALUE`` with commas between. A serial port is ``serial:PORT`` or
+``serial:PORT,OPTIONS``. Several devices have commas between them too.
 """
 
 import re
@@ -17,6 +18,7 @@ from host.device import Device
 from host.group import DeviceGroup
 from host.link import SEQUENCES
 from host.native_transport import NativeTransport
+from host.serial_transport import BAUD, SerialTransport
 from host.socket_transport import SocketTransport
 from host.thread_transport import ThreadTransport
 from host.transport import Transport
@@ -24,12 +26,18 @@ from hw.config import DeviceConfig
 from sim.build import build_native, device_rtl
 from sim.native import NativeDevice
 
-__all__ = ["Spec", "open_device", "open_transport", "parse_specs", "simulate"]
+__all__ = ["DEVICES", "Spec", "open_device", "open_transport", "parse_specs", "simulate"]
 
 #: Each device needs sequence numbers of its own, and a few of them.
 _MOST = 32
 
+#: What there is to name, for messages and help.
+DEVICES = ("sim, sim:lanes=64,columns=4, tcp://HOST:PORT, udp://HOST and "
+           "serial:/dev/ttyUSB0,baud=3000000")
+
 _SPEC = re.compile(r"(?P<scheme>\w+)(://(?P<address>[^,]+),?|:(?=\w+=)|)(?P<options>(\w+=.*)?)")
+_SERIAL = re.compile(
+    r"(?P<scheme>serial):(//)?(?P<address>(?!\w+=)[^,]+)(,(?P<options>\w+=.*))?")
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ def open_device(
         ``sim``, a simulated device in this process; ``sim:lanes=64,columns=4,max_k=4096``;
         ``tcp://HOST:PORT``, one that `tritstream serve` serves, ``tcp://HOST:PORT,timeout=5``;
         ``udp://HOST``, a board with memory, ``udp://HOST:1234,bind=0,repeat=0.05,window=2``;
+        ``serial:/dev/ttyUSB0``, ``serial:COM3,baud=115200,timeout=1``, a board on a serial port of
+        :class:`host.port.Port`, among them ``serial:socket://HOST:PORT``;
         ``sim,sim``, two that share the rows of each matrix.
     config : DeviceConfig, optional
         What simulated devices are where their options do not tell.
@@ -117,12 +127,18 @@ def parse_specs(specs: str | Sequence[str]) -> list[Spec]:
 
 
 def _parse(text: str) -> Spec:
-    found = _SPEC.fullmatch(text)
+    found = (_SERIAL if re.match(r"serial\b", text) else _SPEC).fullmatch(text)
     if not found or found["scheme"] not in _SCHEMES:
-        raise ValueError(f"no device {text!r}; there are sim, sim:lanes=64,columns=4, "
-                         "tcp://HOST:PORT and udp://HOST")
-    options = dict(option.split("=", 1) for option in filter(None, found["options"].split(",")))
+        raise ValueError(f"no device {text!r}; there are {DEVICES}{_hint(text)}")
+    options = dict(option.split("=", 1)
+                   for option in filter(None, (found["options"] or "").split(",")))
     return Spec(text, found["scheme"], found["address"], options)
+
+
+def _hint(text: str) -> str:
+    """What was perhaps meant: a port, or a URL of pyserial, needs its scheme before it."""
+    is_port = re.match(r"/dev/|(?i:com)\d+\b|(socket|rfc2217|hwgrep)://", text)
+    return f"; write serial:{text}" if is_port else ""
 
 
 def _device(transports: Sequence[Transport], specs: Sequence[Spec], index: int) -> Device:
@@ -174,4 +190,11 @@ def _reach(spec: Spec, *_: Any) -> Transport:
     return BoardTransport(link, **silence)
 
 
-_SCHEMES: dict[str, _Opener] = {"sim": _simulate_in_thread, "tcp": _connect, "udp": _reach}
+def _plug(spec: Spec, *_: Any) -> Transport:
+    """A board on a serial port; in a thread, for its methods wait for the line."""
+    options = {"baud": BAUD, **spec.values(baud=int, timeout=float)}
+    return ThreadTransport(SerialTransport(str(spec.address), **options))
+
+
+_SCHEMES: dict[str, _Opener] = {
+    "sim": _simulate_in_thread, "tcp": _connect, "udp": _reach, "serial": _plug}

@@ -1,5 +1,6 @@
 """The command ``tritstream``."""
 
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from scripts.hardware import commands as hardware
 from scripts.packing import calibrate, importing, pack, quantize, random_model, smooth
 from scripts.running import generate, load, run, serve
 from scripts.soak.command import soak
+from scripts.streams import harden
 
 __all__ = ["app", "main"]
 
@@ -23,7 +25,8 @@ def _print_version(wanted: bool) -> None:
 
 app = typer.Typer(
     help="Packed balanced-ternary LLM weights, and the accelerator that eats them. Exit codes: 0 "
-         "done; 1 failed, or found what it tells of; 2 wrong arguments; 130 interrupted.",
+         "done; 1 failed, or found what it tells of; 2 wrong arguments; 130 interrupted; "
+         "141 nobody read the output to its end.",
     no_args_is_help=True, pretty_exceptions_enable=False)
 
 #: Commands by what they are for, in the order of the help.
@@ -57,8 +60,16 @@ def common(
     """What is before the command."""
 
 
-def main():
-    app()
+def main() -> None:
+    """Run the command of this process's arguments."""
+    harden()
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:                        # of the output of help and version
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

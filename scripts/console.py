@@ -3,12 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -23,10 +24,13 @@ from rich.table import Table
 from golden.writing import writing
 from host.errors import HostError
 from hw.synth import SynthError
+from scripts.progress_log import ProgressLog, interval
+from scripts.streams import storable
 from sim.build import BuildError
 
 __all__ = ["FAILED", "INTERRUPTED", "Failure", "console", "print_json", "progress",
-           "reports_errors", "table", "write_bytes", "write_json", "write_text"]
+           "reports_errors", "table", "text_shows_progress", "write_bytes", "write_json",
+           "write_text"]
 
 #: Results go to standard output, everything else to standard error.
 console = Console(stderr=True, highlight=False, emoji=False)
@@ -51,7 +55,10 @@ def reports_errors(command: Callable) -> Callable:
     @wraps(command)
     def run(*args, **kwargs):
         try:
-            return command(*args, **kwargs)
+            found = command(*args, **kwargs)
+            # An error of the output shows at its end, and must not show after that of the command.
+            sys.stdout.flush()
+            return found
         except (*_EXPECTED, Failure) as error:
             console.print(f"error: {error}", markup=False, soft_wrap=True)
             sys.exit(error.code if isinstance(error, Failure) else FAILED)
@@ -62,15 +69,42 @@ def reports_errors(command: Callable) -> Callable:
 
 
 @contextmanager
-def progress(what: str, total: int, in_bytes: bool = False):
-    """A progress bar on a terminal, nothing elsewhere; gives ``advance(count, label)``."""
+def progress(what: str, total: float, in_bytes: bool = False) -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal, a line now and then elsewhere; gives ``advance(count, label)``.
+    """
+    if not console.is_terminal:
+        with _log(what, total, in_bytes) as advance:
+            yield advance
+        return
     counts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}"), BarColumn(), *counts,
                TimeRemainingColumn(), TextColumn("{task.fields[label]}"))
-    with Progress(*columns, console=console, disable=not console.is_terminal,
-                  transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total, label="")
         yield lambda count, label="": bar.update(task, advance=count, label=label)
+
+
+@contextmanager
+def _log(what: str, total: float, in_bytes: bool) -> Iterator[Callable[..., None]]:
+    seconds = interval()
+    if not seconds:
+        yield lambda count, label="": None
+        return
+    shown = (lambda count: decimal(round(count))) if in_bytes else "{:.0f}".format
+    with ProgressLog(what, total, shown, _print_line, seconds) as log:
+        yield log.advance
+
+
+def text_shows_progress() -> bool:
+    """Whether the text of a result goes where progress goes, and shows by itself how far it is."""
+    try:
+        return console.is_terminal or os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+
+
+def _print_line(line: str) -> None:
+    console.print(line, markup=False, soft_wrap=True)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -86,12 +120,16 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 def print_json(value) -> None:
     """Print ``value`` as JSON to standard output."""
-    print(json.dumps(value, indent=2))
+    print(_json(value))
 
 
 def write_json(path: Path, value: object) -> None:
     """Write a report, indented: :func:`write_text`."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, _json(value) + "\n")
+
+
+def _json(value: object) -> str:
+    return json.dumps(storable(value), indent=2)
 
 
 def write_text(path: Path, text: str) -> None:

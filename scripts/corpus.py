@@ -9,10 +9,14 @@ import hashlib
 import io
 import tarfile
 import zlib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from golden.diagnosis import about_pointer
+from scripts.streams import storable
 
 __all__ = ["Text", "hold_out", "read_corpus", "read_text"]
 
@@ -42,13 +46,23 @@ class Text:
 
 
 def read_text(path: Path) -> Text:
-    """The text of a file, byte for byte; raises :class:`ValueError` unless it is UTF-8."""
+    """The text of a file, byte for byte but for a byte-order mark of UTF-8.
+
+    Raises :class:`ValueError` unless it is UTF-8.
+    """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give plain text")
+    data = path.read_bytes()
     try:
-        return Text(path.name, path.read_bytes().decode())
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; give plain text") from None
+        advice = f"not UTF-8 at byte {error.start}; convert it, such as by `iconv -t UTF-8`"
+        if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            advice = "is UTF-16; save it as UTF-8"
+        raise ValueError(f"{path}: {advice}") from None
+    if found := about_pointer(data):
+        raise ValueError(f"{path}: {found}")
+    return Text(storable(path.name), text)
 
 
 def read_corpus(path: Path) -> list[Text]:

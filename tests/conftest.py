@@ -1,10 +1,15 @@
 """Fixtures of the tests that speak to a device in bytes."""
 
+import os
+
 import pytest
 from wire import CONFIGS, Job, Wire
 
 from sim.build import build_native, device_rtl
 from sim.native import NativeDevice
+
+# Lines of progress depend on how busy the machine is; tests of the lines ask for them.
+os.environ["TRITSTREAM_PROGRESS"] = "0"
 
 
 @pytest.fixture(scope="module", params=CONFIGS)

@@ -32,7 +32,7 @@ def shown(capsys, packed, **options):
     """Standard output of the command, run in this process: importing torch takes seconds."""
     generate(packed, PROMPT, **options)
     out, err = capsys.readouterr()
-    assert err == ""
+    assert err in ("", "building the simulated device (half a minute the first time)\n")
     return out
 
 
@@ -92,7 +92,7 @@ def test_interrupt_ends_the_text_in_one_line(packed):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert re.fullmatch(r"error: interrupted after \d+ tokens\n", err)
+    assert re.search(r"^error: interrupted after \d+ tokens\n$", err, re.M)
     assert "cycles/token" in out
 
 

@@ -65,5 +65,5 @@ def test_wrong_options(tmp_path, text, capsys):
         f"{other}: model_type must be one of llama, mistral, qwen2, qwen3 to be "
         "smoothed, not 'gemma'")
     assert refused(capsys, MODEL / "model.safetensors", out, text) == (
-        f"{MODEL / 'model.safetensors'}: not a directory; give that of a checkpoint")
+        f"{MODEL / 'model.safetensors'}: is one file of a checkpoint; give the directory {MODEL}")
     assert not out.exists()

@@ -77,12 +77,12 @@ def test_wrong_name(packed):
 
 
 def test_directory_that_is_not_packed(packed):
-    refuses(packed / "x", f"{packed / 'x'}: not a directory; give that of a checkpoint")
+    refuses(packed / "x", f"{packed / 'x'}: no such directory; give the directory of a checkpoint")
     source = packed.parent / "m"
     refuses(source, f"{source / 'config.json'}: has no quantization_config; "
                     "pack the checkpoint first")
     (packed / "config.json").unlink()
-    refuses(packed, f"{packed}: has no config.json; give the directory of a checkpoint")
+    refuses(packed, f"{packed}: has model.safetensors, but no config.json; download that file too")
 
 
 @pytest.mark.parametrize("method", ["gptq", 3, None])
@@ -149,8 +149,8 @@ def test_depth_that_the_tiles_do_not_have(packed):
 
 def test_missing_weights(packed):
     (packed / "model.safetensors").unlink()
-    refuses(packed, f"{packed}: has neither model.safetensors nor model.safetensors.index.json; "
-                    "convert its weights to safetensors")
+    refuses(packed, f"{packed}: has no weights: neither model.safetensors nor "
+                    "model.safetensors.index.json; copy or download the whole model")
 
 
 def test_missing_shard(tmp_path):

@@ -95,12 +95,10 @@ def test_single_file_goes_before_an_index(sharded):
 
 
 def test_wrong_directory(tmp_path):
-    refuses(tmp_path / "x", f"{tmp_path / 'x'}: not a directory; give that of a checkpoint")
+    refuses(tmp_path / "x", f"{tmp_path / 'x'}: no such directory; give the directory of a "
+                            "checkpoint")
+    (tmp_path / "notes").write_text("x")
     refuses(tmp_path, f"{tmp_path}: has no config.json; give the directory of a checkpoint")
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    refuses(tmp_path, f"{tmp_path}: has neither model.safetensors nor "
-                      "model.safetensors.index.json; convert its weights to safetensors")
 
 
 @pytest.mark.parametrize("places", [{}, [], None, "x"])
@@ -163,8 +161,8 @@ def test_transposed_model(tmp_path):
 def test_quantized_model(tmp_path):
     make_checkpoint(tmp_path / "m")
     edit_json(tmp_path / "m" / "config.json", quantization_config={"quant_method": "gptq"})
-    refuses(tmp_path / "m", f"{tmp_path / 'm'}: already quantized, by its quantization_config; "
-                            "use the original checkpoint")
+    refuses(tmp_path / "m", f"{tmp_path / 'm'}: already quantized by gptq, by its "
+                            "quantization_config; use the original checkpoint")
 
 
 def test_model_without_linear_layers(tmp_path):

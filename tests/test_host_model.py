@@ -226,7 +226,7 @@ def test_wrong_backend(packed):
 
 def test_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match=message(
-            f"{tmp_path / 'none'}: not a directory; give that of a checkpoint")):
+            f"{tmp_path / 'none'}: no such directory; give the directory of a checkpoint")):
         load_model(tmp_path / "none")
 
 

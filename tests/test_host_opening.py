@@ -9,7 +9,8 @@ from host.opening import open_device, parse_specs
 from host.records import Info
 from hw.config import DeviceConfig
 
-THERE_ARE = "there are sim, sim:lanes=64,columns=4, tcp://HOST:PORT and udp://HOST"
+THERE_ARE = ("there are sim, sim:lanes=64,columns=4, tcp://HOST:PORT, udp://HOST and "
+             "serial:/dev/ttyUSB0,baud=3000000")
 
 
 def test_simulated_device():
@@ -33,6 +34,23 @@ def test_several(specs):
         ("sim:lanes=4,max_k=64", {"lanes": "4", "max_k": "64"}), ("sim", {})]
 
 
+@pytest.mark.parametrize(("spec", "port", "options"), [
+    ("serial:/dev/ttyUSB0", "/dev/ttyUSB0", {}),
+    ("serial:///dev/ttyUSB0,baud=115200", "/dev/ttyUSB0", {"baud": "115200"}),
+    ("serial:COM3,baud=115200,timeout=1", "COM3", {"baud": "115200", "timeout": "1"}),
+    ("serial:/dev/serial/by-id/usb-FTDI_1:0-if01", "/dev/serial/by-id/usb-FTDI_1:0-if01", {}),
+    ("serial:socket://host:4000,baud=9600", "socket://host:4000", {"baud": "9600"}),
+    ("serial:rfc2217://host:4000?ign_set_control", "rfc2217://host:4000?ign_set_control", {}),
+    ("serial:hwgrep://0403:6010&n=2", "hwgrep://0403:6010&n=2", {}),
+])
+def test_serial_ports(spec, port, options):
+    last = {"scheme": "sim", "address": None, "options": {}}
+    found, other = parse_specs(f"{spec},sim")
+    assert (found.text, found.scheme, found.address, found.options) == (
+        spec, "serial", port, options)
+    assert vars(other).items() >= last.items()
+
+
 @pytest.mark.parametrize(("spec", "message"), [
     ("", f"no device ''; {THERE_ARE}"),
     ("sims", f"no device 'sims'; {THERE_ARE}"),
@@ -42,6 +60,20 @@ def test_several(specs):
     ("sim,4", f"no device '4'; {THERE_ARE}"),
     (["sim", "lanes=4"], f"no device 'sim,lanes=4'; {THERE_ARE}"),
     (["sim"] * 33, "33 devices are too many; 32 can work together"),
+    ("serial", f"no device 'serial'; {THERE_ARE}"),
+    ("serial:", f"no device 'serial:'; {THERE_ARE}"),
+    ("serial:baud=9600", f"no device 'serial:baud=9600'; {THERE_ARE}"),
+    ("serials:/dev/ttyUSB0", f"no device 'serials:/dev/ttyUSB0'; {THERE_ARE}"),
+    ("/dev/ttyUSB0", f"no device '/dev/ttyUSB0'; {THERE_ARE}; write serial:/dev/ttyUSB0"),
+    ("COM3,baud=9600",
+     f"no device 'COM3,baud=9600'; {THERE_ARE}; write serial:COM3,baud=9600"),
+    ("socket://localhost:4000",
+     f"no device 'socket://localhost:4000'; {THERE_ARE}; write serial:socket://localhost:4000"),
+    ("serial:COM3,speed=9600",
+     "serial:COM3,speed=9600: no option 'speed'; there are baud, timeout"),
+    ("serial:COM3,baud=fast", "serial:COM3,baud=fast: baud must be a number, not 'fast'"),
+    ("serial:COM3,baud=0", "COM3: baud must be a positive integer, not 0"),
+    ("serial:COM3,timeout=inf", "COM3: timeout must be longer than .* not inf"),
     ("sim://x", "sim://x: a simulated device has no address; write sim"),
     ("sim:lane=4", "sim:lane=4: no option 'lane'; there are lanes, columns, max_k"),
     ("sim:lanes=,max_k=x", "sim:lanes=,max_k=x: lanes must be a number, not ''"),

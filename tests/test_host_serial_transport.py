@@ -1,16 +1,24 @@
 import asyncio
 import os
+import re
 import select
+import socket
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from host_cases import matrix_of, multiply, vectors
 from peer import Peer
+from serial import Serial
+from serial.rfc2217 import PortManager
+from serial.tools import list_ports
+from serial.tools.list_ports_common import ListPortInfo
 
 from golden.gemv import gemv
 from host.device import Device
 from host.errors import TransportClosed, TransportTimeout
+from host.opening import open_device
 from host.serial_transport import SerialTransport
 
 BAUD = 3_000_000
@@ -150,3 +158,98 @@ def test_timeout_shorter_than_the_device_waits(board, baud, timeout, idle):
                                          rf"s of silence after which a device gives up a frame, "
                                          rf"not {timeout}$"):
         SerialTransport(board.port, baud, timeout)
+
+
+def multiply_over(spec):
+    """Compare a product on the device of that name with golden's."""
+    async def use():
+        async with open_device(spec) as device:
+            return await multiply(device, matrix, x)
+
+    matrix, x = matrix_of(500, 64, 3), vectors(3, 64)
+    (product,), stats = asyncio.run(use())
+    np.testing.assert_array_equal(product, gemv(matrix, x))
+    assert stats.retries == 0
+
+
+def test_a_port_by_name(board):
+    peer_of(board, lanes=4, columns=2)
+    multiply_over(f"serial:{board.port},timeout=5")
+
+
+class Network:
+    """A port of this machine behind a TCP port; ``serve`` carries the bytes of a connection."""
+
+    def __init__(self, port, serve):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._port, self._serve = port, serve
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._thread.join()
+        self._listener.close()
+
+    def _run(self):
+        client, _ = self._listener.accept()
+        with client, Serial(self._port, BAUD, timeout=0) as port:
+            self._serve(client, port)
+
+
+def exchange(client, port, to_port=bytes, to_client=bytes):
+    """Carry bytes both ways until the client is gone."""
+    while True:
+        ready, _, _ = select.select([client, port], [], [])
+        if client in ready:
+            data = client.recv(4096)
+            if not data:
+                return
+            rest = to_port(data)
+            while rest:
+                rest = rest[port.write(rest):]
+        if port in ready:
+            client.sendall(to_client(port.read(4096)))
+
+
+def serve_rfc2217(client, port):
+    # A pseudo-terminal has no modem lines to ask for.
+    line = SimpleNamespace(cts=True, dsr=True, ri=False, cd=True, baudrate=BAUD, bytesize=8,
+                           parity="N", stopbits=1, reset_input_buffer=lambda: None,
+                           reset_output_buffer=lambda: None)
+    manager = PortManager(line, SimpleNamespace(write=client.sendall))
+    exchange(client, port, lambda data: b"".join(manager.filter(data)),
+             lambda data: b"".join(manager.escape(data)))
+
+
+# pyserial starts its thread by methods that Python has deprecated.
+@pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")
+@pytest.mark.parametrize(("scheme", "serve", "baud"), [
+    ("socket", exchange, 3_000_000), ("rfc2217", serve_rfc2217, 115200)])
+def test_a_port_of_another_machine(board, scheme, serve, baud):
+    peer_of(board, lanes=4, columns=2)
+    with Network(board.port, serve) as network:
+        multiply_over(f"serial:{scheme}://{network.address},baud={baud},timeout=5")
+
+
+def test_a_port_by_what_the_system_tells_of_it(board, monkeypatch):
+    other, found = (ListPortInfo(name, skip_link_detection=True)
+                    for name in ("/dev/ttyNONE", board.port))
+    found.hwid = "USB VID:PID=0403:6010"
+    monkeypatch.setattr(list_ports, "comports", lambda *_: [other, found])
+    peer_of(board, lanes=4, columns=2)
+    multiply_over("serial:hwgrep://0403:6010,timeout=5")
+
+
+@pytest.mark.parametrize(("port", "reason"), [
+    ("socket://127.0.0.1:1", "Could not open port socket://127.0.0.1:1: .*refused"),
+    ("socket://127.0.0.1", "Could not open port socket://127.0.0.1: .*"),
+    ("hwgrep://no-such-device", "no ports found matching regexp 'no-such-device'"),
+    ("hwgrep://(", ".*unterminated subpattern.*"),
+    ("ftp://127.0.0.1", "invalid URL, protocol 'ftp' not known")])
+def test_a_url_that_leads_nowhere(port, reason):
+    with pytest.raises(TransportClosed, match=f"^{re.escape(port)}: cannot open it: {reason}"):
+        open_device(f"serial:{port}")

@@ -1,16 +1,24 @@
 """Text from a model, as it comes, and what each part of the work took."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from golden.shards import CheckpointError
 from host.model.backends import Cost
+from host.model.settings import FILE, only_used
 
-__all__ = ["Generation", "Phase", "generate_text", "prompt_tokens"]
+__all__ = ["MAX_SEED", "Generation", "Phase", "generate_text", "prompt_tokens"]
+
+#: The largest seed of torch.
+MAX_SEED = (1 << 64) - 1
+
+#: Below it logits may overflow when they are divided by the temperature.
+_COOLEST = 1e-6
 
 
 @dataclass
@@ -36,6 +44,8 @@ class Generation:
         The pass over the prompt, which gives the first token, and the passes of one token each.
     interrupted : bool
         Whether the keyboard ended it.
+    unused : list of str
+        Settings of the checkpoint that had no effect.
     """
 
     prompt:      list[int]
@@ -44,14 +54,20 @@ class Generation:
     prefill:     Phase
     decode:      Phase
     interrupted: bool = False
+    unused:      list[str] = field(default_factory=list)
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list[int]:
     """Token ids of a prompt; for ``chat`` as a user's message in the checkpoint's own template.
 
     Raises :class:`golden.shards.CheckpointError` when there is no template and :class:`ValueError`
-    for a prompt of no token.
+    for a prompt of no token, or that is no text.
     """
+    try:
+        prompt = prompt.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError as error:
+        raise ValueError(f"the prompt is not UTF-8 at byte {error.start}; give it in "
+                         "UTF-8") from None
     if not chat:
         ids = tokenizer(prompt).input_ids
     elif tokenizer.chat_template is None:
@@ -72,12 +88,16 @@ def generate_text(
 ) -> Generation:
     """Generate up to ``count`` tokens after ``prompt`` by transformers' ``generate``.
 
-    Greedy at temperature 0, else sampled, with what else the checkpoint's generation_config.json
-    says. ``emit`` gets text as soon as it is sure; ``take_cost`` gives what the device has taken
-    since it was last called. An interrupt ends the text, not the program.
+    Greedy at temperature 0, else sampled, with the settings of the checkpoint's
+    generation_config.json that one text has use for; ``Generation.unused`` has the others, such as
+    ``num_beams``. ``emit`` gets text as soon as it is sure; ``take_cost`` gives what the device has
+    taken since it was last called. An interrupt ends the text, not the program.
 
-    Raises :class:`ValueError` when the model has no room for so many tokens.
+    Raises :class:`ValueError` when the model has no room for so many tokens, or for a temperature
+    or seed out of range, and :class:`golden.shards.CheckpointError` for settings of the checkpoint
+    that transformers refuses.
     """
+    sampling = _sampling(temperature, seed)
     room = getattr(model.config, "max_position_embeddings", None)
     if count < 1 or room and len(prompt) + count > room:
         raise ValueError(f"tokens must be at least 1 and, with the {len(prompt)} of the prompt, at "
@@ -87,17 +107,37 @@ def generate_text(
     torch.manual_seed(seed)
     ids = torch.tensor([prompt])
     try:
-        model.generate(ids, attention_mask=torch.ones_like(ids), streamer=streamer,
-                       max_new_tokens=count, **_sampling(temperature))
+        with only_used(model) as result.unused, _settings_named(model):
+            model.generate(ids, attention_mask=torch.ones_like(ids), streamer=streamer,
+                           tokenizer=tokenizer, max_new_tokens=count, **sampling)
     except KeyboardInterrupt:
         result.interrupted = True
         streamer.end()
     return result
 
 
-def _sampling(temperature: float) -> dict:
-    if temperature < 0:
-        raise ValueError(f"temperature must not be negative, not {temperature}")
+@contextmanager
+def _settings_named(model: PreTrainedModel) -> Iterator[None]:
+    """Turn an error from before the first pass through the model into one that names its cause."""
+    passes: list[bool] = []
+    hook = model.register_forward_pre_hook(lambda *_: passes.append(True))
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if passes:
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"{model.name_or_path}: transformers cannot generate with its "
+                              f"settings ({reason}); correct {FILE}") from None
+    finally:
+        hook.remove()
+
+
+def _sampling(temperature: float, seed: int) -> dict:
+    if temperature and not _COOLEST <= temperature < float("inf"):
+        raise ValueError(f"temperature must be 0, or {_COOLEST:f} and more, not {temperature}")
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"seed must be 0..{MAX_SEED}, not {seed}")
     if temperature:
         return {"do_sample": True, "temperature": temperature}
     return {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}

@@ -20,6 +20,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from golden.checkpoint import QUANT_METHOD, SCALES_SUFFIX, TRITS_SUFFIX, PackedCheckpoint
 from golden.convert import convert
+from golden.diagnosis import about_file
 from golden.job import write_json
 from golden.quantize import row_dequantizer
 from golden.shards import CheckpointError
@@ -27,11 +28,15 @@ from golden.sources import CONFIG, open_shards, open_source
 from golden.verify import check_sum
 from host.model.backends import ActivationBits, Backend, GoldenBackend, ReferenceBackend
 from host.model.linear import TritEmbedding, TritLinear
+from host.model.settings import read_settings
 
-__all__ = ["is_packed", "load_model", "load_tokenizer", "make_backend"]
+__all__ = ["check_path", "is_packed", "load_model", "load_tokenizer", "make_backend"]
 
 #: Files of which a tokenizer has one.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+#: Files of a tokenizer, which others read.
+_TEXTS = (*_TOKENIZERS, "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+          "added_tokens.json", "chat_template.jinja")
 
 
 def load_model(
@@ -61,14 +66,18 @@ def load_model(
     """
     if isinstance(backend, str):
         backend = make_backend(backend, activation_bits, dtype)
+    check_path(path)
     if is_packed(path):
         return _load_packed(Path(path), backend, dtype, progress)
     if not isinstance(backend, ReferenceBackend):
         raise ValueError(f"{path}: not packed, so only the reference backend can run it; "
                          "`tritstream quantize` packs it")
     with _converted(path) as folder, _no_bars(), _built(path):
+        settings, others = read_settings(folder)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True,
+            generation_config=settings)
+    model.generation_config.__dict__.update(others)
     return model.eval()
 
 
@@ -77,10 +86,12 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
     Raises :class:`golden.shards.CheckpointError` when it has none, or a damaged one.
     """
+    check_path(path)
     with _converted(path, weights=False) as folder:
         if not any((folder / name).is_file() for name in _TOKENIZERS):
             raise CheckpointError(f"{path}: has no tokenizer; copy tokenizer.json and "
                                   "tokenizer_config.json of the model there")
+        _check_texts(folder)
         with _read_by_others(f"{path}: its tokenizer cannot be read", "copy it again"):
             return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
@@ -101,6 +112,24 @@ def _converted(path: str | Path, weights: bool = True) -> Iterator[Path]:
             write_json(folder / CONFIG, source.config)
             source.write_companions(folder)
         yield folder
+
+
+def check_path(path: str | Path) -> None:
+    """Raise :class:`CheckpointError` for a path that the readers of transformers cannot open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise CheckpointError(f"{path}: transformers opens paths in UTF-8 only; rename the "
+                              "directory") from None
+
+
+def _check_texts(path: Path) -> None:
+    """Raise for a file of a tokenizer that is not what its name says."""
+    for name in _TEXTS:
+        if (path / name).is_file():
+            with (path / name).open("rb") as file:
+                if found := about_file(file.read(256)):
+                    raise CheckpointError(f"{path / name}: {found}")
 
 
 def is_packed(path: str | Path) -> bool:
@@ -129,6 +158,7 @@ def _load_packed(
     """Let transformers build the model and read what is not packed, then the backend the rest."""
     checkpoint = PackedCheckpoint(path)
     _check_sums(checkpoint)
+    settings, others = read_settings(path)
     with _built(path):
         config = AutoConfig.from_pretrained(path, local_files_only=True)
     shapes = {name: list(info.shape) for name, info in checkpoint.matrices.items()}
@@ -136,7 +166,8 @@ def _load_packed(
     with _no_bars(), _built(path):
         model, report = AutoModelForCausalLM.from_pretrained(
             path, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
-            output_loading_info=True)
+            output_loading_info=True, generation_config=settings)
+    model.generation_config.__dict__.update(others)
     for name in sorted([*report["missing_keys"], *report["mismatched_keys"]]):
         raise CheckpointError(f"{path}: {name} of the model is missing or of another shape; pack "
                               "the model again")

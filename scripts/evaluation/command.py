@@ -18,7 +18,7 @@ from scripts.evaluation.report import DEFINITIONS, keep, show
 from scripts.evaluation.scoring import Job, score
 from scripts.packing.weights import Checkpoint
 from scripts.running.generate import BitsFor, bits_by_name, open_backend
-from scripts.running.run import Columns, Json, Lanes
+from scripts.running.run import Columns, DeviceSpec, Json, Lanes
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
@@ -40,6 +40,7 @@ def evaluate(
     backend: Annotated[str, typer.Option(
         help="reference (floats), golden (the device's integers in numpy) or device.")] =
         "reference",
+    device: DeviceSpec = "sim",
     activation_bits: Annotated[int, typer.Option(help="8 or 16; not for reference.")] = 8,
     activation_bits_for: BitsFor = None,
     lanes: Lanes = 8,
@@ -65,7 +66,7 @@ def evaluate(
     with ExitStack() as stack:
         @cache
         def opened(name: str):
-            return open_backend(stack, name, DeviceConfig(lanes, columns), bits)[0]
+            return open_backend(stack, name, DeviceConfig(lanes, columns), bits, device)[0]
 
         def job(checkpoint: Checkpoint, name: str, base: Job | None = None) -> Job:
             how = {"backend": name, "activation_bits": None if name == "reference" else bits}

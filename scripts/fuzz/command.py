@@ -23,7 +23,7 @@ def fuzz(
     targets: Annotated[list[str] | None, typer.Argument(
         help=f"What to fuzz, all if not given: {', '.join(NAMES)}.")] = None,
     seconds: Annotated[float, typer.Option(help="Time for each target.")] = 60,
-    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=1 << 31, help="Seed of all random inputs.")] = 1,
     engine: Annotated[str | None, typer.Option(
         help="atheris, guided by coverage (extra `fuzz`), or random.")] = None,
     most: Annotated[int | None, typer.Option(

@@ -1,7 +1,6 @@
 """Commands on boards: list, build, program, selftest."""
 
 import asyncio
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from host.device import Device
-from host.serial_transport import TIMEOUT, SerialTransport
+from host.serial_transport import BAUD, TIMEOUT, SerialTransport
 from hw.boards.build import STEPS, Choice, build_board, find_bitstream
 from hw.boards.catalog import BOARDS, find_board
 from scripts.console import (
@@ -20,7 +19,6 @@ from scripts.console import (
     reports_errors,
     table,
     write_json,
-    write_text,
 )
 from scripts.hardware.selftest import Soak, selftest
 
@@ -56,7 +54,8 @@ def build(
     max_k: Annotated[int | None, typer.Option(help="Longest vector.")] = None,
     clock: Annotated[float | None, typer.Option(help="Clock in MHz.")] = None,
     baud: Annotated[int | None, typer.Option(help="Bits a second of the serial line.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of place and route.")] = 1,
+    seed: Annotated[int, typer.Option(
+        min=0, max=(1 << 31) - 1, help="Seed of place and route.")] = 1,
     seeds: Annotated[int | None, typer.Option(
         min=1, help="Place with seeds 1 to this too, to tell how the clock varies.")] = None,
     output: Annotated[Path | None, typer.Option(
@@ -122,14 +121,15 @@ def _folder(board):
 
 @reports_errors
 def selftest_command(
-    port: Annotated[str, typer.Option(help="Serial port of the board, /dev/ttyUSB0 or the like.")],
-    baud: Annotated[int, typer.Option(help="Bits a second, as `hw list` tells.")] = 3_000_000,
+    port: Annotated[str, typer.Option(help="Serial port of the board: /dev/ttyUSB0, COM3, "
+                                    "or a URL of pyserial.")],
+    baud: Annotated[int, typer.Option(help="Bits a second, as `hw list` tells.")] = BAUD,
     timeout: Annotated[float, typer.Option(help="Seconds of silence before a retry.")] = TIMEOUT,
     seconds: Annotated[float, typer.Option(help="How long to try random products.")] = 60.0,
     jobs: Annotated[int | None, typer.Option(
         help="Try so many random products instead, however long it takes.")] = None,
     size: Annotated[int, typer.Option(help="Bytes of the largest packed matrix.")] = 1 << 18,
-    seed: Annotated[int, typer.Option(help="Of the random products.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random products.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Report to write.")] =
         Path("build/selftest.json"),
     as_json: Json = False,
@@ -142,7 +142,7 @@ def selftest_command(
             report = asyncio.run(selftest(Device(transport), soak, advance))
     finally:
         transport.close()
-    write_text(output, json.dumps(report, indent=2))
+    write_json(output, report)
     if as_json:
         print_json(report)
         return

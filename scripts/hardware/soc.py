@@ -33,7 +33,8 @@ _UART_SECONDS = 40 / 3e6
 def build_soc_command(
     board: Annotated[str, typer.Argument(help="ulx3s-85f, ecpix5-85 or orangecrab-25f.")],
     clock: Annotated[float | None, typer.Option(help="Clock of core and controller, MHz.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of place and route.")] = 1,
+    seed: Annotated[int, typer.Option(
+        min=0, max=(1 << 31) - 1, help="Seed of place and route.")] = 1,
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", help="Where the tools work; build/soc/BOARD if not given.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the JSON report there too.")] = None,

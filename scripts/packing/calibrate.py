@@ -15,6 +15,7 @@ from scripts.console import Failure, print_json, progress, reports_errors
 from scripts.corpus import read_text
 from scripts.packing.pack import Force, Json
 from scripts.packing.windows import WINDOW, text_windows
+from scripts.streams import storable
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
@@ -81,8 +82,9 @@ def _write(source: Source, model: Path, output: Path, text: str, tokens: int) ->
     windows = _windows(model, text, tokens)
     loaded = load_model(model)
     layers = _layers(source, loaded)
-    made_of = {"text": RANDOM if text == RANDOM else Path(text).name, "text_sha256": _digest(text),
-               "tokens": sum(map(len, windows)), "layers": len(layers)}
+    made_of = {"text": RANDOM if text == RANDOM else storable(Path(text).name),
+               "text_sha256": _digest(text), "tokens": sum(map(len, windows)),
+               "layers": len(layers)}
     with progress("calibrating", len(windows)) as advance:
         moments = collect_moments(loaded, layers, windows, progress=lambda: advance(1))
     write_moments(output, moments, made_of)

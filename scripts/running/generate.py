@@ -11,10 +11,19 @@ import typer
 from golden.checkpoint import PackedCheckpoint
 from host.records import Info
 from hw.config import DeviceConfig
-from scripts.console import INTERRUPTED, Failure, print_json, progress, reports_errors
+from scripts.console import (
+    INTERRUPTED,
+    Failure,
+    console,
+    print_json,
+    progress,
+    reports_errors,
+    text_shows_progress,
+)
 from scripts.packing.rules import numbers_by_glob
 from scripts.running.generation_report import make_report, show
-from scripts.running.run import Columns, DeviceSpec, Json, Lanes
+from scripts.running.passes import shown_passes
+from scripts.running.run import Columns, DeviceSpec, Json, Lanes, tell_of_building
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
@@ -46,7 +55,8 @@ def generate(
     activation_bits: Annotated[int, typer.Option(help="8, or 16 as two columns.")] = 8,
     activation_bits_for: BitsFor = None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the sampling, for a temperature above 0.")] = 0,
+    seed: Annotated[int, typer.Option(
+        min=0, max=(1 << 64) - 1, help="Seed of the sampling, for a temperature above 0.")] = 0,
     clock: Annotated[float | None, typer.Option(
         help="Project what the device counts to this clock, in MHz.")] = None,
     link: Annotated[float | None, typer.Option(
@@ -57,15 +67,20 @@ def generate(
 ):
     """Generate text with a packed model whose linear layers run on the device."""
     from host.model.generation import generate_text, prompt_tokens
-    from host.model.load import load_tokenizer
+    from host.model.load import check_path, is_packed, load_tokenizer
     from host.model.traffic import token_traffic
 
     checkpoint, tokenizer = PackedCheckpoint(packed), load_tokenizer(packed)
     ids = prompt_tokens(tokenizer, prompt, chat)
     bits = bits_by_name(checkpoint, activation_bits, activation_bits_for or [])
+    if compare:                     # an error must come before the work, not after it
+        check_path(compare)
+        is_packed(compare)
     with ExitStack() as stack:
         made, info = open_backend(stack, backend, DeviceConfig(lanes, columns), bits, device)
         model = _load(checkpoint, made)
+        stack.enter_context(shown_passes(model, checkpoint.matrices, tokens,
+                                         as_json or not text_shows_progress()))
         result = generate_text(model, tokenizer, ids, tokens, take_cost=made.take_cost,
                                emit=_ignore if as_json else _print, temperature=temperature,
                                seed=seed)
@@ -73,6 +88,9 @@ def generate(
     report |= {"backend": backend, "activation_bits": bits}
     if compare:
         report["compared"] = _compare(compare, tokenizer, result)
+    if result.unused:
+        console.print(f"warning: {packed / 'generation_config.json'}: not used here: "
+                      f"{', '.join(result.unused)}", markup=False, soft_wrap=True)
     print_json(report) if as_json else show(report)
     if result.interrupted:
         raise Failure(f"interrupted after {len(result.tokens)} tokens", INTERRUPTED)
@@ -93,6 +111,7 @@ def open_backend(
         raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, not {name!r}")
     if name != "device":
         return make_backend(name, activation_bits), None
+    tell_of_building(device)
     backend = device_backend(stack, device, activation_bits, config)
     return backend, backend.identify()
 

@@ -1,7 +1,6 @@
 """Commands that stream matrices through devices and compare every row: run, demo."""
 
 import asyncio
-import json
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,7 +20,7 @@ from host.group import DeviceGroup
 from host.opening import open_device, parse_specs
 from host.prepared import Tiles, tiles_of
 from hw.config import DeviceConfig
-from scripts.console import console, print_json, progress, reports_errors, write_text
+from scripts.console import console, print_json, progress, reports_errors, write_json
 from scripts.packing.quantize import pack
 from scripts.running.activations import read_activations
 from scripts.running.run_report import describe, mismatch, show, totals
@@ -29,15 +28,18 @@ from scripts.running.run_results import RunResults
 from scripts.running.stream import Job, generated_activations, stream_matrix
 from scripts.shipped import shipped_model
 
-__all__ = ["demo", "run"]
+__all__ = ["demo", "run", "tell_of_building"]
 
 _SEED = 2026
 
 DeviceSpec = Annotated[str, typer.Option(
     help="sim, a simulated device; sim:lanes=64,columns=2; tcp://HOST:PORT; udp://HOST, a board "
-         "with memory; several with commas between.")]
+         "with memory; serial:/dev/ttyUSB0,baud=3000000 or serial:COM3, a board on a serial port; "
+         "several with commas between.")]
 Lanes   = Annotated[int, typer.Option(help="Lanes of a simulated device: 1, 2, 4, .., 64.")]
-Columns = Annotated[int, typer.Option(help="Vectors it takes in one pass.")]
+Columns = Annotated[int, typer.Option(
+    help="Vectors that a simulated device takes in one pass: 4 read a prompt about four times as "
+         "fast as 1, and change no result.")]
 MaxK    = Annotated[int, typer.Option(help="Longest vector it holds.")]
 Json    = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 Rtl     = Annotated[Path | None, typer.Option(help="Verilog to simulate in place of our own.")]
@@ -130,9 +132,14 @@ def _tiles(checkpoint: PackedCheckpoint, name: str) -> Tiles:
     return checkpoint.tiles(name), table, info.depth, info.shape
 
 
-def _open(device: str, config: DeviceConfig, rtl: Path | None) -> Device | DeviceGroup:
+def tell_of_building(device: str) -> None:
+    """Say on standard error what takes its time before the first result."""
     if any(spec.scheme == "sim" for spec in parse_specs(device)):
         console.print("building the simulated device (half a minute the first time)")
+
+
+def _open(device: str, config: DeviceConfig, rtl: Path | None) -> Device | DeviceGroup:
+    tell_of_building(device)
     return open_device(device, config, rtl.read_text() if rtl else None)
 
 
@@ -158,7 +165,7 @@ def _plain(result: dict) -> dict:
 
 def _write(result: dict, report: Path | None) -> None:
     if report:
-        write_text(report, json.dumps(_plain(result), indent=2))
+        write_json(report, _plain(result))
 
 
 def _finish(result: dict, report: Path | None, as_json: bool) -> None:

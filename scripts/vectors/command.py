@@ -28,7 +28,8 @@ def vectors(
     check: Annotated[Path | None, typer.Option(
         help="Compare this directory with what this version makes.")] = None,
     device: Annotated[str | None, typer.Option(
-        help="Play the sessions on a device: tcp://HOST:PORT, or sim:lanes=8,columns=2.")] = None,
+        help="Play the sessions on a device: tcp://HOST:PORT, serial:/dev/ttyUSB0, or "
+             "sim:lanes=8,columns=2.")] = None,
     lanes: Annotated[list[int] | None, typer.Option(
         "--lanes", "-L", help="Lane counts; may be repeated; all by default.")] = None,
     depth: Annotated[list[int] | None, typer.Option(

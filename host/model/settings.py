@@ -1,0 +1,88 @@
+"""Settings of generation that come with a checkpoint: generation_config.json."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedModel
+
+from golden.shards import CheckpointError, load_json
+
+__all__ = ["FILE", "only_used", "read_settings"]
+
+FILE = "generation_config.json"
+
+#: Settings with an effect on one text that is made token by token, greedily or by sampling.
+_USED = frozenset({
+    "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "do_sample",
+    "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "eos_token_id",
+    "epsilon_cutoff", "eta_cutoff", "exponential_decay_length_penalty", "forced_bos_token_id",
+    "forced_eos_token_id", "guidance_scale", "max_time", "min_length", "min_new_tokens", "min_p",
+    "no_repeat_ngram_size", "pad_token_id", "remove_invalid_values", "renormalize_logits",
+    "repetition_penalty", "sequence_bias", "stop_strings", "suppress_tokens", "temperature",
+    "top_h", "top_k", "top_p", "typical_p", "watermarking_config",
+})
+#: Settings whose place an option of the command takes, and what says nothing of the text.
+_REPLACED = frozenset({
+    "max_length", "max_new_tokens", "use_cache", "return_dict_in_generate", "transformers_version",
+    "_from_model_config", "output_attentions", "output_hidden_states", "output_logits",
+    "output_scores",
+})
+_TOKENS = ("bos_token_id", "eos_token_id", "forced_bos_token_id", "forced_eos_token_id",
+           "pad_token_id", "begin_suppress_tokens", "suppress_tokens")
+
+
+def read_settings(path: Path) -> tuple[GenerationConfig | None, dict[str, Any]]:
+    """The settings of a checkpoint directory that a text is made with, and all others by name.
+
+    None where there is no file: transformers then looks into config.json.
+
+    Raises :class:`CheckpointError` for a file that is damaged, or has a setting that is wrong.
+    """
+    if not (path / FILE).is_file():
+        return None, {}
+    fields = load_json(path / FILE, finite=False)
+    for name in _TOKENS:
+        if not _is_tokens(fields.get(name)):
+            raise CheckpointError(f"{path / FILE}: {name} must be the number of a token, or a list "
+                                  f"of them, not {fields[name]!r}; correct it or remove the file")
+    used = {name: value for name, value in fields.items() if name in _USED and value is not None}
+    try:
+        return GenerationConfig(**used), {k: v for k, v in fields.items() if k not in used}
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"{path / FILE}: transformers does not take it ({reason}); correct "
+                              "it or remove the file") from None
+
+
+@contextmanager
+def only_used(model: PreTrainedModel) -> Iterator[list[str]]:
+    """Leave out the settings that one text made token by token has no use for; their names.
+
+    What a model was loaded with comes back at the end of the context.
+    """
+    settings = model.generation_config
+    found = settings.to_diff_dict()
+    found |= {name: value for name, value in vars(settings).items()
+              if name not in found and not hasattr(_DEFAULT, name)}
+    model.generation_config = GenerationConfig(**{
+        name: value for name, value in found.items() if name in _USED})
+    try:
+        yield sorted(name for name, value in found.items()
+                     if name not in _USED | _REPLACED and not _is_neutral(value))
+    finally:
+        model.generation_config = settings
+
+
+_DEFAULT = GenerationConfig()
+
+
+def _is_neutral(value: Any) -> bool:
+    """Whether a setting asks for nothing: one beam, a penalty of 0 or 1."""
+    return value in (None, False) or (type(value) in (int, float) and value == 1)
+
+
+def _is_tokens(value: Any) -> bool:
+    return value is None or all(type(one) is int and one >= -1
+                                for one in (value if isinstance(value, list) else [value]))
