@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from golden.moments import Moments, write_moments
+from golden.moments import Moments, fault_of_moments, write_moments
 from golden.plan import source_fingerprint
+from golden.replacing import check_replaceable
 from golden.sources import DirectorySource, Source
-from scripts.console import Failure, print_json, progress, reports_errors
+from scripts.console import print_json, progress, reports_errors
 from scripts.corpus import read_text
 from scripts.packing.pack import Force, Json
 from scripts.packing.windows import WINDOW, text_windows
@@ -45,8 +46,7 @@ def calibrate(
     as_json: Json = False,
 ):
     """Learn from a text which errors of weights matter, for `quantize --calibration`."""
-    if output.exists() and not force:
-        raise Failure(f"{output}: exists already; remove it, choose another, or force")
+    check_replaceable(output, force, fault_of_moments)
     made_of = _write(DirectorySource(model), model, output, text, tokens)
     if as_json:
         print_json({"output": str(output), **made_of})
