@@ -132,9 +132,15 @@ def blocks(columns: int) -> Iterator[slice]:
 
 
 def write_moments(path: Path, moments: Mapping[str, Moment], made_of: Mapping) -> None:
-    """Write moments by module name, whole or not at all."""
+    """Write moments by module name, whole or not at all.
+
+    Raises :class:`CheckpointError` for moments that are not finite, and when the disk is full.
+    """
     tensors = {}
     for name, moment in moments.items():
+        if not (np.isfinite(moment.inputs).all() and np.isfinite(moment.results).all()):
+            raise CheckpointError(f"{path}: the moments of {name} are not finite; check the "
+                                  "weights of the model")
         # The library writes what lies in memory, and not the view that an array may be of it.
         tensors |= {name + _INPUTS: np.ascontiguousarray(moment.inputs),
                     name + _RESULTS: np.ascontiguousarray(moment.results)}

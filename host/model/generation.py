@@ -1,5 +1,6 @@
 """Text from a model, as it comes, and what each part of the work took."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from golden.shards import CheckpointError
 from host.model.backends import Cost
 
 __all__ = ["Generation", "Phase", "generate_text", "prompt_tokens"]
+
+
+#: Lowest temperature above 0: logits divided by it stay finite.
+_COLDEST = 1e-6
 
 
 @dataclass
@@ -96,8 +101,9 @@ def generate_text(
 
 
 def _sampling(temperature: float) -> dict:
-    if temperature < 0:
-        raise ValueError(f"temperature must not be negative, not {temperature}")
+    if temperature and not _COLDEST <= temperature < math.inf:
+        raise ValueError(f"temperature must be 0, or finite and at least {_COLDEST:g}, not "
+                         f"{temperature}")
     if temperature:
         return {"do_sample": True, "temperature": temperature}
     return {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}

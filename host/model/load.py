@@ -23,6 +23,7 @@ from golden.shards import CheckpointError
 from golden.sources import open_shards
 from golden.verify import check_sum
 from host.model.backends import ActivationBits, Backend, GoldenBackend, ReferenceBackend
+from host.model.finite import stop_at_non_finite
 from host.model.linear import TritEmbedding, TritLinear
 
 __all__ = ["is_packed", "load_model", "load_tokenizer", "make_backend"]
@@ -36,6 +37,8 @@ def load_model(
     dtype: torch.dtype = torch.float32, progress: Callable[[str], None] | None = None,
 ) -> PreTrainedModel:
     """Load the model of a Hugging Face directory or of a packed one, ready for inference.
+
+    Its layers check their values: :func:`host.model.finite.stop_at_non_finite`.
 
     Parameters
     ----------
@@ -65,6 +68,7 @@ def load_model(
     with _no_bars(), _built(path):
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, local_files_only=True, use_safetensors=True)
+    stop_at_non_finite(model)
     return model.eval()
 
 
@@ -119,6 +123,7 @@ def _load_packed(
         _fill(model, name, checkpoint, backend, dtype)
         if progress:
             progress(name)
+    stop_at_non_finite(model)
     return model.eval()
 
 

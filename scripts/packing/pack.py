@@ -105,7 +105,9 @@ def verify(
         raise Failure(f"{packed}: {len(errors)} errors, the first in {errors[0].tensor}: "
                       f"{errors[0].message}")
     if not as_json:
-        print(f"{packed}: {count} tensors, all sound")
+        warned = len({finding.tensor for finding in findings})
+        print(f"{packed}: {count} tensors, "
+              + (f"{warned} with a warning, no error" if warned else "all sound"))
 
 
 @reports_errors
