@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from golden.cache_entry import find_entry, keep_entry
 from golden.moments import Moments, fault_of_moments, write_moments
 from golden.plan import source_fingerprint
 from golden.replacing import check_replaceable
@@ -58,7 +59,8 @@ def calibrate(
 def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
     """The file of moments by what calibrates: the file itself, a text, or `random`.
 
-    Those of a text are made once for each model, text and number of tokens.
+    Those of a text are made once for each model, text and number of tokens, and again when the
+    file is damaged.
     """
     if what.endswith(".safetensors"):
         return Moments(what).path
@@ -66,9 +68,11 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
     made = {"model": source_fingerprint(source), "text": _digest(what), "tokens": tokens,
             "window": WINDOW, "path": str(model.resolve())}
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
-    path = _KEPT / f"{key}.safetensors"
-    if not path.exists():
-        _write(source, model, path, what, tokens)
+    path = find_entry(_KEPT, key, ".safetensors", private=False)
+    if path is None:
+        part = _KEPT / f"{key}.safetensors"
+        _write(source, model, part, what, tokens)
+        path = keep_entry(part, key, ".safetensors")
     return path
 
 
