@@ -72,7 +72,7 @@ def test_damaged_moments_and_losses_are_made_again(tmp_path, text, monkeypatch):
     monkeypatch.setattr("scripts.packing.calibrate._write", lambda _, model, output, *settings: (
         made.append(output), write_moments(output, {}, {"settings": settings})))
     path = moments_file(MODEL, text, 512)
-    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    path.write_bytes(path.read_bytes()[:-1])
     assert moments_file(MODEL, text, 512) == path and len(made) == 2
     assert moments_file(MODEL, text, 512) == path and len(made) == 2
     losses = tmp_path / "losses"

@@ -22,7 +22,8 @@ __all__ = ["convert", "export", "inspect", "verify", "write_source"]
 
 Packed = Annotated[Path, typer.Argument(help="Packed checkpoint.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
-Force  = Annotated[bool, typer.Option(help="Replace what is there, and start anew.")]
+Force  = Annotated[bool, typer.Option(
+    help="Replace what tritstream wrote there, and start anew. Other files are never replaced.")]
 Json   = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
