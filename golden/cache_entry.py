@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from golden.cache_place import cache_dir
 from golden.writing import writing
@@ -121,7 +122,7 @@ def _locked(path: Path) -> Iterator[None]:
         file.close()
 
 
-def _is_held(file, path: Path) -> bool:
+def _is_held(file: IO[bytes], path: Path) -> bool:
     """Wait for the lock; False when its file was removed in the meantime."""
     # File systems without locks: two builds at a time do no harm.
     with suppress(OSError):

@@ -47,7 +47,7 @@ class Job:
     def __init__(self, out: Path, parameters: dict, *, force: bool = False):
         self.out = out
         self.partial = out.with_name(f"{out.name}.partial")
-        self._force = force
+        self._parameters, self._force = parameters, force
         self._take_back(parameters)
         check_out(out, force)
         if out.exists() and self._replaced.exists():
@@ -80,7 +80,7 @@ class Job:
 
     def finish(self) -> None:
         """Give the directory its name; the journal goes last."""
-        write_manifest(self.partial, besides=[JOURNAL])
+        write_manifest(self.partial, self._parameters)
         for path in self.partial.iterdir():
             if path.name != JOURNAL:
                 _sync(path)

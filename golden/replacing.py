@@ -24,7 +24,8 @@ _COMPANIONS = frozenset((
     "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "README.md",
     "added_tokens.json", "chat_template.jinja", "chat_template.json", "generation_config.json",
     "merges.txt", "preprocessor_config.json", "processor_config.json", "special_tokens_map.json",
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt",
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "training.json", "vocab.json",
+    "vocab.txt",
 ))
 
 #: First bytes of a file that tell its kind.
@@ -100,14 +101,9 @@ def files_of_job(directory: Path, parameters: dict, journal: str) -> list[Path]:
 
     Raises :class:`CheckpointError` when another file is in it.
     """
-    lists = [parameters.get(part) for part in ("files", "shards")]
-    known = {name for names in lists if isinstance(names, dict) for name in names}
-    if parameters:
-        known |= _COMPANIONS | {_CONFIG, _INDEX, MANIFEST}
     paths = [path for path in sorted(directory.iterdir()) if path.name != journal]
     for path in paths:
-        good = path.name in known or parameters and path.name.endswith(_WEIGHTS)
-        if path.is_symlink() or not path.is_file() or not good:
+        if not (parameters and _is_output(path, parameters)):
             raise _foreign(directory, f"{path.name} was not written by tritstream")
     return paths
 
@@ -121,12 +117,21 @@ def discard(directory: Path, files: Iterable[Path]) -> None:
         directory.rmdir()
 
 
-def write_manifest(directory: Path, besides: Iterable[str] = ()) -> None:
-    """Write the manifest of the files in a directory, without those in ``besides``."""
+def write_manifest(directory: Path, parameters: dict) -> None:
+    """Write the manifest of the files that a job with these parameters wrote in a directory."""
     files = {path.name: _state(path) for path in sorted(directory.iterdir())
-             if path.name not in {MANIFEST, *besides}}
+             if path.name != MANIFEST and _is_output(path, parameters)}
     with writing(directory / MANIFEST):
         (directory / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n")
+
+
+def _is_output(path: Path, parameters: dict) -> bool:
+    """Whether a job with these parameters writes a file of this name."""
+    lists = [parameters.get(part) for part in ("files", "shards")]
+    known = {name for names in lists if isinstance(names, dict) for name in names}
+    known |= _COMPANIONS | {_CONFIG, _INDEX, MANIFEST}
+    good = path.name in known or path.name.endswith(_WEIGHTS)
+    return good and path.is_file() and not path.is_symlink()
 
 
 def _check_file(path: Path, judge: Judge) -> None:

@@ -186,6 +186,15 @@ def test_foreign_file_in_the_rest_of_another_job_stops_it(model, tmp_path):
     pack_checkpoint(model, out, 2, force=True)
 
 
+def test_foreign_file_that_went_along_stops_the_next(model, tmp_path):
+    out, partial = tmp_path / "o", tmp_path / "o.partial"
+    kill(model, out, 2, "report", 2)
+    (partial / "thesis.docx").write_bytes(b"years of work")
+    pack_checkpoint(model, out, 2)
+    refused(lambda out: pack_checkpoint(model, out, 2, force=True), out,
+            "thesis.docx was not written by tritstream")
+
+
 def test_foreign_replaced_output_stops_it(job, tmp_path):
     out, replaced = tmp_path / "o", tmp_path / "o.replaced"
     job(out)
