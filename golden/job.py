@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from golden.journal import Journal
+from golden.replacing import check_replaceable, discard, files_of_job, own_files, write_manifest
 from golden.shards import CheckpointError
 from golden.writing import writing
 
@@ -29,10 +30,11 @@ class Job:
     parameters : dict
         What decides every byte of it, as JSON: the job's identity.
     force : bool
-        Replace ``out``, and discard what another job left.
+        Replace ``out``, and discard what another job left, if all of it is ours:
+        :func:`golden.replacing.check_replaceable`.
 
-    Raises :class:`CheckpointError` when ``out`` exists or another job's rest is in the way, and
-    whenever something cannot be written.
+    Raises :class:`CheckpointError` when ``out`` exists or another job's rest is in the way, when
+    ``force`` would replace a file that is not ours, and whenever something cannot be written.
 
     Members
     -------
@@ -45,9 +47,11 @@ class Job:
     def __init__(self, out: Path, parameters: dict, *, force: bool = False):
         self.out = out
         self.partial = out.with_name(f"{out.name}.partial")
-        self._force = force
+        self._parameters, self._force = parameters, force
         self._take_back(parameters)
         check_out(out, force)
+        if out.exists() and self._replaced.exists():
+            own_files(self._replaced, [JOURNAL])
         with writing(self.partial):
             self.partial.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(self.partial / JOURNAL, self.partial)
@@ -76,6 +80,7 @@ class Job:
 
     def finish(self) -> None:
         """Give the directory its name; the journal goes last."""
+        write_manifest(self.partial, self._parameters)
         for path in self.partial.iterdir():
             if path.name != JOURNAL:
                 _sync(path)
@@ -84,14 +89,21 @@ class Job:
             self._rename()
 
     def _rename(self) -> None:
-        replaced = self.out.with_name(f"{self.out.name}.replaced")
+        replaced = self._replaced
         if self.out.exists():
-            _discard(replaced)
+            # What came into it while the job ran must not go along.
+            check_out(self.out, self._force)
+            _discard_old(replaced)
             self.out.rename(replaced)
         self.partial.rename(self.out)
         _sync(self.out.parent)
-        _discard(replaced)
+        _discard_old(replaced)
         (self.out / JOURNAL).unlink()
+
+    @property
+    def _replaced(self) -> Path:
+        """Where the replaced output waits for the new one."""
+        return self.out.with_name(f"{self.out.name}.replaced")
 
     def _take_back(self, parameters: dict) -> None:
         """Make OUT the partial one again when a kill left this job's journal in it."""
@@ -108,10 +120,15 @@ class Job:
         if (self._journal.lines or strangers) and not self._journal.is_of(parameters):
             if not self._force:
                 raise CheckpointError(f"{self.partial}: left by another job; remove it, or force")
-            for name in strangers:
-                with writing(self.partial / name):
-                    _discard(self.partial / name)
+            self._clear()
         return self._journal.begin(parameters)
+
+    def _clear(self) -> None:
+        """Discard what another job left."""
+        left = self._journal.lines[0] if self._journal.lines else {}
+        for path in files_of_job(self.partial, left, JOURNAL):
+            with writing(path):
+                path.unlink(missing_ok=True)
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, list[int]]:
@@ -120,13 +137,8 @@ def fingerprint(paths: Iterable[Path]) -> dict[str, list[int]]:
 
 
 def check_out(out: Path, force: bool = False) -> None:
-    """Raises :class:`CheckpointError` when a job may not make ``out``, for something is there."""
-    if not out.exists():
-        return
-    if not force:
-        raise CheckpointError(f"{out}: exists already; remove it, choose another, or force")
-    if not out.is_dir() or any(out.iterdir()) and not (out / "config.json").is_file():
-        raise CheckpointError(f"{out}: is not a checkpoint, so it is not replaced; choose another")
+    """Raise :class:`CheckpointError` when a job may not make ``out``, or replace what is there."""
+    check_replaceable(out, force, temporary=[JOURNAL])
 
 
 def check_apart(source: Path, out: Path) -> None:
@@ -150,11 +162,9 @@ def write_json(path: Path, value: dict) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _discard(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _discard_old(replaced: Path) -> None:
+    if replaced.exists():
+        discard(replaced, own_files(replaced, [JOURNAL]))
 
 
 def _sync(path: Path) -> None:

@@ -76,6 +76,12 @@ class Journal:
         """Let go of the file."""
         self._file.close()
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the file holds something that was never a journal."""
+        self._file.seek(0)
+        return not self.lines and self._file.read(1) not in (b"", b"{")
+
     def is_of(self, parameters: dict) -> bool:
         """Whether a job of these parameters, plain values, wrote it."""
         return self.lines[:1] == [json.loads(json.dumps(parameters))]

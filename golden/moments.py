@@ -9,6 +9,7 @@ information in the factors of K-FAC (Martens and Grosse, 2015), token by token.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from golden.shards import CheckpointError, Shard
 from golden.texts import parse_json
 from golden.writing import writing
 
-__all__ = ["BLOCK", "Moment", "Moments", "blocks", "write_moments"]
+__all__ = ["BLOCK", "Moment", "Moments", "blocks", "fault_of_moments", "write_moments"]
 
 #: Columns of a diagonal block of F: what lies outside of the blocks is left out, so that a matrix
 #: of any width needs no more than so many values a column.
@@ -131,17 +132,36 @@ def blocks(columns: int) -> Iterator[slice]:
 
 
 def write_moments(path: Path, moments: Mapping[str, Moment], made_of: Mapping) -> None:
-    """Write moments by module name, whole or not at all."""
+    """Write moments by module name, whole or not at all.
+
+    Raises :class:`CheckpointError` for moments that are not finite, and when the disk is full.
+    """
     tensors = {}
     for name, moment in moments.items():
+        if not (np.isfinite(moment.inputs).all() and np.isfinite(moment.results).all()):
+            raise CheckpointError(f"{path}: the moments of {name} are not finite; check the "
+                                  "weights of the model")
         # The library writes what lies in memory, and not the view that an array may be of it.
         tensors |= {name + _INPUTS: np.ascontiguousarray(moment.inputs),
                     name + _RESULTS: np.ascontiguousarray(moment.results)}
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             save_file(tensors, partial, {_KEY: json.dumps(made_of)})
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
         except SafetensorError as error:
             raise OSError(str(error)) from None
-        partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def fault_of_moments(path: Path) -> str | None:
+    """Return the fault of a file that is no file of moments, or None."""
+    try:
+        Moments(path)
+    except CheckpointError:
+        return "is not a file of moments"
+    return None

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from golden.allocator import keep_freed_memory
+from golden.finite import FiniteCheck
 from golden.fixed import half_range
 from golden.flow import in_flight
 from golden.groups import RowReader, weights_of
@@ -186,9 +187,9 @@ class TensorStep:
 
     def __call__(self) -> dict:
         if self.module is None:
-            name = self.tensor.name
-            checksums = {name: self.places[name].write(self.tensor.pieces())}
-            return {**kept_report(self.tensor).record(), "checksums": checksums}
+            name, check = self.tensor.name, FiniteCheck(self.tensor.dtype, self.tensor.shape)
+            checksums = {name: self.places[name].write(check.watch(self.tensor.pieces()))}
+            return {**kept_report(self.tensor, check.fault).record(), "checksums": checksums}
         matrix, weights = self.encode(self.module, self.tensor)
         packing = Packing(matrix, weights, self.engine)
         pieces = {self.module + TRITS_SUFFIX: packing.pieces(),

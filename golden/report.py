@@ -123,9 +123,10 @@ class PackReport:
                      for line in report.warnings)
 
 
-def kept_report(tensor: Tensor) -> TensorReport:
-    """Report of a tensor that is copied as it is."""
-    return TensorReport(tensor.name, tensor.shape, None, tensor.size)
+def kept_report(tensor: Tensor, fault: str | None = None) -> TensorReport:
+    """Report of a tensor that is copied as it is, with the fault of its values if there is one."""
+    return TensorReport(tensor.name, tensor.shape, None, tensor.size,
+                        warnings=(fault,) if fault else ())
 
 
 def matrix_report(

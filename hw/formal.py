@@ -15,6 +15,8 @@ from amaranth.back import rtlil
 from amaranth.hdl import Assert, Value
 from amaranth.lib.wiring import Out
 
+from golden.cache_place import tool_environment
+
 from .synth import SynthError, find_tool
 
 __all__ = ["Counterexample", "Equal", "FormalError", "Method", "NotInductive", "Proof", "prove"]
@@ -175,7 +177,8 @@ def _run(folder):
              for name in ("sby", "yosys", "yosys-smtbmc", "yosys-witness", "boolector")}
     # A first run compiles the tool and says so, which nobody expects in the middle of a proof.
     for name in ("yosys", "boolector"):
-        subprocess.run([tools[name], "--version"], capture_output=True, check=True)
+        subprocess.run([tools[name], "--version"], capture_output=True, check=True,
+                       env=tool_environment())
     shims = folder / "tools"
     shims.mkdir(exist_ok=True)
     if not (shims / "boolector").is_symlink():
@@ -185,7 +188,7 @@ def _run(folder):
          "--witness", tools["yosys-witness"], "--abc", _abc(), "proof.sby"],
         cwd=folder, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PATH": f"{shims.resolve()}{os.pathsep}{os.environ['PATH']}"})
+        env={**tool_environment(), "PATH": f"{shims.resolve()}{os.pathsep}{os.environ['PATH']}"})
     return done.stdout
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from golden.cache_place import tool_environment
+
 from .ecp5 import SYNTH_FILES, SYNTH_SCRIPT
 
 __all__ = ["PART", "SynthError", "find_tool", "place", "run_tool", "synthesize", "tool_version",
@@ -83,14 +85,22 @@ def _used(utilization):
 def _once(path: Path, origin: list, work: Callable[[], dict]) -> dict:
     """The result of ``work``: as ``path`` keeps it from the same origin, or made and kept now."""
     digest = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
-    if path.exists():
-        kept = json.loads(path.read_text())
-        if kept["origin"] == digest:
-            return kept["result"]
+    kept = _kept(path)
+    if kept.get("origin") == digest and "result" in kept:
+        return kept["result"]
     path.unlink(missing_ok=True)        # what lies beside it is about to change
     result = work()
     write_json(path, {"origin": digest, "result": result})
     return result
+
+
+def _kept(path: Path) -> dict:
+    """An earlier result; empty when there is none, or it is damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_json(path: Path, value) -> None:
@@ -117,7 +127,7 @@ def run_tool(name: str, arguments: list[str], folder: Path) -> None:
     """Run a tool of the extra ``fpga`` in ``folder``; raises :class:`SynthError` if it fails."""
     done = subprocess.run([find_tool(name), *arguments], cwd=folder, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
+                          stderr=subprocess.STDOUT, env=tool_environment())
     if done.returncode:
         lines = done.stdout.strip().splitlines() or ["no output"]
         told = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from golden.replacing import check_same_kind
 from golden.writing import writing
 from host.errors import HostError
 from hw.synth import SynthError
@@ -138,7 +139,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, even if several processes write it."""
+    """Write a file whole or not at all, even if several processes write it.
+
+    Raises :class:`golden.shards.CheckpointError` when a file of another kind has that name, and
+    when the disk does not take it.
+    """
+    check_same_kind(path, data)
     part = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

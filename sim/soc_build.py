@@ -2,16 +2,17 @@
 
 import hashlib
 import re
-import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from golden.cache_entry import cached
+from golden.cache_place import scratch
 from hw.axi import core_verilog
 from hw.config import DeviceConfig
 from hw.export import sources_digest
 from hw.soc.quiet import quiet
-from sim.build import BuildError, cache_dir, compile_model, engine, publish
+from sim.build import BuildError, compile_model, engine
 
 __all__ = ["SocBuild", "SocChoice", "build_soc"]
 
@@ -91,15 +92,16 @@ def build_soc(choice: SocChoice) -> SocBuild:
     config = DeviceConfig(memory.lanes, choice.columns, choice.max_k, memory.clock_hz)
     sources = [path.read_bytes() for path in (*sorted(_SOURCES.glob("*.py")), _HERE / "soc.cpp")]
     key = repr((sources_digest(), config, sources, asdict(choice), engine(), versions))
-    library = cache_dir() / f"soc-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
     word = settings.dfi_databits * settings.nphases // 8
-    if not library.exists():
-        with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
-            top = _system(memory, choice)
-            flags = [f"-DWIDE={word}", *(["-DLINK"] if choice.link else [])]
-            built = compile_model(Path(folder), {"top.sv": top, "core.v": core_verilog(config)},
-                                  _HERE / "soc.cpp", flags)
-            publish(library, built.read_bytes())
+
+    def compiled() -> bytes:
+        files = {"top.sv": _system(memory, choice), "core.v": core_verilog(config)}
+        flags = [f"-DWIDE={word}", *(["-DLINK"] if choice.link else [])]
+        with scratch() as folder:
+            return compile_model(folder, files, _HERE / "soc.cpp", flags).read_bytes()
+
+    stem = f"soc-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+    library = cached(stem, ".so", compiled)
     return SocBuild(library, word, memory.lanes, memory.clock_hz,
                     memory.module.timing_settings.tREFI, engine())
 

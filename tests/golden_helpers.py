@@ -91,8 +91,9 @@ def write_json(path, value):
 
 
 def contents(path):
-    """Every file of a directory: bytes by name."""
-    return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
+    """Every file of a directory but the manifest: bytes by name."""
+    return {file.name: file.read_bytes() for file in sorted(path.iterdir())
+            if file.name != ".tritstream.json"}
 
 
 def message(text):

@@ -66,6 +66,32 @@ def test_another_text_or_count_calibrates_anew(tmp_path, text, monkeypatch):
     assert Moments(moments_file(MODEL, "random", 512)).made_of == {"settings": ["random", 512]}
 
 
+def test_damaged_moments_and_losses_are_made_again(tmp_path, text, monkeypatch):
+    from scripts.packing.depths import _read_kept
+    made = []
+    monkeypatch.setattr("scripts.packing.calibrate._write", lambda _, model, output, *settings: (
+        made.append(output), write_moments(output, {}, {"settings": settings})))
+    path = moments_file(MODEL, text, 512)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert moments_file(MODEL, text, 512) == path and len(made) == 2
+    assert moments_file(MODEL, text, 512) == path and len(made) == 2
+    losses = tmp_path / "losses"
+    for damaged in ("", "{", "[]", '{"a": 1}', '{"a": [1, 2, 3]}', '{"a": [1, 2, 3, "4"]}'):
+        losses.write_text(damaged)
+        assert _read_kept(losses) == {} and not losses.exists()
+    losses.write_text('{"a": [1, 2.5, 3, 4]}')
+    assert _read_kept(losses) == {"a": [1, 2.5, 3, 4]}
+
+
+def test_calibrate_replaces_moments_only(tmp_path, text, capsys):
+    thesis = tmp_path / "thesis.docx"
+    thesis.write_bytes(b"years of work")
+    assert refused(capsys, calibrate, MODEL, thesis, text, 512, force=True) == (
+        f"{thesis}: is not a file of moments, so it is not replaced; choose another, or remove it "
+        "yourself")
+    assert thesis.read_bytes() == b"years of work"
+
+
 def test_calibrate_writes_what_quantize_takes(tmp_path, text, capsys):
     calibrate(MODEL, tmp_path / "m.safetensors", text, 512, as_json=True)
     report = json.loads(capsys.readouterr().out)

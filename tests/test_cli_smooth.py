@@ -49,7 +49,8 @@ def test_nothing_is_read_for_what_cannot_be_written(tmp_path, text, capsys):
     assert refused(capsys, MODEL, tmp_path, text) == (
         f"{tmp_path}: exists already; remove it, choose another, or force")
     assert refused(capsys, MODEL, tmp_path, text, force=True) == (
-        f"{tmp_path}: is not a checkpoint, so it is not replaced; choose another")
+        f"{tmp_path}: text.txt was not written by tritstream, so nothing is replaced; choose "
+        "another directory, or remove this one yourself")
 
 
 def test_wrong_options(tmp_path, text, capsys):

@@ -88,18 +88,6 @@ def test_force_takes_an_empty_directory(model, packed, tmp_path):
     assert contents(tmp_path / "o") == contents(packed)
 
 
-def test_force_replaces_checkpoints_only(model, tmp_path):
-    (tmp_path / "o").mkdir()
-    (tmp_path / "o" / "thesis.txt").write_text("years of work")
-    (tmp_path / "file").write_text("years of work")
-    for out in (tmp_path / "o", tmp_path / "file"):
-        with pytest.raises(CheckpointError, match=message(
-                f"{out}: is not a checkpoint, so it is not replaced; choose another")):
-            pack_checkpoint(model, out, 2, force=True)
-    assert (tmp_path / "o" / "thesis.txt").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "o"]
-
-
 def test_output_never_replaces_its_source(model, packed):
     before = contents(model)
     for out in (model, model.parent):

@@ -170,8 +170,9 @@ def test_all_is_on_the_disk_before_it_has_its_name(packed, tmp_path, monkeypatch
         (job.partial / "LICENSE").write_text("as is")
         log.clear()
         job.finish()
-    assert sorted(log[:2]) == ["o.partial/LICENSE", "o.partial/config.json"]
-    assert log[2:] == ["o.partial", str(tmp_path)]
+    assert sorted(log[:3]) == [f"o.partial/{name}" for name in (
+        ".tritstream.json", "LICENSE", "config.json")]
+    assert log[3:] == ["o.partial", str(tmp_path)]
 
 
 def test_journal_has_the_checksums(model, packed, tmp_path):

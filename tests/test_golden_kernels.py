@@ -212,4 +212,24 @@ def test_compiled_code_that_cannot_be_kept(monkeypatch):
         return real(function, **options)
 
     monkeypatch.setattr(jit, "njit", refuse)
+    monkeypatch.setattr(jit.config, "CACHE_DIR", "")
     assert jit.compiled(lambda a: a + 1)(2) == 3
+
+
+def test_compiled_code_is_kept_in_the_cache_where_numba_has_no_place(monkeypatch, tmp_path):
+    real = numba.njit
+
+    def refuse(function, cache=False, **options):
+        if cache and not jit.config.CACHE_DIR:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(function, cache=cache, **options)
+
+    monkeypatch.setenv("TRITSTREAM_CACHE", str(tmp_path))
+    monkeypatch.setattr(jit.config, "CACHE_DIR", "")
+    monkeypatch.setattr(jit, "njit", refuse)
+    assert jit.compiled(_double)(2) == 4
+    assert [path.suffix for path in sorted((tmp_path / "numba").rglob("*.nb?"))] == [".nbc", ".nbi"]
+
+
+def _double(x):
+    return 2 * x

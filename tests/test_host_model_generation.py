@@ -107,7 +107,8 @@ def test_wrong_count_of_tokens(model, tokenizer, count):
 
 
 def test_wrong_temperature(model, tokenizer):
-    with pytest.raises(ValueError, match=message("temperature must not be negative, not -0.5")):
+    with pytest.raises(ValueError, match=message(
+            "temperature must be 0, or finite and at least 1e-06, not -0.5")):
         generate(model, tokenizer, 1, temperature=-0.5)
 
 

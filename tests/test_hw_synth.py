@@ -50,6 +50,15 @@ def test_a_unit_without_registers_has_no_clock(tools, tmp_path):
     assert place(tmp_path, 1, 150)["fmax_mhz"] is None
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"origin": 1}'])
+def test_a_damaged_result_is_made_again(tools, tmp_path, text):
+    synthesize("clk", tmp_path)
+    (tmp_path / "cells.json").write_text(text)
+    assert synthesize("clk", tmp_path) == {"LUT4": 15}
+    assert tools.calls == ["yosys", "yosys"]
+    assert synthesize("clk", tmp_path) == {"LUT4": 15} and len(tools.calls) == 2
+
+
 def test_what_is_there_is_not_made_again(tools, tmp_path):
     def work(verilog="clk", seed=1, frequency=150):
         tools.calls.clear()

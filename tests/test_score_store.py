@@ -50,3 +50,21 @@ def test_another_shape(scores):
     with safe_open(path, "numpy") as file:
         save_file({**tensors, "nll": tensors["nll"].reshape(2, 2)}, path, file.metadata())
     damaged(scores, 1)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:-1], lambda data: b"", lambda data: b"x" * 99])
+def test_damaged_scores_are_made_again(scores, damage):
+    path = scores.path / "00001.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    assert scores.has(0) and not scores.has(1)
+    scores.write(1, {"nll": np.arange(4.0), "same": np.zeros(4, bool)})
+    assert scores.has(1)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_damaged_figures_are_computed_again(scores, text):
+    assert scores.once("error", lambda: {"x": 1}) == {"x": 1}
+    (scores.path / "error.json").write_text(text)
+    assert scores.once("error", lambda: {"x": 2}) == {"x": 2}
+    assert scores.once("error", lambda: {"x": 3}) == {"x": 2}

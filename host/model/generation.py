@@ -1,5 +1,6 @@
 """Text from a model, as it comes, and what each part of the work took."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +18,9 @@ __all__ = ["MAX_SEED", "Generation", "Phase", "generate_text", "prompt_tokens"]
 #: The largest seed of torch.
 MAX_SEED = (1 << 64) - 1
 
-#: Below it logits may overflow when they are divided by the temperature.
-_COOLEST = 1e-6
+
+#: Lowest temperature above 0: logits divided by it stay finite.
+_COLDEST = 1e-6
 
 
 @dataclass
@@ -134,8 +136,9 @@ def _settings_named(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _sampling(temperature: float, seed: int) -> dict:
-    if temperature and not _COOLEST <= temperature < float("inf"):
-        raise ValueError(f"temperature must be 0, or {_COOLEST:f} and more, not {temperature}")
+    if temperature and not _COLDEST <= temperature < math.inf:
+        raise ValueError(f"temperature must be 0, or finite and at least {_COLDEST:g}, not "
+                         f"{temperature}")
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed must be 0..{MAX_SEED}, not {seed}")
     if temperature:

@@ -27,6 +27,7 @@ from golden.shards import CheckpointError
 from golden.sources import CONFIG, open_shards, open_source
 from golden.verify import check_sum
 from host.model.backends import ActivationBits, Backend, GoldenBackend, ReferenceBackend
+from host.model.finite import stop_at_non_finite
 from host.model.linear import TritEmbedding, TritLinear
 from host.model.settings import read_settings
 
@@ -44,6 +45,8 @@ def load_model(
     dtype: torch.dtype = torch.float32, progress: Callable[[str], None] | None = None,
 ) -> PreTrainedModel:
     """Load the model of a Hugging Face directory, a packed one or a GGUF file, for inference.
+
+    Its layers check their values: :func:`host.model.finite.stop_at_non_finite`.
 
     Parameters
     ----------
@@ -78,6 +81,7 @@ def load_model(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True,
             generation_config=settings)
     model.generation_config.__dict__.update(others)
+    stop_at_non_finite(model)
     return model.eval()
 
 
@@ -175,6 +179,7 @@ def _load_packed(
         _fill(model, name, checkpoint, backend, dtype)
         if progress:
             progress(name)
+    stop_at_non_finite(model)
     return model.eval()
 
 

@@ -2,7 +2,6 @@
 
 import filecmp
 import math
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from golden.methods import DEFAULT, METHODS, method_of
 from golden.packing import Packing
 from golden.quantize import choose_scales, code_values
 from golden.quantize import quantize as quantize_matrix
+from golden.replacing import discard, own_files
 from golden.sizes import QWEN25, Sizes
 from golden.sources import open_source
 from golden.tiles import ROWS, packer
@@ -59,7 +59,7 @@ def quantize(
         report["same_bytes"] = _same([work / engine for engine in engines])
         report["projections"] = _projections(report["packing"][-1])
         for engine in engines:
-            shutil.rmtree(work / engine)
+            discard(work / engine, own_files(work / engine))
     report_to(report, output, as_json, _show)
 
 

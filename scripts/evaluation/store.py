@@ -35,8 +35,15 @@ class Scores:
         self._settings = text
 
     def has(self, chunk: int) -> bool:
-        """Whether a chunk was scored."""
-        return self._file(chunk).is_file()
+        """Whether a chunk was scored; damaged scores are removed, so that it is scored again."""
+        if not self._file(chunk).is_file():
+            return False
+        try:
+            self._read(chunk)
+        except CheckpointError:
+            self._file(chunk).unlink()
+            return False
+        return True
 
     def write(self, chunk: int, arrays: dict[str, np.ndarray]) -> None:
         """Keep the scores of a chunk, each (T,)."""
@@ -57,8 +64,11 @@ class Scores:
     def once(self, name: str, compute: Callable[[], dict]) -> dict:
         """What ``compute`` gives, computed only the first time it is asked for under a name."""
         path = self.path / f"{name}.json"
-        if not path.is_file():
-            write_bytes(path, json.dumps(compute()).encode())
+        try:
+            return load_json(path)
+        except (CheckpointError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+        write_bytes(path, json.dumps(compute()).encode())
         return load_json(path)
 
     def _file(self, chunk: int) -> Path:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from golden.replacing import check_work_folder
 from host.device import Device
 from host.serial_transport import BAUD, TIMEOUT, SerialTransport
 from hw.boards.build import STEPS, Choice, build_board, find_bitstream
@@ -68,6 +69,7 @@ def build(
     found  = find_board(board)
     folder = output or _folder(board)
     choice = Choice(lanes, columns, max_k, clock and round(clock * 1e6), baud, seed, seeds)
+    check_work_folder(folder, ["build.json", "build_top.sh"])
     with progress(f"building {board}", STEPS) as advance:
         built = build_board(found, choice, folder, advance)
     if report:

@@ -8,8 +8,16 @@ import typer
 
 from hw.area import UNITS, measure, units
 from hw.export import sources_digest
-from hw.synth import PART, tool_versions, write_json
-from scripts.console import Failure, print_json, progress, reports_errors, table, write_text
+from hw.synth import PART, tool_versions
+from scripts.console import (
+    Failure,
+    print_json,
+    progress,
+    reports_errors,
+    table,
+    write_json,
+    write_text,
+)
 from scripts.hardware import bandwidth, boards, core, link_speed, soc
 from scripts.rtl_fuzz.command import fuzz
 from scripts.tables.pages import AREA_COLUMNS, ROOT, area_rows, fill, pages
@@ -59,7 +67,6 @@ def report(
     plain = {"command": _command(options), "part": PART, "frequency_mhz": frequency,
              "tools": tool_versions(), "rtl": sources_digest(), "units": measured}
     path = report or output / "report.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, plain)
     if as_json:
         print_json(plain)

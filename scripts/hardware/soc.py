@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from golden.replacing import check_work_folder
 from host.projection import MODELS, Projection, project
 from hw.synth import SynthError
 from scripts.console import print_json, progress, reports_errors, table, write_json
@@ -46,6 +47,7 @@ def build_soc_command(
     except ModuleNotFoundError as error:
         raise SynthError(f"{error.name} is missing: pip install 'tritstream[litex]'") from None
     folder = output or Path("build/soc") / board
+    check_work_folder(folder, ["build.json", "top.ys"])
     with progress(f"building {board}", STEPS) as advance:
         built = build_board(board, folder, advance, clock and round(clock * 1e6), seed)
     built["command"] = " ".join(["tritstream hw soc", board, *(

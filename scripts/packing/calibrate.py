@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from golden.moments import Moments, write_moments
+from golden.cache_entry import find_entry, keep_entry
+from golden.moments import Moments, fault_of_moments, write_moments
 from golden.plan import source_fingerprint
+from golden.replacing import check_replaceable
 from golden.sources import Source, open_source
-from scripts.console import Failure, print_json, progress, reports_errors
+from scripts.console import print_json, progress, reports_errors
 from scripts.corpus import read_text
 from scripts.packing.pack import Force, Json
 from scripts.packing.windows import WINDOW, text_windows
@@ -47,8 +49,7 @@ def calibrate(
     as_json: Json = False,
 ):
     """Learn from a text which errors of weights matter, for `quantize --calibration`."""
-    if output.exists() and not force:
-        raise Failure(f"{output}: exists already; remove it, choose another, or force")
+    check_replaceable(output, force, fault_of_moments)
     made_of = _write(open_source(model), model, output, text, tokens)
     if as_json:
         print_json({"output": str(output), **made_of})
@@ -60,7 +61,8 @@ def calibrate(
 def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
     """The file of moments by what calibrates: the file itself, a text, or `random`.
 
-    Those of a text are made once for each model, text and number of tokens.
+    Those of a text are made once for each model, text and number of tokens, and again when the
+    file is damaged.
     """
     if what.endswith(".safetensors"):
         return Moments(what).path
@@ -68,9 +70,11 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
     made = {"model": source_fingerprint(source), "text": _digest(what), "tokens": tokens,
             "window": WINDOW, "path": str(model.resolve())}
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
-    path = _KEPT / f"{key}.safetensors"
-    if not path.exists():
-        _write(source, model, path, what, tokens)
+    path = find_entry(_KEPT, key, ".safetensors", private=False)
+    if path is None:
+        part = _KEPT / f"{key}.safetensors"
+        _write(source, model, part, what, tokens)
+        path = keep_entry(part, key, ".safetensors")
     return path
 
 

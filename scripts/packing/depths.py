@@ -5,11 +5,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from golden.fixed import MAX_DEPTH
 from golden.groups import weights_of
 from golden.methods import Method
 from golden.plan import source_fingerprint
 from golden.search.depths import Losses, choose_depths, measure
-from golden.shards import load_json
+from golden.shards import CheckpointError, load_json
 from golden.sources import Source, open_source
 from scripts.console import progress, write_text
 
@@ -25,7 +26,7 @@ def depths_by_budget(
     """Depth of each matrix of a checkpoint, for ``budget`` stored bits a weight on average."""
     source = open_source(model)
     losses, path = {}, _KEPT / f"{_key(source, method)}.json"
-    kept = load_json(path) if path.is_file() else {}
+    kept = _read_kept(path)
     matrices = source.matrices(include=include)
     with progress("measuring", len(matrices)) as advance:
         for name, tensor in matrices.items():
@@ -35,6 +36,19 @@ def depths_by_budget(
             losses[name] = Losses(tensor.shape, tuple(kept[name]))
             advance(1, name)
     return choose_depths(losses, budget)
+
+
+def _read_kept(path: Path) -> dict[str, list[float]]:
+    """Losses that an earlier run kept; a damaged file is removed, and measured again."""
+    try:
+        kept = load_json(path) if path.is_file() else {}
+        if all(isinstance(found, list) and len(found) == MAX_DEPTH
+               and all(type(loss) in (int, float) for loss in found) for found in kept.values()):
+            return kept
+    except CheckpointError:
+        pass
+    path.unlink()
+    return {}
 
 
 def _key(source: Source, method: Method) -> str:

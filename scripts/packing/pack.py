@@ -22,7 +22,8 @@ __all__ = ["convert", "export", "inspect", "verify", "write_source"]
 
 Packed = Annotated[Path, typer.Argument(help="Packed checkpoint.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
-Force  = Annotated[bool, typer.Option(help="Replace what is there, and start anew.")]
+Force  = Annotated[bool, typer.Option(
+    help="Replace what tritstream wrote there, and start anew. Other files are never replaced.")]
 Json   = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
@@ -105,7 +106,9 @@ def verify(
         raise Failure(f"{packed}: {len(errors)} errors, the first in {errors[0].tensor}: "
                       f"{errors[0].message}")
     if not as_json:
-        print(f"{packed}: {count} tensors, all sound")
+        warned = len({finding.tensor for finding in findings})
+        print(f"{packed}: {count} tensors, "
+              + (f"{warned} with a warning, no error" if warned else "all sound"))
 
 
 @reports_errors

@@ -43,7 +43,8 @@ class RunResults:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(path)
-        if self._journal.lines and not self._journal.is_of(settings):
+        other = self._journal.lines and not self._journal.is_of(settings)
+        if other or self._journal.is_foreign:
             raise ValueError(f"{path}: left by another run; remove it, or name another report")
         records = self._journal.begin(settings)
         self._runs = {name: understood(MatrixRun.of, record, path)

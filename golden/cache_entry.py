@@ -1,0 +1,130 @@
+"""Entries of the cache: checked before each use, made again when damaged, written at once."""
+
+import fcntl
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from golden.cache_place import cache_dir
+from golden.writing import writing
+
+__all__ = ["cached", "find_entry", "keep_entry"]
+
+#: Hexadecimal digits of a SHA-256 in the name of an entry.
+_DIGITS = 32
+
+
+def cached(stem: str, suffix: str, make: Callable[[], bytes]) -> Path:
+    """Return the path of a valid entry of the cache, which ``make`` fills when there is none.
+
+    The name of an entry ends in the digest of its bytes, so that one rename makes it complete,
+    whoever else makes it at the same time. A second process waits for the first. An entry that is
+    damaged, or that another user wrote, is removed.
+
+    Parameters
+    ----------
+    stem : str
+        Name that says all that decides the bytes, as a digest.
+    suffix : str
+        Ending of the file name, with its dot.
+    make : callable
+        Returns the bytes.
+
+    Raises :class:`golden.shards.CheckpointError` when the disk does not take the entry; no part of
+    it stays then.
+    """
+    folder = cache_dir()
+    with writing(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if found := find_entry(folder, stem, suffix):
+        return found
+    with _locked(folder / f".{stem}.lock"):
+        return find_entry(folder, stem, suffix) or _publish(folder, stem, suffix, make())
+
+
+def find_entry(folder: Path, stem: str, suffix: str, private: bool = True) -> Path | None:
+    """Return the valid entry of a folder, if there is one; damaged ones are removed.
+
+    A ``private`` entry is one that this user wrote and nobody else can write, as code must be.
+    """
+    for path in sorted(folder.glob(f"{stem}-{'[0-9a-f]' * _DIGITS}{suffix}")):
+        if _digest_of(path, private) == path.name.removesuffix(suffix)[-_DIGITS:]:
+            return path
+        with suppress(OSError):
+            path.unlink()
+    return None
+
+
+def keep_entry(part: Path, stem: str, suffix: str) -> Path:
+    """Give a complete file the name under which :func:`find_entry` finds it, and return that."""
+    path = part.with_name(f"{stem}-{_digest_of(part, private=False)}{suffix}")
+    with writing(path):
+        return part.replace(path)
+
+
+def _digest_of(path: Path, private: bool) -> str | None:
+    """Digest of a file, None when there is none, or it must be private and is not."""
+    try:
+        handle = os.open(path, os.O_RDONLY | (os.O_NOFOLLOW if private else 0))
+    except OSError:
+        return None
+    with open(handle, "rb") as file:
+        found = os.fstat(handle)
+        shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or found.st_uid != os.geteuid()
+        if not stat.S_ISREG(found.st_mode) or private and shared:
+            return None
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+
+
+def _publish(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
+    path = folder / f"{stem}-{hashlib.sha256(data).hexdigest()[:_DIGITS]}{suffix}"
+    for left in folder.glob(f".{stem}.*.partial"):      # by a build that was killed
+        left.unlink(missing_ok=True)
+    with writing(path):
+        handle, part = tempfile.mkstemp(".partial", f".{stem}.", folder)
+        try:
+            with open(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(handle)
+            os.replace(part, path)
+            _sync(folder)
+        finally:
+            Path(part).unlink(missing_ok=True)
+    return path
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock among processes and threads, whose file is gone afterwards."""
+    with writing(path):
+        file = path.open("ab")
+        while not _is_held(file, path):
+            file.close()
+            file = path.open("ab")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _is_held(file: IO[bytes], path: Path) -> bool:
+    """Wait for the lock; False when its file was removed in the meantime."""
+    # File systems without locks: two builds at a time do no harm.
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
