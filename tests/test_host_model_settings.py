@@ -125,7 +125,7 @@ def test_an_error_of_the_model_is_not_taken_for_one_of_its_settings(model):
 @pytest.mark.parametrize(("options", "reason"), [
     ({"seed": 1 << 64}, "seed must be 0..18446744073709551615, not 18446744073709551616"),
     ({"seed": -1}, "seed must be 0..18446744073709551615, not -1"),
-    *(({"temperature": value}, f"temperature must be 0, or 0.000001 and more, not {value}")
+    *(({"temperature": value}, f"temperature must be 0, or finite and at least 1e-06, not {value}")
       for value in (-1.0, 1e-40, float("nan"), float("inf")))])
 def test_sampling_out_of_range(options, reason):
     with pytest.raises(ValueError, match=message(reason)):
