@@ -82,3 +82,22 @@ def test_words_are_split_lowest_byte_first(lanes, stalls):
 
     simulate(dut, source, sink)
     assert bytes(taken) == data
+
+
+def test_a_word_is_collected_while_none_is_taken_and_held_then():
+    # Also where nothing is under way behind it: that ends a gap, and takes no byte.
+    dut = WordAssembler(2)
+
+    async def drive(ctx):
+        ctx.set(dut.abandoned, 1)
+        ctx.set(dut.i.valid, 1)
+        for byte in (0x12, 0x34):
+            ctx.set(dut.i.p.data, byte)
+            assert ctx.get(dut.i.ready)
+            await ctx.tick()
+        for _ in range(3):
+            assert ctx.get(dut.o.valid) and not ctx.get(dut.i.ready)
+            assert ctx.get(dut.o.payload) == 0x3412
+            await ctx.tick()
+
+    simulate(dut, drive)
