@@ -40,7 +40,7 @@ def refused(capsys, packed, **options):
     """The one line that the command says on the way out."""
     with pytest.raises(SystemExit, match="^1$"):
         generate(packed, PROMPT, **options)
-    return capsys.readouterr().err.removeprefix("error: ").removesuffix("\n")
+    return capsys.readouterr().err.splitlines()[-1].removeprefix("error: ")
 
 
 def test_device_and_golden_give_the_same_text(packed, capsys):

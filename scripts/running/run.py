@@ -38,8 +38,8 @@ DeviceSpec = Annotated[str, typer.Option(
          "several with commas between.")]
 Lanes   = Annotated[int, typer.Option(help="Lanes of a simulated device: 1, 2, 4, .., 64.")]
 Columns = Annotated[int, typer.Option(
-    help="Vectors that a simulated device takes in one pass: 4 read a prompt about four times as "
-         "fast as 1, and change no result.")]
+    help="Vectors that a simulated device takes in one pass: 4 read a prompt in about a quarter "
+         "of the cycles of 1, and change no result.")]
 MaxK    = Annotated[int, typer.Option(help="Longest vector it holds.")]
 Json    = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 Rtl     = Annotated[Path | None, typer.Option(help="Verilog to simulate in place of our own.")]
