@@ -55,10 +55,9 @@ class Packing:
 
     def report(self, name: str) -> TensorReport:
         """Figures of the matrix, when all tiles were made."""
-        lost, whole = self._squares.sum(axis=1).tolist()
-        error = lost / whole if whole else 0.0
+        lost, energy = self._squares.sum(axis=1).tolist()
         zeros = share_of_zeros(self._counts, self._matrix)
-        return matrix_report(name, self._matrix, error, zeros, self._used)
+        return matrix_report(name, self._matrix, lost, energy, zeros, self._used)
 
     def _work(self, chunk: slice) -> tuple[np.ndarray, np.ndarray, set[int]]:
         groups = None if self._weights is None else take_groups(self._weights, chunk)

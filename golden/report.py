@@ -1,8 +1,8 @@
 """What packing did to each tensor, in figures and warnings."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +43,8 @@ class TensorReport:
         Bytes written, padding and scale table included.
     stored_bits, information_bits : float
         Bits of the file and of information, a weight.
-    error : float
-        Squared error of the dequantized weights over the square of the weights.
+    error, energy : float
+        Squared error of the dequantized weights over the square of the weights; that square.
     zero_share : float
         Share of trits that are zero.
     scale_min, scale_max, table_ratio : float
@@ -60,6 +60,7 @@ class TensorReport:
     stored_bits:      float = 0.0
     information_bits: float = 0.0
     error:            float = 0.0
+    energy:           float = 0.0
     zero_share:       float = 0.0
     scale_min:        float = 0.0
     scale_max:        float = 0.0
@@ -86,11 +87,24 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class PackReport:
-    """Figures of a whole checkpoint: where it is, its depth, the report of each source tensor."""
+    """Figures of a whole checkpoint.
+
+    Members
+    -------
+    path : Path
+        The packed checkpoint.
+    depth : int
+        Trits of a weight where a matrix has no other depth.
+    tensors : tuple of TensorReport
+        One for each source tensor, in file order.
+    reasons : mapping
+        Why a tensor is kept, by its name.
+    """
 
     path:    Path
     depth:   int
     tensors: tuple[TensorReport, ...]
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def matrices(self) -> tuple[TensorReport, ...]:
@@ -106,6 +120,18 @@ class PackReport:
     def weights(self) -> int:
         """Weights in packed matrices."""
         return sum(int(np.prod(report.shape)) for report in self.matrices)
+
+    @property
+    def packed_share(self) -> float:
+        """Share of the source's weights that is in packed matrices, 0..1."""
+        return self.weights / sum(math.prod(report.shape) for report in self.tensors)
+
+    @property
+    def error(self) -> float:
+        """Squared error of all packed matrices over the square of their weights."""
+        energy = sum(report.energy for report in self.matrices)
+        lost = sum(report.error * report.energy for report in self.matrices)
+        return lost / energy if energy else 0.0
 
     @property
     def size(self) -> int:
@@ -130,15 +156,17 @@ def kept_report(tensor: Tensor) -> TensorReport:
 
 
 def matrix_report(
-    name: str, matrix: Encoded, error: float, zero_share: float, used: Iterable[int],
+    name: str, matrix: Encoded, lost: float, energy: float, zero_share: float,
+    used: Iterable[int],
 ) -> TensorReport:
-    """Report of a matrix, its relative error, share of zeros, and :func:`used_codes`."""
+    """Report of a matrix from sums of squares (error, weights), zeros and :func:`used_codes`."""
     size = math.prod(tiles_shape(matrix.shape, matrix.depth)) + 4 * SCALES
     return TensorReport(
         name, matrix.shape, matrix.depth, size,
         stored_bits=8 * size / math.prod(matrix.shape),
         information_bits=information_bits(matrix.depth),
-        error=error,
+        error=lost / energy if energy else 0.0,
+        energy=energy,
         zero_share=zero_share,
         scale_min=float(matrix.table.min()),
         scale_max=float(matrix.table.max()),
