@@ -11,10 +11,8 @@ from golden.shards import DTYPES, FLOATS, CheckpointError
 if TYPE_CHECKING:
     from golden.sources import SourceTensor
 
-__all__ = [
-    "EMBEDDING", "EXCLUDED", "HEAD", "MODULES_TO_NOT_CONVERT", "VECTORS", "Architecture", "Choice",
-    "Selection", "choose", "is_linear",
-]
+__all__ = ["BY_NAME", "MODULES_TO_NOT_CONVERT", "Architecture", "Choice", "Selection", "choose",
+           "is_linear"]
 
 #: Modules that are not quantized, besides embeddings and norms.
 MODULES_TO_NOT_CONVERT = ("lm_head",)
@@ -97,6 +95,10 @@ class Selection:
     exclude:      Sequence[str] = ()
     kept:         Sequence[str] = MODULES_TO_NOT_CONVERT
     architecture: Architecture | None = None
+
+
+#: What is chosen where nobody asks for anything else: linear layers, by their names.
+BY_NAME = Selection()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from golden.choice import Architecture, Selection
+from golden.choice import BY_NAME, Architecture, Selection
 from golden.chunks import in_threads
 from golden.fixed import half_range
 from golden.forms import FORMS
@@ -110,7 +110,7 @@ def import_checkpoint(
 
 
 def probe_checkpoint(
-    source_path: str | Path, depth: int | None = None, selection: Selection = Selection(),
+    source_path: str | Path, depth: int | None = None, selection: Selection = BY_NAME,
 ) -> Iterator[tuple[Survey, list[tuple[float, float]]]]:
     """What an import would find of each matrix, and of a misfit its ratios; nothing is written."""
     depths, matrices = _depths(depth), open_source(source_path).choose(selection).matrices

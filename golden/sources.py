@@ -7,7 +7,14 @@ from typing import Protocol
 
 import numpy as np
 
-from golden.choice import MODULES_TO_NOT_CONVERT, Choice, Selection, choose, is_linear
+from golden.choice import (
+    BY_NAME,
+    MODULES_TO_NOT_CONVERT,
+    Choice,
+    Selection,
+    choose,
+    is_linear,
+)
 from golden.job import copy_files
 from golden.shards import CheckpointError, Shard, Tensor, is_file_name, load_json
 
@@ -94,7 +101,7 @@ class Source(ABC):
         """A whole tensor, in its own dtype."""
         return self.tensors[name].read()
 
-    def choose(self, selection: Selection = Selection()) -> Choice:
+    def choose(self, selection: Selection = BY_NAME) -> Choice:
         """Matrices to be packed, and why each other tensor is kept: golden.choice.choose."""
         return choose(self.path, self.tensors, selection)
 
