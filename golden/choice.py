@@ -19,7 +19,7 @@ MODULES_TO_NOT_CONVERT = ("lm_head",)
 
 #: Why a tensor is kept, in the words of a report.
 EMBEDDING, HEAD, VECTORS = "embeddings", "output head", "norms, biases and other vectors"
-EXCLUDED, NO_FLOATS = "left out by --exclude", "integers and booleans"
+EXCLUDED, NO_FLOATS = "left out on request", "integers and booleans"
 FUSED, OTHER_SHAPES = "fused experts", "tensors that are no matrices"
 
 _NOT_LINEAR = ("embed", "norm", "wte", "wpe")
@@ -160,20 +160,28 @@ def _reason(
         return NO_FLOATS
     if _fits(module, selection.exclude):
         return EXCLUDED
+    if not included and (reason := _default_reason(module, selection)):
+        return reason
     if architecture and module not in architecture.runnable:
         return architecture.reasons.get(module, f"not part of {architecture.name}")
-    return None if included else _default_reason(module, selection)
+    return None
 
 
 def _default_reason(module: str, selection: Selection) -> str | None:
     """Why a matrix is kept unless somebody asks for it."""
     architecture = selection.architecture
-    if _is_kept(module, selection.kept) or architecture and module in architecture.heads:
-        return HEAD if _is_kept(module, MODULES_TO_NOT_CONVERT) or (
-            architecture and module in architecture.heads) else "kept on request"
+    heads = architecture.heads if architecture else ()
+    if module in heads or _is_kept(module, {*selection.kept} & {*MODULES_TO_NOT_CONVERT}):
+        return HEAD
+    if _is_kept(module, selection.kept):
+        return EXCLUDED
     if _is_embedding(module):
         return EMBEDDING
-    rules = _KEPT_PARTS if architecture else _KEPT_PARTS | _UNSURE_PARTS
+    return _part_reason(module, _KEPT_PARTS if architecture else _KEPT_PARTS | _UNSURE_PARTS)
+
+
+def _part_reason(module: str, rules: Mapping[str, Sequence[str]]) -> str | None:
+    """The first rule of which a glob fits a part of a module's name."""
     for reason, globs in rules.items():
         if any(fnmatchcase(part, glob) for part in module.split(".") for glob in globs):
             return reason
@@ -183,7 +191,9 @@ def _default_reason(module: str, selection: Selection) -> str | None:
 def _shape_reason(name: str, shape: Sequence[int]) -> str:
     if len(shape) < 2:
         return VECTORS
-    return FUSED if "experts" in name and len(shape) > 2 else OTHER_SHAPES
+    if "experts" in name:
+        return FUSED
+    return _part_reason(name, _KEPT_PARTS) or OTHER_SHAPES
 
 
 def _is_matrix(name: str, shape: Sequence[int]) -> bool:

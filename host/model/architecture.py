@@ -11,7 +11,7 @@ from transformers.modeling_utils import LoadStateDictConfig
 
 from golden.choice import Architecture
 from host.model.direct import directly_used
-from host.model.skeleton import TensorNames, built, make_skeleton, read_config, unfit
+from host.model.skeleton import TensorNames, built, make_skeleton, quiet, read_config, unfit
 
 __all__ = ["read_architecture"]
 
@@ -36,6 +36,11 @@ def read_architecture(
 
     Raises :class:`CheckpointError` when transformers cannot build the model.
     """
+    with quiet():
+        return _read(path, config, shapes)
+
+
+def _read(path: Path, config: Mapping, shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
     model = make_skeleton(path, read_config(path, config))
     names = TensorNames(model)
     places = {name: names.find(name) for name in shapes}

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import warnings
 from collections.abc import Iterator
 
 import torch
@@ -74,12 +73,10 @@ def _watch(layer: nn.Linear) -> _Watched:
 def _run(model: PreTrainedModel) -> None:
     """A pass over a few tokens, and one more token after them."""
     ids = torch.zeros(1, _TOKENS, dtype=torch.long, device="meta")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        first = model(input_ids=ids, use_cache=True)
-        for name in ("past_key_values", "cache_params"):
-            if getattr(first, name, None) is not None:
-                model(input_ids=ids[:, :1], use_cache=True, **{name: first[name]})
+    first = model(input_ids=ids, use_cache=True)
+    for name in ("past_key_values", "cache_params"):
+        if getattr(first, name, None) is not None:
+            model(input_ids=ids[:, :1], use_cache=True, **{name: first[name]})
 
 
 def _by_source(model: PreTrainedModel) -> Iterator[nn.Module]:

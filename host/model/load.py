@@ -1,7 +1,6 @@
 """Causal language models of transformers, from original, exported and packed checkpoints."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,7 +12,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
-from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from golden.checkpoint import QUANT_METHOD, SCALES_SUFFIX, TRITS_SUFFIX, PackedCheckpoint
@@ -27,6 +25,7 @@ from host.model.skeleton import (
     TensorNames,
     built,
     model_class,
+    no_bars,
     read_by_others,
     read_config,
     unfit,
@@ -70,7 +69,7 @@ def load_model(
         raise ValueError(f"{path}: not packed, so only the reference backend can run it; "
                          "`tritstream quantize` packs it")
     config = read_config(Path(path), open_shards(Path(path))[0])
-    return _from_pretrained(Path(path), config, dtype, "copy or convert the model again").eval()
+    return _from_pretrained(Path(path), config, dtype, "complete the checkpoint, or correct its config.json").eval()
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
@@ -113,7 +112,7 @@ def _load_packed(
     shapes = {name: list(info.shape) for name, info in checkpoint.matrices.items()}
     config.quantization_config = {
         "quant_method": QUANT_METHOD, "shapes": shapes, "kept": list(checkpoint.kept)}
-    model = _from_pretrained(path, config, dtype, "pack the model again")
+    model = _from_pretrained(path, config, dtype, "pack the complete checkpoint")
     layers = [layer for layer in model.modules() if isinstance(layer, TritLinear | TritEmbedding)]
     for name in checkpoint.matrices:
         for layer in layers:
@@ -129,7 +128,7 @@ def _from_pretrained(
 ) -> PreTrainedModel:
     """Let transformers build and read a model, all of whose tensors must be there."""
     kind = model_class(path, config)
-    with _no_bars(), built(path):
+    with no_bars(), built(path):
         model, report = kind.from_pretrained(
             path, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
             output_loading_info=True)
@@ -158,18 +157,6 @@ def _check_sums(checkpoint: PackedCheckpoint) -> None:
             for finding in check_sum(tensor, checkpoint.checksums[tensor.name]):
                 raise CheckpointError(f"{tensor.path}: {finding.tensor}: {finding.message}; copy "
                                       "it again")
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep transformers from drawing progress bars: those of a command are its own."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 @register_quantization_config(QUANT_METHOD)

@@ -1,5 +1,6 @@
 """Models of transformers without weights: which class, and where tensors of a checkpoint go."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,11 +18,12 @@ from transformers import (
 )
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+from transformers.utils import logging
 
 from golden.shards import CheckpointError
 
 __all__ = ["TensorNames", "built", "make_skeleton", "model_class", "module_places",
-           "read_by_others", "read_config", "unfit"]
+           "no_bars", "quiet", "read_by_others", "read_config", "unfit"]
 
 #: Classes that compute what a linear layer does, though by themselves.
 _PLAIN = ("FalconLinear",)
@@ -136,3 +138,28 @@ def read_by_others(what: str, advice: str) -> Iterator[None]:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{what} ({reason}); {advice}") from None
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars: those of a command are its own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from saying anything while nothing but names and shapes is asked."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with no_bars(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)

@@ -62,7 +62,8 @@ def _import(
     with progress("importing", steps) as advance:
         report = import_checkpoint(
             model, output, depth, keep_going=keep_going, force=force, exclude=exclude,
-            architecture=found.architecture, progress=lambda stage, name: advance(1, f"{stage} {name}"))
+            architecture=found.architecture,
+            progress=lambda stage, name: advance(1, f"{stage} {name}"))
     for line in [*report.packed.warnings, *(found.outcome.reason for found in report.misfits)]:
         console.print(f"warning: {line}", markup=False, soft_wrap=True)
     warn_of_share(report.packed)

@@ -20,7 +20,8 @@ from golden.verify import verify as verify_checkpoint
 from scripts.console import Failure, print_json, progress, reports_errors, table
 from scripts.packing.architecture import packed_architecture
 
-__all__ = ["Exclude", "Force", "Json", "Output", "convert", "export", "inspect", "verify", "write_source"]
+__all__ = ["Exclude", "Force", "Json", "Output", "convert", "export", "inspect", "verify",
+           "write_source"]
 
 Packed = Annotated[Path, typer.Argument(help="Packed checkpoint.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
