@@ -114,8 +114,8 @@ def test_summary_says_what_was_not_packed(tmp_path, kind, share, parts):
                      out, re.M)
     assert said.startswith(f"warning: only {share:.1%} of the weights are packed; kept are ")
     code, out, _ = run_command("verify", tmp_path / "o")
-    assert (code, out.splitlines()[-1]) == (
-        0, f"it can be loaded, as {json.loads((source / 'config.json').read_text())['architectures'][0]}")
+    kind, = json.loads((source / "config.json").read_text())["architectures"]
+    assert (code, out.splitlines()[-1]) == (0, f"it can be loaded, as {kind}")
 
 
 def test_report_as_json(tmp_path):
@@ -162,15 +162,17 @@ def test_what_the_model_does_not_have_is_kept_and_told(tmp_path, extra):
     code, out, _ = run_command("quantize", changed(tmp_path, add), "-o", tmp_path / "o")
     assert code == 0
     name, = extra
-    assert f"  not part of Qwen2ForCausalLM: {re.sub(r'[.]\d+', '.*', name)}\n" in out
+    pattern = re.sub(r"[.]\d+", ".*", name)
+    assert f"  not part of Qwen2ForCausalLM: {pattern}\n" in out
     assert name in PackedCheckpoint(tmp_path / "o").kept
     code, out, _ = run_command("verify", tmp_path / "o")
     assert code == 0
     assert out.startswith(f"warning: {name}: is not part of Qwen2ForCausalLM, nor are 0 other")
-    np.testing.assert_array_equal(logits(tmp_path / "o"), logits(packed(MODEL_IN(tmp_path))[1]))
+    np.testing.assert_array_equal(logits(tmp_path / "o"), logits(packed(shipped(tmp_path))[1]))
 
 
-def MODEL_IN(tmp_path):
+def shipped(tmp_path):
+    """The shipped model where something may be written beside it."""
     return shutil.copytree(MODEL, tmp_path / "plain" / "m")
 
 
@@ -184,7 +186,7 @@ def test_prefixes_that_the_model_does_not_have(tmp_path, prefix):
     code, _, said = run_command("quantize", path, "-o", tmp_path / "o")
     assert code == 1
     warning, error = said.splitlines()
-    assert warning.startswith(f"warning: {path}: lacks 50 tensors of Qwen2ForCausalLM, the first ")
+    assert warning.startswith(f"warning: {path}: lacks 51 tensors of Qwen2ForCausalLM, the first ")
     assert error == (f"error: {path}: has no linear layer to quantize: Qwen2ForCausalLM has no "
                      f"{prefix}model.embed_tokens.weight, nor 49 others of these tensors; check "
                      "the names' prefix and config.json")
@@ -229,7 +231,7 @@ def test_verify_finds_what_cannot_be_run_packed(tmp_path):
 
 
 def test_another_configuration_is_told(tmp_path):
-    path = MODEL_IN(tmp_path)
+    path = shipped(tmp_path)
     config = path / "config.json"
     config.write_text(config.read_text().replace('"model_type": "qwen2"', '"model_type": "qwen9"'))
     code, out, said = run_command("quantize", path, "-o", tmp_path / "o")
@@ -266,7 +268,7 @@ def test_a_tied_model_stored_by_its_head(tmp_path, include):
     source, out = packed(changed(tmp_path, tie), include=include)
     assert found_in(out) == []
     model = load_model(out)
-    expected = packed(MODEL_IN(tmp_path), include=["embed_tokens"] if include else [])[1]
+    expected = packed(shipped(tmp_path), include=["embed_tokens"] if include else [])[1]
     np.testing.assert_array_equal(logits(out), logits(expected))
     traffic = token_traffic(model, PackedCheckpoint(out))
     usual = token_traffic(load_model(expected), PackedCheckpoint(expected))
@@ -287,7 +289,6 @@ def test_a_tied_model_that_stores_both(tmp_path, include, same):
     # Values that differ are not tied, whatever config.json says: transformers does the same.
     export(out, tmp_path / "exported")
     torch.testing.assert_close(logits(out), logits(tmp_path / "exported"), rtol=0, atol=0.1)
-    assert load_model(out).model.embed_tokens.weight is not None if include == ["lm_head"] else True
     token_traffic(load_model(out), PackedCheckpoint(out))
 
 
@@ -309,7 +310,7 @@ def test_exclude(tmp_path):
 
 
 def test_exclude_wins_over_include_and_must_fit(tmp_path):
-    _, out = packed(MODEL_IN(tmp_path), include=["embed_tokens"], exclude=["embed_*"])
+    _, out = packed(shipped(tmp_path), include=["embed_tokens"], exclude=["embed_*"])
     assert "model.embed_tokens" not in PackedCheckpoint(out).matrices
     with pytest.raises(CheckpointError, match=message(
             f"{MODEL}: no matrix is named *.dwn_proj, which is to be left out; check the name")):
@@ -317,7 +318,7 @@ def test_exclude_wins_over_include_and_must_fit(tmp_path):
 
 
 def test_a_norm_that_is_missing_from_a_packed_file(tmp_path):
-    _, out = packed(MODEL_IN(tmp_path))
+    _, out = packed(shipped(tmp_path))
 
     def drop(tensors, records):
         del tensors["model.norm.weight"], records["model.norm.weight"]

@@ -174,11 +174,12 @@ class _Quantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_):
         names, found = TensorNames(model), self.quantization_config
-        kept = {names.find(name)[0] for name in found.kept}
+        places = {name: names.find(f"{name}.weight")[0] for name in found.shapes}
+        stored = {names.find(name)[0] for name in found.kept} | {*places.values()}
         for name, shape in found.shapes.items():
-            place = names.find(f"{name}.weight")[0].removesuffix(".weight")
+            place = places[name].removesuffix(".weight")
             _replace(model, place, name, tuple(shape))
-            _untie(model, place, name, kept)
+            _untie(model, place, name, stored)
         ends = "|".join(end.replace(".", r"\.") for end in (TRITS_SUFFIX, SCALES_SUFFIX))
         model._keys_to_ignore_on_load_unexpected.add(f"({ends})$")
 
@@ -205,7 +206,7 @@ def _replace(model: PreTrainedModel, place: str, name: str, shape: tuple[int, in
         model.set_submodule(place, TritLinear(shape[1], shape[0], layer.bias is not None, name))
 
 
-def _untie(model: PreTrainedModel, place: str, name: str, kept: set[str]) -> None:
+def _untie(model: PreTrainedModel, place: str, name: str, stored: set[str]) -> None:
     """Give a module that is tied to a packed one the same matrix, unless it has its own weights."""
     tied = model.all_tied_weights_keys
     others = [target if source == f"{place}.weight" else source for target, source in tied.items()
@@ -215,6 +216,5 @@ def _untie(model: PreTrainedModel, place: str, name: str, kept: set[str]) -> Non
     for other in others:
         model.config.tie_word_embeddings = False
         module = other.removesuffix(".weight")
-        layer = model.get_submodule(module)
-        if other not in kept and not isinstance(layer, TritLinear | TritEmbedding):
-            _replace(model, module, name, tuple(layer.weight.shape))
+        if other not in stored:
+            _replace(model, module, name, tuple(model.get_submodule(module).weight.shape))
