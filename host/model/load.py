@@ -69,7 +69,8 @@ def load_model(
         raise ValueError(f"{path}: not packed, so only the reference backend can run it; "
                          "`tritstream quantize` packs it")
     config = read_config(Path(path), open_shards(Path(path))[0])
-    return _from_pretrained(Path(path), config, dtype, "complete the checkpoint, or correct its config.json").eval()
+    advice = "complete the checkpoint, or correct its config.json"
+    return _from_pretrained(Path(path), config, dtype, advice).eval()
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
