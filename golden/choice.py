@@ -158,13 +158,11 @@ def _reason(
         return _shape_reason(name, tensor.shape)
     if tensor.dtype in DTYPES and DTYPES[tensor.dtype].kind in "biu":
         return NO_FLOATS
-    if _fits(module, selection.exclude):
-        return EXCLUDED
     if not included and (reason := _default_reason(module, selection)):
         return reason
     if architecture and module not in architecture.runnable:
         return architecture.reasons.get(module, f"not part of {architecture.name}")
-    return None
+    return EXCLUDED if _fits(module, selection.exclude) else None
 
 
 def _default_reason(module: str, selection: Selection) -> str | None:

@@ -263,6 +263,29 @@ def tie(tensors, head=None):
         tensors.pop("model.embed_tokens.weight") if head is None else head)
 
 
+@pytest.mark.parametrize("fields", [{}, None])
+def test_a_quantization_config_that_says_nothing_is_loaded(tmp_path, fields):
+    path = shipped(tmp_path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"quantization_config": fields}))
+    np.testing.assert_array_equal(logits(path), logits(MODEL))
+    assert found_in(packed(path)[1]) == []
+
+
+def test_a_model_that_the_import_packs_can_be_loaded(tmp_path):
+    source, out = packed(save_model(tmp_path / "m", "qwen3_moe"))
+    export(out, tmp_path / "published")
+    code, text, _ = run_command("import", tmp_path / "published", "-o", tmp_path / "o",
+                                "--exclude", "layers.1.*")
+    assert code == 0 and "  left out on request: model.layers.*.self_attn." in text
+    checkpoint = PackedCheckpoint(tmp_path / "o")
+    assert checkpoint.config["quantization_config"]["exclude"] == ["layers.1.*"]
+    assert len(checkpoint.matrices) == 4
+    assert found_in(tmp_path / "o") == []
+    torch.testing.assert_close(logits(tmp_path / "o"), logits(tmp_path / "published"),
+                               rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("include", [[], ["lm_head"]])
 def test_a_tied_model_stored_by_its_head(tmp_path, include):
     source, out = packed(changed(tmp_path, tie), include=include)

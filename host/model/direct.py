@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,10 @@ class _Watched(Tensor):
     used = False
 
     @classmethod
-    def __torch_function__(cls, function, types, arguments=(), options=None):
+    def __torch_function__(
+        cls, function: Callable, types: Iterable[type], arguments: tuple = (),
+        options: dict | None = None,
+    ) -> object:
         if function not in _HARMLESS:
             for one in _tensors(arguments):
                 one.used = True
