@@ -283,7 +283,7 @@ def test_a_model_that_the_import_packs_can_be_loaded(tmp_path):
     assert len(checkpoint.matrices) == 4
     assert found_in(tmp_path / "o") == []
     torch.testing.assert_close(logits(tmp_path / "o"), logits(tmp_path / "published"),
-                               rtol=0, atol=1e-5)
+                               rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("include", [[], ["lm_head"]])
