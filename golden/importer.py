@@ -3,13 +3,14 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from golden.choice import BY_NAME, Architecture, Selection
 from golden.chunks import in_threads
 from golden.fixed import half_range
 from golden.forms import FORMS
@@ -27,6 +28,9 @@ from golden.survey import Survey, survey
 from golden.verify import verify
 
 __all__ = ["ImportReport", "import_checkpoint", "probe_checkpoint"]
+
+#: Why a matrix is kept that ``keep_going`` left.
+_MISFIT = "matrices that do not fit"
 
 #: Gets what is being done, and the name of the tensor with which it has been.
 Progress = Callable[[str, str], None]
@@ -57,7 +61,8 @@ def _silent(stage: str, name: str) -> None:
 
 def import_checkpoint(
     source_path: str | Path, out_dir: str | Path, depth: int | None = None, *,
-    keep_going: bool = False, force: bool = False, progress: Progress = _silent,
+    keep_going: bool = False, force: bool = False, exclude: Sequence[str] = (),
+    architecture: Architecture | None = None, progress: Progress = _silent,
 ) -> ImportReport:
     """Pack a checkpoint of dequantized weights such that all its values come back.
 
@@ -76,6 +81,8 @@ def import_checkpoint(
         Keep a matrix that does not fit as it is, and go on.
     force : bool
         Replace ``out_dir``, and discard what another job left in ``OUT.partial``.
+    exclude, architecture
+        As of :func:`golden.packer.pack_checkpoint`.
     progress : callable
         Gets ``recovering``, ``hashing``, ``packing`` or ``comparing``, and what has been: the name
         of each matrix, of each file, of each tensor, and again of each tensor.
@@ -85,24 +92,28 @@ def import_checkpoint(
     """
     depths = _depths(depth)
     source, out = open_source(source_path), Path(out_dir).absolute()
-    matrices = source.matrices()
+    choice = source.choose(Selection(exclude=exclude, architecture=architecture))
+    matrices = choice.matrices
     check_apart(source.path, out)
-    with Job(out, _identity(source, depth), force=force) as job:
+    with Job(out, _identity(source, depth, matrices), force=force) as job:
         surveys = _survey(job, matrices, depths, keep_going, progress)
         sums = _sums(source, progress)
-        plan = _plan(source, matrices, surveys, sums)
+        notes = {"source_sha256": sums} | ({"exclude": list(exclude)} if exclude else {})
+        plan = _plan(source, matrices, surveys, notes)
         reports = write_packed(job, plan, _encoder(surveys),
                                lambda report: progress("packing", report.name))
         _compare(job.partial, source, progress)
         job.finish()
-    return ImportReport(PackReport(out, plan.depth, reports), tuple(surveys.values()), sums)
+    misfits = {f"{one.name}.weight": _MISFIT for one in surveys.values() if not one.fits}
+    packed = PackReport(out, plan.depth, reports, choice.reasons | misfits)
+    return ImportReport(packed, tuple(surveys.values()), sums)
 
 
 def probe_checkpoint(
-    source_path: str | Path, depth: int | None = None,
+    source_path: str | Path, depth: int | None = None, selection: Selection = BY_NAME,
 ) -> Iterator[tuple[Survey, list[tuple[float, float]]]]:
     """What an import would find of each matrix, and of a misfit its ratios; nothing is written."""
-    depths, matrices = _depths(depth), open_source(source_path).matrices()
+    depths, matrices = _depths(depth), open_source(source_path).choose(selection).matrices
     for found in survey(matrices, depths, {}):
         ask = not found.fits and found.outcome.distinct
         yield found, ratios(matrices[found.name].read()) if ask else []
@@ -115,10 +126,10 @@ def _depths(depth: int | None) -> tuple[int, ...]:
     return (depth,)
 
 
-def _identity(source: Source, depth: int | None) -> dict:
+def _identity(source: Source, depth: int | None, matrices: Iterable[str]) -> dict:
     """What decides every byte of the output, but which misfits are kept."""
     return {"job": "import", "format_version": FORMAT_VERSION, "depth": depth,
-            "files": source_fingerprint(source)}
+            "matrices": sorted(matrices), "files": source_fingerprint(source)}
 
 
 def _survey(
@@ -163,7 +174,7 @@ def _sha256(path: Path) -> str:
 
 def _plan(
     source: Source, matrices: dict[str, SourceTensor], surveys: dict[str, Survey],
-    sums: dict[str, str],
+    notes: Mapping[str, object],
 ) -> Plan:
     """The depth of most weights for all, and for the others their own."""
     fitting = {name: found for name, found in surveys.items() if found.fits}
@@ -175,7 +186,7 @@ def _plan(
     return Plan(
         source, {name: matrices[name] for name in fitting}, weights.most_common(1)[0][0],
         depths={name: found.outcome.depth for name, found in fitting.items()},
-        kept=MODULES_TO_NOT_CONVERT, codec=RECOVERED, notes={"source_sha256": sums},
+        kept=MODULES_TO_NOT_CONVERT, codec=RECOVERED, notes=notes,
         marks={name: marks_of(FORMS[found.outcome.form], found.dtype)
                for name, found in fitting.items()})
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from golden.allocator import keep_freed_memory
+from golden.choice import Architecture, Selection
 from golden.finite import FiniteCheck
 from golden.fixed import half_range
 from golden.flow import in_flight
@@ -50,6 +51,7 @@ def pack_checkpoint(
     source_path: str | Path, out_dir: str | Path, depth: int, *, force: bool = False,
     overrides: Mapping[str, int] | None = None, progress: Progress | None = None,
     modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT, include: Sequence[str] = (),
+    exclude: Sequence[str] = (), architecture: Architecture | None = None,
     method: Method | None = None, run: Run = in_flight,
 ) -> PackReport:
     """Quantize and pack a checkpoint; memory is bounded by its largest matrix, or by a budget.
@@ -73,6 +75,10 @@ def pack_checkpoint(
         Modules to keep, besides embeddings and norms.
     include : sequence
         Modules to quantize all the same, by name or its last part: ``lm_head``, ``embed_tokens``.
+    exclude : sequence
+        Globs of modules to keep, of their name or its last parts; they are noted in the file.
+    architecture : Architecture
+        The model that config.json describes; without one, modules are chosen by their names.
     method : Method
         What encodes each matrix; by default :data:`golden.methods.DEFAULT`.
     run : Run
@@ -84,10 +90,11 @@ def pack_checkpoint(
     half_range(depth)
     method = method or method_of(DEFAULT)
     source, out = open_source(source_path), Path(out_dir).absolute()
-    matrices = source.matrices(modules_to_not_convert, include)
-    plan = Plan(source, matrices, depth, kept=modules_to_not_convert,
-                codec=method.codec, depths=_depths(source.path, matrices, overrides or {}),
-                notes=method.settings)
+    choice = source.choose(Selection(include, exclude, modules_to_not_convert, architecture))
+    notes = {"exclude": list(exclude)} if exclude else {}
+    plan = Plan(source, choice.matrices, depth, kept=modules_to_not_convert, codec=method.codec,
+                depths=_depths(source.path, choice.matrices, overrides or {}),
+                notes=method.settings | notes)
     check_apart(source.path, out)
 
     keep_freed_memory()
@@ -95,7 +102,7 @@ def pack_checkpoint(
     with Job(out, _identity(plan, method), force=force) as job:
         reports = write_packed(job, plan, encode, progress, run=run, engine=method.engine)
         job.finish()
-    return PackReport(out, depth, reports)
+    return PackReport(out, depth, reports, choice.reasons)
 
 
 @dataclass(frozen=True)

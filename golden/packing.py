@@ -53,10 +53,10 @@ class Packing:
     def report(self, name: str, codec: str | None = None) -> TensorReport:
         """Figures of the matrix, when all tiles were made; ``codec`` decides what warnings advise.
         """
-        lost, whole = self._squares.sum(axis=1).tolist()
-        error = lost / whole if whole else 0.0
+        lost, energy = self._squares.sum(axis=1).tolist()
         zeros = share_of_zeros(self._counts, self._matrix)
-        return matrix_report(name, self._matrix, error, self._errors, zeros, self._codes, codec)
+        return matrix_report(name, self._matrix, lost, energy, self._errors, zeros, self._codes,
+                             codec)
 
     def _work(self, chunk: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, GroupErrors]:
         groups = None if self._weights is None else take_groups(self._weights, chunk)

@@ -1,8 +1,8 @@
 """Figures of each tensor after packing, and their warnings."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +38,9 @@ class TensorReport:
         Bytes written, padding and scale table included.
     stored_bits, information_bits : float
         Bits of the file and of information, a weight.
-    error : float
-        Squared error of the dequantized weights over the square of the weights. A few large weights
-        can hide what happens to the others, which ``group_error`` shows.
+    error, energy : float
+        Squared error of the dequantized weights over the square of the weights; that square. A few
+        large weights can hide what happens to the others, which ``group_error`` shows.
     group_error : float
         The same for a group of 16 weights: the median of all groups that hold weights.
     zero_share : float
@@ -58,6 +58,7 @@ class TensorReport:
     stored_bits:      float = 0.0
     information_bits: float = 0.0
     error:            float = 0.0
+    energy:           float = 0.0
     group_error:      float = 0.0
     zero_share:       float = 0.0
     scale_min:        float = 0.0
@@ -85,11 +86,24 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class PackReport:
-    """Figures of a whole checkpoint: where it is, its depth, the report of each source tensor."""
+    """Figures of a whole checkpoint.
+
+    Members
+    -------
+    path : Path
+        The packed checkpoint.
+    depth : int
+        Trits of a weight where a matrix has no other depth.
+    tensors : tuple of TensorReport
+        One for each source tensor, in file order.
+    reasons : mapping
+        Why a tensor is kept, by its name.
+    """
 
     path:    Path
     depth:   int
     tensors: tuple[TensorReport, ...]
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def matrices(self) -> tuple[TensorReport, ...]:
@@ -105,6 +119,18 @@ class PackReport:
     def weights(self) -> int:
         """Weights in packed matrices."""
         return sum(int(np.prod(report.shape)) for report in self.matrices)
+
+    @property
+    def packed_share(self) -> float:
+        """Share of the source's weights that is in packed matrices, 0..1."""
+        return self.weights / sum(math.prod(report.shape) for report in self.tensors)
+
+    @property
+    def error(self) -> float:
+        """Squared error of all packed matrices over the square of their weights."""
+        energy = sum(report.energy for report in self.matrices)
+        lost = sum(report.error * report.energy for report in self.matrices)
+        return lost / energy if energy else 0.0
 
     @property
     def size(self) -> int:
@@ -130,10 +156,10 @@ def kept_report(tensor: Tensor, fault: str | None = None) -> TensorReport:
 
 
 def matrix_report(
-    name: str, matrix: Encoded, error: float, groups: GroupErrors, zero_share: float,
-    codes: np.ndarray, codec: str | None = None,
+    name: str, matrix: Encoded, lost: float, energy: float, groups: GroupErrors,
+    zero_share: float, codes: np.ndarray, codec: str | None = None,
 ) -> TensorReport:
-    """Report of a matrix from its relative error, share of zeros, and :func:`code_counts`.
+    """Report of a matrix from sums of squares (error, weights), zeros and :func:`code_counts`.
 
     Warnings name the cure for a matrix of this ``codec``.
     """
@@ -145,7 +171,8 @@ def matrix_report(
         name, matrix.shape, matrix.depth, size,
         stored_bits=8 * size / math.prod(matrix.shape),
         information_bits=information_bits(matrix.depth),
-        error=error,
+        error=lost / energy if energy else 0.0,
+        energy=energy,
         group_error=groups.median,
         zero_share=zero_share,
         scale_min=float(matrix.table.min()),

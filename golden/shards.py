@@ -217,6 +217,8 @@ def _parse_header(path: Path, text: bytes) -> dict:
 
 
 def _metadata(path: Path, metadata: Any) -> dict[str, str]:
+    if metadata is None:
+        return {}
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise CheckpointError(f"{path}: __metadata__ must map text to text; copy the file again")
     return metadata

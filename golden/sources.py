@@ -1,12 +1,20 @@
 """Where the tensors of a checkpoint come from: a Hugging Face directory, or another kind of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from golden.choice import (
+    BY_NAME,
+    MODULES_TO_NOT_CONVERT,
+    Choice,
+    Selection,
+    choose,
+    is_linear,
+)
 from golden.diagnosis import (
     about_directory,
     about_path,
@@ -14,7 +22,7 @@ from golden.diagnosis import (
     about_weights,
 )
 from golden.job import copy_files
-from golden.shards import FLOATS, CheckpointError, Shard, Tensor, is_file_name, load_json
+from golden.shards import CheckpointError, Shard, Tensor, is_file_name, load_json
 
 __all__ = [
     "CONFIG", "INDEX", "MODULES_TO_NOT_CONVERT", "SINGLE", "CheckpointError", "DirectorySource",
@@ -26,10 +34,6 @@ CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-#: Modules that are not quantized, besides embeddings and norms.
-MODULES_TO_NOT_CONVERT = ("lm_head",)
-
-_NOT_LINEAR = ("embed", "norm", "wte", "wpe")
 #: Models whose linear layers are stored transposed.
 _TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")
 #: Weights in other formats, and files that run code when loaded.
@@ -103,36 +107,19 @@ class Source(ABC):
         """A whole tensor, in its own dtype."""
         return self.tensors[name].read()
 
+    def choose(self, selection: Selection = BY_NAME) -> Choice:
+        """Matrices to be packed, and why each other tensor is kept: golden.choice.choose."""
+        return choose(self.path, self.tensors, selection)
+
     def matrices(
         self, modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT,
         include: Sequence[str] = (),
     ) -> dict[str, SourceTensor]:
-        """Matrices to be quantized, by module name (without ``.weight``).
+        """Matrices to be quantized by their names alone, by module (without ``.weight``).
 
-        Linear layers, and matrices with a name, or a last part of it, that is in ``include``.
-
-        Raises :class:`CheckpointError` when there is none, one is not of a float dtype, or nothing
-        has a name to be included.
+        Raises :class:`CheckpointError` as :func:`golden.choice.choose`.
         """
-        modules = {name.removesuffix(".weight"): tensor for name, tensor in self.tensors.items()
-                   if name.endswith(".weight") and len(tensor.shape) == 2}
-        asked = {module for one in include for module in self._included(one, modules)}
-        found = {module: tensor for module, tensor in modules.items() if module in asked
-                 or is_linear(tensor.name, tensor.shape, modules_to_not_convert)}
-        if not found:
-            raise CheckpointError(f"{self.path}: has no linear layer to quantize; check the model")
-        for tensor in found.values():
-            if tensor.dtype not in FLOATS:
-                raise CheckpointError(f"{tensor.path}: {tensor.name} must be {', '.join(FLOATS)}, "
-                                      f"not {tensor.dtype}; convert the model first")
-        return found
-
-    def _included(self, name: str, modules: Iterable[str]) -> list[str]:
-        found = [module for module in modules if f".{module}".endswith(f".{name}")]
-        if not found:
-            raise CheckpointError(f"{self.path}: has no matrix {name} to include; a model that "
-                                  "ties its head to its embedding has model.embed_tokens only")
-        return found
+        return self.choose(Selection(include=include, kept=modules_to_not_convert)).matrices
 
 
 class DirectorySource(Source):
@@ -147,6 +134,8 @@ class DirectorySource(Source):
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.config, self.shards, self.sharded = open_shards(self.path)
+        if self.sharded:
+            self._drop_copies()
         self.tensors = all_tensors(self.shards)
         kind = self.config.get("model_type")
         if kind in _TRANSPOSED:
@@ -160,6 +149,13 @@ class DirectorySource(Source):
         paths = [self.path / CONFIG, *companions(self.path)]
         paths += [self.path / INDEX] if self.sharded else []
         return paths + [shard.path for shard in self.shards.values()]
+
+    def _drop_copies(self) -> None:
+        """Of a tensor that several shards hold, leave the copy that the index names."""
+        for name, file in _weight_map(self.path / INDEX).items():
+            for other, shard in self.shards.items():
+                if other != file:
+                    shard.tensors.pop(name, None)
 
     def write_companions(self, directory: Path) -> None:
         """Copy what :func:`companions` finds in the directory."""
@@ -183,23 +179,6 @@ def open_source(path: str | Path) -> Source:
         raise CheckpointError(f"{path}: reading GGUF needs the package gguf; run pip install "
                               "'tritstream[gguf]'") from error
     return GgufSource(path)
-
-
-def is_linear(
-    name: str, shape: Sequence[int],
-    modules_to_not_convert: Iterable[str] = MODULES_TO_NOT_CONVERT,
-) -> bool:
-    """Whether a tensor is the weight of a linear layer that is to be quantized.
-
-    It is a matrix named ``MODULE.weight``; no part of MODULE names an embedding or a norm, and
-    none of ``modules_to_not_convert`` is MODULE, a part of it, or a run of its parts.
-    """
-    module = name.removesuffix(".weight")
-    if module == name or len(shape) != 2 or 0 in shape:
-        return False
-    if any(word in part for part in module.split(".") for word in _NOT_LINEAR):
-        return False
-    return not any(f".{kept}." in f".{module}." for kept in modules_to_not_convert)
 
 
 def companions(path: Path) -> list[Path]:
@@ -235,6 +214,7 @@ def open_shards(path: Path) -> tuple[dict, dict[str, Shard], bool]:
     # Some models have an infinity in theirs: transformers writes it as Python does.
     config = load_json(path / CONFIG, finite=False)
     if (path / SINGLE).is_file():
+        _check_single(path)
         return config, {SINGLE: Shard(path / SINGLE)}, False
     if not (path / INDEX).is_file():
         raise CheckpointError(f"{path}: {about_weights(path, config)}")
@@ -277,3 +257,16 @@ def _check_shards(path: Path, names: Sequence[str]) -> None:
         others = f", and {len(missing) - 1} others of {len(names)}" if len(missing) > 1 else ""
         raise CheckpointError(f"{path / missing[0]}: missing, but {INDEX} names it{others}; "
                               f"download {'them' if others else 'it'}")
+
+
+def _check_single(path: Path) -> None:
+    """Of two sets of weights one is out of date, and nothing says which."""
+    try:
+        files = set(_weight_map(path / INDEX).values()) if (path / INDEX).is_file() else set()
+    except CheckpointError:
+        # Nobody reads the index beside a single file.
+        return
+    for name in sorted(files):
+        if name != SINGLE and (path / name).is_file():
+            raise CheckpointError(f"{path}: has both {SINGLE} and {name}, which {INDEX} names; "
+                                  "remove the one that is out of date")

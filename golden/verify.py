@@ -10,6 +10,7 @@ import numpy as np
 
 from golden.bits import float_bits, magnitude_mask
 from golden.checkpoint import CheckpointError, MatrixInfo, PackedCheckpoint
+from golden.choice import Architecture
 from golden.chunks import in_threads, row_chunks
 from golden.finite import FiniteCheck
 from golden.fixed import check_table
@@ -37,15 +38,17 @@ class Finding:
 def verify(
     path: str | Path, against: str | Path | None = None,
     progress: Callable[[str], None] | None = None, *, calibration: Path | None = None,
+    architecture: Architecture | None = None,
 ) -> list[Finding]:
     """Findings about a packed checkpoint, in file order; none when all is well.
 
     Checked are CRC-32s, second codes of trits, padding, scale tables, and that kept tensors are
-    finite. With ``against``, the source
-    checkpoint, every matrix is quantized again and every kept tensor read again, and all bytes are
-    compared; of a recovered matrix, every weight that it stands for, but not the signs of zeros.
+    finite. With ``against``, the source checkpoint, every matrix is quantized again and every kept
+    tensor read again, and all bytes are compared; of a recovered matrix, every weight that it
+    stands for, but not the signs of zeros.
     What was quantized with a calibration can only be so again with its file of moments,
-    ``calibration``. ``progress`` gets each name when it is done.
+    ``calibration``. With ``architecture``, the model that config.json describes, it is also checked
+    that this model can be loaded. ``progress`` gets each name when it is done.
 
     Raises :class:`CheckpointError` for a checkpoint that cannot be opened at all: its files, its
     headers or its configuration are damaged; and for another calibration than its own.
@@ -53,7 +56,8 @@ def verify(
     packed = PackedCheckpoint(path)
     method = _method(packed, calibration) if against is not None else None
     source = open_source(against) if against is not None else None
-    findings = _compare_names(packed, source) if source else []
+    findings = list(_check_loading(packed, architecture)) if architecture else []
+    findings += _compare_names(packed, source) if source else []
     for name in packed.matrices:
         findings += _check_matrix(packed, name, source, method)
         if progress:
@@ -68,6 +72,21 @@ def verify(
         if progress:
             progress(name)
     return findings
+
+
+def _check_loading(packed: PackedCheckpoint, architecture: Architecture) -> Iterator[Finding]:
+    """Whether the model has all that it needs, and can run what is packed."""
+    model = architecture.name
+    for name in architecture.missing:
+        yield Finding(name, f"{model} needs it, and it is missing or of another shape, so the "
+                            "model cannot be loaded; pack the complete checkpoint")
+    for name in packed.matrices.keys() - architecture.runnable:
+        reason = architecture.reasons.get(name, f"not part of {model}")
+        yield Finding(name, f"is packed, but cannot be loaded so ({reason}); pack the model again")
+    unused = sorted(architecture.unknown & packed.kept.keys())
+    if unused:
+        yield Finding(unused[0], f"is not part of {model}, nor are {len(unused) - 1} other "
+                                 "tensors; they are not loaded", kind="warning")
 
 
 def _check_matrix(

@@ -244,8 +244,7 @@ def write_checkpoint(path, depth=3, dtype="float16", layers=2, hidden=64, interm
         tensors["lm_head.weight"] = rng.standard_normal((vocabulary, hidden))
     tensors = {name: tensor.astype(DTYPES[dtype]) for name, tensor in tensors.items()}
     (path / "config.json").write_text(json.dumps({
-        "model_type": "qwen2", "hidden_size": hidden, "tie_word_embeddings": tied,
-        "torch_dtype": dtype}))
+        "hidden_size": hidden, "tie_word_embeddings": tied, "torch_dtype": dtype}))
     (path / "LICENSE").write_text("as is\n")
     save(path, tensors, shards)
     return tensors

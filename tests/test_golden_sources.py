@@ -89,8 +89,20 @@ def test_shards_come_in_the_order_of_their_names(tmp_path):
     assert list(source.tensors) == [f"{name}.weight" for name in names]
 
 
-def test_single_file_goes_before_an_index(sharded):
+def test_single_file_beside_shards_is_refused(sharded):
     save_file({"a.weight": np.ones((2, 3), np.float32)}, sharded / "model.safetensors")
+    refuses(sharded, f"{sharded}: has both model.safetensors and model-00001-of-00002.safetensors, "
+                     "which model.safetensors.index.json names; remove the one that is out of date")
+
+
+def test_single_file_with_an_index_of_its_own(sharded):
+    for shard in sharded.glob("model-*.safetensors"):
+        shard.unlink()
+    save_file({"a.weight": np.ones((2, 3), np.float32)}, sharded / "model.safetensors")
+    # The index of shards that are gone, then one that names the file.
+    assert list(DirectorySource(sharded).tensors) == ["a.weight"]
+    write_json(sharded / "model.safetensors.index.json",
+               {"weight_map": {"a.weight": "model.safetensors"}})
     assert list(DirectorySource(sharded).tensors) == ["a.weight"]
 
 
@@ -173,8 +185,8 @@ def test_model_without_linear_layers(tmp_path):
 def test_matrix_of_another_dtype(tmp_path):
     make_checkpoint(tmp_path / "m")
     path = tmp_path / "m" / "model.safetensors"
-    save_file({"a.weight": np.ones((2, 3), np.int32)}, path)
-    refuses(tmp_path / "m", f"{path}: a.weight must be BF16, F16, F32, not I32; "
+    save_file({"a.weight": np.ones((2, 3), np.float64)}, path)
+    refuses(tmp_path / "m", f"{path}: a.weight must be BF16, F16, F32, not F64; "
                             "convert the model first")
 
 

@@ -246,7 +246,7 @@ def test_missing_norm_is_named(damaged):
     rewrite(damaged, change)
     with pytest.raises(CheckpointError, match=message(
             f"{damaged}: model.norm.weight of the model is missing or of another shape; pack the "
-            "model again")):
+            "complete checkpoint")):
         load_model(damaged)
 
 

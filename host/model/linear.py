@@ -23,15 +23,25 @@ class TritLinear(nn.Module):
     -------
     in_features, out_features : int
         Columns K and rows N of the matrix.
+    matrix : str
+        Name of the matrix in the checkpoint.
     product : host.model.backends.Product or None
         What multiplies; None until :func:`host.model.load.load_model` has read the matrix.
+    dtype : torch.dtype
+        Of the weights that it stands for.
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, matrix: str = ""):
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features, self.out_features, self.matrix = in_features, out_features, matrix
+        self.dtype = torch.float32
         self.product: Product | None = None
         self.register_parameter("bias", nn.Parameter(torch.empty(out_features)) if bias else None)
+
+    @property
+    def weight(self) -> Tensor:
+        """No value, (0,): some models ask for the dtype of a weight before they multiply."""
+        return torch.empty(0, dtype=self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: float (..., K) to float (..., N)."""
@@ -53,15 +63,18 @@ class TritEmbedding(nn.Module):
     -------
     num_embeddings, embedding_dim : int
         Rows N and columns K of the matrix.
+    matrix : str
+        Name of the matrix in the checkpoint.
     rows : callable or None
         Gives rows; None until :func:`host.model.load.load_model` has read the matrix.
     dtype : torch.dtype
         Of what comes out.
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int):
+    def __init__(self, num_embeddings: int, embedding_dim: int, matrix: str = ""):
         super().__init__()
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.matrix = matrix
         self.rows: Rows | None = None
         self.dtype = torch.float32
 

@@ -1,23 +1,21 @@
 """Causal language models of transformers, from original, exported and packed checkpoints."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
-from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from golden.cache_place import scratch
 from golden.checkpoint import QUANT_METHOD, SCALES_SUFFIX, TRITS_SUFFIX, PackedCheckpoint
 from golden.convert import convert
 from golden.diagnosis import about_file
@@ -30,6 +28,15 @@ from host.model.backends import ActivationBits, Backend, GoldenBackend, Referenc
 from host.model.finite import stop_at_non_finite
 from host.model.linear import TritEmbedding, TritLinear
 from host.model.settings import read_settings
+from host.model.skeleton import (
+    TensorNames,
+    built,
+    model_class,
+    no_bars,
+    read_by_others,
+    read_config,
+    unfit,
+)
 
 __all__ = ["check_path", "is_packed", "load_model", "load_tokenizer", "make_backend"]
 
@@ -75,12 +82,9 @@ def load_model(
     if not isinstance(backend, ReferenceBackend):
         raise ValueError(f"{path}: not packed, so only the reference backend can run it; "
                          "`tritstream quantize` packs it")
-    with _converted(path) as folder, _no_bars(), _built(path):
-        settings, others = read_settings(folder)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True,
-            generation_config=settings)
-    model.generation_config.__dict__.update(others)
+    fields = open_source(path).config if Path(path).is_file() else open_shards(Path(path))[0]
+    advice = "complete the checkpoint, or correct its config.json"
+    model = _from_pretrained(Path(path), read_config(Path(path), fields), dtype, advice)
     stop_at_non_finite(model)
     return model.eval()
 
@@ -96,7 +100,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
             raise CheckpointError(f"{path}: has no tokenizer; copy tokenizer.json and "
                                   "tokenizer_config.json of the model there")
         _check_texts(folder)
-        with _read_by_others(f"{path}: its tokenizer cannot be read", "copy it again"):
+        with read_by_others(f"{path}: its tokenizer cannot be read", "copy it again"):
             return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
@@ -107,8 +111,8 @@ def _converted(path: str | Path, weights: bool = True) -> Iterator[Path]:
         yield Path(path)
         return
     source = open_source(path)
-    with TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "model"
+    with scratch() as temporary:
+        folder = temporary / "model"
         if weights:
             convert(source, folder)
         else:
@@ -162,53 +166,49 @@ def _load_packed(
     """Let transformers build the model and read what is not packed, then the backend the rest."""
     checkpoint = PackedCheckpoint(path)
     _check_sums(checkpoint)
-    settings, others = read_settings(path)
-    with _built(path):
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
+    config = read_config(path, checkpoint.config)
     shapes = {name: list(info.shape) for name, info in checkpoint.matrices.items()}
-    config.quantization_config = {"quant_method": QUANT_METHOD, "shapes": shapes}
-    with _no_bars(), _built(path):
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
-            output_loading_info=True, generation_config=settings)
-    model.generation_config.__dict__.update(others)
-    for name in sorted([*report["missing_keys"], *report["mismatched_keys"]]):
-        raise CheckpointError(f"{path}: {name} of the model is missing or of another shape; pack "
-                              "the model again")
+    config.quantization_config = {
+        "quant_method": QUANT_METHOD, "shapes": shapes, "kept": list(checkpoint.kept)}
+    model = _from_pretrained(path, config, dtype, "pack the complete checkpoint")
+    layers = [layer for layer in model.modules() if isinstance(layer, TritLinear | TritEmbedding)]
     for name in checkpoint.matrices:
-        _fill(model, name, checkpoint, backend, dtype)
+        for layer in layers:
+            if layer.matrix == name:
+                _fill(layer, checkpoint, backend, dtype)
         if progress:
             progress(name)
     stop_at_non_finite(model)
     return model.eval()
 
 
-def _built(path: str | Path) -> AbstractContextManager[None]:
-    return _read_by_others(f"{path}: transformers cannot build the model", "check its config.json")
-
-
-@contextmanager
-def _read_by_others(what: str, advice: str) -> Iterator[None]:
-    """Errors of readers that are not ours, which have no common base, as one of ours."""
-    try:
-        yield
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise CheckpointError(f"{what} ({reason}); {advice}") from None
+def _from_pretrained(
+    path: Path, config: PreTrainedConfig, dtype: torch.dtype, advice: str,
+) -> PreTrainedModel:
+    """Let transformers build and read a model, all of whose tensors must be there."""
+    kind = model_class(path, config)
+    with _converted(path) as folder, no_bars(), built(path):
+        settings, others = read_settings(folder)
+        model, report = kind.from_pretrained(
+            folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
+            output_loading_info=True, generation_config=settings)
+    model.generation_config.__dict__.update(others)
+    for name in sorted([*report["missing_keys"], *report["mismatched_keys"]], key=str):
+        raise CheckpointError(f"{path}: {name} of the model is missing or of another shape; "
+                              f"{advice}")
+    return model
 
 
 def _fill(
-    model: PreTrainedModel, name: str, checkpoint: PackedCheckpoint, backend: Backend,
+    layer: TritLinear | TritEmbedding, checkpoint: PackedCheckpoint, backend: Backend,
     dtype: torch.dtype,
 ) -> None:
-    """Give a layer its matrix, and that of an embedding to a head that shares it."""
-    layer = model.get_submodule(name)
+    """Give a layer its matrix."""
+    layer.dtype = dtype
     if isinstance(layer, TritEmbedding):
-        layer.rows, layer.dtype = row_dequantizer(checkpoint.matrix(name)), dtype
-        layer = model.get_output_embeddings()
-        if not isinstance(layer, TritLinear) or layer.product is not None:
-            return
-    layer.product = backend.prepare(checkpoint, name)
+        layer.rows = row_dequantizer(checkpoint.matrix(layer.matrix))
+    else:
+        layer.product = backend.prepare(checkpoint, layer.matrix)
 
 
 def _check_sums(checkpoint: PackedCheckpoint) -> None:
@@ -220,25 +220,13 @@ def _check_sums(checkpoint: PackedCheckpoint) -> None:
                                       "it again")
 
 
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep transformers from drawing progress bars: those of a command are its own."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 @register_quantization_config(QUANT_METHOD)
 class _Shapes(QuantizationConfigMixin):
-    """What transformers is told of the packed matrices: their shapes by module name."""
+    """What transformers is told: shapes of packed matrices by module name, kept tensors."""
 
-    def __init__(self, quant_method: str, shapes: dict[str, list[int]], **_):
+    def __init__(self, quant_method: str, shapes: dict[str, list[int]], kept: list[str], **_):
         self.quant_method = quant_method
-        self.shapes = shapes
+        self.shapes, self.kept = shapes, kept
 
 
 @register_quantizer(QUANT_METHOD)
@@ -246,8 +234,13 @@ class _Quantizer(HfQuantizer):
     """Puts layers of :mod:`host.model.linear` in place of packed ones before weights are read."""
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_):
-        for name, shape in self.quantization_config.shapes.items():
-            _replace(model, name, tuple(shape))
+        names, found = TensorNames(model), self.quantization_config
+        places = {name: names.find(f"{name}.weight")[0] for name in found.shapes}
+        stored = {names.find(name)[0] for name in found.kept} | {*places.values()}
+        for name, shape in found.shapes.items():
+            place = places[name].removesuffix(".weight")
+            _replace(model, place, name, tuple(shape))
+            _untie(model, place, name, stored)
         ends = "|".join(end.replace(".", r"\.") for end in (TRITS_SUFFIX, SCALES_SUFFIX))
         model._keys_to_ignore_on_load_unexpected.add(f"({ends})$")
 
@@ -259,21 +252,30 @@ class _Quantizer(HfQuantizer):
         return False
 
 
-def _replace(model: PreTrainedModel, name: str, shape: tuple[int, int]) -> None:
+def _replace(model: PreTrainedModel, place: str, name: str, shape: tuple[int, int]) -> None:
+    """Put a layer without weights where the module of a matrix is."""
     try:
-        layer = model.get_submodule(name)
+        layer = model.get_submodule(place)
     except AttributeError:
         layer = None
-    if isinstance(layer, nn.Embedding) and tuple(layer.weight.shape) == shape:
-        model.set_submodule(name, TritEmbedding(*shape))
-        if model.config.tie_word_embeddings:
-            model.config.tie_word_embeddings = False
-            model.all_tied_weights_keys = {
-                target: source for target, source in model.all_tied_weights_keys.items()
-                if source != f"{name}.weight"}
-            model.set_output_embeddings(TritLinear(shape[1], shape[0], bias=False))
-        return
-    if not isinstance(layer, nn.Linear) or (layer.out_features, layer.in_features) != shape:
+    if unfit(layer, shape):
         raise CheckpointError(f"packed matrix {name} {shape} is no linear layer of the model "
                               f"({layer}); pack the model again")
-    model.set_submodule(name, TritLinear(shape[1], shape[0], layer.bias is not None))
+    if isinstance(layer, nn.Embedding):
+        model.set_submodule(place, TritEmbedding(*shape, name))
+    else:
+        model.set_submodule(place, TritLinear(shape[1], shape[0], layer.bias is not None, name))
+
+
+def _untie(model: PreTrainedModel, place: str, name: str, stored: set[str]) -> None:
+    """Give a module that is tied to a packed one the same matrix, unless it has its own weights."""
+    tied = model.all_tied_weights_keys
+    others = [target if source == f"{place}.weight" else source for target, source in tied.items()
+              if f"{place}.weight" in (target, source)]
+    model.all_tied_weights_keys = {target: source for target, source in tied.items()
+                                   if f"{place}.weight" not in (target, source)}
+    for other in others:
+        model.config.tie_word_embeddings = False
+        module = other.removesuffix(".weight")
+        if other not in stored:
+            _replace(model, module, name, tuple(model.get_submodule(module).weight.shape))

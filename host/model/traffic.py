@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from golden.checkpoint import PackedCheckpoint
+from host.model.skeleton import TensorNames
 
 __all__ = ["Traffic", "token_traffic"]
 
@@ -38,16 +40,22 @@ class Traffic:
 
 def token_traffic(model: PreTrainedModel, checkpoint: PackedCheckpoint) -> Traffic:
     """What one token of a loaded model reads of its checkpoint."""
-    names = {module: name for name, module in model.named_modules()}
-    layer = model.get_input_embeddings()
-    embedding, head = names[layer], names[model.get_output_embeddings()]
-    kept = {name: tensor.size for name, tensor in checkpoint.kept.items()}
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    names, modules = TensorNames(model), {module: name for name, module in model.named_modules()}
+    kept = {names.find(name)[0]: tensor.size for name, tensor in checkpoint.kept.items()}
     packed = {name: sum(tensor.size for tensor in checkpoint.tensors_of(name))
               for name in checkpoint.matrices}
+    rows, heads = (packed.get(_matrix(layer)) or kept.pop(f"{modules.get(layer)}.weight", 0)
+                   for layer in (embedding, head))
     # A packed embedding is multiplied whole only where the head shares it.
-    shared = embedding in packed and head not in packed and f"{head}.weight" not in kept
-    rows = packed[embedding] if embedding in packed else kept.pop(f"{embedding}.weight")
-    if embedding in packed and not shared:
-        del packed[embedding]
-    heads = rows if model.config.tie_word_embeddings else kept.pop(f"{head}.weight", 0)
-    return Traffic(sum(packed.values()), heads, rows // layer.num_embeddings, sum(kept.values()))
+    if _matrix(embedding) in packed and _matrix(head) != _matrix(embedding):
+        del packed[_matrix(embedding)]
+    size = (rows or heads) // embedding.num_embeddings
+    # One of two that share their weights is not stored.
+    whole = 0 if _matrix(head) in packed else heads or rows
+    return Traffic(sum(packed.values()), whole, size, sum(kept.values()))
+
+
+def _matrix(layer: nn.Module | None) -> str | None:
+    """Name of the packed matrix of a layer."""
+    return getattr(layer, "matrix", None)

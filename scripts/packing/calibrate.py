@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from golden.cache_entry import find_entry, keep_entry
+from golden.choice import Selection
 from golden.moments import Moments, fault_of_moments, write_moments
 from golden.plan import source_fingerprint
 from golden.replacing import check_replaceable
 from golden.sources import Source, open_source
 from scripts.console import print_json, progress, reports_errors
 from scripts.corpus import read_text
+from scripts.packing.architecture import architecture_of
 from scripts.packing.pack import Force, Json
 from scripts.packing.windows import WINDOW, text_windows
 from scripts.streams import storable
@@ -97,11 +99,16 @@ def _write(source: Source, model: Path, output: Path, text: str, tokens: int) ->
 
 def _layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
     """Module of each matrix that may be packed; a head may be stored as the embedding it shares."""
-    layers = {name: name for name in source.matrices()}
+    from host.model.skeleton import module_places
+
+    places = module_places(model, source.tensors)
+    selection = Selection(architecture=architecture_of(source).architecture)
+    layers = {name: places[name] for name in source.choose(selection).matrices}
     names = {module: name for name, module in model.named_modules()}
-    head = names[model.get_output_embeddings()]
-    tied = model.config.tie_word_embeddings
-    return layers | {names[model.get_input_embeddings()] if tied else head: head}
+    stored = {place: name for name, place in places.items()}
+    head, embedding = (names[layer] for layer in (model.get_output_embeddings(),
+                                                  model.get_input_embeddings()))
+    return layers | {stored.get(head) or stored[embedding]: head}
 
 
 def _digest(text: str) -> str | None:

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
+from golden.choice import BY_NAME, Selection
 from golden.fixed import MAX_DEPTH
 from golden.groups import weights_of
 from golden.methods import Method
@@ -21,13 +21,13 @@ _KEPT = Path("build/depths")
 
 
 def depths_by_budget(
-    model: Path, method: Method, budget: float, include: Sequence[str] = (),
+    model: Path, method: Method, budget: float, selection: Selection = BY_NAME,
 ) -> dict[str, int]:
     """Depth of each matrix of a checkpoint, for ``budget`` stored bits a weight on average."""
     source = open_source(model)
     losses, path = {}, _KEPT / f"{_key(source, method)}.json"
     kept = _read_kept(path)
-    matrices = source.matrices(include=include)
+    matrices = source.choose(selection).matrices
     with progress("measuring", len(matrices)) as advance:
         for name, tensor in matrices.items():
             if name not in kept:

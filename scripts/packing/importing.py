@@ -1,18 +1,21 @@
 """The command import: a published, dequantized checkpoint becomes a packed one."""
 
-import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from golden.choice import Selection
 from golden.importer import ImportReport, import_checkpoint, probe_checkpoint
 from golden.report import TensorReport
 from golden.sources import open_source
 from golden.survey import Survey
 from scripts.console import Failure, console, print_json, progress, reports_errors, table
-from scripts.packing.pack import Force, Json
+from scripts.packing.architecture import architecture_of, warn_of_faults
+from scripts.packing.kept import name_patterns, show_kept, warn_of_share
+from scripts.packing.pack import Exclude, Force, Json
 
 __all__ = ["import_model"]
 
@@ -29,6 +32,7 @@ def import_model(
         "--keep-going", help="Keep a matrix that does not fit as it is.")] = False,
     probe: Annotated[bool, typer.Option(
         "--probe", help="Only tell what each matrix looks like; write nothing.")] = False,
+    exclude: Exclude = None,
     force: Force = False,
     as_json: Json = False,
 ):
@@ -38,24 +42,31 @@ def import_model(
     not possible is refused. Goes on where it was stopped.
     """
     if probe:
-        _probe(model, depth, as_json)
+        _probe(model, depth, exclude or (), as_json)
     elif output is None:
         raise ValueError("give a directory to write with -o, or --probe")
     else:
-        _import(model, output, depth, keep_going, force, as_json)
+        _import(model, output, depth, keep_going, exclude or (), force, as_json)
 
 
 def _import(
-    model: Path, output: Path, depth: int | None, keep_going: bool, force: bool, as_json: bool,
+    model: Path, output: Path, depth: int | None, keep_going: bool, exclude: Sequence[str],
+    force: bool, as_json: bool,
 ) -> None:
     source = open_source(model)
-    steps = len(source.matrices()) + len(source.files()) + 2 * len(source.tensors)
+    found = architecture_of(source)
+    warn_of_faults(model, found)
+    selection = Selection(exclude=exclude, architecture=found.architecture)
+    steps = (len(source.choose(selection).matrices) + len(source.files())
+             + 2 * len(source.tensors))
     with progress("importing", steps) as advance:
         report = import_checkpoint(
-            model, output, depth, keep_going=keep_going, force=force,
+            model, output, depth, keep_going=keep_going, force=force, exclude=exclude,
+            architecture=found.architecture,
             progress=lambda stage, name: advance(1, f"{stage} {name}"))
     for line in [*report.packed.warnings, *(found.outcome.reason for found in report.misfits)]:
         console.print(f"warning: {line}", markup=False, soft_wrap=True)
+    warn_of_share(report.packed)
     if as_json:
         print_json(_as_json(report))
     else:
@@ -87,6 +98,7 @@ def _print(report: ImportReport) -> None:
           f"of the source ({report.negative_zeros} negative zeros are zeros)")
     kept = [tensor.name for tensor in packed.kept if tensor.name not in misfits]
     print(f"{len(kept)} tensors kept as they were, as the codec has it: {_patterns(kept)}")
+    show_kept(packed)
     if misfits:
         print(f"{len(misfits)} matrices kept because they do not fit: {', '.join(sorted(misfits))}")
     print(f"packed checkpoint: {packed.path}")
@@ -102,13 +114,14 @@ def _row(tensor: TensorReport, found: Survey) -> list[str]:
 
 def _patterns(names: set[str] | list[str]) -> str:
     """Names in short: numbers of layers become asterisks."""
-    return ", ".join(sorted({re.sub(r"\.\d+\.", ".*.", name) for name in names})) or "none"
+    return ", ".join(name_patterns(names)) or "none"
 
 
-def _probe(model: Path, depth: int | None, as_json: bool) -> None:
-    found = []
-    with progress("probing", len(open_source(model).matrices())) as advance:
-        for survey, ratios in probe_checkpoint(model, depth):
+def _probe(model: Path, depth: int | None, exclude: Sequence[str], as_json: bool) -> None:
+    found, source = [], open_source(model)
+    selection = Selection(exclude=exclude, architecture=architecture_of(source).architecture)
+    with progress("probing", len(source.choose(selection).matrices)) as advance:
+        for survey, ratios in probe_checkpoint(model, depth, selection):
             found.append((survey, ratios))
             advance(1, survey.name)
     if as_json:

@@ -15,16 +15,23 @@ from golden.quantize import TritMatrix
 from golden.report import zero_share
 from golden.sources import Source, open_source
 from golden.tiles import packed_bits
+from golden.verify import Finding
 from golden.verify import verify as verify_checkpoint
 from scripts.console import Failure, print_json, progress, reports_errors, table
+from scripts.packing.architecture import packed_architecture
 
-__all__ = ["convert", "export", "inspect", "verify", "write_source"]
+__all__ = ["Exclude", "Force", "Json", "Output", "convert", "export", "inspect", "verify",
+           "write_source"]
 
 Packed = Annotated[Path, typer.Argument(help="Packed checkpoint.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
 Force  = Annotated[bool, typer.Option(
     help="Replace what tritstream wrote there, and start anew. Other files are never replaced.")]
 Json   = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+Exclude = Annotated[list[str] | None, typer.Option(
+    metavar="GLOB", help="Keep the matrices of these names as they are, such as "
+    "'*.down_proj' or 'layers.0.*'; can be given several times. Routers, vision and audio "
+    "parts, classification heads, embeddings and the output head are kept by default.")]
 
 
 @reports_errors
@@ -89,15 +96,19 @@ def verify(
         help="The file of moments it was quantized with, if any.")] = None,
     as_json: Json = False,
 ):
-    """Check shapes, checksums, byte codes and padding of a packed checkpoint."""
+    """Check shapes, checksums, byte codes, padding, and whether the model can be loaded."""
     checkpoint = PackedCheckpoint(packed)
     count = len(checkpoint.matrices) + len(checkpoint.kept)
+    found = packed_architecture(checkpoint)
     with progress("verifying", count) as advance:
         findings = verify_checkpoint(packed, against, lambda name: advance(1, name),
-                                     calibration=calibration)
+                                     calibration=calibration, architecture=found.architecture)
+    if found.is_fault:
+        findings.append(Finding("config.json", found.reason))
     errors = [finding for finding in findings if finding.kind == "error"]
     if as_json:
         print_json({"packed": str(packed), "tensors": count,
+                    "model": found.architecture.name if found.architecture else None,
                     "findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
@@ -109,6 +120,8 @@ def verify(
         warned = len({finding.tensor for finding in findings})
         print(f"{packed}: {count} tensors, "
               + (f"{warned} with a warning, no error" if warned else "all sound"))
+        print(f"it can be loaded, as {found.architecture.name}" if found.architecture else
+              f"whether it can be loaded was not checked: {found.reason}")
 
 
 @reports_errors

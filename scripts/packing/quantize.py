@@ -1,13 +1,16 @@
 """The command that packs a checkpoint: which method, how deep, and what came of it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated
 
 import typer
 
+from golden.choice import BY_NAME, Selection
 from golden.cluster import on_cluster
 from golden.fixed import half_range
 from golden.flow import in_flight
@@ -16,9 +19,11 @@ from golden.packer import pack_checkpoint
 from golden.report import PackReport, TensorReport
 from golden.sources import open_source
 from scripts.console import console, print_json, progress, reports_errors, table
+from scripts.packing.architecture import Found, architecture_of, warn_of_faults
 from scripts.packing.calibrate import TOKENS, moments_file
 from scripts.packing.depths import depths_by_budget
-from scripts.packing.pack import Force, Json, Output
+from scripts.packing.kept import kept_parts, show_kept, warn_of_share
+from scripts.packing.pack import Exclude, Force, Json, Output
 from scripts.packing.rules import numbers_by_glob
 
 __all__ = ["pack", "quantize"]
@@ -49,6 +54,7 @@ def quantize(
         help="Number of tokens to read from a text.")] = TOKENS,
     include: Annotated[list[str] | None, typer.Option(
         metavar="NAME", help="Quantize this too: lm_head, embed_tokens.")] = None,
+    exclude: Exclude = None,
     engine: Annotated[str | None, typer.Option(
         help="numpy, or numba, which makes the same bytes several times as fast; by default numba "
              "where it is installed.")] = None,
@@ -67,37 +73,55 @@ def quantize(
     check_method(method, calibration is not None)
     for asked in (depth, *overrides.values()):
         half_range(asked)
+    found = architecture_of(open_source(model))
+    warn_of_faults(model, found)
+    selection = Selection(include or (), exclude or (), architecture=found.architecture)
+    # A pattern that fits nothing is told now, too.
+    open_source(model).choose(selection)
     moments = calibration and moments_file(model, calibration, calibration_tokens)
     chosen = method_of(method, engine, moments or None)
     if budget is not None:
-        overrides = depths_by_budget(model, chosen, budget, include or ())
+        overrides = depths_by_budget(model, chosen, budget, selection)
         depth = Counter(overrides.values()).most_common(1)[0][0]
+    began = perf_counter()
     report = pack(model, output, depth, force, method=chosen, cluster=cluster,
-                  overrides=overrides, include=include or ())
-    _print_json(output, report) if as_json else _show(output, report)
+                  overrides=overrides, selection=selection)
+    seconds = perf_counter() - began
+    warn_of_share(report)
+    if as_json:
+        _print_json(output, report, found, seconds)
+    else:
+        _show(output, report, found, seconds)
 
 
 def pack(model: Path, output: Path, depth: int, force: bool = False, *,
          method: Method | None = None, cluster: str | None = None,
-         overrides: Mapping[str, int] | None = None, include: Sequence[str] = ()) -> PackReport:
+         overrides: Mapping[str, int] | None = None, selection: Selection = BY_NAME,
+         ) -> PackReport:
     """Pack a checkpoint with a progress bar; warnings go to standard error."""
     with (on_cluster(cluster) if cluster else nullcontext(in_flight) as run,
           progress("quantizing", len(open_source(model).tensors)) as advance):
         report = pack_checkpoint(model, output, depth, force=force, method=method, run=run,
-                                 overrides=overrides, include=include,
+                                 overrides=overrides, include=selection.include,
+                                 exclude=selection.exclude, architecture=selection.architecture,
                                  progress=lambda tensor: advance(1, tensor.name))
     for warning in report.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     return report
 
 
-def _print_json(output: Path, report: PackReport) -> None:
+def _print_json(output: Path, report: PackReport, found: Found, seconds: float) -> None:
+    architecture = found.architecture
     print_json({"output": str(output), "depth": report.depth, "weights": report.weights,
                 "size": report.size, "stored_bits": report.stored_bits,
+                "packed_share": report.packed_share, "error": report.error, "seconds": seconds,
+                "model": architecture.name if architecture else None,
+                "missing": list(architecture.missing) if architecture else [],
+                "kept": [asdict(part) for part in kept_parts(report)],
                 "tensors": [tensor.record() for tensor in report.tensors]})
 
 
-def _show(output: Path, report: PackReport) -> None:
+def _show(output: Path, report: PackReport, found: Found, seconds: float) -> None:
     table("", ["matrix", "shape", "d", "stored b/w", "info b/w", "squared error", "of a group",
                "zero trits", "scales"], [_row(matrix) for matrix in report.matrices])
     print(f"\n{len(report.matrices)} matrices, {report.weights} weights at "
@@ -105,6 +129,11 @@ def _show(output: Path, report: PackReport) -> None:
           f"{len(report.kept)} tensors kept as they were")
     print("squared error: of all weights over their squares; of a group: the median of the groups "
           "of 16 weights")
+    show_kept(report)
+    print(f"matrices were chosen as {found.architecture.name} has them" if found.architecture else
+          f"matrices were chosen by their names: {found.reason}")
+    print(f"squared error of all {report.error:.2e}; {report.size / 1e6:.3f} MB written in "
+          f"{seconds:.1f} s")
     print(f"packed checkpoint: {output}")
 
 

@@ -65,9 +65,9 @@ def squared_error(checkpoint: Checkpoint, base: Checkpoint) -> float | None:
     """
     if isinstance(base, PackedCheckpoint):
         return None
-    wanted, error, total = base.matrices(), 0.0, 0.0
-    shapes = _shapes(checkpoint)
-    if not shapes.items() <= _shapes(base).items():
+    wanted = {tensor.name.removesuffix(".weight"): tensor for tensor in base.tensors.values()}
+    error, total, shapes = 0.0, 0.0, _shapes(checkpoint)
+    if any(name not in wanted or wanted[name].shape != shape for name, shape in shapes.items()):
         return None
     for name in shapes:
         part = square_sums(_rows(checkpoint, name), wanted[name].read())
