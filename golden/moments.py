@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
+from golden.shard_writer import write_arrays
 from golden.shards import CheckpointError, Shard
 from golden.texts import parse_json
 from golden.writing import writing
@@ -132,16 +131,10 @@ def blocks(columns: int) -> Iterator[slice]:
 
 def write_moments(path: Path, moments: Mapping[str, Moment], made_of: Mapping) -> None:
     """Write moments by module name, whole or not at all."""
-    tensors = {}
-    for name, moment in moments.items():
-        # The library writes what lies in memory, and not the view that an array may be of it.
-        tensors |= {name + _INPUTS: np.ascontiguousarray(moment.inputs),
-                    name + _RESULTS: np.ascontiguousarray(moment.results)}
+    arrays = {name + end: values for name, moment in moments.items()
+              for end, values in ((_INPUTS, moment.inputs), (_RESULTS, moment.results))}
     partial = path.with_name(f"{path.name}.partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file(tensors, partial, {_KEY: json.dumps(made_of)})
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+        write_arrays(partial, arrays, {_KEY: json.dumps(made_of)})
         partial.replace(path)

@@ -2,16 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from golden.moments import Moments, write_moments
+from golden.calibration_job import CalibrationJob
+from golden.moments import BLOCK, Moments
 from golden.plan import source_fingerprint
 from golden.sources import DirectorySource, Source
-from scripts.console import Failure, print_json, progress, reports_errors
+from scripts.console import console, print_json, progress, reports_errors
 from scripts.corpus import read_text
 from scripts.packing.pack import Force, Json
 from scripts.packing.windows import WINDOW, text_windows
@@ -30,6 +34,8 @@ TOKENS = 16384
 
 #: Where moments that nobody asked to keep are kept.
 _KEPT = Path("build/calibration")
+#: Seconds between two lines of progress in a log.
+_SECONDS = 10.0
 
 
 @reports_errors
@@ -44,10 +50,13 @@ def calibrate(
     force: Force = False,
     as_json: Json = False,
 ):
-    """Learn from a text which errors of weights matter, for `quantize --calibration`."""
-    if output.exists() and not force:
-        raise Failure(f"{output}: exists already; remove it, choose another, or force")
-    made_of = _write(DirectorySource(model), model, output, text, tokens)
+    """Learn from a text which errors of weights matter, for `quantize --calibration`.
+
+    Resumes where it was stopped: sums are kept in OUTPUT.partial. Memory is that of the model in
+    float32, with 4 K min(K, 2048) bytes per matrix of K columns, 8 bytes per token of a window (512)
+    and entry of the vocabulary, and the activations of a window: 5 GB for Qwen2.5-0.5B.
+    """
+    made_of = _write(DirectorySource(model), model, output, text, tokens, force)
     if as_json:
         print_json({"output": str(output), **made_of})
     else:
@@ -72,20 +81,66 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
     return path
 
 
-def _write(source: Source, model: Path, output: Path, text: str, tokens: int) -> dict:
-    """Make moments and write them; what they were made of."""
+def _write(
+    source: Source, model: Path, output: Path, text: str, tokens: int, force: bool = False,
+) -> dict:
+    """Make moments and write them; returns what they were made of."""
+    windows = _windows(model, text, tokens)
+    count = sum(map(len, windows))
+    with CalibrationJob(output, _parameters(source, text, count), force=force) as job:
+        if not job.finished:
+            _collect(job, source, model, windows, {
+                "text": _name(text), "text_sha256": _digest(text), "tokens": count})
+    return Moments(output).made_of
+
+
+def _collect(
+    job: CalibrationJob, source: Source, model: Path, windows: "list[Tensor]", made_of: dict,
+) -> None:
     from host.model.calibration import collect_moments
     from host.model.load import load_model
 
-    windows = _windows(model, text, tokens)
     loaded = load_model(model)
     layers = _layers(source, loaded)
-    made_of = {"text": RANDOM if text == RANDOM else Path(text).name, "text_sha256": _digest(text),
-               "tokens": sum(map(len, windows)), "layers": len(layers)}
-    with progress("calibrating", len(windows)) as advance:
-        moments = collect_moments(loaded, layers, windows, progress=lambda: advance(1))
-    write_moments(output, moments, made_of)
-    return made_of
+    with _shown(job, len(windows)) as advance:
+        moments = collect_moments(loaded, layers, windows, progress=advance, keeper=job)
+    job.finish(moments, made_of | {"layers": len(layers)})
+
+
+def _parameters(source: Source, text: str, tokens: int) -> dict[str, str]:
+    """What decides the bytes of the moments, in words that an error can show."""
+    files = hashlib.sha256(json.dumps(source_fingerprint(source), sort_keys=True).encode())
+    digest = _digest(text)
+    return {
+        "model": f"{source.path.resolve().name}, files {files.hexdigest()[:16]}",
+        "text": _name(text) + (f", SHA-256 {digest[:16]}" if digest else ""),
+        "number of tokens": str(tokens), "window": f"{WINDOW}, blocks of {BLOCK}",
+        "version of torch": version("torch"),
+    }
+
+
+@contextmanager
+def _shown(job: CalibrationJob, windows: int) -> Iterator[Callable[[], None]]:
+    """Progress by windows: a bar on a terminal, elsewhere a line every ten seconds."""
+    if console.is_terminal:
+        with progress("calibrating", windows) as advance:
+            yield lambda: advance(1)
+        return
+    start = shown = time.monotonic()
+    done = 0
+
+    def count() -> None:
+        nonlocal done, shown
+        done += 1
+        now = time.monotonic()
+        if done in (job.windows + 1, windows) or now - shown >= _SECONDS:
+            shown = now
+            resumed = f" ({job.windows} of them by an earlier run)" if job.windows else ""
+            console.print(f"calibrating: {done} of {windows} windows read{resumed}, "
+                          f"{now - start:.0f} s; {job.partial} is kept for a restart",
+                          markup=False, soft_wrap=True)
+
+    yield count
 
 
 def _layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
@@ -95,6 +150,10 @@ def _layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
     head = names[model.get_output_embeddings()]
     tied = model.config.tie_word_embeddings
     return layers | {names[model.get_input_embeddings()] if tied else head: head}
+
+
+def _name(text: str) -> str:
+    return RANDOM if text == RANDOM else Path(text).name
 
 
 def _digest(text: str) -> str | None:
