@@ -114,6 +114,7 @@ def test_weights_beyond_float16(tmp_path):
               tmp_path / "m" / "model.safetensors")
     pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
     with pytest.raises(CheckpointError, match=message(
-            f"{tmp_path / 'o'}: a.weight has weights beyond float16; it cannot be exported")):
+            f"{tmp_path / 'o'}: a.weight has weights beyond float16; export it "
+            "with another --dtype, such as float32")):
         export(tmp_path / "o", tmp_path / "e")
     assert not (tmp_path / "e").exists()

@@ -14,8 +14,8 @@ from golden.moments import BLOCK, Moment, blocks
 
 __all__ = ["Keeper", "collect_moments", "random_windows"]
 
-#: Logits whose shares are drawn from at a time.
-_LOGITS = 1 << 24
+#: Logits, or derivatives of them, that are worked on at a time.
+_VALUES = 1 << 23
 
 
 class Keeper(Protocol):
@@ -86,8 +86,9 @@ def random_windows(vocabulary: int, special: Iterable[int], size: int, count: in
 def _backward(model: PreTrainedModel, window: Tensor, drawn: torch.Generator) -> None:
     embedded = model.get_input_embeddings()(window[None]).requires_grad_(True)
     with torch.enable_grad():
-        logits = model(inputs_embeds=embedded, use_cache=False).logits[0]
-        logits.backward(_derivatives(logits.detach(), drawn))
+        # Not those of one sequence: autograd would hold them all once more.
+        logits = model(inputs_embeds=embedded, use_cache=False).logits
+        logits.backward(_derivatives(logits[0].detach(), drawn)[None])
 
 
 def _derivatives(logits: Tensor, drawn: torch.Generator) -> Tensor:
@@ -96,12 +97,17 @@ def _derivatives(logits: Tensor, drawn: torch.Generator) -> Tensor:
     They are shares, less 1 at what was drawn; a few tokens at a time, since logits are large.
     """
     derivatives = torch.empty_like(logits)
-    for rows, out in zip(*(whole.split(max(1, _LOGITS // logits.shape[1]))
-                           for whole in (logits, derivatives)), strict=True):
+    for rows, out in zip(*_by_rows(logits, derivatives), strict=True):
         shares = torch.softmax(rows.float(), dim=-1)
         came = torch.multinomial(shares, 1, generator=drawn)
         out.copy_(shares.scatter_add_(1, came, torch.full(came.shape, -1.0)))
     return derivatives
+
+
+def _by_rows(whole: Tensor, other: Tensor) -> list[tuple[Tensor, ...]]:
+    """Two tensors of as many rows, in parts of a few rows of the first."""
+    count = max(1, _VALUES // whole.shape[1])
+    return [whole.split(count), other.split(count)]
 
 
 class _Sums:
@@ -127,9 +133,12 @@ class _Sums:
         return Moment(self._inputs.div_(tokens).numpy(), shares.numpy())
 
     def _add(self, inputs: Tensor, derivatives: Tensor) -> None:
-        squares = derivatives[0].float() ** 2
-        self._results += squares.sum(dim=0)
-        weighted = inputs * squares.mean(dim=1, keepdim=True)
+        means = torch.empty(len(inputs), 1)
+        for rows, out in zip(*_by_rows(derivatives[0], means), strict=True):
+            squares = rows.float() ** 2
+            self._results += squares.sum(dim=0)
+            torch.mean(squares, dim=1, keepdim=True, out=out)
+        weighted = inputs * means
         for columns in blocks(inputs.shape[1]):
             self._inputs[columns, :columns.stop - columns.start] += (
                 weighted[:, columns].T @ inputs[:, columns])

@@ -53,8 +53,8 @@ def calibrate(
     """Learn from a text which errors of weights matter, for `quantize --calibration`.
 
     Resumes where it was stopped: sums are kept in OUTPUT.partial. Memory is that of the model in
-    float32, with 4 K min(K, 2048) bytes per matrix of K columns, 8 bytes per token of a window (512)
-    and entry of the vocabulary, and the activations of a window: 5 GB for Qwen2.5-0.5B.
+    float32, 4 K min(K, 2048) bytes per matrix of K columns, 8 bytes per token of a window (512)
+    and entry of the vocabulary, and the activations of a window.
     """
     made_of = _write(DirectorySource(model), model, output, text, tokens, force)
     if as_json:

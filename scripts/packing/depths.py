@@ -23,7 +23,7 @@ def depths_by_budget(
     model: Path, method: Method, budget: float, include: Sequence[str] = (),
 ) -> dict[str, int]:
     """Depth of each matrix of a checkpoint, for ``budget`` stored bits a weight on average."""
-    source = open_source(model)
+    source = open_source(model, tokenizer=False)
     losses, path = {}, _KEPT / f"{_key(source, method)}.json"
     kept = load_json(path) if path.is_file() else {}
     matrices = source.matrices(include=include)

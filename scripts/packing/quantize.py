@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from golden.casting import AUTO, DTYPE_NAMES, check_dtype
 from golden.cluster import on_cluster
 from golden.fixed import half_range
 from golden.flow import in_flight
@@ -19,7 +20,7 @@ from golden.sources import open_source
 from scripts.console import console, print_json, progress, reports_errors, table
 from scripts.packing.calibrate import TOKENS, moments_file
 from scripts.packing.depths import depths_by_budget
-from scripts.packing.pack import Force, Json, Output
+from scripts.packing.pack import Force, Json, NoTokenizer, Output, check_no_tokenizer
 from scripts.packing.rules import numbers_by_glob
 
 __all__ = ["pack", "quantize"]
@@ -47,6 +48,11 @@ def quantize(
     calibration_tokens: Annotated[int, typer.Option(help="Read so many of a text.")] = TOKENS,
     include: Annotated[list[str] | None, typer.Option(
         metavar="NAME", help="Quantize this too: lm_head, embed_tokens.")] = None,
+    dtype: Annotated[str, typer.Option(
+        help=f"Dtype of the tensors that are kept: {AUTO}, {', '.join(DTYPE_NAMES)}. auto: "
+             "matrices have 16 bits where that is exact, or near enough for dequantized GGUF; "
+             "all else stays as it is.")] = AUTO,
+    no_tokenizer: NoTokenizer = False,
     engine: Annotated[str | None, typer.Option(
         help="numpy, or numba, which makes the same bytes several times as fast; by default numba "
              "where it is installed.")] = None,
@@ -59,6 +65,8 @@ def quantize(
     """Quantize every linear matrix of a checkpoint and pack it. Goes on where it was stopped."""
     if budget is not None and (depth is not None or depth_for):
         raise ValueError("--budget chooses the depths: give it without --depth and --depth-for")
+    check_dtype(dtype)
+    check_no_tokenizer(model, no_tokenizer)
     depth = _DEPTH if depth is None else depth
     overrides = numbers_by_glob("--depth-for", "D", depth_for or [])
     # Before a calibration, which may take long.
@@ -71,18 +79,21 @@ def quantize(
         overrides = depths_by_budget(model, chosen, budget, include or ())
         depth = Counter(overrides.values()).most_common(1)[0][0]
     report = pack(model, output, depth, force, method=chosen, cluster=cluster,
-                  overrides=overrides, include=include or ())
+                  overrides=overrides, include=include or (), dtype=dtype,
+                  tokenizer=not no_tokenizer)
     _print_json(output, report) if as_json else _show(output, report)
 
 
 def pack(model: Path, output: Path, depth: int, force: bool = False, *,
          method: Method | None = None, cluster: str | None = None,
-         overrides: Mapping[str, int] | None = None, include: Sequence[str] = ()) -> PackReport:
+         overrides: Mapping[str, int] | None = None, include: Sequence[str] = (),
+         dtype: str | None = None, tokenizer: bool = True) -> PackReport:
     """Pack a checkpoint with a progress bar; warnings go to standard error."""
     with (on_cluster(cluster) if cluster else nullcontext(in_flight) as run,
-          progress("quantizing", len(open_source(model).tensors)) as advance):
+          progress("quantizing", len(open_source(model, tokenizer=tokenizer).tensors)) as advance):
         report = pack_checkpoint(model, output, depth, force=force, method=method, run=run,
-                                 overrides=overrides, include=include,
+                                 overrides=overrides, include=include, dtype=dtype,
+                                 tokenizer=tokenizer,
                                  progress=lambda tensor: advance(1, tensor.name))
     for warning in report.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
@@ -100,7 +111,9 @@ def _show(output: Path, report: PackReport) -> None:
                "scales"], [_row(matrix) for matrix in report.matrices])
     print(f"\n{len(report.matrices)} matrices, {report.weights} weights at "
           f"{report.stored_bits:.2f} bits with padding and tables; "
-          f"{len(report.kept)} tensors kept as they were")
+          f"{len(report.kept) - len(report.roundings)} tensors kept as they were")
+    for rounding in report.roundings:
+        print(f"converted: {rounding.line()}")
     print(f"packed checkpoint: {output}")
 
 
