@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 
 from golden.chunked import ChunkedTensor
@@ -195,21 +196,17 @@ def cast_dtypes(
     Of a dtype by its name, all tensors of floating point change that are not of it. ``auto`` leaves
     vectors, and what has 16 bits. It makes float16 of a float32 matrix that is only the dequantized
     form of blocks, if no value is off by more than 2^-11 of the largest one; any other float32
-    matrix becomes float16 or bfloat16 if that is exact. These matrices are read once, and
-    ``progress`` gets the name of each tensor.
+    matrix becomes float16 or bfloat16 if that is exact. Tensors that may not fit are read once, so
+    that nothing is written if one does not. ``progress`` gets the name of each tensor.
 
-    Raises :class:`ValueError` for an unknown dtype.
+    Raises :class:`ValueError` for an unknown dtype, :class:`CheckpointError` for a value beyond it.
     """
     check_dtype(dtype)
-    if dtype != AUTO:
-        ours = DTYPE_NAMES[dtype]
-        return {name: ours for name, tensor in tensors.items()
-                if tensor.dtype in _FLOATS and tensor.dtype != ours}
     chosen = {}
     for name, tensor in tensors.items():
-        narrow = _narrow(tensor) if tensor.dtype == "F32" and len(tensor.shape) > 1 else None
-        if narrow:
-            chosen[name] = narrow
+        made = _narrow(tensor) if dtype == AUTO else _asked(tensor, DTYPE_NAMES[dtype])
+        if made:
+            chosen[name] = made
         if progress:
             progress(name)
     return chosen
@@ -243,8 +240,25 @@ def _values(tensor: SourceTensor) -> Iterator[np.ndarray]:
             yield np.frombuffer(piece, dtype)
 
 
+def _asked(tensor: SourceTensor, dtype: str) -> str | None:
+    """The dtype, unless a tensor has it or is no floating point; raises if values do not fit."""
+    if tensor.dtype not in _FLOATS or tensor.dtype == dtype:
+        return None
+    made = CastTensor(tensor, dtype)
+    if _limit(dtype) < _limit(tensor.dtype):
+        for _ in made.chunks():
+            pass
+    return dtype
+
+
+def _limit(dtype: str) -> float:
+    return float(ml_dtypes.finfo(DTYPES[dtype]).max)
+
+
 def _narrow(tensor: SourceTensor) -> str | None:
     """The dtype of 16 bits that holds a float32 matrix well enough, if there is one."""
+    if tensor.dtype != "F32" or len(tensor.shape) < 2:
+        return None
     made = [CastTensor(tensor, dtype) for dtype in ("F16", "BF16")]
     lost = {one.dtype: one.rounding() for one in made}
     enough = _ENOUGH if getattr(tensor, "dequantized", False) else 0.0

@@ -160,7 +160,8 @@ def test_rotation(file, tmp_path, change, parameters):
     (scaled(type="yarn", factor=4.0), "llama.rope.scaling.original_context_length must be a "
                                       "positive integer, not missing; " + ORIGINAL),
     (scaled(type="yarn", factor=4.0, original_context_length=32, attn_factor=2.0),
-     "llama.rope.scaling.attn_factor = 2.0 has no counterpart in Hugging Face's configuration; " + ORIGINAL),
+     "llama.rope.scaling.attn_factor = 2.0 has no counterpart in Hugging Face's "
+     "configuration; " + ORIGINAL),
 ])
 def test_rotations_that_cannot_be_mapped(file, change, fault):
     write_random(file, "llama", change=change)

@@ -11,6 +11,7 @@ from golden.gguf.model import read_model
 from golden.gguf.reader import Gguf
 from golden.sources import CheckpointError, open_source
 
+
 def test_the_advice():
     assert ORIGINAL == "use the original checkpoint in safetensors"
 
@@ -21,25 +22,31 @@ FIELDS = [
     ("split.count", 3, "one of 3 parts; join them with llama-gguf-split --merge"),
     ("llama.expert_count", 8, "a mixture of experts, which is not supported; " + ORIGINAL),
     ("llama.block_count", 0, "llama.block_count must be a positive integer, not 0; " + ORIGINAL),
-    ("llama.block_count", "two", "llama.block_count must be a positive integer, not 'two'; " + ORIGINAL),
+    ("llama.block_count", "two", "llama.block_count must be a positive integer, not "
+                                 "'two'; " + ORIGINAL),
     ("llama.block_count", 2**31, "2147483648 layers, but only 20 tensors; copy the file again"),
-    ("llama.context_length", None, "llama.context_length must be a positive integer, not missing; " + ORIGINAL),
-    ("llama.rope.freq_base", math.nan, "llama.rope.freq_base must be a positive number, not nan; " + ORIGINAL),
+    ("llama.context_length", None, "llama.context_length must be a positive integer, not "
+                                   "missing; " + ORIGINAL),
+    ("llama.rope.freq_base", math.nan, "llama.rope.freq_base must be a positive number, not "
+                                       "nan; " + ORIGINAL),
     ("llama.attention.head_count", [4, 4], "llama.attention.head_count must be a positive "
                                            "integer, not [4, 4]; " + ORIGINAL),
-    ("llama.attention.head_count", 3, "3 heads of 8, 2 of keys and values, do not go together; " + ORIGINAL),
+    ("llama.attention.head_count", 3, "3 heads of 8, 2 of keys and values, do not go "
+                                      "together; " + ORIGINAL),
     ("llama.attention.value_length", 16, "llama.attention.value_length = 16 has no counterpart in "
                                          "Hugging Face's configuration; " + ORIGINAL),
     ("llama.rope.dimension_count", 4, "llama.rope.dimension_count = 4 has no counterpart in "
                                       "Hugging Face's configuration; " + ORIGINAL),
     ("llama.attention.sliding_window", 64, "llama.attention.sliding_window = 64 has no "
-                                           "counterpart in Hugging Face's configuration; " + ORIGINAL),
+                                           "counterpart in Hugging Face's "
+                                           "configuration; " + ORIGINAL),
     ("llama.logit_scale", 0.5, "llama.logit_scale = 0.5 has no counterpart in Hugging Face's "
                                "configuration; " + ORIGINAL),
     ("llama.use_parallel_residual", True, "llama.use_parallel_residual = True has no counterpart "
                                           "in Hugging Face's configuration; " + ORIGINAL),
     ("llama.rope.scaling.type", "longrope", "llama.rope.scaling.type = 'longrope' has no "
-                                            "counterpart in Hugging Face's configuration; " + ORIGINAL),
+                                            "counterpart in Hugging Face's "
+                                            "configuration; " + ORIGINAL),
     ("llama.vocab_size", 41, "llama.vocab_size = 41 has no counterpart in Hugging Face's "
                              "configuration; " + ORIGINAL),
     ("llama.feed_forward_length", 100, "blk.0.ffn_gate.weight must have shape (100, 64), not "
@@ -82,7 +89,8 @@ def test_tensors_that_do_not_do(file):
             (without("token_embd.weight"), "has no token_embd.weight; " + ORIGINAL),
             (having("blk.0.attn_q_norm.weight", one), "blk.0.attn_q_norm.weight has no "
              "counterpart in Hugging Face's llama; " + ORIGINAL),
-            (having("blk.0.attn_q.bias", (one[0][:32], one[1])), "has no blk.0.attn_k.bias; " + ORIGINAL),
+            (having("blk.0.attn_q.bias", (one[0][:32], one[1])), "has no "
+                                                                 "blk.0.attn_k.bias; " + ORIGINAL),
             (having("blk.1.attn_q.bias", (one[0][:32], one[1])), "blk.1.attn_q.bias has no "
              "counterpart in Hugging Face's llama; " + ORIGINAL),
             (having("blk.1.attn_norm.weight", (one[0].astype(np.float64),
@@ -127,4 +135,5 @@ def test_factors_that_are_no_factors(file, factors, base):
         stored["rope_freqs.weight"] = np.array(factors, np.float32), GGMLQuantizationType.F32
 
     write_random(file, "llama", change=change)
-    refuses(file, "rope_freqs.weight is not that of Llama 3, the only one that can be mapped; " + ORIGINAL)
+    refuses(file, "rope_freqs.weight is not that of Llama 3, the only one that can be "
+                  "mapped; " + ORIGINAL)

@@ -51,7 +51,8 @@ def _check_whole(gguf: Gguf) -> None:
 
 def _read_sizes(gguf: Gguf, fields: Fields) -> Sizes:
     if fields.get("expert_count", 0):
-        raise CheckpointError(f"{gguf.path}: a mixture of experts, which is not supported; " + ORIGINAL)
+        raise CheckpointError(f"{gguf.path}: a mixture of experts, which is not "
+                              "supported; " + ORIGINAL)
     fields.get("expert_used_count")
     layers, hidden = fields.integer("block_count"), fields.integer("embedding_length")
     heads = fields.integer("attention.head_count")
@@ -118,7 +119,8 @@ def _tensors(
                                   f"{architecture}; " + ORIGINAL)
         theirs, shape, head = due[name]
         if raw.shape != shape:
-            raise CheckpointError(f"{gguf.path}: {name} must have shape {shape}, not {raw.shape}; " + ORIGINAL)
+            raise CheckpointError(f"{gguf.path}: {name} must have shape {shape}, not "
+                                  f"{raw.shape}; " + ORIGINAL)
         found[theirs] = GgufTensor(theirs, gguf.path, raw, head)
     return found
 
