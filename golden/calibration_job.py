@@ -133,7 +133,7 @@ class CalibrationJob:
 
     def _check_strangers(self) -> None:
         """Only what a calibration wrote may be removed."""
-        ours = {JOURNAL, _MOMENTS, f"{_MOMENTS}.partial", *_SUMS}
+        ours = {JOURNAL, *_SUMS, *(path.name for path in self._moments())}
         for name in sorted({path.name for path in self.partial.iterdir()} - ours):
             raise CheckpointError(f"{self.partial}: holds {name}, which no calibration wrote; move "
                                   "it, or choose another output")
@@ -162,8 +162,12 @@ class CalibrationJob:
             self.partial.rmdir()
 
     def _discard(self) -> None:
-        for name in (*_SUMS, _MOMENTS, f"{_MOMENTS}.partial"):
-            (self.partial / name).unlink(missing_ok=True)
+        for path in (*(self.partial / name for name in _SUMS), *self._moments()):
+            path.unlink(missing_ok=True)
+
+    def _moments(self) -> list[Path]:
+        """The file of moments, and what kills left of it half-written."""
+        return [self.partial / _MOMENTS, *self.partial.glob(f"{_MOMENTS}.*partial")]
 
 
 def _kept(record: dict) -> tuple[int, str, dict[str, int]]:

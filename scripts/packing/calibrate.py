@@ -77,7 +77,8 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
     path = _KEPT / f"{key}.safetensors"
     if not path.exists():
-        _write(source, model, path, what, tokens)
+        # What is in its way is of another version: the name says all else.
+        _write(source, model, path, what, tokens, force=True)
     return path
 
 
