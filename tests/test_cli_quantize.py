@@ -58,8 +58,10 @@ def test_a_text_calibrates_once_for_all_depths(tmp_path, text, capsys):
 
 def test_another_text_or_count_calibrates_anew(tmp_path, text, monkeypatch):
     # Whether to, not how: what is written here is only its settings.
-    monkeypatch.setattr("scripts.packing.calibrate._write", lambda _, model, output, *settings, **__: (
-        write_moments(output, {}, {"settings": settings})))
+    def settings_only(_, model, output, *settings, **options):
+        write_moments(output, {}, {"settings": settings})
+
+    monkeypatch.setattr("scripts.packing.calibrate._write", settings_only)
     first = moments_file(MODEL, text, 512)
     assert moments_file(MODEL, text, 512) == first
     assert moments_file(MODEL, text, 1024) != first
