@@ -1,21 +1,26 @@
 """A source written as a Hugging Face directory, nothing quantized."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+from golden.casting import Rounding, rounded_pieces
 from golden.job import Job, check_apart, fingerprint, write_json
+from golden.journal import understood
 from golden.shard_writer import Entry, ShardWriter, write_shards
 from golden.sources import CONFIG, INDEX, Source
 
-__all__ = ["convert"]
+__all__ = ["convert", "roundings"]
 
 
 def convert(
     source: Source, out_dir: str | Path, progress: Callable[[str], None] | None = None, *,
     force: bool = False,
-) -> None:
+) -> dict[str, list[Rounding]]:
     """Write config.json, all tensors in their own dtypes, and the companion files.
+
+    Returns by file what tensors lost that have another dtype than they are stored in, if the source
+    is a :class:`golden.casting.CastSource`.
 
     Files are made as by :func:`golden.packer.pack_checkpoint`: OUT.partial first, resumed after a
     kill, memory bounded by a few megabytes of a tensor. ``progress`` gets the name of each tensor
@@ -24,7 +29,8 @@ def convert(
     out = Path(out_dir).absolute()
     check_apart(source.path, out)
     identity = {"job": "convert", "config": source.config, "files": fingerprint(source.files()),
-                "shards": {file: dict(shard.metadata) for file, shard in source.shards.items()}}
+                "shards": {file: dict(shard.metadata) for file, shard in source.shards.items()},
+                "settings": dict(source.settings)}
     with Job(out, identity, force=force) as job:
         for file, shard in source.shards.items():
             metadata = dict(shard.metadata)
@@ -33,7 +39,9 @@ def convert(
             writer = ShardWriter(job.partial / file, entries, lambda _, same=metadata: same)
 
             def write(name: str, writer: ShardWriter = writer) -> dict:
-                return {"checksums": {name: writer.write(name, source.tensors[name].pieces())}}
+                pieces, rounding = rounded_pieces(source.tensors[name])
+                return {"checksums": {name: writer.write(name, pieces)},
+                        "rounding": rounding and rounding.record()}
 
             steps = {name: partial(write, name) for name in shard.tensors}
             write_shards(job, [(writer, steps)], progress)
@@ -41,7 +49,15 @@ def convert(
         if source.sharded:
             write_json(job.partial / INDEX, _index(source))
         source.write_companions(job.partial)
+        lost = {file: roundings(job, shard.tensors) for file, shard in source.shards.items()}
         job.finish()
+    return lost
+
+
+def roundings(job: Job, names: Iterable[str]) -> list[Rounding]:
+    """What tensors lost, of those that were converted, from the records of a job."""
+    found = [job.done[name].get("rounding") for name in names]
+    return [understood(Rounding.from_record, record, job.partial) for record in found if record]
 
 
 def _index(source: Source) -> dict:

@@ -73,11 +73,11 @@ def range_warnings(
         return []
     if used.max() > _HALF_MOST:
         return [f"scales up to {used.max():.3g} overflow float16 (65504), so `tritstream export` "
-                "will refuse the matrix; a device computes with it"]
+                "needs another --dtype, such as float32; a device computes with it"]
     if used.max() <= _HALF_LEAST:
         kind = "denormal in float32" if used.max() < np.finfo(np.float32).tiny else "tiny"
         return [f"no weight exceeds {used.max():.3g}, so all are {kind} and vanish in float16, "
-                "and `tritstream export` will refuse the matrix; check the source"]
+                "so `tritstream export` needs another --dtype, such as float32; check the source"]
     return []
 
 

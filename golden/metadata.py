@@ -14,9 +14,9 @@ from golden.shards import FLOATS, HEADER_CHECKSUM, CheckpointError, Shard
 from golden.texts import parse_json
 
 __all__ = [
-    "FORMAT_VERSION", "QUANT_METHOD", "RECOVERED", "SCALES_SUFFIX", "TRITS_SUFFIX", "Record",
-    "damaged", "marks_of", "quantization_config", "read_config", "read_records", "shard_metadata",
-    "version_of",
+    "CONVERTED", "FORMAT_VERSION", "QUANT_METHOD", "RECOVERED", "SCALES_SUFFIX", "TRITS_SUFFIX",
+    "Record", "damaged", "marks_of", "quantization_config", "read_config", "read_records",
+    "shard_metadata", "version_of",
 ]
 
 #: What a reader knows; :func:`version_of` is what a file says.
@@ -24,6 +24,8 @@ FORMAT_VERSION = 3
 QUANT_METHOD = "tritstream"
 #: Codec of matrices whose exported weights are those of their source, bit for bit.
 RECOVERED = "recovered"
+#: In the configuration, dtypes in the source by tensor name, of kept tensors that were converted.
+CONVERTED = "converted"
 TRITS_SUFFIX = ".trits"
 SCALES_SUFFIX = ".scales"
 
@@ -138,6 +140,10 @@ def _check_making(path: Path, fields: dict) -> None:
     made_with = fields.get("calibration", {"sha256": ""})
     if not (isinstance(made_with, dict) and isinstance(made_with.get("sha256"), str)):
         raise damaged(path, f"calibration must have a sha256, not {made_with!r}")
+    converted = fields.get(CONVERTED, {})
+    if not (isinstance(converted, dict)
+            and all(isinstance(dtype, str) for dtype in converted.values())):
+        raise damaged(path, f"{CONVERTED} must map names to dtypes, not {converted!r:.60}")
 
 
 def _record(

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
+from golden.shard_writer import write_arrays
 from golden.shards import CheckpointError, Shard
 from golden.texts import parse_json
 from golden.writing import writing
@@ -136,24 +135,18 @@ def write_moments(path: Path, moments: Mapping[str, Moment], made_of: Mapping) -
 
     Raises :class:`CheckpointError` for moments that are not finite, and when the disk is full.
     """
-    tensors = {}
+    arrays = {}
     for name, moment in moments.items():
         if not (np.isfinite(moment.inputs).all() and np.isfinite(moment.results).all()):
             raise CheckpointError(f"{path}: the moments of {name} are not finite; check the "
                                   "weights of the model")
-        # The library writes what lies in memory, and not the view that an array may be of it.
-        tensors |= {name + _INPUTS: np.ascontiguousarray(moment.inputs),
-                    name + _RESULTS: np.ascontiguousarray(moment.results)}
+        arrays |= {name + _INPUTS: moment.inputs, name + _RESULTS: moment.results}
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            save_file(tensors, partial, {_KEY: json.dumps(made_of)})
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
+            write_arrays(partial, arrays, {_KEY: json.dumps(made_of)})
             partial.replace(path)
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
         finally:
             partial.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from golden.allocator import keep_freed_memory
+from golden.casting import CastSource, cast_dtypes, rounded_pieces
 from golden.choice import Architecture, Selection
 from golden.finite import FiniteCheck
 from golden.fixed import half_range
@@ -16,7 +17,7 @@ from golden.flow import in_flight
 from golden.groups import RowReader, weights_of
 from golden.job import Job, check_apart, write_json
 from golden.journal import understood
-from golden.metadata import SCALES_SUFFIX, TRITS_SUFFIX
+from golden.metadata import CONVERTED, SCALES_SUFFIX, TRITS_SUFFIX
 from golden.methods import DEFAULT, Method, method_of
 from golden.packing import Packing
 from golden.places import Place
@@ -29,6 +30,7 @@ from golden.sources import (
     CONFIG,
     INDEX,
     MODULES_TO_NOT_CONVERT,
+    Source,
     SourceTensor,
     Tensor,
     open_source,
@@ -52,7 +54,8 @@ def pack_checkpoint(
     overrides: Mapping[str, int] | None = None, progress: Progress | None = None,
     modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT, include: Sequence[str] = (),
     exclude: Sequence[str] = (), architecture: Architecture | None = None,
-    method: Method | None = None, run: Run = in_flight,
+    method: Method | None = None, run: Run = in_flight, dtype: str | None = None,
+    tokenizer: bool = True,
 ) -> PackReport:
     """Quantize and pack a checkpoint; memory is bounded by its largest matrix, or by a budget.
 
@@ -83,18 +86,24 @@ def pack_checkpoint(
         What encodes each matrix; by default :data:`golden.methods.DEFAULT`.
     run : Run
         Does the steps: side by side here, or elsewhere; decides no byte.
+    dtype : str
+        Dtype of the tensors that are kept, by :func:`golden.casting.cast_dtypes`; by default each
+        keeps its own.
+    tokenizer : bool
+        Whether that of a GGUF file is converted.
 
     Raises :class:`CheckpointError` for a checkpoint, a file or a directory that does not do,
     :class:`ValueError` for a wrong depth or weights that are not finite.
     """
     half_range(depth)
     method = method or method_of(DEFAULT)
-    source, out = open_source(source_path), Path(out_dir).absolute()
+    source, out = open_source(source_path, tokenizer=tokenizer), Path(out_dir).absolute()
     choice = source.choose(Selection(include, exclude, modules_to_not_convert, architecture))
+    source, converted = _cast_kept(source, choice.matrices, dtype) if dtype else (source, {})
     notes = {"exclude": list(exclude)} if exclude else {}
     plan = Plan(source, choice.matrices, depth, kept=modules_to_not_convert, codec=method.codec,
                 depths=_depths(source.path, choice.matrices, overrides or {}),
-                notes=method.settings | notes)
+                notes=dict(method.settings) | notes | converted)
     check_apart(source.path, out)
 
     keep_freed_memory()
@@ -195,8 +204,10 @@ class TensorStep:
     def __call__(self) -> dict:
         if self.module is None:
             name, check = self.tensor.name, FiniteCheck(self.tensor.dtype, self.tensor.shape)
-            checksums = {name: self.places[name].write(check.watch(self.tensor.pieces()))}
-            return {**kept_report(self.tensor, check.fault).record(), "checksums": checksums}
+            pieces, rounding = rounded_pieces(self.tensor)
+            checksums = {name: self.places[name].write(check.watch(pieces))}
+            return {**kept_report(self.tensor, check.fault, rounding).record(),
+                    "checksums": checksums}
         matrix, weights = self.encode(self.module, self.tensor)
         packing = Packing(matrix, weights, self.engine)
         pieces = {self.module + TRITS_SUFFIX: packing.pieces(),
@@ -209,7 +220,20 @@ def _identity(plan: Plan, method: Method) -> dict:
     """What decides every byte of the output."""
     return {"job": "pack", "format_version": plan.version, "codec": method.codec,
             "settings": dict(method.settings), "depth": plan.depth, "depths": plan.depths,
-            "kept": plan.kept, "files": source_fingerprint(plan.source)}
+            "kept": plan.kept, "files": source_fingerprint(plan.source),
+            "source": dict(plan.source.settings)}
+
+
+def _cast_kept(
+    source: Source, matrices: Mapping[str, SourceTensor], dtype: str,
+) -> tuple[Source, dict[str, object]]:
+    """The source with its kept tensors in another dtype, and the note for the configuration."""
+    packed = {tensor.name for tensor in matrices.values()}
+    kept = {name: tensor for name, tensor in source.tensors.items() if name not in packed}
+    dtypes = cast_dtypes(kept, dtype)
+    if not dtypes:
+        return source, {}
+    return CastSource(source, dtypes), {CONVERTED: {name: kept[name].dtype for name in dtypes}}
 
 
 def _depths(

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from golden.casting import Rounding
 from golden.chunks import row_chunks
 from golden.fixed import GROUP, SCALES, information_bits, table_ratio
 from golden.group_errors import GroupErrors
 from golden.kernels import load
 from golden.matrix_warnings import error_warnings, range_warnings, scale_warnings
 from golden.quantize import Encoded, TritMatrix
-from golden.shards import Tensor
+from golden.sources import SourceTensor
 from golden.tiles import tiles_shape
 
 __all__ = [
@@ -65,6 +66,7 @@ class TensorReport:
     scale_max:        float = 0.0
     table_ratio:      float = 0.0
     warnings:         tuple[str, ...] = ()
+    rounding:         dict | None = None
 
     @property
     def kept(self) -> bool:
@@ -116,6 +118,12 @@ class PackReport:
         return tuple(report for report in self.tensors if report.kept)
 
     @property
+    def roundings(self) -> tuple[Rounding, ...]:
+        """What kept tensors lost that were converted to another dtype."""
+        return tuple(Rounding.from_record(report.rounding) for report in self.tensors
+                     if report.rounding)
+
+    @property
     def weights(self) -> int:
         """Weights in packed matrices."""
         return sum(int(np.prod(report.shape)) for report in self.matrices)
@@ -149,10 +157,16 @@ class PackReport:
                      for line in report.warnings)
 
 
-def kept_report(tensor: Tensor, fault: str | None = None) -> TensorReport:
-    """Report of a tensor that is copied as it is, with the fault of its values if there is one."""
+def kept_report(
+    tensor: SourceTensor, fault: str | None = None, rounding: Rounding | None = None,
+) -> TensorReport:
+    """Report of a tensor that is copied as it is, or converted, with what that lost.
+
+    ``fault`` is what is wrong with its values, if anything is.
+    """
     return TensorReport(tensor.name, tensor.shape, None, tensor.size,
-                        warnings=(fault,) if fault else ())
+                        warnings=(fault,) if fault else (),
+                        rounding=rounding and rounding.record())
 
 
 def matrix_report(

@@ -9,13 +9,17 @@ from operator import index
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from golden.job import Job
 from golden.journal import understood
 from golden.places import Place
 from golden.shards import DTYPES, seal
 from golden.writing import writing
 
-__all__ = ["Entry", "Run", "ShardWriter", "Step", "one_by_one", "write_shards"]
+__all__ = [
+    "Entry", "Run", "ShardWriter", "Step", "one_by_one", "write_arrays", "write_shards",
+]
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,22 @@ class ShardWriter:
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         return len(text).to_bytes(8, "little") + seal(text)
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str],
+) -> dict[str, int]:
+    """Write float32 arrays as one file, have it on the disk, and return CRC-32s by name.
+
+    No copy is made of an array that is contiguous.
+    """
+    entries = [Entry(name, "F32", values.shape, values.nbytes) for name, values in arrays.items()]
+    writer = ShardWriter(path, entries, lambda _: dict(metadata))
+    writer.allocate()
+    checksums = {name: writer.write(name, [np.ascontiguousarray(values, "<f4")])
+                 for name, values in arrays.items()}
+    writer.finish(checksums)
+    return checksums
 
 
 def one_by_one(steps: Mapping[str, Step]) -> Iterator[tuple[str, dict]]:

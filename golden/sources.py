@@ -87,6 +87,8 @@ class Source(ABC):
         Whether there is an index, however many shards.
     tensors : mapping
         :class:`SourceTensor` by name, shard by shard.
+    settings : mapping
+        Choices, besides the files, that decide what is written, as JSON can hold them.
     """
 
     path:    Path
@@ -94,6 +96,7 @@ class Source(ABC):
     shards:  Mapping[str, SourceShard]
     sharded: bool
     tensors: Mapping[str, SourceTensor]
+    settings: Mapping[str, object] = {}
 
     @abstractmethod
     def files(self) -> list[Path]:
@@ -162,8 +165,10 @@ class DirectorySource(Source):
         copy_files(companions(self.path), directory)
 
 
-def open_source(path: str | Path) -> Source:
+def open_source(path: str | Path, *, tokenizer: bool = True) -> Source:
     """The checkpoint of a directory, or of a GGUF file, for which the gguf package is needed.
+
+    Without a ``tokenizer``, that of a GGUF file is neither read nor written.
 
     Raises :class:`CheckpointError` for anything else.
     """
@@ -178,7 +183,7 @@ def open_source(path: str | Path) -> Source:
     except ModuleNotFoundError as error:
         raise CheckpointError(f"{path}: reading GGUF needs the package gguf; run pip install "
                               "'tritstream[gguf]'") from error
-    return GgufSource(path)
+    return GgufSource(path, tokenizer=tokenizer)
 
 
 def companions(path: Path) -> list[Path]:

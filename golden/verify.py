@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from golden.bits import float_bits, magnitude_mask
+from golden.casting import DTYPE_NAMES, cast_tensor
 from golden.checkpoint import CheckpointError, MatrixInfo, PackedCheckpoint
 from golden.choice import Architecture
 from golden.chunks import in_threads, row_chunks
 from golden.finite import FiniteCheck
 from golden.fixed import check_table
-from golden.metadata import RECOVERED
+from golden.metadata import CONVERTED, RECOVERED
 from golden.methods import Method, method_of
 from golden.quantize import TritMatrix, row_dequantizer, whole
 from golden.report import table_warnings
-from golden.shards import FLOATS, Tensor
+from golden.shards import DTYPES, FLOATS, Tensor
 from golden.sources import Source, SourceTensor, open_source
 from golden.tiles import pack, padding_is_zero, unpack
 from golden.trit import is_canonical
@@ -55,7 +56,7 @@ def verify(
     """
     packed = PackedCheckpoint(path)
     method = _method(packed, calibration) if against is not None else None
-    source = open_source(against) if against is not None else None
+    source = open_source(against, tokenizer=False) if against is not None else None
     findings = list(_check_loading(packed, architecture)) if architecture else []
     findings += _compare_names(packed, source) if source else []
     for name in packed.matrices:
@@ -68,7 +69,7 @@ def verify(
         if check.fault:
             findings.append(Finding(name, check.fault, kind="warning"))
         if source and name in source.tensors:
-            findings += _compare_kept(tensor, source.tensors[name])
+            findings += _compare_kept(tensor, _as_kept(packed, tensor, source.tensors[name]))
         if progress:
             progress(name)
     return findings
@@ -210,12 +211,27 @@ def _read(info: MatrixInfo, origin: SourceTensor) -> Generator[Finding, None, np
     return origin.read()
 
 
+def _as_kept(packed: PackedCheckpoint, tensor: Tensor, origin: SourceTensor) -> SourceTensor:
+    """The source of a kept tensor, converted as the checkpoint says that it was."""
+    converted = packed.config["quantization_config"].get(CONVERTED, {})
+    known = tensor.dtype in DTYPE_NAMES.values() and origin.dtype in DTYPES
+    if converted.get(tensor.name) != origin.dtype or not known:
+        return origin
+    return cast_tensor(origin, tensor.dtype)
+
+
 def _compare_kept(tensor: Tensor, origin: SourceTensor) -> Iterator[Finding]:
     if (tensor.dtype, tensor.shape) != (origin.dtype, origin.shape):
         yield Finding(tensor.name, f"is {tensor.dtype} {tensor.shape}, not {origin.dtype} "
                                    f"{origin.shape}")
         return
-    if _digest(tensor) != _digest(origin):
+    try:
+        same = _digest(tensor) == _digest(origin)
+    except CheckpointError as error:
+        # It is beyond the dtype that it was converted to, or cannot be read.
+        yield Finding(tensor.name, f"cannot be compared: {error}")
+        return
+    if not same:
         yield Finding(tensor.name, "its bytes are not those of the source")
 
 

@@ -1,7 +1,9 @@
 import json
+import re
 
 import pytest
-from gguf_helpers import tiny_qwen2
+from cli_helpers import command_fails, run_command
+from gguf_helpers import tiny_qwen2, write_random
 from golden_helpers import contents
 from safetensors import safe_open
 from test_cli import MODEL, fails, tritstream
@@ -33,7 +35,14 @@ def test_quantizes_a_gguf_file(file, tmp_path):
 
 def test_converts_a_gguf_file(file, tmp_path):
     code, out, err = tritstream("convert", file, "-o", tmp_path / "hf")
-    assert (code, out, err) == (0, f"Hugging Face checkpoint: {tmp_path / 'hf'}\n", "")
+    assert (code, out) == (0, f"Hugging Face checkpoint: {tmp_path / 'hf'}\n")
+    assert re.fullmatch(r"model.safetensors: 29 tensors converted, the worst \S+: float32 to "
+                        r"float16, largest error \S+e-0\d \(\S+e-0\d of its largest value\)\n", err)
+    assert sum(path.stat().st_size for path in (tmp_path / "hf").glob("*.safetensors")) < 2e6
+    code, out, err = tritstream("convert", file, "-o", tmp_path / "wide", "--dtype", "float32")
+    assert (code, err) == (0, "")
+    assert {tensor.dtype for tensor in DirectorySource(tmp_path / "wide").tensors.values()} == {
+        "F32"}
     source = DirectorySource(tmp_path / "hf")
     assert source.tensors.keys() == DirectorySource(MODEL).tensors.keys()
     before = contents(tmp_path / "hf")
@@ -54,6 +63,43 @@ def test_what_cannot_be_read(file, tmp_path):
     assert fails("quantize", file, "-o", file.parent) == (
         f"{file.parent}: must not be the source or hold it; choose another")
     assert not out.exists()
+
+
+def test_a_tokenizer_that_is_not_known_can_be_left_out(tmp_path):
+    file, packed = tmp_path / "odd.gguf", tmp_path / "packed"
+    write_random(file, "llama", tokenizer={
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-5",
+        "tokenizer.ggml.tokens": ["a", "b"], "tokenizer.ggml.merges": []})
+    for command in ("quantize", "convert"):
+        assert command_fails(command, file, "-o", packed) == (
+            f"{file}: its tokenizer cannot be converted: its pre-tokenizer (way to split text), "
+            "gpt-5, is not known; leave it out with --no-tokenizer, and copy tokenizer.json of the "
+            "original model")
+    code, _, _ = run_command("quantize", file, "-o", packed, "-d", 2, "--no-tokenizer")
+    assert code == 0
+    assert {path.name for path in packed.iterdir()} >= {"config.json", "model.safetensors"}
+    assert not list(packed.glob("tokenizer*"))
+    assert run_command("verify", packed, "--against", file)[0] == 0
+    code, _, _ = run_command("convert", file, "-o", tmp_path / "hf", "--no-tokenizer")
+    assert code == 0 and not list((tmp_path / "hf").glob("tokenizer*"))
+    assert command_fails("quantize", tmp_path / "hf", "-o", tmp_path / "x", "--no-tokenizer") == (
+        f"{tmp_path / 'hf'}: is a directory, whose tokenizer is copied and not converted; "
+        "--no-tokenizer is for GGUF files")
+
+
+def test_dtype_of_what_is_kept_and_exported(file, tmp_path):
+    packed = tmp_path / "packed"
+    code, out, _ = run_command("quantize", file, "-o", packed, "-d", 2)
+    assert code == 0
+    assert "\nconverted: model.embed_tokens.weight: float32 to float16, largest error " in out
+    code, _, err = run_command("export", packed, "-o", tmp_path / "e", "--dtype", "bfloat16")
+    assert code == 0 and " float32 to bfloat16, largest error " in err
+    assert {tensor.dtype for tensor in DirectorySource(tmp_path / "e").tensors.values()} == {
+        "BF16"}
+    for command, source in (("quantize", file), ("convert", file), ("export", packed)):
+        assert command_fails(command, source, "-o", tmp_path / "x", "--dtype", "half") == (
+            "dtype must be one of auto, float32, float16, bfloat16, not half")
+    assert not (tmp_path / "x").exists()
 
 
 def test_writes_a_random_model(tmp_path):

@@ -1,9 +1,11 @@
 """Methods, calibrations, depths and budgets on the command line."""
 
 import json
+import re
+import signal
 
 import pytest
-from golden_helpers import contents
+from golden_helpers import contents, run_python
 from model_helpers import MODEL, PROMPT, greedy, logits
 
 from golden.checkpoint import PackedCheckpoint
@@ -56,8 +58,10 @@ def test_a_text_calibrates_once_for_all_depths(tmp_path, text, capsys):
 
 def test_another_text_or_count_calibrates_anew(tmp_path, text, monkeypatch):
     # Whether to, not how: what is written here is only its settings.
-    monkeypatch.setattr("scripts.packing.calibrate._write", lambda _, model, output, *settings: (
-        write_moments(output, {}, {"settings": settings})))
+    def settings_only(_, model, output, *settings, **options):
+        write_moments(output, {}, {"settings": settings})
+
+    monkeypatch.setattr("scripts.packing.calibrate._write", settings_only)
     first = moments_file(MODEL, text, 512)
     assert moments_file(MODEL, text, 512) == first
     assert moments_file(MODEL, text, 1024) != first
@@ -200,3 +204,42 @@ def test_a_file_that_holds_no_moments(tmp_path, capsys):
     assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=str(model),
                    method="search") == (
         f"{model}: holds no moments; give a text, or what `tritstream calibrate` wrote")
+
+
+#: Calibrates and kills itself in the middle of keeping the sums of the second window.
+KILL = """
+import os, signal, sys
+from golden import calibration_job
+from scripts.cli import app
+real, seen = os.pwrite, 0
+
+def dying(file, data, place):
+    global seen
+    seen += 1
+    if seen == 59 + 30:
+        real(file, bytes(data)[:len(data) // 2], place)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(file, data, place)
+
+calibration_job._SHARE, os.pwrite = 0, dying
+app(sys.argv[1:])
+"""
+
+
+def test_a_killed_calibration_resumes_with_the_same_bytes(tmp_path, text, capsys):
+    out = tmp_path / "m.safetensors"
+    arguments = ("calibrate", MODEL, "-o", out, "--text", text, "--tokens", 1536)
+    killed = run_python(KILL, *arguments)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert killed.stderr.splitlines()[0] == f"calibrating: {out}.partial is kept for a restart"
+    other = tmp_path / "other.txt"
+    other.write_text("Something else entirely. " * 900)
+    assert refused(capsys, calibrate, MODEL, out, str(other), 1536).startswith(
+        f"{out}.partial: was left by a calibration with another text (text.txt, SHA-256 ")
+    calibrate(MODEL, out, text, 1536)
+    assert capsys.readouterr().err.splitlines()[0] == (
+        f"calibrating: 1 of 3 windows were read by an earlier run; {out}.partial is kept for a "
+        "restart")
+    calibrate(MODEL, tmp_path / "whole.safetensors", text, 1536)
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert not out.with_name("m.safetensors.partial").exists()

@@ -116,13 +116,13 @@ def test_source_that_is_not_packed(tmp_path):
 
 
 @pytest.mark.parametrize("weight, warned, refused", [
-    (7e4, "scales up to 7e+04 overflow float16 (65504), so `tritstream export` will refuse the "
-     "matrix; a device computes with it", "a.weight has weights beyond float16"),
-    (2e-8, "no weight exceeds 2e-08, so all are tiny and vanish in float16, and `tritstream "
-     "export` will refuse the matrix; check the source",
+    (7e4, "scales up to 7e+04 overflow float16 (65504), so `tritstream export` needs another "
+     "--dtype, such as float32; a device computes with it", "a.weight has weights beyond float16"),
+    (2e-8, "no weight exceeds 2e-08, so all are tiny and vanish in float16, so `tritstream "
+     "export` needs another --dtype, such as float32; check the source",
      "all weights of a.weight vanish in float16"),
-    (3e-40, "no weight exceeds 3e-40, so all are denormal in float32 and vanish in float16, and "
-     "`tritstream export` will refuse the matrix; check the source",
+    (3e-40, "no weight exceeds 3e-40, so all are denormal in float32 and vanish in float16, so "
+     "`tritstream export` needs another --dtype, such as float32; check the source",
      "all weights of a.weight vanish in float16"),
 ])
 def test_weights_beyond_float16(tmp_path, weight, warned, refused):
@@ -132,6 +132,6 @@ def test_weights_beyond_float16(tmp_path, weight, warned, refused):
               tmp_path / "m" / "model.safetensors")
     assert pack_checkpoint(tmp_path / "m", tmp_path / "o", 2).warnings == (f"a: {warned}",)
     with pytest.raises(CheckpointError, match=message(
-            f"{tmp_path / 'o'}: {refused}; it cannot be exported")):
+            f"{tmp_path / 'o'}: {refused}; export it with another --dtype, such as float32")):
         export(tmp_path / "o", tmp_path / "e")
     assert not (tmp_path / "e").exists()

@@ -11,6 +11,7 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from golden.convert import convert
 from golden.export import export
+from golden.gguf.fields import ORIGINAL
 from golden.packer import pack_checkpoint
 from golden.sources import CheckpointError, open_source
 
@@ -151,16 +152,16 @@ def test_rotation(file, tmp_path, change, parameters):
 
 @pytest.mark.parametrize(("change", "fault"), [
     (with_factors([1.0, 1.0, 2.0, 32.0]), "rope_freqs.weight is not that of Llama 3, the only one "
-                                          "that can be mapped; use another model"),
+                                          "that can be mapped; " + ORIGINAL),
     (with_factors([1.0] * 3), "rope_freqs.weight is not that of Llama 3, the only one that can be "
-                              "mapped; use another model"),
+                              "mapped; " + ORIGINAL),
     (lambda *found: (scaled(type="linear", factor=2.0)(*found), with_factors([1.0] * 4)(*found)),
-     "has both rope_freqs.weight and rope.scaling, which cannot be mapped; use another model"),
+     "has both rope_freqs.weight and rope.scaling, which cannot be mapped; " + ORIGINAL),
     (scaled(type="yarn", factor=4.0), "llama.rope.scaling.original_context_length must be a "
-                                      "positive integer, not missing; convert the model again"),
+                                      "positive integer, not missing; " + ORIGINAL),
     (scaled(type="yarn", factor=4.0, original_context_length=32, attn_factor=2.0),
-     "llama.rope.scaling.attn_factor = 2.0 has no counterpart in Hugging Face's configuration; "
-     "use another model"),
+     "llama.rope.scaling.attn_factor = 2.0 has no counterpart in Hugging Face's "
+     "configuration; " + ORIGINAL),
 ])
 def test_rotations_that_cannot_be_mapped(file, change, fault):
     write_random(file, "llama", change=change)

@@ -6,46 +6,51 @@ from gguf import GGMLQuantizationType
 from gguf_helpers import write_random
 from golden_helpers import message
 
+from golden.gguf.fields import ORIGINAL
 from golden.gguf.model import read_model
 from golden.gguf.reader import Gguf
 from golden.sources import CheckpointError, open_source
 
+
+def test_the_advice():
+    assert ORIGINAL == "use the original checkpoint in safetensors"
+
+
 FIELDS = [
     ("general.architecture", "gemma", "architecture 'gemma' is not supported, only llama and "
-                                      "qwen2; use another model"),
+                                      "qwen2; " + ORIGINAL),
     ("split.count", 3, "one of 3 parts; join them with llama-gguf-split --merge"),
-    ("llama.expert_count", 8, "a mixture of experts, which is not supported; use another model"),
-    ("llama.block_count", 0, "llama.block_count must be a positive integer, not 0; "
-                             "convert the model again"),
-    ("llama.block_count", "two", "llama.block_count must be a positive integer, not 'two'; "
-                                 "convert the model again"),
+    ("llama.expert_count", 8, "a mixture of experts, which is not supported; " + ORIGINAL),
+    ("llama.block_count", 0, "llama.block_count must be a positive integer, not 0; " + ORIGINAL),
+    ("llama.block_count", "two", "llama.block_count must be a positive integer, not "
+                                 "'two'; " + ORIGINAL),
     ("llama.block_count", 2**31, "2147483648 layers, but only 20 tensors; copy the file again"),
-    ("llama.context_length", None, "llama.context_length must be a positive integer, not missing; "
-                                   "convert the model again"),
-    ("llama.rope.freq_base", math.nan, "llama.rope.freq_base must be a positive number, not nan; "
-                                       "convert the model again"),
+    ("llama.context_length", None, "llama.context_length must be a positive integer, not "
+                                   "missing; " + ORIGINAL),
+    ("llama.rope.freq_base", math.nan, "llama.rope.freq_base must be a positive number, not "
+                                       "nan; " + ORIGINAL),
     ("llama.attention.head_count", [4, 4], "llama.attention.head_count must be a positive "
-                                           "integer, not [4, 4]; convert the model again"),
-    ("llama.attention.head_count", 3, "3 heads of 8, 2 of keys and values, do not go together; "
-                                      "convert the model again"),
+                                           "integer, not [4, 4]; " + ORIGINAL),
+    ("llama.attention.head_count", 3, "3 heads of 8, 2 of keys and values, do not go "
+                                      "together; " + ORIGINAL),
     ("llama.attention.value_length", 16, "llama.attention.value_length = 16 has no counterpart in "
-                                         "Hugging Face's configuration; use another model"),
+                                         "Hugging Face's configuration; " + ORIGINAL),
     ("llama.rope.dimension_count", 4, "llama.rope.dimension_count = 4 has no counterpart in "
-                                      "Hugging Face's configuration; use another model"),
+                                      "Hugging Face's configuration; " + ORIGINAL),
     ("llama.attention.sliding_window", 64, "llama.attention.sliding_window = 64 has no "
-                                           "counterpart in Hugging Face's configuration; "
-                                           "use another model"),
+                                           "counterpart in Hugging Face's "
+                                           "configuration; " + ORIGINAL),
     ("llama.logit_scale", 0.5, "llama.logit_scale = 0.5 has no counterpart in Hugging Face's "
-                               "configuration; use another model"),
+                               "configuration; " + ORIGINAL),
     ("llama.use_parallel_residual", True, "llama.use_parallel_residual = True has no counterpart "
-                                          "in Hugging Face's configuration; use another model"),
+                                          "in Hugging Face's configuration; " + ORIGINAL),
     ("llama.rope.scaling.type", "longrope", "llama.rope.scaling.type = 'longrope' has no "
-                                            "counterpart in Hugging Face's configuration; "
-                                            "use another model"),
+                                            "counterpart in Hugging Face's "
+                                            "configuration; " + ORIGINAL),
     ("llama.vocab_size", 41, "llama.vocab_size = 41 has no counterpart in Hugging Face's "
-                             "configuration; use another model"),
+                             "configuration; " + ORIGINAL),
     ("llama.feed_forward_length", 100, "blk.0.ffn_gate.weight must have shape (100, 64), not "
-                                       "(96, 64); convert the model again"),
+                                       "(96, 64); " + ORIGINAL),
 ]
 
 
@@ -80,14 +85,14 @@ def test_tensors_that_do_not_do(file):
         return lambda _, tensors: tensors.update({name: value})
 
     for change, text in (
-            (without("blk.1.attn_k.weight"), "has no blk.1.attn_k.weight; convert the model again"),
-            (without("token_embd.weight"), "has no token_embd.weight; convert the model again"),
+            (without("blk.1.attn_k.weight"), "has no blk.1.attn_k.weight; " + ORIGINAL),
+            (without("token_embd.weight"), "has no token_embd.weight; " + ORIGINAL),
             (having("blk.0.attn_q_norm.weight", one), "blk.0.attn_q_norm.weight has no "
-             "counterpart in Hugging Face's llama; use another model"),
-            (having("blk.0.attn_q.bias", (one[0][:32], one[1])), "has no blk.0.attn_k.bias; "
-             "convert the model again"),
+             "counterpart in Hugging Face's llama; " + ORIGINAL),
+            (having("blk.0.attn_q.bias", (one[0][:32], one[1])), "has no "
+                                                                 "blk.0.attn_k.bias; " + ORIGINAL),
             (having("blk.1.attn_q.bias", (one[0][:32], one[1])), "blk.1.attn_q.bias has no "
-             "counterpart in Hugging Face's llama; use another model"),
+             "counterpart in Hugging Face's llama; " + ORIGINAL),
             (having("blk.1.attn_norm.weight", (one[0].astype(np.float64),
                                                GGMLQuantizationType.F64)),
              "blk.1.attn_norm.weight is F64, which gguf does not dequantize; convert the model "
@@ -111,8 +116,7 @@ def test_an_architecture_that_is_a_list(file):
     gguf = Gguf(file)
     gguf.metadata["general.architecture"] = ["llama"]
     with pytest.raises(CheckpointError, match=message(
-            f"{file}: architecture ['llama'] is not supported, only llama and qwen2; use another "
-            "model")):
+            f"{file}: architecture ['llama'] is not supported, only llama and qwen2; " + ORIGINAL)):
         read_model(gguf)
 
 
@@ -131,5 +135,5 @@ def test_factors_that_are_no_factors(file, factors, base):
         stored["rope_freqs.weight"] = np.array(factors, np.float32), GGMLQuantizationType.F32
 
     write_random(file, "llama", change=change)
-    refuses(file, "rope_freqs.weight is not that of Llama 3, the only one that can be mapped; use "
-                  "another model")
+    refuses(file, "rope_freqs.weight is not that of Llama 3, the only one that can be "
+                  "mapped; " + ORIGINAL)

@@ -207,10 +207,14 @@ GPT2 = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.tokens": ["a", "b", "ab"], "tokenizer.ggml.merges": ["a b"]}
 
 
+ADVICE = ("leave it out with --no-tokenizer, and copy tokenizer.json of the original "
+          "model")
+
+
 @pytest.mark.parametrize(("change", "fault"), [
     ({"model": "bert"}, "bert is not known, only gpt2 and llama"),
     ({"model": 3}, "tokenizer.ggml.model is no str"),
-    ({"pre": "gpt-5"}, "its way to split text, gpt-5, is not known"),
+    ({"pre": "gpt-5"}, "its pre-tokenizer (way to split text), gpt-5, is not known"),
     ({"tokens": ["a", "a", "b"]}, "two tokens are the same"),
     ({"tokens": ["a"] * 41}, "41 tokens, 41 types, 40 rows of the embedding do not go together"),
     ({"token_type": [1]}, "3 tokens, 1 types, 40 rows of the embedding do not go together"),
@@ -232,15 +236,29 @@ def test_tokenizers_that_do_not_do(file, change, fault):
     fields = {key: value for key, value in fields.items() if value is not None}
     write_random(file, "llama", tokenizer=fields)
     with pytest.raises(CheckpointError, match=message(
-            f"{file}: its tokenizer cannot be converted: {fault}; convert the model again")):
+            f"{file}: its tokenizer cannot be converted: {fault}; {ADVICE}")):
         GgufSource(file)
+    # The weights can be had all the same.
+    assert GgufSource(file, tokenizer=False).tensors.keys() > {"model.norm.weight"}
 
 
 def test_a_chat_template_is_text(file):
     write_random(file, "llama", tokenizer=GPT2 | {"tokenizer.chat_template": [1, 2]})
     with pytest.raises(CheckpointError, match=message(
-            f"{file}: tokenizer.chat_template is no text; convert the model again")):
+            f"{file}: its tokenizer cannot be converted: tokenizer.chat_template is no text; "
+            f"{ADVICE}")):
         GgufSource(file)
+
+
+def test_ids_without_a_tokenizer(file, tmp_path):
+    write_random(file, "llama", tokenizer=GPT2 | {
+        "tokenizer.ggml.bos_token_id": 7, "tokenizer.ggml.eos_token_id": 99})
+    source = GgufSource(file, tokenizer=False)
+    (tmp_path / "t").mkdir()
+    source.write_companions(tmp_path / "t")
+    assert [path.name for path in (tmp_path / "t").iterdir()] == ["generation_config.json"]
+    # 99 is no row of the embedding.
+    assert source.config["bos_token_id"] == 7 and "eos_token_id" not in source.config
 
 
 def test_a_token_as_long_as_a_book(file):

@@ -5,7 +5,10 @@ from typing import Any
 from golden.gguf.reader import Gguf
 from golden.shards import CheckpointError
 
-__all__ = ["Fields"]
+__all__ = ["ORIGINAL", "Fields"]
+
+#: Advice for a file that cannot be mapped: to convert it again would give the same file.
+ORIGINAL = "use the original checkpoint in safetensors"
 
 
 class Fields:
@@ -58,9 +61,9 @@ class Fields:
         """The error of a field that is not what it must be."""
         found = "missing" if value is None else f"{value!r:.40}"
         return CheckpointError(f"{self._path}: {self.architecture}.{key} must be {due}, not "
-                               f"{found}; convert the model again")
+                               f"{found}; " + ORIGINAL)
 
     def unmapped(self, key: str, value: Any) -> CheckpointError:
         """The error of a field that a checkpoint of Hugging Face has no place for."""
         return CheckpointError(f"{self._path}: {self.architecture}.{key} = {value!r:.40} has no "
-                               "counterpart in Hugging Face's configuration; use another model")
+                               "counterpart in Hugging Face's configuration; " + ORIGINAL)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from golden.gguf.fields import Fields
+from golden.gguf.fields import ORIGINAL, Fields
 from golden.gguf.reader import Gguf
 from golden.gguf.rope import FACTORS, rope_config
 from golden.gguf.tensors import GgufTensor
@@ -29,7 +29,7 @@ def read_model(gguf: Gguf) -> tuple[dict, dict[str, GgufTensor]]:
     # A list has no hash.
     if not isinstance(architecture, str) or architecture not in _CLASSES:
         raise CheckpointError(f"{gguf.path}: architecture {architecture!r:.40} is not supported, "
-                              f"only {' and '.join(_CLASSES)}; use another model")
+                              f"only {' and '.join(_CLASSES)}; " + ORIGINAL)
     _check_whole(gguf)
     fields = Fields(gguf, architecture)
     sizes = _read_sizes(gguf, fields)
@@ -51,8 +51,8 @@ def _check_whole(gguf: Gguf) -> None:
 
 def _read_sizes(gguf: Gguf, fields: Fields) -> Sizes:
     if fields.get("expert_count", 0):
-        raise CheckpointError(f"{gguf.path}: a mixture of experts, which is not supported; use "
-                              "another model")
+        raise CheckpointError(f"{gguf.path}: a mixture of experts, which is not "
+                              "supported; " + ORIGINAL)
     fields.get("expert_used_count")
     layers, hidden = fields.integer("block_count"), fields.integer("embedding_length")
     heads = fields.integer("attention.head_count")
@@ -62,9 +62,9 @@ def _read_sizes(gguf: Gguf, fields: Fields) -> Sizes:
     fields.neutral("rope.dimension_count", head)
     if heads % kv_heads or head % 2:
         raise CheckpointError(f"{gguf.path}: {heads} heads of {head}, {kv_heads} of keys and "
-                              "values, do not go together; convert the model again")
+                              "values, do not go together; " + ORIGINAL)
     if _TOKENS not in gguf.tensors:
-        raise CheckpointError(f"{gguf.path}: has no {_TOKENS}; convert the model again")
+        raise CheckpointError(f"{gguf.path}: has no {_TOKENS}; " + ORIGINAL)
     vocabulary = gguf.tensors[_TOKENS].shape[0]
     fields.neutral("vocab_size", vocabulary)
     return Sizes(layers, hidden, fields.integer("feed_forward_length"), heads, kv_heads, head,
@@ -109,18 +109,18 @@ def _tensors(
     due = {place[0]: place[1:] for place in _places(gguf, architecture, sizes, biased)}
     for name in due:
         if name not in gguf.tensors:
-            raise CheckpointError(f"{gguf.path}: has no {name}; convert the model again")
+            raise CheckpointError(f"{gguf.path}: has no {name}; " + ORIGINAL)
     found = {}
     for name, raw in gguf.tensors.items():
         if name == FACTORS and architecture == "llama":
             continue
         if name not in due:
             raise CheckpointError(f"{gguf.path}: {name} has no counterpart in Hugging Face's "
-                                  f"{architecture}; use another model")
+                                  f"{architecture}; " + ORIGINAL)
         theirs, shape, head = due[name]
         if raw.shape != shape:
-            raise CheckpointError(f"{gguf.path}: {name} must have shape {shape}, not {raw.shape}; "
-                                  "convert the model again")
+            raise CheckpointError(f"{gguf.path}: {name} must have shape {shape}, not "
+                                  f"{raw.shape}; " + ORIGINAL)
         found[theirs] = GgufTensor(theirs, gguf.path, raw, head)
     return found
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from golden.gguf.fields import Fields
+from golden.gguf.fields import ORIGINAL, Fields
 from golden.gguf.reader import Gguf
 from golden.gguf.tensors import GgufTensor
 from golden.shards import CheckpointError
@@ -25,7 +25,7 @@ def rope_config(gguf: Gguf, fields: Fields, head: int) -> dict:
     if FACTORS in gguf.tensors:
         if scaling:
             raise CheckpointError(f"{gguf.path}: has both {FACTORS} and rope.scaling, which cannot "
-                                  "be mapped; use another model")
+                                  "be mapped; " + ORIGINAL)
         scaling = _llama3(gguf, base, head)
     return {"rope_theta": base} | ({"rope_scaling": scaling} if scaling else {})
 
@@ -53,7 +53,7 @@ def _llama3(gguf: Gguf, base: float, head: int) -> dict | None:
     scaling = {"rope_type": "llama3", "factor": float(found.max()), **_LLAMA3}
     if found.shape != (head // 2,) or not _fit(found, base, head, scaling):
         raise CheckpointError(f"{gguf.path}: {FACTORS} is not that of Llama 3, the only one that "
-                              "can be mapped; use another model")
+                              "can be mapped; " + ORIGINAL)
     return scaling
 
 

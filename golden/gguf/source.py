@@ -23,16 +23,29 @@ class GgufSource(Source):
 
     Raises :class:`golden.shards.CheckpointError` for a file that is damaged, or holds what a
     Hugging Face checkpoint has no place for.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    tokenizer : bool
+        Whether the tokenizer is converted too. Without it, a tokenizer that is not known here does
+        no harm.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, *, tokenizer: bool = True):
         self.path = Path(path)
         gguf = Gguf(self.path)
         config, self.tensors = read_model(gguf)
-        vocabulary = Vocabulary(gguf, config["vocab_size"])
-        self._generation = _special_ids(vocabulary)
+        self._tokenizer: dict[str, dict] = {}
+        if tokenizer:
+            vocabulary = Vocabulary(gguf, config["vocab_size"])
+            self._generation = _special_ids(vocabulary)
+            self._tokenizer = tokenizer_files(gguf, vocabulary, config["max_position_embeddings"])
+        else:
+            self._generation = _stated_ids(gguf, config["vocab_size"])
+            self.settings = {"tokenizer": False}
         self.config = config | self._generation
-        self._tokenizer = tokenizer_files(gguf, vocabulary, config["max_position_embeddings"])
         metadata = {key: value for key, value in gguf.metadata.items()
                     if key.startswith("general.") and isinstance(value, str)}
         self.shards = shards_of(self.tensors.values(), {"format": "pt", **metadata})
@@ -46,6 +59,14 @@ class GgufSource(Source):
         """Write the tokenizer and the generation settings."""
         for name, value in {**self._tokenizer, _GENERATION: self._generation}.items():
             write_json(directory / name, value)
+
+
+def _stated_ids(gguf: Gguf, size: int) -> dict[str, int]:
+    """The same without the vocabulary: numbers in the metadata that are rows of the embedding."""
+    found = {f"{name}_token_id": gguf.metadata.get(f"tokenizer.ggml.{theirs}_token_id")
+             for name, theirs in (("bos", "bos"), ("pad", "padding"), ("eos", "eos"))}
+    return {name: number for name, number in found.items()
+            if type(number) is int and 0 <= number < size}
 
 
 def _special_ids(vocabulary: Vocabulary) -> dict[str, int | list[int]]:

@@ -58,6 +58,11 @@ class GgufTensor(ChunkedTensor):
         return _PLAIN.get(self.raw.kind, "F32")
 
     @property
+    def dequantized(self) -> bool:
+        """Whether float32 is only the form of values that are stored in blocks."""
+        return self.raw.kind not in _PLAIN
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Sizes, outermost first."""
         return self.raw.shape

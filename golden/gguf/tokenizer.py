@@ -8,7 +8,6 @@ from gguf.constants import TokenType
 from golden.gguf.pretokenizers import SPLITS
 from golden.gguf.reader import Gguf
 from golden.gguf.vocabulary import Vocabulary
-from golden.shards import CheckpointError
 
 __all__ = ["tokenizer_files"]
 
@@ -33,20 +32,20 @@ def tokenizer_files(gguf: Gguf, vocabulary: Vocabulary, context: int) -> dict[st
         "clean_up_tokenization_spaces": False,
         **{f"{name}_token": vocabulary.text(number) for name, number in vocabulary.special.items()},
     }
-    templates = _templates(gguf)
+    templates = _templates(gguf, vocabulary)
     if templates:
         config["chat_template"] = templates
     return {"tokenizer.json": tokenizer, "tokenizer_config.json": config}
 
 
-def _templates(gguf: Gguf) -> str | list[dict] | None:
+def _templates(gguf: Gguf, vocabulary: Vocabulary) -> str | list[dict] | None:
     """The chat template, or those of several names."""
     named = {key.removeprefix(f"{_TEMPLATE}."): text for key, text in gguf.metadata.items()
              if key.startswith(f"{_TEMPLATE}.")}
     default = gguf.metadata.get(_TEMPLATE)
     for text in (*named.values(), default or ""):
         if not isinstance(text, str):
-            raise CheckpointError(f"{gguf.path}: {_TEMPLATE} is no text; convert the model again")
+            raise vocabulary.wrong(f"{_TEMPLATE} is no text")
     if not named:
         return default
     named |= {"default": default} if default else {}
@@ -67,7 +66,7 @@ def _byte_level(vocabulary: Vocabulary) -> dict:
     """Merges of bytes, each written as one printable character."""
     name = vocabulary.get("pre", str, "default")
     if name not in SPLITS:
-        raise vocabulary.wrong(f"its way to split text, {name}, is not known")
+        raise vocabulary.wrong(f"its pre-tokenizer (way to split text), {name}, is not known")
     split = SPLITS[name]
     merges = [merge.split(" ") for merge in vocabulary.texts("merges")]
     for pair in merges:

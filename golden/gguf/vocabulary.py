@@ -90,7 +90,8 @@ class Vocabulary:
     def wrong(self, fault: str) -> CheckpointError:
         """The error of a tokenizer that cannot be made."""
         return CheckpointError(f"{self._gguf.path}: its tokenizer cannot be converted: {fault}; "
-                               "convert the model again")
+                               "leave it out with --no-tokenizer, and copy tokenizer.json of the "
+                               "original model")
 
     def _id(self, name: str) -> int | None:
         number = self._gguf.metadata.get(f"{_START}{name}_token_id")

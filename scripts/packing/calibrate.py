@@ -2,19 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from golden.cache_entry import find_entry, keep_entry
+from golden.calibration_job import CalibrationJob
 from golden.choice import Selection
-from golden.moments import Moments, fault_of_moments, write_moments
+from golden.moments import BLOCK, Moments
 from golden.plan import source_fingerprint
-from golden.replacing import check_replaceable
 from golden.sources import Source, open_source
-from scripts.console import print_json, progress, reports_errors
+from scripts.console import console, print_json, progress, reports_errors
 from scripts.corpus import read_text
 from scripts.packing.architecture import architecture_of
 from scripts.packing.pack import Force, Json
@@ -50,9 +52,13 @@ def calibrate(
     force: Force = False,
     as_json: Json = False,
 ):
-    """Learn from a text which errors of weights matter, for `quantize --calibration`."""
-    check_replaceable(output, force, fault_of_moments)
-    made_of = _write(open_source(model), model, output, text, tokens)
+    """Learn from a text which errors of weights matter, for `quantize --calibration`.
+
+    Resumes where it was stopped: sums are kept in OUTPUT.partial. Memory is that of the model in
+    float32, 4 K min(K, 2048) bytes per matrix of K columns, 8 bytes per token of a window (512)
+    and entry of the vocabulary, and the activations of a window.
+    """
+    made_of = _write(open_source(model), model, output, text, tokens, force)
     if as_json:
         print_json({"output": str(output), **made_of})
     else:
@@ -75,26 +81,66 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
     path = find_entry(_KEPT, key, ".safetensors", private=False)
     if path is None:
         part = _KEPT / f"{key}.safetensors"
-        _write(source, model, part, what, tokens)
+        # What is in its way is of another version: the name says all else.
+        _write(source, model, part, what, tokens, force=True)
         path = keep_entry(part, key, ".safetensors")
     return path
 
 
-def _write(source: Source, model: Path, output: Path, text: str, tokens: int) -> dict:
-    """Make moments and write them; what they were made of."""
+def _write(
+    source: Source, model: Path, output: Path, text: str, tokens: int, force: bool = False,
+) -> dict:
+    """Make moments and write them; returns what they were made of."""
+    windows = _windows(model, text, tokens)
+    count = sum(map(len, windows))
+    with CalibrationJob(output, _parameters(source, text, count), force=force) as job:
+        if not job.finished:
+            _collect(job, source, model, windows, {
+                "text": _name(text), "text_sha256": _digest(text), "tokens": count})
+    return Moments(output).made_of
+
+
+def _collect(
+    job: CalibrationJob, source: Source, model: Path, windows: "list[Tensor]", made_of: dict,
+) -> None:
     from host.model.calibration import collect_moments
     from host.model.load import load_model
 
-    windows = _windows(model, text, tokens)
     loaded = load_model(model)
     layers = _layers(source, loaded)
-    made_of = {"text": RANDOM if text == RANDOM else storable(Path(text).name),
-               "text_sha256": _digest(text), "tokens": sum(map(len, windows)),
-               "layers": len(layers)}
-    with progress("calibrating", len(windows)) as advance:
-        moments = collect_moments(loaded, layers, windows, progress=lambda: advance(1))
-    write_moments(output, moments, made_of)
-    return made_of
+    with _shown(job, len(windows)) as advance:
+        moments = collect_moments(loaded, layers, windows, progress=advance, keeper=job)
+    job.finish(moments, made_of | {"layers": len(layers)})
+
+
+def _parameters(source: Source, text: str, tokens: int) -> dict[str, str]:
+    """What decides the bytes of the moments, in words that an error can show."""
+    files = hashlib.sha256(json.dumps(source_fingerprint(source), sort_keys=True).encode())
+    digest = _digest(text)
+    return {
+        "model": f"{source.path.resolve().name}, files {files.hexdigest()[:16]}",
+        "text": _name(text) + (f", SHA-256 {digest[:16]}" if digest else ""),
+        "number of tokens": str(tokens), "window": f"{WINDOW}, blocks of {BLOCK}",
+        "version of torch": version("torch"),
+    }
+
+
+@contextmanager
+def _shown(job: CalibrationJob, windows: int) -> Iterator[Callable[[], None]]:
+    """Progress by windows, of which the first tells where it is kept, and what was there."""
+    with progress("calibrating", windows) as advance:
+        told = False
+
+        def count() -> None:
+            nonlocal told
+            if not told:
+                read = f"{job.windows} of {windows} windows were read by an earlier run; "
+                console.print(f"calibrating: {read if job.windows else ''}{job.partial} is kept "
+                              "for a restart", markup=False, soft_wrap=True)
+            told = True
+            advance(1)
+
+        yield count
 
 
 def _layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
@@ -109,6 +155,10 @@ def _layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
     head, embedding = (names[layer] for layer in (model.get_output_embeddings(),
                                                   model.get_input_embeddings()))
     return layers | {stored.get(head) or stored[embedding]: head}
+
+
+def _name(text: str) -> str:
+    return RANDOM if text == RANDOM else storable(Path(text).name)
 
 
 def _digest(text: str) -> str | None:

@@ -24,7 +24,7 @@ def depths_by_budget(
     model: Path, method: Method, budget: float, selection: Selection = BY_NAME,
 ) -> dict[str, int]:
     """Depth of each matrix of a checkpoint, for ``budget`` stored bits a weight on average."""
-    source = open_source(model)
+    source = open_source(model, tokenizer=False)
     losses, path = {}, _KEPT / f"{_key(source, method)}.json"
     kept = _read_kept(path)
     matrices = source.choose(selection).matrices

@@ -42,7 +42,8 @@ def kept_parts(report: PackReport) -> list[KeptPart]:
 
 def show_kept(report: PackReport) -> None:
     """Print which share was packed, and a line for each part that was not."""
-    print(f"packed {report.packed_share:.1%} of all weights; kept as they were:")
+    how = "kept" if report.roundings else "kept as they were"
+    print(f"packed {report.packed_share:.1%} of all weights; {how}:")
     for part in kept_parts(report):
         print(f"  {part.share:6.1%}  {part.reason}: {_shown(part.tensors)}")
 

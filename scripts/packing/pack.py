@@ -1,5 +1,6 @@
 """Commands on checkpoints: convert, inspect, verify, export."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -7,26 +8,34 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from golden.casting import AUTO, DTYPE_NAMES, Rounding, cast, check_dtype
 from golden.checkpoint import PackedCheckpoint
 from golden.convert import convert as convert_source
 from golden.export import export as export_checkpoint
 from golden.fixed import information_bits
+from golden.job import JOURNAL, check_out
 from golden.quantize import TritMatrix
 from golden.report import zero_share
 from golden.sources import Source, open_source
 from golden.tiles import packed_bits
 from golden.verify import Finding
 from golden.verify import verify as verify_checkpoint
-from scripts.console import Failure, print_json, progress, reports_errors, table
+from scripts.console import Failure, console, print_json, progress, reports_errors, table
 from scripts.packing.architecture import packed_architecture
 
-__all__ = ["Exclude", "Force", "Json", "Output", "convert", "export", "inspect", "verify",
+__all__ = ["Exclude", "Force", "Json", "NoTokenizer", "Output", "check_no_tokenizer", "convert",
+           "export", "inspect", "show_roundings", "verify",
            "write_source"]
 
 Packed = Annotated[Path, typer.Argument(help="Packed checkpoint.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
 Force  = Annotated[bool, typer.Option(
     help="Replace what tritstream wrote there, and start anew. Other files are never replaced.")]
+NoTokenizer = Annotated[bool, typer.Option(
+    "--no-tokenizer", help="Leave out the tokenizer of a GGUF file, such as one that cannot be "
+    "converted.")]
+#: Names of dtypes in help texts.
+_NAMES = f"{AUTO}, {', '.join(DTYPE_NAMES)}"
 Json   = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 Exclude = Annotated[list[str] | None, typer.Option(
     metavar="GLOB", help="Keep the matrices of these names as they are, such as "
@@ -38,19 +47,50 @@ Exclude = Annotated[list[str] | None, typer.Option(
 def convert(
     model: Annotated[Path, typer.Argument(help="GGUF file of the architecture llama or qwen2.")],
     output: Output,
+    dtype: Annotated[str, typer.Option(
+        help=f"Dtype of the weights: {_NAMES}. auto: matrices have 16 bits where no value is off "
+             "by more than 2^-11 of the largest one; float32 holds all exactly.")] = AUTO,
+    no_tokenizer: NoTokenizer = False,
     force: Force = False,
 ):
-    """Write a GGUF file as a Hugging Face directory, its weights dequantized exactly."""
+    """Write a GGUF file as a Hugging Face directory, nothing quantized."""
     if model.is_dir():
         raise Failure(f"{model}: is a directory already; give a GGUF file")
-    write_source(open_source(model), output, force)
+    write_source(open_source(model, tokenizer=not no_tokenizer), output, force, dtype)
     print(f"Hugging Face checkpoint: {output}")
 
 
-def write_source(source: Source, output: Path, force: bool = False) -> None:
-    """Write a source as a Hugging Face directory, with a progress bar."""
+def write_source(
+    source: Source, output: Path, force: bool = False, dtype: str | None = None,
+) -> None:
+    """Write a source as a Hugging Face directory, in a dtype if given, with a progress bar."""
+    check_dtype(dtype or AUTO)
+    if not (output / JOURNAL).exists():
+        # Before weights are read; with a journal the job itself knows.
+        check_out(output, force)
+    if dtype:
+        with progress("choosing dtypes", len(source.tensors)) as advance:
+            source = cast(source, dtype, lambda name: advance(1, name))
     with progress("writing", len(source.tensors)) as advance:
-        convert_source(source, output, force=force, progress=lambda name: advance(1, name))
+        lost = convert_source(source, output, force=force, progress=lambda name: advance(1, name))
+    show_roundings(lost)
+
+
+def show_roundings(lost: Mapping[str, Sequence[Rounding]]) -> None:
+    """Tell by file which dtypes tensors were converted to, and the largest error of each."""
+    for file, roundings in lost.items():
+        for pair in sorted({(one.before, one.after) for one in roundings}):
+            same = [one for one in roundings if (one.before, one.after) == pair]
+            worst = max(same, key=lambda one: one.share)
+            console.print(f"{file}: {len(same)} tensors converted, the worst {worst.line()}",
+                          markup=False, soft_wrap=True)
+
+
+def check_no_tokenizer(model: Path, asked: bool) -> None:
+    """Raises :class:`ValueError` if a tokenizer is to be left out that is only copied."""
+    if asked and model.is_dir():
+        raise ValueError(f"{model}: is a directory, whose tokenizer is copied and not converted; "
+                         "--no-tokenizer is for GGUF files")
 
 
 @reports_errors
@@ -125,9 +165,20 @@ def verify(
 
 
 @reports_errors
-def export(packed: Packed, output: Output, force: Force = False):
+def export(
+    packed: Packed,
+    output: Output,
+    dtype: Annotated[str | None, typer.Option(
+        help=f"Dtype of all tensors: {_NAMES}; if not given, packed matrices are float16, or what "
+             "they were imported as, and other tensors what they are. auto: such tensors have 16 "
+             "bits where that is exact.")] = None,
+    force: Force = False,
+):
     """Write the dequantized checkpoint, which stock transformers loads: float16, or as imported."""
+    check_dtype(dtype or AUTO)
     checkpoint = PackedCheckpoint(packed)
     with progress("exporting", len(checkpoint.matrices) + len(checkpoint.kept)) as advance:
-        export_checkpoint(packed, output, force=force, progress=lambda name: advance(1, name))
+        lost = export_checkpoint(packed, output, force=force, dtype=dtype,
+                                 progress=lambda name: advance(1, name))
+    show_roundings(lost)
     print(f"dequantized checkpoint: {output}")

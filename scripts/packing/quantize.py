@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from golden.casting import AUTO, DTYPE_NAMES, check_dtype
 from golden.choice import BY_NAME, Selection
 from golden.cluster import on_cluster
 from golden.fixed import half_range
@@ -23,7 +24,7 @@ from scripts.packing.architecture import Found, architecture_of, warn_of_faults
 from scripts.packing.calibrate import TOKENS, moments_file
 from scripts.packing.depths import depths_by_budget
 from scripts.packing.kept import kept_parts, show_kept, warn_of_share
-from scripts.packing.pack import Exclude, Force, Json, Output
+from scripts.packing.pack import Exclude, Force, Json, NoTokenizer, Output, check_no_tokenizer
 from scripts.packing.rules import numbers_by_glob
 
 __all__ = ["pack", "quantize"]
@@ -55,6 +56,11 @@ def quantize(
     include: Annotated[list[str] | None, typer.Option(
         metavar="NAME", help="Quantize this too: lm_head, embed_tokens.")] = None,
     exclude: Exclude = None,
+    dtype: Annotated[str, typer.Option(
+        help=f"Dtype of the tensors that are kept: {AUTO}, {', '.join(DTYPE_NAMES)}. auto: "
+             "matrices have 16 bits where that is exact, or near enough for dequantized GGUF; "
+             "all else stays as it is.")] = AUTO,
+    no_tokenizer: NoTokenizer = False,
     engine: Annotated[str | None, typer.Option(
         help="numpy, or numba, which makes the same bytes several times as fast; by default numba "
              "where it is installed.")] = None,
@@ -67,17 +73,20 @@ def quantize(
     """Quantize every linear matrix of a checkpoint and pack it. Goes on where it was stopped."""
     if budget is not None and (depth is not None or depth_for):
         raise ValueError("--budget chooses the depths: give it without --depth and --depth-for")
+    check_dtype(dtype)
+    check_no_tokenizer(model, no_tokenizer)
     depth = _DEPTH if depth is None else depth
     overrides = numbers_by_glob("--depth-for", "D", depth_for or [])
     # Before a calibration, which may take long.
     check_method(method, calibration is not None)
     for asked in (depth, *overrides.values()):
         half_range(asked)
-    found = architecture_of(open_source(model))
+    source = open_source(model, tokenizer=not no_tokenizer)
+    found = architecture_of(source)
     warn_of_faults(model, found)
     selection = Selection(include or (), exclude or (), architecture=found.architecture)
     # A pattern that fits nothing is told now, too.
-    open_source(model).choose(selection)
+    source.choose(selection)
     moments = calibration and moments_file(model, calibration, calibration_tokens)
     chosen = method_of(method, engine, moments or None)
     if budget is not None:
@@ -85,7 +94,8 @@ def quantize(
         depth = Counter(overrides.values()).most_common(1)[0][0]
     began = perf_counter()
     report = pack(model, output, depth, force, method=chosen, cluster=cluster,
-                  overrides=overrides, selection=selection)
+                  overrides=overrides, selection=selection, dtype=dtype,
+                  tokenizer=not no_tokenizer)
     seconds = perf_counter() - began
     warn_of_share(report)
     if as_json:
@@ -97,13 +107,14 @@ def quantize(
 def pack(model: Path, output: Path, depth: int, force: bool = False, *,
          method: Method | None = None, cluster: str | None = None,
          overrides: Mapping[str, int] | None = None, selection: Selection = BY_NAME,
-         ) -> PackReport:
+         dtype: str | None = None, tokenizer: bool = True) -> PackReport:
     """Pack a checkpoint with a progress bar; warnings go to standard error."""
     with (on_cluster(cluster) if cluster else nullcontext(in_flight) as run,
-          progress("quantizing", len(open_source(model).tensors)) as advance):
+          progress("quantizing", len(open_source(model, tokenizer=tokenizer).tensors)) as advance):
         report = pack_checkpoint(model, output, depth, force=force, method=method, run=run,
                                  overrides=overrides, include=selection.include,
                                  exclude=selection.exclude, architecture=selection.architecture,
+                                 dtype=dtype, tokenizer=tokenizer,
                                  progress=lambda tensor: advance(1, tensor.name))
     for warning in report.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
@@ -126,10 +137,12 @@ def _show(output: Path, report: PackReport, found: Found, seconds: float) -> Non
                "zero trits", "scales"], [_row(matrix) for matrix in report.matrices])
     print(f"\n{len(report.matrices)} matrices, {report.weights} weights at "
           f"{report.stored_bits:.2f} bits with padding and tables; "
-          f"{len(report.kept)} tensors kept as they were")
+          f"{len(report.kept) - len(report.roundings)} tensors kept as they were")
     print("squared error: of all weights over their squares; of a group: the median of the groups "
           "of 16 weights")
     show_kept(report)
+    for rounding in report.roundings:
+        print(f"converted: {rounding.line()}")
     print(f"matrices were chosen as {found.architecture.name} has them" if found.architecture else
           f"matrices were chosen by their names: {found.reason}")
     print(f"squared error of all {report.error:.2e}; {report.size / 1e6:.3f} MB written in "

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from golden.casting import AUTO, DTYPE_NAMES, check_dtype
 from golden.fixed import half_range
 from golden.job import check_out
 from golden.smoothing import SmoothedSource, input_sets, tensor_factors
@@ -29,17 +30,21 @@ def smooth(
     depth: Annotated[int, typer.Option(
         "--depth", "-d", help="Trits a weight that it will be quantized to.")] = 3,
     tokens: Annotated[int, typer.Option(help="Read at most so many tokens of the text.")] = 1024,
+    dtype: Annotated[str, typer.Option(
+        help=f"Dtype of the weights: {', '.join(DTYPE_NAMES)}, or {AUTO}: float32 where they "
+             "change, unless 16 bits are exact.")] = AUTO,
     force: Force = False,
     as_json: Json = False,
 ):
     """Move factors from activations into weights: the same model, easier to quantize.
 
-    Quantize the output in place of the model. Weights that change are written in float32.
+    Quantize the output in place of the model.
     """
     from host.model.load import load_model
     from host.model.smoothing import find_factors
 
     half_range(depth)
+    check_dtype(dtype)
     check_out(output, force)
     source = open_source(model)
     sets, windows = input_sets(source), text_windows(model, text, tokens)
@@ -47,7 +52,7 @@ def smooth(
         choices = find_factors(load_model(model), sets, windows, depth,
                                lambda name: advance(1, name))
     factors = tensor_factors((choice.inputs, choice.factors) for choice in choices)
-    write_source(SmoothedSource(source, factors), output, force)
+    write_source(SmoothedSource(source, factors), output, force, dtype)
     report = {"output": str(output), "depth": depth, "tokens": sum(map(len, windows)),
               "inputs": [_record(choice) for choice in choices]}
     print_json(report) if as_json else _show(report)
