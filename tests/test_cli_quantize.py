@@ -1,7 +1,6 @@
 """Methods, calibrations, depths and budgets on the command line."""
 
 import json
-import re
 import signal
 
 import pytest
