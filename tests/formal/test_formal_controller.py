@@ -1,12 +1,15 @@
 """The controller under what the rest of the device grants it."""
 
 import pytest
-from amaranth import Signal
+from amaranth import Mux, Signal
 from amaranth.hdl import Assert, Assume
 from formal.rules import Obeys
 
+from golden.tiles import ROWS
 from hw.config import DeviceConfig
 from hw.control import Controller, Route
+from hw.framer import ANSWER_BYTES
+from hw.protocol import SUM_BYTES, Opcode
 
 pytestmark = pytest.mark.long
 
@@ -81,6 +84,39 @@ class Answers(Obeys):
         return m
 
 
+class Grants(Obeys):
+    """Specification: what the controller grants the sequencer, the banks and the framer.
+
+    A GEMV is started when its words cannot come yet and all banks are free, whatever became of
+    the GEMV before it. Words reach the sequencer only while its job stands, and none from the end
+    of their frame to the next start: a frame that ends early, as an abandoned one does, leaves it
+    waiting. A frame that is asked of the framer is a RESULT of all sums or has at most
+    :data:`ANSWER_BYTES` in steps of eight.
+    """
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        control  = self._component
+        standing = contract(m, control)
+        job, started, request = Signal.like(control.job.as_value()), Signal(), control.requests
+        routed = control.route == Route.GEMV
+        m.d.sync += job.eq(control.job)
+        with m.If(control.verdicts.valid & control.verdicts.ready):
+            m.d.sync += started.eq(0)
+        with m.If(control.start):
+            m.d.sync += started.eq(1)
+            m.d.comb += [Assert(~routed), Assert(~control.busy)]
+        # Payload comes only while a header stands and has no verdict: TakesFrames.
+        with m.If(routed & standing & ~control.verdicts.valid):
+            m.d.comb += [Assert(started), Assert(job == control.job.as_value())]
+        with m.If(request.valid):
+            m.d.comb += Assert(Mux(
+                request.p.opcode == Opcode.RESULT,
+                request.p.length == SUM_BYTES * ROWS * CONFIG.lanes,
+                (request.p.length <= ANSWER_BYTES) & (request.p.length[:3] == 0)))
+        return m
+
+
 def answer_before_the_results(m, control):
     with m.If(control.verdicts.valid & control.full):
         m.d.comb += control.requests.p.opcode.eq(0x83)
@@ -108,3 +144,23 @@ def result_never_taken(m, control):
 
 def test_controller_answers(demonstrate):
     demonstrate(lambda: Controller(CONFIG), Answers, [waits_for_a_load, result_never_taken])
+
+
+def started_with_results_under_way(m, control):
+    with m.If(control.busy & control.arrivals.valid & ~control.active):
+        m.d.sync += control.start.eq(1)
+
+
+def words_for_a_gemv_that_never_started(m, control):
+    with m.If(control.begin & ~control.start):
+        m.d.sync += control.route.eq(Route.GEMV)
+
+
+def job_of_the_next_header(m, control):
+    m.d.sync += control.job.group_last.eq(control.arrivals.p.header.arg1 ^ control.full)
+
+
+def test_controller_grants(demonstrate):
+    demonstrate(lambda: Controller(CONFIG), Grants,
+                [started_with_results_under_way, words_for_a_gemv_that_never_started,
+                 job_of_the_next_header])
