@@ -10,6 +10,7 @@ from statistics import median
 from golden.tiles import ROWS
 
 from .array import LaneArray
+from .axi import AxiStreamDevice
 from .config import DeviceConfig
 from .datapath import Datapath
 from .ecp5 import Ecp5
@@ -19,11 +20,16 @@ from .multiplier_lane import MultiplierLane
 from .synth import place, synthesize
 from .trits import TritUnpacker
 
-__all__ = ["UNITS", "Area", "Unit", "measure", "units"]
+__all__ = ["DEFAULT_UNITS", "UNITS", "Area", "Unit", "measure", "units"]
 
 
 def _part(make):
     return lambda lanes, columns: component_verilog(make(lanes, columns), platform=Ecp5())
+
+
+def _core(platform):
+    return lambda lanes, columns: component_verilog(
+        AxiStreamDevice(DeviceConfig(lanes, columns)), platform=platform)
 
 
 #: Verilog of each unit for lanes and columns.
@@ -37,6 +43,9 @@ UNITS = {
     "multiplier lane":    _part(lambda lanes, columns: MultiplierLane()),
     "multiplier array":   _part(lambda lanes, columns: LaneArray(lanes, columns, MultiplierLane)),
 }
+#: Units of a report that names none.
+DEFAULT_UNITS = tuple(UNITS)
+UNITS |= {"core": _core(Ecp5()), "generic core": _core(None)}
 #: Units that come in one size.
 _SINGLE = ("decoder", "lane", "multiplier lane")
 

@@ -58,7 +58,7 @@ def test_report_goes_on_where_it_was_stopped(tools, tmp_path):
     (("--columns", 0), "Columns must be 1..255, not 0"),
     (("--unit", "adder"),
      "there is no unit 'adder', but decoder, lane, array, array with scaling, device, "
-     "multiplier lane, multiplier array"),
+     "multiplier lane, multiplier array, core, generic core"),
 ])
 def test_what_cannot_be_measured_is_refused(options, message):
     assert fails("hw", "report", *options) == message
