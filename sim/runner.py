@@ -59,7 +59,7 @@ def build_bench(verilog: str, folder: Path, top: str = "top", level: int = 0) ->
 def build_icarus(verilog: str, folder: Path, top: str = "top") -> None:
     """As :func:`build_bench`, for Icarus Verilog, which does not come with pip."""
     folder.mkdir(parents=True)
-    (folder / "top.v").write_text(verilog)
+    (folder / "top.v").write_text(f"`timescale 1ns/1ps\n{verilog}")
     run_tool(["iverilog", "-g2005", "-s", top, "-o", "sim.vvp", "top.v"], folder)
 
 

@@ -20,8 +20,9 @@ QUIET_CYCLES = 2000
 class BenchTransport:
     """Transport over the streams ``i`` and ``o`` of a device under test.
 
-    The payload is X while no word is offered. Beside carrying bytes it asserts that an offered answer word stays until it is taken, and that
-    ``last`` stands on the last word of each answer and on no other.
+    The payload is X while no word is offered. Beside carrying bytes it asserts that an offered
+    answer word stays until it is taken, and that ``last`` stands on the last word of each answer
+    and on no other.
 
     Parameters
     ----------
