@@ -22,9 +22,9 @@ def prepare_answer(m, answer, config, header, asked, error, lost):
 
     Parameters
     ----------
-    answer : :data:`hw.framer.Answer`
+    answer : :data:`hw.interfaces.AnswerHeader`
     config : DeviceConfig
-    header : :data:`hw.deframer.Header` of the request
+    header : :data:`hw.interfaces.Header` of the request
     asked : its opcode, one bit each
     error : 0, or the code to refuse with
     lost : there was no request, but a hunt

@@ -1,22 +1,12 @@
-"""Beats: what a word means, and the buffer that keeps scale beats together."""
+"""Beat buffer: keeps the three scale beats of a group together."""
 
 from amaranth import Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Beat", "BeatBuffer"]
+from .interfaces import Beat
 
-#: What the datapath has to know of a word beside its bytes.
-Beat = StructLayout({
-    "valid":       1,
-    "weight":      1,  # a digit of a weight, not of a scale code
-    "first":       1,  # the weight's lowest digit: take a new activation
-    "scale_first": 1,  # first of the three scale beats
-    "scale_last":  1,  # last of the three scale beats
-    "group_first": 1,  # the beat belongs to a row block's first group
-    "group_last":  1,
-})
+__all__ = ["BeatBuffer"]
 
 
 class BeatBuffer(wiring.Component):

@@ -8,10 +8,11 @@ from golden.fixed import ACTIVATION_BITS, ROW_SUM_BITS
 from golden.tiles import ROWS
 
 from .array import LaneArray
-from .beats import Beat, BeatBuffer
+from .beats import BeatBuffer
+from .interfaces import Beat, MantissaPort, Slot
 from .lane import Lane
 from .results import UnitMap
-from .scale import MantissaPort, ScaleCodes, ScaleUnit, Slot, SlotSequencer
+from .scale import ScaleCodes, ScaleUnit, SlotSequencer
 
 __all__ = ["Datapath"]
 

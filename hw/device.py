@@ -9,7 +9,8 @@ from .buffer import StreamBuffer
 from .control import Controller, Route
 from .datapath import Datapath
 from .deframer import Deframer
-from .framer import AnswerWord, Framer
+from .framer import Framer
+from .interfaces import AnswerWord
 from .loader import Loader
 from .results import ResultBanks
 from .sequencer import Sequencer
@@ -77,8 +78,8 @@ class TritDevice(wiring.Component):
 
         connect(m, wiring.flipped(self.i), source.i)
         connect(m, source.o, deframer.i)
-        connect(m, deframer.arrivals, control.arrivals)
-        connect(m, deframer.verdicts, control.verdicts)
+        connect(m, deframer.headers, control.headers)
+        connect(m, deframer.frame_status, control.frame_status)
         connect(m, control.results, results.request)
         connect(m, control.requests, framer.requests)
         connect(m, results.sums, framer.sums)
@@ -93,7 +94,7 @@ class TritDevice(wiring.Component):
             self.failed.eq(control.failed),
 
             loader.restart.eq(control.begin),
-            loader.scales.eq(deframer.arrivals.p.header.opcode[1]),
+            loader.scales.eq(deframer.headers.p.header.opcode[1]),
             control.bad_mantissa.eq(loader.bad_mantissa),
             activation.write.eq(loader.row_valid),
             activation.write_first.eq(loader.row_first),

@@ -9,20 +9,13 @@ from golden.tiles import ROWS
 
 from .buffer import StreamBuffer
 from .crc import Crc32, HeaderCrc
+from .interfaces import AnswerHeader, AnswerWord
 from .protocol import HEADER_BYTES, MAGIC, SUM_BYTES, TRAILER_BYTES, Opcode
 
-__all__ = ["ANSWER_BYTES", "Answer", "AnswerWord", "Framer"]
+__all__ = ["ANSWER_BYTES", "Framer"]
 
 #: Longest payload of an answer other than RESULT.
 ANSWER_BYTES = 32
-
-#: Header of a frame to send, after its magic, in the order of the wire.
-Answer = StructLayout({"opcode": 8, "sequence": 8, "arg0": 32, "arg1": 32, "length": 32})
-
-
-def AnswerWord(lanes):
-    """A word out; ``last`` marks the last of a frame."""
-    return StructLayout({"data": 8 * lanes, "last": 1})
 
 
 def _Piece(lanes):
@@ -107,7 +100,7 @@ class Framer(wiring.Component):
 
     Members
     -------
-    requests : :py:`In(stream.Signature(Answer))`
+    requests : :py:`In(stream.Signature(AnswerHeader))`
         Frame to send.
     answer : :py:`In(256)`
     sums : :py:`In(stream.Signature(64 * max(1, lanes // 8)))`
@@ -120,7 +113,7 @@ class Framer(wiring.Component):
         self._lanes = lanes
         self._beat  = SUM_BYTES * max(1, lanes // 8)
         super().__init__({
-            "requests": In(stream.Signature(Answer)),
+            "requests": In(stream.Signature(AnswerHeader)),
             "answer":   In(8 * ANSWER_BYTES),
             "sums":     In(stream.Signature(8 * self._beat)),
             "o":        Out(stream.Signature(AnswerWord(lanes))),
@@ -215,7 +208,7 @@ class Framer(wiring.Component):
     def _headers(self, m):
         """Builds the next frame's header: fields, 20 bytes, whether built, and the taker."""
         m.submodules.header_crc = header_crc = HeaderCrc()
-        fields = Signal(Answer)
+        fields = Signal(AnswerHeader)
         busy   = Signal()
         built  = Signal()
         take   = Signal()

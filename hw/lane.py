@@ -8,7 +8,7 @@ from golden.fixed import GROUP_SUM_BITS
 from golden.tiles import ROWS
 
 from .ecp5 import gated_add, is_ecp5
-from .trits import Trit
+from .interfaces import Trit
 
 __all__ = ["Lane"]
 

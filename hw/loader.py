@@ -7,8 +7,7 @@ from amaranth.lib.wiring import In, Out
 from golden.fixed import MANTISSA_BITS, SCALES
 
 from .activation import MAX_ROW_BYTES
-from .scale import CODE_BITS, MantissaPort
-from .sequencer import Payload
+from .interfaces import CODE_BITS, MantissaPort, Payload
 
 __all__ = ["Loader"]
 

@@ -4,20 +4,20 @@ from itertools import product
 
 from amaranth import Array, Cat, Module, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import ArrayLayout, StructLayout
+from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from golden.fixed import ROW_SUM_BITS
 from golden.tiles import ROWS
 
-from .array import SLOTS
 from .buffer import StreamBuffer
 from .cells import BlockRam
+from .interfaces import SLOTS, BankRequest, Slot
 from .protocol import BANKS, SUM_BYTES
-from .scale import LANES_PER_UNIT, Slot
+from .scale import LANES_PER_UNIT
 
-__all__ = ["BankRequest", "ResultBanks", "UnitMap"]
+__all__ = ["ResultBanks", "UnitMap"]
 
 
 class UnitMap:
@@ -45,11 +45,6 @@ class UnitMap:
         low = (unit * LANES_PER_UNIT + turn) * self.places
         return next(l for l in range(low, low + self.places)
                     if (ROWS * l + row) % self.places == place)
-
-
-def BankRequest(columns):
-    """A column of a bank, and whether it is the last that is wanted of it."""
-    return StructLayout({"column": range(columns), "last": 1})
 
 
 class ResultBanks(wiring.Component):

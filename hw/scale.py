@@ -5,36 +5,20 @@ from operator import or_
 
 from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import wiring
-from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-from golden.fixed import GROUP_SUM_BITS, MANTISSA_BITS, ROW_SUM_BITS, SCALE_TRITS
+from golden.fixed import GROUP_SUM_BITS, MANTISSA_BITS, ROW_SUM_BITS
 from golden.tiles import ROWS
 
-from .array import SKEW, SLOTS
-from .beats import Beat
 from .cells import BlockRam, Multiplier
+from .interfaces import CODE_BITS, SKEW, SLOTS, Beat, MantissaPort, Slot
 
 __all__ = [
-    "CODE_BITS", "LANES_PER_UNIT", "MantissaPort", "Slot", "SlotSequencer", "ScaleCodes",
-    "ScaleUnit",
+    "LANES_PER_UNIT", "SlotSequencer", "ScaleCodes", "ScaleUnit",
 ]
 
 #: Lanes that share a multiplier: a row's sums rest for three cycles, one for each of them.
 LANES_PER_UNIT = SKEW
-#: A scale code on wires: three trits of two bits, no arithmetic.
-CODE_BITS = 2 * SCALE_TRITS
-
-#: One of the 15 (row, lane) turns a unit takes in a group.
-Slot = StructLayout({
-    "valid": 1,
-    "index": range(SLOTS),  # 3 * row + lane
-    "first": 1,             # of a row block's first group: the row sum starts anew
-    "last":  1,             # of a row block's last group: the row sum is complete
-})
-
-#: Write port of the mantissa tables.
-MantissaPort = StructLayout({"en": 1, "code": CODE_BITS, "mantissa": MANTISSA_BITS})
 
 
 def in_turn(m, values, turns, name):

@@ -2,26 +2,13 @@
 
 from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-from golden.fixed import GROUP, MAX_K, SCALE_TRITS
+from golden.fixed import GROUP, SCALE_TRITS
 
-from .beats import Beat
+from .interfaces import Beat, Job, Payload
 
-__all__ = ["Job", "Payload", "Sequencer"]
-
-#: What a GEMV is, apart from its words; counts less one.
-Job = StructLayout({
-    "digit_last": 2,                    # depth - 1
-    "group_last": range(MAX_K // GROUP),
-    "block_last": 32,
-})
-
-
-def Payload(lanes):
-    """A word of a request's payload."""
-    return StructLayout({"data": 8 * lanes, "last": 1})
+__all__ = ["Sequencer"]
 
 
 class Sequencer(wiring.Component):

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from .buffer import StreamBuffer
 from .device import TritDevice
-from .framer import AnswerWord
+from .interfaces import AnswerWord
 from .uart import Received, UartReceiver, UartTransmitter
 
 __all__ = ["SerialDevice", "WordAssembler", "WordSplitter"]

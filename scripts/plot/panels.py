@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from golden.fixed import GROUP
-from hw.array import SKEW
+from hw.interfaces import SKEW
 from scripts.plot.scene import DEPTH, GROUPS, LANES, record
 from scripts.plot.traces import read_traces
 

@@ -6,9 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from golden.fixed import GROUP_SUM_BITS, ROW_SUM_BITS
 from golden.tiles import ROWS
-from hw.array import SLOTS
-from hw.beats import Beat
-from hw.scale import MantissaPort, ScaleCodes, ScaleUnit, Slot, SlotSequencer
+from hw.interfaces import SLOTS, Beat, MantissaPort, Slot
+from hw.scale import ScaleCodes, ScaleUnit, SlotSequencer
 
 __all__ = ["ScaleChain"]
 

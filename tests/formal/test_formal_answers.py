@@ -9,7 +9,8 @@ from formal.rules import Freed, Obeys, Opened, header_crc_in_time, holds
 from golden.tiles import ROWS
 from hw.crc import HeaderCrc
 from hw.formal import Method
-from hw.framer import ANSWER_BYTES, Answer, Framer, Sealer
+from hw.framer import ANSWER_BYTES, Framer, Sealer
+from hw.interfaces import AnswerHeader
 from hw.protocol import HEADER_BYTES, SUM_BYTES, TRAILER_BYTES, Opcode
 
 pytestmark = pytest.mark.long
@@ -109,7 +110,7 @@ class SendsFrames(Obeys):
         count = inside["count"] if self._header > 1 else 0
         built, beats = inside["built"], inside["beats"]
         waits  = inside["busy"] & ~inside["taken"]
-        fields = Answer(inside["fields"])
+        fields = AnswerHeader(inside["fields"])
         payload, left = Signal.like(owed), Signal.like(owed)
         current = Mux(waits, before, latest)    # words of the frame being sent
         m.d.comb += [

@@ -26,12 +26,12 @@ def contract(m, control):
                  word.eq(control.word)]
     with m.If(control.begin):
         m.d.sync += running.eq(1)
-    with m.If(control.verdicts.valid):
+    with m.If(control.frame_status.valid):
         m.d.sync += running.eq(0)
     m.d.comb += [
         # A bank is reserved by a word of a GEMV, and full until its last column is taken.
         Assume(~control.word | running & (control.route == Route.GEMV)
-               & ~control.verdicts.valid),
+               & ~control.frame_status.valid),
         Assume(~control.busy | busy | word),
         Assume(~control.full | control.busy & (full | busy)),
         Assume(~full | control.full | taken),
@@ -46,17 +46,17 @@ def _taken(control):
 
 def _standing_header(m, control):
     """A header stands from its arrival until its verdict is taken: whether one does."""
-    arrivals, verdicts = control.arrivals, control.verdicts
-    standing, header = Signal(), Signal.like(arrivals.p.header.as_value())
-    m.d.sync += header.eq(arrivals.p.header)
-    with m.If(arrivals.valid & arrivals.ready & ~arrivals.p.lost):
+    headers, frame_status = control.headers, control.frame_status
+    standing, header = Signal(), Signal.like(headers.p.header.as_value())
+    m.d.sync += header.eq(headers.p.header)
+    with m.If(headers.valid & headers.ready & ~headers.p.out_of_sync):
         m.d.sync += standing.eq(1)
-    with m.If(verdicts.valid & verdicts.ready):
+    with m.If(frame_status.valid & frame_status.ready):
         m.d.sync += standing.eq(0)
     with m.If(standing):
-        m.d.comb += [Assume(arrivals.p.header.as_value() == header), Assume(~arrivals.valid)]
+        m.d.comb += [Assume(headers.p.header.as_value() == header), Assume(~headers.valid)]
     with m.Else():
-        m.d.comb += Assume(~verdicts.valid)
+        m.d.comb += Assume(~frame_status.valid)
     return standing
 
 
@@ -76,7 +76,7 @@ class Answers(Obeys):
         taking = control.requests.ready & control.results.ready
         m.d.sync += [active.eq(0), sending.eq(0)]
         with m.If(control.active & taking & control.idle & ~control.busy
-                  & (control.verdicts.valid | ~standing)):
+                  & (control.frame_status.valid | ~standing)):
             m.d.sync += active.eq(active + 1)
         with m.If(control.full & taking & ~_taken(control)):
             m.d.sync += sending.eq(sending + 1)
@@ -101,13 +101,13 @@ class Grants(Obeys):
         job, started, request = Signal.like(control.job.as_value()), Signal(), control.requests
         routed = control.route == Route.GEMV
         m.d.sync += job.eq(control.job)
-        with m.If(control.verdicts.valid & control.verdicts.ready):
+        with m.If(control.frame_status.valid & control.frame_status.ready):
             m.d.sync += started.eq(0)
         with m.If(control.start):
             m.d.sync += started.eq(1)
             m.d.comb += [Assert(~routed), Assert(~control.busy)]
         # Payload comes only while a header stands and has no verdict: TakesFrames.
-        with m.If(routed & standing & ~control.verdicts.valid):
+        with m.If(routed & standing & ~control.frame_status.valid):
             m.d.comb += [Assert(started), Assert(job == control.job.as_value())]
         with m.If(request.valid):
             m.d.comb += Assert(Mux(
@@ -118,7 +118,7 @@ class Grants(Obeys):
 
 
 def answer_before_the_results(m, control):
-    with m.If(control.verdicts.valid & control.full):
+    with m.If(control.frame_status.valid & control.full):
         m.d.comb += control.requests.p.opcode.eq(0x83)
 
 
@@ -134,11 +134,11 @@ def test_controller_holds(demonstrate):
 
 def waits_for_a_load(m, control):
     with m.If(control.route == Route.LOADER):
-        m.d.comb += control.verdicts.ready.eq(control.load_word)
+        m.d.comb += control.frame_status.ready.eq(control.load_word)
 
 
 def result_never_taken(m, control):
-    with m.If(control.arrivals.p.header.sequence == 0xFF):
+    with m.If(control.headers.p.header.sequence == 0xFF):
         m.d.comb += control.results.p.last.eq(0)
 
 
@@ -147,7 +147,7 @@ def test_controller_answers(demonstrate):
 
 
 def started_with_results_under_way(m, control):
-    with m.If(control.busy & control.arrivals.valid & ~control.active):
+    with m.If(control.busy & control.headers.valid & ~control.active):
         m.d.sync += control.start.eq(1)
 
 
@@ -157,7 +157,7 @@ def words_for_a_gemv_that_never_started(m, control):
 
 
 def job_of_the_next_header(m, control):
-    m.d.sync += control.job.group_last.eq(control.arrivals.p.header.arg1 ^ control.full)
+    m.d.sync += control.job.group_last.eq(control.headers.p.header.arg1 ^ control.full)
 
 
 def test_controller_grants(demonstrate):

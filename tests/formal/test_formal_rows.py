@@ -7,10 +7,9 @@ from amaranth.hdl import Assert, Assume
 from formal.rules import Opened, free
 
 from golden.fixed import GROUP, GROUP_SUM_BITS, MANTISSA_BITS, MAX_K, ROW_SUM_BITS
-from hw.array import SLOTS
-from hw.beats import Beat
 from hw.cells import Multiplier
 from hw.formal import Method
+from hw.interfaces import SLOTS, Beat
 from hw.scale import ScaleUnit, SlotSequencer
 
 pytestmark = pytest.mark.long
