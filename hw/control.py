@@ -11,7 +11,7 @@ from .check import RequestCheck, gemv_arguments
 from .config import DeviceConfig
 from .counters import Counters
 from .framer import ANSWER_BYTES
-from .interfaces import AnswerHeader, BankRequest, FoundHeader, Job
+from .interfaces import AnswerHeader, BankRequest, FoundHeader, GemvRun
 from .protocol import SUM_BYTES, ErrorCode, Opcode
 
 __all__ = ["Controller", "Route"]
@@ -49,10 +49,10 @@ class Controller(wiring.Component):
         A word of a load was offered.
     begin : :py:`Out(1)`
         A payload begins: whatever handles payloads starts anew.
-    job, start
+    gemv : :py:`Out(GemvRun)`
         To :class:`hw.sequencer.Sequencer`.
-    complete, bad_mantissa : :py:`In(1)`
-        The GEMV had exactly its words; SCALES held a mantissa that does not fit.
+    bad_mantissa : :py:`In(1)`
+        SCALES held a mantissa that does not fit.
     column : :py:`Out(range(columns))`
         Column of a load.
     full, busy, results
@@ -75,9 +75,7 @@ class Controller(wiring.Component):
             "word_missing": In(1),
             "load_word":    In(1),
             "begin":        Out(1),
-            "job":          Out(Job),
-            "start":        Out(1),
-            "complete":     In(1),
+            "gemv":         Out(GemvRun),
             "bad_mantissa": In(1),
             "column":       Out(columns),
             "full":         In(1),
@@ -120,9 +118,9 @@ class Controller(wiring.Component):
         depth, groups, _ = gemv_arguments(header)
         # The header has stood for some cycles when a GEMV starts.
         m.d.sync += [
-            self.job.digit_last.eq(depth - 1),
-            self.job.group_last.eq(groups - 1),
-            self.job.block_last.eq(header.arg1 - 1),
+            self.gemv.job.digit_last.eq(depth - 1),
+            self.gemv.job.group_last.eq(groups - 1),
+            self.gemv.job.block_last.eq(header.arg1 - 1),
         ]
         m.d.comb += self.column.eq(header.arg0)
 
@@ -131,8 +129,8 @@ class Controller(wiring.Component):
         m.d.comb += [
             check.header.eq(self.headers.p.header),
             # To the last RESULT: the trailer may come later.
-            counters.begin.eq(self.start),
-            counters.gemv.eq(r.runs_gemv & ~(self.complete & r.drained)),
+            counters.begin.eq(self.gemv.start),
+            counters.gemv.eq(r.runs_gemv & ~(self.gemv.complete & r.drained)),
             counters.word.eq(self.word),
             counters.refused.eq(self.word_refused),
             counters.missing.eq(self.word_missing),
@@ -142,7 +140,7 @@ class Controller(wiring.Component):
         with m.If(counters.good | counters.bad):
             m.d.sync += self.failed.eq(counters.bad)
         # From registers: they reach far.
-        m.d.sync += [self.begin.eq(0), self.start.eq(0)]
+        m.d.sync += [self.begin.eq(0), self.gemv.start.eq(0)]
         concluded = (counters.good, counters.bad, counters.reset, check.end_load, check.forget)
         m.d.sync += [pulse.eq(0) for pulse in concluded]
 
@@ -179,7 +177,7 @@ class Controller(wiring.Component):
     def _begin_payload(self, m, r):
         """Start what takes the payload, then let it come, and wait for the frame's status."""
         with m.State("Begin"):
-            m.d.sync += [self.begin.eq(1), self.start.eq(r.runs_gemv)]
+            m.d.sync += [self.begin.eq(1), self.gemv.start.eq(r.runs_gemv)]
             m.next = "Open"
 
         with m.State("Open"):
@@ -196,7 +194,7 @@ class Controller(wiring.Component):
     def _judge(self, m, r):
         """Faults that only a complete frame shows; a wrong trailer outranks all others."""
         with m.State("Judge"):
-            with m.If(r.runs_gemv & ~self.complete):
+            with m.If(r.runs_gemv & ~self.gemv.complete):
                 m.d.sync += r.error.eq(ErrorCode.LENGTH)
             with m.If(r.loads & r.asked[Opcode.SCALES] & self.bad_mantissa):
                 m.d.sync += r.error.eq(ErrorCode.SIZE)
@@ -243,7 +241,7 @@ class Controller(wiring.Component):
         last   = Signal()       # a cycle late, which the request allows
         sums   = SUM_BYTES * ROWS * self._config.lanes
         m.d.sync += last.eq(column == columns - 1)
-        with m.If(self.start):
+        with m.If(self.gemv.start):
             m.d.sync += block.eq(0)
 
         with m.FSM(name="results"):

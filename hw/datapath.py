@@ -1,15 +1,14 @@
 """Datapath: from the words of a GEMV to finished row sums."""
 
-from amaranth import Module, Signal, signed
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.fixed import ACTIVATION_BITS, ROW_SUM_BITS
 from golden.tiles import ROWS
 
 from .array import LaneArray
 from .beats import BeatBuffer
-from .interfaces import Beat, MantissaPort, Slot
+from .interfaces import Activations, Beat, MantissaPort, RowSums
 from .lane import Lane
 from .results import UnitMap
 from .scale import ScaleCodes, ScaleUnit, SlotSequencer
@@ -35,13 +34,9 @@ class Datapath(wiring.Component):
     restart : :py:`In(1)`
         A GEMV begins with the next beat; the cycle before had none.
     beat, word : :py:`In(Beat)`, :py:`In(8 * lanes)`
-    x : :py:`In(signed(8)).array(columns)`
-    advance : :py:`Out(1)`
-        ``x`` has been used: the next one is wanted in the next cycle.
+    activations : :py:`Out(Activations(columns))`
     load : :py:`In(MantissaPort)`
-    slot : :py:`Out(Slot)`
-    row_sums : :py:`Out(signed(46)).array(columns, places, units)`
-        Of ``slot``, in the order of :class:`hw.results.UnitMap`.
+    rows : :py:`Out(RowSums(columns, places, units))`
     """
 
     def __init__(self, lanes, columns, lane=Lane):
@@ -50,15 +45,12 @@ class Datapath(wiring.Component):
         self._lane    = lane
         self._map     = UnitMap(lanes)
         super().__init__({
-            "restart":  In(1),
-            "beat":     In(Beat),
-            "word":     In(8 * lanes),
-            "x":        In(signed(ACTIVATION_BITS)).array(columns),
-            "advance":  Out(1),
-            "load":     In(MantissaPort),
-            "slot":     Out(Slot),
-            "row_sums": Out(signed(ROW_SUM_BITS)).array(
-                            columns, self._map.places, self._map.units),
+            "restart":     In(1),
+            "beat":        In(Beat),
+            "word":        In(8 * lanes),
+            "load":        In(MantissaPort),
+            "activations": Out(Activations(columns)),
+            "rows":        Out(RowSums(columns, self._map.places, self._map.units)),
         })
 
     def elaborate(self, platform):
@@ -81,11 +73,11 @@ class Datapath(wiring.Component):
             array.beat.eq(buffer.o),
             array.word.eq(buffer.o_word),
             slots.beat.eq(beat),
-            self.advance.eq(buffer.o.valid & buffer.o.first),
-            self.slot.eq(slots.slots[-1]),
+            self.activations.advance.eq(buffer.o.valid & buffer.o.first),
+            self.rows.slot.eq(slots.slots[-1]),
         ]
         for column in range(self._columns):
-            m.d.comb += array.x[column].eq(self.x[column])
+            m.d.comb += array.x[column].eq(self.activations.x[column])
         for place in range(self._map.places):
             for unit in range(self._map.units):
                 self._unit(m, place, unit, array, slots)
@@ -106,7 +98,7 @@ class Datapath(wiring.Component):
             m.d.comb += [
                 scale.take.eq(slots.take),
                 scale.mantissa.eq(codes.mantissa),
-                self.row_sums[column][place][unit].eq(scale.row_sum),
+                self.rows.sums[column][place][unit].eq(scale.row_sum),
             ]
             for mine, theirs in zip(scale.slots, slots.slots, strict=True):
                 m.d.comb += mine.eq(theirs)

@@ -1,13 +1,23 @@
-"""Layouts of what passes between the parts of the device."""
+"""Layouts and signatures of what passes between the parts of the device."""
 
+from amaranth import signed
 from amaranth.lib.data import Layout, StructLayout
+from amaranth.lib.wiring import In, Out, Signature
 
-from golden.fixed import GROUP, MANTISSA_BITS, MAX_K, SCALE_TRITS
+from golden.fixed import (
+    ACTIVATION_BITS,
+    GROUP,
+    MANTISSA_BITS,
+    MAX_K,
+    ROW_SUM_BITS,
+    SCALE_TRITS,
+)
 from golden.tiles import ROWS
 
 __all__ = [
-    "CODE_BITS", "SKEW", "SLOTS", "AnswerHeader", "AnswerWord", "BankRequest", "Beat",
-    "FoundHeader", "Header", "Job", "MantissaPort", "Payload", "Slot", "Trit",
+    "CODE_BITS", "SKEW", "SLOTS", "ActivationRows", "Activations", "AnswerHeader", "AnswerWord",
+    "BankRequest", "Beat", "FoundHeader", "GemvRun", "Header", "Job", "MantissaPort", "Payload",
+    "RowSums", "Slot", "Trit",
 ]
 
 #: Cycles a row runs behind the row before it.
@@ -79,3 +89,26 @@ def AnswerWord(lanes: int) -> Layout:
 def BankRequest(columns: int) -> Layout:
     """Column of a bank, and whether it is the last one wanted from that bank."""
     return StructLayout({"column": range(columns), "last": 1})
+
+
+#: Request to the sequencer for a GEMV. ``job`` is held while it runs; ``complete`` says that the
+#: last GEMV had exactly its words.
+GemvRun = Signature({"job": Out(Job), "start": Out(1), "complete": In(1)})
+
+
+def ActivationRows(row_bytes: int) -> Signature:
+    """Rows that are written to the activation memory; ``first`` marks the first one of a column."""
+    return Signature({"valid": Out(1), "first": Out(1), "data": Out(8 * row_bytes)})
+
+
+def Activations(columns: int) -> Signature:
+    """Activation ``x`` of each column; after ``advance`` the next one comes in the next cycle."""
+    return Signature({"advance": Out(1), "x": In(signed(ACTIVATION_BITS)).array(columns)})
+
+
+def RowSums(columns: int, places: int, units: int) -> Signature:
+    """Row sums of a time slot, in the order of :class:`hw.results.UnitMap`."""
+    return Signature({
+        "slot": Out(Slot),
+        "sums": Out(signed(ROW_SUM_BITS)).array(columns, places, units),
+    })

@@ -13,7 +13,7 @@ from golden.tiles import ROWS
 
 from .buffer import StreamBuffer
 from .cells import BlockRam
-from .interfaces import SLOTS, BankRequest, Slot
+from .interfaces import SLOTS, BankRequest, RowSums
 from .protocol import BANKS, SUM_BYTES
 from .scale import LANES_PER_UNIT
 
@@ -66,9 +66,7 @@ class ResultBanks(wiring.Component):
         A row block has been taken in that will need a bank.
     credit : :py:`Out(1)`
         There is a bank to reserve.
-    slot : :py:`In(Slot)`
-    row_sums : :py:`In(signed(46)).array(columns, places, units)`
-        Row sums of ``slot``.
+    rows : :py:`In(RowSums(columns, places, units))`
     full : :py:`Out(1)`
         A bank is complete and not yet taken.
     busy : :py:`Out(1)`
@@ -86,9 +84,7 @@ class ResultBanks(wiring.Component):
             "restart":  In(1),
             "reserve":  In(1),
             "credit":   Out(1),
-            "slot":     In(Slot),
-            "row_sums": In(signed(ROW_SUM_BITS)).array(
-                            columns, self._map.places, self._map.units),
+            "rows":     In(RowSums(columns, self._map.places, self._map.units)),
             "full":     Out(1),
             "busy":     Out(1),
             "request":  In(stream.Signature(BankRequest(columns))),
@@ -135,9 +131,10 @@ class ResultBanks(wiring.Component):
         read_bank  = Signal()
         finish     = Signal()
         take       = Signal()
+        slot       = self.rows.slot
         m.d.comb += [
             take.eq(self.request.valid & self.request.ready & self.request.p.last),
-            finish.eq(self.slot.valid & self.slot.last & (self.slot.index == SLOTS - 1)),
+            finish.eq(slot.valid & slot.last & (slot.index == SLOTS - 1)),
             self.credit.eq(free != 0),
             self.full.eq(ready != 0),
             self.busy.eq(free != BANKS),
@@ -218,12 +215,12 @@ class ResultBanks(wiring.Component):
         """The place's memories, a register behind each, and the choice among them."""
         outputs = [[] for _ in range(self._columns)]
         for which, number in product(range(self._columns), range(self._map.units)):
-            bank = BlockRam(ROW_SUM_BITS, BANKS << len(self.slot.index))
+            bank = BlockRam(ROW_SUM_BITS, BANKS << len(self.rows.slot.index))
             m.submodules[f"bank{which}_{place}_{number}"] = bank
             m.d.comb += [
-                bank.write_en.eq(self.slot.valid & self.slot.last),
-                bank.write_addr.eq(Cat(self.slot.index, write_bank)),
-                bank.write_data.eq(self.row_sums[which][place][number]),
+                bank.write_en.eq(self.rows.slot.valid & self.rows.slot.last),
+                bank.write_addr.eq(Cat(self.rows.slot.index, write_bank)),
+                bank.write_data.eq(self.rows.sums[which][place][number]),
                 bank.read_en.eq(move),
                 bank.read_addr.eq(address),
             ]

@@ -62,7 +62,7 @@ MUTANTS = {
     "error 6 does not outrank":
         ("control", "with m.If(~r.crc_ok):", "with m.If(~r.crc_ok & (r.error == 0)):"),
     "words of a GEMV not counted":
-        ("control", "with m.If(r.runs_gemv & ~self.complete):", "with m.If(0):"),
+        ("control", "with m.If(r.runs_gemv & ~self.gemv.complete):", "with m.If(0):"),
     "a bad mantissa remembered":
         ("loader", "[first.eq(1), self.bad_mantissa.eq(0)]", "[first.eq(1)]"),
     "sequence of the frame before in ERROR 1":

@@ -123,6 +123,9 @@ class Obeys(Elaboratable):
                     free(m, *_elements(port, member.dimensions))
             elif isinstance(member.signature, stream.Signature):
                 self._stream(m, port, member.flow)
+            else:
+                leaves = member.signature.flatten(port)
+                free(m, *(value for _, leaf, value in leaves if leaf.flow != member.flow))
         if self._contract:
             self._contract(m, self._component)
         return m

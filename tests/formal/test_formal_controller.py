@@ -98,17 +98,17 @@ class Grants(Obeys):
         m = super().elaborate(platform)
         control  = self._component
         standing = contract(m, control)
-        job, started, request = Signal.like(control.job.as_value()), Signal(), control.requests
+        job, started, request = Signal.like(control.gemv.job.as_value()), Signal(), control.requests
         routed = control.route == Route.GEMV
-        m.d.sync += job.eq(control.job)
+        m.d.sync += job.eq(control.gemv.job)
         with m.If(control.frame_status.valid & control.frame_status.ready):
             m.d.sync += started.eq(0)
-        with m.If(control.start):
+        with m.If(control.gemv.start):
             m.d.sync += started.eq(1)
             m.d.comb += [Assert(~routed), Assert(~control.busy)]
         # Payload comes only while a header stands and has no verdict: TakesFrames.
         with m.If(routed & standing & ~control.frame_status.valid):
-            m.d.comb += [Assert(started), Assert(job == control.job.as_value())]
+            m.d.comb += [Assert(started), Assert(job == control.gemv.job.as_value())]
         with m.If(request.valid):
             m.d.comb += Assert(Mux(
                 request.p.opcode == Opcode.RESULT,
@@ -148,16 +148,16 @@ def test_controller_answers(demonstrate):
 
 def started_with_results_under_way(m, control):
     with m.If(control.busy & control.headers.valid & ~control.active):
-        m.d.sync += control.start.eq(1)
+        m.d.sync += control.gemv.start.eq(1)
 
 
 def words_for_a_gemv_that_never_started(m, control):
-    with m.If(control.begin & ~control.start):
+    with m.If(control.begin & ~control.gemv.start):
         m.d.sync += control.route.eq(Route.GEMV)
 
 
 def job_of_the_next_header(m, control):
-    m.d.sync += control.job.group_last.eq(control.headers.p.header.arg1 ^ control.full)
+    m.d.sync += control.gemv.job.group_last.eq(control.headers.p.header.arg1 ^ control.full)
 
 
 def test_controller_grants(demonstrate):

@@ -35,17 +35,17 @@ class NamesBeats(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         m.submodules.sequencer = sequencer = self._sequencer
-        job, words, beat = sequencer.job, sequencer.words, sequencer.beat
-        free(m, job, sequencer.start, sequencer.credit, words.valid, words.payload)
+        job, words, beat = sequencer.gemv.job, sequencer.words, sequencer.beat
+        free(m, job, sequencer.gemv.start, sequencer.credit, words.valid, words.payload)
         held, credit, spent = Signal.like(job), Signal(), Signal()
         m.d.sync += [held.eq(job), credit.eq(sequencer.credit), spent.eq(sequencer.block_end)]
         # From the cycle in which it is cut short to the start of the next one.
         cut, self._cut = Signal(), Signal()
         m.d.comb += self._cut.eq(cut | AnySeq(1))
-        m.d.sync += cut.eq(self._cut & ~sequencer.start)
+        m.d.sync += cut.eq(self._cut & ~sequencer.gemv.start)
         m.d.comb += [Assume(~sequencer.running | self._cut | (job.as_value() == held.as_value())),
-                     Assume(~((self._cut | sequencer.start) & words.valid)),
-                     Assume(~sequencer.start | sequencer.credit),
+                     Assume(~((self._cut | sequencer.gemv.start) & words.valid)),
+                     Assume(~sequencer.gemv.start | sequencer.credit),
                      Assume(~credit | sequencer.credit | spent)]
 
         place = Signal(range(4 * GROUP + SCALE_TRITS))
@@ -62,7 +62,7 @@ class NamesBeats(Elaboratable):
                 m.d.sync += [place.eq(0), group.eq(group + 1)]
             with m.If(block_end):
                 m.d.sync += [group.eq(0), block.eq(block + 1)]
-        with m.If(sequencer.start):
+        with m.If(sequencer.gemv.start):
             m.d.sync += [place.eq(0), group.eq(0), block.eq(0)]
 
         over, complete, runs = Signal(), Signal(), Signal()
@@ -90,17 +90,17 @@ class NamesBeats(Elaboratable):
         m.d.sync += complete.eq(job_end & words.p.last)
         with m.If(self._cut | beat.valid & (job_end | words.p.last)):
             m.d.sync += runs.eq(0)
-        with m.If(sequencer.start):
+        with m.If(sequencer.gemv.start):
             m.d.sync += runs.eq(1)
         with m.If(~self._cut):
             m.d.comb += Assert(sequencer.running == runs)
         with m.If(over):
-            m.d.comb += [Assert(~sequencer.running), Assert(sequencer.complete == complete)]
+            m.d.comb += [Assert(~sequencer.running), Assert(sequencer.gemv.complete == complete)]
         self._invariants(m, place, group, block, weights)
         return m
 
     def _invariants(self, m, place, group, block, weights):
-        inside, job = self._inside, self._sequencer.job
+        inside, job = self._inside, self._sequencer.gemv.job
         digit = inside["digit"]
         with m.If(self._sequencer.running & ~self._cut):
             m.d.comb += [
@@ -123,11 +123,11 @@ class NamesBeats(Elaboratable):
 
 
 def a_group_too_many(m, sequencer):
-    m.d.sync += sequencer.beat.group_last.eq(sequencer.job.group_last == 0)
+    m.d.sync += sequencer.beat.group_last.eq(sequencer.gemv.job.group_last == 0)
 
 
 def not_started_while_running(m, sequencer):
-    with m.If(sequencer.start & sequencer.running):
+    with m.If(sequencer.gemv.start & sequencer.running):
         m.d.sync += sequencer.running.eq(0)
 
 
@@ -137,7 +137,7 @@ def word_refused(m, sequencer):
 
 
 def third_digit_of_four_is_first(m, sequencer):
-    with m.If(sequencer.job.digit_last == 3):
+    with m.If(sequencer.gemv.job.digit_last == 3):
         m.d.comb += sequencer.beat.first.eq(sequencer.beat.weight & ~sequencer.words.p.data[0])
 
 
