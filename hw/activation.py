@@ -47,7 +47,7 @@ class ActivationMemory(wiring.Component):
 
     PRIME = 3
 
-    def __init__(self, columns, max_k, word_bytes):
+    def __init__(self, columns: int, max_k: int, word_bytes: int):
         self._columns   = columns
         self._max_k     = max_k
         self._row_bytes = min(word_bytes, MAX_ROW_BYTES)

@@ -50,7 +50,7 @@ class LaneArray(wiring.Component):
     sums : :py:`Out(18).array(columns, lanes, 5)`
     """
 
-    def __init__(self, lanes, columns, lane=Lane):
+    def __init__(self, lanes: int, columns: int, lane: type = Lane):
         self._lanes   = lanes
         self._columns = columns
         self._lane    = lane

@@ -97,7 +97,7 @@ class AxiStreamDevice(wiring.Component):
         Answer frames; TLAST stands on the last word of each.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: DeviceConfig):
         self._config = config
         super().__init__({
             "aclk":          In(1),

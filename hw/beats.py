@@ -27,7 +27,7 @@ class BeatBuffer(wiring.Component):
         Forgets what is inside.
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self._lanes = lanes
         super().__init__({
             "i":       In(Beat),

@@ -37,7 +37,7 @@ class BlockRam(wiring.Component):
     #: Rows of a memory that may lie in LUTs as well as in a block.
     SMALL = 64
 
-    def __init__(self, width, depth):
+    def __init__(self, width: int, depth: int):
         self._depth = depth
         super().__init__({
             "write_en":   In(1),

@@ -39,7 +39,7 @@ class Datapath(wiring.Component):
     rows : :py:`Out(RowSums(columns, places, units))`
     """
 
-    def __init__(self, lanes, columns, lane=Lane):
+    def __init__(self, lanes: int, columns: int, lane: type = Lane):
         self._lanes   = lanes
         self._columns = columns
         self._lane    = lane
@@ -85,24 +85,25 @@ class Datapath(wiring.Component):
 
     def _unit(self, m, place, unit, array, slots):
         """A unit's codes, and its multiplier for each column."""
-        turns = range(self._map.unit_lanes(unit))
-        lanes = [[self._map.lane(place, unit, turn, row) for row in range(ROWS)] for turn in turns]
+        members = range(self._map.unit_lanes(unit))
+        lanes = [[self._map.lane(place, unit, member, row) for row in range(ROWS)]
+                 for member in members]
         name  = f"{place}_{unit}"
-        m.submodules[f"codes{name}"] = codes = ScaleCodes(len(turns))
-        m.d.comb += [codes.take.eq(slots.take), codes.load.eq(self.load)]
-        for turn in turns:
+        m.submodules[f"codes{name}"] = codes = ScaleCodes(len(members))
+        m.d.comb += [codes.onehot.eq(slots.onehot), codes.load.eq(self.load)]
+        for member in members:
             for row in range(ROWS):
-                m.d.comb += codes.trits[turn][row].eq(array.trits[lanes[turn][row]][row])
+                m.d.comb += codes.trits[member][row].eq(array.trits[lanes[member][row]][row])
         for column in range(self._columns):
-            m.submodules[f"unit{column}_{name}"] = scale = ScaleUnit(len(turns))
+            m.submodules[f"unit{column}_{name}"] = scale = ScaleUnit(len(members))
             m.d.comb += [
-                scale.take.eq(slots.take),
+                scale.onehot.eq(slots.onehot),
                 scale.mantissa.eq(codes.mantissa),
                 self.rows.sums[column][place][unit].eq(scale.row_sum),
             ]
             for mine, theirs in zip(scale.slots, slots.slots, strict=True):
                 m.d.comb += mine.eq(theirs)
-            for turn in turns:
+            for member in members:
                 for row in range(ROWS):
-                    m.d.comb += scale.sums[turn][row].eq(
-                        array.sums[column][lanes[turn][row]][row])
+                    m.d.comb += scale.sums[member][row].eq(
+                        array.sums[column][lanes[member][row]][row])

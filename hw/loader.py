@@ -33,7 +33,7 @@ class Loader(wiring.Component):
         A mantissa of this payload does not fit 17 bits.
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self._lanes = lanes
         self._row   = min(lanes, MAX_ROW_BYTES)
         super().__init__({

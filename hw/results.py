@@ -29,7 +29,7 @@ class UnitMap:
     two); three such lanes, in steps of W, make a unit: three multipliers for eight lanes.
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self.lanes  = lanes
         self.places = max(1, lanes // 8)
         #: Runs of W lanes.
@@ -76,7 +76,7 @@ class ResultBanks(wiring.Component):
         Sign-extended to 64 bits.
     """
 
-    def __init__(self, lanes, columns):
+    def __init__(self, lanes: int, columns: int):
         self._map     = UnitMap(lanes)
         self._lanes   = lanes
         self._columns = columns

@@ -32,7 +32,7 @@ class Sequencer(wiring.Component):
     running : :py:`Out(1)`
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self._lanes = lanes
         super().__init__({
             "gemv":      In(GemvRun),

@@ -33,7 +33,7 @@ class TritUnpacker(wiring.Component):
         The :data:`hw.interfaces.Trit` of each lane, for each of the five rows that share a byte.
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self._lanes = lanes
         super().__init__({
             "packed":   In(_BYTE * lanes),

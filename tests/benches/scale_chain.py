@@ -26,7 +26,7 @@ class ScaleChain(wiring.Component):
             "trits":   In(2).array(lanes, ROWS),
             "sums":    In(GROUP_SUM_BITS).array(lanes, ROWS),
             "load":    In(MantissaPort),
-            "take":    Out(SLOTS),
+            "onehot":    Out(SLOTS),
             "slot":    Out(Slot),
             "row_sum": Out(signed(ROW_SUM_BITS)),
         })
@@ -39,11 +39,11 @@ class ScaleChain(wiring.Component):
         m.submodules.unit  = unit  = ScaleUnit(self._lanes)
         m.d.comb += [
             slots.beat.eq(self.beat),
-            codes.take.eq(slots.take),
+            codes.onehot.eq(slots.onehot),
             codes.load.eq(self.load),
-            unit.take.eq(slots.take),
+            unit.onehot.eq(slots.onehot),
             unit.mantissa.eq(codes.mantissa),
-            self.take.eq(slots.take),
+            self.onehot.eq(slots.onehot),
             self.slot.eq(slots.slots[-1]),
             self.row_sum.eq(unit.row_sum),
         ]

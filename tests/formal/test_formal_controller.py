@@ -147,7 +147,7 @@ def test_controller_answers(demonstrate):
 
 
 def started_with_results_under_way(m, control):
-    with m.If(control.busy & control.headers.valid & ~control.active):
+    with m.If(control.busy & control.frame_status.valid):
         m.d.sync += control.gemv.start.eq(1)
 
 

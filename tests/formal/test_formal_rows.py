@@ -109,7 +109,7 @@ class RowsFit(Elaboratable):
         m.d.comb += [
             Assume(self._row < SLOTS),
             Assume(~begins | (ages[0] == BEATS)),
-            slots.beat.eq(beat), unit.take.eq(slots.take),
+            slots.beat.eq(beat), unit.onehot.eq(slots.onehot),
             *(mine.eq(theirs) for mine, theirs in zip(unit.slots, slots.slots, strict=True)),
         ]
         m.d.sync += ages[0].eq(Mux(begins, 1, ages[0] + (ages[0] != BEATS)))
