@@ -157,7 +157,7 @@ class PassesOn(Obeys):
     MOST = 3
 
     def __init__(self, sealer):
-        super().__init__(sealer)
+        super().__init__(sealer, holding=False)
         Opened(sealer, crc=Freed)
 
     def elaborate(self, platform):
