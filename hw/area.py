@@ -20,7 +20,8 @@ from .multiplier_lane import MultiplierLane
 from .synth import place, synthesize
 from .trits import TritUnpacker
 
-__all__ = ["DEFAULT_UNITS", "UNITS", "Area", "Unit", "measure", "units"]
+__all__ = ["DEFAULT_UNITS", "UNITS", "Area", "Unit", "measure",
+           "rtl_digest", "units"]
 
 
 def _part(make):
@@ -95,7 +96,8 @@ def measure(unit: Unit, folder: Path, seeds: int, frequency: int, advance: Calla
     """
     folder = folder / unit.folder
     advance(0, str(unit))
-    cells = synthesize(unit.verilog(), folder)
+    verilog = unit.verilog()
+    cells = synthesize(verilog, folder)
     placed = []
     for seed in range(1, seeds + 1):
         advance(1, f"{unit}, seed {seed}")
@@ -104,9 +106,15 @@ def measure(unit: Unit, folder: Path, seeds: int, frequency: int, advance: Calla
     return {
         "unit": unit.name, "lanes": unit.lanes, "columns": unit.columns,
         "trit_macs": unit.trit_macs,
+        "verilog": hashlib.sha256(verilog.encode()).hexdigest(),
         "netlist": hashlib.sha256((folder / "unit.json").read_bytes()).hexdigest(),
         "synthesized": cells, "placed": placed,
     }
+
+
+def rtl_digest(measured: Iterable[dict]) -> str:
+    """SHA-256 that names the RTL of measured units: of the digests of their Verilog."""
+    return hashlib.sha256("".join(unit["verilog"] for unit in measured).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

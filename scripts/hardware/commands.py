@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hw.area import DEFAULT_UNITS, measure, units
-from hw.export import sources_digest
+from hw.area import DEFAULT_UNITS, measure, rtl_digest, units
 from hw.synth import PART, tool_versions, write_json
 from scripts.console import Failure, print_json, progress, reports_errors, table, write_text
 from scripts.hardware import bandwidth, boards, core, link_speed, soc
@@ -58,7 +57,7 @@ def report(
                "unit": unit if unit != list(DEFAULT_UNITS) else [],
                "seeds": [seeds], "frequency": [frequency]}
     plain = {"command": _command(options), "part": PART, "frequency_mhz": frequency,
-             "tools": tool_versions(), "rtl": sources_digest(), "units": measured}
+             "tools": tool_versions(), "rtl": rtl_digest(measured), "units": measured}
     path = report or output / "report.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, plain)
