@@ -153,7 +153,7 @@ def simulate(spec: Spec, config: DeviceConfig, rtl: str | None = None) -> Native
     if spec.address is not None:
         raise ValueError(f"{spec.text}: a simulated device has no address; write sim")
     sizes = {"lanes": config.lanes, "columns": config.columns, "max_k": config.max_k}
-    config = DeviceConfig(**sizes | spec.values(**dict.fromkeys(sizes, int)))
+    config = DeviceConfig(**sizes | spec.values(**dict.fromkeys(sizes, int)), build_id=None)
     build = build_native(config.lanes, rtl or device_rtl(config))
     return NativeTransport(NativeDevice(build.library),
                            {"engine": build.engine, "rtl_sha256": build.rtl_sha256})

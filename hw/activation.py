@@ -1,13 +1,14 @@
 """Activation memory: written by words, replayed one activation at a time."""
 
-from amaranth import Cat, Module, Signal, signed
+from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 from amaranth.utils import ceil_log2
 
-from golden.fixed import ACTIVATION_BITS, GROUP, MAX_K
+from golden.fixed import GROUP, MAX_K
 
 from .cells import BlockRam
+from .interfaces import ActivationRows, Activations
 
 __all__ = ["ActivationMemory", "MAX_ROW_BYTES"]
 
@@ -35,32 +36,27 @@ class ActivationMemory(wiring.Component):
 
     Members
     -------
-    restart, advance : :py:`In(1)`
+    restart : :py:`In(1)`
     group_last : :py:`In(11)`
         Groups of the vectors, less one.
-    x : :py:`Out(signed(8)).array(columns)`
-    write, write_data : :py:`In(1)`, :py:`In(8 * row_bytes)`
-        Write the next row of ``write_column``.
-    write_first : :py:`In(1)`
-        The row written is the column's first.
+    activations : :py:`In(Activations(columns))`
+    write : :py:`In(ActivationRows(row_bytes))`
+        Next row of ``write_column``.
     write_column : :py:`In(range(columns))`
     """
 
     PRIME = 3
 
-    def __init__(self, columns, max_k, word_bytes):
+    def __init__(self, columns: int, max_k: int, word_bytes: int):
         self._columns   = columns
         self._max_k     = max_k
         self._row_bytes = min(word_bytes, MAX_ROW_BYTES)
         super().__init__({
             "restart":      In(1),
-            "advance":      In(1),
             "group_last":   In(range(MAX_K // GROUP)),
-            "x":            Out(signed(ACTIVATION_BITS)).array(columns),
-            "write":        In(1),
-            "write_first":  In(1),
+            "activations":  In(Activations(columns)),
+            "write":        In(ActivationRows(self._row_bytes)),
             "write_column": In(range(columns)),
-            "write_data":   In(8 * self._row_bytes),
         })
 
     @property
@@ -77,21 +73,21 @@ class ActivationMemory(wiring.Component):
 
         move, row, byte = self._sequence(m)
         write_row = Signal(range(self.rows))
-        with m.If(self.write):
+        with m.If(self.write.valid):
             m.d.sync += write_row.eq(write_row + 1)
-            with m.If(self.write_first):
+            with m.If(self.write.first):
                 m.d.sync += write_row.eq(1)
 
-        for column, x in enumerate(self.x):
+        for column, x in enumerate(self.activations.x):
             m.submodules[f"column{column}"] = memory = BlockRam(8 * self._row_bytes, self.rows)
             m.d.comb += [
-                memory.write_en.eq(self.write & (self.write_column == column)),
+                memory.write_en.eq(self.write.valid & (self.write_column == column)),
                 memory.write_addr.eq(write_row),
-                memory.write_data.eq(self.write_data),
+                memory.write_data.eq(self.write.data),
                 memory.read_en.eq(move),
                 memory.read_addr.eq(row),
             ]
-            with m.If(self.write_first):
+            with m.If(self.write.first):
                 m.d.comb += memory.write_addr.eq(0)
             with m.If(move):
                 m.d.sync += x.eq(memory.read_data.word_select(byte, 8))
@@ -107,7 +103,7 @@ class ActivationMemory(wiring.Component):
         where = Cat(place, group)
         low   = ceil_log2(self._row_bytes)
 
-        m.d.comb += move.eq(self.advance | prime[0])
+        m.d.comb += move.eq(self.activations.advance | prime[0])
         m.d.sync += prime.eq(prime >> 1)
         with m.If(move):
             m.d.sync += place.eq(place + 1)

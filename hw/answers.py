@@ -11,7 +11,10 @@ from .protocol import (
     Opcode,
 )
 
-__all__ = ["drive_payload", "prepare_answer"]
+__all__ = ["BUILD_ID_PLACEHOLDER", "drive_payload", "prepare_answer"]
+
+#: Stands in a design for a build id that is not known yet. No other constant has these 32 bits.
+BUILD_ID_PLACEHOLDER = 0x9E3779B9
 
 
 def prepare_answer(m, answer, config, header, asked, error, lost):
@@ -19,9 +22,9 @@ def prepare_answer(m, answer, config, header, asked, error, lost):
 
     Parameters
     ----------
-    answer : :data:`hw.framer.Answer`
+    answer : :data:`hw.interfaces.AnswerHeader`
     config : DeviceConfig
-    header : :data:`hw.deframer.Header` of the request
+    header : :data:`hw.interfaces.Header` of the request
     asked : its opcode, one bit each
     error : 0, or the code to refuse with
     lost : there was no request, but a hunt
@@ -62,7 +65,8 @@ def drive_payload(m, target, config, asked, counters):
     """Register the payload of the answer to what was asked: INFO, DONE or COUNTERS."""
     info = {
         "version": VERSION, "lanes": config.lanes, "columns": config.columns,
-        "max_k": config.max_k, "clock_hz": config.clock_hz, "build_id": config.build_id,
+        "max_k": config.max_k, "clock_hz": config.clock_hz,
+        "build_id": BUILD_ID_PLACEHOLDER if config.build_id is None else config.build_id,
     }
 
     def pack(values):

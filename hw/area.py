@@ -10,6 +10,7 @@ from statistics import median
 from golden.tiles import ROWS
 
 from .array import LaneArray
+from .axi import AxiStreamDevice
 from .config import DeviceConfig
 from .datapath import Datapath
 from .ecp5 import Ecp5
@@ -19,11 +20,17 @@ from .multiplier_lane import MultiplierLane
 from .synth import place, synthesize
 from .trits import TritUnpacker
 
-__all__ = ["UNITS", "Area", "Unit", "measure", "units"]
+__all__ = ["DEFAULT_UNITS", "UNITS", "Area", "Unit", "measure",
+           "rtl_digest", "units"]
 
 
 def _part(make):
     return lambda lanes, columns: component_verilog(make(lanes, columns), platform=Ecp5())
+
+
+def _core(platform):
+    return lambda lanes, columns: component_verilog(
+        AxiStreamDevice(DeviceConfig(lanes, columns)), platform=platform)
 
 
 #: Verilog of each unit for lanes and columns.
@@ -37,6 +44,9 @@ UNITS = {
     "multiplier lane":    _part(lambda lanes, columns: MultiplierLane()),
     "multiplier array":   _part(lambda lanes, columns: LaneArray(lanes, columns, MultiplierLane)),
 }
+#: Units of a report that names none.
+DEFAULT_UNITS = tuple(UNITS)
+UNITS |= {"core": _core(Ecp5()), "generic core": _core(None)}
 #: Units that come in one size.
 _SINGLE = ("decoder", "lane", "multiplier lane")
 
@@ -86,7 +96,8 @@ def measure(unit: Unit, folder: Path, seeds: int, frequency: int, advance: Calla
     """
     folder = folder / unit.folder
     advance(0, str(unit))
-    cells = synthesize(unit.verilog(), folder)
+    verilog = unit.verilog()
+    cells = synthesize(verilog, folder)
     placed = []
     for seed in range(1, seeds + 1):
         advance(1, f"{unit}, seed {seed}")
@@ -95,9 +106,15 @@ def measure(unit: Unit, folder: Path, seeds: int, frequency: int, advance: Calla
     return {
         "unit": unit.name, "lanes": unit.lanes, "columns": unit.columns,
         "trit_macs": unit.trit_macs,
+        "verilog": hashlib.sha256(verilog.encode()).hexdigest(),
         "netlist": hashlib.sha256((folder / "unit.json").read_bytes()).hexdigest(),
         "synthesized": cells, "placed": placed,
     }
+
+
+def rtl_digest(measured: Iterable[dict]) -> str:
+    """SHA-256 that names the RTL of measured units: of the digests of their Verilog."""
+    return hashlib.sha256("".join(unit["verilog"] for unit in measured).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

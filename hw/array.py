@@ -4,19 +4,14 @@ from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.fixed import GROUP_SUM_BITS, SCALE_TRITS
+from golden.fixed import GROUP_SUM_BITS
 from golden.tiles import ROWS
 
-from .beats import Beat
+from .interfaces import SKEW, Beat
 from .lane import Lane
 from .trits import TritUnpacker
 
-__all__ = ["LaneArray", "SKEW", "SLOTS"]
-
-#: Cycles a row runs behind the row before it.
-SKEW  = SCALE_TRITS
-#: Cycles in which the five rows hand over their sums.
-SLOTS = ROWS * SKEW
+__all__ = ["LaneArray"]
 
 
 class LaneArray(wiring.Component):
@@ -55,7 +50,7 @@ class LaneArray(wiring.Component):
     sums : :py:`Out(18).array(columns, lanes, 5)`
     """
 
-    def __init__(self, lanes, columns, lane=Lane):
+    def __init__(self, lanes: int, columns: int, lane: type = Lane):
         self._lanes   = lanes
         self._columns = columns
         self._lane    = lane

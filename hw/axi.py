@@ -4,15 +4,16 @@ import re
 from pathlib import Path
 
 from amaranth import ClockDomain, Module, ResetInserter, Signal
-from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import DeviceConfig
 from .device import TritDevice
-from .export import run_yosys, sources_digest
+from .ecp5 import Ecp5
+from .export import run_yosys, to_rtlil
 
-__all__ = ["AxiStreamDevice", "CORE", "core_verilog", "testbench_verilog"]
+__all__ = ["AxiStreamDevice", "CORE", "FAMILIES", "core_verilog", "export_core",
+           "testbench_verilog"]
 
 #: Name of the core, and the prefix of every other module in its file.
 CORE = "tritstream"
@@ -32,7 +33,8 @@ _HEADER = """\
 // tritstream: GEMV accelerator for packed balanced-ternary weights, AXI4-Stream both ways.
 //
 //   lanes {lanes} (TDATA {bits} bits), columns {columns}, K up to {max_k}
-//   sources sha256 {digest}
+//   family: {family}
+//   build id {build_id:08x}
 //   SPDX-License-Identifier: Apache-2.0
 //
 // Generated; protocol, integration and testbench: docs/protocol.md, docs/ip-core.md.
@@ -57,6 +59,12 @@ _HEADER = """\
 `default_nettype none
 
 """
+
+#: Families that a core can be exported for: platform for ``elaborate``, and a line for its header.
+FAMILIES = {
+    "generic": (None, "any; memories and multipliers are inferred"),
+    "ecp5":    (Ecp5(), "Lattice ECP5; CCU2C, DP16KD and MULT18X18D are instantiated"),
+}
 
 #: Warnings that the file turns off for itself.
 _EXCEPTIONS = {
@@ -89,7 +97,7 @@ class AxiStreamDevice(wiring.Component):
         Answer frames; TLAST stands on the last word of each.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: DeviceConfig):
         self._config = config
         super().__init__({
             "aclk":          In(1),
@@ -125,18 +133,29 @@ class AxiStreamDevice(wiring.Component):
         return m
 
 
-def core_verilog(config: DeviceConfig, platform=None) -> str:
+def core_verilog(config: DeviceConfig, family: str = "generic") -> str:
     """Verilog-2005 of the IP core, self-contained, its top module named :data:`CORE`.
 
-    With the platform of a family, its cells are instantiated.
+    ``family`` is one of :data:`FAMILIES`; for another than ``generic``, cells of the vendor are
+    instantiated. Raises :class:`ValueError` for an unknown family.
     """
-    text = rtlil.convert(AxiStreamDevice(config), name=CORE, platform=platform, emit_src=False)
-    body = run_yosys(text, _SCRIPT)
+    return export_core(config, family)[0]
+
+
+def export_core(config: DeviceConfig, family: str = "generic") -> tuple[str, DeviceConfig]:
+    """Verilog as of :func:`core_verilog`, and the configuration with its build id."""
+    if family not in FAMILIES:
+        raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {family!r}")
+    platform, title = FAMILIES[family]
+    design, config = to_rtlil(AxiStreamDevice(config), config, CORE, platform)
+    body = run_yosys(design, _SCRIPT)
     header = _HEADER.format(
         lanes=config.lanes, bits=config.word_bits, top=config.word_bits - 1,
-        columns=config.columns, max_k=config.max_k, digest=sources_digest(), off=_lint("off"),
+        columns=config.columns, max_k=config.max_k, family=title, build_id=config.build_id,
+        off=_lint("off"),
         exceptions="\n".join(f"//   {name:13} {why}" for name, why in _EXCEPTIONS.items()))
-    return f"{header}{_plain_names(_without_zeros(body))}\n`default_nettype wire\n{_lint('on')}\n"
+    text = f"{header}{_plain_names(_without_zeros(body))}\n`default_nettype wire\n{_lint('on')}\n"
+    return text, config
 
 
 def testbench_verilog(config: DeviceConfig) -> str:

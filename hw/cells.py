@@ -34,8 +34,10 @@ class BlockRam(wiring.Component):
     """
 
     LATENCY = 2
+    #: Rows of a memory that may lie in LUTs as well as in a block.
+    SMALL = 64
 
-    def __init__(self, width, depth):
+    def __init__(self, width: int, depth: int):
         self._depth = depth
         super().__init__({
             "write_en":   In(1),
@@ -53,9 +55,12 @@ class BlockRam(wiring.Component):
                            (self.read_en, self.read_addr, self.read_data))
             return m
 
+        # Without a platform this is an exported core: its user's synthesis chooses for small ones.
+        attrs = {"no_rw_check": 1}
+        if self._depth > self.SMALL or platform is not None:
+            attrs["ram_style"] = "block"
         m.submodules.memory = memory = Memory(
-            shape=unsigned(len(self.write_data)), depth=self._depth, init=[],
-            attrs={"ram_style": "block", "no_rw_check": 1})
+            shape=unsigned(len(self.write_data)), depth=self._depth, init=[], attrs=attrs)
         write, read = memory.write_port(), memory.read_port()
         m.d.comb += [
             write.en.eq(self.write_en),

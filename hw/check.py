@@ -7,7 +7,7 @@ from amaranth.utils import exact_log2
 
 from golden.fixed import GROUP, MAX_DEPTH, SCALES
 
-from .deframer import Header
+from .interfaces import Header
 from .protocol import ErrorCode, Opcode
 
 __all__ = ["RequestCheck", "gemv_arguments"]

@@ -26,15 +26,16 @@ class DeviceConfig:
         Longest activation vector, a multiple of 16, at most 32768.
     clock_hz : int
         Clock told to the host by INFO; 0 in simulation.
-    build_id : int
-        32 bits told to the host by INFO.
+    build_id : int, optional
+        32 bits told to the host by INFO; None for the first 32 bits of a digest of the RTL, which
+        :mod:`hw.export` fills in.
     """
 
     lanes: int = 8
     columns: int = 1
     max_k: int = MAX_K
     clock_hz: int = 0
-    build_id: int = 0
+    build_id: int | None = 0
 
     def __post_init__(self):
         if index(self.lanes) not in LANE_COUNTS:
@@ -45,8 +46,11 @@ class DeviceConfig:
             raise ValueError(
                 f"Maximum K must be a multiple of {GROUP} up to {MAX_K}, not {self.max_k!r}")
         for name in ("clock_hz", "build_id"):
-            if not 0 <= index(getattr(self, name)) < 1 << 32:
-                raise ValueError(f"{name} must fit 32 bits, not {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if name == "build_id" and value is None:
+                continue
+            if not 0 <= index(value) < 1 << 32:
+                raise ValueError(f"{name} must fit 32 bits, not {value!r}")
 
     @property
     def word_bits(self):

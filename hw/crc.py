@@ -95,7 +95,7 @@ class Crc32(wiring.Component):
 
     LATENCY = 4
 
-    def __init__(self, word_bytes):
+    def __init__(self, word_bytes: int):
         self._word_bytes = word_bytes
         super().__init__({
             "en":    In(1),

@@ -1,17 +1,17 @@
 """Datapath: from the words of a GEMV to finished row sums."""
 
-from amaranth import Module, Signal, signed
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.fixed import ACTIVATION_BITS, ROW_SUM_BITS
 from golden.tiles import ROWS
 
 from .array import LaneArray
-from .beats import Beat, BeatBuffer
+from .beats import BeatBuffer
+from .interfaces import Activations, Beat, MantissaPort, RowSums
 from .lane import Lane
 from .results import UnitMap
-from .scale import MantissaPort, ScaleCodes, ScaleUnit, Slot, SlotSequencer
+from .scale import ScaleCodes, ScaleUnit, SlotSequencer
 
 __all__ = ["Datapath"]
 
@@ -34,30 +34,23 @@ class Datapath(wiring.Component):
     restart : :py:`In(1)`
         A GEMV begins with the next beat; the cycle before had none.
     beat, word : :py:`In(Beat)`, :py:`In(8 * lanes)`
-    x : :py:`In(signed(8)).array(columns)`
-    advance : :py:`Out(1)`
-        ``x`` has been used: the next one is wanted in the next cycle.
+    activations : :py:`Out(Activations(columns))`
     load : :py:`In(MantissaPort)`
-    slot : :py:`Out(Slot)`
-    row_sums : :py:`Out(signed(46)).array(columns, places, units)`
-        Of ``slot``, in the order of :class:`hw.results.UnitMap`.
+    rows : :py:`Out(RowSums(columns, places, units))`
     """
 
-    def __init__(self, lanes, columns, lane=Lane):
+    def __init__(self, lanes: int, columns: int, lane: type = Lane):
         self._lanes   = lanes
         self._columns = columns
         self._lane    = lane
         self._map     = UnitMap(lanes)
         super().__init__({
-            "restart":  In(1),
-            "beat":     In(Beat),
-            "word":     In(8 * lanes),
-            "x":        In(signed(ACTIVATION_BITS)).array(columns),
-            "advance":  Out(1),
-            "load":     In(MantissaPort),
-            "slot":     Out(Slot),
-            "row_sums": Out(signed(ROW_SUM_BITS)).array(
-                            columns, self._map.places, self._map.units),
+            "restart":     In(1),
+            "beat":        In(Beat),
+            "word":        In(8 * lanes),
+            "load":        In(MantissaPort),
+            "activations": Out(Activations(columns)),
+            "rows":        Out(RowSums(columns, self._map.places, self._map.units)),
         })
 
     def elaborate(self, platform):
@@ -80,11 +73,11 @@ class Datapath(wiring.Component):
             array.beat.eq(buffer.o),
             array.word.eq(buffer.o_word),
             slots.beat.eq(beat),
-            self.advance.eq(buffer.o.valid & buffer.o.first),
-            self.slot.eq(slots.slots[-1]),
+            self.activations.advance.eq(buffer.o.valid & buffer.o.first),
+            self.rows.slot.eq(slots.slots[-1]),
         ]
         for column in range(self._columns):
-            m.d.comb += array.x[column].eq(self.x[column])
+            m.d.comb += array.x[column].eq(self.activations.x[column])
         for place in range(self._map.places):
             for unit in range(self._map.units):
                 self._unit(m, place, unit, array, slots)
@@ -92,24 +85,25 @@ class Datapath(wiring.Component):
 
     def _unit(self, m, place, unit, array, slots):
         """A unit's codes, and its multiplier for each column."""
-        turns = range(self._map.unit_lanes(unit))
-        lanes = [[self._map.lane(place, unit, turn, row) for row in range(ROWS)] for turn in turns]
+        members = range(self._map.unit_lanes(unit))
+        lanes = [[self._map.lane(place, unit, member, row) for row in range(ROWS)]
+                 for member in members]
         name  = f"{place}_{unit}"
-        m.submodules[f"codes{name}"] = codes = ScaleCodes(len(turns))
-        m.d.comb += [codes.take.eq(slots.take), codes.load.eq(self.load)]
-        for turn in turns:
+        m.submodules[f"codes{name}"] = codes = ScaleCodes(len(members))
+        m.d.comb += [codes.onehot.eq(slots.onehot), codes.load.eq(self.load)]
+        for member in members:
             for row in range(ROWS):
-                m.d.comb += codes.trits[turn][row].eq(array.trits[lanes[turn][row]][row])
+                m.d.comb += codes.trits[member][row].eq(array.trits[lanes[member][row]][row])
         for column in range(self._columns):
-            m.submodules[f"unit{column}_{name}"] = scale = ScaleUnit(len(turns))
+            m.submodules[f"unit{column}_{name}"] = scale = ScaleUnit(len(members))
             m.d.comb += [
-                scale.take.eq(slots.take),
+                scale.onehot.eq(slots.onehot),
                 scale.mantissa.eq(codes.mantissa),
-                self.row_sums[column][place][unit].eq(scale.row_sum),
+                self.rows.sums[column][place][unit].eq(scale.row_sum),
             ]
             for mine, theirs in zip(scale.slots, slots.slots, strict=True):
                 m.d.comb += mine.eq(theirs)
-            for turn in turns:
+            for member in members:
                 for row in range(ROWS):
-                    m.d.comb += scale.sums[turn][row].eq(
-                        array.sums[column][lanes[turn][row]][row])
+                    m.d.comb += scale.sums[member][row].eq(
+                        array.sums[column][lanes[member][row]][row])

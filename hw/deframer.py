@@ -2,251 +2,279 @@
 
 from amaranth import Cat, Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .crc import CRC_BITS, Crc32
+from .interfaces import FoundHeader, Header, Payload
 from .protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC, REQUEST_ALIGN, TRAILER_BYTES
-from .sequencer import Payload
 
-__all__ = ["Deframer", "Header", "Arrival"]
-
-#: A frame header up to its CRC, in the order of the wire.
-Header = StructLayout({
-    "magic":    16,
-    "opcode":   8,
-    "sequence": 8,
-    "arg0":     32,
-    "arg1":     32,
-    "length":   32,
-})
-
-#: A request has begun, or (``lost``) words came that are none.
-Arrival = StructLayout({"header": Header, "lost": 1})
+__all__ = ["Deframer"]
 
 
 class Deframer(wiring.Component):
-    """Splits the request stream into headers, payloads and verdicts.
+    """Splits the request stream into headers, payloads and the status of each frame.
 
-    For each frame: one ``arrivals``, then its payload word by word without padding, then one
-    ``verdicts``; the next is looked for once that is taken. ``arrivals.p.header`` holds until
-    then. A header counts with the right magic and header CRC. Words that are neither zero nor
-    the begin of a header start a hunt, reported once by an arrival that is ``lost`` and has
-    neither payload nor verdict; a candidate whose CRC is wrong is dropped whole (its first
-    ``ceil(20 / L)`` words).
+    For each frame: one header at ``headers``, then its payload word by word without padding, then
+    one ``frame_status``; the next header is looked for once that is taken, and
+    ``headers.p.header`` holds until then. A header counts if its magic and its CRC are right.
 
-    A frame that is abandoned ends there: with a wrong verdict if its header has counted, as lost if
-    not. Of one that is whole but for the padding of its trailer, the verdict stands.
+    Words that are neither zero nor the start of a header start a hunt. It is reported once, by a
+    ``headers`` transfer that is ``out_of_sync`` and has neither payload nor status. Of a candidate
+    whose CRC is wrong, all words are dropped (``ceil(20 / L)``).
 
-    Payload words pass in the cycle in which they come, one a cycle; while a header is looked for, a
-    word is taken every other cycle. Around them a frame costs its
-    own header, padding and trailer words and at most 12 cycles.
+    A frame that is abandoned ends there. Its status is wrong if its header has counted; otherwise
+    it is reported as ``out_of_sync``. If only padding of its trailer is missing, the status is that
+    of a complete frame.
+
+    Payload words pass in the cycle in which they come, one per cycle. While a header is looked
+    for, a word is taken every other cycle. A frame costs its header, padding and trailer words and
+    at most 12 cycles in addition to its payload.
+
+    Parameters
+    ----------
+    lanes : int
+        Bytes per word.
 
     Members
     -------
     i : :py:`In(stream.Signature(8 * lanes))`
-    arrivals : :py:`Out(stream.Signature(Arrival))`
+    headers : :py:`Out(stream.Signature(FoundHeader))`
     payload : :py:`Out(stream.Signature(Payload(lanes)))`
-    verdicts : :py:`Out(stream.Signature(1))`
+    frame_status : :py:`Out(stream.Signature(1))`
         Whether the trailer was right.
     abandon : :py:`In(1)`
-        What has begun will not go on; held, with nothing offered at ``i``, until ``abandoned``.
+        The frame under way will not be continued. Held, with nothing offered at ``i``, until
+        ``abandoned``.
     abandoned : :py:`Out(1)`
         Nothing is under way.
     """
 
-    def __init__(self, lanes):
-        self._lanes = lanes
+    def __init__(self, lanes: int):
+        self._lanes     = lanes
+        self._per_part  = REQUEST_ALIGN // lanes
+        self._in_header = _words(HEADER_BYTES, lanes)
+        self._in_crc    = _words(TRAILER_BYTES, lanes)
+        self._magic     = MAGIC & ((1 << min(16, 8 * lanes)) - 1)
         super().__init__({
-            "i":         In(stream.Signature(8 * lanes)),
-            "arrivals":  Out(stream.Signature(Arrival)),
-            "payload":   Out(stream.Signature(Payload(lanes))),
-            "verdicts":  Out(stream.Signature(1)),
-            "abandon":   In(1),
-            "abandoned": Out(1),
+            "i":            In(stream.Signature(8 * lanes)),
+            "headers":      Out(stream.Signature(FoundHeader)),
+            "payload":      Out(stream.Signature(Payload(lanes))),
+            "frame_status": Out(stream.Signature(1)),
+            "abandon":      In(1),
+            "abandoned":    Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        lanes     = self._lanes
-        per_part  = REQUEST_ALIGN // lanes
-        in_header = -(-HEADER_BYTES // lanes)
-        in_crc    = -(-TRAILER_BYTES // lanes)
-
-        m.submodules.crc = crc = Crc32(lanes)
-
-        word    = self.i.payload
-        store    = Signal(8 * lanes * in_header)
-        trailer  = Signal(8 * lanes * in_crc)
-        count    = Signal(range(per_part + 1))  # words left of this part
-        left     = Signal(32)                   # payload words after this one
-        final    = Signal()                     # this payload word is the last
-        empty    = Signal()                     # there is no payload
-        crc_left = Signal(in_crc - 1)           # words of the CRC after this one, one bit each
-        hunting  = Signal()
-        begun    = Signal()                     # a candidate has begun with the hunt (one lane)
-        covered  = Signal()                     # the trailer's CRC covers this word
-        cut      = Signal()                     # the frame was abandoned
-        good     = Signal()                     # the trailer is right
-        timer    = Signal(crc.LATENCY)          # until the CRC is, one bit a cycle
-        taken    = Signal()
-        header   = Header(store[:8 * HEADER_CRC_OFFSET])
-
-        is_magic = Signal()                     # the word taken last
-        is_blank = Signal()
-        paying   = Signal()                     # payload words pass
-
+        m.submodules.crc = crc = Crc32(self._lanes)
+        r = _Registers(self._lanes)
+        word = self.i.payload
         m.d.comb += [
-            taken.eq(self.i.valid & self.i.ready),
-            crc.en.eq(taken & covered),
+            r.word_taken.eq(self.i.valid & self.i.ready),
+            crc.en.eq(r.word_taken & r.is_covered),
             crc.word.eq(word),
-            self.arrivals.p.header.eq(header),
-            self.arrivals.p.lost.eq(0),
+            self.headers.p.header.eq(Header(r.store[:8 * HEADER_CRC_OFFSET])),
+            self.headers.p.out_of_sync.eq(0),
             self.payload.p.data.eq(word),
-            self.payload.p.last.eq(final),
-            self.payload.valid.eq(paying & self.i.valid),
-            self.i.ready.eq(paying & self.payload.ready),
-            self.verdicts.payload.eq(good & ~cut),
+            self.payload.p.last.eq(r.is_last_word),
+            self.payload.valid.eq(r.in_payload & self.i.valid),
+            self.i.ready.eq(r.in_payload & self.payload.ready),
+            self.frame_status.payload.eq(r.crc_ok & ~r.aborted),
         ]
-        m.d.sync += timer.eq(1)
-
-        def shift_in(target):
-            return target.eq(Cat(target, word)[-len(target):])
-
-        def lose():
-            """Report a hunt that begins here, or go on with one."""
-            with m.If(hunting):
-                m.next = "Find"
-            with m.Else():
-                m.d.sync += hunting.eq(1)
-                m.next = "Lost"
-
-        def skip(then):
-            """Take what is left of a part."""
-            m.d.comb += self.i.ready.eq(1)
-            with m.If(self.i.valid):
-                m.d.sync += count.eq(count - 1)
-            with m.If(self.abandon | (self.i.valid & (count == 1))):
-                m.next = then
-
-        def begin():
-            """First word of what may be a candidate."""
-            m.d.comb += [covered.eq(1), crc.first.eq(1)]
-            m.d.sync += [shift_in(store), count.eq(in_header - 1)]
-
-        magic = MAGIC & ((1 << min(16, 8 * lanes)) - 1)
+        m.d.sync += r.timer.eq(1)
         with m.FSM():
-            with m.State("Find"):
-                m.d.comb += [self.i.ready.eq(1), self.abandoned.eq(1)]
-                with m.If(self.abandon):
-                    m.d.sync += hunting.eq(0)
-                begin()
-                m.d.sync += [is_magic.eq(word[:16] == magic), is_blank.eq(~word.any())]
-                with m.If(self.i.valid):
-                    m.next = "Look"
+            self._find_header(m, r, crc)
+            self._check_header(m, r, crc)
+            self._offer_header(m, r)
+            self._pass_payload(m, r)
+            self._take_trailer(m, r)
+            self._offer_status(m, r, crc)
+        return m
 
-            with m.State("Look"):
-                m.d.sync += timer.eq(timer << 1)
+    def _find_header(self, m, r, crc):
+        """Take words until one can be the first of a header, then the header's other words."""
+        with m.State("Find"):
+            m.d.comb += [self.i.ready.eq(1), self.abandoned.eq(1)]
+            with m.If(self.abandon):
+                m.d.sync += r.hunting.eq(0)
+            self._begin(m, r, crc)
+            m.d.sync += [r.is_magic.eq(self.i.payload[:16] == self._magic),
+                         r.is_blank.eq(~self.i.payload.any())]
+            with m.If(self.i.valid):
+                m.next = "Look"
+
+        with m.State("Look"):
+            m.d.sync += r.timer.eq(r.timer << 1)
+            m.next = "Find"
+            with m.If(r.is_magic):
+                m.next = "Collect" if self._in_header > 1 else "Check"
+            with m.Elif(~r.is_blank):
+                self._hunt(m, r)
+
+        with m.State("Collect"):
+            m.d.comb += [self.i.ready.eq(1), r.is_covered.eq(1)]
+            with m.If(self.i.valid):
+                m.d.sync += [self._shift_in(r.store), r.count.eq(r.count - 1)]
+                with m.If(r.count == 1):
+                    m.next = "Check"
+            if self._lanes == 1:
+                self._check_second_byte(m, r, crc)
+            with m.If(self.abandon):
+                self._hunt(m, r)
+
+    def _check_second_byte(self, m, r, crc):
+        """With one lane the magic spans two words: its first byte may come again as garbage."""
+        with m.If(self.i.valid & (r.count == self._in_header - 1)
+                  & (self.i.payload != MAGIC >> 8)):
+            with m.If(self.i.payload == self._magic):
+                self._begin(m, r, crc)
+                m.next = "Collect"
+                with m.If(~r.hunting):      # the byte before it was garbage
+                    m.d.sync += [r.hunting.eq(1), r.has_candidate.eq(1)]
+                    m.next = "Out of sync"
+            with m.Else():
+                self._hunt(m, r)
+
+    def _check_header(self, m, r, crc):
+        """Wait for the header's CRC; report garbage; take what is left of the header's part."""
+        with m.State("Check"):
+            length = self.headers.p.header.length
+            m.d.sync += [
+                r.count.eq(self._per_part - self._in_header),
+                r.timer.eq(r.timer << 1),
+                r.words_left.eq((length - 1) >> exact_log2(self._lanes)),
+                r.has_no_payload.eq(length == 0),
+            ]
+            with m.If(r.timer[-1]):
+                with m.If(crc.sound):
+                    m.d.sync += r.hunting.eq(0)
+                    m.next = "Header padding" if self._per_part > self._in_header else "Header"
+                with m.Else():
+                    self._hunt(m, r)
+
+        with m.State("Out of sync"):
+            m.d.comb += [self.headers.valid.eq(1), self.headers.p.out_of_sync.eq(1)]
+            with m.If(self.headers.ready):
+                m.d.sync += r.has_candidate.eq(0)
                 m.next = "Find"
-                with m.If(is_magic):
-                    m.next = "Collect" if in_header > 1 else "Check"
-                with m.Elif(~is_blank):
-                    lose()
+                with m.If(r.has_candidate):
+                    m.next = "Collect"
 
-            with m.State("Collect"):
-                m.d.comb += [self.i.ready.eq(1), covered.eq(1)]
-                with m.If(self.i.valid):
-                    m.d.sync += [shift_in(store), count.eq(count - 1)]
-                    with m.If(count == 1):
-                        m.next = "Check"
-                if lanes == 1:
-                    # The magic spans two words: its first byte may come again as garbage.
-                    with m.If(self.i.valid & (count == in_header - 1) & (word != MAGIC >> 8)):
-                        with m.If(word == magic):
-                            begin()
-                            m.next = "Collect"
-                            with m.If(~hunting):    # the byte before it was garbage
-                                m.d.sync += [hunting.eq(1), begun.eq(1)]
-                                m.next = "Lost"
-                        with m.Else():
-                            lose()
-                with m.If(self.abandon):
-                    lose()
+        with m.State("Header padding"):
+            m.d.comb += r.is_covered.eq(1)
+            self._skip(m, r, "Header")
 
-            with m.State("Check"):
-                words = (header.length - 1) >> exact_log2(lanes)
-                m.d.sync += [count.eq(per_part - in_header), timer.eq(timer << 1)]
-                m.d.sync += [left.eq(words), empty.eq(header.length == 0)]
-                with m.If(timer[-1]):
-                    with m.If(crc.sound):
-                        m.d.sync += hunting.eq(0)
-                        m.next = "Header padding" if per_part > in_header else "Arrive"
-                    with m.Else():
-                        lose()
-
-            with m.State("Lost"):
-                m.d.comb += [self.arrivals.valid.eq(1), self.arrivals.p.lost.eq(1)]
-                with m.If(self.arrivals.ready):
-                    m.d.sync += begun.eq(0)
-                    m.next = "Find"
-                    with m.If(begun):
-                        m.next = "Collect"
-
-            with m.State("Header padding"):
-                m.d.comb += covered.eq(1)
-                skip("Arrive")
-
-            with m.State("Arrive"):
-                m.d.comb += self.arrivals.valid.eq(1)
-                m.d.sync += [final.eq(left == 0), crc_left.eq(~0)]
-                m.d.sync += count.eq(~left[:exact_log2(per_part)] if per_part > 1 else 0)
-                with m.If(self.arrivals.ready):
-                    m.d.sync += paying.eq(~empty)
-                    m.next = "Payload"
-                    with m.If(empty):
-                        m.next = "Trailer"
-
-            with m.State("Payload"):
-                m.d.comb += covered.eq(1)
-                with m.If(self.i.valid & self.payload.ready):
-                    m.d.sync += [left.eq(left - 1), final.eq(left == 1)]
-                    with m.If(final):
-                        m.d.sync += paying.eq(0)
-                        m.next = "Payload padding"
-                        with m.If(count == 0):
-                            m.next = "Trailer"
-                with m.If(self.abandon):
-                    m.d.sync += paying.eq(0)
+    def _offer_header(self, m, r):
+        words = self._per_part
+        with m.State("Header"):
+            m.d.comb += self.headers.valid.eq(1)
+            m.d.sync += [r.is_last_word.eq(r.words_left == 0), r.crc_left.eq(~0)]
+            m.d.sync += r.count.eq(~r.words_left[:exact_log2(words)] if words > 1 else 0)
+            with m.If(self.headers.ready):
+                m.d.sync += r.in_payload.eq(~r.has_no_payload)
+                m.next = "Payload"
+                with m.If(r.has_no_payload):
                     m.next = "Trailer"
 
-            with m.State("Payload padding"):
-                m.d.comb += covered.eq(1)
-                skip("Trailer")
+    def _pass_payload(self, m, r):
+        """Hand the payload's words on, and take its padding."""
+        with m.State("Payload"):
+            m.d.comb += r.is_covered.eq(1)
+            with m.If(self.i.valid & self.payload.ready):
+                m.d.sync += [r.words_left.eq(r.words_left - 1),
+                             r.is_last_word.eq(r.words_left == 1)]
+                with m.If(r.is_last_word):
+                    m.d.sync += r.in_payload.eq(0)
+                    m.next = "Payload padding"
+                    with m.If(r.count == 0):
+                        m.next = "Trailer"
+            with m.If(self.abandon):
+                m.d.sync += r.in_payload.eq(0)
+                m.next = "Trailer"
 
-            with m.State("Trailer"):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid):
-                    m.d.sync += [shift_in(trailer), crc_left.eq(crc_left >> 1)]
-                    m.d.sync += count.eq(per_part - in_crc)
-                    with m.If(~crc_left.any()):
-                        m.next = "Trailer padding" if per_part > in_crc else "Settle"
-                with m.If(self.abandon):
-                    m.d.sync += cut.eq(1)
-                    m.next = "Settle"
+        with m.State("Payload padding"):
+            m.d.comb += r.is_covered.eq(1)
+            self._skip(m, r, "Trailer")
 
-            with m.State("Trailer padding"):
-                skip("Settle")
+    def _take_trailer(self, m, r):
+        with m.State("Trailer"):
+            m.d.comb += self.i.ready.eq(1)
+            with m.If(self.i.valid):
+                m.d.sync += [self._shift_in(r.trailer), r.crc_left.eq(r.crc_left >> 1)]
+                m.d.sync += r.count.eq(self._per_part - self._in_crc)
+                with m.If(~r.crc_left.any()):
+                    m.next = "Trailer padding" if self._per_part > self._in_crc else "Settle"
+            with m.If(self.abandon):
+                m.d.sync += r.aborted.eq(1)
+                m.next = "Settle"
 
-            with m.State("Settle"):
-                m.d.sync += [timer.eq(timer << 1), good.eq(trailer[:CRC_BITS] == crc.crc)]
-                with m.If(timer[-1]):
-                    m.next = "Verdict"
+        with m.State("Trailer padding"):
+            self._skip(m, r, "Settle")
 
-            with m.State("Verdict"):
-                m.d.comb += self.verdicts.valid.eq(1)
-                with m.If(self.verdicts.ready):
-                    m.d.sync += cut.eq(0)
-                    m.next = "Find"
+    def _offer_status(self, m, r, crc):
+        """Wait for the CRC of the frame, and compare it with the trailer."""
+        with m.State("Settle"):
+            m.d.sync += [r.timer.eq(r.timer << 1),
+                         r.crc_ok.eq(r.trailer[:CRC_BITS] == crc.crc)]
+            with m.If(r.timer[-1]):
+                m.next = "Status"
 
-        return m
+        with m.State("Status"):
+            m.d.comb += self.frame_status.valid.eq(1)
+            with m.If(self.frame_status.ready):
+                m.d.sync += r.aborted.eq(0)
+                m.next = "Find"
+
+    def _begin(self, m, r, crc):
+        """Take the first word of what may be a header."""
+        m.d.comb += [r.is_covered.eq(1), crc.first.eq(1)]
+        m.d.sync += [self._shift_in(r.store), r.count.eq(self._in_header - 1)]
+
+    def _hunt(self, m, r):
+        """Report a hunt that begins here, or continue one."""
+        with m.If(r.hunting):
+            m.next = "Find"
+        with m.Else():
+            m.d.sync += r.hunting.eq(1)
+            m.next = "Out of sync"
+
+    def _skip(self, m, r, then):
+        """Take the padding that is left of a part."""
+        m.d.comb += self.i.ready.eq(1)
+        with m.If(self.i.valid):
+            m.d.sync += r.count.eq(r.count - 1)
+        with m.If(self.abandon | (self.i.valid & (r.count == 1))):
+            m.next = then
+
+    def _shift_in(self, target):
+        return target.eq(Cat(target, self.i.payload)[-len(target):])
+
+
+class _Registers:
+    """Registers of a deframer, and what is decided about the word at hand."""
+
+    def __init__(self, lanes: int):
+        self.store    = Signal(8 * lanes * _words(HEADER_BYTES, lanes))
+        self.trailer  = Signal(8 * lanes * _words(TRAILER_BYTES, lanes))
+        self.count    = Signal(range(REQUEST_ALIGN // lanes + 1))   # words left of this part
+        self.words_left     = Signal(32)        # of the payload, after this one
+        self.is_last_word   = Signal()          # of the payload
+        self.has_no_payload = Signal()
+        #: Words of the trailer's CRC after this one, one bit each.
+        self.crc_left       = Signal(_words(TRAILER_BYTES, lanes) - 1)
+        self.hunting        = Signal()
+        self.has_candidate  = Signal()          # a header may have begun with the hunt (one lane)
+        self.is_covered     = Signal()          # the trailer's CRC covers this word
+        self.aborted        = Signal()
+        self.crc_ok         = Signal()
+        self.timer          = Signal(Crc32.LATENCY)     # until the CRC is right, one bit a cycle
+        self.word_taken     = Signal()
+        self.is_magic       = Signal()          # the word taken last
+        self.is_blank       = Signal()
+        self.in_payload     = Signal()          # payload words pass
+
+
+def _words(size: int, lanes: int) -> int:
+    """Words of a part of ``size`` bytes."""
+    return -(-size // lanes)

@@ -6,10 +6,12 @@ from amaranth.lib.wiring import In, Out, connect
 
 from .activation import ActivationMemory
 from .buffer import StreamBuffer
+from .config import DeviceConfig
 from .control import Controller, Route
 from .datapath import Datapath
 from .deframer import Deframer
-from .framer import AnswerWord, Framer
+from .framer import Framer
+from .interfaces import AnswerWord
 from .loader import Loader
 from .results import ResultBanks
 from .sequencer import Sequencer
@@ -45,7 +47,7 @@ class TritDevice(wiring.Component):
         The last request was refused.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: DeviceConfig):
         self._config = config
         super().__init__({
             "i":         In(stream.Signature(8 * config.lanes)),
@@ -77,8 +79,12 @@ class TritDevice(wiring.Component):
 
         connect(m, wiring.flipped(self.i), source.i)
         connect(m, source.o, deframer.i)
-        connect(m, deframer.arrivals, control.arrivals)
-        connect(m, deframer.verdicts, control.verdicts)
+        connect(m, deframer.headers, control.headers)
+        connect(m, deframer.frame_status, control.frame_status)
+        connect(m, control.gemv, sequencer.gemv)
+        connect(m, loader.rows, activation.write)
+        connect(m, datapath.activations, activation.activations)
+        connect(m, datapath.rows, results.rows)
         connect(m, control.results, results.request)
         connect(m, control.requests, framer.requests)
         connect(m, results.sums, framer.sums)
@@ -93,42 +99,29 @@ class TritDevice(wiring.Component):
             self.failed.eq(control.failed),
 
             loader.restart.eq(control.begin),
-            loader.scales.eq(deframer.arrivals.p.header.opcode[1]),
+            # The bit in which the opcodes of the two loads differ.
+            loader.scales.eq(deframer.headers.p.header.opcode[1]),
             control.bad_mantissa.eq(loader.bad_mantissa),
-            activation.write.eq(loader.row_valid),
-            activation.write_first.eq(loader.row_first),
-            activation.write_data.eq(loader.row),
             activation.write_column.eq(control.column),
             datapath.load.eq(loader.mantissa),
 
-            sequencer.job.eq(control.job),
-            sequencer.start.eq(control.start),
             sequencer.credit.eq(results.credit),
-            control.complete.eq(sequencer.complete),
 
-            activation.restart.eq(control.start),
-            activation.group_last.eq(control.job.group_last),
-            activation.advance.eq(datapath.advance),
+            activation.restart.eq(control.gemv.start),
+            activation.group_last.eq(control.gemv.job.group_last),
 
-            datapath.restart.eq(control.start),
+            datapath.restart.eq(control.gemv.start),
             datapath.beat.eq(sequencer.beat),
             datapath.word.eq(deframer.payload.p.data),
 
-            results.restart.eq(control.start),
+            results.restart.eq(control.gemv.start),
             results.reserve.eq(sequencer.block_end),
-            results.slot.eq(datapath.slot),
             control.full.eq(results.full),
             control.busy.eq(results.busy),
 
             framer.answer.eq(control.answer),
             control.idle.eq(framer.idle),
         ]
-        for column in range(columns):
-            m.d.comb += datapath.x[column].eq(activation.x[column])
-            for ours, theirs in zip(results.row_sums[column], datapath.row_sums[column],
-                                    strict=True):
-                m.d.comb += [o.eq(t) for o, t in zip(ours, theirs, strict=True)]
-
         return m
 
     def _route(self, m, payload, control, loader, sequencer):

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from amaranth import ClockDomain, Module, ResetInserter, Signal
@@ -13,11 +14,13 @@ from amaranth.lib.wiring import In
 
 from golden.cache_place import tool_caches, tool_environment
 
+from .answers import BUILD_ID_PLACEHOLDER
 from .config import DeviceConfig
 from .device import TritDevice
 from .synth import SynthError
 
-__all__ = ["build_id", "component_verilog", "device_verilog", "run_yosys", "sources_digest"]
+__all__ = ["component_verilog", "device_verilog", "export_device", "identify", "run_yosys",
+           "sources_digest", "to_rtlil"]
 
 # Nothing is folded: a word with a constant mask is one operation in a compiled simulation and
 # would fall into single bits.
@@ -61,7 +64,7 @@ class _Clocked(wiring.Component):
         return m
 
 
-def device_verilog(config: DeviceConfig, name="top", platform=None):
+def device_verilog(config: DeviceConfig, name="top", platform=None) -> str:
     """Verilog-2001 of a device: ``clk``, ``rst`` (synchronous) and the streams ``i`` and ``o``.
 
     ``rst`` acts a cycle after its pin: hold it for two cycles, and offer nothing meanwhile.
@@ -69,7 +72,39 @@ def device_verilog(config: DeviceConfig, name="top", platform=None):
     A stream ``i`` has ports ``i__payload``, ``i__valid``, ``i__ready``; the payload of ``o`` is
     the word with ``last`` above it. Tie ``abandon`` low where words cannot get lost.
     """
-    return component_verilog(_Clocked(TritDevice(config)), name, platform)
+    return export_device(config, name, platform)[0]
+
+
+def export_device(config: DeviceConfig, name="top", platform=None) -> tuple[str, DeviceConfig]:
+    """Verilog as of :func:`device_verilog`, and the configuration with its build id."""
+    design, config = to_rtlil(_Clocked(TritDevice(config)), config, name, platform)
+    return run_yosys(design, _SCRIPT), config
+
+
+def to_rtlil(component, config: DeviceConfig, name: str,
+             platform=None) -> tuple[str, DeviceConfig]:
+    """Design in RTLIL that holds a device of ``config``, and ``config`` with its build id."""
+    design = rtlil.convert(component, name=name, platform=platform, emit_src=False)
+    return identify(design, config)
+
+
+def identify(design: str, config: DeviceConfig) -> tuple[str, DeviceConfig]:
+    """Fill in the build id of a design in RTLIL, if ``config`` leaves it open.
+
+    The id is the first 32 bits of the SHA-256 of the design with the id 0. The design must have
+    no source positions (``emit_src=False``), so that the id names the RTL and not its files.
+    Return the design, and ``config`` with the id.
+
+    Raises ValueError if the design does not hold exactly one such device.
+    """
+    if config.build_id is not None:
+        return design, config
+    placeholder = f"{BUILD_ID_PLACEHOLDER:032b}"
+    if (count := design.count(placeholder)) != 1:
+        raise ValueError(f"the design must hold the place of one build id, not of {count}")
+    zero   = design.replace(placeholder, 32 * "0")
+    number = int(hashlib.sha256(zero.encode()).hexdigest()[:8], 16)
+    return design.replace(placeholder, f"{number:032b}"), replace(config, build_id=number)
 
 
 def component_verilog(component, name="top", platform=None):
@@ -103,8 +138,8 @@ def _yosys(text: str) -> subprocess.CompletedProcess[str]:
                           capture_output=True, input=text, env=tool_environment())
 
 
-def sources_digest():
-    """SHA-256 of everything that decides what the RTL is, tool versions apart.
+def sources_digest() -> str:
+    """SHA-256 of the files that the RTL is made from: a key for caches, not a name of the RTL.
 
     ``hw/soc`` is what stands around the core on a board with memory.
     """
@@ -115,8 +150,3 @@ def sources_digest():
     for path in sorted(set(here.rglob("*.py")) - around) + golden:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def build_id():
-    """The sources in 32 bits, for :class:`DeviceConfig`: what a device says of its own origin."""
-    return int(sources_digest()[:8], 16)

@@ -8,7 +8,7 @@ from golden.fixed import GROUP_SUM_BITS
 from golden.tiles import ROWS
 
 from .ecp5 import gated_add, is_ecp5
-from .trits import Trit
+from .interfaces import Trit
 
 __all__ = ["Lane"]
 
@@ -50,7 +50,25 @@ class Lane(wiring.Component):
 
     @staticmethod
     def feed(m, beat, x, restart, name):
-        """``x * 3^i`` a cycle after its beat, zero outside weight beats."""
+        """Return what :class:`hw.array.LaneArray` broadcasts to the row 0 of all its lanes.
+
+        Part of the interface that another lane must have, as :class:`MultiplierLane`: the members
+        of this class, of which ``x`` has the shape ``FEED``; ``LATENCY`` in cycles; and this
+        function. Here: ``x * 3^i`` a cycle after its beat, zero outside weight beats.
+
+        Parameters
+        ----------
+        m : Module
+            Gets the statements.
+        beat : Beat
+            Beat of this cycle.
+        x : Value
+            Activation of the beat's weight; counts on a valid ``first`` beat.
+        restart : Value
+            A GEMV begins; unused here, for lanes that keep state across weights.
+        name : int
+            Column, for the names of signals.
+        """
         scaled = Signal(signed(_PRODUCT_BITS), name=f"scaled{name}")
         held   = Signal.like(scaled, name=f"held{name}")
         live   = Signal.like(scaled, name=f"live{name}")

@@ -7,8 +7,7 @@ from amaranth.lib.wiring import In, Out
 from golden.fixed import MANTISSA_BITS, SCALES
 
 from .activation import MAX_ROW_BYTES
-from .scale import CODE_BITS, MantissaPort
-from .sequencer import Payload
+from .interfaces import CODE_BITS, ActivationRows, MantissaPort, Payload
 
 __all__ = ["Loader"]
 
@@ -27,23 +26,21 @@ class Loader(wiring.Component):
     scales : :py:`In(1)`
         The payload is SCALES: 27 u32; otherwise int8 activations.
     words : :py:`In(stream.Signature(Payload(lanes)))`
-    row, row_valid, row_first : :py:`Out(8 * min(lanes, 8))`, :py:`Out(1)`, :py:`Out(1)`
-        A row for :class:`hw.activation.ActivationMemory`.
+    rows : :py:`Out(ActivationRows(min(lanes, 8)))`
+        To :class:`hw.activation.ActivationMemory`.
     mantissa : :py:`Out(MantissaPort)`
     bad_mantissa : :py:`Out(1)`
         A mantissa of this payload does not fit 17 bits.
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self._lanes = lanes
         self._row   = min(lanes, MAX_ROW_BYTES)
         super().__init__({
             "restart":      In(1),
             "scales":       In(1),
             "words":        In(stream.Signature(Payload(lanes))),
-            "row":          Out(8 * self._row),
-            "row_valid":    Out(1),
-            "row_first":    Out(1),
+            "rows":         Out(ActivationRows(self._row)),
             "mantissa":     Out(MantissaPort),
             "bad_mantissa": Out(1),
         })
@@ -69,9 +66,9 @@ class Loader(wiring.Component):
             piece.eq(following),
             # From a register: ready reaches far.
             end.eq(following == last),
-            self.row.eq(row),
-            self.row_valid.eq(self.words.valid & ~self.scales),
-            self.row_first.eq(first),
+            self.rows.data.eq(row),
+            self.rows.valid.eq(self.words.valid & ~self.scales),
+            self.rows.first.eq(first),
         ]
         with m.If(self.words.valid):
             m.d.sync += first.eq(0)

@@ -10,7 +10,7 @@ from golden.tiles import ROWS
 
 from .cells import Multiplier
 from .ecp5 import gated_add, is_ecp5
-from .trits import Trit
+from .interfaces import Trit
 
 __all__ = ["MultiplierLane"]
 

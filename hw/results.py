@@ -4,20 +4,20 @@ from itertools import product
 
 from amaranth import Array, Cat, Module, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import ArrayLayout, StructLayout
+from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from golden.fixed import ROW_SUM_BITS
 from golden.tiles import ROWS
 
-from .array import SLOTS
 from .buffer import StreamBuffer
 from .cells import BlockRam
+from .interfaces import SLOTS, BankRequest, RowSums
 from .protocol import BANKS, SUM_BYTES
-from .scale import LANES_PER_UNIT, Slot
+from .scale import LANES_PER_UNIT
 
-__all__ = ["BankRequest", "ResultBanks", "UnitMap"]
+__all__ = ["ResultBanks", "UnitMap"]
 
 
 class UnitMap:
@@ -29,7 +29,7 @@ class UnitMap:
     two); three such lanes, in steps of W, make a unit: three multipliers for eight lanes.
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self.lanes  = lanes
         self.places = max(1, lanes // 8)
         #: Runs of W lanes.
@@ -45,11 +45,6 @@ class UnitMap:
         low = (unit * LANES_PER_UNIT + turn) * self.places
         return next(l for l in range(low, low + self.places)
                     if (ROWS * l + row) % self.places == place)
-
-
-def BankRequest(columns):
-    """A column of a bank, and whether it is the last that is wanted of it."""
-    return StructLayout({"column": range(columns), "last": 1})
 
 
 class ResultBanks(wiring.Component):
@@ -71,9 +66,7 @@ class ResultBanks(wiring.Component):
         A row block has been taken in that will need a bank.
     credit : :py:`Out(1)`
         There is a bank to reserve.
-    slot : :py:`In(Slot)`
-    row_sums : :py:`In(signed(46)).array(columns, places, units)`
-        Row sums of ``slot``.
+    rows : :py:`In(RowSums(columns, places, units))`
     full : :py:`Out(1)`
         A bank is complete and not yet taken.
     busy : :py:`Out(1)`
@@ -83,7 +76,7 @@ class ResultBanks(wiring.Component):
         Sign-extended to 64 bits.
     """
 
-    def __init__(self, lanes, columns):
+    def __init__(self, lanes: int, columns: int):
         self._map     = UnitMap(lanes)
         self._lanes   = lanes
         self._columns = columns
@@ -91,9 +84,7 @@ class ResultBanks(wiring.Component):
             "restart":  In(1),
             "reserve":  In(1),
             "credit":   Out(1),
-            "slot":     In(Slot),
-            "row_sums": In(signed(ROW_SUM_BITS)).array(
-                            columns, self._map.places, self._map.units),
+            "rows":     In(RowSums(columns, self._map.places, self._map.units)),
             "full":     Out(1),
             "busy":     Out(1),
             "request":  In(stream.Signature(BankRequest(columns))),
@@ -140,9 +131,10 @@ class ResultBanks(wiring.Component):
         read_bank  = Signal()
         finish     = Signal()
         take       = Signal()
+        slot       = self.rows.slot
         m.d.comb += [
             take.eq(self.request.valid & self.request.ready & self.request.p.last),
-            finish.eq(self.slot.valid & self.slot.last & (self.slot.index == SLOTS - 1)),
+            finish.eq(slot.valid & slot.last & (slot.index == SLOTS - 1)),
             self.credit.eq(free != 0),
             self.full.eq(ready != 0),
             self.busy.eq(free != BANKS),
@@ -223,12 +215,12 @@ class ResultBanks(wiring.Component):
         """The place's memories, a register behind each, and the choice among them."""
         outputs = [[] for _ in range(self._columns)]
         for which, number in product(range(self._columns), range(self._map.units)):
-            bank = BlockRam(ROW_SUM_BITS, BANKS << len(self.slot.index))
+            bank = BlockRam(ROW_SUM_BITS, BANKS << len(self.rows.slot.index))
             m.submodules[f"bank{which}_{place}_{number}"] = bank
             m.d.comb += [
-                bank.write_en.eq(self.slot.valid & self.slot.last),
-                bank.write_addr.eq(Cat(self.slot.index, write_bank)),
-                bank.write_data.eq(self.row_sums[which][place][number]),
+                bank.write_en.eq(self.rows.slot.valid & self.rows.slot.last),
+                bank.write_addr.eq(Cat(self.rows.slot.index, write_bank)),
+                bank.write_data.eq(self.rows.sums[which][place][number]),
                 bank.read_en.eq(move),
                 bank.read_addr.eq(address),
             ]

@@ -5,48 +5,32 @@ from operator import or_
 
 from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import wiring
-from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-from golden.fixed import GROUP_SUM_BITS, MANTISSA_BITS, ROW_SUM_BITS, SCALE_TRITS
+from golden.fixed import GROUP_SUM_BITS, MANTISSA_BITS, ROW_SUM_BITS
 from golden.tiles import ROWS
 
-from .array import SKEW, SLOTS
-from .beats import Beat
 from .cells import BlockRam, Multiplier
+from .interfaces import CODE_BITS, SKEW, SLOTS, Beat, MantissaPort, Slot
 
 __all__ = [
-    "CODE_BITS", "LANES_PER_UNIT", "MantissaPort", "Slot", "SlotSequencer", "ScaleCodes",
-    "ScaleUnit",
+    "LANES_PER_UNIT", "SlotSequencer", "ScaleCodes", "ScaleUnit",
 ]
 
 #: Lanes that share a multiplier: a row's sums rest for three cycles, one for each of them.
 LANES_PER_UNIT = SKEW
-#: A scale code on wires: three trits of two bits, no arithmetic.
-CODE_BITS = 2 * SCALE_TRITS
-
-#: One of the 15 (row, lane) turns a unit takes in a group.
-Slot = StructLayout({
-    "valid": 1,
-    "index": range(SLOTS),  # 3 * row + lane
-    "first": 1,             # of a row block's first group: the row sum starts anew
-    "last":  1,             # of a row block's last group: the row sum is complete
-})
-
-#: Write port of the mantissa tables.
-MantissaPort = StructLayout({"en": 1, "code": CODE_BITS, "mantissa": MANTISSA_BITS})
 
 
-def in_turn(m, values, turns, name):
-    """The value whose turn it was a cycle ago, zero if none's.
+def select_by_slot(m, values, slots, name):
+    """Return the value whose slot was at hand a cycle ago, zero if none was.
 
-    Each is held at zero out of turn by its register's reset, which costs no gate (and no other
-    reset may be mixed in); what is left to do is an OR.
+    ``slots`` has a bit for each value. Each value is held at zero outside its slot by the reset of
+    its register, which costs no gate (and no other reset may be mixed in). What is left is an OR.
     """
     held = []
-    for index, (value, turn) in enumerate(zip(values, turns, strict=True)):
+    for index, (value, slot) in enumerate(zip(values, slots, strict=True)):
         register = Signal(len(value), name=f"{name}{index}", reset_less=True)
-        with m.If(turn):
+        with m.If(slot):
             m.d.sync += register.eq(value)
         with m.Else():
             m.d.sync += register.eq(0)
@@ -55,23 +39,29 @@ def in_turn(m, values, turns, name):
 
 
 class SlotSequencer(wiring.Component):
-    """Counts the 15 turns of a group, for all units.
+    """Counts the 15 time slots of a group, for all units.
 
-    With the first scale beat at cycle t, slot s stands at ``slots[n]`` in cycle ``t + 1 + n + s``:
-    ``slots`` is a delay line from which each stage of a unit takes its own copy. ``take`` is slot
-    0's index, one bit a turn.
+    ``slots`` is a delay line from which each stage of a unit takes its own copy. ``onehot`` is the
+    index of ``slots[0]``, one bit per slot. With the first scale beat of a group at cycle t::
+
+        cycle    slots[0]   onehot  slots[n]
+        t        not valid  0       not valid
+        t+1      slot 0     bit 0   not valid
+        t+1+s    slot s     bit s   slot s - n
+        t+15     slot 14    bit 14  slot 14 - n
+        t+16     not valid  0       slot 15 - n
 
     Members
     -------
     beat : :py:`In(Beat)`
-    take : :py:`Out(15)`
+    onehot : :py:`Out(15)`
     slots : :py:`Out(Slot).array(ScaleUnit.STAGES)`
     """
 
     def __init__(self):
         super().__init__({
             "beat":  In(Beat),
-            "take":  Out(SLOTS),
+            "onehot":  Out(SLOTS),
             "slots": Out(Slot).array(ScaleUnit.STAGES),
         })
 
@@ -79,7 +69,7 @@ class SlotSequencer(wiring.Component):
         m = Module()
 
         slot = self.slots[0]
-        m.d.sync += [slot.index.eq(slot.index + 1), self.take.eq(self.take << 1)]
+        m.d.sync += [slot.index.eq(slot.index + 1), self.onehot.eq(self.onehot << 1)]
         with m.If(slot.index == SLOTS - 1):
             m.d.sync += slot.valid.eq(0)
         with m.If(self.beat.valid & self.beat.scale_first):
@@ -88,7 +78,7 @@ class SlotSequencer(wiring.Component):
                 slot.index.eq(0),
                 slot.first.eq(self.beat.group_first),
                 slot.last.eq(self.beat.group_last),
-                self.take.eq(1),
+                self.onehot.eq(1),
             ]
         for later, earlier in zip(list(self.slots)[1:], self.slots, strict=False):
             m.d.sync += later.eq(earlier)
@@ -101,7 +91,7 @@ class ScaleCodes(wiring.Component):
 
     Collects three trits from each of the unit's lanes while their row is in its scale beats, then
     looks the three codes up, one a cycle: the mantissa of slot s leaves :data:`LATENCY` cycles
-    after that slot's turn.
+    after that slot was at ``slots[0]``.
 
     Parameters
     ----------
@@ -110,8 +100,8 @@ class ScaleCodes(wiring.Component):
 
     Members
     -------
-    take : :py:`In(15)`
-        Turn of slot s, as of :class:`SlotSequencer`.
+    onehot : :py:`In(15)`
+        Slot at hand, one bit each, from :class:`SlotSequencer`.
     trits : :py:`In(2).array(lanes, 5)`
     load : :py:`In(MantissaPort)`
     mantissa : :py:`Out(17)`
@@ -119,10 +109,10 @@ class ScaleCodes(wiring.Component):
 
     LATENCY = 5 + BlockRam.LATENCY
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self._lanes = lanes
         super().__init__({
-            "take":     In(SLOTS),
+            "onehot":     In(SLOTS),
             "trits":    In(2).array(lanes, ROWS),
             "load":     In(MantissaPort),
             "mantissa": Out(MANTISSA_BITS),
@@ -131,17 +121,17 @@ class ScaleCodes(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        # One cycle each: the row in turn, three digits, the lane in turn, the table.
-        turn = [self.take[SKEW * row:SKEW * (row + 1)].any() for row in range(ROWS)]
+        # One cycle each: the row, three digits, the lane, the table.
+        row_slots = [self.onehot[SKEW * row:SKEW * (row + 1)].any() for row in range(ROWS)]
         codes = []
         for lane, rows in enumerate(self.trits):
             code = Signal(CODE_BITS, name=f"code{lane}")
-            digit = in_turn(m, rows, turn, f"digit{lane}")
+            digit = select_by_slot(m, rows, row_slots, f"digit{lane}")
             m.d.sync += code.eq(Cat(code[2:], digit))
             codes.append(code)
 
         complete = Signal(2)
-        m.d.sync += complete.eq(Cat(complete[1:], Cat(*self.take[SKEW - 1::SKEW]).any()))
+        m.d.sync += complete.eq(Cat(complete[1:], Cat(*self.onehot[SKEW - 1::SKEW]).any()))
         queue = [Signal(CODE_BITS, name=f"queue{lane}") for lane in range(self._lanes)]
         for lane, entry in enumerate(queue):
             with m.If(complete[0]):
@@ -165,12 +155,12 @@ class ScaleCodes(wiring.Component):
 class ScaleUnit(wiring.Component):
     """One multiplier for three lanes of one column: ``row_sum[s] += sum[s] * mantissa[s]``.
 
-    The sum of slot s is picked up in that slot's turn, its row sum leaves :data:`STAGES` - 1
+    The sum of slot s is picked up when ``onehot`` has bit s, its row sum leaves :data:`STAGES` - 1
     cycles later. Throughput one product a cycle. Equation: row rule of the numeric contract,
     ``A = sum_g S_g * m_g``, exact in 46 bits for K up to 32768; twin of :func:`golden.gemv.gemv`.
 
-    Picking costs one flip-flop with synchronous reset a bit and an OR tree: all sums but the one
-    in turn are held at zero.
+    Picking costs one flip-flop with synchronous reset per bit and an OR tree: all sums but that
+    of the slot at hand are held at zero.
 
     Parameters
     ----------
@@ -179,24 +169,24 @@ class ScaleUnit(wiring.Component):
 
     Members
     -------
-    take : :py:`In(15)`
-        Turn of slot s, as of :class:`SlotSequencer`.
+    onehot : :py:`In(15)`
+        Slot at hand, one bit each, from :class:`SlotSequencer`.
     slots : :py:`In(Slot).array(STAGES)`
     sums : :py:`In(18).array(lanes, 5)`
-        Group sums, at rest in their turn.
+        Group sums, at rest in their slot.
     mantissa : :py:`In(17)`
         As :class:`ScaleCodes` gives it.
     row_sum : :py:`Out(signed(46))`
         Row sum of ``slots[-1]``; complete where that slot is ``last``.
     """
 
-    #: Stages from a slot's turn to its row sum, the turn included.
+    #: Stages from a slot's ``onehot`` to its row sum, both included.
     STAGES = ScaleCodes.LATENCY + Multiplier.LATENCY + 2
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self._lanes = lanes
         super().__init__({
-            "take":     In(SLOTS),
+            "onehot":     In(SLOTS),
             "slots":    In(Slot).array(self.STAGES),
             "sums":     In(GROUP_SUM_BITS).array(lanes, ROWS),
             "mantissa": In(MANTISSA_BITS),
@@ -208,9 +198,9 @@ class ScaleUnit(wiring.Component):
 
         factor = self._pick(m)
         for stage in range(2, ScaleCodes.LATENCY):
-            m.d.sync += (later := Signal.like(
-                factor, name=f"factor{stage}", reset_less=True)).eq(factor)
-            factor = later
+            delayed = Signal.like(factor, name=f"factor{stage}", reset_less=True)
+            m.d.sync += delayed.eq(factor)
+            factor = delayed
         m.submodules.multiplier = multiplier = Multiplier()
         m.d.comb += [multiplier.a.eq(factor), multiplier.b.eq(self.mantissa)]
 
@@ -223,6 +213,8 @@ class ScaleUnit(wiring.Component):
         m.d.sync += self.row_sum.eq(base + multiplier.product)
         m.d.comb += [
             partial.read_en.eq(1),
+            # Two cycles of the memory and one of ``base`` before the sum: see the table of
+            # SlotSequencer.
             partial.read_addr.eq(self.slots[-3 - BlockRam.LATENCY].index),
             partial.write_en.eq(self.slots[-1].valid),
             partial.write_addr.eq(self.slots[-1].index),
@@ -231,10 +223,10 @@ class ScaleUnit(wiring.Component):
         return m
 
     def _pick(self, m):
-        """The sum in turn, two cycles after its turn."""
+        """Return the sum of the slot at hand, two cycles later."""
         sums  = [value for rows in self.sums for value in rows]
-        turns = [self.take[SKEW * row + lane]
+        slots = [self.onehot[SKEW * row + lane]
                  for lane in range(self._lanes) for row in range(ROWS)]
         chosen = Signal(signed(GROUP_SUM_BITS))
-        m.d.sync += chosen.eq(in_turn(m, sums, turns, "picked"))
+        m.d.sync += chosen.eq(select_by_slot(m, sums, slots, "picked"))
         return chosen

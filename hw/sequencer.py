@@ -2,26 +2,13 @@
 
 from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
-from golden.fixed import GROUP, MAX_K, SCALE_TRITS
+from golden.fixed import GROUP, SCALE_TRITS
 
-from .beats import Beat
+from .interfaces import Beat, GemvRun, Payload
 
-__all__ = ["Job", "Payload", "Sequencer"]
-
-#: What a GEMV is, apart from its words; counts less one.
-Job = StructLayout({
-    "digit_last": 2,                    # depth - 1
-    "group_last": range(MAX_K // GROUP),
-    "block_last": 32,
-})
-
-
-def Payload(lanes):
-    """A word of a request's payload."""
-    return StructLayout({"data": 8 * lanes, "last": 1})
+__all__ = ["Sequencer"]
 
 
 class Sequencer(wiring.Component):
@@ -33,10 +20,9 @@ class Sequencer(wiring.Component):
 
     Members
     -------
-    job : :py:`In(Job)`
-        Held while a GEMV runs.
-    start : :py:`In(1)`
-        Begin a GEMV; words are taken from the next cycle on.
+    gemv : :py:`In(GemvRun)`
+        Words are taken from the cycle after ``start`` on, also where a GEMV runs that was cut
+        short. ``complete`` counts once ``running`` has fallen.
     words : :py:`In(stream.Signature(Payload(lanes)))`
     credit : :py:`In(1)`
         A bank is free for the block that would end now.
@@ -44,21 +30,17 @@ class Sequencer(wiring.Component):
     block_end : :py:`Out(1)`
         ``beat`` ends a row block.
     running : :py:`Out(1)`
-    complete : :py:`Out(1)`
-        The last GEMV had exactly its words; counts once ``running`` has fallen.
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self._lanes = lanes
         super().__init__({
-            "job":       In(Job),
-            "start":     In(1),
+            "gemv":      In(GemvRun),
             "words":     In(stream.Signature(Payload(lanes))),
             "credit":    In(1),
             "beat":      Out(Beat),
             "block_end": Out(1),
             "running":   Out(1),
-            "complete":  Out(1),
         })
 
     def elaborate(self, platform):
@@ -66,8 +48,8 @@ class Sequencer(wiring.Component):
 
         digit = Signal(2)                   # of a weight, or of a scale code
         place = Signal(range(GROUP))
-        group = Signal.like(self.job.group_last)
-        block = Signal.like(self.job.block_last)
+        group = Signal.like(self.gemv.job.group_last)
+        block = Signal.like(self.gemv.job.block_last)
         scale = Signal()
         end   = Signal()                    # this beat ends its row block
         next_end = Signal()
@@ -87,8 +69,8 @@ class Sequencer(wiring.Component):
         last_block = Signal()
         m.d.sync += [
             self.beat.group_first.eq(group == 0),
-            self.beat.group_last.eq(group == self.job.group_last),
-            last_block.eq(block == self.job.block_last),
+            self.beat.group_last.eq(group == self.gemv.job.group_last),
+            last_block.eq(block == self.gemv.job.block_last),
         ]
 
         # Ready is a register: much hangs on it.
@@ -101,7 +83,7 @@ class Sequencer(wiring.Component):
             m.d.comb += next_end.eq(
                 scale & (digit == SCALE_TRITS - 2) & self.beat.group_last)
             m.d.sync += digit.eq(digit + 1)
-            with m.If(~scale & (digit == self.job.digit_last)):
+            with m.If(~scale & (digit == self.gemv.job.digit_last)):
                 m.d.sync += [digit.eq(0), place.eq(place + 1), scale.eq(place == GROUP - 1)]
             with m.If(self.beat.scale_last):
                 m.d.sync += [digit.eq(0), scale.eq(0), group.eq(group + 1)]
@@ -110,12 +92,12 @@ class Sequencer(wiring.Component):
             # A payload that ends early or goes on ends the run as well, as not complete.
             with m.If(self.words.p.last | (end & last_block)):
                 m.d.sync += self.running.eq(0)
-                m.d.sync += self.complete.eq(self.words.p.last & end & last_block)
+                m.d.sync += self.gemv.complete.eq(self.words.p.last & end & last_block)
 
-        with m.If(self.start):
+        with m.If(self.gemv.start):
             m.d.sync += [
                 digit.eq(0), place.eq(0), group.eq(0), block.eq(0), scale.eq(0), end.eq(0),
-                self.running.eq(1), self.complete.eq(0),
+                self.running.eq(1), self.gemv.complete.eq(0),
             ]
 
         return m

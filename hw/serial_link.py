@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from .buffer import StreamBuffer
 from .device import TritDevice
-from .framer import AnswerWord
+from .interfaces import AnswerWord
 from .uart import Received, UartReceiver, UartTransmitter
 
 __all__ = ["SerialDevice", "WordAssembler", "WordSplitter"]
@@ -32,7 +32,7 @@ class WordAssembler(wiring.Component):
     abandoned : :py:`In(1)`
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self._lanes = lanes
         super().__init__({
             "i":         In(stream.Signature(Received)),
@@ -75,7 +75,7 @@ class WordSplitter(wiring.Component):
     o : :py:`Out(stream.Signature(8))`
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self._lanes = lanes
         super().__init__({
             "i": In(stream.Signature(AnswerWord(lanes))),

@@ -2,7 +2,8 @@
 //
 // Replays the request words of requests.hex, compares the answers with answers.hex word by word,
 // pauses at random on both sides, and ends with a line PASS or FAIL. Both files, and a core to go
-// with them, are written by `tritstream hw testbench`.
+// with them, are written by `tritstream hw testbench`. Every input is X in the cycles in which it
+// must not count: TDATA and TLAST while TVALID is low, TREADY while the core offers nothing.
 //
 //   $ iverilog -g2005 -o tb tritstream.v tb_tritstream.v && vvp tb
 // or:
@@ -20,12 +21,14 @@ module tb_tritstream;
 
   reg             aclk = 0;
   reg             aresetn = 0;
-  reg  [BITS-1:0] s_axis_tdata = 0;
+  reg  [BITS-1:0] s_axis_tdata = {BITS{1'bx}};
   reg             s_axis_tvalid = 0;
+  reg             s_axis_tlast = 1'bx;
   wire            s_axis_tready;
   wire [BITS-1:0] m_axis_tdata;
   wire            m_axis_tvalid;
-  reg             m_axis_tready = 0;
+  reg             ready = 0;
+  wire            m_axis_tready = m_axis_tvalid ? ready : 1'bx;
   wire            m_axis_tlast;
 
   tritstream u_tritstream (
@@ -34,7 +37,7 @@ module tb_tritstream;
     .s_axis_tdata  (s_axis_tdata),
     .s_axis_tvalid (s_axis_tvalid),
     .s_axis_tready (s_axis_tready),
-    .s_axis_tlast  (1'b0),
+    .s_axis_tlast  (s_axis_tlast),
     .m_axis_tdata  (m_axis_tdata),
     .m_axis_tvalid (m_axis_tvalid),
     .m_axis_tready (m_axis_tready),
@@ -49,7 +52,7 @@ module tb_tritstream;
   reg            waiting = 0;   // an answer word was offered and not taken
   reg [BITS:0]   offered;
 
-  function paused(input integer unused);
+  function paused(input integer unused);        // at random
     paused = PAUSES != 0 && $random(seed) % PAUSES == 0;
   endfunction
 
@@ -94,19 +97,26 @@ module tb_tritstream;
   always @(posedge aclk)
     if (aresetn && (!s_axis_tvalid || s_axis_tready)) begin
       s_axis_tvalid <= 0;
+      s_axis_tdata  <= {BITS{1'bx}};
+      s_axis_tlast  <= 1'bx;
       if (!paused(0))           // no `&&`: some simulators would read a word all the same
         if ($fscanf(requests, "%h\n", word) == 1) begin
           s_axis_tdata  <= word;
           s_axis_tvalid <= 1;
+          s_axis_tlast  <= paused(0);           // ignored
           sent = sent + 1;
         end
     end
 
   // Sink.
   always @(posedge aclk) begin
-    m_axis_tready <= !paused(0);
-    waiting       <= m_axis_tvalid && !m_axis_tready;
-    offered       <= {m_axis_tlast, m_axis_tdata};
+    ready   <= !paused(0);
+    waiting <= m_axis_tvalid && !m_axis_tready;
+    offered <= {m_axis_tlast, m_axis_tdata};
+    if ((s_axis_tready ^ m_axis_tvalid) === 1'bx) begin
+      $display("cycle %0d: TREADY %b, TVALID %b", cycles, s_axis_tready, m_axis_tvalid);
+      faults = faults + 1;
+    end
     if (waiting && (!m_axis_tvalid || offered !== {m_axis_tlast, m_axis_tdata})) begin
       $display("cycle %0d: an answer word changed before it was taken", cycles);
       faults = faults + 1;

@@ -2,15 +2,11 @@
 
 from amaranth import Cat, Const, Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
 from golden.tiles import ROWS
 
-__all__ = ["Trit", "TritUnpacker"]
-
-#: A balanced trit on a wire. As a digit of a scale code it counts ``nonzero + negative``.
-Trit = StructLayout({"nonzero": 1, "negative": 1})
+__all__ = ["TritUnpacker"]
 
 _BYTE = 8
 
@@ -34,10 +30,10 @@ class TritUnpacker(wiring.Component):
     packed : :py:`In(8 * lanes)`
         One trit block a lane, lane 0 in the low bits.
     nonzero, negative : :py:`Out(lanes).array(5)`
-        The :data:`Trit` of each lane, for each of the five rows that share a byte.
+        The :data:`hw.interfaces.Trit` of each lane, for each of the five rows that share a byte.
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes: int):
         self._lanes = lanes
         super().__init__({
             "packed":   In(_BYTE * lanes),

@@ -51,7 +51,7 @@ class _BitClock(wiring.Component):
     tick : :py:`Out(1)`
     """
 
-    def __init__(self, line):
+    def __init__(self, line: Line):
         self._cycles = Fraction(line.bit_cycles).limit_denominator(_MAX_STEP)
         super().__init__({"restart": In(1), "tick": Out(1)})
 
@@ -86,7 +86,7 @@ class UartReceiver(wiring.Component):
     o : :py:`Out(stream.Signature(Received))`
     """
 
-    def __init__(self, line):
+    def __init__(self, line: Line):
         self._line = line
         super().__init__({
             "rx": In(1, init=1),
@@ -170,7 +170,7 @@ class UartTransmitter(wiring.Component):
         The line; high when idle.
     """
 
-    def __init__(self, line):
+    def __init__(self, line: Line):
         self._line = line
         super().__init__({
             "i":  In(stream.Signature(8)),

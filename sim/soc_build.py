@@ -89,7 +89,8 @@ def build_soc(choice: SocChoice) -> SocBuild:
     from hw.soc.memory import find_memory
     memory = replace(find_memory(choice.memory), rows=choice.rows, **choice.changes)
     settings = memory.phy_settings()
-    config = DeviceConfig(memory.lanes, choice.columns, choice.max_k, memory.clock_hz)
+    config = DeviceConfig(memory.lanes, choice.columns, choice.max_k, memory.clock_hz,
+                          build_id=None)
     sources = [path.read_bytes() for path in (*sorted(_SOURCES.glob("*.py")), _HERE / "soc.cpp")]
     key = repr((sources_digest(), config, sources, asdict(choice), engine(), versions))
     word = settings.dfi_databits * settings.nphases // 8

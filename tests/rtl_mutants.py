@@ -24,23 +24,24 @@ ROOT = Path(__file__).parent.parent
 #: Source file, what stands there once, and what is put in its place.
 MUTANTS = {
     "CRC of the trailer ignored":
-        ("deframer", "self.verdicts.payload.eq(good & ~cut)", "self.verdicts.payload.eq(~cut)"),
+        ("deframer", "self.frame_status.payload.eq(r.crc_ok & ~r.aborted)",
+         "self.frame_status.payload.eq(~r.aborted)"),
     "CRC of the trailer not compared in full":
-        ("deframer", "trailer[:CRC_BITS] == crc.crc", "trailer[:30] == crc.crc[:30]"),
+        ("deframer", "r.trailer[:CRC_BITS] == crc.crc", "r.trailer[:30] == crc.crc[:30]"),
     "CRC of the header ignored":
         ("deframer", "with m.If(crc.sound):", "with m.If(1):"),
     "hunt not ended by a header":
-        ("deframer", "with m.If(crc.sound):\n                        m.d.sync += hunting.eq(0)",
+        ("deframer", "with m.If(crc.sound):\n                    m.d.sync += r.hunting.eq(0)",
          "with m.If(crc.sound):"),
     "hunt not ended by an abandoned frame":
-        ("deframer", "with m.If(self.abandon):\n                    m.d.sync += hunting.eq(0)",
-         "with m.If(0):\n                    m.d.sync += hunting.eq(0)"),
+        ("deframer", "with m.If(self.abandon):\n                m.d.sync += r.hunting.eq(0)",
+         "with m.If(0):\n                m.d.sync += r.hunting.eq(0)"),
     "words lost in the padding of a payload":
-        ("deframer", "with m.If(count == 0):\n                            m.next = \"Trailer\"",
-         "with m.If(count <= 1):\n                            m.next = \"Trailer\""),
+        ("deframer", "with m.If(r.count == 0):\n                        m.next = \"Trailer\"",
+         "with m.If(r.count <= 1):\n                        m.next = \"Trailer\""),
     "wrong magic at one lane after a first byte":
-        ("deframer", "with m.If(word == magic):\n                            begin()",
-         "with m.If(0):\n                            begin()"),
+        ("deframer", "with m.If(self.i.payload == self._magic):\n                self._begin",
+         "with m.If(0):\n                self._begin"),
     "activations stay loaded while others come":
         ("check", "with m.If(self.begin_load | self.end_load):\n                    m.d.sync += "
                   "[loaded.eq(self.end_load), length",
@@ -51,7 +52,7 @@ MUTANTS = {
         ("check", "with m.If(self.forget):\n                m.d.sync += loaded.eq(0)",
          "with m.If(0):\n                m.d.sync += loaded.eq(0)"),
     "a refused load unloads":
-        ("control", "asked[Opcode.SCALES]) & accepted),", "asked[Opcode.SCALES])),"),
+        ("control", "r.asked[Opcode.SCALES]) & accepted),", "r.asked[Opcode.SCALES])),"),
     "length not checked":
         ("check", "self._length_fault(m))", "self._length_fault(m) & 0)"),
     "columns not checked":
@@ -59,9 +60,9 @@ MUTANTS = {
     "error of the highest code told":
         ("check", "for code in reversed(found):", "for code in found:"),
     "error 6 does not outrank":
-        ("control", "with m.If(~sound):", "with m.If(~sound & (error == 0)):"),
+        ("control", "with m.If(~r.crc_ok):", "with m.If(~r.crc_ok & (r.error == 0)):"),
     "words of a GEMV not counted":
-        ("control", "with m.If(gemv & ~self.complete):", "with m.If(0):"),
+        ("control", "with m.If(r.runs_gemv & ~self.gemv.complete):", "with m.If(0):"),
     "a bad mantissa remembered":
         ("loader", "[first.eq(1), self.bad_mantissa.eq(0)]", "[first.eq(1)]"),
     "sequence of the frame before in ERROR 1":

@@ -280,8 +280,14 @@ def test_run_refuses_what_does_not_fit(packed, flipped_rtl, tmp_path):
 
 def test_verilog_is_written_whole(tmp_path):
     place = tmp_path / "sub" / "core.v"
-    for option, module in (((), "tritstream"), (("--plain",), "top")):
+    for option, module in (((), "tritstream"), (("--plain",), "top"),
+                           (("--family", "ecp5"), "tritstream")):
         code, out, err = tritstream("hw", "verilog", "--lanes", 1, *option, "-o", place)
         assert code == 0, err
         assert f"\nmodule {module}(" in place.read_text()
         assert list(place.parent.iterdir()) == [place]
+        assert ("DP16KD" in place.read_text()) == ("ecp5" in option)
+    assert fails("hw", "verilog", "--plain", "--family", "ecp5", "-o", place) == (
+        "--plain is for simulation and has no cells of a vendor: leave out --family")
+    assert fails("hw", "verilog", "--family", "virtex", "-o", place) == (
+        "family must be one of generic, ecp5, not 'virtex'")

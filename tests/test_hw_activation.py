@@ -18,14 +18,14 @@ async def write(ctx, dut, column, data, gap=never):
     ctx.set(dut.write_column, column)
     for low in range(0, len(rows), dut.row_bytes):
         while gap():
-            ctx.set(dut.write, 0)
-            ctx.set(dut.write_first, 0)
+            ctx.set(dut.write.valid, 0)
+            ctx.set(dut.write.first, 0)
             await ctx.tick()
-        ctx.set(dut.write, 1)
-        ctx.set(dut.write_first, low == 0)
-        ctx.set(dut.write_data, int.from_bytes(rows[low:low + dut.row_bytes], "little"))
+        ctx.set(dut.write.valid, 1)
+        ctx.set(dut.write.first, low == 0)
+        ctx.set(dut.write.data, int.from_bytes(rows[low:low + dut.row_bytes], "little"))
         await ctx.tick()
-    ctx.set(dut.write, 0)
+    ctx.set(dut.write.valid, 0)
 
 
 async def read(ctx, dut, groups, count, gap=never):
@@ -38,12 +38,12 @@ async def read(ctx, dut, groups, count, gap=never):
     elements = []
     while len(elements) < count:
         advance = not gap()
-        x = [ctx.get(value) for value in dut.x]
+        x = [ctx.get(value) for value in dut.activations.x]
         if advance:
             elements.append(x)
-        ctx.set(dut.advance, advance)
+        ctx.set(dut.activations.advance, advance)
         await ctx.tick()
-    ctx.set(dut.advance, 0)
+    ctx.set(dut.activations.advance, 0)
     return np.array(elements).T
 
 
@@ -81,12 +81,12 @@ def test_element_stands_at_its_cycle_until_it_is_used(lanes):
         await ctx.tick().repeat(dut.PRIME)
         for element in x:
             for _ in range(3):
-                assert ctx.get(dut.x[0]) == element
+                assert ctx.get(dut.activations.x[0]) == element
                 await ctx.tick()
-            ctx.set(dut.advance, 1)
-            assert ctx.get(dut.x[0]) == element
+            ctx.set(dut.activations.advance, 1)
+            assert ctx.get(dut.activations.x[0]) == element
             await ctx.tick()
-            ctx.set(dut.advance, 0)
+            ctx.set(dut.activations.advance, 0)
 
     simulate(dut, drive, cycles=1_000)
 
@@ -143,11 +143,11 @@ def test_write_that_broke_off_is_begun_anew():
 
     async def drive(ctx):
         for row in range(5):
-            ctx.set(dut.write, 1)
-            ctx.set(dut.write_first, row == 0)
-            ctx.set(dut.write_data, 0)
+            ctx.set(dut.write.valid, 1)
+            ctx.set(dut.write.first, row == 0)
+            ctx.set(dut.write.data, 0)
             await ctx.tick()
-        ctx.set(dut.write, 0)
+        ctx.set(dut.write.valid, 0)
         await write(ctx, dut, 0, x[0])
         np.testing.assert_array_equal(await read(ctx, dut, 4, 64), x)
 

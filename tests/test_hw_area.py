@@ -1,23 +1,24 @@
 import pytest
 
-from hw.area import UNITS, Area, Unit, units
+from hw.area import DEFAULT_UNITS, Area, Unit, units
 
 
 def test_units_come_once_each():
-    found = units(UNITS, [8, 16], [1, 2])
+    found = units(DEFAULT_UNITS, [8, 16], [1, 2])
     assert len(found) == 3 + 4 * 4
     assert found[:3] == [Unit("decoder"), Unit("lane"), Unit("array", 8, 1)]
     assert units(["device"], [4, 4], [1]) == [Unit("device", 4, 1)]
 
 
 def test_trit_macs():
-    assert [Unit(name, 8, 2).trit_macs for name in UNITS] == [0, 80, 80, 80, 80, 80, 80]
+    assert [Unit(name, 8, 2).trit_macs for name in DEFAULT_UNITS] == [0, 80, 80, 80, 80, 80, 80]
+    assert Unit("core", 8, 2).trit_macs == Unit("generic core", 8, 2).trit_macs == 80
     assert Unit("lane").trit_macs == Unit("multiplier lane").trit_macs == 5
 
 
 @pytest.mark.parametrize("arguments, message", [
     (("adder",), r"^there is no unit 'adder', but decoder, lane, array, array with scaling, "
-                 r"device, multiplier lane, multiplier array$"),
+                 r"device, multiplier lane, multiplier array, core, generic core$"),
     (("array", 3), r"^Lanes must be one of \(1, 2, 4, 8, 16, 32, 64\), not 3$"),
     (("array", 8, 0), r"^Columns must be 1..255, not 0$"),
 ])

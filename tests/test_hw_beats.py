@@ -7,6 +7,8 @@ from sim.harness import simulate
 from sim.streams import coin
 
 LANES = 2
+#: Bytes beside every idle cycle: X in other simulators, so that they must never come out.
+GARBAGE = 0xDEAD
 
 
 def beats_of(groups, depth):
@@ -32,6 +34,8 @@ def run(beats, gap, cycles, restart_at=None):
         for cycle in range(cycles):
             ctx.set(dut.restart, cycle == restart_at)
             ctx.set(dut.i.valid, 0)
+            ctx.set(dut.i_word, GARBAGE)
+            assert ctx.get(dut.o_word) != GARBAGE
             if waiting and not gap():
                 beat, word = waiting.pop(0)
                 ctx.set(dut.i, {name: int(value) for name, value in beat.items()})

@@ -64,6 +64,9 @@ def test_wrong_info_words(name, value):
 @pytest.mark.parametrize("name", ["lanes", "columns", "max_k", "clock_hz", "build_id"])
 @pytest.mark.parametrize("value", ["8", 8.0, None])
 def test_wrong_type(name, value):
+    if (name, value) == ("build_id", None):
+        assert DeviceConfig(build_id=None).build_id is None     # the digest of the RTL
+        return
     with pytest.raises(TypeError, match=message(
             f"'{type(value).__name__}' object cannot be interpreted as an integer")):
         DeviceConfig(**{name: value})

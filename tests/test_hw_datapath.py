@@ -81,19 +81,19 @@ def run(words, depth, x, mantissas, gap, spoilt=0, lane=Lane):
             ctx.set(dut.beat, beat)
             ctx.set(dut.word, word)
             for column in range(len(x)):
-                ctx.set(dut.x[column], int(x[column, element]))
+                ctx.set(dut.activations.x[column], int(x[column, element]))
             if fed:
                 takes.append(cycle)
             if end:
                 ends.append(cycle)
-            element = (element + ctx.get(dut.advance)) % x.shape[1]
+            element = (element + ctx.get(dut.activations.advance)) % x.shape[1]
             collect(ctx, cycle)
             await ctx.tick()
             cycle += 1
         ctx.set(dut.beat, NO_BEAT)
 
     def collect(ctx, cycle):
-        slot = ctx.get(dut.slot)
+        slot = ctx.get(dut.rows.slot)
         if not (slot.valid and slot.last):
             return
         row, turn = divmod(slot.index, 3)
@@ -102,7 +102,7 @@ def run(words, depth, x, mantissas, gap, spoilt=0, lane=Lane):
             for unit in range(-(-lanes // 3)):
                 if 3 * unit + turn < lanes:
                     sums[len(slots), column, 3 * unit + turn, row] = ctx.get(
-                        dut.row_sums[column][0][unit])
+                        dut.rows.sums[column][0][unit])
         if slot.index == 14:
             slots.append(cycle)
 

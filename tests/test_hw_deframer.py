@@ -47,7 +47,7 @@ def run(lanes, data, share=0, cuts=()):
     dut = Deframer(lanes)
     words = [data[low:low + lanes] for low in range(0, len(data), lanes)]
     source = coin(lanes, share) if share else never
-    streams = {"arrivals": dut.arrivals, "payload": dut.payload, "verdicts": dut.verdicts}
+    streams = {"headers": dut.headers, "payload": dut.payload, "frame_status": dut.frame_status}
     sinks = {name: coin(seed, share) if share else never for seed, name in enumerate(streams)}
     cuts = list(cuts)
     events, times, taken = [], [], []
@@ -86,17 +86,17 @@ def run(lanes, data, share=0, cuts=()):
         assert len(taken) == len(words) and not cuts
 
     def event(ctx, name):
-        if name == "verdicts":
-            return "verdict", bool(ctx.get(dut.verdicts.payload))
+        if name == "frame_status":
+            return "verdict", bool(ctx.get(dut.frame_status.payload))
         if name == "payload":
             word = ctx.get(dut.payload.p)
             return "word", word.data.to_bytes(lanes, "little"), bool(word.last)
-        if ctx.get(dut.arrivals.p.lost):
+        if ctx.get(dut.headers.p.out_of_sync):
             return LOST
         return "header", header_bytes(ctx)
 
     def header_bytes(ctx):
-        return ctx.get(dut.arrivals.p.header.as_value()).to_bytes(16, "little")
+        return ctx.get(dut.headers.p.header.as_value()).to_bytes(16, "little")
 
     def check_header(ctx, header):
         """A header stands still from its arrival until its verdict is taken."""

@@ -46,9 +46,9 @@ def run(lanes, payloads, scales, gap=never):
         return rows, entries, ctx.get(dut.bad_mantissa), cycles
 
     def look(ctx, rows, entries):
-        if ctx.get(dut.row_valid):
-            row = ctx.get(dut.row).to_bytes(min(lanes, 8), "little")
-            rows.append((row, ctx.get(dut.row_first)))
+        if ctx.get(dut.rows.valid):
+            row = ctx.get(dut.rows.data).to_bytes(min(lanes, 8), "little")
+            rows.append((row, ctx.get(dut.rows.first)))
         mantissa = ctx.get(dut.mantissa)
         if mantissa.en:
             entries.append((mantissa.code, mantissa.mantissa))

@@ -125,7 +125,7 @@ def test_latency_is_that_of_the_stages():
                            "scale_last": 0, "group_first": 1, "group_last": 1})
         await ctx.tick()
         ctx.set(dut.beat.valid, 0)
-        assert ctx.get(dut.take) == 1
+        assert ctx.get(dut.onehot) == 1
         ctx.set(dut.sums[0][0], 111)
         for cycle in range(ScaleUnit.STAGES - 1):
             assert not ctx.get(dut.slot.valid), cycle
@@ -148,7 +148,7 @@ def test_mantissa_leaves_after_its_latency():
         lanes = [0b000000, 0b110001, 0b001111]
         mantissas = []
         for cycle in range(ScaleCodes.LATENCY + 3):
-            ctx.set(dut.take, 1 << cycle)
+            ctx.set(dut.onehot, 1 << cycle)
             for lane, code in enumerate(lanes):
                 ctx.set(dut.trits[lane][0], code >> 2 * cycle & 3 if cycle < 3 else 3)
             mantissas.append(ctx.get(dut.mantissa))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hw.config import DeviceConfig
-from hw.export import build_id
+from hw.export import identify
 from hw.protocol import idle_bytes
 from hw.synth import SynthError, run_tool, tool_version, write_json
 from hw.uart import Line
@@ -104,12 +104,14 @@ def _plan(board, choice):
     pll, clock = board.clock(platform, choice.of(board, "clock_hz"))
     lanes, columns, max_k, baud = (
         choice.of(board, name) for name in ("lanes", "columns", "max_k", "baud"))
-    config = DeviceConfig(lanes, columns, max_k, clock, build_id())
+    config = DeviceConfig(lanes, columns, max_k, clock, build_id=None)
     line = Line(clock / baud, idle_bytes(baud))
     options = ["--report", "report.json", "--seed", str(choice.seed), "--freq",
                f"{clock / 1e6:.3f}", "--timing-allow-fail"]
-    return platform.build(BoardTop(board, config, line, pll), "top", do_build=False,
-                          nextpnr_opts=options, **board.family.options), config
+    plan = platform.build(BoardTop(board, config, line, pll), "top", do_build=False,
+                          emit_src=False, nextpnr_opts=options, **board.family.options)
+    plan.files["top.il"], config = identify(plan.files["top.il"], config)
+    return plan, config
 
 
 def _translate(name, arguments):

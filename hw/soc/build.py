@@ -6,10 +6,9 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from hw.axi import core_verilog
+from hw.axi import export_core
 from hw.config import DeviceConfig
-from hw.ecp5 import SYNTH_FILES, SYNTH_SCRIPT, Ecp5
-from hw.export import build_id
+from hw.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
 from hw.synth import SynthError, run_tool, tool_version, write_json
 
 from .boards import find_board
@@ -44,8 +43,8 @@ def build_board(name, folder: Path, advance, clock_hz=None, seed=1):
     with quiet():
         soc = board.system(clock_hz)
         config = DeviceConfig(soc.memory.lanes, board.columns, board.max_k, soc.memory.clock_hz,
-                              build_id())
-        _write_sources(soc, config, folder)
+                              build_id=None)
+        config = _write_sources(soc, config, folder)
     report = {"board": name, "title": board.title, "memory": board.memory,
               "device": asdict(config), "link": board.link, "seed": seed,
               "tools": {tool: tool_version(tool) for tool in _TOOLS}}
@@ -70,11 +69,14 @@ def build_board(name, folder: Path, advance, clock_hz=None, seed=1):
 
 
 def _write_sources(soc, config, folder):
+    """Write what the tools read; the configuration with the core's build id."""
     soc.platform.output_dir = str(folder)
     soc.platform.build(soc, build_dir=str(folder), build_name="top", run=False)
-    files = {**SYNTH_FILES, "core.v": core_verilog(config, Ecp5()), "top.ys": _SYNTH}
+    core, config = export_core(config, "ecp5")
+    files = {**SYNTH_FILES, "core.v": core, "top.ys": _SYNTH}
     for name, text in files.items():
         (folder / name).write_text(text)
+    return config
 
 
 def _read_report(folder):

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hw.area import UNITS, measure, units
-from hw.export import sources_digest
+from hw.area import DEFAULT_UNITS, measure, rtl_digest, units
 from hw.synth import PART, tool_versions
 from scripts.console import (
     Failure,
@@ -45,7 +44,7 @@ def report(
     columns: Annotated[list[int], typer.Option(help="Vectors taken in one pass; may be "
                                                "repeated.")] = (1,),
     unit: Annotated[list[str], typer.Option(help="Units to measure; may be repeated.")] =
-        tuple(UNITS),
+        DEFAULT_UNITS,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of place and route: 1 to this.")] = 3,
     frequency: Annotated[int, typer.Option(min=1, help="MHz asked of place and route.")] = 150,
     jobs: Annotated[int, typer.Option(min=1, help="Units measured at a time.")] = 1,
@@ -62,10 +61,11 @@ def report(
             ThreadPoolExecutor(jobs) as pool:
         measured = list(pool.map(
             lambda one: measure(one, output, seeds, frequency, advance), chosen))
-    options = {"lanes": lanes, "columns": columns, "unit": unit if unit != list(UNITS) else [],
+    options = {"lanes": lanes, "columns": columns,
+               "unit": unit if unit != list(DEFAULT_UNITS) else [],
                "seeds": [seeds], "frequency": [frequency]}
     plain = {"command": _command(options), "part": PART, "frequency_mhz": frequency,
-             "tools": tool_versions(), "rtl": sources_digest(), "units": measured}
+             "tools": tool_versions(), "rtl": rtl_digest(measured), "units": measured}
     path = report or output / "report.json"
     write_json(path, plain)
     if as_json:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from hw.axi import core_verilog
+from hw.axi import FAMILIES, core_verilog
 from hw.config import DeviceConfig
-from hw.export import build_id, device_verilog
-from scripts.console import reports_errors, write_text
+from hw.export import device_verilog
+from scripts.console import Failure, reports_errors, write_text
 from scripts.hardware.testbench import write_testbench
 
 __all__ = ["testbench", "verilog"]
@@ -25,10 +25,15 @@ def verilog(
     lanes: Lanes = 8, columns: Columns = 1, max_k: MaxK = 32768, clock: Clock = 0,
     plain: Annotated[bool, typer.Option("--plain", help="The device as `run` simulates it, for "
                                         "its option --rtl, in place of the core.")] = False,
+    family: Annotated[str, typer.Option(help=f"FPGA family of the core: {', '.join(FAMILIES)}. "
+                                        "For another than generic, its cells are instantiated.")] =
+        "generic",
 ):
     """Write the IP core, a device with AXI4-Stream ports, as one Verilog file."""
-    config = DeviceConfig(lanes, columns, max_k, clock, build_id())
-    write_text(output, device_verilog(config) if plain else core_verilog(config))
+    if plain and family != "generic":
+        raise Failure("--plain is for simulation and has no cells of a vendor: leave out --family")
+    config = DeviceConfig(lanes, columns, max_k, clock, build_id=None)
+    write_text(output, device_verilog(config) if plain else core_verilog(config, family))
     print(f"Verilog: {output}")
 
 
@@ -38,6 +43,6 @@ def testbench(
     lanes: Lanes = 8, columns: Columns = 1, max_k: MaxK = 32768, clock: Clock = 0,
 ):
     """Write the IP core with a Verilog testbench: requests, and the answers golden expects."""
-    write_testbench(DeviceConfig(lanes, columns, max_k, clock, build_id()), output)
+    write_testbench(DeviceConfig(lanes, columns, max_k, clock, build_id=None), output)
     print(f"testbench: {output}; to run it there:\n"
           f"  iverilog -g2005 -o tb tritstream.v tb_tritstream.v && vvp tb")

@@ -15,7 +15,7 @@ from golden.quantize import quantize
 from golden.tiles import ROWS
 from host.frames import Header, padded, request
 from host.prepared import prepare
-from hw.axi import core_verilog, testbench_verilog
+from hw.axi import export_core, testbench_verilog
 from hw.config import DeviceConfig
 from hw.protocol import REQUEST_ALIGN, SUM_BYTES, TRAILER_BYTES, VERSION, ErrorCode, Opcode
 from scripts.console import write_text
@@ -81,13 +81,14 @@ def _product(config, rng, depth):
 
 def write_testbench(config: DeviceConfig, folder: Path) -> None:
     """Write core, testbench, requests and answers, each of them whole or not at all."""
+    core, config = export_core(config)
     requests, answers = [], []
     for sequence, exchange in enumerate(exchanges(config)):
         requests += _request_words(exchange, sequence, config.lanes)
         for frame in exchange.answers:
             answers += _answer_words(frame, sequence, config.lanes)
     for name, text in {
-        "tritstream.v":    core_verilog(config),
+        "tritstream.v":    core,
         "tb_tritstream.v": testbench_verilog(config),
         "requests.hex":    "\n".join(requests) + "\n",
         "answers.hex":     "\n".join(answers) + "\n",

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from golden.fixed import GROUP
-from hw.array import SKEW
+from hw.interfaces import SKEW
 from scripts.plot.scene import DEPTH, GROUPS, LANES, record
 from scripts.plot.traces import read_traces
 
@@ -42,9 +42,9 @@ _SIGNALS = {
     "product_on":  ("datapath.slots.slots__10.valid", 0),
     "product":     ("datapath.unit0_0_0.multiplier.product", 36),
     "row_sum":     ("datapath.unit0_0_0.row_sum", 46),
-    "slot_valid":  ("results.slot.valid", 0),
-    "slot":        ("results.slot.index", 0),
-    "slot_last":   ("results.slot.last", 0),
+    "slot_valid":  ("results.rows__slot.valid", 0),
+    "slot":        ("results.rows__slot.index", 0),
+    "slot_last":   ("results.rows__slot.last", 0),
     "credit":      ("results.credit", 0),
     "free":        ("results.free", 0),
     "input_stalls":  ("control.input_stalls", 0),

@@ -2,7 +2,7 @@
 
 import cocotb
 import numpy as np
-from benches.wires import start
+from benches.wires import start, unknown
 from cocotb.triggers import ClockCycles, RisingEdge
 from golden_cases import integer_matrix
 
@@ -54,6 +54,7 @@ class Wires:
             while not int(self._dut.i__ready.value):
                 await RisingEdge(self._dut.clk)
         self._dut.i__valid.value = 0
+        self._dut.i__payload.value = unknown(self._dut.i__payload)
 
     async def abandon(self):
         self._dut.abandon.value = 1

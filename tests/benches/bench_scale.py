@@ -9,9 +9,8 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from golden.fixed import GROUP_SUM_BITS, MANTISSA_BITS, MAX_K, ROW_SUM_BITS, SCALE_TRITS, SCALES
 from golden.tiles import ROWS
-from hw.array import SLOTS
-from hw.beats import Beat
-from hw.scale import LANES_PER_UNIT, MantissaPort, ScaleUnit, Slot
+from hw.interfaces import SLOTS, Beat, MantissaPort, Slot
+from hw.scale import LANES_PER_UNIT, ScaleUnit
 
 LANES = int(cocotb.plusargs["lanes"])
 #: Cycles between the first scale beats of two groups, at least: depth 1.

@@ -6,9 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from golden.fixed import GROUP_SUM_BITS, ROW_SUM_BITS
 from golden.tiles import ROWS
-from hw.array import SLOTS
-from hw.beats import Beat
-from hw.scale import MantissaPort, ScaleCodes, ScaleUnit, Slot, SlotSequencer
+from hw.interfaces import SLOTS, Beat, MantissaPort, Slot
+from hw.scale import ScaleCodes, ScaleUnit, SlotSequencer
 
 __all__ = ["ScaleChain"]
 
@@ -27,7 +26,7 @@ class ScaleChain(wiring.Component):
             "trits":   In(2).array(lanes, ROWS),
             "sums":    In(GROUP_SUM_BITS).array(lanes, ROWS),
             "load":    In(MantissaPort),
-            "take":    Out(SLOTS),
+            "onehot":    Out(SLOTS),
             "slot":    Out(Slot),
             "row_sum": Out(signed(ROW_SUM_BITS)),
         })
@@ -40,11 +39,11 @@ class ScaleChain(wiring.Component):
         m.submodules.unit  = unit  = ScaleUnit(self._lanes)
         m.d.comb += [
             slots.beat.eq(self.beat),
-            codes.take.eq(slots.take),
+            codes.onehot.eq(slots.onehot),
             codes.load.eq(self.load),
-            unit.take.eq(slots.take),
+            unit.onehot.eq(slots.onehot),
             unit.mantissa.eq(codes.mantissa),
-            self.take.eq(slots.take),
+            self.onehot.eq(slots.onehot),
             self.slot.eq(slots.slots[-1]),
             self.row_sum.eq(unit.row_sum),
         ]

@@ -4,7 +4,7 @@ from collections import deque
 
 import cocotb
 import numpy as np
-from benches.wires import reset
+from benches.wires import reset, unknown
 from cocotb.triggers import RisingEdge
 
 from host.errors import TransportTimeout
@@ -20,8 +20,9 @@ QUIET_CYCLES = 2000
 class BenchTransport:
     """Transport over the streams ``i`` and ``o`` of a device under test.
 
-    Beside carrying bytes it asserts that an offered answer word stays until it is taken, and that
-    ``last`` stands on the last word of each answer and on no other.
+    The payload is X while no word is offered. Beside carrying bytes it asserts that an offered
+    answer word stays until it is taken, and that ``last`` stands on the last word of each answer
+    and on no other.
 
     Parameters
     ----------
@@ -133,6 +134,7 @@ class BenchTransport:
         dut.i__valid.value = 0
         while True:
             if not self._words or next(stalls):
+                dut.i__payload.value = unknown(dut.i__payload)
                 await RisingEdge(dut.clk)
                 continue
             dut.i__payload.value = self._words.popleft()

@@ -2,9 +2,11 @@
 
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.types import LogicArray
 
 __all__ = [
-    "PERIOD_NS", "array", "reset", "signed", "start", "trit_bits", "trit_value", "unsigned",
+    "PERIOD_NS", "array", "reset", "signed", "start", "trit_bits", "trit_value", "unknown",
+    "unsigned",
 ]
 
 PERIOD_NS = 10
@@ -37,6 +39,11 @@ def signed(value, bits):
 def unsigned(value, bits):
     """A number as two's complement bits."""
     return value % (1 << bits)
+
+
+def unknown(port):
+    """X in every bit of a port; a simulator of two states takes any value for it."""
+    return LogicArray("X" * len(port))
 
 
 async def start(dut, clk="clk", rst="rst", active=1):

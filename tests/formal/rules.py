@@ -100,7 +100,8 @@ class Opened:
 class Obeys(Elaboratable):
     """Specification: the streams that leave a component obey the rules of streams.
 
-    Its inputs are free, but that the streams which enter it obey the same rules.
+    Its inputs are free. The streams that enter it obey the same rules, unless ``holding`` is False:
+    then what they offer may change before it is taken.
 
     Parameters
     ----------
@@ -109,9 +110,10 @@ class Obeys(Elaboratable):
         Assumes more of the inputs.
     """
 
-    def __init__(self, component, contract=None):
+    def __init__(self, component, contract=None, holding=True):
         self._component = component
         self._contract  = contract
+        self._holding   = holding
 
     def elaborate(self, platform):
         m = Module()
@@ -123,6 +125,9 @@ class Obeys(Elaboratable):
                     free(m, *_elements(port, member.dimensions))
             elif isinstance(member.signature, stream.Signature):
                 self._stream(m, port, member.flow)
+            else:
+                leaves = member.signature.flatten(port)
+                free(m, *(value for _, leaf, value in leaves if leaf.flow != member.flow))
         if self._contract:
             self._contract(m, self._component)
         return m
@@ -130,7 +135,8 @@ class Obeys(Elaboratable):
     def _stream(self, m, port, flow):
         if flow == In:
             free(m, port.payload, port.valid)
-            holds(m, port, Assume)
+            if self._holding:
+                holds(m, port, Assume)
         else:
             free(m, port.ready)
             holds(m, port, Assert)

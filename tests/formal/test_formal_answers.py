@@ -9,8 +9,10 @@ from formal.rules import Freed, Obeys, Opened, header_crc_in_time, holds
 from golden.tiles import ROWS
 from hw.crc import HeaderCrc
 from hw.formal import Method
-from hw.framer import ANSWER_BYTES, Answer, Framer, Sealer
+from hw.framer import ANSWER_BYTES, Framer
+from hw.interfaces import AnswerHeader
 from hw.protocol import HEADER_BYTES, SUM_BYTES, TRAILER_BYTES, Opcode
+from hw.sealer import Sealer
 
 pytestmark = pytest.mark.long
 
@@ -105,11 +107,11 @@ class SendsFrames(Obeys):
         start = inside.parts["header_crc"].start
         turn  = header_crc_in_time(m, inside.parts["header_crc"])
         per   = max(1, 8 // self._lanes)        # words of a beat
-        part  = inside["part"] if per > 1 else 0
-        count = inside["count"] if self._header > 1 else 0
-        built, beats = inside["built"], inside["beats"]
+        part  = inside["word_index"] if per > 1 else 0
+        count = inside["words_left"] if self._header > 1 else 0
+        built, beats = inside["built"], inside["segments_left"]
         waits  = inside["busy"] & ~inside["taken"]
-        fields = Answer(inside["fields"])
+        fields = AnswerHeader(inside["fields"])
         payload, left = Signal.like(owed), Signal.like(owed)
         current = Mux(waits, before, latest)    # words of the frame being sent
         m.d.comb += [
@@ -125,7 +127,7 @@ class SendsFrames(Obeys):
             Assert(self._part == Mux(state("Trailer"), part, 0)),
             Assert(self._begins == (state("Idle") | state("Header")
                                     & (count == self._header - 1))),
-            Assert(~state("Header") | (inside["began"] == self._begins)),
+            Assert(~state("Header") | (inside["is_first"] == self._begins)),
         ]
         with m.If(state("Header")):
             m.d.comb += [left.eq(count + 1 + payload + self._trailer),
@@ -155,7 +157,7 @@ class PassesOn(Obeys):
     MOST = 3
 
     def __init__(self, sealer):
-        super().__init__(sealer)
+        super().__init__(sealer, holding=False)
         Opened(sealer, crc=Freed)
 
     def elaborate(self, platform):

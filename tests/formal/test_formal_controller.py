@@ -1,12 +1,15 @@
 """The controller under what the rest of the device grants it."""
 
 import pytest
-from amaranth import Signal
+from amaranth import Mux, Signal
 from amaranth.hdl import Assert, Assume
 from formal.rules import Obeys
 
+from golden.tiles import ROWS
 from hw.config import DeviceConfig
 from hw.control import Controller, Route
+from hw.framer import ANSWER_BYTES
+from hw.protocol import SUM_BYTES, Opcode
 
 pytestmark = pytest.mark.long
 
@@ -23,12 +26,12 @@ def contract(m, control):
                  word.eq(control.word)]
     with m.If(control.begin):
         m.d.sync += running.eq(1)
-    with m.If(control.verdicts.valid):
+    with m.If(control.frame_status.valid):
         m.d.sync += running.eq(0)
     m.d.comb += [
         # A bank is reserved by a word of a GEMV, and full until its last column is taken.
         Assume(~control.word | running & (control.route == Route.GEMV)
-               & ~control.verdicts.valid),
+               & ~control.frame_status.valid),
         Assume(~control.busy | busy | word),
         Assume(~control.full | control.busy & (full | busy)),
         Assume(~full | control.full | taken),
@@ -43,17 +46,17 @@ def _taken(control):
 
 def _standing_header(m, control):
     """A header stands from its arrival until its verdict is taken: whether one does."""
-    arrivals, verdicts = control.arrivals, control.verdicts
-    standing, header = Signal(), Signal.like(arrivals.p.header.as_value())
-    m.d.sync += header.eq(arrivals.p.header)
-    with m.If(arrivals.valid & arrivals.ready & ~arrivals.p.lost):
+    headers, frame_status = control.headers, control.frame_status
+    standing, header = Signal(), Signal.like(headers.p.header.as_value())
+    m.d.sync += header.eq(headers.p.header)
+    with m.If(headers.valid & headers.ready & ~headers.p.out_of_sync):
         m.d.sync += standing.eq(1)
-    with m.If(verdicts.valid & verdicts.ready):
+    with m.If(frame_status.valid & frame_status.ready):
         m.d.sync += standing.eq(0)
     with m.If(standing):
-        m.d.comb += [Assume(arrivals.p.header.as_value() == header), Assume(~arrivals.valid)]
+        m.d.comb += [Assume(headers.p.header.as_value() == header), Assume(~headers.valid)]
     with m.Else():
-        m.d.comb += Assume(~verdicts.valid)
+        m.d.comb += Assume(~frame_status.valid)
     return standing
 
 
@@ -73,7 +76,7 @@ class Answers(Obeys):
         taking = control.requests.ready & control.results.ready
         m.d.sync += [active.eq(0), sending.eq(0)]
         with m.If(control.active & taking & control.idle & ~control.busy
-                  & (control.verdicts.valid | ~standing)):
+                  & (control.frame_status.valid | ~standing)):
             m.d.sync += active.eq(active + 1)
         with m.If(control.full & taking & ~_taken(control)):
             m.d.sync += sending.eq(sending + 1)
@@ -81,8 +84,41 @@ class Answers(Obeys):
         return m
 
 
+class Grants(Obeys):
+    """Specification: what the controller grants the sequencer, the banks and the framer.
+
+    A GEMV is started when its words cannot come yet and all banks are free, whatever became of
+    the GEMV before it. Words reach the sequencer only while its job stands, and none from the end
+    of their frame to the next start: a frame that ends early, as an abandoned one does, leaves it
+    waiting. A frame that is asked of the framer is a RESULT of all sums or has at most
+    :data:`ANSWER_BYTES` in steps of eight.
+    """
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        control  = self._component
+        standing = contract(m, control)
+        job, started, request = Signal.like(control.gemv.job.as_value()), Signal(), control.requests
+        routed = control.route == Route.GEMV
+        m.d.sync += job.eq(control.gemv.job)
+        with m.If(control.frame_status.valid & control.frame_status.ready):
+            m.d.sync += started.eq(0)
+        with m.If(control.gemv.start):
+            m.d.sync += started.eq(1)
+            m.d.comb += [Assert(~routed), Assert(~control.busy)]
+        # Payload comes only while a header stands and has no verdict: TakesFrames.
+        with m.If(routed & standing & ~control.frame_status.valid):
+            m.d.comb += [Assert(started), Assert(job == control.gemv.job.as_value())]
+        with m.If(request.valid):
+            m.d.comb += Assert(Mux(
+                request.p.opcode == Opcode.RESULT,
+                request.p.length == SUM_BYTES * ROWS * CONFIG.lanes,
+                (request.p.length <= ANSWER_BYTES) & (request.p.length[:3] == 0)))
+        return m
+
+
 def answer_before_the_results(m, control):
-    with m.If(control.verdicts.valid & control.full):
+    with m.If(control.frame_status.valid & control.full):
         m.d.comb += control.requests.p.opcode.eq(0x83)
 
 
@@ -98,13 +134,33 @@ def test_controller_holds(demonstrate):
 
 def waits_for_a_load(m, control):
     with m.If(control.route == Route.LOADER):
-        m.d.comb += control.verdicts.ready.eq(control.load_word)
+        m.d.comb += control.frame_status.ready.eq(control.load_word)
 
 
 def result_never_taken(m, control):
-    with m.If(control.arrivals.p.header.sequence == 0xFF):
+    with m.If(control.headers.p.header.sequence == 0xFF):
         m.d.comb += control.results.p.last.eq(0)
 
 
 def test_controller_answers(demonstrate):
     demonstrate(lambda: Controller(CONFIG), Answers, [waits_for_a_load, result_never_taken])
+
+
+def started_with_results_under_way(m, control):
+    with m.If(control.busy & control.frame_status.valid):
+        m.d.sync += control.gemv.start.eq(1)
+
+
+def words_for_a_gemv_that_never_started(m, control):
+    with m.If(control.begin & ~control.gemv.start):
+        m.d.sync += control.route.eq(Route.GEMV)
+
+
+def job_of_the_next_header(m, control):
+    m.d.sync += control.gemv.job.group_last.eq(control.headers.p.header.arg1 ^ control.full)
+
+
+def test_controller_grants(demonstrate):
+    demonstrate(lambda: Controller(CONFIG), Grants,
+                [started_with_results_under_way, words_for_a_gemv_that_never_started,
+                 job_of_the_next_header])

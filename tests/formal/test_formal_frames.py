@@ -41,10 +41,10 @@ class TakesFrames(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         m.submodules.deframer = deframer = self._deframer
-        free(m, deframer.i.payload, deframer.i.valid, deframer.abandon, deframer.arrivals.ready,
-             deframer.payload.ready, deframer.verdicts.ready)
+        free(m, deframer.i.payload, deframer.i.valid, deframer.abandon, deframer.headers.ready,
+             deframer.payload.ready, deframer.frame_status.ready)
         holds(m, deframer.i, Assume)
-        for port in (deframer.arrivals, deframer.payload, deframer.verdicts):
+        for port in (deframer.headers, deframer.payload, deframer.frame_status):
             holds(m, port, Assert)
         self._words(m)
         self._assume(m)
@@ -59,7 +59,7 @@ class TakesFrames(Elaboratable):
         """The words of the candidate or frame at hand, as it comes by."""
         deframer, crc = self._deframer, self._unit
         width  = 8 * self._lanes
-        length = deframer.arrivals.p.header.length
+        length = deframer.headers.p.header.length
         self.taken    = Signal()
         self.begins   = Signal()
         self.frame    = Signal()        # its header counted
@@ -89,9 +89,10 @@ class TakesFrames(Elaboratable):
         with m.If(self.taken & self.frame & (self.now >= self.cover)
                   & (self.now < self.cover + self._crc)):
             m.d.sync += self.tail.eq(Cat(self.tail, deframer.i.payload)[width:])
-        with m.If(deframer.arrivals.valid & deframer.arrivals.ready & ~deframer.arrivals.p.lost):
+        headers = deframer.headers
+        with m.If(headers.valid & headers.ready & ~headers.p.out_of_sync):
             m.d.sync += self.frame.eq(1)
-        with m.If(deframer.verdicts.valid & deframer.verdicts.ready):
+        with m.If(deframer.frame_status.valid & deframer.frame_status.ready):
             m.d.sync += self.frame.eq(0)
 
     def _assume(self, m):
@@ -124,26 +125,26 @@ class TakesFrames(Elaboratable):
             m.d.comb += Assert(~self.begins)
             with m.If(self.taken):
                 m.d.comb += Assert(crc.en == (self.place < self.cover))
-        with m.If(deframer.arrivals.valid & ~deframer.arrivals.p.lost):
+        with m.If(deframer.headers.valid & ~deframer.headers.p.out_of_sync):
             m.d.comb += [Assert(self.covered == self.place),
                          Assert(self.held | (self.place == self._part))]
 
     def _hands_on(self, m):
         """Headers that count, and their payloads."""
         deframer = self._deframer
-        arrivals, payload = deframer.arrivals, deframer.payload
+        headers, payload = deframer.headers, deframer.payload
         self.counts = counts = Signal()
         with m.If(self.turn[-1]):
             m.d.sync += counts.eq(self._unit.sound)
         header = self.head[:8 * HEADER_BYTES - CRC_BITS]
-        with m.If(arrivals.valid & ~arrivals.p.lost):
+        with m.If(headers.valid & ~headers.p.out_of_sync):
             m.d.comb += [Assert(counts), Assert(~self.frame)]
-        with m.If(arrivals.valid & ~arrivals.p.lost | self.frame):
-            m.d.comb += Assert(arrivals.p.header.as_value() == header)
+        with m.If(headers.valid & ~headers.p.out_of_sync | self.frame):
+            m.d.comb += Assert(headers.p.header.as_value() == header)
         of_payload = Signal()
         m.d.comb += of_payload.eq(self.frame & (self.place >= self._part)
                                   & (self.place < self._part + self.payload))
-        with m.If(of_payload & deframer.i.valid & ~deframer.verdicts.valid):
+        with m.If(of_payload & deframer.i.valid & ~deframer.frame_status.valid):
             m.d.comb += [
                 Assert(payload.valid),
                 Assert(deframer.i.ready == payload.ready),
@@ -154,19 +155,19 @@ class TakesFrames(Elaboratable):
             m.d.comb += Assert(~payload.valid)
 
     def _judges(self, m):
-        verdicts, crc = self._deframer.verdicts, self._unit
+        frame_status, crc = self._deframer.frame_status, self._unit
         right = (self.place >= self.cover + self._crc) & (self.tail[:CRC_BITS] == crc.crc)
-        with m.If(verdicts.valid):
-            m.d.comb += [Assert(self.frame), Assert(verdicts.payload == right)]
+        with m.If(frame_status.valid):
+            m.d.comb += [Assert(self.frame), Assert(frame_status.payload == right)]
 
     def _ends(self, m):
         deframer = self._deframer
         willing, waits = Signal(), Signal()
         cost = Signal(range(COST + LEAVING + 2))
         m.d.comb += [
-            waits.eq(deframer.arrivals.valid & ~deframer.arrivals.ready
+            waits.eq(deframer.headers.valid & ~deframer.headers.ready
                      | deframer.payload.valid & ~deframer.payload.ready
-                     | deframer.verdicts.valid & ~deframer.verdicts.ready),
+                     | deframer.frame_status.valid & ~deframer.frame_status.ready),
             willing.eq((deframer.i.valid | deframer.abandon) & ~waits),
             Assert(~self.frame | (self.place <= self.whole)),
             Assert(cost <= COST + Mux(self.held, LEAVING, 0)),
@@ -176,15 +177,15 @@ class TakesFrames(Elaboratable):
             m.d.sync += cost.eq(0)
         with m.Elif(willing & ~self.taken):
             m.d.sync += cost.eq(cost + 1)
-        with m.If(deframer.verdicts.valid & ~self.held):
+        with m.If(deframer.frame_status.valid & ~self.held):
             m.d.comb += Assert(self.place == self.whole)
 
     def _invariants(self, m):
         """What the next step of the induction needs to know of the deframer's registers."""
         inside = self._inside
-        count, left, place, held = inside["count"], inside["left"], self.place, self.held
+        count, left, place, held = inside["count"], inside["words_left"], self.place, self.held
         behind = self.cover + self._crc         # the place behind the trailer's CRC
-        timer, empty = inside["timer"], inside["empty"]
+        timer, empty = inside["timer"], inside["has_no_payload"]
         one_hot  = timer.any() & ~(timer & (timer - 1)).any()
         measured = (left == (self.payload - 1)[:len(left)]) & (empty == (self.payload == 0))
         facts  = {
@@ -193,42 +194,42 @@ class TakesFrames(Elaboratable):
             "Collect": (count != 0) & (count < self._header) & (place == self._header - count)
                        & (self.turn == 0),
             "Check": (place == self._header) & one_hot & (self.turn == timer),
-            "Lost": ~inside["begun"] | (self._lanes == 1) & (place == 1)
+            "Out of sync": ~inside["has_candidate"] | (self._lanes == 1) & (place == 1)
                     & (count == self._header - 1) & (self.turn == 0),
             "Header padding": (count != 0) & (count <= self._part - self._header)
                               & (place == self._part - count) & self.counts & measured,
-            "Arrive": (held | (place == self._part)) & (place <= self._part) & self.counts
+            "Header": (held | (place == self._part)) & (place <= self._part) & self.counts
                       & measured,
             "Payload": held & (place <= self._part)
                        | (left == self._part + self.payload - 1 - place)
                        & (place >= self._part) & (place < self._part + self.payload)
-                       & (inside["final"] == (left == 0))
+                       & (inside["is_last_word"] == (left == 0))
                        & (count == self.cover - self._part - self.payload),
             "Payload padding": (count != 0) & (place >= self._part + self.payload)
                                & (place < self.cover) & (count == self.cover - place),
             "Trailer": (place < behind) & (held | (place >= self.cover)),
             "Trailer padding": (count != 0) & (place >= behind) & (count == self.whole - place),
             "Settle": one_hot & (held | (place == self.whole)) & (place <= self.whole)
-                      & (inside["cut"] == (place < behind)),
-            "Verdict": (held | (place == self.whole)) & (place <= self.whole)
-                       & (inside["cut"] == (place < behind)) & (self.quiet == Crc32.LATENCY)
-                       & (inside["cut"] | (inside["good"]
+                      & (inside["aborted"] == (place < behind)),
+            "Status": (held | (place == self.whole)) & (place <= self.whole)
+                       & (inside["aborted"] == (place < behind)) & (self.quiet == Crc32.LATENCY)
+                       & (inside["aborted"] | (inside["crc_ok"]
                                            == (self.tail[:CRC_BITS] == self._unit.crc))),
         }
         # At most so far, and when the frame is being left.
-        costs = {"Look": (0, 0), "Collect": (1, 1), "Check": (4, 4), "Lost": (6, 6),
-                 "Header padding": (5, 5), "Arrive": (5, 6), "Payload": (6, 7),
+        costs = {"Look": (0, 0), "Collect": (1, 1), "Check": (4, 4), "Out of sync": (6, 6),
+                 "Header padding": (5, 5), "Header": (5, 6), "Payload": (6, 7),
                  "Payload padding": (6, 7), "Trailer": (6, 8), "Trailer padding": (6, 8),
-                 "Settle": (9, 12), "Verdict": (10, 13)}
+                 "Settle": (9, 12), "Status": (10, 13)}
         for state, fact in facts.items():
             with m.If(inside.state(state)):
                 m.d.comb += Assert(fact)
                 m.d.comb += Assert(self.cost <= Mux(held, *reversed(costs[state])))
-        with m.If(inside.state("Look", "Collect", "Check", "Header padding", "Arrive")
-                  | inside["begun"]):
+        with m.If(inside.state("Look", "Collect", "Check", "Header padding", "Header")
+                  | inside["has_candidate"]):
             m.d.comb += Assert(self.covered == place)
         # What was in the store before the candidate leaves it word by word.
-        with m.If(~inside.state("Find") & (~inside.state("Lost") | inside["begun"])):
+        with m.If(~inside.state("Find") & (~inside.state("Out of sync") | inside["has_candidate"])):
             for words in range(1, self._header + 1):
                 kept = 8 * self._lanes * (self._header - words)
                 with m.If((place == words) if words < self._header else (place >= words)):
@@ -241,17 +242,17 @@ class TakesFrames(Elaboratable):
                              Assert(self.quiet >= min(cycles + 2, Crc32.LATENCY))]
         with m.If(inside.state("Trailer", "Trailer padding")):
             m.d.comb += Assert(self.quiet != 0)
-        with m.If(inside.state("Header padding", "Arrive") | self.frame):
+        with m.If(inside.state("Header padding", "Header") | self.frame):
             m.d.comb += Assert(self.turn == 0)
         m.d.comb += [
             Assert(inside.state("Find", *facts)),
             Assert(self.quiet <= Crc32.LATENCY),
             Assert(inside["trailer"] == self.tail),
-            Assert(inside["paying"] == inside.state("Payload")),
+            Assert(inside["in_payload"] == inside.state("Payload")),
             Assert(self.frame == inside.state(
-                "Payload", "Payload padding", "Trailer", "Trailer padding", "Settle", "Verdict")),
-            Assert(~inside["begun"] | inside.state("Lost") & (self.cost == 0)),
-            Assert(~inside["cut"] | inside.state("Settle", "Verdict")),
+                "Payload", "Payload padding", "Trailer", "Trailer padding", "Settle", "Status")),
+            Assert(~inside["has_candidate"] | inside.state("Out of sync") & (self.cost == 0)),
+            Assert(~inside["aborted"] | inside.state("Settle", "Status")),
         ]
         if self._crc > 1:
             with m.If(inside.state("Payload", "Payload padding")):
@@ -263,7 +264,7 @@ class TakesFrames(Elaboratable):
 
 
 def any_trailer_will_do(m, deframer):
-    m.d.comb += deframer.verdicts.payload.eq(1)
+    m.d.comb += deframer.frame_status.payload.eq(1)
 
 
 def a_word_is_not_covered(m, deframer):
@@ -281,18 +282,18 @@ def a_header_bit_is_not_covered(m, deframer):
 
 
 def last_word_not_marked(m, deframer):
-    with m.If(deframer.arrivals.p.header.length == 65):
+    with m.If(deframer.headers.p.header.length == 65):
         m.d.comb += deframer.payload.p.last.eq(0)
 
 
 def a_length_that_never_ends(m, deframer):
-    with m.If(deframer.arrivals.p.header.length == 65):
+    with m.If(deframer.headers.p.header.length == 65):
         m.d.comb += deframer.i.ready.eq(0)
 
 
 def no_arrival_while_words_come(m, deframer):
     with m.If(deframer.i.valid):
-        m.d.comb += deframer.arrivals.valid.eq(0)
+        m.d.comb += deframer.headers.valid.eq(0)
 
 
 FAULTS = [any_trailer_will_do, a_word_is_not_covered, payload_begins_anew,

@@ -2,6 +2,7 @@
 
 import pytest
 from amaranth import Array, Elaboratable, Module, Signal
+from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume
 from formal.rules import Opened, free
 
@@ -20,6 +21,11 @@ class NamesBeats(Elaboratable):
     so that a run takes at most ``blocks * groups * (16 d + 3)`` words, for any such numbers. A
     word waits only where it ends a block, and until a cycle after there is a bank for it; it is
     never taken without one. Credit is only taken away by the end of a block.
+
+    A GEMV may be cut short in any cycle, as by an abandoned frame. The sequencer is left running
+    then, its job changes with the next header, and it is started again while it runs. What is
+    assumed: no word comes from the cut to the next start, none in the cycle of a start, and all
+    banks are free at a start (test_formal_controller.py: :class:`Grants`).
     """
 
     def __init__(self, sequencer):
@@ -29,12 +35,17 @@ class NamesBeats(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         m.submodules.sequencer = sequencer = self._sequencer
-        job, words, beat = sequencer.job, sequencer.words, sequencer.beat
-        free(m, job, sequencer.start, sequencer.credit, words.valid, words.payload)
+        job, words, beat = sequencer.gemv.job, sequencer.words, sequencer.beat
+        free(m, job, sequencer.gemv.start, sequencer.credit, words.valid, words.payload)
         held, credit, spent = Signal.like(job), Signal(), Signal()
         m.d.sync += [held.eq(job), credit.eq(sequencer.credit), spent.eq(sequencer.block_end)]
-        m.d.comb += [Assume(~sequencer.running | (job.as_value() == held.as_value())),
-                     Assume(~(sequencer.running & sequencer.start)),
+        # From the cycle in which it is cut short to the start of the next one.
+        cut, self._cut = Signal(), Signal()
+        m.d.comb += self._cut.eq(cut | AnySeq(1))
+        m.d.sync += cut.eq(self._cut & ~sequencer.gemv.start)
+        m.d.comb += [Assume(~sequencer.running | self._cut | (job.as_value() == held.as_value())),
+                     Assume(~((self._cut | sequencer.gemv.start) & words.valid)),
+                     Assume(~sequencer.gemv.start | sequencer.credit),
                      Assume(~credit | sequencer.credit | spent)]
 
         place = Signal(range(4 * GROUP + SCALE_TRITS))
@@ -51,15 +62,16 @@ class NamesBeats(Elaboratable):
                 m.d.sync += [place.eq(0), group.eq(group + 1)]
             with m.If(block_end):
                 m.d.sync += [group.eq(0), block.eq(block + 1)]
-        with m.If(sequencer.start):
+        with m.If(sequencer.gemv.start):
             m.d.sync += [place.eq(0), group.eq(0), block.eq(0)]
 
-        over, complete = Signal(), Signal()
+        over, complete, runs = Signal(), Signal(), Signal()
         began = Signal()        # ready is low in the first cycle of all
         m.d.sync += began.eq(1)
         whole = Array(place % most == 0 for most in range(1, 5))[job.digit_last]
         m.d.comb += [
-            Assert(words.ready | ~began | sequencer.running & block_end & ~credit | over),
+            Assert(words.ready | ~began | self._cut | over
+                   | sequencer.running & block_end & ~credit),
             Assert(beat.valid == words.valid & words.ready & sequencer.running),
             Assert(sequencer.block_end == beat.valid & block_end),
             Assert(~sequencer.block_end | sequencer.credit),
@@ -76,15 +88,21 @@ class NamesBeats(Elaboratable):
                              Assert(beat.group_last == (group == job.group_last))]
         m.d.sync += over.eq(beat.valid & (job_end | words.p.last))
         m.d.sync += complete.eq(job_end & words.p.last)
+        with m.If(self._cut | beat.valid & (job_end | words.p.last)):
+            m.d.sync += runs.eq(0)
+        with m.If(sequencer.gemv.start):
+            m.d.sync += runs.eq(1)
+        with m.If(~self._cut):
+            m.d.comb += Assert(sequencer.running == runs)
         with m.If(over):
-            m.d.comb += [Assert(~sequencer.running), Assert(sequencer.complete == complete)]
+            m.d.comb += [Assert(~sequencer.running), Assert(sequencer.gemv.complete == complete)]
         self._invariants(m, place, group, block, weights)
         return m
 
     def _invariants(self, m, place, group, block, weights):
-        inside, job = self._inside, self._sequencer.job
+        inside, job = self._inside, self._sequencer.gemv.job
         digit = inside["digit"]
-        with m.If(self._sequencer.running):
+        with m.If(self._sequencer.running & ~self._cut):
             m.d.comb += [
                 Assert((inside["group"] == group) & (group <= job.group_last)),
                 Assert((inside["block"] == block) & (block <= job.block_last)),
@@ -105,7 +123,12 @@ class NamesBeats(Elaboratable):
 
 
 def a_group_too_many(m, sequencer):
-    m.d.sync += sequencer.beat.group_last.eq(sequencer.job.group_last == 0)
+    m.d.sync += sequencer.beat.group_last.eq(sequencer.gemv.job.group_last == 0)
+
+
+def not_started_while_running(m, sequencer):
+    with m.If(sequencer.gemv.start & sequencer.running):
+        m.d.sync += sequencer.running.eq(0)
 
 
 def word_refused(m, sequencer):
@@ -114,11 +137,12 @@ def word_refused(m, sequencer):
 
 
 def third_digit_of_four_is_first(m, sequencer):
-    with m.If(sequencer.job.digit_last == 3):
+    with m.If(sequencer.gemv.job.digit_last == 3):
         m.d.comb += sequencer.beat.first.eq(sequencer.beat.weight & ~sequencer.words.p.data[0])
 
 
 def test_sequencer_names_beats(demonstrate):
     demonstrate(lambda: Sequencer(1), NamesBeats,
-                [a_group_too_many, word_refused, third_digit_of_four_is_first],
+                [a_group_too_many, word_refused, third_digit_of_four_is_first,
+                 not_started_while_running],
                 Method.INDUCTION, 2)

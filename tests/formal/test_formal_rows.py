@@ -7,10 +7,9 @@ from amaranth.hdl import Assert, Assume
 from formal.rules import Opened, free
 
 from golden.fixed import GROUP, GROUP_SUM_BITS, MANTISSA_BITS, MAX_K, ROW_SUM_BITS
-from hw.array import SLOTS
-from hw.beats import Beat
 from hw.cells import Multiplier
 from hw.formal import Method
+from hw.interfaces import SLOTS, Beat
 from hw.scale import ScaleUnit, SlotSequencer
 
 pytestmark = pytest.mark.long
@@ -110,7 +109,7 @@ class RowsFit(Elaboratable):
         m.d.comb += [
             Assume(self._row < SLOTS),
             Assume(~begins | (ages[0] == BEATS)),
-            slots.beat.eq(beat), unit.take.eq(slots.take),
+            slots.beat.eq(beat), unit.onehot.eq(slots.onehot),
             *(mine.eq(theirs) for mine, theirs in zip(unit.slots, slots.slots, strict=True)),
         ]
         m.d.sync += ages[0].eq(Mux(begins, 1, ages[0] + (ages[0] != BEATS)))
