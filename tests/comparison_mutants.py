@@ -50,6 +50,7 @@ TESTS = {
     "multiplier_lane": ["test_hw_datapath.py"],
     "results":     ["test_hw_results.py"],
     "scale":       ["test_hw_scale.py", "test_hw_datapath.py"],
+    "sealer":      ["test_hw_framer.py"],
     "sequencer":   ["test_hw_sequencer.py"],
     "serial_link": ["test_hw_serial_link.py"],
     "trits":       ["test_hw_trits.py"],

@@ -79,7 +79,7 @@ MUTANTS = {
         ("sequencer", "self.block_end.eq(take & end)",
          "self.block_end.eq(take & (end | self.words.p.last))"),
     "trailer sent before its CRC is there":
-        ("framer", "~(piece.trailer & pending.any())", "~(piece.trailer & pending[0])"),
+        ("sealer", "~(unsealed.trailer & pending.any())", "~(unsealed.trailer & pending[0])"),
     "a word dropped when both sides stall":
         ("buffer", "next_full.eq((taken | full) & self.o.valid & ~self.o.ready)",
          "next_full.eq((taken & ~full) & self.o.valid & ~self.o.ready)"),

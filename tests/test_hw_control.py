@@ -41,35 +41,35 @@ class Bench:
         self.starts = 0
 
     async def tick(self, ctx):
-        self.starts += ctx.get(self.dut.start)
+        self.starts += ctx.get(self.dut.gemv.start)
         await ctx.tick()
 
-    async def ask(self, ctx, head, sound=1, complete=1, bad=0, words=1, lost=0):
+    async def ask(self, ctx, head, crc_ok=1, complete=1, bad=0, words=1, out_of_sync=0):
         """One exchange: (opcode, sequence, arg0, arg1, length), and the payload's bytes."""
         dut = self.dut
-        ctx.set(dut.arrivals.p, {"header": head, "lost": lost})
-        ctx.set(dut.arrivals.valid, 1)
-        while not ctx.get(dut.arrivals.ready):
+        ctx.set(dut.headers.p, {"header": head, "out_of_sync": out_of_sync})
+        ctx.set(dut.headers.valid, 1)
+        while not ctx.get(dut.headers.ready):
             await self.tick(ctx)
         await self.tick(ctx)
-        ctx.set(dut.arrivals.valid, 0)
+        ctx.set(dut.headers.valid, 0)
         self.routes.append(ctx.get(dut.route))
-        if not lost:
-            await self._payload(ctx, sound, complete, bad, words)
-        return await self._answer(ctx, lost)
+        if not out_of_sync:
+            await self._payload(ctx, crc_ok, complete, bad, words)
+        return await self._answer(ctx, out_of_sync)
 
-    async def _payload(self, ctx, sound, complete, bad, words):
+    async def _payload(self, ctx, crc_ok, complete, bad, words):
         dut = self.dut
         for cycle in range(words + 3):
             ctx.set(dut.load_word, cycle < words)
             await self.tick(ctx)
             assert not ctx.get(dut.requests.valid)
-        ctx.set(dut.complete, complete)
+        ctx.set(dut.gemv.complete, complete)
         ctx.set(dut.bad_mantissa, bad)
-        ctx.set(dut.verdicts.payload, sound)
-        ctx.set(dut.verdicts.valid, 1)
+        ctx.set(dut.frame_status.payload, crc_ok)
+        ctx.set(dut.frame_status.valid, 1)
 
-    async def _answer(self, ctx, lost):
+    async def _answer(self, ctx, out_of_sync):
         dut = self.dut
         ctx.set(dut.idle, 1)
         for _ in range(20):
@@ -85,12 +85,12 @@ class Bench:
         ctx.set(dut.requests.ready, 0)
         ctx.set(dut.idle, 0)
         for _ in range(3):      # held until the answer has left
-            assert ctx.get(dut.active) and not ctx.get(dut.verdicts.ready)
+            assert ctx.get(dut.active) and not ctx.get(dut.frame_status.ready)
             await self.tick(ctx)
         ctx.set(dut.idle, 1)
-        assert ctx.get(dut.verdicts.ready) == (not lost)
+        assert ctx.get(dut.frame_status.ready) == (not out_of_sync)
         await self.tick(ctx)
-        ctx.set(dut.verdicts.valid, 0)
+        ctx.set(dut.frame_status.valid, 0)
         assert not ctx.get(dut.active)
         return (said.opcode, said.sequence, said.arg0, said.arg1, said.length), payload
 
@@ -140,10 +140,10 @@ REFUSED = [
     ({"head": header(200, 7)}, ErrorCode.OPCODE), ({"head": gemv(sequence=7, columns=4)}, 5),
     ({"head": gemv(sequence=7), "complete": 0}, ErrorCode.LENGTH),
     ({"head": {**SCALES_LOAD, "sequence": 7}, "bad": 1}, ErrorCode.SIZE),
-    ({"head": header(IDENTIFY, 7), "sound": 0}, ErrorCode.TRAILER),
-    ({"head": gemv(sequence=7, depth=0), "sound": 0}, ErrorCode.TRAILER),
-    ({"head": gemv(sequence=7), "sound": 0, "complete": 0}, ErrorCode.TRAILER),
-    ({"head": {**SCALES_LOAD, "sequence": 7}, "bad": 1, "sound": 0}, ErrorCode.TRAILER),
+    ({"head": header(IDENTIFY, 7), "crc_ok": 0}, ErrorCode.TRAILER),
+    ({"head": gemv(sequence=7, depth=0), "crc_ok": 0}, ErrorCode.TRAILER),
+    ({"head": gemv(sequence=7), "crc_ok": 0, "complete": 0}, ErrorCode.TRAILER),
+    ({"head": {**SCALES_LOAD, "sequence": 7}, "bad": 1, "crc_ok": 0}, ErrorCode.TRAILER),
 ]
 
 
@@ -166,8 +166,8 @@ def test_what_only_others_may_be_refused_for_does_not_count(opcode):
 
 
 def test_a_hunt_is_an_error_of_no_frame():
-    said = exchanges([{"head": header(77, 99), "lost": 1}, {"head": header(Opcode.STATUS, 4)},
-                      {"head": gemv()}])
+    said = exchanges([{"head": header(77, 99), "out_of_sync": 1},
+                      {"head": header(Opcode.STATUS, 4)}, {"head": gemv()}])
     assert said[0][0] == (Opcode.ERROR, 0, ErrorCode.NO_HEADER, 0, 0)
     assert struct.unpack("<3Q", said[1][1][:24]) == (4, 1, 1)
     assert said[2][0][0] == Opcode.DONE
@@ -175,11 +175,11 @@ def test_a_hunt_is_an_error_of_no_frame():
 
 def test_loads_count_after_a_good_trailer_only():
     # Unloaded by its first word, loaded by its end; one that is refused, or without a word, is not.
-    steps = [{"head": load(0), "sound": 0}, {"head": gemv()}, {"head": load(0)}, {"head": gemv()},
-             {"head": load(0), "sound": 0, "words": 0}, {"head": gemv()},
+    steps = [{"head": load(0), "crc_ok": 0}, {"head": gemv()}, {"head": load(0)}, {"head": gemv()},
+             {"head": load(0), "crc_ok": 0, "words": 0}, {"head": gemv()},
              {"head": {**load(0), "length": 16}}, {"head": gemv()},
              {"head": SCALES_LOAD, "bad": 1}, {"head": gemv()}, {"head": SCALES_LOAD},
-             {"head": header(Opcode.RESET), "sound": 0}, {"head": gemv()},
+             {"head": header(Opcode.RESET), "crc_ok": 0}, {"head": gemv()},
              {"head": header(Opcode.RESET)}, {"head": gemv()}]
     said = [head[2] if head[0] == Opcode.ERROR else 0 for head, _ in exchanges(steps)]
     assert said == [6, 7, 0, 0, 6, 0, 3, 0, 5, 7, 0, 6, 0, 0, 7]
@@ -201,7 +201,7 @@ def test_job_of_a_gemv(depth, groups, blocks):
         await bench.ask(ctx, SCALES_LOAD)
         await bench.ask(ctx, load(0, 16 * groups))
         assert (await bench.ask(ctx, gemv(depth, groups, 1, blocks)))[0][0] == Opcode.DONE
-        job = ctx.get(bench.dut.job)
+        job = ctx.get(bench.dut.gemv.job)
         assert (job.digit_last, job.group_last, job.block_last) == (depth - 1, groups - 1,
                                                                     blocks - 1)
 
@@ -216,10 +216,10 @@ def test_results_are_asked_for_block_by_block_and_column_by_column(columns):
         dut = bench.dut
         await bench.loads(ctx)
         for _ in range(2):
-            ctx.set(dut.arrivals.p, {"header": gemv(columns=columns, sequence=9), "lost": 0})
-            ctx.set(dut.arrivals.valid, 1)
-            await ctx.tick().until(dut.arrivals.ready)
-            ctx.set(dut.arrivals.valid, 0)
+            ctx.set(dut.headers.p, {"header": gemv(columns=columns, sequence=9), "out_of_sync": 0})
+            ctx.set(dut.headers.valid, 1)
+            await ctx.tick().until(dut.headers.ready)
+            ctx.set(dut.headers.valid, 0)
             ctx.set(dut.busy, 1)
             for _, column in product(range(3), range(columns)):
                 ctx.set(dut.full, 1)
@@ -241,10 +241,10 @@ def test_results_are_asked_for_block_by_block_and_column_by_column(columns):
                 ctx.set(dut.full, 0)
                 await ctx.tick().repeat(2)
             # The trailer is there, but banks are busy: no answer yet.
-            ctx.set(dut.complete, 1)
+            ctx.set(dut.gemv.complete, 1)
             ctx.set(dut.idle, 1)
-            ctx.set(dut.verdicts.payload, 1)
-            ctx.set(dut.verdicts.valid, 1)
+            ctx.set(dut.frame_status.payload, 1)
+            ctx.set(dut.frame_status.valid, 1)
             await ctx.tick().repeat(20)
             assert not ctx.get(dut.requests.valid)
             ctx.set(dut.idle, 0)

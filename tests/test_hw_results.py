@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from hw.array import SLOTS
+from hw.interfaces import SLOTS
 from hw.results import ResultBanks, UnitMap
 from sim.harness import simulate
 from sim.streams import coin, never
@@ -38,15 +38,15 @@ class Bench:
         """A group's 15 slots; what is not ``last`` must leave no trace."""
         for index in range(SLOTS):
             row, turn = divmod(index, 3)
-            ctx.set(self.dut.slot, {"valid": 1, "index": index, "first": 1, "last": last})
+            ctx.set(self.dut.rows.slot, {"valid": 1, "index": index, "first": 1, "last": last})
             for column, place, unit in product(range(self.columns), range(self.map.places),
                                                range(self.map.units)):
                 if turn < self.map.unit_lanes(unit):
                     lane = self.map.lane(place, unit, turn, row)
-                    ctx.set(self.dut.row_sums[column][place][unit],
+                    ctx.set(self.dut.rows.sums[column][place][unit],
                             int(sums[column, 5 * lane + row]))
             await ctx.tick()
-        ctx.set(self.dut.slot, {"valid": 0, "index": 0, "first": 0, "last": 0})
+        ctx.set(self.dut.rows.slot, {"valid": 0, "index": 0, "first": 0, "last": 0})
 
     async def read(self, ctx, column, last):
         """The sums of one column of the oldest bank."""
@@ -152,12 +152,12 @@ def test_a_slot_that_is_not_valid_finishes_nothing():
     async def drive(ctx):
         await bench.reserve(ctx)
         for index in range(SLOTS):
-            ctx.set(bench.dut.slot, {"valid": 0, "index": index, "first": 1, "last": 1})
+            ctx.set(bench.dut.rows.slot, {"valid": 0, "index": index, "first": 1, "last": 1})
             await ctx.tick()
         assert bench.counts(ctx) == (1, 0, 1)
         # Fourteen slots are no bank.
         for index in range(SLOTS - 1):
-            ctx.set(bench.dut.slot, {"valid": 1, "index": index, "first": 1, "last": 1})
+            ctx.set(bench.dut.rows.slot, {"valid": 1, "index": index, "first": 1, "last": 1})
             await ctx.tick()
             assert bench.counts(ctx) == (1, 0, 1)
 

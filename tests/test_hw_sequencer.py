@@ -40,13 +40,13 @@ class Run:
         self.waits = 0
 
     async def start(self, ctx, depth, groups, blocks):
-        ctx.set(self.dut.job, {"digit_last": depth - 1, "group_last": groups - 1,
-                               "block_last": blocks - 1})
+        ctx.set(self.dut.gemv.job, {"digit_last": depth - 1, "group_last": groups - 1,
+                                    "block_last": blocks - 1})
         await ctx.tick()
-        ctx.set(self.dut.start, 1)
+        ctx.set(self.dut.gemv.start, 1)
         await ctx.tick()
-        ctx.set(self.dut.start, 0)
-        assert ctx.get(self.dut.running) and not ctx.get(self.dut.complete)
+        ctx.set(self.dut.gemv.start, 0)
+        assert ctx.get(self.dut.running) and not ctx.get(self.dut.gemv.complete)
 
     async def feed(self, ctx, words, last=True):
         """So many words; the last of them is marked, if ``last``."""
@@ -64,7 +64,7 @@ class Run:
                 left -= 1
                 ctx.set(dut.words.valid, 0)
         self._look(ctx, False)
-        self.ends.append((ctx.get(dut.running), ctx.get(dut.complete)))
+        self.ends.append((ctx.get(dut.running), ctx.get(dut.gemv.complete)))
 
     def _look(self, ctx, taken):
         beat, end = ctx.get(self.dut.beat), ctx.get(self.dut.block_end)
@@ -132,7 +132,7 @@ def test_only_the_last_word_of_a_block_waits_for_credit(job):
             await ctx.tick()
             ctx.set(dut.words.valid, 0)
             ctx.set(dut.credit, 0)
-        assert (ctx.get(dut.running), ctx.get(dut.complete)) == (0, 1)
+        assert (ctx.get(dut.running), ctx.get(dut.gemv.complete)) == (0, 1)
 
     simulate(run.dut, drive)
     assert agree(run.beats, due)
