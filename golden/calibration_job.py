@@ -116,6 +116,7 @@ class CalibrationJob:
             if not force:
                 raise CheckpointError(f"{self.partial}: {self._difference(parameters)}; finish "
                                       "that calibration, choose another output, or force")
+            self._check_output(force)
             self._discard()
         self._records = self._journal.begin(parameters)
         self.finished = _WRITTEN in self._records and (

@@ -147,8 +147,9 @@ def write_moments(path: Path, moments: Mapping[str, Moment], made_of: Mapping) -
         try:
             write_arrays(partial, arrays, {_KEY: json.dumps(made_of)})
             partial.replace(path)
-        finally:
+        except BaseException:
             partial.unlink(missing_ok=True)
+            raise
 
 
 def fault_of_moments(path: Path) -> str | None:

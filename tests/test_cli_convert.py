@@ -59,7 +59,7 @@ def test_what_cannot_be_read(file, tmp_path):
         f"{MODEL}: is a directory already; give a GGUF file")
     assert fails("convert", cut, "-o", out).startswith(f"{cut}: cut short, ")
     assert fails("quantize", MODEL / "model.safetensors", "-o", out) == (
-        f"{MODEL / 'model.safetensors'}: not a GGUF file; give one, or a directory")
+        f"{MODEL / 'model.safetensors'}: is one file of a checkpoint; give the directory {MODEL}")
     assert fails("quantize", file, "-o", file.parent) == (
         f"{file.parent}: must not be the source or hold it; choose another")
     assert not out.exists()

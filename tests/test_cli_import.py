@@ -112,6 +112,7 @@ def test_probe_of_what_fits(model):
 def test_wrong_use(model, tmp_path):
     assert fails("import", model) == "give a directory to write with -o, or --probe"
     assert fails("import", model, "-o", tmp_path / "o", "-d", 5) == "depth must be 1..4, not 5"
-    assert "config.json" in fails("import", tmp_path, "-o", tmp_path / "o")
+    assert fails("import", tmp_path, "-o", tmp_path / "o") == (
+        f"{tmp_path}: is empty; give the directory of a checkpoint")
     assert fails("import", model, "-o", model, "--force").endswith(
         "must not be the source or hold it; choose another")

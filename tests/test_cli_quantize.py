@@ -72,8 +72,12 @@ def test_another_text_or_count_calibrates_anew(tmp_path, text, monkeypatch):
 def test_damaged_moments_and_losses_are_made_again(tmp_path, text, monkeypatch):
     from scripts.packing.depths import _read_kept
     made = []
-    monkeypatch.setattr("scripts.packing.calibrate._write", lambda _, model, output, *settings: (
-        made.append(output), write_moments(output, {}, {"settings": settings})))
+
+    def write(source, model, output, *settings, force):
+        made.append(output)
+        write_moments(output, {}, {"settings": settings})
+
+    monkeypatch.setattr("scripts.packing.calibrate._write", write)
     path = moments_file(MODEL, text, 512)
     path.write_bytes(path.read_bytes()[:-1])
     assert moments_file(MODEL, text, 512) == path and len(made) == 2

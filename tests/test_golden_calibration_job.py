@@ -5,12 +5,12 @@ import signal
 
 import numpy as np
 import pytest
-from golden_helpers import message, run_python
+from golden_helpers import contents, message, run_python
 
 from golden import calibration_job
 from golden.calibration_job import CalibrationJob
 from golden.journal import Journal
-from golden.moments import Moment
+from golden.moments import Moment, write_moments
 from golden.sources import CheckpointError
 
 JOB = {"model": "m, files 0", "text": "a.txt, SHA-256 0"}
@@ -186,7 +186,7 @@ def test_force_discards_another_job(out, due):
 
 
 def test_output_that_exists(out, due):
-    out.write_text("mine")
+    write_moments(out, {}, {})
     with pytest.raises(CheckpointError, match=message(
             f"{out}: exists already; remove it, choose another, or force")):
         calibrate(out)
@@ -195,13 +195,26 @@ def test_output_that_exists(out, due):
     assert out.read_bytes() == due
 
 
-def test_output_that_exists_is_not_taken_for_that_of_a_killed_run(out, due):
+def test_output_that_holds_no_moments_is_never_replaced(out):
+    stop_after(out, 2, JOB | {"text": "b.txt"})
+    kept = contents(out.with_name("m.safetensors.partial"))
     out.write_text("mine")
+    with pytest.raises(CheckpointError, match=message(
+            f"{out}: is not a file of moments, so it is not replaced; choose another, or remove it "
+            "yourself")):
+        calibrate(out, force=True)
+    assert out.read_text() == "mine"
+    assert contents(out.with_name("m.safetensors.partial")) == kept
+
+
+def test_output_that_exists_is_not_taken_for_that_of_a_killed_run(out, due):
+    write_moments(out, {}, {})
+    before = out.read_bytes()
     with pytest.raises(Stopped), CalibrationJob(out, JOB, force=True) as job:
         read_windows(job, lambda window: stop())
     with pytest.raises(CheckpointError, match="exists already"):
         calibrate(out)
-    assert out.read_text() == "mine"
+    assert out.read_bytes() == before
     assert calibrate(out, force=True) == WINDOWS - 1
     assert out.read_bytes() == due
 

@@ -238,7 +238,9 @@ def test_misfits_are_kept_when_told_so(tmp_path, damaged):
         kept = packed.read_kept(f"{name}.weight")
         assert kept.tobytes() == tensors[f"{name}.weight"].tobytes()
         assert name in packed.config["quantization_config"]["modules_to_not_convert"]
-    assert [f.kind for f in verify(tmp_path / "o", tmp_path / "m")] == []
+    finding, = verify(tmp_path / "o", tmp_path / "m")
+    assert (finding.kind, finding.tensor) == ("warning", "model.layers.1.self_attn.q_proj.weight")
+    assert "(0 NaN, 1 infinite), the first at [3, 4]" in finding.message
 
 
 def test_nothing_fits(tmp_path):

@@ -84,7 +84,7 @@ def test_a_device_by_name_is_closed_with_its_model(tmp_path, monkeypatch):
 def test_nothing_is_left_of_what_cannot_be_loaded(tmp_path):
     threads = threading.active_count()
     with pytest.raises(CheckpointError, match=message(
-            f"{tmp_path}: has no config.json; give the directory of a checkpoint")):
+            f"{tmp_path}: is empty; give the directory of a checkpoint")):
         load_packed(tmp_path)
     with pytest.raises(ValueError, match="^no device 'card'; there are sim, "):
         load_packed(MODEL, "card")
