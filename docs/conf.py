@@ -51,5 +51,5 @@ napoleon_custom_sections  = [("Members", "params_style")]
 
 # References to what is ours must resolve; types of numpy and the like have no pages here.
 nitpicky = True
-nitpick_ignore = [("py:attr", "host.transport.Transport.flow_control")]     # some have it
+nitpick_ignore = [("py:attr", "tritstream.host.transports.base.Transport.flow_control")]     # some have it
 nitpick_ignore_regex = [("py:.*", rf"(?!({'|'.join(PACKAGES)})\.).*|.*\._?[TR]")]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drawing import draw
 
-from scripts.plot.style import save, styled
+from tritstream.scripts.reports.plot.style import save, styled
 
 __all__ = ["DIAGRAMS", "FIGURES", "main"]
 
@@ -37,7 +37,7 @@ _DATA_FLOW = {
         "units": (16.4, 9.3, 4.0, 1.5, "x mantissa, added:\nrow sums of 46 bits", "device"),
         "result": (10.6, 11.5, 4.4, 1.1, "float32(A c) + bias", "host"),
         "sums": (16.4, 11.5, 4.0, 1.1, "N integers A", "data"),
-        "golden": (16.4, 13.3, 4.0, 1.1, "golden.gemv", "golden"),
+        "golden": (16.4, 13.3, 4.0, 1.1, "tritstream.golden.gemv", "golden"),
     },
     "arrows": [
         (("source.right", "scales.left"), ""), (("scales.right", "trits.left"), ""),

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from golden.activation import quantize_activation, quantize_activation16
-from golden.fixed import GROUP, MANTISSA_BITS, mantissas
-from golden.gemv import dequantize_rows, gemv
-from golden.generated import GeneratedTensor
-from golden.quantize import dequantize, quantize
-from scripts.running.stream import generated_activations
+from tritstream.golden.activation import quantize_activation, quantize_activation16
+from tritstream.golden.checkpoints.generated import GeneratedTensor
+from tritstream.golden.fixed_point import GROUP, MANTISSA_BITS, mantissas
+from tritstream.golden.gemv import dequantize_rows, gemv
+from tritstream.golden.matrix import dequantize
+from tritstream.golden.quantize import quantize
+from tritstream.scripts.running.stream import generated_activations
 
 __all__ = ["table"]
 

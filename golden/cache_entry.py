@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from golden.cache_place import cache_dir
-from golden.writing import writing
+from tritstream.golden.cache_place import cache_dir
+from tritstream.golden.write_errors import writing
 
 __all__ = ["cached", "find_entry", "keep_entry"]
 
@@ -35,7 +35,7 @@ def cached(stem: str, suffix: str, make: Callable[[], bytes]) -> Path:
     make : callable
         Returns the bytes.
 
-    Raises :class:`golden.shards.CheckpointError` when the disk does not take the entry; no part of
+    Raises :class:`.CheckpointError` when the disk does not take the entry; no part of
     it stays then.
     """
     folder = cache_dir()

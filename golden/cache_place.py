@@ -14,8 +14,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_dir
 
-from golden.shards import CheckpointError
-from golden.writing import writing
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.write_errors import writing
 
 __all__ = ["VARIABLE", "cache_dir", "scratch", "tool_caches", "tool_environment"]
 
@@ -35,7 +35,7 @@ def cache_dir() -> Path:
     directory of this user where temporary files are, and a new one there. When one is passed
     over, a line on standard error says so, once.
 
-    Raises :class:`golden.shards.CheckpointError` when no directory can be written.
+    Raises :class:`tritstream.golden.errors.CheckpointError` when no directory can be written.
     """
     return _chosen(os.environ.get(VARIABLE, ""), user_cache_dir("tritstream", appauthor=False),
                    os.geteuid())
@@ -45,7 +45,7 @@ def cache_dir() -> Path:
 def scratch() -> Iterator[Path]:
     """A temporary folder for tools, gone at the end, where temporary files can be written.
 
-    Raises :class:`golden.shards.CheckpointError` when the disk is full in the meantime.
+    Raises :class:`tritstream.golden.errors.CheckpointError` when the disk is full in the meantime.
     """
     with tempfile.TemporaryDirectory(prefix="tritstream-", dir=_temporary()) as name:
         try:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from golden.job import JOURNAL
-from golden.journal import Journal, understood
-from golden.moments import Moment, fault_of_moments, write_moments
-from golden.replacing import check_replaceable
-from golden.shard_writer import write_arrays
-from golden.shards import CheckpointError, Shard
-from golden.verify import check_sum
-from golden.writing import writing
+from tritstream.golden.checkpoints.safetensors_reader import Shard
+from tritstream.golden.checkpoints.safetensors_writer import write_arrays
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.jobs.directory_job import JOURNAL
+from tritstream.golden.jobs.journal import Journal, understood
+from tritstream.golden.jobs.replacing import check_replaceable
+from tritstream.golden.packed.verify import check_sum
+from tritstream.golden.quantizers.moments import Moment, fault_of_moments, write_moments
+from tritstream.golden.write_errors import writing
 
 __all__ = ["CalibrationJob"]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from golden.chunks import row_chunks
-from golden.fixed import GROUP, mantissas, result_scale
-from golden.quantize import TritMatrix
+from tritstream.golden.fixed_point import GROUP, mantissas, result_scale
+from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.row_chunks import row_chunks
 
 __all__ = ["dequantize_rows", "gemv"]
 
@@ -34,7 +34,7 @@ def dequantize_rows(
 ) -> np.ndarray:
     """Results in float32 of row sums (N,) and one activation scale, or of (B, N) and (B,).
 
-    ``y = float32(float64(A) * c)`` with ``c`` of :func:`golden.fixed.result_scale`.
+    ``y = float32(float64(A) * c)`` with ``c`` of :func:`.result_scale`.
     """
     factor = np.asarray(result_scale(table, depth, x_scale))
     return (sums.astype(np.float64) * factor[..., None]).astype(np.float32)

@@ -4,37 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.fixed import GROUP
-from golden.shards import DTYPES, Tensor
-from golden.sources import SourceTensor
+from tritstream.golden.checkpoints.row_reader import RowReader
+from tritstream.golden.fixed_point import GROUP, group_count
 
-__all__ = ["RowReader", "ShiftedRows", "group_count", "take_groups", "weights_of"]
-
-
-@dataclass(frozen=True)
-class RowReader:
-    """A matrix in a file, of which rows are read when they are asked for: ``reader[2:7]``.
-
-    ``numpy.asarray`` of it reads all.
-    """
-
-    tensor: Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes, as of an array."""
-        return self.tensor.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """What the values are."""
-        return DTYPES[self.tensor.dtype]
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        return self.tensor.read_rows(rows)
-
-    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        return self.tensor.read().astype(dtype or self.dtype, copy=False)
+__all__ = ["ShiftedRows", "take_groups"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +32,6 @@ class ShiftedRows:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         return np.ldexp(self.weights[rows].astype(np.float32), self.shift)
-
-
-def weights_of(tensor: SourceTensor) -> np.ndarray | RowReader:
-    """Weights of a matrix, read by rows where they lie in a file as they are."""
-    return RowReader(tensor) if isinstance(tensor, Tensor) else tensor.read()
-
-
-def group_count(columns: int) -> int:
-    """Groups of a row, the last one padded."""
-    return -(-columns // GROUP)
 
 
 def take_groups(

@@ -5,133 +5,76 @@ any implementation can give the same bits.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from golden.chunks import row_chunks, run_in_threads
-from golden.fixed import (
+from tritstream.golden.checkpoints.row_reader import RowReader
+from tritstream.golden.fixed_point import (
     GROUP,
     SCALES,
-    check_table,
     device_table,
+    group_count,
     half_range,
-    information_bits,
-    stored_bits,
 )
-from golden.forms import FORM, Form, rec
-from golden.groups import RowReader, group_count, take_groups
-from golden.kernels import load
-from golden.kernels.arithmetic import levels
-from golden.rounded import Rounded
+from tritstream.golden.groups import take_groups
+from tritstream.golden.kernels import Kernels, load
+from tritstream.golden.kernels.numpy_arithmetic import levels
+from tritstream.golden.matrix import Encoded, TritMatrix, whole
+from tritstream.golden.rounding import FORM, Form, rec
+from tritstream.golden.row_chunks import row_chunks, run_in_threads
 
 __all__ = [
-    "CODEC", "Encoded", "Scaled", "TritMatrix", "choose_scales", "code_values", "dequantize",
-    "dequantized_chunks", "device_values", "levels", "quantize", "rec", "row_dequantizer", "whole",
+    "CODEC", "Rounded", "Scaled", "choose_scales", "device_values", "levels", "quantize", "rec",
 ]
 
 #: Name of the profile in packed checkpoints.
 CODEC = "tritllm-v2"
 
-_SINGLE = np.dtype(np.float32)
-
-
-class Encoded(Protocol):
-    """A matrix of integers, codes and a table, wherever they come from."""
-
-    depth: int
-    table: np.ndarray
-    form:  Form
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-    def take_rows(
-        self, chunk: slice, groups: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Integers and codes of some rows, whose weights ``groups`` are, if they are at hand."""
-
 
 @dataclass(frozen=True, eq=False)
-class TritMatrix:
-    """A quantized matrix; ``w[n, k] = table[codes[n, k // 16]] * q[n, k] / half_range``.
-
-    In an integer product that is all there is to it; ``form`` says how a float weight is rounded.
+class Rounded(ABC):
+    """A matrix whose integers are the nearest to its weights, found when they are asked for.
 
     Members
     -------
+    weights : numpy.ndarray or RowReader
+        Weights (N, K) of any float dtype.
     depth : int
-        Trits of a weight, 1..4.
-    shape : tuple
-        Rows N and columns K, without padding.
-    q : numpy.ndarray
-        int8 (N, Kp), Kp being K rounded up to whole groups: integer weights within the half range.
-    codes : numpy.ndarray
-        uint8 (N, Kp/16): scale code of each group, 0..26.
+        Trits of a weight.
     table : numpy.ndarray
-        float32 (27,): scale of each code, finite and positive.
-    form : golden.forms.Form
-        In which order, and with which roundings, dequantizing computes a weight.
-
-    Raises :class:`ValueError` when these do not agree.
+        float32 (27,): scale of each code.
+    kernels : Kernels
+        What computes.
     """
 
-    depth: int
-    shape: tuple[int, int]
-    q:     np.ndarray
-    codes: np.ndarray
-    table: np.ndarray
-    form:  Form = FORM
-
-    def __post_init__(self):
-        half = half_range(self.depth)
-        if len(self.shape) != 2 or min(self.shape) < 1:
-            raise ValueError(f"shape must be two positive integers, not {self.shape!r}")
-        _check_array("q", self.q, np.int8, (self.rows, GROUP * self.groups))
-        _check_array("codes", self.codes, np.uint8, (self.rows, self.groups))
-        check_table(self.table)
-        if not -half <= self.q.min() <= self.q.max() <= half:
-            raise ValueError(f"q must be within {-half}..{half} at depth {self.depth}, "
-                             f"not {self.q.min()}..{self.q.max()}")
-        if self.codes.max() >= SCALES:
-            raise ValueError(f"codes must be 0..{SCALES - 1}, not {self.codes.max()}")
+    weights: np.ndarray | RowReader
+    depth:   int
+    table:   np.ndarray
+    kernels: Kernels
+    form:    Form = field(default=FORM, kw_only=True)
 
     @property
-    def rows(self) -> int:
-        """Rows N, the outputs."""
-        return self.shape[0]
-
-    @property
-    def columns(self) -> int:
-        """Columns K, the inputs, without padding."""
-        return self.shape[1]
-
-    @property
-    def groups(self) -> int:
-        """Groups of a row, the last one padded with zeros where K is not a multiple of 16."""
-        return group_count(self.columns)
-
-    @property
-    def half_range(self) -> int:
-        """Largest magnitude of an integer weight."""
-        return half_range(self.depth)
-
-    @property
-    def information_bits(self) -> float:
-        """Bits of information a weight."""
-        return information_bits(self.depth)
-
-    @property
-    def stored_bits(self) -> float:
-        """Bits of a file a weight, padding left out."""
-        return stored_bits(self.depth)
+    def shape(self) -> tuple[int, int]:
+        """Rows N and columns K, without padding."""
+        return tuple(self.weights.shape)
 
     def take_rows(
         self, chunk: slice, groups: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Integers and codes of some rows."""
-        return self.q[chunk], self.codes[chunk]
+        """Integers and codes of some rows: int8 (rows, Kp) and uint8 (rows, Kp/16)."""
+        scales, codes = self.take_scales(chunk)
+        groups = take_groups(self.weights, chunk) if groups is None else groups
+        q = self.kernels.find_levels(groups, scales.ravel(), half_range(self.depth))
+        return q.reshape(len(codes), -1), codes
+
+    @abstractmethod
+    def take_scales(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Scales, 0 where all integers are, and codes of some rows.
+
+        float32 and uint8 (rows, Kp/16).
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,27 +93,12 @@ class Scaled(Rounded):
     edges:  np.ndarray
 
     def take_scales(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Those of the codes: :meth:`golden.rounded.Rounded.take_scales`."""
+        """Those of the codes: :meth:`tritstream.golden.quantize.Rounded.take_scales`."""
         scales = self.scales[chunk]
         codes = self.kernels.find_codes(scales, self.edges)
         coded = self.table.take(codes)
         coded[scales == 0] = 0
         return coded, codes
-
-
-def whole(matrix: Encoded) -> TritMatrix:
-    """All integers and codes of a matrix."""
-    if isinstance(matrix, TritMatrix):
-        return matrix
-    rows, groups = matrix.shape[0], group_count(matrix.shape[1])
-    q = np.empty((rows, GROUP * groups), np.int8)
-    codes = np.empty((rows, groups), np.uint8)
-
-    def work(chunk: slice) -> None:
-        q[chunk], codes[chunk] = matrix.take_rows(chunk)
-
-    run_in_threads(work, row_chunks(*q.shape))
-    return TritMatrix(matrix.depth, matrix.shape, q, codes, matrix.table)
 
 
 def quantize(
@@ -179,10 +107,10 @@ def quantize(
     """Quantize a matrix (N, K) of any float dtype, a few rows at a time in as many threads.
 
     This is the profile ``tritllm-v2``, whose bits are fixed. One tiny or huge group can cost the
-    others much: :func:`golden.search.nearest.search`, by which checkpoints are packed unless told
+    others much: :func:`.search`, by which checkpoints are packed unless told
     otherwise, is robust against that.
 
-    Any engine of :mod:`golden.kernels` gives the same bits; None is the fastest.
+    Any engine of :mod:`tritstream.golden.kernels` gives the same bits; None is the fastest.
 
     Raises :class:`ValueError` for a depth outside 1..4, another shape, or a value that is not
     finite as float32 (it names the matrix and the first such place).
@@ -210,57 +138,10 @@ def choose_scales(
     return Scaled(weights, int(depth), table, kernels, scales, edges)
 
 
-def dequantize(matrix: TritMatrix) -> np.ndarray:
-    """Weights of a quantized matrix, computed in its form: float32 (N, K)."""
-    weights = np.empty(matrix.shape, np.float32)
-    for chunk, rows in dequantized_chunks(matrix):
-        weights[chunk] = rows
-    return weights
-
-
-def dequantized_chunks(
-    matrix: TritMatrix, dtype: np.dtype = _SINGLE,
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """The same a few rows at a time, top to bottom: which rows, and (rows, K).
-
-    In another ``dtype`` they are rounded half to even, to infinity when beyond its range.
-    """
-    rows = row_dequantizer(matrix, dtype)
-    for chunk in row_chunks(*matrix.q.shape):
-        yield chunk, rows(chunk)
-
-
-def row_dequantizer(
-    matrix: TritMatrix, dtype: np.dtype = _SINGLE,
-) -> Callable[[slice], np.ndarray]:
-    """What gives those of any rows, a slice or their numbers: a look-up, for a matrix has few
-    different weights."""
-    with np.errstate(over="ignore", under="ignore"):
-        weights = code_values(matrix).astype(dtype)
-
-    def rows(chunk: slice) -> np.ndarray:
-        zeros = weights.shape[1] * matrix.codes[chunk].astype(np.int32) + matrix.half_range
-        places = matrix.q[chunk].reshape(-1, matrix.groups, GROUP) + zeros[..., None]
-        return weights.take(places).reshape(len(zeros), -1)[:, :matrix.columns]
-    return rows
-
-
-def code_values(matrix: Encoded) -> np.ndarray:
-    """What integers stand for: float32 (27, 2h + 1), by code and integer, -h first."""
-    half = half_range(matrix.depth)
-    return matrix.form.weights(matrix.table[:, None], np.arange(-half, half + 1), half)
-
-
 def device_values(matrix: Encoded) -> np.ndarray:
     """Weights that a device computes with: float32 (27, 2h + 1), by code and integer, -h first."""
     half = half_range(matrix.depth)
     return FORM.weights(device_table(matrix.table)[:, None], np.arange(-half, half + 1), half)
-
-
-def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, int]) -> None:
-    if array.dtype != dtype or array.shape != shape:
-        raise ValueError(f"{name} must be {np.dtype(dtype)} {shape}, "
-                         f"not {array.dtype} {array.shape}")
 
 
 def _fit_table(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

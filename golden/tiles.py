@@ -5,52 +5,28 @@ of the five rows (row 0 in D0); byte ``16d + i`` holds digit ``i`` of their scal
 padded with zero trits and code 0 to whole tiles, columns with zero trits to whole groups.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
-from golden.chunks import row_chunks, run_in_threads
-from golden.fixed import GROUP, MAX_DEPTH, SCALE_TRITS, SCALES, half_range
-from golden.forms import FORM, Form
-from golden.kernels import load
-from golden.quantize import TritMatrix
-from golden.trit import TRITS_PER_BYTE, decode, to_digit, to_trit
+from tritstream.golden.fixed_point import (
+    GROUP,
+    MAX_DEPTH,
+    ROWS,
+    SCALE_TRITS,
+    SCALES,
+    half_range,
+    row_tiles,
+    tiles_shape,
+)
+from tritstream.golden.kernels import load
+from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.rounding import FORM, Form
+from tritstream.golden.row_chunks import row_chunks, run_in_threads
+from tritstream.golden.trit import decode, to_digit, to_trit
 
-__all__ = [
-    "ROWS", "check_tiles", "pack", "packed_bits", "packer", "padding_is_zero", "row_blocks",
-    "row_tiles", "tile_bytes", "tiles_shape", "unpack", "word_stream",
-]
-
-#: Rows of a tile: one for each trit of a byte.
-ROWS = TRITS_PER_BYTE
-
-
-def tile_bytes(depth: int) -> int:
-    """Bytes of a tile."""
-    half_range(depth)
-    return GROUP * depth + SCALE_TRITS
-
-
-def row_tiles(rows: int) -> int:
-    """Tiles that ``rows`` rows take, top to bottom."""
-    return -(-rows // ROWS)
-
-
-def row_blocks(rows: int, lanes: int) -> int:
-    """Row blocks of ``lanes`` row tiles each that ``rows`` rows take."""
-    return -(-row_tiles(rows) // lanes)
-
-
-def tiles_shape(shape: tuple[int, int], depth: int) -> tuple[int, int, int]:
-    """Shape of the tiles of an N x K matrix: (row tiles, groups, bytes)."""
-    return row_tiles(shape[0]), -(-shape[1] // GROUP), tile_bytes(depth)
-
-
-def packed_bits(shape: tuple[int, int], depth: int) -> float:
-    """Bits of tiles a weight of a matrix ``(N, K)``, padding included, table not."""
-    return 8 * math.prod(tiles_shape(shape, depth)) / math.prod(shape)
+__all__ = ["check_tiles", "pack", "packer", "padding_is_zero", "unpack", "word_stream"]
 
 
 def pack(matrix: TritMatrix, engine: str | None = "numpy") -> np.ndarray:

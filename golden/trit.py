@@ -2,11 +2,10 @@
 
 import numpy as np
 
-__all__ = [
-    "BYTE_OF_NUMBER", "TRITS_PER_BYTE", "decode", "encode", "is_canonical", "to_digit", "to_trit",
-]
+from tritstream.golden.fixed_point import TRITS_PER_BYTE
 
-TRITS_PER_BYTE = 5
+__all__ = ["BYTE_OF_NUMBER", "decode", "encode", "is_canonical", "to_digit", "to_trit"]
+
 
 _WEIGHTS = 3 ** np.arange(TRITS_PER_BYTE)
 _TRIT_OF_DIGIT = np.array([0, 1, -1], np.int8)

@@ -1,4 +1,4 @@
-"""The driver: matrix times vectors on a device, bit for bit what :mod:`golden.gemv` computes."""
+"""The driver: matrix times vectors on a device, bit for bit what :mod:`tritstream.golden.gemv` computes."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -8,26 +8,23 @@ from typing import TypeVar
 
 import numpy as np
 
-from golden.fixed import GROUP, MAX_K
-from golden.quantize import TritMatrix
-from golden.tiles import ROWS
-from host.errors import DeviceError, naming
-from host.folding import FOLD_WORDS, add_rows
-from host.frames import answer_bytes
-from host.link import SEQUENCES, Link
-from host.operands import activation_rows, mantissa_bytes
-from host.prepared import Part, PreparedMatrix, Tiles, prepare
-from host.records import Counters, Info, Stats
-from host.results import Results
-from host.store import Store
-from host.transport import Transport
-from hw.config import LANE_COUNTS, MAX_COLUMNS
-from hw.protocol import BANKS, SUM_BYTES, VERSION, Opcode
+from tritstream.golden.fixed_point import GROUP, MAX_K, ROWS
+from tritstream.golden.matrix import TritMatrix
+from tritstream.host.board.matrix_store import Store
+from tritstream.host.errors import DeviceError, naming
+from tritstream.host.layout.folding import FOLD_WORDS, add_rows
+from tritstream.host.layout.prepare import FRAME_BYTES, Part, PreparedMatrix, Tiles, prepare
+from tritstream.host.protocol.exchange import SEQUENCES, Link
+from tritstream.host.protocol.frames import answer_bytes
+from tritstream.host.protocol.operands import activation_rows, mantissa_bytes
+from tritstream.host.protocol.records import Counters, Info, Stats
+from tritstream.host.protocol.results import Results
+from tritstream.host.transports.base import Transport
+from tritstream.hw.config import LANE_COUNTS, MAX_COLUMNS
+from tritstream.hw.protocol import BANKS, SUM_BYTES, VERSION, Opcode
 
-__all__ = ["FRAME_BYTES", "Device"]
+__all__ = ["Device"]
 
-#: Longest payload of a GEMV frame by default, so that a damaged frame costs little.
-FRAME_BYTES = 4 << 20
 
 # Two ends of a line never quite agree on a bit time.
 _LINE_MARGIN = 1.06
@@ -44,8 +41,8 @@ class Device:
 
     One call at a time: methods of one device must not run concurrently.
 
-    Every method raises :class:`host.errors.DeviceError` when the device refuses or when all tries
-    failed, and :class:`host.errors.TransportClosed` when the device is gone.
+    Every method raises :class:`.DeviceError` when the device refuses or when all tries
+    failed, and :class:`tritstream.host.errors.TransportClosed` when the device is gone.
 
     Parameters
     ----------
@@ -121,7 +118,7 @@ class Device:
         return await self._persist("STATUS", self._ask_counters)
 
     async def prepare(self, matrix: TritMatrix | Tiles, name: str = "") -> PreparedMatrix:
-        """Make the word streams of a matrix for this device: :func:`host.prepared.prepare`.
+        """Make the word streams of a matrix for this device: :func:`.prepare`.
 
         Nothing is made of one that a board has stored under its name.
         """
@@ -152,7 +149,7 @@ class Device:
     async def gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:
         """Multiply a matrix with one vector or a batch of vectors.
 
-        Equals :func:`golden.gemv.gemv`. A batch above the device's columns takes several passes
+        Equals :func:`.gemv`. A batch above the device's columns takes several passes
         over the weights, a matrix above its max K several loads of activations.
 
         Parameters

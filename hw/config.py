@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from operator import index
 
-from golden.fixed import GROUP, MAX_K
+from tritstream.golden.fixed_point import GROUP, MAX_K
 
 __all__ = ["DeviceConfig", "LANE_COUNTS", "MAX_COLUMNS"]
 
@@ -28,7 +28,7 @@ class DeviceConfig:
         Clock told to the host by INFO; 0 in simulation.
     build_id : int, optional
         32 bits told to the host by INFO; None for the first 32 bits of a digest of the RTL, which
-        :mod:`hw.export` fills in.
+        :mod:`tritstream.hw.tools.export` fills in.
     """
 
     lanes: int = 8

@@ -4,17 +4,17 @@ from amaranth import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from .activation import ActivationMemory
-from .buffer import StreamBuffer
-from .config import DeviceConfig
-from .control import Controller, Route
-from .datapath import Datapath
-from .deframer import Deframer
-from .framer import Framer
-from .interfaces import AnswerWord
-from .loader import Loader
-from .results import ResultBanks
-from .sequencer import Sequencer
+from tritstream.hw.compute.activation_memory import ActivationMemory
+from tritstream.hw.compute.datapath import Datapath
+from tritstream.hw.compute.result_banks import ResultBanks
+from tritstream.hw.compute.sequencer import Sequencer
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.control.controller import Controller, Route
+from tritstream.hw.control.loader import Loader
+from tritstream.hw.framing.deframer import Deframer
+from tritstream.hw.framing.framer import Framer
+from tritstream.hw.interfaces import AnswerWord
+from tritstream.hw.primitives.stream_buffer import StreamBuffer
 
 __all__ = ["TritDevice"]
 
@@ -22,7 +22,7 @@ __all__ = ["TritDevice"]
 class TritDevice(wiring.Component):
     """Ternary GEMV accelerator.
 
-    Speaks the frames of :mod:`hw.protocol`: words of ``lanes`` bytes, byte 0 in the low bits.
+    Speaks the frames of :mod:`tritstream.hw.protocol`: words of ``lanes`` bytes, byte 0 in the low bits.
     During a GEMV it takes a word a cycle; a GEMV takes ``blocks * groups * (16 d + 3)`` cycles
     and, for its last RESULT, some 80 more at L = 8.
 

@@ -4,15 +4,15 @@ from amaranth import signed
 from amaranth.lib.data import Layout, StructLayout
 from amaranth.lib.wiring import In, Out, Signature
 
-from golden.fixed import (
+from tritstream.golden.fixed_point import (
     ACTIVATION_BITS,
     GROUP,
     MANTISSA_BITS,
     MAX_K,
     ROW_SUM_BITS,
+    ROWS,
     SCALE_TRITS,
 )
-from golden.tiles import ROWS
 
 __all__ = [
     "CODE_BITS", "SKEW", "SLOTS", "ActivationRows", "Activations", "AnswerHeader", "AnswerWord",
@@ -107,7 +107,7 @@ def Activations(columns: int) -> Signature:
 
 
 def RowSums(columns: int, places: int, units: int) -> Signature:
-    """Row sums of a time slot, in the order of :class:`hw.results.UnitMap`."""
+    """Row sums of a time slot, in the order of :class:`.UnitMap`."""
     return Signature({
         "slot": Out(Slot),
         "sums": Out(signed(ROW_SUM_BITS)).array(columns, places, units),

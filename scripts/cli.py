@@ -6,14 +6,25 @@ from typing import Annotated
 
 import typer
 
-from scripts import bench, plot, vectors
-from scripts.evaluation import command as evaluate
-from scripts.fuzz.command import fuzz
-from scripts.hardware import commands as hardware
-from scripts.packing import calibrate, importing, pack, quantize, random_model, smooth
-from scripts.running import generate, load, run, serve
-from scripts.soak.command import soak
-from scripts.streams import harden
+from tritstream.scripts.assurance import vectors
+from tritstream.scripts.assurance.fuzz.command import fuzz
+from tritstream.scripts.assurance.soak.command import soak
+from tritstream.scripts.evaluation import command as evaluate
+from tritstream.scripts.hardware import commands as hardware
+from tritstream.scripts.reports import bench, plot
+from tritstream.scripts.running import board as load
+from tritstream.scripts.running import generate, run, serve
+from tritstream.scripts.streams import harden
+from tritstream.scripts.weights import (
+    calibrate,
+    importing,
+    quantize,
+    random_model,
+    smooth,
+)
+from tritstream.scripts.weights import (
+    checkpoints as pack,
+)
 
 __all__ = ["app", "main"]
 

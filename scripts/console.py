@@ -21,13 +21,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from golden.replacing import check_same_kind
-from golden.writing import writing
-from host.errors import HostError
-from hw.synth import SynthError
-from scripts.progress_log import ProgressLog, interval
-from scripts.streams import storable
-from sim.build import BuildError
+from tritstream.golden.jobs.replacing import check_same_kind
+from tritstream.golden.write_errors import writing
+from tritstream.host.errors import HostError
+from tritstream.hw.tools.synth import SynthError
+from tritstream.scripts.progress_log import ProgressLog, interval
+from tritstream.scripts.streams import storable
+from tritstream.sim.build import BuildError
 
 __all__ = ["FAILED", "INTERRUPTED", "Failure", "console", "print_json", "progress",
            "reports_errors", "table", "text_shows_progress", "write_bytes", "write_json",
@@ -141,7 +141,7 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, even if several processes write it.
 
-    Raises :class:`golden.shards.CheckpointError` when a file of another kind has that name, and
+    Raises :class:`.CheckpointError` when a file of another kind has that name, and
     when the disk does not take it.
     """
     check_same_kind(path, data)

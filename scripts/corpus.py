@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golden.diagnosis import about_pointer
-from scripts.streams import storable
+from tritstream.golden.checkpoints.diagnosis import about_pointer
+from tritstream.scripts.streams import storable
 
 __all__ = ["Text", "hold_out", "read_corpus", "read_text"]
 

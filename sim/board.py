@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.soc.registers import MEMORY, UNIT, register
-from sim.soc_build import SocChoice, build_soc
+from tritstream.hw.soc.registers import MEMORY, UNIT, register
+from tritstream.sim.soc_build import SocChoice, build_soc
 
 __all__ = ["BoardStuck", "Counts", "SimulatedBoard"]
 
@@ -41,7 +41,7 @@ class Counts:
 
     ``taken`` and ``given`` are words of the core; ``first`` and ``last`` the cycles of the first
     and last word taken, ``causes`` what the memory did in the cycles between, by
-    :class:`hw.soc.monitor.Cause`; ``refreshes`` are the commands to refresh.
+    :class:`tritstream.hw.soc.cycle_monitor.Cause`; ``refreshes`` are the commands to refresh.
     """
 
     taken:  int
@@ -59,7 +59,7 @@ class SimulatedBoard:
     ----------
     choice : SocChoice
 
-    Raises :class:`sim.build.BuildError`.
+    Raises :class:`tritstream.sim.build.BuildError`.
     """
 
     def __init__(self, choice: SocChoice):
@@ -102,7 +102,7 @@ class SimulatedBoard:
         self._bus(1, address, np.ascontiguousarray(data, dtype=np.uint32))
 
     def get(self, name: str) -> int:
-        """A register of :data:`hw.soc.registers.REGISTERS`."""
+        """A register of :data:`tritstream.hw.soc.registers.REGISTERS`."""
         return int(self.read(register(name), 1)[0])
 
     def put(self, name: str, value: int) -> None:

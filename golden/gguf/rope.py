@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from golden.gguf.fields import ORIGINAL, Fields
-from golden.gguf.reader import Gguf
-from golden.gguf.tensors import GgufTensor
-from golden.shards import CheckpointError
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.gguf.fields import ORIGINAL, Fields
+from tritstream.golden.gguf.reader import Gguf
+from tritstream.golden.gguf.tensors import GgufTensor
 
 __all__ = ["FACTORS", "rope_config"]
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from golden.gguf.model import read_model
-from golden.gguf.reader import Gguf
-from golden.gguf.tokenizer import tokenizer_files
-from golden.gguf.vocabulary import Vocabulary
-from golden.job import write_json
-from golden.sharding import shards_of
-from golden.sources import Source
+from tritstream.golden.checkpoints.sharding import shards_of
+from tritstream.golden.checkpoints.source import Source
+from tritstream.golden.gguf.model import read_model
+from tritstream.golden.gguf.reader import Gguf
+from tritstream.golden.gguf.tokenizer import tokenizer_files
+from tritstream.golden.gguf.vocabulary import Vocabulary
+from tritstream.golden.jobs.directory_job import write_json
 
 __all__ = ["GgufSource"]
 
@@ -21,7 +21,7 @@ class GgufSource(Source):
     Quantized tensors are float32, which holds what their blocks stand for exactly; F16, BF16 and
     F32 stay what they are. Rows of queries and keys that llama.cpp has permuted are put back.
 
-    Raises :class:`golden.shards.CheckpointError` for a file that is damaged, or holds what a
+    Raises :class:`.CheckpointError` for a file that is damaged, or holds what a
     Hugging Face checkpoint has no place for.
 
     Parameters

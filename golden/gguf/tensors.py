@@ -10,10 +10,11 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
-from golden.chunked import ChunkedTensor
-from golden.chunks import row_chunks
-from golden.gguf.reader import RawTensor
-from golden.shards import DTYPES, CheckpointError
+from tritstream.golden.checkpoints.computed_tensor import ChunkedTensor
+from tritstream.golden.checkpoints.safetensors_reader import DTYPES
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.gguf.reader import RawTensor
+from tritstream.golden.row_chunks import row_chunks
 
 __all__ = ["GgufTensor"]
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from gguf.constants import TokenType
 
-from golden.gguf.pretokenizers import SPLITS
-from golden.gguf.reader import Gguf
-from golden.gguf.vocabulary import Vocabulary
+from tritstream.golden.gguf.pretokenizers import SPLITS
+from tritstream.golden.gguf.reader import Gguf
+from tritstream.golden.gguf.vocabulary import Vocabulary
 
 __all__ = ["tokenizer_files"]
 
@@ -18,7 +18,7 @@ _SPACE = "\u2581"
 def tokenizer_files(gguf: Gguf, vocabulary: Vocabulary, context: int) -> dict[str, dict]:
     """tokenizer.json and tokenizer_config.json by name; nothing when there is no tokenizer.
 
-    Raises :class:`golden.shards.CheckpointError` for a kind that is not known here.
+    Raises :class:`tritstream.golden.errors.CheckpointError` for a kind that is not known here.
     """
     if not vocabulary.kind:
         return {}

@@ -5,8 +5,8 @@ from typing import Any
 
 from gguf.constants import TokenType
 
-from golden.gguf.reader import Gguf
-from golden.shards import CheckpointError
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.gguf.reader import Gguf
 
 __all__ = ["Vocabulary"]
 

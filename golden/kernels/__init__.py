@@ -15,7 +15,7 @@ import numpy as np
 __all__ = ["ENGINES", "Kernels", "default_engine", "load"]
 
 #: Modules by the name of the engine.
-ENGINES = {"numpy": "golden.kernels.plain", "numba": "golden.kernels.fast"}
+ENGINES = {"numpy": "tritstream.golden.kernels.numpy_engine", "numba": "tritstream.golden.kernels.numba_engine"}
 
 
 class Kernels(Protocol):
@@ -27,7 +27,7 @@ class Kernels(Protocol):
     Members
     -------
     CHUNK : int
-        How much to give at a time, in chunks of :func:`golden.chunks.row_chunks`.
+        How much to give at a time, in chunks of :func:`tritstream.golden.row_chunks.row_chunks`.
     """
 
     CHUNK: int

@@ -7,9 +7,9 @@ the table then does not make joins (``fitting``), in one depth and form after th
 (``search``). With the table a look-up gives all codes and integers (``coder``).
 """
 
-from golden.recover.coder import encode
-from golden.recover.fitting import Attempt
-from golden.recover.search import DEPTHS, Misfit, Recovery, Unfit, ratios, recover
+from tritstream.golden.recover.coder import encode
+from tritstream.golden.recover.fitting import Attempt
+from tritstream.golden.recover.matrix import DEPTHS, Misfit, Recovery, Unfit, ratios, recover
 
 __all__ = [
     "DEPTHS", "Attempt", "Misfit", "Recovery", "Unfit", "encode", "ratios", "recover",

@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from golden.bits import float_bits
-from golden.forms import DigitForm, to_dtype
+from tritstream.golden.rounding import DigitForm, float_bits, to_dtype
 
 __all__ = ["cell_intervals", "near_intervals", "scale_of_bits"]
 

@@ -4,12 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from golden.bits import float_bits, magnitude_mask
-from golden.chunks import in_threads, row_chunks
-from golden.fixed import GROUP, SCALES, half_range
-from golden.forms import Form, to_dtype
-from golden.quantize import TritMatrix
-from golden.recover.magnitudes import grouped
+from tritstream.golden.fixed_point import GROUP, SCALES, half_range
+from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.recover.magnitudes import grouped
+from tritstream.golden.rounding import Form, float_bits, magnitude_mask, to_dtype
+from tritstream.golden.row_chunks import in_threads, row_chunks
 
 __all__ = ["Coder", "encode"]
 

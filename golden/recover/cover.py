@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from golden.recover.lattice import Pieces
+from tritstream.golden.recover.lattice import Pieces
 
 __all__ = ["pierce", "pierce_most"]
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.chunks import in_threads, row_chunks
-from golden.fixed import GROUP, SCALES, half_range
-from golden.forms import DigitForm, Form
-from golden.recover.coder import Coder
-from golden.recover.cover import pierce, pierce_most
-from golden.recover.lattice import Lattice, Pieces
-from golden.recover.magnitudes import Magnitudes, grouped, pick_groups
-from golden.recover.table import choose_table
+from tritstream.golden.fixed_point import GROUP, SCALES, half_range
+from tritstream.golden.recover.coder import Coder
+from tritstream.golden.recover.cover import pierce, pierce_most
+from tritstream.golden.recover.lattice import Lattice, Pieces
+from tritstream.golden.recover.magnitudes import Magnitudes, grouped, pick_groups
+from tritstream.golden.recover.table import choose_table
+from tritstream.golden.rounding import DigitForm, Form
+from tritstream.golden.row_chunks import in_threads, row_chunks
 
 __all__ = ["Attempt", "Fitting"]
 

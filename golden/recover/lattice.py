@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.forms import DigitForm, Form, to_dtype
-from golden.recover.cells import cell_intervals, near_intervals, scale_of_bits
+from tritstream.golden.recover.cells import cell_intervals, near_intervals, scale_of_bits
+from tritstream.golden.rounding import DigitForm, Form, to_dtype
 
 __all__ = ["Lattice", "Pieces", "scale_of_bits"]
 

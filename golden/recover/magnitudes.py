@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from golden.bits import float_bits, magnitude_mask
-from golden.chunks import in_threads, row_chunks
-from golden.fixed import GROUP, MAX_DEPTH, SCALES, half_range
+from tritstream.golden.fixed_point import GROUP, MAX_DEPTH, SCALES, half_range
+from tritstream.golden.rounding import float_bits, magnitude_mask
+from tritstream.golden.row_chunks import in_threads, row_chunks
 
 __all__ = ["MAX_DISTINCT", "Magnitudes", "grouped", "pick_groups", "scan"]
 

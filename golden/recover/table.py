@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from golden.fixed import SCALES
-from golden.recover.lattice import Pieces, scale_of_bits
+from tritstream.golden.fixed_point import SCALES
+from tritstream.golden.recover.lattice import Pieces, scale_of_bits
 
 __all__ = ["choose_table"]
 

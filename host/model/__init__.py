@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from host.errors import HostError
+from tritstream.host.errors import HostError
 
 if not (find_spec("torch") and find_spec("transformers")):
     raise HostError("models need torch and transformers: pip install 'tritstream[torch]'")

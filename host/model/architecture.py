@@ -9,9 +9,16 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import convert_and_load_state_dict_in_model
 from transformers.modeling_utils import LoadStateDictConfig
 
-from golden.choice import Architecture
-from host.model.direct import directly_used
-from host.model.skeleton import TensorNames, built, make_skeleton, quiet, read_config, unfit
+from tritstream.golden.checkpoints.choice import Architecture
+from tritstream.host.model.direct import directly_used
+from tritstream.host.model.skeleton import (
+    TensorNames,
+    built,
+    make_skeleton,
+    quiet,
+    read_config,
+    unfit,
+)
 
 __all__ = ["read_architecture"]
 

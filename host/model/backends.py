@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from golden.activation import quantize_activation, quantize_activation16
-from golden.checkpoint import PackedCheckpoint
-from golden.gemv import dequantize_rows, gemv
-from golden.quantize import dequantize
-from host.prepared import Tiles
-from host.records import Info, Stats
+from tritstream.golden.activation import quantize_activation, quantize_activation16
+from tritstream.golden.gemv import dequantize_rows, gemv
+from tritstream.golden.matrix import dequantize
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.host.layout.prepare import Tiles
+from tritstream.host.protocol.records import Info, Stats
 
 __all__ = ["ActivationBits", "Backend", "Cost", "DeviceBackend", "GoldenBackend", "MatrixDevice",
            "Product", "ReferenceBackend"]
@@ -37,7 +37,7 @@ class Product(Protocol):
 
 
 class MatrixDevice(Protocol):
-    """What a :class:`host.device.Device` or :class:`host.group.DeviceGroup` is here."""
+    """What a :class:`.Device` or :class:`.DeviceGroup` is here."""
 
     async def identify(self) -> Info: ...
 
@@ -102,7 +102,7 @@ class _IntegerBackend(Backend):
 
 
 class GoldenBackend(_IntegerBackend):
-    """The integers of :mod:`golden.gemv`.
+    """The integers of :mod:`tritstream.golden.gemv`.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class DeviceBackend(_IntegerBackend):
     device : MatrixDevice
     run : callable
         Of a function that makes a coroutine, and its arguments: waits for it and returns its
-        result, as :meth:`host.model.loop.LoopThread.run`.
+        result, as :meth:`tritstream.host.model.loop.LoopThread.run`.
     activation_bits : int or mapping
         As of :class:`GoldenBackend`.
     """

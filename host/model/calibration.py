@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from golden.moments import BLOCK, Moment, blocks
+from tritstream.golden.quantizers.moments import BLOCK, Moment, blocks
 
 __all__ = ["Keeper", "collect_moments", "random_windows"]
 
@@ -21,7 +21,7 @@ _VALUES = 1 << 23
 class Keeper(Protocol):
     """Where sums are kept, so that a calibration resumes after a kill.
 
-    :class:`golden.calibration_job.CalibrationJob` is one. Arrays are float32, by name.
+    :class:`tritstream.golden.calibration_job.CalibrationJob` is one. Arrays are float32, by name.
     """
 
     def restore(self, sums: Mapping[str, np.ndarray]) -> int:
@@ -44,7 +44,7 @@ def collect_moments(
     Parameters
     ----------
     model : PreTrainedModel
-        Unquantized, as :func:`host.model.load.load_model` loads it; its parameters are frozen.
+        Unquantized, as :func:`.load_model` loads it; its parameters are frozen.
     layers : mapping
         Module of each linear layer, by the name that its moments get.
     windows : sequence of Tensor

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from golden.shards import CheckpointError
-from host.model.linear import TritLinear
+from tritstream.golden.errors import CheckpointError
+from tritstream.host.model.linear import TritLinear
 
 __all__ = ["stop_at_non_finite"]
 
@@ -17,7 +17,7 @@ __all__ = ["stop_at_non_finite"]
 def stop_at_non_finite(model: PreTrainedModel) -> None:
     """Make each layer of a model check what it gets and gives, in every pass from now on.
 
-    A pass with NaN or an infinity then raises :class:`golden.shards.CheckpointError`, which names
+    A pass with NaN or an infinity then raises :class:`.CheckpointError`, which names
     the first layer where it appears, and the tensor of this layer that holds it if there is one.
     """
     path = str(model.name_or_path)

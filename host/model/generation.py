@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
-from golden.shards import CheckpointError
-from host.model.backends import Cost
-from host.model.settings import FILE, only_used
+from tritstream.golden.errors import CheckpointError
+from tritstream.host.model.backends import Cost
+from tritstream.host.model.settings import FILE, only_used
 
 __all__ = ["MAX_SEED", "Generation", "Phase", "generate_text", "prompt_tokens"]
 
@@ -62,7 +62,7 @@ class Generation:
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list[int]:
     """Token ids of a prompt; for ``chat`` as a user's message in the checkpoint's own template.
 
-    Raises :class:`golden.shards.CheckpointError` when there is no template and :class:`ValueError`
+    Raises :class:`.CheckpointError` when there is no template and :class:`ValueError`
     for a prompt of no token, or that is no text.
     """
     try:
@@ -96,7 +96,7 @@ def generate_text(
     taken since it was last called. An interrupt ends the text, not the program.
 
     Raises :class:`ValueError` when the model has no room for so many tokens, or for a temperature
-    or seed out of range, and :class:`golden.shards.CheckpointError` for settings of the checkpoint
+    or seed out of range, and :class:`.CheckpointError` for settings of the checkpoint
     that transformers refuses.
     """
     sampling = _sampling(temperature, seed)

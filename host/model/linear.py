@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from host.model.backends import Product
+from tritstream.host.model.backends import Product
 
 __all__ = ["TritEmbedding", "TritLinear"]
 
@@ -25,8 +25,8 @@ class TritLinear(nn.Module):
         Columns K and rows N of the matrix.
     matrix : str
         Name of the matrix in the checkpoint.
-    product : host.model.backends.Product or None
-        What multiplies; None until :func:`host.model.load.load_model` has read the matrix.
+    product : tritstream.host.model.backends.Product or None
+        What multiplies; None until :func:`.load_model` has read the matrix.
     dtype : torch.dtype
         Of the weights that it stands for.
     """
@@ -46,7 +46,7 @@ class TritLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: float (..., K) to float (..., N)."""
         if self.product is None:
-            raise RuntimeError("this layer has no matrix: load the model by host.model.load")
+            raise RuntimeError("this layer has no matrix: load the model by tritstream.host.model.load")
         rows = self.product(x.detach().reshape(-1, self.in_features))
         rows = rows.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
         return rows if self.bias is None else rows + self.bias
@@ -66,7 +66,7 @@ class TritEmbedding(nn.Module):
     matrix : str
         Name of the matrix in the checkpoint.
     rows : callable or None
-        Gives rows; None until :func:`host.model.load.load_model` has read the matrix.
+        Gives rows; None until :func:`tritstream.host.model.load.load_model` has read the matrix.
     dtype : torch.dtype
         Of what comes out.
     """
@@ -81,7 +81,7 @@ class TritEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Look up: int (...) to float (..., K)."""
         if self.rows is None:
-            raise RuntimeError("this layer has no matrix: load the model by host.model.load")
+            raise RuntimeError("this layer has no matrix: load the model by tritstream.host.model.load")
         found = torch.from_numpy(self.rows(ids.reshape(-1).numpy()))
         return found.to(self.dtype).reshape(*ids.shape, self.embedding_dim)
 

@@ -15,20 +15,27 @@ from transformers import (
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from golden.cache_place import scratch
-from golden.checkpoint import QUANT_METHOD, SCALES_SUFFIX, TRITS_SUFFIX, PackedCheckpoint
-from golden.convert import convert
-from golden.diagnosis import about_file
-from golden.job import write_json
-from golden.quantize import row_dequantizer
-from golden.shards import CheckpointError
-from golden.sources import CONFIG, open_shards, open_source
-from golden.verify import check_sum
-from host.model.backends import ActivationBits, Backend, GoldenBackend, ReferenceBackend
-from host.model.finite import stop_at_non_finite
-from host.model.linear import TritEmbedding, TritLinear
-from host.model.settings import read_settings
-from host.model.skeleton import (
+from tritstream.golden.cache_place import scratch
+from tritstream.golden.checkpoints.convert import convert
+from tritstream.golden.checkpoints.diagnosis import about_file
+from tritstream.golden.checkpoints.directory import open_shards
+from tritstream.golden.checkpoints.source import CONFIG
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.jobs.directory_job import write_json
+from tritstream.golden.matrix import row_dequantizer
+from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.reader import (
+    QUANT_METHOD,
+    SCALES_SUFFIX,
+    TRITS_SUFFIX,
+    PackedCheckpoint,
+)
+from tritstream.golden.packed.verify import check_sum
+from tritstream.host.model.backends import ActivationBits, Backend, GoldenBackend, ReferenceBackend
+from tritstream.host.model.finite import stop_at_non_finite
+from tritstream.host.model.linear import TritEmbedding, TritLinear
+from tritstream.host.model.settings import read_settings
+from tritstream.host.model.skeleton import (
     TensorNames,
     built,
     model_class,
@@ -53,7 +60,7 @@ def load_model(
 ) -> PreTrainedModel:
     """Load the model of a Hugging Face directory, a packed one or a GGUF file, for inference.
 
-    Its layers check their values: :func:`host.model.finite.stop_at_non_finite`.
+    Its layers check their values: :func:`tritstream.host.model.finite.stop_at_non_finite`.
 
     Parameters
     ----------
@@ -62,8 +69,8 @@ def load_model(
         which is written as a temporary directory first.
     backend : str or Backend
         What multiplies packed matrices: ``reference``, dequantized weights in ``dtype``;
-        ``golden``, the integers of :mod:`golden.gemv`; or a backend ready made, as
-        :class:`host.model.backends.DeviceBackend`. An unpacked model has ``reference`` only.
+        ``golden``, the integers of :mod:`tritstream.golden.gemv`; or a backend ready made, as
+        :class:`.DeviceBackend`. An unpacked model has ``reference`` only.
     activation_bits : int or mapping
         8 or 16, or either by module name, for ``golden``.
     dtype : torch.dtype
@@ -71,7 +78,7 @@ def load_model(
     progress : callable, optional
         Gets the name of each packed matrix when it is ready.
 
-    Raises :class:`ValueError` for a wrong backend and :class:`golden.shards.CheckpointError` for a
+    Raises :class:`ValueError` for a wrong backend and :class:`.CheckpointError` for a
     checkpoint that does not do.
     """
     if isinstance(backend, str):
@@ -92,7 +99,7 @@ def load_model(
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint directory, packed or not, or of a GGUF file.
 
-    Raises :class:`golden.shards.CheckpointError` when it has none, or a damaged one.
+    Raises :class:`tritstream.golden.errors.CheckpointError` when it has none, or a damaged one.
     """
     check_path(path)
     with _converted(path, weights=False) as folder:
@@ -231,7 +238,7 @@ class _Shapes(QuantizationConfigMixin):
 
 @register_quantizer(QUANT_METHOD)
 class _Quantizer(HfQuantizer):
-    """Puts layers of :mod:`host.model.linear` in place of packed ones before weights are read."""
+    """Puts layers of :mod:`tritstream.host.model.linear` in place of packed ones before weights are read."""
 
     def _process_model_before_weight_loading(self, model: PreTrainedModel, **_):
         names, found = TensorNames(model), self.quantization_config

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from host.model.backends import ActivationBits, DeviceBackend, MatrixDevice
-from host.model.load import load_model
-from host.model.loop import LoopThread
-from host.opening import open_device
-from hw.config import DeviceConfig
+from tritstream.host.model.backends import ActivationBits, DeviceBackend, MatrixDevice
+from tritstream.host.model.load import load_model
+from tritstream.host.model.loop import LoopThread
+from tritstream.host.open_device import open_device
+from tritstream.hw.config import DeviceConfig
 
 __all__ = ["device_backend", "load_packed"]
 
@@ -28,12 +28,12 @@ def load_packed(
     path : path
         Directory of a packed checkpoint.
     device : str or MatrixDevice
-        What :func:`host.opening.open_device` opens, closed when the model is gone or the program
+        What :func:`.open_device` opens, closed when the model is gone or the program
         ends; or an open device, which stays open.
     activation_bits, dtype, progress
-        As of :func:`host.model.load.load_model`.
+        As of :func:`tritstream.host.model.load.load_model`.
 
-    Raises what :func:`host.model.load.load_model` and the device raise.
+    Raises what :func:`tritstream.host.model.load.load_model` and the device raise.
     """
     with ExitStack() as stack:
         backend = device_backend(stack, device, activation_bits)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from golden.shards import CheckpointError
-from host.quality import Prediction
+from tritstream.golden.errors import CheckpointError
+from tritstream.host.model.quality import Prediction
 
 __all__ = ["Chunks", "Tokens", "predict", "split", "tokenize"]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
 
-from golden.shards import CheckpointError, load_json
+from tritstream.golden.checkpoints.safetensors_reader import load_json
+from tritstream.golden.errors import CheckpointError
 
 __all__ = ["FILE", "only_used", "read_settings"]
 

@@ -20,7 +20,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 from transformers.utils import logging
 
-from golden.shards import CheckpointError
+from tritstream.golden.errors import CheckpointError
 
 __all__ = ["TensorNames", "built", "make_skeleton", "model_class", "module_places",
            "no_bars", "quiet", "read_by_others", "read_config", "unfit"]

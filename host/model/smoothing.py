@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from golden.activation import quantize_activation
-from golden.quantize import dequantize, quantize
-from golden.smoothing import InputSet
+from tritstream.golden.activation import quantize_activation
+from tritstream.golden.checkpoints.smoothed import InputSet
+from tritstream.golden.matrix import dequantize
+from tritstream.golden.quantize import quantize
 
 __all__ = ["ALPHAS", "Choice", "capture_inputs", "choose", "find_factors"]
 
@@ -55,7 +56,7 @@ def find_factors(
     Parameters
     ----------
     model : PreTrainedModel
-        As :func:`host.model.load.load_model` loads it.
+        As :func:`tritstream.host.model.load.load_model` loads it.
     sets : sequence of InputSet
     windows : iterable of Tensor
         Token ids (T,) of a calibration text.

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
-from golden.checkpoint import PackedCheckpoint
-from host.model.skeleton import TensorNames
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.host.model.skeleton import TensorNames
 
 __all__ = ["Traffic", "token_traffic"]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from importlib import import_module
 
-from hw.synth import SynthError
+from tritstream.hw.tools.synth import SynthError
 
 __all__ = ["Board", "Family"]
 
@@ -15,7 +15,7 @@ class Family:
     Parameters
     ----------
     pll : type, optional
-        Class of :mod:`hw.boards.pll`; without, a device runs at its board's own clock.
+        Class of :mod:`tritstream.hw.boards.pll`; without, a device runs at its board's own clock.
     options : dict
         Overrides of Amaranth's build.
     files : dict

@@ -7,10 +7,9 @@ is one that place and route reaches with something to spare.
 
 from amaranth.build import Attrs, Pins, Resource, Subsignal
 
-from hw.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
-
-from .board import Board, Family
-from .pll import Ecp5Pll, Ice40Pll
+from tritstream.hw.boards.board import Board, Family
+from tritstream.hw.boards.pll import Ecp5Pll, Ice40Pll
+from tritstream.hw.primitives.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
 
 __all__ = ["BOARDS", "find_board"]
 

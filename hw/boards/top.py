@@ -7,7 +7,7 @@ from amaranth.build import Subsignal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
-from hw.serial_link import SerialDevice
+from tritstream.hw.io.serial_device import SerialDevice
 
 __all__ = ["BoardTop"]
 
@@ -20,7 +20,7 @@ class BoardTop(Elaboratable):
 
     Parameters
     ----------
-    board : hw.boards.board.Board
+    board : tritstream.hw.boards.board.Board
     config : DeviceConfig
         Its ``clock_hz`` is what the PLL makes, or the board's own clock.
     line : Line

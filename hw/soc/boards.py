@@ -9,8 +9,8 @@ from litex_boards.targets import gsd_orangecrab as orangecrab
 from litex_boards.targets import lambdaconcept_ecpix5 as ecpix5
 from litex_boards.targets import radiona_ulx3s as ulx3s
 
-from .memory import MEMORIES
-from .soc import BoardSoC
+from tritstream.hw.soc.memory import MEMORIES
+from tritstream.hw.soc.soc import BoardSoC
 
 __all__ = ["BOARDS", "Board", "find_board"]
 
@@ -25,7 +25,7 @@ class Board:
     ----------
     title : str
     memory : str
-        Its memory in :data:`hw.soc.memory.MEMORIES`.
+        Its memory in :data:`tritstream.hw.soc.memory.MEMORIES`.
     columns, max_k : int
         Of the core.
     place : list of str

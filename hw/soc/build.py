@@ -6,13 +6,12 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from hw.axi import export_core
-from hw.config import DeviceConfig
-from hw.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
-from hw.synth import SynthError, run_tool, tool_version, write_json
-
-from .boards import find_board
-from .quiet import quiet
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.primitives.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
+from tritstream.hw.soc.boards import find_board
+from tritstream.hw.soc.litex_log import quiet
+from tritstream.hw.tools.core_export import export_core
+from tritstream.hw.tools.synth import SynthError, run_tool, tool_version, write_json
 
 __all__ = ["STEPS", "build_board"]
 

@@ -5,9 +5,9 @@ from litex.soc.interconnect import stream
 from litex.soc.interconnect.csr import CSRStatus, CSRStorage
 from migen import ClockSignal, If, Instance, ResetInserter, ResetSignal, Signal
 
-from .collector import Collector
-from .feeder import Feeder
-from .registers import DESCRIPTORS, MAGIC, REGISTERS
+from tritstream.hw.soc.dma_reader import Feeder
+from tritstream.hw.soc.dma_writer import Collector
+from tritstream.hw.soc.registers import DESCRIPTORS, MAGIC, REGISTERS
 
 __all__ = ["Core", "Tritstream"]
 
@@ -42,7 +42,7 @@ class Tritstream(LiteXModule):
     """Feeds the core with frames from memory and writes its answers to a ring in memory.
 
     A descriptor names a stretch of memory that holds whole request frames, as they would be sent.
-    Registers are those of :data:`hw.soc.registers.REGISTERS`. A restart waits until no read is
+    Registers are those of :data:`.REGISTERS`. A restart waits until no read is
     under way any more, and holds the core in reset meanwhile.
 
     Parameters

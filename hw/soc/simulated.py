@@ -9,8 +9,8 @@ from litex.gen import LiteXModule
 from litex.soc.interconnect import wishbone
 from migen import ClockDomain
 
-from .monitor import Monitor
-from .soc import BoardSoC
+from tritstream.hw.soc.cycle_monitor import Monitor
+from tritstream.hw.soc.soc import BoardSoC
 
 __all__ = ["SimulatedSoC", "soc_verilog"]
 

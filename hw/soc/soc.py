@@ -5,13 +5,13 @@ from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCMini
 from litex.soc.interconnect import wishbone
 
-from .bridge import Bridge
-from .memory import Memory
-from .network import Network
-from .packets import Etherbone
-from .peripheral import Tritstream
-from .registers import CSR, CSR_BASE, MEMORY
-from .starter import Starter, start_sequence
+from tritstream.hw.soc.bridge import Bridge
+from tritstream.hw.soc.dram_init import Starter, start_sequence
+from tritstream.hw.soc.memory import Memory
+from tritstream.hw.soc.network import Network
+from tritstream.hw.soc.packets import Etherbone
+from tritstream.hw.soc.peripheral import Tritstream
+from tritstream.hw.soc.registers import CSR, CSR_BASE, MEMORY
 
 __all__ = ["BoardSoC", "RING"]
 

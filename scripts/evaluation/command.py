@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from golden.checkpoint import PackedCheckpoint
-from golden.sources import open_source
-from hw.config import DeviceConfig
-from scripts.console import print_json, progress, reports_errors
-from scripts.corpus import Text, read_text
-from scripts.evaluation.report import DEFINITIONS, keep, show
-from scripts.evaluation.scoring import Job, score
-from scripts.packing.weights import Checkpoint
-from scripts.running.generate import BitsFor, bits_by_name, open_backend
-from scripts.running.run import Columns, DeviceSpec, Json, Lanes
+from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.hw.config import DeviceConfig
+from tritstream.scripts.console import print_json, progress, reports_errors
+from tritstream.scripts.corpus import Text, read_text
+from tritstream.scripts.evaluation.report import DEFINITIONS, keep, show
+from tritstream.scripts.evaluation.scoring import Job, score
+from tritstream.scripts.running.generate import BitsFor, bits_by_name, open_backend
+from tritstream.scripts.running.run import Columns, DeviceSpec, Json, Lanes
+from tritstream.scripts.weights.matrix_figures import Checkpoint
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
-    from host.model.scoring import Chunks, Tokens
+    from tritstream.host.model.scoring import Chunks, Tokens
 
 __all__ = ["evaluate"]
 
@@ -54,8 +54,8 @@ def evaluate(
 
     The table keeps the models of earlier runs on the same chunks of text.
     """
-    from host.model.load import load_model
-    from host.model.scoring import split
+    from tritstream.host.model.load import load_model
+    from tritstream.host.model.scoring import split
 
     corpus, checkpoints = read_text(text), [_open(path) for path in [base, *models] if path]
     _check(checkpoints, ctx)
@@ -106,7 +106,7 @@ def _versions() -> dict[str, str]:
 
 
 def _open(path: Path) -> Checkpoint:
-    from host.model.load import is_packed
+    from tritstream.host.model.load import is_packed
 
     return PackedCheckpoint(path) if is_packed(path) else open_source(path)
 
@@ -127,8 +127,8 @@ def _check(checkpoints: list[Checkpoint], context: int) -> None:
 
 def _tokenize(paths: list[Path], corpus: Text) -> "Tokens":
     """The text in tokens, on which the tokenizers of all models must agree."""
-    from host.model.load import load_tokenizer
-    from host.model.scoring import tokenize
+    from tritstream.host.model.load import load_tokenizer
+    from tritstream.host.model.scoring import tokenize
 
     found: dict[str, Tokens] = {}
     with progress("tokenizing", len(paths)) as advance:

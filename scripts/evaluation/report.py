@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from golden.shards import load_json
-from scripts.console import table, write_json
+from tritstream.golden.checkpoints.safetensors_reader import load_json
+from tritstream.scripts.console import table, write_json
 
 __all__ = ["DEFINITIONS", "keep", "show"]
 

@@ -9,16 +9,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from host.quality import Prediction, bits_per_byte, compare, kl_divergence, perplexity
-from scripts.console import progress
-from scripts.evaluation.store import Scores
-from scripts.packing.weights import Checkpoint, figures, fingerprint, squared_error
+from tritstream.host.model.quality import (
+    Prediction,
+    bits_per_byte,
+    compare,
+    kl_divergence,
+    perplexity,
+)
+from tritstream.scripts.console import progress
+from tritstream.scripts.evaluation.store import Scores
+from tritstream.scripts.weights.matrix_figures import (
+    Checkpoint,
+    figures,
+    fingerprint,
+    squared_error,
+)
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
     from transformers import PreTrainedModel
 
-    from host.model.scoring import Chunks
+    from tritstream.host.model.scoring import Chunks
 
 __all__ = ["Job", "score"]
 
@@ -68,7 +79,7 @@ class Job:
 
     def score(self, chunks: "Chunks", chunk: int, wanted: Prediction | None) -> Prediction:
         """Predict a chunk; write scores, which are also of the distance from what is wanted."""
-        from host.model.scoring import predict
+        from tritstream.host.model.scoring import predict
 
         began = time.perf_counter()
         found, targets = predict(self.model, chunks, chunk), chunks.targets(chunk)

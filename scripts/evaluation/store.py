@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from golden.shards import CheckpointError, Shard, load_json
-from scripts.console import write_bytes
+from tritstream.golden.checkpoints.safetensors_reader import Shard, load_json
+from tritstream.golden.errors import CheckpointError
+from tritstream.scripts.console import write_bytes
 
 __all__ = ["Scores"]
 

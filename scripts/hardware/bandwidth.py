@@ -10,21 +10,28 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from golden.activation import quantize_activation
-from golden.gemv import gemv
-from golden.generated import GeneratedTensor
-from golden.quantize import quantize
-from golden.sizes import QWEN25
-from golden.tiles import ROWS
-from host.frames import Answer, answers, padded, request
-from host.operands import mantissa_bytes
-from host.prepared import prepare
-from host.records import Stats
-from hw.protocol import Opcode
-from scripts.console import Failure, console, print_json, reports_errors, table, write_json
-from scripts.running.stream import generated_activations
-from sim.board import SimulatedBoard
-from sim.soc_build import SocChoice
+from tritstream.golden.activation import quantize_activation
+from tritstream.golden.checkpoints.generated import GeneratedTensor
+from tritstream.golden.fixed_point import ROWS
+from tritstream.golden.gemv import gemv
+from tritstream.golden.model_sizes import QWEN25
+from tritstream.golden.quantize import quantize
+from tritstream.host.layout.prepare import prepare
+from tritstream.host.protocol.frames import Answer, answers, padded, request
+from tritstream.host.protocol.operands import mantissa_bytes
+from tritstream.host.protocol.records import Stats
+from tritstream.hw.protocol import Opcode
+from tritstream.scripts.console import (
+    Failure,
+    console,
+    print_json,
+    reports_errors,
+    table,
+    write_json,
+)
+from tritstream.scripts.running.stream import generated_activations
+from tritstream.sim.board import SimulatedBoard
+from tritstream.sim.soc_build import SocChoice
 
 __all__ = ["bandwidth", "measure"]
 
@@ -143,7 +150,7 @@ def _answers(board: SimulatedBoard) -> list[Answer]:
 
 def _report(board: SimulatedBoard, jobs: list[_Job], found: list[Answer], began: int) -> dict:
     # Importing the causes needs the extra, which a board that ran has.
-    from hw.soc.monitor import Cause
+    from tritstream.hw.soc.cycle_monitor import Cause
     counts, build = board.counts(), board.build
     span = counts.last - counts.first + 1
     stats = [Stats.parse(one.payload, build.lanes) for one in found

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from golden.replacing import check_work_folder
-from host.device import Device
-from host.serial_transport import BAUD, TIMEOUT, SerialTransport
-from hw.boards.build import STEPS, Choice, build_board, find_bitstream
-from hw.boards.catalog import BOARDS, find_board
-from scripts.console import (
+from tritstream.golden.jobs.replacing import check_work_folder
+from tritstream.host.device import Device
+from tritstream.host.transports.serial_line import BAUD, TIMEOUT, SerialTransport
+from tritstream.hw.boards.build import STEPS, Choice, build_board, find_bitstream
+from tritstream.hw.boards.catalog import BOARDS, find_board
+from tritstream.scripts.console import (
     Failure,
     print_json,
     progress,
@@ -21,7 +21,7 @@ from scripts.console import (
     table,
     write_json,
 )
-from scripts.hardware.selftest import Soak, selftest
+from tritstream.scripts.hardware.selftest import Soak, selftest
 
 __all__ = ["build", "list_boards", "program", "selftest_command"]
 

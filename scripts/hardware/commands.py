@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from hw.area import DEFAULT_UNITS, measure, rtl_digest, units
-from hw.synth import PART, tool_versions
-from scripts.console import (
+from tritstream.hw.tools.area import DEFAULT_UNITS, measure, rtl_digest, units
+from tritstream.hw.tools.synth import PART, tool_versions
+from tritstream.scripts.assurance.rtl_fuzz.command import fuzz
+from tritstream.scripts.console import (
     Failure,
     print_json,
     progress,
@@ -17,9 +18,8 @@ from scripts.console import (
     write_json,
     write_text,
 )
-from scripts.hardware import bandwidth, boards, core, link_speed, soc
-from scripts.rtl_fuzz.command import fuzz
-from scripts.tables.pages import AREA_COLUMNS, ROOT, area_rows, fill, pages
+from tritstream.scripts.hardware import bandwidth, boards, core, link_speed, soc
+from tritstream.scripts.reports.tables.pages import AREA_COLUMNS, ROOT, area_rows, fill, pages
 
 __all__ = ["app"]
 

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from hw.axi import FAMILIES, core_verilog
-from hw.config import DeviceConfig
-from hw.export import device_verilog
-from scripts.console import Failure, reports_errors, write_text
-from scripts.hardware.testbench import write_testbench
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.tools.core_export import FAMILIES, core_verilog
+from tritstream.hw.tools.export import device_verilog
+from tritstream.scripts.console import Failure, reports_errors, write_text
+from tritstream.scripts.hardware.testbench import write_testbench
 
 __all__ = ["testbench", "verilog"]
 

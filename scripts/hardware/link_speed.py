@@ -7,16 +7,16 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from host.etherbone import MOST_WORDS, answer, request
-from hw.soc.registers import MEMORY, register
-from scripts.console import Failure, console, print_json, reports_errors, write_json
-from sim.board import SimulatedBoard
-from sim.cable import Cable
-from sim.soc_build import SocChoice
+from tritstream.host.board.etherbone import MOST_WORDS, answer, request
+from tritstream.hw.soc.registers import MEMORY, register
+from tritstream.scripts.console import Failure, console, print_json, reports_errors, write_json
+from tritstream.sim.board import SimulatedBoard
+from tritstream.sim.cable import Cable
+from tritstream.sim.soc_build import SocChoice
 
 __all__ = ["link"]
 
-#: Packets of each kind, and how many are under way: as host.board_link does by itself.
+#: Packets of each kind, and how many are under way: as tritstream.host.board.bus does by itself.
 _PACKETS, _WINDOW = 40, 2
 _STEP, _MOST = 100, 2_000_000
 

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from golden.fixed import GROUP, MAX_DEPTH, SCALES
-from golden.gemv import gemv
-from golden.tiles import ROWS, tile_bytes, tiles_shape, unpack
-from host.device import Device
-from host.errors import DeviceError
-from host.records import Info, Stats
-from hw.protocol import ErrorCode, Opcode
-from scripts.console import Failure
+from tritstream.golden.fixed_point import GROUP, MAX_DEPTH, ROWS, SCALES, tile_bytes, tiles_shape
+from tritstream.golden.gemv import gemv
+from tritstream.golden.tiles import unpack
+from tritstream.host.device import Device
+from tritstream.host.errors import DeviceError
+from tritstream.host.protocol.records import Info, Stats
+from tritstream.hw.protocol import ErrorCode, Opcode
+from tritstream.scripts.console import Failure
 
 __all__ = ["Soak", "selftest"]
 

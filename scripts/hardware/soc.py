@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from golden.replacing import check_work_folder
-from host.projection import MODELS, Projection, project
-from hw.synth import SynthError
-from scripts.console import print_json, progress, reports_errors, table, write_json
+from tritstream.golden.jobs.replacing import check_work_folder
+from tritstream.host.layout.projection import MODELS, Projection, project
+from tritstream.hw.tools.synth import SynthError
+from tritstream.scripts.console import print_json, progress, reports_errors, table, write_json
 
 __all__ = ["PROJECTED", "build_soc_command", "link_seconds", "project_command",
            "projections", "show_projections"]
@@ -43,7 +43,7 @@ def build_soc_command(
 ):
     """Build the bitstream of a board with memory: LiteX and tools from pip; ten minutes."""
     try:
-        from hw.soc.build import STEPS, build_board
+        from tritstream.hw.soc.build import STEPS, build_board
     except ModuleNotFoundError as error:
         raise SynthError(f"{error.name} is missing: pip install 'tritstream[litex]'") from None
     folder = output or Path("build/soc") / board

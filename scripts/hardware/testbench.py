@@ -9,16 +9,22 @@ from zlib import crc32
 
 import numpy as np
 
-from golden.fixed import MAX_DEPTH
-from golden.gemv import gemv
-from golden.quantize import quantize
-from golden.tiles import ROWS
-from host.frames import Header, padded, request
-from host.prepared import prepare
-from hw.axi import export_core, testbench_verilog
-from hw.config import DeviceConfig
-from hw.protocol import REQUEST_ALIGN, SUM_BYTES, TRAILER_BYTES, VERSION, ErrorCode, Opcode
-from scripts.console import write_text
+from tritstream.golden.fixed_point import MAX_DEPTH, ROWS
+from tritstream.golden.gemv import gemv
+from tritstream.golden.quantize import quantize
+from tritstream.host.layout.prepare import prepare
+from tritstream.host.protocol.frames import Header, padded, request
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.protocol import (
+    REQUEST_ALIGN,
+    SUM_BYTES,
+    TRAILER_BYTES,
+    VERSION,
+    ErrorCode,
+    Opcode,
+)
+from tritstream.hw.tools.core_export import export_core, testbench_verilog
+from tritstream.scripts.console import write_text
 
 __all__ = ["Exchange", "Frame", "exchanges", "write_testbench"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from golden.shards import Shard
+from tritstream.golden.checkpoints.safetensors_reader import Shard
 
 __all__ = ["read_activations"]
 
@@ -12,7 +12,7 @@ __all__ = ["read_activations"]
 def read_activations(path: Path, name: str, columns: int) -> np.ndarray:
     """Activations of a module in a safetensors file: float32 (T, K) of any dtype.
 
-    Raises :class:`golden.shards.CheckpointError` for a file that is damaged, and
+    Raises :class:`tritstream.golden.errors.CheckpointError` for a file that is damaged, and
     :class:`ValueError` when it has none of this module, or none of ``columns`` columns.
     """
     tensor = Shard(path).tensors.get(name)

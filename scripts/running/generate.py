@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from golden.checkpoint import PackedCheckpoint
-from host.records import Info
-from hw.config import DeviceConfig
-from scripts.console import (
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.host.protocol.records import Info
+from tritstream.hw.config import DeviceConfig
+from tritstream.scripts.console import (
     INTERRUPTED,
     Failure,
     console,
@@ -20,17 +20,17 @@ from scripts.console import (
     reports_errors,
     text_shows_progress,
 )
-from scripts.packing.rules import numbers_by_glob
-from scripts.running.generation_report import make_report, show
-from scripts.running.passes import shown_passes
-from scripts.running.run import Columns, DeviceSpec, Json, Lanes, tell_of_building
+from tritstream.scripts.running.generation_report import make_report, show
+from tritstream.scripts.running.passes import shown_passes
+from tritstream.scripts.running.run import Columns, DeviceSpec, Json, Lanes, tell_of_building
+from tritstream.scripts.weights.glob_options import numbers_by_glob
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from host.model.backends import ActivationBits, Backend
-    from host.model.generation import Generation
+    from tritstream.host.model.backends import ActivationBits, Backend
+    from tritstream.host.model.generation import Generation
 
 __all__ = ["BitsFor", "bits_by_name", "generate", "open_backend"]
 
@@ -66,9 +66,9 @@ def generate(
     as_json: Json = False,
 ):
     """Generate text with a packed model whose linear layers run on the device."""
-    from host.model.generation import generate_text, prompt_tokens
-    from host.model.load import check_path, is_packed, load_tokenizer
-    from host.model.traffic import token_traffic
+    from tritstream.host.model.generation import generate_text, prompt_tokens
+    from tritstream.host.model.load import check_path, is_packed, load_tokenizer
+    from tritstream.host.model.traffic import token_traffic
 
     checkpoint, tokenizer = PackedCheckpoint(packed), load_tokenizer(packed)
     ids = prompt_tokens(tokenizer, prompt, chat)
@@ -102,10 +102,10 @@ def open_backend(
 ) -> tuple["Backend", Info | None]:
     """The backend of that name, and what its device is if it has one.
 
-    ``device`` is what :func:`host.opening.open_device` opens; a simulated one follows ``config``.
+    ``device`` is what :func:`.open_device` opens; a simulated one follows ``config``.
     """
-    from host.model.load import make_backend
-    from host.model.packed import device_backend
+    from tritstream.host.model.load import make_backend
+    from tritstream.host.model.packed import device_backend
 
     if name not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, not {name!r}")
@@ -132,7 +132,7 @@ def bits_by_name(
 
 
 def _load(checkpoint: PackedCheckpoint, backend: "Backend") -> "PreTrainedModel":
-    from host.model.load import load_model
+    from tritstream.host.model.load import load_model
 
     with progress("loading", len(checkpoint.matrices)) as advance:
         return load_model(checkpoint.path, backend=backend,
@@ -140,8 +140,8 @@ def _load(checkpoint: PackedCheckpoint, backend: "Backend") -> "PreTrainedModel"
 
 
 def _compare(path: Path, tokenizer: "PreTrainedTokenizerBase", result: "Generation") -> dict:
-    from host.model.agreement import agreement
-    from host.model.load import load_model
+    from tritstream.host.model.agreement import agreement
+    from tritstream.host.model.load import load_model
 
     found = agreement(load_model(path), result.prompt, result.tokens)
     return {"model": str(path), **asdict(found),

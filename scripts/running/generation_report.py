@@ -3,12 +3,12 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from host.records import Info
-from scripts.console import table
+from tritstream.host.protocol.records import Info
+from tritstream.scripts.console import table
 
 if TYPE_CHECKING:
-    from host.model.generation import Generation, Phase
-    from host.model.traffic import Traffic
+    from tritstream.host.model.generation import Generation, Phase
+    from tritstream.host.model.traffic import Traffic
 
 __all__ = ["make_report", "project", "show"]
 

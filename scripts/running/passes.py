@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from scripts.console import progress
+from tritstream.scripts.console import progress
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.

@@ -9,24 +9,23 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from golden.checkpoint import PackedCheckpoint
-from golden.fixed import check_table
-from golden.generated import GeneratedTensor
-from golden.job import fingerprint
-from golden.quantize import quantize
-from golden.sizes import QWEN25
-from host.device import Device
-from host.group import DeviceGroup
-from host.opening import open_device, parse_specs
-from host.prepared import Tiles, tiles_of
-from hw.config import DeviceConfig
-from scripts.console import console, print_json, progress, reports_errors, write_json
-from scripts.packing.quantize import pack
-from scripts.running.activations import read_activations
-from scripts.running.run_report import describe, mismatch, show, totals
-from scripts.running.run_results import RunResults
-from scripts.running.stream import Job, generated_activations, stream_matrix
-from scripts.shipped import shipped_model
+from tritstream.golden.checkpoints.generated import GeneratedTensor
+from tritstream.golden.fixed_point import check_table
+from tritstream.golden.jobs.directory_job import fingerprint
+from tritstream.golden.model_sizes import QWEN25
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.quantize import quantize
+from tritstream.host.device import Device
+from tritstream.host.device_group import DeviceGroup
+from tritstream.host.layout.prepare import Tiles, tiles_of
+from tritstream.host.open_device import open_device, parse_specs
+from tritstream.hw.config import DeviceConfig
+from tritstream.scripts.console import console, print_json, progress, reports_errors, write_json
+from tritstream.scripts.running.activations import read_activations
+from tritstream.scripts.running.run_report import RunResults, describe, mismatch, show, totals
+from tritstream.scripts.running.stream import Job, generated_activations, stream_matrix
+from tritstream.scripts.shipped import shipped_model
+from tritstream.scripts.weights.quantize import pack
 
 __all__ = ["demo", "run", "tell_of_building"]
 

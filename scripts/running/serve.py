@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from host.opening import parse_specs, simulate
-from host.server import DeviceServer
-from hw.config import DeviceConfig
-from scripts.console import console, reports_errors
+from tritstream.host.open_device import parse_specs, simulate
+from tritstream.host.servers.tcp_device import DeviceServer
+from tritstream.hw.config import DeviceConfig
+from tritstream.scripts.console import console, reports_errors
 
 __all__ = ["serve"]
 

@@ -8,16 +8,23 @@ from math import prod
 
 import numpy as np
 
-from golden.activation import quantize_activation
-from golden.chunks import in_threads, row_chunks
-from golden.fixed import GROUP, information_bits
-from golden.forms import FORM, Form
-from golden.gemv import dequantize_rows, gemv
-from golden.quantize import dequantize
-from golden.tiles import ROWS, packed_bits, row_tiles, tiles_shape, unpack
-from host.device import Device
-from host.group import DeviceGroup
-from host.prepared import Tiles
+from tritstream.golden.activation import quantize_activation
+from tritstream.golden.fixed_point import (
+    GROUP,
+    ROWS,
+    information_bits,
+    packed_bits,
+    row_tiles,
+    tiles_shape,
+)
+from tritstream.golden.gemv import dequantize_rows, gemv
+from tritstream.golden.matrix import dequantize
+from tritstream.golden.rounding import FORM, Form
+from tritstream.golden.row_chunks import in_threads, row_chunks
+from tritstream.golden.tiles import unpack
+from tritstream.host.device import Device
+from tritstream.host.device_group import DeviceGroup
+from tritstream.host.layout.prepare import Tiles
 
 __all__ = ["Job", "MatrixRun", "Seconds", "generated_activations", "stream_matrix"]
 

@@ -17,7 +17,7 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from scripts.corpus import Text
+from tritstream.scripts.corpus import Text
 
 __all__ = ["Recipe", "bits_per_byte", "evaluate_directory", "fit", "make_model", "make_tokenizer",
            "token_ids"]

@@ -1,9 +1,9 @@
 """Train, capture and measure the tiny Qwen2 model in `models/tiny-qwen2`.
 
-    python -m scripts.training.train train --corpus r-cran-janeaustenr_1.0.0-1_all.deb -o DIRECTORY
-    python -m scripts.training.train measure DIRECTORY --corpus ...   # packed, at each depth
-    python -m scripts.training.train evaluate DIRECTORY --corpus ...  # any causal model
-    python -m scripts.training.train capture DIRECTORY --prompt "..."
+    python -m tritstream.scripts.training.train train --corpus r-cran-janeaustenr_1.0.0-1_all.deb -o DIRECTORY
+    python -m tritstream.scripts.training.train measure DIRECTORY --corpus ...   # packed, at each depth
+    python -m tritstream.scripts.training.train evaluate DIRECTORY --corpus ...  # any causal model
+    python -m tritstream.scripts.training.train capture DIRECTORY --prompt "..."
 
 It needs the extras `torch` and `corpus`; using the model it leaves behind needs neither. Quality
 is stated in bits per byte of held-out text, which does not depend on a tokenizer: all nats of the
@@ -32,11 +32,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from golden.export import export
-from golden.packer import pack_checkpoint
-from scripts.corpus import Text, hold_out, read_corpus
-from scripts.training.card import write_figures
-from scripts.training.learning import (
+from tritstream.golden.packed.export import export
+from tritstream.golden.packed.pack import pack_checkpoint
+from tritstream.scripts.corpus import Text, hold_out, read_corpus
+from tritstream.scripts.training.card import write_figures
+from tritstream.scripts.training.learning import (
     Recipe,
     evaluate_directory,
     fit,
@@ -160,7 +160,7 @@ def train_command(
     recipe = Recipe(steps=steps, seed=seed)
     training, held_out = read_texts(corpus, validation)
     command = (
-        f"python -m scripts.training.train train --corpus {corpus.name} -o {output} "
+        f"python -m tritstream.scripts.training.train train --corpus {corpus.name} -o {output} "
         f"--steps {steps} --seed {seed} --validation {validation}"
     )
     with new_directory(output) as directory:

@@ -3,10 +3,11 @@
 import logging
 
 import cocotb
-from benches.transport import BenchTransport
-from benches.wires import reset
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiStreamBus, AxiStreamSink, AxiStreamSource
+
+from benches.transport import BenchTransport
+from benches.wires import reset
 
 __all__ = ["PINS", "AxiTransport"]
 

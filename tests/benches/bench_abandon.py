@@ -2,15 +2,16 @@
 
 import cocotb
 import numpy as np
-from benches.wires import start, unknown
 from cocotb.triggers import ClockCycles, RisingEdge
-from golden_cases import integer_matrix
 
-from golden.fixed import mantissas
-from golden.gemv import gemv
-from golden.tiles import pack, word_stream
-from host.frames import HEADER_BYTES, Header, answer, request
-from hw.protocol import ErrorCode, Opcode
+from tritstream.golden.fixed_point import mantissas
+from tritstream.golden.gemv import gemv
+from tritstream.golden.tiles import pack, word_stream
+from tritstream.host.protocol.frames import HEADER_BYTES, Header, answer, request
+from tritstream.hw.protocol import ErrorCode, Opcode
+
+from benches.wires import start, unknown
+from support.golden_cases import integer_matrix
 
 LANES  = int(cocotb.plusargs["lanes"])
 BLOCKS = 3

@@ -2,24 +2,25 @@
 
 import cocotb
 import numpy as np
+from cocotb.triggers import ClockCycles
+from cocotb.utils import get_sim_time
+
+from tritstream.golden.fixed_point import half_range
+from tritstream.golden.gemv import gemv
+from tritstream.golden.matrix import TritMatrix
+from tritstream.host.device import Device
+from tritstream.host.errors import DeviceError
+from tritstream.host.layout.cost import gemv_cost
+from tritstream.host.protocol.exchange import Link
+from tritstream.host.protocol.frames import request
+from tritstream.host.protocol.records import Counters, Info
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.protocol import VERSION, ErrorCode, Opcode
+
 from benches.axi import PINS, AxiTransport
 from benches.transport import BenchTransport
 from benches.wires import PERIOD_NS, start
-from cocotb.triggers import ClockCycles
-from cocotb.utils import get_sim_time
-from golden_cases import integer_matrix
-
-from golden.fixed import half_range
-from golden.gemv import gemv
-from golden.quantize import TritMatrix
-from host.cost import gemv_cost
-from host.device import Device
-from host.errors import DeviceError
-from host.frames import request
-from host.link import Link
-from host.records import Counters, Info
-from hw.config import DeviceConfig
-from hw.protocol import VERSION, ErrorCode, Opcode
+from support.golden_cases import integer_matrix
 
 CONFIG = DeviceConfig(*(int(cocotb.plusargs[name]) for name in (
     "lanes", "columns", "max_k", "clock_hz", "build_id")))

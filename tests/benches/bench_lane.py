@@ -2,12 +2,12 @@
 
 import cocotb
 import numpy as np
-from benches.wires import array, signed, start, trit_bits, unsigned
 from cocotb.triggers import RisingEdge
 
-from golden.fixed import GROUP, GROUP_SUM_BITS
-from golden.tiles import ROWS
-from hw.lane import Lane
+from tritstream.golden.fixed_point import GROUP, GROUP_SUM_BITS, ROWS
+from tritstream.hw.compute.lane import Lane
+
+from benches.wires import array, signed, start, trit_bits, unsigned
 
 #: 27 * 128: the largest activation times the largest power of three.
 LARGEST = 3456

@@ -4,13 +4,21 @@ from dataclasses import dataclass
 
 import cocotb
 import numpy as np
-from benches.wires import array, signed, start, trit_bits, unsigned
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from golden.fixed import GROUP_SUM_BITS, MANTISSA_BITS, MAX_K, ROW_SUM_BITS, SCALE_TRITS, SCALES
-from golden.tiles import ROWS
-from hw.interfaces import SLOTS, Beat, MantissaPort, Slot
-from hw.scale import LANES_PER_UNIT, ScaleUnit
+from tritstream.golden.fixed_point import (
+    GROUP_SUM_BITS,
+    MANTISSA_BITS,
+    MAX_K,
+    ROW_SUM_BITS,
+    ROWS,
+    SCALE_TRITS,
+    SCALES,
+)
+from tritstream.hw.compute.scale_unit import LANES_PER_UNIT, ScaleUnit
+from tritstream.hw.interfaces import SLOTS, Beat, MantissaPort, Slot
+
+from benches.wires import array, signed, start, trit_bits, unsigned
 
 LANES = int(cocotb.plusargs["lanes"])
 #: Cycles between the first scale beats of two groups, at least: depth 1.

@@ -17,12 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import cocotb
-from benches.wires import PERIOD_NS, start
 from cocotb.triggers import Timer
 from cocotbext.uart import UartSink, UartSource
 
-from host.frames import Header, padded
-from hw.protocol import IDLE_BYTES, REQUEST_ALIGN, Opcode
+from tritstream.host.protocol.frames import Header, padded
+from tritstream.hw.protocol import IDLE_BYTES, REQUEST_ALIGN, Opcode
+
+from benches.wires import PERIOD_NS, start
 
 BIT_NS = PERIOD_NS * int(cocotb.plusargs["bit_cycles"])
 #: Of the payload of a GEMV: the byte that comes to harm.

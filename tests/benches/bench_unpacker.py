@@ -2,11 +2,12 @@
 
 import cocotb
 import numpy as np
-from benches.wires import array, trit_value
 from cocotb.triggers import Timer
 
-from golden.tiles import ROWS
-from golden.trit import decode, to_trit
+from tritstream.golden.fixed_point import ROWS
+from tritstream.golden.trit import decode, to_trit
+
+from benches.wires import array, trit_value
 
 LANES = int(cocotb.plusargs["lanes"])
 

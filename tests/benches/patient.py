@@ -14,8 +14,8 @@ import sys
 from itertools import count
 from types import SimpleNamespace
 
-from host import serial_transport
-from scripts.cli import main
+from tritstream.host.transports import serial_line as serial_transport
+from tritstream.scripts.cli import main
 
 __all__ = ["patient"]
 

@@ -4,10 +4,9 @@ from amaranth import Module, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from golden.fixed import GROUP_SUM_BITS, ROW_SUM_BITS
-from golden.tiles import ROWS
-from hw.interfaces import SLOTS, Beat, MantissaPort, Slot
-from hw.scale import ScaleCodes, ScaleUnit, SlotSequencer
+from tritstream.golden.fixed_point import GROUP_SUM_BITS, ROW_SUM_BITS, ROWS
+from tritstream.hw.compute.scale_unit import ScaleCodes, ScaleUnit, SlotSequencer
+from tritstream.hw.interfaces import SLOTS, Beat, MantissaPort, Slot
 
 __all__ = ["ScaleChain"]
 

@@ -4,12 +4,13 @@ from collections import deque
 
 import cocotb
 import numpy as np
-from benches.wires import reset, unknown
 from cocotb.triggers import RisingEdge
 
-from host.errors import TransportTimeout
-from host.frames import Header, padded, rest_bytes
-from hw.protocol import HEADER_BYTES, REQUEST_ALIGN
+from tritstream.host.errors import TransportTimeout
+from tritstream.host.protocol.frames import Header, padded, rest_bytes
+from tritstream.hw.protocol import HEADER_BYTES, REQUEST_ALIGN
+
+from benches.wires import reset, unknown
 
 __all__ = ["BenchTransport", "QUIET_CYCLES"]
 
@@ -81,14 +82,14 @@ class BenchTransport:
         self._bytes.clear()
 
     async def send(self, data):
-        """As of :class:`host.transport.Transport`; the words leave later."""
+        """As of :class:`tritstream.host.transports.base.Transport`; the words leave later."""
         data = self._damaged(bytes(data))
         assert len(data) % self._lanes == 0, f"{len(data)} bytes are no whole words"
         self._quiet = 0
         self._offer(data)
 
     async def recv(self, count):
-        """As of :class:`host.transport.Transport`."""
+        """As of :class:`tritstream.host.transports.base.Transport`."""
         while len(self._bytes) < count:
             await RisingEdge(self.clk)
             if self._quiet > QUIET_CYCLES:

@@ -3,7 +3,7 @@
 import pytest
 from formal.rules import planted
 
-from hw.formal import Counterexample, Method, NotInductive, prove
+from tritstream.hw.tools.formal import Counterexample, Method, NotInductive, prove
 
 _TABLE = pytest.StashKey[list]()
 

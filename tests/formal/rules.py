@@ -6,7 +6,7 @@ from amaranth.hdl import Assert, Assume, Fragment
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
-from hw.crc import HeaderCrc
+from tritstream.hw.framing.crc import HeaderCrc
 
 __all__ = ["Freed", "KeepsOrder", "Obeys", "Opened", "free", "header_crc_in_time",
            "holds", "planted"]

@@ -6,13 +6,13 @@ from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume
 from formal.rules import Freed, Obeys, Opened, header_crc_in_time, holds
 
-from golden.tiles import ROWS
-from hw.crc import HeaderCrc
-from hw.formal import Method
-from hw.framer import ANSWER_BYTES, Framer
-from hw.interfaces import AnswerHeader
-from hw.protocol import HEADER_BYTES, SUM_BYTES, TRAILER_BYTES, Opcode
-from hw.sealer import Sealer
+from tritstream.golden.fixed_point import ROWS
+from tritstream.hw.framing.crc import HeaderCrc
+from tritstream.hw.framing.framer import ANSWER_BYTES, Framer
+from tritstream.hw.framing.sealer import Sealer
+from tritstream.hw.interfaces import AnswerHeader
+from tritstream.hw.protocol import HEADER_BYTES, SUM_BYTES, TRAILER_BYTES, Opcode
+from tritstream.hw.tools.formal import Method
 
 pytestmark = pytest.mark.long
 

@@ -6,9 +6,9 @@ from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume
 from formal.rules import free
 
-from hw.formal import Method
-from hw.lane import Lane
-from hw.trits import TritUnpacker
+from tritstream.hw.compute.lane import Lane
+from tritstream.hw.compute.trit_unpacker import TritUnpacker
+from tritstream.hw.tools.formal import Method
 
 pytestmark = pytest.mark.long
 

@@ -5,11 +5,11 @@ from amaranth import Mux, Signal
 from amaranth.hdl import Assert, Assume
 from formal.rules import Obeys
 
-from golden.tiles import ROWS
-from hw.config import DeviceConfig
-from hw.control import Controller, Route
-from hw.framer import ANSWER_BYTES
-from hw.protocol import SUM_BYTES, Opcode
+from tritstream.golden.fixed_point import ROWS
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.control.controller import Controller, Route
+from tritstream.hw.framing.framer import ANSWER_BYTES
+from tritstream.hw.protocol import SUM_BYTES, Opcode
 
 pytestmark = pytest.mark.long
 

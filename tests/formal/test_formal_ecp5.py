@@ -7,10 +7,10 @@ from amaranth import Module, Signal
 from amaranth.hdl import Assume
 from amaranth.lib import wiring
 
-from hw import ecp5
-from hw.cells import BlockRam, Multiplier
-from hw.formal import Counterexample, Equal, Method, prove
-from hw.lane import Lane
+from tritstream.hw.compute.lane import Lane
+from tritstream.hw.primitives import ecp5
+from tritstream.hw.primitives.cells import BlockRam, Multiplier
+from tritstream.hw.tools.formal import Counterexample, Equal, Method, prove
 
 pytestmark = pytest.mark.long
 

@@ -7,10 +7,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from formal.rules import Obeys, free
 
-from hw.axi import CORE, core_verilog
-from hw.config import DeviceConfig
-from hw.device import TritDevice
-from hw.formal import Method
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.device import TritDevice
+from tritstream.hw.tools.core_export import CORE, core_verilog
+from tritstream.hw.tools.formal import Method
 
 pytestmark = pytest.mark.long
 

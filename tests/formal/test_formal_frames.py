@@ -6,10 +6,10 @@ from amaranth.hdl import Assert, Assume
 from amaranth.utils import exact_log2
 from formal.rules import Freed, Opened, free, holds
 
-from hw.crc import CRC_BITS, Crc32
-from hw.deframer import Deframer
-from hw.formal import Method
-from hw.protocol import HEADER_BYTES, REQUEST_ALIGN, TRAILER_BYTES
+from tritstream.hw.framing.crc import CRC_BITS, Crc32
+from tritstream.hw.framing.deframer import Deframer
+from tritstream.hw.protocol import HEADER_BYTES, REQUEST_ALIGN, TRAILER_BYTES
+from tritstream.hw.tools.formal import Method
 
 pytestmark = pytest.mark.long
 

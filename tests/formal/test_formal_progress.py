@@ -6,9 +6,9 @@ from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume
 from formal.rules import Opened, free
 
-from golden.fixed import GROUP, SCALE_TRITS
-from hw.formal import Method
-from hw.sequencer import Sequencer
+from tritstream.golden.fixed_point import GROUP, SCALE_TRITS
+from tritstream.hw.compute.sequencer import Sequencer
+from tritstream.hw.tools.formal import Method
 
 pytestmark = pytest.mark.long
 

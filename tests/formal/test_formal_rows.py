@@ -6,11 +6,11 @@ from amaranth.asserts import AnyConst, AnySeq
 from amaranth.hdl import Assert, Assume
 from formal.rules import Opened, free
 
-from golden.fixed import GROUP, GROUP_SUM_BITS, MANTISSA_BITS, MAX_K, ROW_SUM_BITS
-from hw.cells import Multiplier
-from hw.formal import Method
-from hw.interfaces import SLOTS, Beat
-from hw.scale import ScaleUnit, SlotSequencer
+from tritstream.golden.fixed_point import GROUP, GROUP_SUM_BITS, MANTISSA_BITS, MAX_K, ROW_SUM_BITS
+from tritstream.hw.compute.scale_unit import ScaleUnit, SlotSequencer
+from tritstream.hw.interfaces import SLOTS, Beat
+from tritstream.hw.primitives.cells import Multiplier
+from tritstream.hw.tools.formal import Method
 
 pytestmark = pytest.mark.long
 
@@ -62,7 +62,7 @@ class BoundedProduct(Elaboratable):
 
 
 class OneRow(Elaboratable):
-    """In place of a :class:`hw.cells.BlockRam`: keeps one row, reads anything of the others."""
+    """In place of a :class:`.BlockRam`: keeps one row, reads anything of the others."""
 
     def __init__(self, ram, row, kept):
         self._ram  = ram

@@ -3,9 +3,9 @@
 import pytest
 from formal.rules import KeepsOrder, Obeys
 
-from hw.buffer import StreamBuffer
-from hw.framer import Framer
-from hw.results import ResultBanks
+from tritstream.hw.compute.result_banks import ResultBanks
+from tritstream.hw.framing.framer import Framer
+from tritstream.hw.primitives.stream_buffer import StreamBuffer
 
 pytestmark = pytest.mark.long
 

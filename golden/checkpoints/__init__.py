@@ -1,0 +1,1 @@
+"""Unquantized checkpoints: reading, writing and converting safetensors files."""

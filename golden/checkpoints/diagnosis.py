@@ -1,0 +1,261 @@
+"""What a file or directory is that cannot be opened as a checkpoint, and what to do about it.
+
+All functions return the rest of a message that begins with the path, or None where they know
+nothing; none raises.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tritstream.golden.strict_json import parse_json
+
+__all__ = ["about_directory", "about_file", "about_path", "about_pointer", "about_quantization",
+           "about_weights"]
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
+_MARKS = {b"\xef\xbb\xbf": "begins with a byte-order mark; save it as UTF-8 without one",
+          b"\xff\xfe": "is UTF-16; save it as UTF-8", b"\xfe\xff": "is UTF-16; save it as UTF-8"}
+
+_HUB = re.compile(r"(https?:/+(?:huggingface\.co|hf\.co)/)?([\w.-]+/[\w.-]+)")
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
+_VARIANT = re.compile(r"model\.(\w+)\.safetensors(\.index\.json)?|model\.(\w+)-\d+-of-\d+\.safeten"
+                      r"sors|model\.safetensors\.index\.(\w+)\.json")
+_UNFINISHED = (".incomplete", ".part", ".aria2", ".crdownload")
+
+_DIRECTORY = "give the directory of a checkpoint"
+_DOWNLOAD = "the download is not complete; run it again until it ends without an error"
+_PICKLES = ("holds weights as pickles of PyTorch; write them as safetensors first: load the model "
+            "with transformers, then model.save_pretrained(DIR)")
+_OWN_FORMAT = ("under its maker's own names of tensors; download the model in Hugging Face's "
+               "format, with model.safetensors or model.safetensors.index.json")
+
+#: By the end of a file's name: what weights it has.
+_OTHER_FORMATS = {
+    ".onnx": "holds an ONNX model; download the same model as safetensors",
+    ".h5": "holds weights of TensorFlow; download the same model as safetensors",
+    ".msgpack": "holds weights of Flax; download the same model as safetensors",
+    ".bin": _PICKLES, ".pt": _PICKLES, ".pth": _PICKLES, ".ckpt": _PICKLES,
+}
+
+#: Old forms of quantized models: a file beside config.json, and the ends of tensors' names.
+_QUANTIZED_FILES = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ"}
+_QUANTIZED_TENSORS = {
+    ".qweight": "GPTQ or AWQ", ".weight.absmax": "bitsandbytes", ".SCB": "bitsandbytes",
+    ".weight_packed": "compressed-tensors", ".B_q": "HQQ", ".W_q": "HQQ",
+}
+
+
+def about_file(head: bytes) -> str | None:
+    """What a file is, by its first bytes, that is not what its name says."""
+    if pointer := about_pointer(head):
+        return pointer
+    if _HTML.match(head):
+        return "is a web page, not the file itself; download the file again, with `hf download`"
+    return next((text for mark, text in _MARKS.items() if head.startswith(mark)), None)
+
+
+def about_pointer(head: bytes) -> str | None:
+    """The same for a file that may hold any text but that."""
+    if head.startswith(_LFS):
+        return "is a Git LFS pointer, not the file itself; run `git lfs pull` in its directory"
+    return None
+
+
+def about_path(path: Path) -> str | None:
+    """Why a path is not a directory: a name of the hub, one file of a checkpoint."""
+    if not path.exists():
+        return _about_missing(path)
+    head = _head(path)
+    if head.startswith(b"GGUF"):
+        return "is a GGUF file; write it as a checkpoint first, with `tritstream convert`"
+    if not any(map(head.startswith, _MARKS)) and (found := about_file(head)):
+        return found
+    if path.suffix in (".safetensors", ".json"):
+        return f"is one file of a checkpoint; give the directory {path.parent}"
+    if path.suffix in (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z", ".zst"):
+        return "is an archive; unpack it and give the directory of the checkpoint"
+    return _OTHER_FORMATS.get(path.suffix)
+
+
+def about_directory(path: Path) -> str:
+    """What a directory without config.json is."""
+    names = _names(path)
+    checks: list[Callable[[], str | None]] = [
+        lambda: _about_cache(path), lambda: _about_links(path, names),
+        lambda: _about_download(path), lambda: _about_adapter(path),
+        lambda: "is empty; " + _DIRECTORY if not names else None,
+        lambda: _about_inner(path), lambda: _about_other_formats(path, names),
+        lambda: _about_loose_weights(names)]
+    found = next(filter(None, (check() for check in checks)), None)
+    return found or f"has no config.json; {_DIRECTORY}"
+
+
+def about_weights(path: Path, config: Mapping[str, Any]) -> str:
+    """What a directory has in place of model.safetensors and model.safetensors.index.json."""
+    names = _names(path)
+    checks: list[Callable[[], str | None]] = [
+        lambda: _about_links(path, names), lambda: _about_download(path),
+        lambda: _about_adapter(path),
+        lambda: None if _is_packed(config) else about_quantization(path, config, ()),
+        lambda: _about_shards(names), lambda: _about_variants(names),
+        lambda: _about_other_formats(path, names), lambda: _about_loose_weights(names)]
+    found = next(filter(None, (check() for check in checks)), None)
+    return found or ("has no weights: neither model.safetensors nor model.safetensors.index.json; "
+                     "copy or download the whole model")
+
+
+def about_quantization(
+    path: Path, config: Mapping[str, Any], tensors: Iterable[str],
+) -> str | None:
+    """By what a checkpoint was quantized: its config.json, a file of its own, names of tensors."""
+    if fields := config.get("quantization_config"):
+        method = fields.get("quant_method") if isinstance(fields, dict) else None
+        if isinstance(fields, dict) and not method and any("load_in_" in key for key in fields):
+            method = "bitsandbytes"
+        by, what = f" by {method}" if isinstance(method, str) else "", "quantization_config"
+        return f"already quantized{by}, by its {what}; use the original checkpoint"
+    for name, method in _QUANTIZED_FILES.items():
+        if (path / name).is_file():
+            return f"already quantized by {method}, by its {name}; use the original checkpoint"
+    for tensor in tensors:
+        for end, method in _QUANTIZED_TENSORS.items():
+            if tensor.endswith(end):
+                return (f"already quantized by {method}, by its tensor {tensor}; use the original "
+                        "checkpoint")
+    return None
+
+
+def _is_packed(config: Mapping[str, Any]) -> bool:
+    fields = config.get("quantization_config")
+    return isinstance(fields, dict) and fields.get("quant_method") == "tritstream"
+
+
+def _head(path: Path) -> bytes:
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(256)
+    return b""
+
+
+def _names(path: Path) -> list[str]:
+    with suppress(OSError):
+        return sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+    return []
+
+
+def _about_missing(path: Path) -> str:
+    if path.is_symlink():
+        return f"is a link to what is not there; {_DIRECTORY}"
+    partial = path.with_name(f"{path.name}.partial")
+    if path.name and partial.is_dir():
+        return f"not written to its end ({partial}); run the command that writes it again"
+    name = _HUB.fullmatch(str(path))
+    if name and (name[1] or not path.parent.exists()):
+        return (f"no such directory; if it is a model of the hub, run `hf download {name[2]} "
+                "--local-dir DIR` and give DIR")
+    return f"no such directory; {_DIRECTORY}"
+
+
+def _about_cache(path: Path) -> str | None:
+    """A directory of the hub's cache above the one that holds the files."""
+    root = path.parent if path.name in ("snapshots", "blobs", "refs") else path
+    if not root.name.startswith("models--"):
+        root = next((inner for inner in sorted(path.glob("models--*"))), root)
+    if not root.name.startswith("models--"):
+        return None
+    name = root.name.removeprefix("models--").replace("--", "/", 1)
+    if snapshot := _snapshot(root):
+        return f"is the hub's cache; give the snapshot of {name} in it: {snapshot}"
+    return f"is the hub's cache, without a snapshot of {name}; run `hf download {name}`"
+
+
+def _snapshot(root: Path) -> Path | None:
+    """The newest whole snapshot, or the one that is called main."""
+    with suppress(OSError, ValueError):
+        main = root / "snapshots" / (root / "refs" / "main").read_text("utf-8").strip()
+        if (main / "config.json").is_file():
+            return main
+    found = [file.parent for file in root.glob("snapshots/*/config.json") if file.is_file()]
+    return max(found, key=lambda one: one.stat().st_mtime, default=None)
+
+
+def _about_links(path: Path, names: Iterable[str]) -> str | None:
+    for name in names:
+        if name.endswith((".safetensors", ".json")) and not (path / name).exists():
+            return f"{name} in it is a link to a file that is gone; download the model again"
+    return None
+
+
+def _about_download(path: Path) -> str | None:
+    places = (path, path / ".cache" / "huggingface" / "download", path.parent.parent / "blobs"
+              if path.parent.name == "snapshots" else path)
+    found = sorted(file.name for place in places for end in _UNFINISHED
+                   for file in place.glob(f"*{end}"))
+    return f"has {found[0]}: {_DOWNLOAD}" if found else None
+
+
+def _about_adapter(path: Path) -> str | None:
+    if not (path / "adapter_config.json").is_file():
+        return None
+    base = None
+    with suppress(OSError, ValueError, AttributeError):
+        fields = parse_json((path / "adapter_config.json").read_bytes())
+        base = fields.get("base_model_name_or_path")
+    of = f" of {base}" if isinstance(base, str) else ""
+    return (f"is a LoRA adapter{of}, not a model; merge it into its model first, by peft's "
+            "merge_and_unload(), and give the directory of the merged model")
+
+
+def _about_inner(path: Path) -> str | None:
+    inner = sorted(file.parent for file in path.glob("*/config.json"))
+    return f"has no config.json; give the checkpoint in it: {inner[0]}" if inner else None
+
+
+def _about_shards(names: Iterable[str]) -> str | None:
+    shards = [found for found in map(_SHARD.fullmatch, names) if found and found[1] == "model"]
+    if not shards:
+        return None
+    total, there = int(shards[0][3]), {int(found[2]) for found in shards}
+    missing = [number for number in range(1, total + 1) if number not in there]
+    if missing:
+        return (f"has {len(there)} of {total} shards, and no model.safetensors.index.json; "
+                f"{_DOWNLOAD}")
+    return ("has shards, but no model.safetensors.index.json, which tells what is in each; "
+            "download that file too")
+
+
+def _about_variants(names: Iterable[str]) -> str | None:
+    for name in names:
+        if found := _VARIANT.fullmatch(name):
+            variant = next(filter(None, (found[1], found[3], found[4])))
+            plain = re.sub(rf"\.{variant}\b", "", name, count=1)
+            return (f"has the weights of the variant {variant} only ({name}); give these files "
+                    f"the names without it, {plain}, to use them")
+    return None
+
+
+def _about_other_formats(path: Path, names: list[str]) -> str | None:
+    if own := next((name for name in names if name.startswith("consolidated")), None):
+        return f"has its weights in {own}, {_OWN_FORMAT}"
+    if "model_index.json" in names:
+        return "holds a pipeline of diffusers, which has no causal language model"
+    if gguf := next((name for name in names if name.endswith(".gguf")), None):
+        return f"holds GGUF; give the file itself: {path / gguf}"
+    for end, text in _OTHER_FORMATS.items():
+        if any(name.endswith(end) and name != "training_args.bin" for name in names):
+            return text
+    return _OTHER_FORMATS[".onnx"] if any(path.glob("onnx/*.onnx")) else None
+
+
+def _about_loose_weights(names: Iterable[str]) -> str | None:
+    """Files of safetensors that no one has the name of."""
+    found = [name for name in names if name.endswith(".safetensors")]
+    if not found:
+        return None
+    if "config.json" not in names:
+        return f"has {found[0]}, but no config.json; download that file too"
+    return (f"has {found[0]}, but neither model.safetensors nor model.safetensors.index.json; if "
+            "it holds the whole model, call it model.safetensors")

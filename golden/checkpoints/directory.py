@@ -1,0 +1,159 @@
+"""Checkpoints in the form of a Hugging Face directory with safetensors files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tritstream.golden.checkpoints.diagnosis import (
+    about_directory,
+    about_path,
+    about_quantization,
+    about_weights,
+)
+from tritstream.golden.checkpoints.safetensors_reader import Shard, Tensor, is_file_name, load_json
+from tritstream.golden.checkpoints.source import CONFIG, INDEX, SINGLE, Source
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.jobs.directory_job import copy_files
+
+__all__ = ["DirectorySource", "all_tensors", "companions", "open_shards"]
+
+
+#: Models whose linear layers are stored transposed.
+_TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")
+
+
+#: Weights in other formats, and files that run code when loaded.
+_NOT_COMPANIONS = (
+    ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".ckpt",
+    ".pkl", ".pickle", ".h5", ".msgpack", ".gguf", ".onnx",
+)
+
+
+class DirectorySource(Source):
+    """A checkpoint of safetensors, one file or several, with its config.json.
+
+    Its ``shards`` are :class:`.Shard`, its ``tensors`` in the order of their bytes.
+
+    Raises :class:`CheckpointError` for a directory that is not such a checkpoint, is damaged, or
+    has weights that cannot be quantized as they are.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config, self.shards, self.sharded = open_shards(self.path)
+        if self.sharded:
+            self._drop_copies()
+        self.tensors = all_tensors(self.shards)
+        kind = self.config.get("model_type")
+        if kind in _TRANSPOSED:
+            raise CheckpointError(f"{self.path}: model_type {kind} stores its matrices transposed, "
+                                  "which is not supported; use another model")
+        if quantized := about_quantization(self.path, self.config, self.tensors):
+            raise CheckpointError(f"{self.path}: {quantized}")
+
+    def files(self) -> list[Path]:
+        """config.json, the index, companions and shards."""
+        paths = [self.path / CONFIG, *companions(self.path)]
+        paths += [self.path / INDEX] if self.sharded else []
+        return paths + [shard.path for shard in self.shards.values()]
+
+    def _drop_copies(self) -> None:
+        """Of a tensor that several shards hold, leave the copy that the index names."""
+        for name, file in _weight_map(self.path / INDEX).items():
+            for other, shard in self.shards.items():
+                if other != file:
+                    shard.tensors.pop(name, None)
+
+    def write_companions(self, directory: Path) -> None:
+        """Copy what :func:`companions` finds in the directory."""
+        copy_files(companions(self.path), directory)
+
+
+def companions(path: Path) -> list[Path]:
+    """Files that go with the weights: tokenizer, chat template, licence; sorted.
+
+    Weights of other formats, pickles among them, are left out, and so are hidden files.
+
+    Raises :class:`CheckpointError` for a link out of the directory, since what it leads to would be
+    copied, whatever it is. The hub's cache, whose files are links into its own, may have them.
+    """
+    found = sorted(
+        file for file in path.iterdir()
+        if file.is_file() and file.name != CONFIG and not file.name.startswith(".")
+        and not file.name.endswith(_NOT_COMPANIONS)
+    )
+    places = [path.resolve()]
+    if places[0].parent.name == "snapshots":
+        places.append(places[0].parent.parent / "blobs")
+    for file in found:
+        if not any(file.resolve().is_relative_to(place) for place in places):
+            raise CheckpointError(f"{file}: a link out of the checkpoint; put the file there, or "
+                                  "remove the link")
+    return found
+
+
+def open_shards(path: Path) -> tuple[dict, dict[str, Shard], bool]:
+    """Configuration, shards by file name, and whether they have an index."""
+    if not path.is_dir():
+        advice = about_path(path) or "not a directory; give the directory of a checkpoint"
+        raise CheckpointError(f"{path}: {advice}")
+    if not (path / CONFIG).is_file():
+        raise CheckpointError(f"{path}: {about_directory(path)}")
+    # Some models have an infinity in theirs: transformers writes it as Python does.
+    config = load_json(path / CONFIG, finite=False)
+    if (path / SINGLE).is_file():
+        _check_single(path)
+        return config, {SINGLE: Shard(path / SINGLE)}, False
+    if not (path / INDEX).is_file():
+        raise CheckpointError(f"{path}: {about_weights(path, config)}")
+    places = _weight_map(path / INDEX)
+    _check_shards(path, sorted(set(places.values())))
+    shards = {name: Shard(path / name) for name in sorted(set(places.values()))}
+    for tensor, shard in places.items():
+        if tensor not in shards[shard].tensors:
+            raise CheckpointError(f"{path / INDEX}: {tensor} is not in {shard}; copy both again")
+    return config, shards, True
+
+
+def all_tensors(shards: dict[str, Shard]) -> dict[str, Tensor]:
+    """Tensors of several shards by name; raises :class:`CheckpointError` when two share one."""
+    tensors: dict[str, Tensor] = {}
+    for shard in shards.values():
+        for name, tensor in shard.tensors.items():
+            if name in tensors:
+                raise CheckpointError(f"{shard.path}: {name} is in {tensors[name].path.name} too; "
+                                      "copy the checkpoint again")
+            tensors[name] = tensor
+    return tensors
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    places = load_json(path).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(f"{path}: weight_map must name a file for each tensor; "
+                              "copy the file again")
+    for tensor, name in places.items():
+        if not is_file_name(name) or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{path}: {tensor} must be in a safetensors file of this "
+                                  f"directory, not {name!r}; do not use this checkpoint")
+    return places
+
+
+def _check_shards(path: Path, names: Sequence[str]) -> None:
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        others = f", and {len(missing) - 1} others of {len(names)}" if len(missing) > 1 else ""
+        raise CheckpointError(f"{path / missing[0]}: missing, but {INDEX} names it{others}; "
+                              f"download {'them' if others else 'it'}")
+
+
+def _check_single(path: Path) -> None:
+    """Of two sets of weights one is out of date, and nothing says which."""
+    try:
+        files = set(_weight_map(path / INDEX).values()) if (path / INDEX).is_file() else set()
+    except CheckpointError:
+        # Nobody reads the index beside a single file.
+        return
+    for name in sorted(files):
+        if name != SINGLE and (path / name).is_file():
+            raise CheckpointError(f"{path}: has both {SINGLE} and {name}, which {INDEX} names; "
+                                  "remove the one that is out of date")

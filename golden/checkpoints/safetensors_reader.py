@@ -1,0 +1,234 @@
+"""Safetensors files read without trust: every header checked, one tensor at a time."""
+
+import math
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from tritstream.golden.checkpoints.diagnosis import about_file
+from tritstream.golden.errors import CheckpointError, is_printable
+from tritstream.golden.strict_json import parse_json
+
+__all__ = [
+    "DTYPES", "FLOATS", "HEADER_CHECKSUM", "Shard", "Tensor", "is_file_name", "load_json", "seal",
+]
+
+#: What the format calls a dtype, and what numpy does.
+DTYPES = {
+    "BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype("<f2"), "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"), "BOOL": np.dtype("?"), "U8": np.dtype("u1"), "I8": np.dtype("i1"),
+    "U16": np.dtype("<u2"), "I16": np.dtype("<i2"), "U32": np.dtype("<u4"),
+    "I32": np.dtype("<i4"), "U64": np.dtype("<u8"), "I64": np.dtype("<i8"),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn), "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+}
+
+#: Dtypes that matrices are quantized from.
+FLOATS = ("BF16", "F16", "F32")
+
+#: Key of ``__metadata__`` for the CRC-32 of the header, in files that have one.
+HEADER_CHECKSUM = "tritstream_header_crc32"
+
+#: Bytes read at a time where a tensor is copied or compared.
+_PIECE = 1 << 22
+#: Longest header, that of the safetensors library.
+_MAX_HEADER = 100_000_000
+#: What numpy takes: dimensions, and values of a tensor whose empty dimensions had one.
+_MAX_DIMENSIONS, _MAX_VALUES = 64, 1 << 59
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor where it lies.
+
+    Members
+    -------
+    name, dtype : str
+        As the file says; a dtype need not be known here to be copied.
+    shape : tuple
+        Sizes, outermost first.
+    path : Path
+        The file.
+    offset, size : int
+        Where the bytes start in the file, and how many they are.
+    """
+
+    name:   str
+    dtype:  str
+    shape:  tuple[int, ...]
+    path:   Path
+    offset: int
+    size:   int
+
+    def read(self) -> np.ndarray:
+        """The tensor as an array of its own; raises :class:`CheckpointError` for other dtypes."""
+        return self._read(0, self.shape)
+
+    def read_rows(self, rows: slice) -> np.ndarray:
+        """The same of consecutive rows of a matrix."""
+        return self._read(rows.start * self.shape[1], (rows.stop - rows.start, self.shape[1]))
+
+    def _read(self, first: int, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of the values from ``first`` on."""
+        if self.dtype not in DTYPES:
+            raise CheckpointError(f"{self.path}: {self.name} is {self.dtype}, which numpy cannot "
+                                  "hold; convert it first")
+        dtype = DTYPES[self.dtype]
+        with self.path.open("rb") as file:
+            file.seek(self.offset + first * dtype.itemsize)
+            data = np.fromfile(file, dtype, math.prod(shape))
+        self._check_read(data.nbytes, math.prod(shape) * dtype.itemsize)
+        return data.reshape(shape)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The raw bytes, a few megabytes at a time."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            for start in range(0, self.size, _PIECE):
+                due = min(_PIECE, self.size - start)
+                piece = file.read(due)
+                self._check_read(start + len(piece), start + due)
+                yield piece
+
+    def _check_read(self, got: int, due: int) -> None:
+        if got != due:
+            raise CheckpointError(f"{self.path}: cut short while {self.name} was read; "
+                                  "copy it again")
+
+
+class Shard:
+    """Header of one safetensors file.
+
+    Raises :class:`CheckpointError` unless the header is whole, fits its CRC-32 if it has one, its
+    tensors cover the rest of the file without gap or overlap, and each has the bytes that its dtype
+    and shape ask for.
+
+    Members
+    -------
+    path : Path
+        The file.
+    metadata : dict
+        What ``__metadata__`` holds: str to str.
+    tensors : dict
+        :class:`Tensor` by name, in the order of their bytes.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        text = _read_header(path)
+        self._start = 8 + len(text)
+        header = _parse_header(path, text)
+        self.metadata = _metadata(path, header.pop("__metadata__", {}))
+        _check_seal(path, text, self.metadata)
+        found = [self._tensor(name, entry) for name, entry in header.items()]
+        found.sort(key=lambda tensor: (tensor.offset, tensor.size))
+        self.tensors = {tensor.name: tensor for tensor in found}
+        self._check_cover(found)
+
+    def _tensor(self, name: str, entry: Any) -> Tensor:
+        try:
+            dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            numbers = [*shape, start, end]
+            good = isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in numbers)
+        except (KeyError, TypeError, ValueError):
+            good = False
+        if not good or end < start or not _is_sane(name, shape):
+            raise CheckpointError(f"{self.path}: the header's entry of {name} is damaged; "
+                                  "copy the file again")
+        size = end - start
+        if dtype in DTYPES and size != math.prod(shape) * DTYPES[dtype].itemsize:
+            raise CheckpointError(f"{self.path}: {name} has {size} bytes, which is not "
+                                  f"{dtype} {tuple(shape)}; copy the file again")
+        return Tensor(name, dtype, tuple(shape), self.path, self._start + start, size)
+
+    def _check_cover(self, tensors: list[Tensor]) -> None:
+        place = self._start
+        for tensor in tensors:
+            if tensor.offset != place:
+                raise CheckpointError(f"{self.path}: {tensor.name} starts at byte {tensor.offset}, "
+                                      f"not {place}; copy the file again")
+            place += tensor.size
+        size = self.path.stat().st_size
+        if place != size:
+            fault = "cut short" if size < place else "too long"
+            raise CheckpointError(f"{self.path}: {fault}, {size} bytes instead of {place}; "
+                                  "copy the file again")
+
+
+def load_json(path: Path, finite: bool = True) -> dict:
+    """A JSON object from a file, by :func:`tritstream.golden.strict_json.parse_json`.
+
+    Raises :class:`CheckpointError` for anything else.
+    """
+    try:
+        data = path.read_bytes()
+        value = parse_json(data, finite)
+    except ValueError as error:
+        advice = about_file(data) or f"not JSON ({error}); copy the file again"
+        raise CheckpointError(f"{path}: {advice}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: must hold a JSON object; copy the file again")
+    return value
+
+
+def seal(text: bytes) -> bytes:
+    """Fill in :data:`HEADER_CHECKSUM` of a header, made while its eight digits are zeros."""
+    return text.replace(_sealed("0" * 8), _sealed(f"{zlib.crc32(text):08x}"), 1)
+
+
+def is_file_name(name: Any) -> bool:
+    """Whether a name is a plain one, which cannot lead out of its directory."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def _read_header(path: Path) -> bytes:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(256)
+        length = int.from_bytes(head[:8], "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            advice = about_file(head) or ("cut short within its header, or not safetensors; copy "
+                                          "the file again")
+            raise CheckpointError(f"{path}: {advice}")
+        file.seek(8)
+        return file.read(length)
+
+
+def _parse_header(path: Path, text: bytes) -> dict:
+    try:
+        header = parse_json(text)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: its header is not a JSON object; copy the file again")
+    return header
+
+
+def _metadata(path: Path, metadata: Any) -> dict[str, str]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise CheckpointError(f"{path}: __metadata__ must map text to text; copy the file again")
+    return metadata
+
+
+def _is_sane(name: str, shape: list[int]) -> bool:
+    """Whether a name can be shown, and numpy can have the shape, which a zero in it may hide."""
+    return (is_printable(name) and len(shape) <= _MAX_DIMENSIONS
+            and math.prod(max(1, size) for size in shape) < _MAX_VALUES)
+
+
+def _sealed(checksum: str) -> bytes:
+    return f'"{HEADER_CHECKSUM}":"{checksum}"'.encode()
+
+
+def _check_seal(path: Path, text: bytes, metadata: dict[str, str]) -> None:
+    if HEADER_CHECKSUM not in metadata:
+        return
+    field = _sealed(metadata[HEADER_CHECKSUM])
+    if field not in text or seal(text.replace(field, _sealed("0" * 8), 1)) != text:
+        raise CheckpointError(f"{path}: its header does not fit its CRC-32; copy the file again")

@@ -1,0 +1,128 @@
+"""Steps of a job on a Dask cluster: several machines with the same files under the same paths.
+
+Each worker writes what it made into its place of OUT.partial; the journal is this process's alone.
+A step that is done twice, as when a worker is lost, writes the same bytes at the same place.
+"""
+
+import hashlib
+import pickle
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.jobs.directory_job import JOURNAL
+from tritstream.golden.jobs.malloc import keep_freed_memory
+from tritstream.golden.jobs.step import Run, Step
+
+__all__ = ["on_cluster"]
+
+#: Seconds to wait for a scheduler to answer.
+_PATIENCE = 30
+
+_ADVICE = "all machines of a cluster must have the same files under the same paths"
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What a worker must have in common with the client: a journal's first line, this code."""
+
+    journal: Path
+    line:    bytes
+    code:    str
+
+    def check(self) -> None:
+        """Raise :class:`CheckpointError` unless this process has them."""
+        host = socket.gethostname()
+        if not self.journal.is_file() or _first_line(self.journal) != self.line:
+            raise CheckpointError(f"{self.journal.parent}: is not that of this job on {host}; "
+                                  f"{_ADVICE}")
+        if _code() != self.code:
+            raise CheckpointError(f"{host}: has another version of tritstream; install the same on "
+                                  "all machines of the cluster")
+
+
+@contextmanager
+def on_cluster(address: str) -> Iterator[Run]:
+    """What does steps on the cluster whose scheduler is at ``address``, such as ``tcp://HOST:8786``.
+
+    Raises :class:`CheckpointError` when nobody answers there, or ``distributed`` is not installed.
+    """
+    try:
+        from distributed import Client
+    except ModuleNotFoundError:
+        raise CheckpointError(f"{address}: a cluster needs the package distributed; run pip "
+                              "install 'tritstream[cluster]' on all its machines") from None
+    try:
+        client = Client(address, timeout=_PATIENCE)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{address}: no Dask scheduler answers ({error}); start one with "
+                              "dask scheduler, and workers") from None
+    with client:
+        yield partial(_run, client)
+
+
+def _run(client: Any, steps: Mapping[str, Step]) -> Iterator[tuple[str, dict]]:
+    """Names and records of steps with ``places``, as they are done."""
+    from distributed import CancelledError, KilledWorker, as_completed
+
+    if not steps:
+        return
+    mark = _mark(steps)
+    futures = {client.submit(_do, _pickled(name, step), mark, pure=False): name
+               for name, step in steps.items()}
+    for future in as_completed(futures):
+        name = futures[future]
+        try:
+            record = future.result()
+        except KilledWorker:
+            raise CheckpointError(f"{name}: every worker that was given it died; give them more "
+                                  "memory and run the same command again") from None
+        except CancelledError:
+            raise CheckpointError(f"{client.scheduler.address}: the scheduler was lost; start it "
+                                  "and run the same command again") from None
+        yield name, record
+
+
+def _do(step: bytes, mark: _Mark) -> dict:
+    """Do a step on a worker."""
+    mark.check()
+    keep_freed_memory()
+    try:
+        return pickle.loads(step)()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{error.filename}: not there on {socket.gethostname()}; "
+                              f"{_ADVICE}") from None
+
+
+def _pickled(name: str, step: Step) -> bytes:
+    try:
+        return pickle.dumps(step)
+    except (TypeError, AttributeError, pickle.PicklingError):
+        raise CheckpointError(f"{name}: cannot be sent to a cluster; convert the model to a "
+                              "Hugging Face directory first") from None
+
+
+def _mark(steps: Mapping[str, Step]) -> _Mark:
+    place = next(place for step in steps.values() for place in step.places.values())
+    journal = place.path.parent / JOURNAL
+    return _Mark(journal, _first_line(journal), _code())
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline()
+
+
+@cache
+def _code() -> str:
+    """SHA-256 of what decides bytes: this package."""
+    whole = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for path in sorted(root.rglob("*.py")):
+        whole.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return whole.hexdigest()

@@ -1,0 +1,79 @@
+"""The loops of searching, engine ``numba``: those of :mod:`tritstream.golden.kernels.numpy_search`."""
+
+import numpy as np
+
+from tritstream.golden.fixed_point import GROUP, SCALES
+from tritstream.golden.kernels.numba_blocks import BLOCK, ONE, ROUND, ZERO, square_error, take_block
+from tritstream.golden.kernels.numba_jit import compiled, inlined
+
+__all__ = ["feed_back", "grid_errors"]
+
+#: Rows that go side by side: their 16 weights, integers and errors stay in first-level caches.
+_ROWS = 64
+
+
+def feed_back(columns, upper, table, half):
+    q = np.empty(columns.shape, np.int8)
+    codes = np.empty(len(columns), np.uint8)
+    moved = np.empty(columns.shape, np.float32)
+    _feed_back(columns, upper, table, np.float32(half), q, codes, moved)
+    return q, codes, moved
+
+
+def grid_errors(groups, scales, half, importance):
+    errors = np.empty((len(groups), len(scales)), np.float32)
+    _grid_errors(groups, scales, np.float32(half), importance, errors)
+    return errors
+
+
+@compiled
+def _grid_errors(groups, scales, half, importance, errors):
+    magnitudes, weights = np.zeros((2, GROUP, BLOCK), np.float32)
+    same, error = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for first in range(0, len(groups), BLOCK):
+        count = min(BLOCK, len(groups) - first)
+        take_block(groups[first:first + count], magnitudes)
+        take_block(importance[first:first + count], weights)
+        for place in range(len(scales)):
+            same[:] = scales[place]
+            square_error(magnitudes, same, weights, half, error)
+            errors[first:first + count, place] = error[:count]
+
+
+@compiled
+def _feed_back(columns, upper, table, half, q, codes, moved):
+    weights, rest = np.zeros((GROUP, _ROWS), np.float32), np.empty((GROUP, _ROWS), np.float32)
+    levels, errors = np.empty((GROUP, _ROWS), np.float32), np.empty((GROUP, _ROWS), np.float32)
+    loss, least = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
+    for first in range(0, len(columns), _ROWS):
+        count = min(_ROWS, len(columns) - first)
+        for row in range(count):
+            for j in range(GROUP):
+                weights[j, row] = columns[first + row, j]
+        for code in range(SCALES):
+            rest[:] = weights
+            _try_scale(rest, upper, table[code], half, levels, errors, loss)
+            for row in range(count):
+                if code == 0 or loss[row] < least[row]:
+                    least[row], codes[first + row] = loss[row], code
+                    for j in range(GROUP):
+                        q[first + row, j] = np.int8(np.int32(levels[j, row]))
+                        moved[first + row, j] = errors[j, row]
+
+
+@inlined
+def _try_scale(rest, upper, scale, half, levels, errors, loss):
+    loss[:] = ZERO
+    for j in range(GROUP):
+        now, level, error, worth = rest[j], levels[j], errors[j], upper[j, j]
+        for row in range(_ROWS):
+            ratio = now[row] / scale
+            ratio = ratio if ratio < ONE else ONE
+            ratio = ratio if ratio > -ONE else -ONE
+            level[row] = (ratio * half + ROUND) - ROUND
+            error[row] = (now[row] - (scale * level[row]) / half) / worth
+            loss[row] += error[row] * error[row]
+        for later in range(j + 1, GROUP):
+            other, factor = rest[later], upper[j, later]
+            for row in range(_ROWS):
+                other[row] -= factor * error[row]

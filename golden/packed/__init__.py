@@ -1,0 +1,1 @@
+"""Packed checkpoints: planning, packing, reading, verifying and exporting."""

@@ -1,0 +1,72 @@
+"""A matrix on its way into a file: tiles and the figures of its report, in one pass over rows."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tritstream.golden.checkpoints.row_reader import RowReader
+from tritstream.golden.fixed_point import GROUP, ROWS, SCALES, group_count, half_range
+from tritstream.golden.groups import take_groups
+from tritstream.golden.kernels import load
+from tritstream.golden.matrix import Encoded, code_values
+from tritstream.golden.packed.group_errors import GroupErrors
+from tritstream.golden.packed.report import TensorReport, code_counts, matrix_report, share_of_zeros
+from tritstream.golden.row_chunks import in_threads, row_chunks
+from tritstream.golden.tiles import packer
+
+__all__ = ["Packing"]
+
+
+class Packing:
+    """Tiles of a matrix, top to bottom, and what they tell about it.
+
+    Parameters
+    ----------
+    matrix : Encoded
+        What to pack.
+    weights : array or RowReader
+        What it was made of, (N, K), for its error; None where it stands for them exactly.
+    engine : str, optional
+        Of :mod:`tritstream.golden.kernels`; decides no bit.
+    """
+
+    def __init__(self, matrix: Encoded, weights: np.ndarray | RowReader | None,
+                 engine: str | None = None):
+        self._matrix, self._weights = matrix, weights
+        self._kernels, self._pack = load(engine), packer(matrix.depth, engine)
+        self._values = code_values(matrix)
+        self._counts = np.zeros(self._values.shape[1], np.int64)
+        # By rows, so that sums do not depend on how many are done at a time.
+        self._squares = np.zeros((2, matrix.shape[0]))
+        self._codes = np.zeros(SCALES, np.int64)
+        self._errors = GroupErrors()
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Some row tiles at a time, made in as many threads; to be asked for once."""
+        rows, columns = self._matrix.shape
+        chunks = row_chunks(rows, GROUP * group_count(columns), ROWS, self._kernels.CHUNK)
+        for tiles, counts, codes, errors in in_threads(self._work, chunks):
+            self._counts += counts
+            self._codes += codes
+            self._errors.add(errors)
+            yield tiles
+
+    def report(self, name: str, codec: str | None = None) -> TensorReport:
+        """Figures of the matrix, when all tiles were made; ``codec`` decides what warnings advise.
+        """
+        lost, energy = self._squares.sum(axis=1).tolist()
+        zeros = share_of_zeros(self._counts, self._matrix)
+        return matrix_report(name, self._matrix, lost, energy, self._errors, zeros, self._codes,
+                             codec)
+
+    def _work(self, chunk: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, GroupErrors]:
+        groups = None if self._weights is None else take_groups(self._weights, chunk)
+        q, codes = self._matrix.take_rows(chunk, groups)
+        errors = GroupErrors()
+        if groups is not None:
+            sums = self._kernels.square_sums(groups, q.reshape(-1, GROUP), codes.ravel(),
+                                             self._values)
+            self._squares[:, chunk] = [part.reshape(codes.shape).sum(axis=1) for part in sums]
+            errors = GroupErrors.of(*sums)
+        counts = self._kernels.count_levels(q, half_range(self._matrix.depth))
+        return self._pack(q, codes), counts, code_counts(q, codes), errors

@@ -1,0 +1,90 @@
+"""Warnings about a packed matrix, each with its cure."""
+
+import numpy as np
+
+from tritstream.golden.fixed_point import TABLE_RATIO_WARNING, device_table, mantissas, table_ratio
+from tritstream.golden.packed.group_errors import GroupErrors
+from tritstream.golden.packed.metadata import RECOVERED
+from tritstream.golden.quantize import CODEC
+from tritstream.golden.quantizers.search import SEARCH
+
+__all__ = ["error_warnings", "range_warnings", "scale_warnings"]
+
+#: Median relative errors of groups above which a matrix has lost too much, by depth: ten times the
+#: error of normally distributed weights, but at d = 1 three times.
+_GROUP_ERROR = {1: 0.5, 2: 0.2, 3: 0.02, 4: 0.004}
+#: Share of the groups that may vanish without a warning.
+_VANISHED = 0.01
+#: Relative error of a scale on a device that comes from more than float32: search makes scales that
+#: a device holds exactly.
+_INACCURATE = 1e-4
+#: Largest value of float16, and the largest that it rounds to 0.
+_HALF_MOST, _HALF_LEAST = 65504.0, 2.0 ** -25
+
+#: Module name to be put in.
+_CURES = {
+    CODEC: "`tritstream quantize --method search` fits the scales to the matrix",
+    SEARCH: "`tritstream quantize --exclude {name}` leaves the matrix unquantized",
+    RECOVERED: "`--backend reference` computes with the stored values",
+}
+
+
+def scale_warnings(
+    name: str, table: np.ndarray, codes: np.ndarray, codec: str | None = None,
+) -> list[str]:
+    """Warnings of scales that a device holds inaccurately or not at all.
+
+    ``codes`` are the numbers of groups with each code that hold anything but zeros: int64 (27,).
+    """
+    found, lost = [], (mantissas(table) == 0) & (codes > 0)
+    ratio = table_ratio(table)
+    inaccurate = np.abs(device_table(table) / table - 1).max() > _INACCURATE
+    if ratio > TABLE_RATIO_WARNING and inaccurate:
+        found.append(f"scales span a ratio of {ratio:.3g}, above "
+                     f"{TABLE_RATIO_WARNING}; integer products lose precision")
+    if lost.any():
+        share = codes[lost].sum() / codes.sum()
+        found.append(f"scale codes {np.flatnonzero(lost).tolist()} are used but have mantissa 0; "
+                     f"their groups, {_percent(share)} of all that are not zero, count as zero in "
+                     "integer products")
+    return [line + _cure(name, codec) for line in found]
+
+
+def error_warnings(
+    name: str, groups: GroupErrors, depth: int, codec: str | None = None,
+) -> list[str]:
+    """Warnings of groups that have lost too much, which the error of the matrix may hide."""
+    found = []
+    if groups.median > _GROUP_ERROR[depth]:
+        found.append(f"half of the groups have a relative squared error above "
+                     f"{groups.median:.2g}, which the error of the matrix may hide")
+    if groups.vanished > _VANISHED * groups.groups:
+        found.append(f"{_percent(groups.vanished / groups.groups)} of the groups become zero, "
+                     "because others are far larger")
+    return [line + _cure(name, codec) for line in found]
+
+
+def range_warnings(
+    table: np.ndarray, codes: np.ndarray, codec: str | None = None,
+) -> list[str]:
+    """Warnings of weights that the float16 of an export cannot hold, but of imported ones."""
+    used = table[codes > 0]
+    if codec == RECOVERED or not used.size:
+        return []
+    if used.max() > _HALF_MOST:
+        return [f"scales up to {used.max():.3g} overflow float16 (65504), so `tritstream export` "
+                "needs another --dtype, such as float32; a device computes with it"]
+    if used.max() <= _HALF_LEAST:
+        kind = "denormal in float32" if used.max() < np.finfo(np.float32).tiny else "tiny"
+        return [f"no weight exceeds {used.max():.3g}, so all are {kind} and vanish in float16, "
+                "so `tritstream export` needs another --dtype, such as float32; check the source"]
+    return []
+
+
+def _percent(share: float) -> str:
+    """Share in percent, 1 digit, never rounded to 0 or 100 unless it is that."""
+    return f"{min(max(share, 1e-3), 0.999) if 0 < share < 1 else share:.1%}"
+
+
+def _cure(name: str, codec: str | None) -> str:
+    return f"; {_CURES[codec].format(name=name)}" if codec in _CURES else ""

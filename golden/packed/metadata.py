@@ -1,0 +1,158 @@
+"""What packed checkpoints say of themselves: configuration, and the metadata of shards."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tritstream.golden.checkpoints.safetensors_reader import FLOATS, HEADER_CHECKSUM, Shard
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.fixed_point import GROUP, MAX_DEPTH
+from tritstream.golden.quantize import CODEC
+from tritstream.golden.rounding import FORM, FORMS, DigitForm, Form
+from tritstream.golden.strict_json import parse_json
+
+__all__ = [
+    "CONVERTED", "FORMAT_VERSION", "QUANT_METHOD", "RECOVERED", "SCALES_SUFFIX", "TRITS_SUFFIX",
+    "Record", "damaged", "marks_of", "quantization_config", "read_config", "read_records",
+    "shard_metadata", "version_of",
+]
+
+#: What a reader knows; :func:`version_of` is what a file says.
+FORMAT_VERSION = 3
+QUANT_METHOD = "tritstream"
+#: Codec of matrices whose exported weights are those of their source, bit for bit.
+RECOVERED = "recovered"
+#: In the configuration, dtypes in the source by tensor name, of kept tensors that were converted.
+CONVERTED = "converted"
+TRITS_SUFFIX = ".trits"
+SCALES_SUFFIX = ".scales"
+
+#: Dtype of exported matrices, where the metadata name none.
+_DTYPE = "F16"
+#: A checksum as :func:`shard_metadata` writes it.
+_CRC = re.compile("[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the metadata say of a tensor; ``form`` and ``dtype`` are those of a packed matrix."""
+
+    shape:    tuple[int, ...]
+    checksum: int
+    form:     Form
+    dtype:    str
+
+
+def quantization_config(
+    depth: int, depths: Mapping[str, int], modules_to_not_convert: list[str], *,
+    codec: str = CODEC, version: int = 1,
+) -> dict:
+    """The ``quantization_config`` of a packed checkpoint; ``depths`` are those that differ."""
+    return {
+        "quant_method": QUANT_METHOD, "codec": codec, "format_version": version,
+        "depth": depth, "group_size": GROUP, "modules_to_not_convert": modules_to_not_convert,
+        "depths": dict(depths),
+    }
+
+
+def marks_of(form: Form, dtype: str) -> dict[str, str]:
+    """Form and dtype of a matrix as metadata name them: where they are not the usual ones."""
+    marks = {"form": form.name} if form != FORM else {}
+    return marks | ({"dtype": dtype} if dtype != _DTYPE else {})
+
+
+def version_of(marks: Iterable[Mapping[str, str]]) -> int:
+    """The lowest format version that has all marks of the matrices of a checkpoint.
+
+    Version 2 has forms and dtypes, version 3 forms that add up digits.
+    """
+    found = [mark for mark in marks if mark]
+    if any(isinstance(FORMS[mark.get("form", FORM.name)], DigitForm) for mark in found):
+        return 3
+    return 2 if found else 1
+
+
+def shard_metadata(
+    metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]],
+    marks: Mapping[str, dict[str, str]], checksums: Mapping[str, str],
+) -> dict[str, str]:
+    """``__metadata__`` of a shard: that of its source; shape, CRC-32 and marks of each tensor."""
+    records = {name: {"shape": list(shapes[name]), "crc32": checksums[name], **marks.get(name, {})}
+               for name in shapes}
+    text = json.dumps(records, separators=(",", ":"))
+    return {"format": "pt", **metadata, QUANT_METHOD: text, HEADER_CHECKSUM: "0" * 8}
+
+
+def read_config(path: Path, config: dict) -> tuple[int, dict[str, int]]:
+    """Depth and the depths that differ, of a configuration that can be read here."""
+    fields = config.get("quantization_config")
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{path}: has no quantization_config; pack the checkpoint first")
+    if fields.get("quant_method") != QUANT_METHOD:
+        raise CheckpointError(f"{path}: quant_method must be {QUANT_METHOD!r}, not "
+                              f"{fields.get('quant_method')!r}; pack the original checkpoint")
+    version = fields.get("format_version")
+    if type(version) is not int or version < 1:
+        raise damaged(path, f"format_version must be a positive integer, not {version!r}")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(f"{path}: format_version {version} is newer than {FORMAT_VERSION}; "
+                              "update tritstream")
+    if fields.get("group_size") != GROUP:
+        raise damaged(path, f"group_size must be {GROUP}, not {fields.get('group_size')!r}")
+    depths = fields.get("depths", {})
+    if not isinstance(depths, dict):
+        raise damaged(path, f"depths must map names to depths, not {depths!r}")
+    for name, depth in [("depth", fields.get("depth")), *depths.items()]:
+        if type(depth) is not int or not 1 <= depth <= MAX_DEPTH:
+            raise damaged(path, f"{name} must be 1..{MAX_DEPTH}, not {depth!r}")
+    _check_making(path, fields)
+    return fields["depth"], depths
+
+
+def read_records(shard: Shard) -> dict[str, Record]:
+    """Records of the tensors of a shard, by name, from its metadata."""
+    if HEADER_CHECKSUM not in shard.metadata:
+        raise damaged(shard.path, f"its metadata has no {HEADER_CHECKSUM}")
+    try:
+        records = parse_json(shard.metadata[QUANT_METHOD].encode())
+        found = {name: _record(shard.path, name, **record) for name, record in records.items()}
+    except CheckpointError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise damaged(shard.path, f"{QUANT_METHOD} in its metadata cannot be read") from None
+    if found.keys() != shard.tensors.keys():
+        name = min(found.keys() ^ shard.tensors.keys())
+        raise damaged(shard.path, f"tensors and metadata disagree about {name}")
+    return found
+
+
+def damaged(path: Path, fault: str) -> CheckpointError:
+    """The error of a file that is not as it was written."""
+    return CheckpointError(f"{path}: {fault}; copy it again")
+
+
+def _check_making(path: Path, fields: dict) -> None:
+    """What a reader need not know, but :func:`tritstream.golden.packed.verify.verify` asks."""
+    if not isinstance(fields.get("codec", ""), str):
+        raise damaged(path, f"codec must be a name, not {fields['codec']!r}")
+    made_with = fields.get("calibration", {"sha256": ""})
+    if not (isinstance(made_with, dict) and isinstance(made_with.get("sha256"), str)):
+        raise damaged(path, f"calibration must have a sha256, not {made_with!r}")
+    converted = fields.get(CONVERTED, {})
+    if not (isinstance(converted, dict)
+            and all(isinstance(dtype, str) for dtype in converted.values())):
+        raise damaged(path, f"{CONVERTED} must map names to dtypes, not {converted!r:.60}")
+
+
+def _record(
+    path: Path, name: str, /, shape: Any, crc32: str, form: str = FORM.name, dtype: str = _DTYPE,
+) -> Record:
+    if not _CRC.fullmatch(crc32) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError
+    if form not in FORMS or dtype not in FLOATS:
+        raise CheckpointError(f"{path}: {name} is of form {form!r} and dtype {dtype!r}, which are "
+                              "not known here; update tritstream")
+    return Record(tuple(shape), int(crc32, 16), FORMS[form], dtype)

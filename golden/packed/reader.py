@@ -1,0 +1,160 @@
+"""Packed checkpoints: what is in one, and reading it.
+
+A directory as of Hugging Face whose config.json has a ``quantization_config``. In its safetensors
+files a matrix ``NAME.weight`` is ``NAME.trits``, tiles in uint8, and ``NAME.scales``, float32
+(27,); everything else is as it was. The ``__metadata__`` of each file has under ``tritstream``, as
+JSON, the CRC-32 of the bytes of every tensor (eight hex digits) and its shape; the shape of
+NAME.trits there is that of the matrix, N x K, and its form and dtype stand beside it where they are
+not the usual ones. Beside it is the CRC-32 of the header, which see :func:`.seal`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tritstream.golden.checkpoints.directory import all_tensors, open_shards
+from tritstream.golden.checkpoints.safetensors_reader import Tensor
+from tritstream.golden.checkpoints.source import CONFIG
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.fixed_point import SCALES, tiles_shape
+from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.packed.metadata import (
+    QUANT_METHOD,
+    SCALES_SUFFIX,
+    TRITS_SUFFIX,
+    Record,
+    damaged,
+    read_config,
+    read_records,
+)
+from tritstream.golden.rounding import FORM, Form
+from tritstream.golden.tiles import unpack
+
+__all__ = [
+    "QUANT_METHOD", "CheckpointError", "MatrixInfo", "PackedCheckpoint", "SCALES_SUFFIX",
+    "TRITS_SUFFIX",
+]
+
+
+@dataclass(frozen=True)
+class MatrixInfo:
+    """A packed matrix: module name, shape (N, K) without padding, depth, file name of its shard.
+
+    ``form`` is how its weights are computed, ``dtype`` what they are rounded to on export.
+    """
+
+    name:  str
+    shape: tuple[int, int]
+    depth: int
+    shard: str
+    form:  Form = FORM
+    dtype: str = "F16"
+
+
+class PackedCheckpoint:
+    """A packed checkpoint, opened; reads nothing but headers until asked.
+
+    Raises :class:`CheckpointError` for a directory that is not one, is of a newer format, or does
+    not agree with itself. Only :func:`.verify` reads the bytes against their CRC-32.
+
+    Members
+    -------
+    path : Path
+        The directory.
+    config : dict
+        What config.json holds.
+    codec : str
+        Profile that chose the codes; a reader need not know it.
+    depth : int
+        Depth of the matrices that have none of their own.
+    shards : dict
+        :class:`tritstream.golden.checkpoints.safetensors_reader.Shard` by file name, sorted.
+    sharded : bool
+        Whether there is an index, however many shards.
+    matrices : dict
+        :class:`MatrixInfo` by module name, in file order.
+    kept : dict
+        :class:`.Tensor` by name: all that was not quantized.
+    checksums : dict
+        CRC-32 by tensor name.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config, self.shards, self.sharded = open_shards(self.path)
+        self.depth, self._depths = read_config(self.path / CONFIG, self.config)
+        self.codec = self.config["quantization_config"].get("codec")
+        self._tensors = all_tensors(self.shards)
+        records: dict[str, Record] = {}
+        for shard in self.shards.values():
+            records |= read_records(shard)
+        self.checksums = {name: record.checksum for name, record in records.items()}
+        self.matrices = {}
+        for name in self._tensors:
+            if name.endswith(TRITS_SUFFIX):
+                info = self._matrix_info(name.removesuffix(TRITS_SUFFIX), records[name])
+                self.matrices[info.name] = info
+        self._check_depths()
+        packed = {name + end for name in self.matrices for end in (TRITS_SUFFIX, SCALES_SUFFIX)}
+        self.kept = {name: t for name, t in self._tensors.items() if name not in packed}
+        for name, tensor in self.kept.items():
+            if tensor.shape != records[name].shape:
+                raise damaged(tensor.path, f"{name} has shape {tensor.shape}, not "
+                                            f"{records[name].shape}")
+
+    def tiles(self, name: str) -> np.ndarray:
+        """Tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3)."""
+        return self._tensors[self._named(name) + TRITS_SUFFIX].read()
+
+    def table(self, name: str) -> np.ndarray:
+        """Scale table of a matrix: float32 (27,)."""
+        return self._tensors[self._named(name) + SCALES_SUFFIX].read()
+
+    def matrix(self, name: str) -> TritMatrix:
+        """A matrix, unpacked; raises :class:`CheckpointError` when its table is damaged."""
+        tiles, table = self.tiles(name), self.table(name)
+        info = self.matrices[name]
+        try:
+            return unpack(tiles, info.depth, info.shape, table, info.form)
+        except ValueError as error:
+            raise damaged(self.path / info.shard, f"{name}{SCALES_SUFFIX}: {error}") from None
+
+    def read_kept(self, name: str) -> np.ndarray:
+        """A tensor that was not quantized, in its own dtype."""
+        if name not in self.kept:
+            raise KeyError(f"no kept tensor {name!r} in {self.path}")
+        return self.kept[name].read()
+
+    def tensors_of(self, name: str) -> tuple[Tensor, Tensor]:
+        """Where the tiles and the table of a matrix lie."""
+        return self._tensors[name + TRITS_SUFFIX], self._tensors[name + SCALES_SUFFIX]
+
+    def _named(self, name: str) -> str:
+        if name not in self.matrices:
+            raise KeyError(f"no packed matrix {name!r} in {self.path}")
+        return name
+
+    def _matrix_info(self, name: str, record: Record) -> MatrixInfo:
+        depth, shape = self._depths.get(name, self.depth), record.shape
+        trits, scales = self._tensors[name + TRITS_SUFFIX], self._tensors.get(name + SCALES_SUFFIX)
+        if scales is None:
+            raise damaged(trits.path, f"{name}{TRITS_SUFFIX} has no {name}{SCALES_SUFFIX}")
+        if len(shape) != 2 or min(shape) < 1:
+            raise damaged(trits.path, f"{trits.name} is of a matrix of shape {shape}")
+        _check_tensor(trits, "U8", tiles_shape(shape, depth))
+        _check_tensor(scales, "F32", (SCALES,))
+        return MatrixInfo(name, shape, depth, trits.path.name, record.form, record.dtype)
+
+    def _check_depths(self) -> None:
+        if not self.matrices:
+            raise damaged(self.path, "it has no packed matrix")
+        for name in self._depths:
+            if name not in self.matrices:
+                raise damaged(self.path / CONFIG, f"depths names {name}, which is not packed")
+
+
+def _check_tensor(tensor: Tensor, dtype: str, shape: tuple[int, ...]) -> None:
+    if (tensor.dtype, tensor.shape) != (dtype, shape):
+        raise damaged(tensor.path, f"{tensor.name} must be {dtype} {shape}, not "
+                                    f"{tensor.dtype} {tensor.shape}")

@@ -1,0 +1,117 @@
+"""Profile ``search``: the best of the 27 codes for each group, and a table fitted to the matrix."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tritstream.golden.checkpoints.row_reader import RowReader
+from tritstream.golden.fixed_point import (
+    GROUP,
+    TABLE_RATIO_WARNING,
+    group_count,
+    half_range,
+    table_ratio,
+)
+from tritstream.golden.groups import ShiftedRows, take_groups
+from tritstream.golden.kernels import Kernels, load
+from tritstream.golden.matrix import Encoded, code_values
+from tritstream.golden.quantize import Rounded, choose_scales, device_values
+from tritstream.golden.quantizers.sample import Sample, take_sample
+from tritstream.golden.quantizers.table_fit import fit_tables
+from tritstream.golden.row_chunks import in_threads, row_chunks, run_in_threads
+
+__all__ = ["SEARCH", "Coded", "search"]
+
+#: Name of the profile in packed checkpoints.
+SEARCH = "search"
+
+#: Squares of weights between which float32 holds their errors well.
+_LOW, _HIGH = 2.0 ** -60, 2.0 ** 80
+
+
+@dataclass(frozen=True, eq=False)
+class Coded(Rounded):
+    """A matrix whose codes, uint8 (N, Kp/16), are chosen."""
+
+    codes: np.ndarray
+
+    def take_scales(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the codes: :meth:`tritstream.golden.quantize.Rounded.take_scales`."""
+        return self.table.take(self.codes[chunk]), self.codes[chunk]
+
+
+def search(
+    weights: np.ndarray | RowReader, depth: int, name: str = "matrix", *,
+    engine: str | None = "numpy",
+) -> Encoded:
+    """Encode a matrix (N, K) of any float dtype; of a reader, never with all rows in memory.
+
+    The squared error is never above that of ``tritllm-v2``, whose codes are kept in the rare case
+    that no better ones are found. Where the scales of one of the two are so different that a device
+    holds them inaccurately, the error is that of the weights of the file, or that of the weights
+    which the device computes with, whichever is larger.
+
+    Raises the errors of :func:`tritstream.golden.quantize.choose_scales`.
+    """
+    usual, kernels = choose_scales(weights, depth, name, engine=engine), load(engine)
+    limit = _squared_error(usual, weights, kernels)
+    shifted, shift, sample = _in_range(weights)
+    for table in fit_tables(sample, half_range(depth), kernels):
+        codes = _best_codes(shifted, table, depth, kernels)
+        found = Coded(weights, int(depth), _unshifted(table, shift), kernels, codes)
+        if _squared_error(found, weights, kernels) < limit:
+            return found
+    return usual
+
+
+def _in_range(
+    weights: np.ndarray | RowReader,
+) -> tuple[np.ndarray | RowReader | ShiftedRows, int, Sample]:
+    """The weights times a power of two with which float32 holds their squares; it; a sample."""
+    sample = take_sample(weights)
+    if _LOW < sample.peak < _HIGH:
+        return weights, 0, sample
+    columns = GROUP * group_count(weights.shape[1])
+    largest = max(in_threads(lambda chunk: float(np.abs(take_groups(weights, chunk)).max()),
+                             row_chunks(weights.shape[0], columns)))
+    shift = -int(np.frexp(largest)[1])
+    shifted = ShiftedRows(weights, shift)
+    return shifted, shift, take_sample(shifted)
+
+
+def _unshifted(table: np.ndarray, shift: int) -> np.ndarray:
+    if not shift:
+        return table
+    least = np.finfo(np.float32).smallest_subnormal
+    return np.maximum(np.ldexp(table.astype(np.float64), -shift).astype(np.float32), least)
+
+
+def _best_codes(
+    weights: np.ndarray | RowReader | ShiftedRows, table: np.ndarray, depth: int, kernels: Kernels,
+) -> np.ndarray:
+    rows, groups = weights.shape[0], group_count(weights.shape[1])
+    codes = np.empty((rows, groups), np.uint8)
+
+    def work(chunk: slice) -> None:
+        best, _ = kernels.best_codes(take_groups(weights, chunk), table, half_range(depth))
+        codes[chunk] = best.reshape(-1, groups)
+
+    run_in_threads(work, row_chunks(rows, GROUP * groups))
+    return codes
+
+
+def _squared_error(
+    matrix: Encoded, weights: np.ndarray | RowReader, kernels: Kernels,
+) -> float:
+    """Sum over all weights, in float64, of their errors as :func:`search` counts them."""
+    wide = table_ratio(matrix.table) > TABLE_RATIO_WARNING
+    values = [code_values(matrix), *([device_values(matrix)] if wide else [])]
+
+    def work(chunk: slice) -> np.ndarray:
+        groups = take_groups(weights, chunk)
+        q, codes = matrix.take_rows(chunk, groups)
+        return np.array([kernels.square_sums(groups, q.reshape(-1, GROUP), codes.ravel(), one)[0]
+                         .sum() for one in values])
+
+    columns = GROUP * group_count(matrix.shape[1])
+    return float(sum(in_threads(work, row_chunks(matrix.shape[0], columns))).max())

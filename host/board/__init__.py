@@ -1,0 +1,1 @@
+"""Boards with memory: transport over UDP, DRAM levelling and stored matrices."""

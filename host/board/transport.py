@@ -1,0 +1,273 @@
+"""A board with memory as a transport: requests and answers pass through its memory."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+
+from tritstream.host.board.bus import BoardLink
+from tritstream.host.board.dram_leveling import level, works
+from tritstream.host.board.matrix_store import DIRECTORY_BYTES, Store
+from tritstream.host.errors import BadAnswer, TransportClosed, TransportTimeout
+from tritstream.host.protocol.answer_reader import MAX_LENGTH
+from tritstream.host.protocol.frames import Header, Stored, answer_bytes, padded
+from tritstream.hw.config import LANE_COUNTS
+from tritstream.hw.protocol import HEADER_BYTES
+from tritstream.hw.soc.registers import CSR_BASE, MAGIC, MEMORY, UNIT
+
+__all__ = ["REQUEST_BYTES", "BoardTransport"]
+
+#: Memory before the answers' ring for requests on their way to the core.
+REQUEST_BYTES = 1 << 18
+_NUMBERS = 1 << 32
+#: Bytes of memory at a time, of which each has a bit in a register.
+_MAX_LEVELS = 32
+#: Memory that the bus has room for; a ring that all of the host's memory has room for.
+_MAX_MEMORY, _MAX_RING = CSR_BASE - MEMORY, 1 << 24
+#: Looks for an answer that follow each other at once; then a little apart.
+_EAGER, _PAUSE = 50, 0.001
+
+
+class BoardTransport:
+    """Transport over the bus of a board: :class:`tritstream.host.transports.base.Transport`.
+
+    Requests are written to memory and their places given to the board as descriptors; what is
+    stored there already is a descriptor alone. Answers are read from a ring. When the board stays
+    silent, it is restarted before the next request.
+
+    Parameters
+    ----------
+    link : BoardLink
+    timeout : float
+        Seconds of silence.
+
+    Members
+    -------
+    store : Store
+        What the memory holds; opened with the first request.
+    fold_words
+        A further frame is several round trips, in which the core could take thousands of words.
+    """
+
+    fold_words = None
+
+    def __init__(self, link: BoardLink, timeout: float = 5.0):
+        if not timeout > 0:
+            raise ValueError(f"timeout must be above 0 s, not {timeout!r}")
+        self._link, self._timeout = link, timeout
+        self.store = Store(link)
+        self._session: int | None = None    # None until the next restart
+        self._lanes = self._ring = self._align = self._start = 0
+        self._tail = self._seen = self._given = 0
+        self._pending: list[bytes | memoryview | Stored] = []
+        self._frames, self._answers = bytearray(), bytearray()
+
+    async def send(self, data: bytes | memoryview | Stored) -> None:
+        """Keep ``data`` until enough has come or an answer is wanted."""
+        if self._session is None:
+            await self._restart()
+        self._pending.append(data)
+        if sum(_size(piece) for piece in self._pending) >= REQUEST_BYTES // 4:
+            await self._flush()
+
+    async def recv(self, count: int) -> bytes:
+        """Wait for ``count`` bytes of answers, without what fills them up in memory."""
+        if self._session is None:
+            await self._restart()
+        await self._flush()
+        now = asyncio.get_running_loop().time
+        last, progress, looks = now(), None, 0
+        while len(self._answers) < count:
+            session, head, written = await self._link.get("session", "head", "written")
+            self._check(session)
+            if (head, written) != progress:
+                last, progress = now(), (head, written)
+            elif now() - last > self._timeout:
+                self._session = None
+                raise TransportTimeout(f"silent for {self._timeout:g} s")
+            if written != self._seen:
+                await self._take(written)
+                looks = 0
+            looks += 1
+            if looks > _EAGER:
+                await asyncio.sleep(_PAUSE)
+        data = bytes(self._answers[:count])
+        del self._answers[:count]
+        return data
+
+    def close(self) -> None:
+        """Give the link back."""
+        self._link.close()
+
+    async def _restart(self) -> None:
+        """Have the board forget what was under way, and learn where everything stands."""
+        magic, ready, levels, self._lanes, memory, self._ring, self._align, session = (
+            await self._link.get("magic", "ready", "levels", "lanes", "memory", "ring", "align",
+                                 "session"))
+        if magic != MAGIC or not ready:
+            raise TransportClosed("no board with memory answers there, or its memory does not work")
+        _check_sizes(levels, self._lanes, memory, self._ring, self._align)
+        due = (session + 1) % _NUMBERS
+        for _ in range(100):
+            if await self._link.put("restart", due, then="session") == due:
+                break
+        else:
+            raise TransportClosed("the board does not restart; power it off and on")
+        self._tail, self._seen = await self._link.get("tail", "written")
+        await self._link.put("take", self._seen, then="taken")
+        self._given = self._seen
+        self._frames.clear()
+        self._answers.clear()
+        self._pending.clear()
+        self._start = memory - self._ring - REQUEST_BYTES
+        if levels and not await works(self._link, MEMORY + self._start):
+            await level(self._link, levels, MEMORY + self._start)
+        self._area = _Area(self._start)
+        self._session = due
+        await self.store.open(self._lanes, self._start)
+
+    async def _flush(self) -> None:
+        """Write pending requests to memory and hand them over."""
+        pieces, self._pending = self._pending, []
+        places: list[tuple[int, int]] = []
+        writes, waiting = [], 0
+        for run in _runs(pieces):
+            if isinstance(run, Stored):
+                places.append((run.address, run.size))
+                continue
+            place, before = self._area.take(len(run), (self._tail + len(places) + 1) % _NUMBERS)
+            if before is not None:
+                await self._until_read(before)
+            writes.append((place, run))
+            places.append((place, len(run)))
+            waiting += len(run)
+            if waiting >= REQUEST_BYTES // 4:
+                await self._hand_over(writes, places)
+                places, writes, waiting = [], [], 0
+        await self._hand_over(writes, places)
+
+    async def _hand_over(self, writes: list, places: list[tuple[int, int]]) -> None:
+        """Write to memory, then give the board a descriptor for each place, in order."""
+        await asyncio.gather(*(self._link.write(MEMORY + place, data) for place, data in writes))
+        due = (self._tail + len(places)) % _NUMBERS
+        end = self._deadline()
+        while self._tail != due:
+            left = places[-((due - self._tail) % _NUMBERS):]
+            tails = await asyncio.gather(*(
+                self._link.put("address", address // UNIT, size // UNIT, self._tail + number,
+                               then="tail")
+                for number, (address, size) in enumerate(left)))
+            tail = max(tails, key=lambda found: (found - self._tail) % _NUMBERS)
+            if (tail - self._tail) % _NUMBERS > len(left):
+                self._session = None
+                raise BadAnswer("the board says that it took more descriptors than it was given")
+            if tail == self._tail:
+                self._give_up_after(end, "takes no descriptor")
+                await asyncio.sleep(_PAUSE)
+            self._tail = tail
+
+    async def _until_read(self, index: int) -> None:
+        """Wait until the core has got the words of so many descriptors."""
+        end = self._deadline()
+        while 0 < (index - (await self._link.get("head"))[0]) % _NUMBERS < _NUMBERS // 2:
+            self._give_up_after(end, "reads no requests")
+            await asyncio.sleep(_PAUSE)
+
+    async def _take(self, written: int) -> None:
+        """Read answers from the ring, and give their places back, many at a time."""
+        units = self._ring // self._align
+        if (written - self._seen) % _NUMBERS > units - (self._seen - self._given) % _NUMBERS:
+            self._session = None
+            raise BadAnswer("the board says that it has written more answers than there is room "
+                            "for, or fewer than it had")
+        while self._seen != written:
+            first = self._seen % units
+            count = min((written - self._seen) % _NUMBERS, units - first)
+            self._frames += await self._link.read(
+                MEMORY + self._start + REQUEST_BYTES + first * self._align, count * self._align)
+            self._seen = (self._seen + count) % _NUMBERS
+        if (self._seen - self._given) % _NUMBERS > units // 4:
+            await self._link.put("take", self._seen, then="taken")
+            self._given = self._seen
+        self._unwrap()
+
+    def _unwrap(self) -> None:
+        """Move whole answers out of the ring's bytes; each is filled up to a word of memory."""
+        while len(self._frames) >= HEADER_BYTES:
+            header = Header.parse(self._frames)
+            if header is None or header.length > MAX_LENGTH:
+                self._session = None
+                raise BadAnswer("an answer in the board's memory starts with no valid header")
+            size = answer_bytes(header.length, self._lanes)
+            if len(self._frames) < padded(size, self._align):
+                return
+            self._answers += self._frames[:size]
+            del self._frames[:padded(size, self._align)]
+
+    def _check(self, session: int) -> None:
+        if session != self._session:
+            self._session = None
+            raise TransportClosed("the board was restarted by someone else; it takes one at a time")
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._timeout
+
+    def _give_up_after(self, end: float, what: str) -> None:
+        if asyncio.get_running_loop().time() > end:
+            self._session = None
+            raise TransportTimeout(f"{what} for {self._timeout:g} s")
+
+
+def _check_sizes(levels: int, lanes: int, memory: int, ring: int, align: int) -> None:
+    """What a board says of itself must be what some board is."""
+    if not (lanes in LANE_COUNTS and levels <= _MAX_LEVELS
+            and 0 < align <= ring <= _MAX_RING and ring % align == 0
+            and DIRECTORY_BYTES + REQUEST_BYTES + ring <= memory <= _MAX_MEMORY):
+        raise TransportClosed(f"the board reports impossible sizes: {lanes} lanes, {memory} bytes "
+                              f"of memory, {ring} of them for answers, aligned to {align}")
+
+
+class _Area:
+    """Memory for requests, used in turn; each place is free once its descriptor has been read.
+
+    Places come round as late as can be: a write that the network delivers late hits one that is
+    long done with, or else damages a frame under a CRC.
+    """
+
+    def __init__(self, start: int):
+        self._start, self._at = start, 0
+        self._used: deque[tuple[int, int, int]] = deque()
+
+    def take(self, size: int, index: int) -> tuple[int, int | None]:
+        """Address of a place that descriptor ``index`` frees, and which one to wait for before."""
+        before = None
+        if self._at + size > REQUEST_BYTES:
+            while self._used and self._used[0][1] > self._at:      # of the last turn, passed over
+                before = self._used.popleft()[2]
+            self._at = 0
+        first, last = self._at, self._at + size
+        while self._used and first <= self._used[0][0] < last:
+            before = self._used.popleft()[2]
+        self._used.append((first, last, index))
+        self._at = last
+        return self._start + first, before
+
+
+def _runs(pieces: list) -> Iterator[bytes | memoryview | Stored]:
+    """What is stored as it is, and the bytes between together, in runs the area holds well."""
+    some = b""
+    for piece in [*pieces, None]:
+        if isinstance(piece, bytes | memoryview) and len(piece) < UNIT * 64:
+            some += piece
+            continue
+        if some:
+            yield some
+            some = b""
+        if isinstance(piece, Stored):
+            yield piece
+        elif piece is not None:
+            for at in range(0, len(piece), REQUEST_BYTES // 8):
+                yield piece[at:at + REQUEST_BYTES // 8]
+
+
+def _size(piece: bytes | memoryview | Stored) -> int:
+    return 0 if isinstance(piece, Stored) else len(piece)

@@ -1,0 +1,1 @@
+"""The wire protocol: frames, records, answers and exchanges."""

@@ -1,0 +1,1 @@
+"""Servers that offer a device over TCP or a board over UDP."""

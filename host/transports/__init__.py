@@ -1,0 +1,1 @@
+"""Transports: simulation, serial line, TCP, worker thread."""

@@ -1,0 +1,97 @@
+"""A board on a serial port as a transport."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tritstream.host.errors import TransportClosed, TransportTimeout
+from tritstream.host.transports.port import Port
+from tritstream.hw.protocol import BYTE_BITS, idle_bytes
+
+try:
+    from termios import error as TerminalError
+except ModuleNotFoundError:                         # Windows
+    TerminalError = OSError
+
+__all__ = ["BAUD", "TIMEOUT", "SerialTransport"]
+
+#: Bits per second by default: what most of the boards are built for.
+BAUD = 3_000_000
+
+#: Seconds of silence by default.
+TIMEOUT = 0.5
+
+#: Bytes offered to the port at once: answers are taken in between.
+_CHUNK = 1 << 12
+
+class SerialTransport:
+    """Transport over a serial port.
+
+    Parameters
+    ----------
+    port : str
+        Name or URL of the port, as :class:`tritstream.host.transports.port.Port` opens it.
+    baud : int
+        Bits a second, as the board was built for.
+    timeout : float
+        Seconds of silence after which the driver tries again. Must be longer than the silence
+        after which the device gives up a frame.
+
+    Raises :class:`TransportClosed` when the port cannot be opened, :class:`ValueError` when baud
+    rate or timeout make no sense.
+    """
+
+    flow_control = False
+
+    def __init__(self, port: str, baud: int, timeout: float = TIMEOUT) -> None:
+        if not isinstance(baud, int) or baud <= 0:
+            raise ValueError(f"{port}: baud must be a positive integer, not {baud!r}")
+        idle = idle_bytes(baud) * BYTE_BITS / baud
+        if not idle < timeout < float("inf"):
+            raise ValueError(f"{port}: timeout must be longer than the {idle:.3g} s of silence "
+                             f"after which a device gives up a frame, not {timeout!r}")
+        self._name = port
+        self._timeout = timeout
+        self._answers = bytearray()
+        self._port = Port(port, baud)
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Write ``data``, taking answers meanwhile: :meth:`.Transport.send`."""
+        rest = memoryview(data).cast("B")
+        with self._errors():
+            while rest:
+                readable, writable = self._wait(to_write=True)
+                if writable:
+                    rest = rest[self._port.write(rest[:_CHUNK]):]
+                elif not readable:
+                    raise TransportTimeout(f"{self._name}: took nothing for {self._timeout:g} s")
+
+    async def recv(self, count: int) -> bytes:
+        """Read ``count`` bytes: :meth:`tritstream.host.transports.base.Transport.recv`."""
+        with self._errors():
+            while len(self._answers) < count:
+                readable, _ = self._wait(to_write=False)
+                # Silence begins when everything has left.
+                if not readable and not self._port.is_sending:
+                    raise TransportTimeout(f"{self._name}: silent for {self._timeout:g} s")
+        data = bytes(self._answers[:count])
+        del self._answers[:count]
+        return data
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._port.close()
+
+    def _wait(self, to_write: bool) -> tuple[bool, bool]:
+        """Wait until something can be done, and take what has come; what can be done."""
+        readable, writable = self._port.wait(to_write, self._timeout)
+        if readable:
+            self._answers += self._port.read()
+        return readable, writable
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, TerminalError) as error:
+            raise TransportClosed(f"{self._name}: the port is gone ({error})") from error
+

@@ -1,0 +1,1 @@
+"""Request control: checks, loads, GEMV requests, answers and counters."""

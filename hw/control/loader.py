@@ -1,0 +1,137 @@
+"""Loader: payloads of ACTIVATIONS and SCALES into their memories."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tritstream.golden.fixed_point import MANTISSA_BITS, SCALES
+from tritstream.hw.compute.activation_memory import MAX_ROW_BYTES
+from tritstream.hw.interfaces import CODE_BITS, ActivationRows, MantissaPort, Payload
+
+__all__ = ["Loader"]
+
+_ENTRY_BYTES = 4
+
+
+class Loader(wiring.Component):
+    """Cuts payload words into activation rows or scale mantissas, one a cycle.
+
+    A row stands one cycle after its word, a mantissa two.
+
+    Members
+    -------
+    restart : :py:`In(1)`
+        A new payload begins with the next word.
+    scales : :py:`In(1)`
+        The payload is SCALES: 27 u32; otherwise int8 activations.
+    words : :py:`In(stream.Signature(Payload(lanes)))`
+    rows : :py:`Out(ActivationRows(min(lanes, 8)))`
+        To :class:`tritstream.hw.compute.activation_memory.ActivationMemory`.
+    mantissa : :py:`Out(MantissaPort)`
+    bad_mantissa : :py:`Out(1)`
+        A mantissa of this payload does not fit 17 bits.
+    """
+
+    def __init__(self, lanes: int):
+        self._lanes = lanes
+        self._row   = min(lanes, MAX_ROW_BYTES)
+        super().__init__({
+            "restart":      In(1),
+            "scales":       In(1),
+            "words":        In(stream.Signature(Payload(lanes))),
+            "rows":         Out(ActivationRows(self._row)),
+            "mantissa":     Out(MantissaPort),
+            "bad_mantissa": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self._lanes
+
+        pieces = max(lanes // self._row, lanes // _ENTRY_BYTES, 1)
+        piece  = Signal(range(pieces))      # row or entry of this word
+        following = Signal.like(piece)
+        end    = Signal()                   # of this word
+        first  = Signal()
+        row    = self.words.p.data.word_select(piece[:_bits(lanes // self._row)], 8 * self._row)
+
+        m.d.comb += [following.eq(piece), self.words.ready.eq(end)]
+        with m.If(self.words.valid):
+            m.d.comb += following.eq(Mux(end, 0, piece + 1))
+        with m.If(self.restart):
+            m.d.comb += following.eq(0)
+        last = Mux(self.scales, max(lanes // _ENTRY_BYTES, 1) - 1, lanes // self._row - 1)
+        m.d.sync += [
+            piece.eq(following),
+            # From a register: ready reaches far.
+            end.eq(following == last),
+            self.rows.data.eq(row),
+            self.rows.valid.eq(self.words.valid & ~self.scales),
+            self.rows.first.eq(first),
+        ]
+        with m.If(self.words.valid):
+            m.d.sync += first.eq(0)
+        with m.If(self.restart):
+            m.d.sync += [first.eq(1), self.bad_mantissa.eq(0)]
+
+        entry, valid = self._entries(m, piece)
+        code = self._codes(m, valid)
+        m.d.sync += [
+            self.mantissa.en.eq(valid),
+            self.mantissa.code.eq(code),
+            self.mantissa.mantissa.eq(entry),
+        ]
+        with m.If(valid & entry[MANTISSA_BITS:].any()):
+            m.d.sync += self.bad_mantissa.eq(1)
+
+        return m
+
+    def _entries(self, m, piece):
+        """The u32 at hand, and whether it is whole and one of the 27; a cycle after its word."""
+        lanes = self._lanes
+        left  = Signal(range(SCALES))       # entries after this one
+        due   = Signal()
+        entry = Signal(8 * _ENTRY_BYTES)
+        whole = Signal()
+        valid = Signal()
+        m.d.comb += valid.eq(whole & due)
+        with m.If(self.restart):
+            m.d.sync += [left.eq(SCALES - 1), due.eq(1)]
+        with m.Elif(whole):
+            m.d.sync += left.eq(left - 1)
+            with m.If(left == 0):
+                m.d.sync += due.eq(0)
+        taken = self.words.valid & self.scales
+        if lanes >= _ENTRY_BYTES:
+            m.d.sync += [
+                entry.eq(self.words.p.data.word_select(piece, 8 * _ENTRY_BYTES)),
+                whole.eq(taken),
+            ]
+        else:
+            parts = Signal(range(_ENTRY_BYTES // lanes))
+            m.d.sync += whole.eq(taken & (parts == _ENTRY_BYTES // lanes - 1))
+            with m.If(self.words.valid):
+                m.d.sync += [
+                    parts.eq(parts + 1),
+                    entry.eq(Cat(entry, self.words.p.data)[-len(entry):]),
+                ]
+            with m.If(self.restart):
+                m.d.sync += parts.eq(0)
+        return entry, valid
+
+    def _codes(self, m, step):
+        """Counts codes as their three trits stand on wires: 0, 1, 3 for digits 0, 1, 2."""
+        code  = Signal(CODE_BITS)
+        carry = step
+        for digit in range(0, len(code), 2):
+            trit = code[digit:digit + 2]
+            with m.If(carry):
+                m.d.sync += trit.eq(Cat(~trit[1], trit[0] & ~trit[1]))
+            carry = carry & trit[1]
+        with m.If(self.restart):
+            m.d.sync += code.eq(0)
+        return code
+
+
+def _bits(count):
+    return (count - 1).bit_length()

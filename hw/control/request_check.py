@@ -1,0 +1,141 @@
+"""Request check: may this frame be carried out, and what has been loaded so far."""
+
+from amaranth import Array, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from tritstream.golden.fixed_point import GROUP, MAX_DEPTH, SCALES
+from tritstream.hw.interfaces import Header
+from tritstream.hw.protocol import ErrorCode, Opcode
+
+__all__ = ["RequestCheck", "gemv_arguments"]
+
+_SCALES_BYTES = 4 * SCALES
+
+
+def gemv_arguments(header):
+    """Depth, groups and columns in arg0 of a GEMV."""
+    return header.arg0[:8], header.arg0[8:24], header.arg0[24:]
+
+
+class RequestCheck(wiring.Component):
+    """Compares a header with the device and with what is loaded.
+
+    ``error`` is right :data:`LATENCY` cycles after ``header``; 0 means carry out. Whether a
+    GEMV's length agrees is only known when its words have been counted
+    (:class:`tritstream.hw.compute.sequencer.Sequencer`).
+
+    Parameters
+    ----------
+    config : DeviceConfig
+
+    Members
+    -------
+    header : :py:`In(Header)`
+    error : :py:`Out(8)`
+    begin_load, end_load : :py:`In(1)`
+        ``header``'s load begins, which unloads its target, or has ended well.
+    forget : :py:`In(1)`
+        Nothing is loaded any more.
+    """
+
+    LATENCY = 3
+
+    def __init__(self, config):
+        self._config = config
+        super().__init__({
+            "header":     In(Header),
+            "error":      Out(8),
+            "begin_load": In(1),
+            "end_load":   In(1),
+            "forget":     In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        found  = (ErrorCode.OPCODE, ErrorCode.LENGTH, ErrorCode.DEPTH, ErrorCode.SIZE,
+                  ErrorCode.NOT_LOADED)     # the first that holds is told
+        faults = {code: Signal(name=f"fault_{code.name.lower()}") for code in found}
+        m.d.sync += [
+            faults[ErrorCode.OPCODE].eq(self.header.opcode > Opcode.RESET),
+            faults[ErrorCode.LENGTH].eq(self._length_fault(m)),
+            faults[ErrorCode.DEPTH].eq(self._depth_fault(m)),
+            faults[ErrorCode.SIZE].eq(self._size_fault(m)),
+        ]
+        missing, unequal = self._loaded(m)
+        gemv = self._is(m, Opcode.GEMV)
+        m.d.sync += faults[ErrorCode.NOT_LOADED].eq(gemv & missing)
+        with m.If(gemv & ~missing & unequal):
+            m.d.sync += faults[ErrorCode.SIZE].eq(1)
+
+        m.d.sync += self.error.eq(0)
+        for code in reversed(found):
+            with m.If(faults[code]):
+                m.d.sync += self.error.eq(code)
+        return m
+
+    def _length_fault(self, m):
+        length  = self.header.length
+        partial = length[:exact_log2(self._config.lanes)].any()
+        some    = _late(m, length != 0, "some")
+        return Array([
+            some,
+            _late(m, length != self.header.arg1, "not_k"),
+            _late(m, length != _SCALES_BYTES, "not_scales"),
+            ~some | partial,
+            some,
+            some,
+        ])[self.header.opcode[:3]]
+
+    def _depth_fault(self, m):
+        depth, _, _ = gemv_arguments(self.header)
+        return self._is(m, Opcode.GEMV) & _late(m, (depth == 0) | (depth > MAX_DEPTH), "depth")
+
+    def _size_fault(self, m):
+        config = self._config
+        header = self.header
+        _, groups, columns = gemv_arguments(header)
+        k = header.arg1
+        nothing = _late(m, k == 0, "nothing")
+        load = (_late(m, header.arg0 >= config.columns, "no_column") | nothing
+                | _late(m, k > config.max_k, "long") | k[:4].any())
+        gemv = (_late(m, (groups == 0) | (groups > config.max_groups), "groups")
+                | _late(m, (columns == 0) | (columns > config.columns), "columns") | nothing)
+        return (self._is(m, Opcode.ACTIVATIONS) & load) | (self._is(m, Opcode.GEMV) & gemv)
+
+    def _is(self, m, code):
+        return _late(m, self.header.opcode == code, code.name.lower())
+
+    def _loaded(self, m):
+        """Whether a GEMV misses a load, and whether a used column's K is another one."""
+        header = self.header
+        _, groups, columns = gemv_arguments(header)
+        scales  = Signal()
+        missing = ~scales
+        unequal = 0
+        with m.If(self._is(m, Opcode.SCALES)):
+            with m.If(self.begin_load | self.end_load):
+                m.d.sync += scales.eq(self.end_load)
+        for column in range(self._config.columns):
+            loaded = Signal(name=f"loaded{column}")
+            length = Signal(range(self._config.max_groups + 1), name=f"groups{column}")
+            with m.If(self._is(m, Opcode.ACTIVATIONS)
+                      & _late(m, header.arg0 == column, f"of{column}")):
+                with m.If(self.begin_load | self.end_load):
+                    m.d.sync += [loaded.eq(self.end_load), length.eq(header.arg1 // GROUP)]
+            with m.If(self.forget):
+                m.d.sync += loaded.eq(0)
+            used = _late(m, columns > column, f"used{column}")
+            missing |= used & ~loaded
+            unequal |= used & _late(m, length != groups, f"other{column}")
+        with m.If(self.forget):
+            m.d.sync += scales.eq(0)
+        return missing, unequal
+
+
+def _late(m, condition, name):
+    """The condition a cycle later: the header stands still, and each is a path of its own."""
+    late = Signal(name=name)
+    m.d.sync += late.eq(condition)
+    return late

@@ -1,0 +1,286 @@
+"""Deframer: finds request frames in the word stream and checks them."""
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from tritstream.hw.framing.crc import CRC_BITS, Crc32
+from tritstream.hw.interfaces import FoundHeader, Header, Payload
+from tritstream.hw.protocol import (
+    HEADER_BYTES,
+    HEADER_CRC_OFFSET,
+    MAGIC,
+    REQUEST_ALIGN,
+    TRAILER_BYTES,
+)
+
+__all__ = ["Deframer"]
+
+
+class Deframer(wiring.Component):
+    """Splits the request stream into headers, payloads and the status of each frame.
+
+    For each frame: one header at ``headers``, then its payload word by word without padding, then
+    one ``frame_status``; the next header is looked for once that is taken, and
+    ``headers.p.header`` holds until then. A header counts if its magic and its CRC are right.
+
+    Words that are neither zero nor the start of a header start a hunt. It is reported once, by a
+    ``headers`` transfer that is ``out_of_sync`` and has neither payload nor status. Of a candidate
+    whose CRC is wrong, all words are dropped (``ceil(20 / L)``).
+
+    A frame that is abandoned ends there. Its status is wrong if its header has counted; otherwise
+    it is reported as ``out_of_sync``. If only padding of its trailer is missing, the status is that
+    of a complete frame.
+
+    Payload words pass in the cycle in which they come, one per cycle. While a header is looked
+    for, a word is taken every other cycle. A frame costs its header, padding and trailer words and
+    at most 12 cycles in addition to its payload.
+
+    Parameters
+    ----------
+    lanes : int
+        Bytes per word.
+
+    Members
+    -------
+    i : :py:`In(stream.Signature(8 * lanes))`
+    headers : :py:`Out(stream.Signature(FoundHeader))`
+    payload : :py:`Out(stream.Signature(Payload(lanes)))`
+    frame_status : :py:`Out(stream.Signature(1))`
+        Whether the trailer was right.
+    abandon : :py:`In(1)`
+        The frame under way will not be continued. Held, with nothing offered at ``i``, until
+        ``abandoned``.
+    abandoned : :py:`Out(1)`
+        Nothing is under way.
+    """
+
+    def __init__(self, lanes: int):
+        self._lanes     = lanes
+        self._per_part  = REQUEST_ALIGN // lanes
+        self._in_header = _words(HEADER_BYTES, lanes)
+        self._in_crc    = _words(TRAILER_BYTES, lanes)
+        self._magic     = MAGIC & ((1 << min(16, 8 * lanes)) - 1)
+        super().__init__({
+            "i":            In(stream.Signature(8 * lanes)),
+            "headers":      Out(stream.Signature(FoundHeader)),
+            "payload":      Out(stream.Signature(Payload(lanes))),
+            "frame_status": Out(stream.Signature(1)),
+            "abandon":      In(1),
+            "abandoned":    Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.crc = crc = Crc32(self._lanes)
+        r = _Registers(self._lanes)
+        word = self.i.payload
+        m.d.comb += [
+            r.word_taken.eq(self.i.valid & self.i.ready),
+            crc.en.eq(r.word_taken & r.is_covered),
+            crc.word.eq(word),
+            self.headers.p.header.eq(Header(r.store[:8 * HEADER_CRC_OFFSET])),
+            self.headers.p.out_of_sync.eq(0),
+            self.payload.p.data.eq(word),
+            self.payload.p.last.eq(r.is_last_word),
+            self.payload.valid.eq(r.in_payload & self.i.valid),
+            self.i.ready.eq(r.in_payload & self.payload.ready),
+            self.frame_status.payload.eq(r.crc_ok & ~r.aborted),
+        ]
+        m.d.sync += r.timer.eq(1)
+        with m.FSM():
+            self._find_header(m, r, crc)
+            self._check_header(m, r, crc)
+            self._offer_header(m, r)
+            self._pass_payload(m, r)
+            self._take_trailer(m, r)
+            self._offer_status(m, r, crc)
+        return m
+
+    def _find_header(self, m, r, crc):
+        """Take words until one can be the first of a header, then the header's other words."""
+        with m.State("Find"):
+            m.d.comb += [self.i.ready.eq(1), self.abandoned.eq(1)]
+            with m.If(self.abandon):
+                m.d.sync += r.hunting.eq(0)
+            self._begin(m, r, crc)
+            m.d.sync += [r.is_magic.eq(self.i.payload[:16] == self._magic),
+                         r.is_blank.eq(~self.i.payload.any())]
+            with m.If(self.i.valid):
+                m.next = "Look"
+
+        with m.State("Look"):
+            m.d.sync += r.timer.eq(r.timer << 1)
+            m.next = "Find"
+            with m.If(r.is_magic):
+                m.next = "Collect" if self._in_header > 1 else "Check"
+            with m.Elif(~r.is_blank):
+                self._hunt(m, r)
+
+        with m.State("Collect"):
+            m.d.comb += [self.i.ready.eq(1), r.is_covered.eq(1)]
+            with m.If(self.i.valid):
+                m.d.sync += [self._shift_in(r.store), r.count.eq(r.count - 1)]
+                with m.If(r.count == 1):
+                    m.next = "Check"
+            if self._lanes == 1:
+                self._check_second_byte(m, r, crc)
+            with m.If(self.abandon):
+                self._hunt(m, r)
+
+    def _check_second_byte(self, m, r, crc):
+        """With one lane the magic spans two words: its first byte may come again as garbage."""
+        with m.If(self.i.valid & (r.count == self._in_header - 1)
+                  & (self.i.payload != MAGIC >> 8)):
+            with m.If(self.i.payload == self._magic):
+                self._begin(m, r, crc)
+                m.next = "Collect"
+                with m.If(~r.hunting):      # the byte before it was garbage
+                    m.d.sync += [r.hunting.eq(1), r.has_candidate.eq(1)]
+                    m.next = "Out of sync"
+            with m.Else():
+                self._hunt(m, r)
+
+    def _check_header(self, m, r, crc):
+        """Wait for the header's CRC; report garbage; take what is left of the header's part."""
+        with m.State("Check"):
+            length = self.headers.p.header.length
+            m.d.sync += [
+                r.count.eq(self._per_part - self._in_header),
+                r.timer.eq(r.timer << 1),
+                r.words_left.eq((length - 1) >> exact_log2(self._lanes)),
+                r.has_no_payload.eq(length == 0),
+            ]
+            with m.If(r.timer[-1]):
+                with m.If(crc.sound):
+                    m.d.sync += r.hunting.eq(0)
+                    m.next = "Header padding" if self._per_part > self._in_header else "Header"
+                with m.Else():
+                    self._hunt(m, r)
+
+        with m.State("Out of sync"):
+            m.d.comb += [self.headers.valid.eq(1), self.headers.p.out_of_sync.eq(1)]
+            with m.If(self.headers.ready):
+                m.d.sync += r.has_candidate.eq(0)
+                m.next = "Find"
+                with m.If(r.has_candidate):
+                    m.next = "Collect"
+
+        with m.State("Header padding"):
+            m.d.comb += r.is_covered.eq(1)
+            self._skip(m, r, "Header")
+
+    def _offer_header(self, m, r):
+        words = self._per_part
+        with m.State("Header"):
+            m.d.comb += self.headers.valid.eq(1)
+            m.d.sync += [r.is_last_word.eq(r.words_left == 0), r.crc_left.eq(~0)]
+            m.d.sync += r.count.eq(~r.words_left[:exact_log2(words)] if words > 1 else 0)
+            with m.If(self.headers.ready):
+                m.d.sync += r.in_payload.eq(~r.has_no_payload)
+                m.next = "Payload"
+                with m.If(r.has_no_payload):
+                    m.next = "Trailer"
+
+    def _pass_payload(self, m, r):
+        """Hand the payload's words on, and take its padding."""
+        with m.State("Payload"):
+            m.d.comb += r.is_covered.eq(1)
+            with m.If(self.i.valid & self.payload.ready):
+                m.d.sync += [r.words_left.eq(r.words_left - 1),
+                             r.is_last_word.eq(r.words_left == 1)]
+                with m.If(r.is_last_word):
+                    m.d.sync += r.in_payload.eq(0)
+                    m.next = "Payload padding"
+                    with m.If(r.count == 0):
+                        m.next = "Trailer"
+            with m.If(self.abandon):
+                m.d.sync += r.in_payload.eq(0)
+                m.next = "Trailer"
+
+        with m.State("Payload padding"):
+            m.d.comb += r.is_covered.eq(1)
+            self._skip(m, r, "Trailer")
+
+    def _take_trailer(self, m, r):
+        with m.State("Trailer"):
+            m.d.comb += self.i.ready.eq(1)
+            with m.If(self.i.valid):
+                m.d.sync += [self._shift_in(r.trailer), r.crc_left.eq(r.crc_left >> 1)]
+                m.d.sync += r.count.eq(self._per_part - self._in_crc)
+                with m.If(~r.crc_left.any()):
+                    m.next = "Trailer padding" if self._per_part > self._in_crc else "Settle"
+            with m.If(self.abandon):
+                m.d.sync += r.aborted.eq(1)
+                m.next = "Settle"
+
+        with m.State("Trailer padding"):
+            self._skip(m, r, "Settle")
+
+    def _offer_status(self, m, r, crc):
+        """Wait for the CRC of the frame, and compare it with the trailer."""
+        with m.State("Settle"):
+            m.d.sync += [r.timer.eq(r.timer << 1),
+                         r.crc_ok.eq(r.trailer[:CRC_BITS] == crc.crc)]
+            with m.If(r.timer[-1]):
+                m.next = "Status"
+
+        with m.State("Status"):
+            m.d.comb += self.frame_status.valid.eq(1)
+            with m.If(self.frame_status.ready):
+                m.d.sync += r.aborted.eq(0)
+                m.next = "Find"
+
+    def _begin(self, m, r, crc):
+        """Take the first word of what may be a header."""
+        m.d.comb += [r.is_covered.eq(1), crc.first.eq(1)]
+        m.d.sync += [self._shift_in(r.store), r.count.eq(self._in_header - 1)]
+
+    def _hunt(self, m, r):
+        """Report a hunt that begins here, or continue one."""
+        with m.If(r.hunting):
+            m.next = "Find"
+        with m.Else():
+            m.d.sync += r.hunting.eq(1)
+            m.next = "Out of sync"
+
+    def _skip(self, m, r, then):
+        """Take the padding that is left of a part."""
+        m.d.comb += self.i.ready.eq(1)
+        with m.If(self.i.valid):
+            m.d.sync += r.count.eq(r.count - 1)
+        with m.If(self.abandon | (self.i.valid & (r.count == 1))):
+            m.next = then
+
+    def _shift_in(self, target):
+        return target.eq(Cat(target, self.i.payload)[-len(target):])
+
+
+class _Registers:
+    """Registers of a deframer, and what is decided about the word at hand."""
+
+    def __init__(self, lanes: int):
+        self.store    = Signal(8 * lanes * _words(HEADER_BYTES, lanes))
+        self.trailer  = Signal(8 * lanes * _words(TRAILER_BYTES, lanes))
+        self.count    = Signal(range(REQUEST_ALIGN // lanes + 1))   # words left of this part
+        self.words_left     = Signal(32)        # of the payload, after this one
+        self.is_last_word   = Signal()          # of the payload
+        self.has_no_payload = Signal()
+        #: Words of the trailer's CRC after this one, one bit each.
+        self.crc_left       = Signal(_words(TRAILER_BYTES, lanes) - 1)
+        self.hunting        = Signal()
+        self.has_candidate  = Signal()          # a header may have begun with the hunt (one lane)
+        self.is_covered     = Signal()          # the trailer's CRC covers this word
+        self.aborted        = Signal()
+        self.crc_ok         = Signal()
+        self.timer          = Signal(Crc32.LATENCY)     # until the CRC is right, one bit a cycle
+        self.word_taken     = Signal()
+        self.is_magic       = Signal()          # the word taken last
+        self.is_blank       = Signal()
+        self.in_payload     = Signal()          # payload words pass
+
+
+def _words(size: int, lanes: int) -> int:
+    """Words of a part of ``size`` bytes."""
+    return -(-size // lanes)

@@ -1,0 +1,1 @@
+"""The device behind a UART or behind AXI4-Stream."""

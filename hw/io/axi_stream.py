@@ -1,0 +1,70 @@
+"""The device as an IP core: AXI4-Stream on both sides, as one Verilog file."""
+
+
+from amaranth import ClockDomain, Module, ResetInserter, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.device import TritDevice
+
+__all__ = ["AxiStreamDevice"]
+
+
+class AxiStreamDevice(wiring.Component):
+    """:class:`TritDevice` with the ports of AXI4-Stream.
+
+    All of TDATA counts in every transfer: there is no TKEEP. Both TREADY out and TVALID out are
+    low while ``aresetn`` is.
+
+    Parameters
+    ----------
+    config : DeviceConfig
+
+    Members
+    -------
+    aclk : :py:`In(1)`
+    aresetn : :py:`In(1)`
+        Reset, active low, sampled at the rising edge; low for two cycles or more.
+    s_axis_tdata, s_axis_tvalid, s_axis_tready, s_axis_tlast
+        Request frames, ``8 * lanes`` bits; TLAST is ignored.
+    m_axis_tdata, m_axis_tvalid, m_axis_tready, m_axis_tlast
+        Answer frames; TLAST stands on the last word of each.
+    """
+
+    def __init__(self, config: DeviceConfig):
+        self._config = config
+        super().__init__({
+            "aclk":          In(1),
+            "aresetn":       In(1),
+            "s_axis_tdata":  In(8 * config.lanes),
+            "s_axis_tvalid": In(1),
+            "s_axis_tready": Out(1),
+            "s_axis_tlast":  In(1),
+            "m_axis_tdata":  Out(8 * config.lanes),
+            "m_axis_tvalid": Out(1),
+            "m_axis_tready": In(1),
+            "m_axis_tlast":  Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = domain = ClockDomain("sync", reset_less=True, local=True)
+        reset  = Signal(init=1)
+        device = TritDevice(self._config)
+        # Behind a flip-flop: it reaches every register of the device.
+        m.d.sync += reset.eq(~self.aresetn)
+        m.submodules.core = ResetInserter(reset)(device)
+        m.d.comb += [
+            domain.clk.eq(self.aclk),
+            device.i.payload.eq(self.s_axis_tdata),
+            device.i.valid.eq(self.s_axis_tvalid & self.aresetn),
+            self.s_axis_tready.eq(device.i.ready & self.aresetn),
+            self.m_axis_tdata.eq(device.o.p.data),
+            self.m_axis_tlast.eq(device.o.p.last),
+            self.m_axis_tvalid.eq(device.o.valid & self.aresetn),
+            device.o.ready.eq(self.m_axis_tready & self.aresetn),
+        ]
+        return m
+
+

@@ -1,0 +1,1 @@
+"""Stream buffer, and cells with one form per FPGA family."""

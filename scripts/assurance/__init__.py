@@ -1,0 +1,1 @@
+"""Developer commands that look for defects: vectors, fuzzing, soak."""

@@ -1,0 +1,57 @@
+"""The process that fuzzes one target: ``python -m tritstream.scripts.assurance.fuzz.child ENGINE TARGET ...``."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+__all__ = ["main"]
+
+#: Modules whose branches atheris counts.
+_ROOMS = ["golden", "host", "tritstream.scripts.running.activations", "tritstream.scripts.evaluation.store"]
+
+
+def main() -> None:
+    """Fuzz until time is over."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("engine")
+    parser.add_argument("target")
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--notes", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--most", type=int)
+    options = parser.parse_args()
+    if options.engine == "atheris":
+        _instrument(options.target)
+    _fuzz(options)
+
+
+def _instrument(target: str) -> None:
+    """Import what is to be covered under the eyes of atheris."""
+    import atheris
+
+    from tritstream.scripts.assurance.fuzz.targets import load_target
+
+    with atheris.instrument_imports(include=_ROOMS, enable_loader_override=False):
+        load_target(target)
+
+
+def _fuzz(options: argparse.Namespace) -> None:
+    from tritstream.scripts.assurance.fuzz.engine import Session, guided_inputs, random_inputs
+    from tritstream.scripts.assurance.fuzz.targets import load_target
+
+    target = load_target(options.target)
+    # What is imported and kept on the way counts as no input's memory.
+    for data in target.seeds():
+        target.run(data, Path(tempfile.mkdtemp(dir=options.folder)))
+    session = Session(target, options.corpus, options.folder / "input", options.notes)
+    if options.engine == "atheris":
+        guided_inputs(session, options.seed, options.seconds)
+    else:
+        random_inputs(session, options.seed, options.seconds, options.most)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Engines: where inputs come from. One process fuzzes one target, and may be killed."""
+
+import faulthandler
+import hashlib
+import json
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from tritstream.scripts.assurance.fuzz.target import Target
+from tritstream.scripts.assurance.fuzz.watch import Fault, Watch
+
+__all__ = ["ENGINES", "Session", "guided_inputs", "random_inputs"]
+
+#: Engines by name; atheris is an extra.
+ENGINES = ("atheris", "random")
+#: Longest input.
+_MOST_BYTES = 1 << 16
+#: Seconds between two notes of what was counted.
+_NOTE = 1.0
+#: Seconds of wall time after which an input is late.
+_LATE = 40.0
+#: Share of inputs that atheris changes by itself, not knowing their format.
+_BLIND = 0.2
+
+
+@dataclass
+class Session:
+    """Runs inputs and counts what became of them.
+
+    Members
+    -------
+    target : Target
+    corpus : Path
+        Directory of inputs; those that bring about a fault go to ``faults`` in it.
+    folder : Path
+        Directory for files that are read.
+    notes : Path
+        JSON of the counts, written every second: a killed process has counted.
+    outcomes : Counter
+        Inputs by what became of them.
+    faults : dict
+        By what happened: file of the input, more of it, how often.
+    """
+
+    target:   Target
+    corpus:   Path
+    folder:   Path
+    notes:    Path
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults:   dict[str, dict] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self._faults = self.corpus / "faults"
+        self._faults.mkdir(parents=True, exist_ok=True)
+        # The input under way is found here when it kills the process, or blocks it.
+        self._pending = self._faults / "pending"
+        self._watch = Watch(self.target, self.folder)
+        self._begun = self._noted = time.monotonic()
+
+    def run(self, data: bytes) -> str:
+        """Run an input; what became of it."""
+        self._pending.write_bytes(data)
+        # Where every thread is, in the log, before it is killed as stuck.
+        faulthandler.dump_traceback_later(_LATE, file=sys.__stderr__)
+        try:
+            outcome = self._watch.run(data)
+        except Fault as fault:
+            outcome = f"fault {fault.kind}"
+            self._keep(fault, data)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        self._pending.unlink()
+        self.outcomes[outcome] += 1
+        if time.monotonic() - self._noted > _NOTE:
+            self.note()
+        return outcome
+
+    def note(self) -> None:
+        """Write the counts down."""
+        self._noted = time.monotonic()
+        counts = {"executions": self.outcomes.total(), "seconds": self._noted - self._begun,
+                  "outcomes": dict(self.outcomes), "faults": self.faults}
+        part = self.notes.with_suffix(".partial")
+        part.write_text(json.dumps(counts))
+        part.replace(self.notes)
+
+    def _keep(self, fault: Fault, data: bytes) -> None:
+        path = self._faults / hashlib.sha256(data).hexdigest()[:16]
+        found = self.faults.setdefault(
+            fault.kind, {"input": str(path), "detail": fault.detail, "times": 0})
+        if not found["times"]:
+            path.write_bytes(data)
+        found["times"] += 1
+
+
+def random_inputs(session: Session, seed: int, seconds: float, most: int | None = None) -> None:
+    """Change inputs at random; what leads to a new outcome is changed further.
+
+    Ends after some seconds, or after as many inputs as ``most``.
+    """
+    rng, pool = Random(seed), _pool(session)
+    outcomes = {session.run(data) for data in pool}
+    end, count = time.monotonic() + seconds, 0
+    while time.monotonic() < end and (most is None or count < most):
+        data = session.target.mutate(rng.choice(pool), rng)[:_MOST_BYTES]
+        outcome = session.run(data)
+        count += 1
+        if outcome not in outcomes and not outcome.startswith("fault"):
+            outcomes.add(outcome)
+            pool.append(data)
+            _store(session.corpus, data)
+    session.note()
+
+
+def guided_inputs(session: Session, seed: int, seconds: float) -> None:
+    """Let atheris look for inputs that cover more; it ends the process when time is over."""
+    import atheris
+
+    for data in session.target.seeds():
+        _store(session.corpus, data)
+
+    def change(data: bytes, size: int, number: int) -> bytes:
+        rng = Random(number)
+        if rng.random() < _BLIND:
+            return atheris.Mutate(data, size)
+        return session.target.mutate(bytes(data), rng)[:size]
+
+    # Time is watched here: atheris has but whole seconds of wall time, and ends at the first fault.
+    atheris.Setup(
+        ["fuzz", f"-max_total_time={max(1, int(seconds))}", f"-seed={seed}", "-timeout=3600",
+         "-rss_limit_mb=0", f"-max_len={_MOST_BYTES}", "-print_final_stats=1", "-close_fd_mask=1",
+         f"-artifact_prefix={session.notes.parent}/",
+         str(session.corpus)],
+        lambda data: session.run(data) and None, custom_mutator=change)
+    atheris.Fuzz()
+
+
+def _pool(session: Session) -> list[bytes]:
+    kept = [path.read_bytes() for path in sorted(session.corpus.iterdir()) if path.is_file()]
+    return [*session.target.seeds(), *kept]
+
+
+def _store(corpus: Path, data: bytes) -> None:
+    # As atheris names them, so that both engines may go on with what the other found.
+    path = corpus / hashlib.sha1(data).hexdigest()
+    if not path.exists():
+        path.write_bytes(data)

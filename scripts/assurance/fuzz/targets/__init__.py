@@ -1,0 +1,39 @@
+"""Targets by name, and where each is: imported where it is run, for some need extras."""
+
+from importlib import import_module
+
+from tritstream.scripts.assurance.fuzz.target import Target
+
+__all__ = ["NAMES", "load_target"]
+
+_PLACES = {
+    "checkpoint":  ("checkpoint", "TARGET"),
+    "quantize":    ("sources", "QUANTIZE"),
+    "import":      ("sources", "IMPORT"),
+    "gguf":        ("gguf_file", "TARGET"),
+    "answers":     ("driver", "TARGET"),
+    "board":       ("board", "REGISTERS"),
+    "directory":   ("board", "DIRECTORY"),
+    "etherbone":   ("board", "ETHERBONE"),
+    "serve":       ("served", "TARGET"),
+    "journal":     ("resumed", "JOURNAL"),
+    "moments":     ("resumed", "MOMENTS"),
+    "activations": ("resumed", "ACTIVATIONS"),
+    "scores":      ("resumed", "SCORES"),
+}
+
+NAMES = tuple(_PLACES)
+
+
+def load_target(name: str) -> Target:
+    """A target by its name, or by MODULE:ATTRIBUTE, as tests have it.
+
+    Raises :class:`ValueError` when there is none.
+    """
+    if name in _PLACES:
+        module, attribute = _PLACES[name]
+        return getattr(import_module(f"tritstream.scripts.assurance.fuzz.targets.{module}"), attribute)
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ValueError(f"{name}: no such target, only {', '.join(NAMES)}")
+    return getattr(import_module(module), attribute)

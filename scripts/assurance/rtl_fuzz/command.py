@@ -1,0 +1,119 @@
+"""The command ``tritstream hw fuzz``."""
+
+import time
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tritstream.hw.config import DeviceConfig
+from tritstream.scripts.assurance.rtl_fuzz.report import FuzzReport, read_session, write_session
+from tritstream.scripts.assurance.rtl_fuzz.session import Fault, Session, Tally, run_session
+from tritstream.scripts.console import Failure, print_json, progress, reports_errors, table
+from tritstream.sim.build import build_native, device_rtl
+from tritstream.sim.native import NativeDevice
+
+__all__ = ["fuzz"]
+
+
+@reports_errors
+def fuzz(
+    lanes: Annotated[list[int], typer.Option(help="Lanes: 1, 2, 4, .., 64; may be repeated.")] =
+        (8,),
+    columns: Annotated[list[int], typer.Option(help="Vectors taken in one pass; may be "
+                                               "repeated.")] = (1,),
+    max_k: Annotated[int, typer.Option(help="Longest vector.")] = 32768,
+    cycles: Annotated[int, typer.Option(min=1, help="Cycles of each device, at least.")] =
+        5_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Decides on all sessions.")] = 0,
+    session: Annotated[int | None, typer.Option(min=0, help="Run this session alone, "
+                                       "without a report.")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Run a session that was kept, in place of "
+                                                "random ones.")] = None,
+    rtl: Annotated[Path | None, typer.Option(help="Verilog of `tritstream hw verilog --plain` to "
+                                             "simulate in place of the device's own.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Report, as JSON; goes on "
+                                                "from it. Faults are kept beside it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+):
+    """Streams of whole and damaged frames against a model of the protocol, millions of cycles.
+
+    Every answer must be the one that docs/protocol.md asks for, whole and in time. A session is 40
+    elements, from the reset of its device to a product that must be served; the first that finds a
+    fault is kept in a file for --replay.
+    """
+    text = rtl.read_text() if rtl else None
+    if replay:
+        _replay(replay, text)
+        return
+    configs = [DeviceConfig(*sizes, max_k) for sizes in product(lanes, columns)]
+    report = FuzzReport(output if session is None else None, seed)
+    numbers = None if session is None else (session,)
+    with progress("fuzzing", cycles * len(configs)) as advance:
+        for config in configs:
+            _fuzz(report, config, text, seed, cycles, numbers, output, advance)
+    _tell(report, as_json)
+
+
+def _fuzz(report, config, text, seed, cycles, numbers, output, advance) -> None:
+    """Sessions of one device until it has run for long enough, or one finds a fault."""
+    build = build_native(config.lanes, text or device_rtl(config))
+    entry = report.entry(config, build)
+    advance(entry["cycles"])
+    numbers = iter(numbers or range(entry["sessions"], 1 << 62))
+    try:
+        while not entry["faults"] and (number := next(numbers, None)) is not None and (
+                entry["cycles"] < cycles):
+            tally, began = Tally(), time.monotonic()
+            done, fault = run_session(build.library, config, seed, number, tally)
+            report.count(entry, tally, time.monotonic() - began)
+            advance(tally.cycles, f"L = {config.lanes}, B = {config.columns}")
+            if fault:
+                entry["faults"].append(_keep(config, seed, number, done, fault, output))
+    finally:
+        report.write()
+
+
+def _keep(config, seed, number, session, fault, output) -> dict:
+    """Write the session down; what to tell of its fault."""
+    stem = output.stem if output else "fuzz"
+    path = (output.parent if output else Path()) / (
+        f"{stem}.fault-L{config.lanes}-B{config.columns}-{number}.json")
+    write_session(path, config, session, fault)
+    again = (f"tritstream hw fuzz --lanes {config.lanes} --columns {config.columns} --max-k "
+             f"{config.max_k} --seed {seed} --session {number}")
+    return {"session": number, "fault": fault, "kept": path.name, "again": again}
+
+
+def _replay(path: Path, text: str | None) -> None:
+    config, steps = read_session(path)
+    build = build_native(config.lanes, text or device_rtl(config))
+    with NativeDevice(build.library) as device:
+        session = Session(device, config)
+        try:
+            for step in steps:
+                session.take(step)
+        except Fault as fault:
+            raise Failure(f"{path}: step {len(session.steps)} of {len(steps)}: {fault}") from None
+    print(f"{path}: {len(steps)} steps, {sum(session.answers.values())} answers, no fault")
+
+
+def _tell(report: FuzzReport, as_json: bool) -> None:
+    if as_json:
+        print_json(report.plain)
+    else:
+        columns = ["device", "sessions", "cycles", "words in", "words out", "elements", "answers",
+                   "errors among them", "faults"]
+        table("", columns, [[str(cell) for cell in _row(one)] for one in report.plain["devices"]])
+    if report.faults:
+        first = report.faults[0]
+        raise Failure(f"{first['fault']}; kept in {first['kept']}; to run it again: "
+                      f"{first['again']}")
+
+
+def _row(entry: dict) -> list:
+    errors = sum(count for name, count in entry["answers"].items() if name.startswith("ERROR"))
+    return [f"L = {entry['lanes']}, B = {entry['columns']}", entry["sessions"], entry["cycles"],
+            entry["words_in"], entry["words_out"], sum(entry["elements"].values()),
+            sum(entry["answers"].values()), errors, len(entry["faults"])]

@@ -1,0 +1,204 @@
+"""What is fed to a device: elements of a stream, each a list of steps."""
+
+from struct import pack
+from zlib import crc32
+
+import numpy as np
+
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC, REQUEST_ALIGN, Opcode
+from tritstream.scripts.assurance.rtl_fuzz.frames import Requests, frame, padded
+from tritstream.scripts.assurance.rtl_fuzz.model import Model
+
+__all__ = ["Step", "elements"]
+
+#: ``("push", bytes)``, ``("wait", cycles)``, ``("abandon",)``, ``("reset",)``, ``("check",)``, and
+#: ``("stall", seed, source, sink)``.
+Step = tuple
+
+#: A frame that still takes more bytes than this is not fed to its end.
+_MOST = 1 << 13
+#: Of cycles in which source or sink pause.
+_SHARES = (0, 0, 0, 0, 0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.8, 0.97)
+
+
+class _Elements:
+    """Makers of elements; the name of a method is what reports call it."""
+
+    def __init__(self, config: DeviceConfig, rng: np.random.Generator, model: Model):
+        self._rng, self._lanes = rng, config.lanes
+        self.requests = Requests(config, rng, lambda: model.groups)
+
+    def good_frame(self) -> bytes:
+        return self.requests.any()
+
+    def good_product(self) -> bytes:
+        return self.requests.product()
+
+    def good_frames(self) -> bytes:
+        return b"".join(self.requests.any() for _ in range(int(self._rng.integers(2, 6))))
+
+    def bits_flipped(self) -> bytes:
+        data = bytearray(self.requests.any())
+        for _ in range(int(self._rng.integers(1, 6))):
+            data[self._rng.integers(len(data))] ^= 1 << int(self._rng.integers(8))
+        return bytes(data)
+
+    def bit_of_product_flipped(self) -> bytes:
+        data = bytearray(self.requests.product())
+        data[self._rng.integers(len(data))] ^= 1 << int(self._rng.integers(8))
+        return bytes(data)
+
+    def truncated(self) -> bytes:
+        data = self.requests.any()
+        return data[:self._cut(len(data))]
+
+    def run_on(self) -> bytes:
+        return self.requests.any() + self._words(int(self._rng.integers(1, 40)))
+
+    def words_lost(self) -> bytes:
+        data = self.requests.any()
+        at, count = self._cut(len(data)), self._lanes * int(self._rng.integers(1, 20))
+        return data[:at] + data[at + count:]
+
+    def words_repeated(self) -> bytes:
+        data = self.requests.any()
+        at, count = self._cut(len(data)), self._lanes * int(self._rng.integers(1, 20))
+        return data[:at] + data[max(0, at - count):]
+
+    def wrong_length(self) -> bytes:
+        return self.requests.wrong_length()
+
+    def wrong_arguments(self) -> bytes:
+        return self.requests.odd()
+
+    def wrong_trailer(self) -> bytes:
+        return self.requests.any(trailer_fault=self._bit())
+
+    def wrong_header_crc(self) -> bytes:
+        return self.requests.any(header_fault=self._bit())
+
+    def length_told_wrong(self) -> bytes:
+        """The frame ends elsewhere than its sender thinks; the trailer is never where it is due."""
+        return self.requests.any(length=int(self._rng.integers(0, 1500)))
+
+    def huge_length(self) -> bytes:
+        length = int(self._rng.choice([1 << 20, (1 << 31) + 64, (1 << 32) - 1, (1 << 32) - 64]))
+        return self.requests.any(length=length)
+
+    def padding_not_zero(self) -> bytes:
+        """Right in everything that counts."""
+        fields = self.requests.identify()[:HEADER_BYTES]
+        covered = fields + self._rng.bytes(REQUEST_ALIGN - HEADER_BYTES)
+        return covered + pack("<I", crc32(covered)) + self._rng.bytes(REQUEST_ALIGN - 4)
+
+    def gemv_after_a_damaged_load(self) -> bytes:
+        """What was loaded before must not be taken for it."""
+        groups = self.requests.some_groups()
+        damaged = (self.requests.scales(trailer_fault=self._bit()) if self._rng.random() < 0.5
+                   else self.requests.activations(0, groups, trailer_fault=self._bit()))
+        return b"".join([self.requests.activations(0, groups), self.requests.scales(), damaged,
+                         self.requests.gemv(columns=1, groups=groups)])
+
+    def garbage(self) -> bytes:
+        return self._words(int(self._rng.integers(1, 60)))
+
+    def zeros(self) -> bytes:
+        return bytes(self._lanes * int(self._rng.integers(1, 200)))
+
+    def magic_in_garbage(self) -> bytes:
+        """Candidates, some of which would count but for a bit, and words that begin like one."""
+        parts = []
+        for _ in range(int(self._rng.integers(1, 6))):
+            head = bytearray(self.requests.any()[:HEADER_BYTES])
+            head[self._rng.integers(HEADER_BYTES)] ^= self._rng.choice([0, 1, 0x80], p=[.2, .4, .4])
+            parts += [padded(bytes(head[:int(self._rng.integers(1, 21))]), self._lanes),
+                      self._words(int(self._rng.integers(0, 4)))]
+        return b"".join(parts)
+
+    def header_in_candidate(self) -> bytes:
+        """A candidate that is dropped whole, although a header begins in it."""
+        fields = pack("<HBBI", MAGIC, Opcode.STATUS, 1, 0).ljust(HEADER_CRC_OFFSET, b"\x33")
+        head = padded(fields + bytes(4), self._lanes)
+        at = self._cut(len(head)) % len(head)
+        return head[:at] + self.requests.any()
+
+    def reset_in_payload(self) -> bytes:
+        """A whole RESET inside of another frame: payload."""
+        inner = frame(Opcode.RESET, self.requests.sequence())
+        return frame(int(self._rng.choice([Opcode.SCALES, 9, Opcode.GEMV])),
+                     self.requests.sequence(), 1 | 1 << 8 | 1 << 24, 1, inner * 3)
+
+    def reset_in_frame(self) -> bytes:
+        data = self.requests.any()
+        at = self._cut(len(data))
+        return data[:at] + frame(Opcode.RESET, self.requests.sequence()) + data[at:]
+
+    def off_by_bytes(self) -> bytes:
+        """A frame that begins within a word; with one lane there is none."""
+        off = self._rng.bytes(int(self._rng.integers(1, self._lanes))) if self._lanes > 1 else b""
+        return padded(off + self.requests.any(), self._lanes)
+
+    def _cut(self, size: int) -> int:
+        """A place between two words."""
+        return self._lanes * int(self._rng.integers(1, max(2, size // self._lanes)))
+
+    def _words(self, count: int) -> bytes:
+        return self._rng.bytes(self._lanes * count)
+
+    def _bit(self) -> int:
+        return 1 << int(self._rng.integers(32))
+
+
+_MAKERS = [name for name in vars(_Elements) if not name.startswith("_")]
+#: How often they come; of wrong arguments and lengths there are many kinds.
+_OFTEN = {"wrong_arguments": 4, "wrong_length": 2}
+_WEIGHTS = np.array([6 if name.startswith("good") else _OFTEN.get(name, 1) for name in _MAKERS])
+
+
+def elements(config: DeviceConfig, rng: np.random.Generator, model: Model, count: int):
+    """Yield (kind, steps) of a session, which ends with a product that must be served.
+
+    The steps of an element must be taken before the next one is made: it follows what the model
+    then has loaded.
+    """
+    made = _Elements(config, rng, model)
+    for _ in range(count):
+        kind = str(rng.choice(_MAKERS, p=_WEIGHTS / _WEIGHTS.sum()))
+        yield kind, list(_steps(rng, config.lanes, getattr(made, kind)()))
+        if model.missing > _MOST or (model.missing and rng.random() < 0.4):
+            yield _ending(rng, config.lanes, model)
+        if rng.random() < 0.3:
+            yield "check", [("check",)]
+    if model.missing:
+        yield _ending(rng, config.lanes, model)
+    yield "good_product", [("push", made.good_product()), ("check",)]
+    yield "good_frame", [("push", made.requests.status()), ("check",)]
+
+
+def _steps(rng, lanes, data):
+    """Steps that feed an element: at once, or with a pause, a reset or an end in its middle."""
+    if rng.random() < 0.1:
+        yield "stall", int(rng.integers(1 << 32)), *(
+            float(rng.choice(_SHARES)) for _ in range(2))
+    cut = lanes * int(rng.integers(0, len(data) // lanes + 1))
+    event = rng.choice(["none", "wait", "abandon", "reset"], p=[0.8, 0.12, 0.05, 0.03])
+    if event == "none":
+        yield "push", data
+        return
+    yield "push", data[:cut]
+    if event != "abandon" or rng.random() < 0.5:
+        yield "wait", int(rng.integers(1, 400))
+    if event != "wait":
+        yield (str(event),)
+    yield "push", data[cut:]
+
+
+def _ending(rng, lanes, model: Model) -> tuple[str, list[Step]]:
+    """An end for a frame that still takes words: what it takes, or none."""
+    if model.missing <= _MOST and rng.random() < 0.6:
+        kind = rng.choice(["rest of random words", "rest of zeros"])
+        size = model.missing
+        return str(kind), [("push", bytes(size) if kind == "rest of zeros" else rng.bytes(size))]
+    kind = str(rng.choice(["abandon", "reset"]))
+    return f"ended by {kind}", [(kind,)]

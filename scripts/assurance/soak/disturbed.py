@@ -1,0 +1,160 @@
+"""A transport to a simulated device on which what a link can do wrong happens at chosen bytes."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from tritstream.host.errors import TransportTimeout
+from tritstream.host.layout.folding import FOLD_WORDS
+from tritstream.host.protocol.frames import request
+from tritstream.hw.protocol import HEADER_BYTES, MAGIC, REQUEST_ALIGN, Opcode
+from tritstream.sim.native import NativeDevice, SimulationIdle
+
+__all__ = ["ANSWER_FAULTS", "Disturbance", "DisturbedTransport", "REQUEST_FAULTS"]
+
+#: What may happen to requests, and to answers.
+REQUEST_FAULTS = ("flip", "lose", "repeat", "garbage", "reset pin", "abandon pin", "RESET frame")
+ANSWER_FAULTS  = ("flip answer", "lose answer", "repeat answer")
+
+_MAGIC = MAGIC.to_bytes(2, "little")
+# No request of the driver has this sequence number.
+_RESET = b"".join(bytes(part) for part in request(Opcode.RESET, 0))
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """Something that goes wrong.
+
+    Members
+    -------
+    kind : str
+        One of :data:`REQUEST_FAULTS` or :data:`ANSWER_FAULTS`.
+    at : int
+        Byte of the requests, or of the answers, at which it happens.
+    size : int
+        Bits that are flipped, words that are lost, repeated or put in, cycles before a reset.
+    """
+
+    kind: str
+    at:   int
+    size: int
+
+
+class DisturbedTransport:
+    """Transport to a device of this process over a bad link: :class:`.Transport`.
+
+    Parameters
+    ----------
+    device : NativeDevice
+        Closed with the transport.
+    disturbances : sequence of Disturbance
+    rng : numpy.random.Generator
+        For garbage, and for which bits.
+    fold_words : int or None
+        Words that folding must save.
+
+    Members
+    -------
+    done : Counter
+        What has happened, by kind.
+    """
+
+    def __init__(self, device: NativeDevice, disturbances, rng: np.random.Generator,
+                 fold_words: int | None = FOLD_WORDS):
+        self._device, self._rng, self.fold_words = device, rng, fold_words
+        self._coming = {way: sorted((one for one in disturbances if one.kind in way),
+                                    key=lambda one: one.at)
+                        for way in (REQUEST_FAULTS, ANSWER_FAULTS)}
+        self._sent = self._come = 0
+        self._answers = bytearray()
+        self.done: Counter = Counter()
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Queue ``data``, or what becomes of it."""
+        view = memoryview(data).cast("B")
+        starts = bytes(view[:2]) == _MAGIC and len(view) >= REQUEST_ALIGN
+        for one in self._now(REQUEST_FAULTS, self._sent + len(view)):
+            at = max(0, one.at - self._sent)
+            at -= at % self._device.lanes
+            if one.kind == "RESET frame" and not starts:
+                self._put_off(one, self._sent + len(view))
+                continue
+            self.done[one.kind] += 1
+            view = getattr(self, "_" + one.kind.replace(" ", "_"))(view, at, one.size)
+        self._sent += len(view)
+        self._device.push(view)
+
+    async def recv(self, count: int) -> bytes:
+        """Run the device until ``count`` bytes have come through."""
+        while len(self._answers) < count:
+            try:
+                come = self._device.pull(count - len(self._answers))
+            except SimulationIdle as error:
+                raise TransportTimeout(str(error)) from error
+            for one in self._now(ANSWER_FAULTS, self._come + len(come)):
+                self.done[one.kind] += 1
+                come = getattr(self, "_" + one.kind.replace(" ", "_"))(
+                    come, max(0, one.at - self._come), one.size)
+            self._come += len(come)
+            self._answers += come
+        data = bytes(self._answers[:count])
+        del self._answers[:count]
+        return data
+
+    def close(self) -> None:
+        """Delete the device."""
+        self._device.close()
+
+    def _now(self, way, end):
+        """What happens before byte ``end``; taken from what is to come."""
+        coming = self._coming[way]
+        now = [one for one in coming if one.at < end]
+        del coming[:len(now)]
+        return now
+
+    def _put_off(self, one, at):
+        self._coming[REQUEST_FAULTS].insert(0, Disturbance(one.kind, at, one.size))
+
+    def _flip(self, view, at, size):
+        data = bytearray(view)
+        for _ in range(size):
+            place = min(at + int(self._rng.integers(HEADER_BYTES)), len(data) - 1)
+            data[place] ^= 1 << int(self._rng.integers(8))
+        return memoryview(bytes(data))
+
+    def _lose(self, view, at, size):
+        return memoryview(bytes(view[:at]) + bytes(view[at + size * self._device.lanes:]))
+
+    def _repeat(self, view, at, size):
+        return memoryview(bytes(view[:at + size * self._device.lanes]) + bytes(view[at:]))
+
+    def _garbage(self, view, at, size):
+        words = self._rng.bytes(size * self._device.lanes)
+        return memoryview(bytes(view[:at]) + words + bytes(view[at:]))
+
+    def _reset_pin(self, view, at, size):
+        """The rest of the frame comes to a device that knows of nothing."""
+        self._device.push(view[:at])
+        self._device.idle(size)
+        self._answers += self._device.ready()
+        self._device.reset()
+        return view[at:]
+
+    def _abandon_pin(self, view, at, size):
+        self._device.push(view[:at])
+        self._device.abandon()
+        return view[at:]
+
+    def _RESET_frame(self, view, at, size):
+        """Someone else makes the device forget."""
+        return memoryview(_RESET + bytes(view))
+
+    def _flip_answer(self, come, at, size):
+        return bytes(self._flip(come, at, size))
+
+    def _lose_answer(self, come, at, size):
+        return come[:at] + come[at + size:]
+
+    def _repeat_answer(self, come, at, size):
+        return come[:at + size] + come[at:]

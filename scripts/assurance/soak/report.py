@@ -1,0 +1,106 @@
+"""The report of a soak: counts so far, the next job, and what failed; written as it goes on."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tritstream.golden.strict_json import parse_json
+from tritstream.hw.tools.export import sources_digest
+from tritstream.scripts.assurance.soak.draw import Job
+from tritstream.scripts.assurance.soak.work import Outcome
+from tritstream.scripts.console import write_json
+from tritstream.sim.build import engine
+
+__all__ = ["SoakReport"]
+
+#: Seconds after which the report is written again, and failures of which it tells all.
+_EVERY, _TOLD = 3.0, 50
+_COUNTS = ("jobs", "rows_compared", "answers_checked", "cycles", "words", "retries", "failed")
+
+
+class SoakReport:
+    """What a soak has done, in one JSON file that a killed soak goes on from.
+
+    Parameters
+    ----------
+    path : Path
+        Made when it is not there.
+    seed : int
+    specs : sequence of str
+        Devices.
+
+    Raises :class:`ValueError` when the file is of another soak, or of none.
+    """
+
+    def __init__(self, path: Path, seed: int, specs: Sequence[str]):
+        self._path, self._written = path, 0.0
+        self.plain = self._read() or {
+            "soak": {"seed": seed, "devices": list(specs)}, "engine": engine(), "rtl": [],
+            "seconds": 0.0, "next": 0, "total": _zeros(), "kinds": {}, "devices": {},
+            "products": {}, "faults": {}, "failures": [],
+        }
+        if self.plain["soak"] != {"seed": seed, "devices": list(specs)}:
+            found = self.plain["soak"]
+            raise ValueError(f"{path} is of a soak with --seed {found['seed']} on "
+                             f"{' '.join(found['devices'])}: go on with these, or write elsewhere")
+        if sources_digest() not in self.plain["rtl"]:
+            self.plain["rtl"].append(sources_digest())
+
+    @property
+    def next(self) -> int:
+        """The job after the last that is counted."""
+        return self.plain["next"]
+
+    @property
+    def seconds(self) -> float:
+        """Time that all runs took."""
+        return self.plain["seconds"]
+
+    def add(self, job: Job, outcome: Outcome, seconds: float) -> None:
+        """Count a job, and the time since the one before it."""
+        plain, specs = self.plain, self.plain["soak"]["devices"]
+        device = f"{len(job.devices)} devices"
+        if len(job.devices) == 1:
+            device = specs[job.devices[0]]
+        for counts in (plain["total"], plain["kinds"].setdefault(job.kind, _zeros()),
+                       plain["devices"].setdefault(device, _zeros())):
+            for name, count in zip(_COUNTS, (
+                    1, outcome.rows, outcome.answers, outcome.cycles, outcome.words,
+                    outcome.retries, int(outcome.fault is not None)), strict=True):
+                counts[name] += count
+        _add(plain["faults"], outcome.faults)
+        if job.kind != "frames":
+            _add(plain["products"], job.traits())
+        if outcome.fault and len(plain["failures"]) < _TOLD:
+            plain["failures"].append({"job": asdict(job), "fault": outcome.fault})
+        plain["next"] = job.number + 1
+        plain["seconds"] = round(plain["seconds"] + seconds, 3)
+        if time.monotonic() > self._written + _EVERY:
+            self.write()
+
+    def write(self) -> None:
+        """Write the file whole."""
+        write_json(self._path, self.plain)
+        self._written = time.monotonic()
+
+    def _read(self) -> dict | None:
+        try:
+            plain = parse_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self._path}: cannot be read as a report of a soak ({error}); write "
+                             "elsewhere") from None
+        if not isinstance(plain, dict) or "soak" not in plain:
+            raise ValueError(f"{self._path}: no report of a soak; write elsewhere")
+        return plain
+
+
+def _zeros() -> dict[str, int]:
+    return dict.fromkeys(_COUNTS, 0)
+
+
+def _add(counts: dict[str, int], more: dict[str, int]) -> None:
+    for name, count in sorted(more.items()):
+        counts[name] = counts.get(name, 0) + count

@@ -1,0 +1,197 @@
+"""Packed checkpoints of the vectors, written by the project's own writer, as bytes."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from tritstream.golden.checkpoints.safetensors_reader import DTYPES
+from tritstream.golden.checkpoints.sharding import Part
+from tritstream.golden.checkpoints.source import CONFIG, INDEX, SINGLE, Source
+from tritstream.golden.fixed_point import SCALES, half_range
+from tritstream.golden.jobs.directory_job import write_json
+from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.packed.metadata import SCALES_SUFFIX, TRITS_SUFFIX, marks_of
+from tritstream.golden.packed.plan import Plan
+from tritstream.golden.rounding import FORMS, DigitForm
+from tritstream.golden.tiles import pack
+from tritstream.scripts.assurance.vectors.matrices import Case
+from tritstream.scripts.assurance.vectors.numbers import integers
+
+__all__ = [
+    "FORM_CASES", "FormCase", "digit_cases", "digits_checkpoint", "form_cases", "forms_checkpoint",
+    "plain_checkpoint",
+]
+
+_CODEC = "vectors"
+
+
+@dataclass(frozen=True)
+class FormCase:
+    """A matrix whose weights are computed in a form and rounded to a dtype."""
+
+    name:   str
+    dtype:  str
+    matrix: TritMatrix
+
+
+#: Dtypes and depths to try each form with. Where h is 1 or 4, forms differ too little.
+FORM_CASES = MappingProxyType({
+    name: (("F16", 1), ("BF16", 2), ("F32", 3)) if name == "s*q/h" else
+    (("F16" if name.endswith(" in float16") else "BF16" if name.endswith(" in bfloat16") else
+      "F32", 3 + number % 2),)
+    for number, name in enumerate(FORMS) if not isinstance(FORMS[name], DigitForm)})
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A tensor of a source, in memory; a matrix to be packed has a shape and no bytes."""
+
+    name:  str
+    dtype: str
+    shape: tuple[int, ...]
+    data:  bytes = b""
+    path:  Path = Path("vectors")
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self) -> np.ndarray:
+        return np.frombuffer(self.data, DTYPES[self.dtype]).reshape(self.shape)
+
+    def pieces(self) -> Iterator[bytes]:
+        yield self.data
+
+
+class _HeldSource(Source):
+    """A source in memory: what a plan of a packed checkpoint asks for."""
+
+    path = Path("vectors")
+
+    def __init__(self, shards: Mapping[str, list[_Held]]):
+        self.config = {"model_type": "vectors"}
+        self.shards = {name: Part({}, {tensor.name: tensor for tensor in tensors})
+                       for name, tensors in shards.items()}
+        self.sharded = list(shards) != [SINGLE]
+        self.tensors = {tensor.name: tensor for tensors in shards.values() for tensor in tensors}
+
+    def files(self) -> list[Path]:
+        """None."""
+        return []
+
+    def write_companions(self, directory: Path) -> None:
+        """Nothing."""
+
+
+def plain_checkpoint(cases: list[Case], kept: bool = True) -> dict[str, bytes]:
+    """Files of a checkpoint of one shard, whose matrices are of one depth; version 1.
+
+    There is another tensor in it, if ``kept``.
+    """
+    tensors = [*([_kept("norm.weight", "BF16", 3)] if kept else []),
+               *(_Held(f"{case.name}.weight", "BF16", case.shape) for case in cases)]
+    tiles = {case.name: (case.tiles, case.table) for case in cases}
+    return _files({SINGLE: tensors}, tiles, cases[0].depth, {}, {})
+
+
+def form_cases() -> list[FormCase]:
+    """A matrix for each form and dtype."""
+    tried = [(form, *each) for form, tried in FORM_CASES.items() for each in tried]
+    return [FormCase(f"forms.{number}", dtype, _all_levels(number, form, depth))
+            for number, (form, dtype, depth) in enumerate(tried)]
+
+
+def digit_cases() -> list[FormCase]:
+    """A matrix of depth 4 for each form that adds up digits, whose digits are all finite."""
+    return [FormCase(f"digits.{number}", _own_dtype(form),
+                     _all_levels(number, form.name, 4, "digits", 0.75))
+            for number, form in enumerate(FORMS.values()) if isinstance(form, DigitForm)]
+
+
+def digits_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
+    """Files of a checkpoint of one shard; version 3."""
+    tiles = {case.name: (pack(case.matrix), case.matrix.table) for case in cases}
+    marks = {case.name: marks_of(case.matrix.form, case.dtype) for case in cases}
+    return _files({SINGLE: [_unpacked(case) for case in cases]}, tiles, 4, {}, marks)
+
+
+def _own_dtype(form: DigitForm) -> str:
+    return next(name for name, dtype in DTYPES.items() if dtype == form.last)
+
+
+def forms_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
+    """Files of a checkpoint of two shards with an index; version 2, several depths and dtypes."""
+    half = len(cases) // 2
+    shards = {
+        "model-00001-of-00002.safetensors": [
+            _kept("model.embed_tokens.weight", "BF16", 3, 5), *map(_unpacked, cases[:half])],
+        "model-00002-of-00002.safetensors": [
+            _kept("note", "U8", 7), _kept("counter", "I64"), *map(_unpacked, cases[half:]),
+            _kept("mask", "BOOL", 3), _kept("empty", "F16", 0, 4), _kept("bias", "F32", 2)],
+    }
+    tiles = {case.name: (pack(case.matrix), case.matrix.table) for case in cases}
+    depths = {case.name: case.matrix.depth for case in cases}
+    marks = {case.name: marks_of(case.matrix.form, case.dtype) for case in cases}
+    return _files(shards, tiles, 3, depths, marks)
+
+
+def _files(shards, tiles, depth, depths, marks) -> dict[str, bytes]:
+    """Files by name, in the layout that the packer plans."""
+    source = _HeldSource(shards)
+    matrices = {name: source.tensors[f"{name}.weight"] for name in tiles}
+    plan = Plan(source, matrices, depth, depths=depths, kept=("lm_head",), codec=_CODEC,
+                marks=marks)
+    with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
+        place = Path(folder)
+        for file in shards:
+            _write_shard(plan, file, place, tiles)
+        write_json(place / CONFIG, plan.config())
+        if source.sharded:
+            write_json(place / INDEX, plan.index())
+        return {path.name: path.read_bytes() for path in sorted(place.iterdir())}
+
+
+def _write_shard(plan: Plan, file: str, place: Path, tiles) -> None:
+    writer, checksums = plan.writer(file, place), {}
+    writer.allocate()
+    for tensor in plan.source.shards[file].tensors.values():
+        name = plan.module_of(tensor)
+        data = ({tensor.name: tensor.data} if name is None else
+                dict(zip((name + TRITS_SUFFIX, name + SCALES_SUFFIX), tiles[name], strict=True)))
+        for written, value in data.items():
+            checksums[written] = writer.write(written, [np.frombuffer(value, np.uint8)])
+    writer.finish(checksums)
+
+
+def _kept(name: str, dtype: str, *shape: int) -> _Held:
+    limit = 2 if dtype == "BOOL" else 256
+    count = prod(shape) * DTYPES[dtype].itemsize
+    data = integers(f"kept/{name}", limit, count).astype(np.uint8).tobytes()
+    return _Held(name, dtype, shape, data)
+
+
+def _unpacked(case: FormCase) -> _Held:
+    return _Held(f"{case.name}.weight", case.dtype, case.matrix.shape)
+
+
+def _all_levels(
+    number: int, form: str, depth: int, name: str = "forms", largest: float = 100001,
+) -> TritMatrix:
+    """A matrix with every integer of its depth, and scales from 2^-24 to ``largest``.
+
+    There are subnormals of float16 among its weights; one is an infinity where ``largest`` is more
+    than float16 holds.
+    """
+    shape, half = (12, 16), half_range(depth)
+    q = (np.arange(prod(shape)).reshape(shape) % (2 * half + 1) - half).astype(np.int8)
+    table = integers(f"{name}/{number}/table", 2 ** 24 - 1, SCALES) + 1.0
+    table = np.ldexp(table, -np.arange(18, 18 + SCALES)).astype(np.float32)
+    table[-1] = largest
+    codes = integers(f"{name}/{number}/codes", SCALES, shape[0], 1).astype(np.uint8)
+    codes[-1] = SCALES - 1
+    return TritMatrix(depth, shape, q, codes, table, FORMS[form])

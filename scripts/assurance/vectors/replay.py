@@ -1,0 +1,108 @@
+"""Sessions of the vectors on a device, over whatever carries its bytes."""
+
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from tritstream.host.device import Device
+from tritstream.host.errors import HostError
+from tritstream.host.protocol.frames import Header, padded, rest_bytes
+from tritstream.host.protocol.records import Info
+from tritstream.host.transports.base import Transport
+from tritstream.hw.protocol import HEADER_BYTES, Opcode
+from tritstream.scripts.assurance.vectors.vector_set import sessions
+
+__all__ = ["mismatch", "replay"]
+
+
+async def replay(transport: Transport, depths: Sequence[int], advance: Callable) -> dict:
+    """Play the sessions that a device can be given; which, and the first difference of each.
+
+    Ends with the first session that fails: what the device does then is unknown.
+    ``advance(1, session)`` is told of each session that was played.
+
+    Raises what the driver does when the device cannot be asked what it is.
+    """
+    info = await Device(transport).identify()
+    report = {"device": asdict(info), "sessions": {}, "left_out": {}}
+    for name, make in sessions(info.lanes, depths).items():
+        session = make()
+        if lacks := _lacks(info, session.needs):
+            report["left_out"][name] = lacks
+            continue
+        report["sessions"][name] = fault = await _play(transport, session)
+        advance(1, name)
+        if fault:
+            break
+    return report
+
+
+def _lacks(info: Info, needs: dict) -> str:
+    """What a device has too little of for a session."""
+    return ", ".join(f"{name} {getattr(info, name)} of {least}"
+                     for name, least in needs.items() if getattr(info, name) < least)
+
+
+async def _play(transport: Transport, session) -> str | None:
+    """The first difference, or None."""
+    try:
+        await transport.send(bytes(session.requests))
+        got = await _answers(transport, session)
+    except HostError as error:
+        return str(error)
+    return mismatch(session.json(), bytes(session.answers), got)
+
+
+async def _answers(transport: Transport, session) -> bytes:
+    """As many answers as are due; those that are optional may be missing."""
+    got, held = b"", b""
+    for exchange in session.exchanges:
+        for due in exchange["answers"]:
+            frame = held or await _frame(transport, session.lanes)
+            held = frame if due.get("optional") and frame[2] != Opcode.RESULT else b""
+            got += frame if not held else b""
+    return got
+
+
+async def _frame(transport: Transport, lanes: int) -> bytes:
+    head = await transport.recv(padded(HEADER_BYTES, lanes))
+    header = Header.parse(head)
+    if header is None:
+        raise HostError(f"{head.hex()} came, which is no header")
+    rest = rest_bytes(header, lanes) - (len(head) - HEADER_BYTES)
+    return head + await transport.recv(rest)
+
+
+def mismatch(session: dict, due: bytes, got: bytes) -> str | None:
+    """The first difference of answers from those that are due: a line, or None.
+
+    ``session`` is what the JSON of a session holds. docs/conformance.md has these steps in words.
+    """
+    place = 0
+    for exchange in session["exchanges"]:
+        for answer in exchange["answers"]:
+            start, size = answer["bytes"]
+            frame = got[place:place + size]
+            if answer.get("optional") and frame[2:3] != bytes([Opcode.RESULT]):
+                continue
+            fault = _fault(due[start:start + size], frame, start, answer.get("device", []))
+            if fault:
+                return f"{exchange['about']}: {answer['opcode']}: {fault}"
+            place += size
+    return f"{len(got) - place} bytes too many" if place < len(got) else None
+
+
+def _fault(due: bytes, frame: bytes, start: int, fields: list) -> str:
+    if len(frame) < len(due):
+        return f"{len(frame)} of {len(due)} bytes"
+    frame = bytearray(frame)
+    for name, place, _ in fields:
+        if name == "trailer":
+            right = zlib.crc32(frame[:place - start])
+            if struct.unpack_from("<I", frame, place - start)[0] != right:
+                return "its trailer is wrong"
+    for _, place, size in fields:
+        frame[place - start:place - start + size] = due[place - start:place - start + size]
+    places = [place for place, (a, b) in enumerate(zip(frame, due, strict=True)) if a != b]
+    return f"byte {places[0]} is {frame[places[0]]:02x}, not {due[places[0]]:02x}" if places else ""

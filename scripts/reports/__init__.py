@@ -1,0 +1,1 @@
+"""Developer commands that measure and draw: benchmarks, tables, plots."""

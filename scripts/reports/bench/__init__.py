@@ -1,0 +1,25 @@
+"""Commands ``tritstream bench``: each measures one thing, prints a table and keeps JSON of it.
+
+To add one, write a module with a command, and register it here.
+"""
+
+import typer
+
+from tritstream.scripts.reports.bench import codec, everything, layout, quantize, simulation
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Measure: tables, and JSON with the command line and the machine.",
+                  no_args_is_help=True)
+
+
+@app.callback()
+def several():
+    """Measure: tables, and JSON with the command line and the machine."""
+
+
+app.command("quantize")(quantize.quantize)
+app.command("layout")(layout.layout)
+app.command("codec")(codec.codec)
+app.command("simulation")(simulation.simulation)
+app.command("all")(everything.everything)

@@ -1,0 +1,38 @@
+"""Reports that pictures are drawn from, read with errors of one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tritstream.golden.strict_json import parse_json
+
+__all__ = ["read"]
+
+_Taken = TypeVar("_Taken")
+
+
+def read(path: Path, take: Callable[[dict], _Taken], remedy: str) -> _Taken:
+    """What ``take`` finds in a JSON report.
+
+    Parameters
+    ----------
+    path : Path
+    take : callable
+        Picks what is drawn out of it.
+    remedy : str
+        The command that makes the report.
+
+    Raises :class:`ValueError` where the report is missing, no JSON, or lacks what is drawn.
+    """
+    try:
+        report = parse_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: not there; `{remedy}` makes it") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}; `{remedy}` makes it") from None
+    try:
+        return take(report)
+    except KeyError as error:
+        raise ValueError(f"{path}: lacks {error}; `{remedy}` makes it") from None
+    except (TypeError, AttributeError, IndexError, ArithmeticError) as error:
+        raise ValueError(f"{path}: not such a report: {error}; `{remedy}` makes it") from None

@@ -1,0 +1,121 @@
+"""A product on the RTL itself, for a waveform: a source that pauses, a sink that is slow."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from tritstream.golden.fixed_point import ROWS, SCALES, half_range
+from tritstream.golden.gemv import gemv
+from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.write_errors import writing
+from tritstream.host.layout.prepare import PreparedMatrix, prepare
+from tritstream.host.protocol.frames import Answer, answer_bytes, answers, request
+from tritstream.host.protocol.operands import mantissa_bytes
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.device import TritDevice
+from tritstream.hw.protocol import DONE_FIELDS, SUM_BYTES, Opcode
+from tritstream.sim.harness import simulate
+from tritstream.sim.streams import put
+
+__all__ = ["BLOCKS", "DEPTH", "GROUPS", "LANES", "record"]
+
+LANES  = 2
+DEPTH  = 2
+GROUPS = 2
+BLOCKS = 3
+
+_SEED  = 7
+_LIMIT = 3000
+#: Words of the GEMV before which the source pauses, and for how many cycles: before the last digit
+#: of a group, and before its last scale beat.
+_GROUP  = 16 * DEPTH + 3
+_PAUSES = {2 * _GROUP + 31: 2, 2 * _GROUP + 34: 3}
+#: Cycles in which the sink does not take a word, after each that it took, while words are sent.
+_SLOW = 3
+
+
+def record(path: Path) -> None:
+    """Run the product in Amaranth's simulator and write its waveform.
+
+    Raises :class:`ValueError` unless every row equals golden.
+    """
+    matrix, x = _operands()
+    prepared = prepare(matrix, LANES, 16 * GROUPS)
+    dut, taken, sent = TritDevice(DeviceConfig(lanes=LANES, max_k=16 * GROUPS)), bytearray(), []
+    due = sum(answer_bytes(size, LANES) for size in (
+        0, 0, *[SUM_BYTES * ROWS * LANES] * BLOCKS, SUM_BYTES * len(DONE_FIELDS)))
+
+    async def source(ctx):
+        words = _words(prepared, x)
+        await put(ctx, dut.i, [word for word, _ in words], _stalls([wait for _, wait in words]))
+        sent.extend(words)
+
+    async def sink(ctx):
+        while len(taken) < due:
+            ctx.set(dut.o.ready, 1)
+            word, = await ctx.tick().sample(dut.o.p.data).until(dut.o.valid)
+            ctx.set(dut.o.ready, 0)
+            taken.extend(word.to_bytes(LANES, "little"))
+            for _ in range(0 if sent else _SLOW):
+                await ctx.tick()
+
+    with _whole(path) as part:
+        simulate(dut, source, sink, cycles=_LIMIT, vcd=part)
+    _compare(answers(bytes(taken), LANES, 1), gemv(matrix, x))
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that then becomes ``path``, whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _operands() -> tuple[TritMatrix, np.ndarray]:
+    """Small numbers, so that sums can be followed in a picture: scales of 1 to 26."""
+    rng = np.random.default_rng(_SEED)
+    rows, half = ROWS * LANES * BLOCKS, half_range(DEPTH)
+    # The largest scale is what mantissas of 17 bits are relative to; no group has it.
+    table = np.array([*range(1, SCALES), 2**17 - 1], np.float32)
+    q = rng.integers(-half, half + 1, (rows, 16 * GROUPS), np.int8)
+    codes = rng.integers(0, SCALES - 1, (rows, GROUPS), np.uint8)
+    return (TritMatrix(DEPTH, q.shape, q, codes, table),
+            rng.integers(-20, 21, 16 * GROUPS).astype(np.int8))
+
+
+def _words(prepared: PreparedMatrix, x: np.ndarray) -> list[tuple[int, int]]:
+    """Words of all requests in order, and cycles to wait before each."""
+    part, = prepared.parts
+    sizes = DEPTH | part.groups << 8 | 1 << 24
+    loads = [request(Opcode.ACTIVATIONS, 1, 0, len(x), x.tobytes()),
+             request(Opcode.SCALES, 2, payload=mantissa_bytes(prepared.mantissas))]
+    product = request(Opcode.GEMV, 3, sizes, part.blocks, part.payload(0, part.blocks))
+    head, payload = (b"".join(map(bytes, pieces)) for pieces in (
+        [*(piece for load in loads for piece in load), product[0]], product[1:]))
+    return [*((word, 0) for word in _split(head)),
+            *((word, _PAUSES.get(place, 0)) for place, word in enumerate(_split(payload)))]
+
+
+def _split(data: bytes) -> Iterator[int]:
+    return (int.from_bytes(data[at:at + LANES], "little") for at in range(0, len(data), LANES))
+
+
+def _stalls(waits: list[int]):
+    """Stalls for :func:`tritstream.sim.streams.put`: so many before each word."""
+    asked = iter([stall for wait in waits for stall in (*[True] * wait, False)])
+    return lambda: next(asked)
+
+
+def _compare(found: list[Answer], due: np.ndarray) -> None:
+    sums = b"".join(one.payload for one in found if one.header.opcode == Opcode.RESULT)
+    if not np.array_equal(np.frombuffer(sums, "<i8"), due):
+        raise ValueError("the simulated rows differ from golden: the waveform is not drawn")

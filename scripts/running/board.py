@@ -1,0 +1,140 @@
+"""Commands around a board with memory: a model into it, and a simulated one."""
+
+import asyncio
+import socket
+import time
+from contextlib import closing
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.host.device import Device
+from tritstream.host.errors import DeviceError
+from tritstream.host.layout.prepare import PreparedMatrix, Tiles, prepare
+from tritstream.host.open_device import open_device
+from tritstream.host.protocol.records import Info
+from tritstream.host.servers.udp_board import BoardServer
+from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors
+from tritstream.sim.board import SimulatedBoard
+from tritstream.sim.soc_build import SocChoice
+
+__all__ = ["board", "load"]
+
+#: Times a matrix is written before a board's memory is taken to be bad.
+_TRIES = 3
+
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+
+@reports_errors
+def load(
+    packed: Annotated[Path, typer.Argument(help="Packed checkpoint.")],
+    device: Annotated[str, typer.Option(help="Board with memory: udp://HOST.")],
+    matrices: Annotated[str, typer.Option(help="Load only modules whose name fits.")] = "*",
+    as_json: Json = False,
+):
+    """Put a packed model into a board's memory; the board checks every CRC in place.
+
+    What the board holds already, and finds sound, is left as it is; other models are forgotten.
+    """
+    checkpoint = PackedCheckpoint(packed)
+    names = [name for name in checkpoint.matrices if fnmatchcase(name, matrices)]
+    if not names:
+        raise ValueError(f"{packed}: no matrix fits {matrices!r}; `tritstream inspect` lists them")
+    report = asyncio.run(_load(device, checkpoint, names))
+    if as_json:
+        print_json(report)
+        return
+    print(f"{report['matrices']} matrices on {device}: {report['written']} written, "
+          f"{report['kept']} were there, {report['bytes'] / 1e6:.1f} MB in {report['seconds']:.1f} "
+          f"s, {report['free'] / 1e6:.1f} MB left; all checked in place")
+
+
+async def _load(spec: str, checkpoint: PackedCheckpoint, names: list[str]) -> dict:
+    began = time.perf_counter()
+    async with open_device(spec) as device:
+        info = await device.info()
+        if not isinstance(device, Device) or device.store is None:
+            raise ValueError(f"{spec}: has no memory of its own; load needs a board, udp://HOST")
+        kept = await _keep(device, checkpoint, names)
+        sizes = {name: checkpoint.tiles(name).nbytes for name in names}
+        written = 0
+        with progress("loading", sum(sizes.values()), in_bytes=True) as advance:
+            for name in names:
+                if name not in kept:
+                    written += await _write(device, info, checkpoint, name)
+                advance(sizes[name], name)
+        await device.store.publish()
+        return {"device": spec, "matrices": len(names), "written": len(names) - len(kept),
+                "kept": len(kept), "bytes": written, "free": device.store.free,
+                "seconds": time.perf_counter() - began}
+
+
+async def _keep(device: Device, checkpoint: PackedCheckpoint, names: list[str]) -> set[str]:
+    """Matrices that are stored and sound; everything is forgotten unless they are all there is."""
+    kept = set()
+    for name in device.store.names:
+        if name in names:
+            stored = await device.prepare(_tiles(checkpoint, name), name)
+            if await _sound(device, stored):
+                kept.add(name)
+    if kept != set(device.store.names):
+        kept = set()
+    if not kept:
+        await device.store.erase()
+    return kept
+
+
+async def _write(device: Device, info: Info, checkpoint: PackedCheckpoint, name: str) -> int:
+    """Store a matrix, until the board finds it sound; bytes of its words."""
+    tiles = _tiles(checkpoint, name)
+    prepared = prepare(tiles, info.lanes, info.max_k, name, fold_words=None)
+    for _ in range(_TRIES):
+        await device.store.add(prepared, tiles[0])
+        if await _sound(device, await device.store.find(tiles, name, info)):
+            return sum(part.nbytes for part in prepared.parts)
+        device.store.drop(name)
+    raise Failure(f"{name}: the board's memory does not keep it, written {_TRIES} times; check "
+                  "the board")
+
+
+async def _sound(device: Device, matrix: PreparedMatrix) -> bool:
+    """Whether the core finds the CRC of all words right: it multiplies them with zeros."""
+    try:
+        sums, _ = await device.gemv(matrix, np.zeros(matrix.shape[1], np.int8))
+    except DeviceError as error:
+        console.print(f"{error}; written again", markup=False)
+        return False
+    return not sums.any()
+
+
+def _tiles(checkpoint: PackedCheckpoint, name: str) -> Tiles:
+    info = checkpoint.matrices[name]
+    return checkpoint.tiles(name), checkpoint.table(name), info.depth, info.shape
+
+
+@reports_errors
+def board(
+    memory: Annotated[str, typer.Option(help="Its memory, as `hw bandwidth` names them.")] =
+        "mt41k256m16",
+    rows: Annotated[int, typer.Option(help="Rows of a bank: 2048 make 8 MB of SDRAM, 32 of "
+                                      "DDR3.")] = 2048,
+    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] =
+        "127.0.0.1:1234",
+):
+    """Simulate a board with memory, cycle by cycle, behind a UDP port."""
+    host, _, port = listen.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ValueError(f"{listen}: listen must be HOST:PORT, such as 127.0.0.1:1234")
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as listener:
+        listener.bind((host, int(port)))
+        listener.setblocking(False)
+        console.print("building the simulated board (a minute the first time)")
+        with SimulatedBoard(SocChoice(memory, rows, checks=False)) as simulated:
+            print(f"a board with {memory} on udp://{host}:{listener.getsockname()[1]}"
+                  ",bind=0,repeat=0.5", flush=True)
+            BoardServer(simulated, listener).serve(lambda: False)

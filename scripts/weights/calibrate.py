@@ -1,0 +1,180 @@
+"""Calibration of a model: the command, and the file of moments that `quantize` makes for itself."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tritstream.golden.cache_entry import find_entry, keep_entry
+from tritstream.golden.calibration_job import CalibrationJob
+from tritstream.golden.checkpoints.choice import Selection
+from tritstream.golden.checkpoints.source import Source
+from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.plan import source_fingerprint
+from tritstream.golden.quantizers.moments import BLOCK, Moments
+from tritstream.scripts.console import console, print_json, progress, reports_errors
+from tritstream.scripts.corpus import read_text
+from tritstream.scripts.streams import storable
+from tritstream.scripts.weights.architecture import architecture_of
+from tritstream.scripts.weights.checkpoints import Force, Json
+from tritstream.scripts.weights.token_windows import WINDOW, text_windows
+
+if TYPE_CHECKING:
+    # torch takes seconds to import, and is an extra.
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+__all__ = ["RANDOM", "TOKENS", "calibrate", "moments_file"]
+
+#: In place of a text: tokens drawn evenly from the vocabulary.
+RANDOM = "random"
+#: Tokens that are read unless told otherwise.
+TOKENS = 16384
+
+#: Where moments that nobody asked to keep are kept.
+_KEPT = Path("build/calibration")
+
+
+@reports_errors
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="Hugging Face directory with safetensors, or a GGUF "
+                                          "file of the architecture llama or qwen2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of moments to write.")],
+    text: Annotated[str, typer.Option(
+        help="Plain text in UTF-8, of the kind the model reads; or `random`, tokens of the "
+             "vocabulary, where there is none.")] = RANDOM,
+    tokens: Annotated[int, typer.Option(
+        help="Read so many tokens, spread over the text.")] = TOKENS,
+    force: Force = False,
+    as_json: Json = False,
+):
+    """Learn from a text which errors of weights matter, for `quantize --calibration`.
+
+    Resumes where it was stopped: sums are kept in OUTPUT.partial. Memory is that of the model in
+    float32, 4 K min(K, 2048) bytes per matrix of K columns, 8 bytes per token of a window (512)
+    and entry of the vocabulary, and the activations of a window.
+    """
+    made_of = _write(open_source(model), model, output, text, tokens, force)
+    if as_json:
+        print_json({"output": str(output), **made_of})
+    else:
+        print(f"moments of {made_of['layers']} layers, {made_of['tokens']} tokens of "
+              f"{made_of['text']} read: {output}")
+
+
+def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
+    """The file of moments by what calibrates: the file itself, a text, or `random`.
+
+    Those of a text are made once for each model, text and number of tokens, and again when the
+    file is damaged.
+    """
+    if what.endswith(".safetensors"):
+        return Moments(what).path
+    source = open_source(model)
+    made = {"model": source_fingerprint(source), "text": _digest(what), "tokens": tokens,
+            "window": WINDOW, "path": str(model.resolve())}
+    key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+    path = find_entry(_KEPT, key, ".safetensors", private=False)
+    if path is None:
+        part = _KEPT / f"{key}.safetensors"
+        # What is in its way is of another version: the name says all else.
+        _write(source, model, part, what, tokens, force=True)
+        path = keep_entry(part, key, ".safetensors")
+    return path
+
+
+def _write(
+    source: Source, model: Path, output: Path, text: str, tokens: int, force: bool = False,
+) -> dict:
+    """Make moments and write them; returns what they were made of."""
+    windows = _windows(model, text, tokens)
+    count = sum(map(len, windows))
+    with CalibrationJob(output, _parameters(source, text, count), force=force) as job:
+        if not job.finished:
+            _collect(job, source, model, windows, {
+                "text": _name(text), "text_sha256": _digest(text), "tokens": count})
+    return Moments(output).made_of
+
+
+def _collect(
+    job: CalibrationJob, source: Source, model: Path, windows: "list[Tensor]", made_of: dict,
+) -> None:
+    from tritstream.host.model.calibration import collect_moments
+    from tritstream.host.model.load import load_model
+
+    loaded = load_model(model)
+    layers = _layers(source, loaded)
+    with _shown(job, len(windows)) as advance:
+        moments = collect_moments(loaded, layers, windows, progress=advance, keeper=job)
+    job.finish(moments, made_of | {"layers": len(layers)})
+
+
+def _parameters(source: Source, text: str, tokens: int) -> dict[str, str]:
+    """What decides the bytes of the moments, in words that an error can show."""
+    files = hashlib.sha256(json.dumps(source_fingerprint(source), sort_keys=True).encode())
+    digest = _digest(text)
+    return {
+        "model": f"{source.path.resolve().name}, files {files.hexdigest()[:16]}",
+        "text": _name(text) + (f", SHA-256 {digest[:16]}" if digest else ""),
+        "number of tokens": str(tokens), "window": f"{WINDOW}, blocks of {BLOCK}",
+        "version of torch": version("torch"),
+    }
+
+
+@contextmanager
+def _shown(job: CalibrationJob, windows: int) -> Iterator[Callable[[], None]]:
+    """Progress by windows, of which the first tells where it is kept, and what was there."""
+    with progress("calibrating", windows) as advance:
+        told = False
+
+        def count() -> None:
+            nonlocal told
+            if not told:
+                read = f"{job.windows} of {windows} windows were read by an earlier run; "
+                console.print(f"calibrating: {read if job.windows else ''}{job.partial} is kept "
+                              "for a restart", markup=False, soft_wrap=True)
+            told = True
+            advance(1)
+
+        yield count
+
+
+def _layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
+    """Module of each matrix that may be packed; a head may be stored as the embedding it shares."""
+    from tritstream.host.model.skeleton import module_places
+
+    places = module_places(model, source.tensors)
+    selection = Selection(architecture=architecture_of(source).architecture)
+    layers = {name: places[name] for name in source.choose(selection).matrices}
+    names = {module: name for name, module in model.named_modules()}
+    stored = {place: name for name, place in places.items()}
+    head, embedding = (names[layer] for layer in (model.get_output_embeddings(),
+                                                  model.get_input_embeddings()))
+    return layers | {stored.get(head) or stored[embedding]: head}
+
+
+def _name(text: str) -> str:
+    return RANDOM if text == RANDOM else storable(Path(text).name)
+
+
+def _digest(text: str) -> str | None:
+    return None if text == RANDOM else read_text(Path(text)).sha256
+
+
+def _windows(model: Path, text: str, tokens: int) -> "list[Tensor]":
+    """Token ids, in windows spread evenly over the text."""
+    count = max(1, tokens // WINDOW)
+    if text == RANDOM:
+        from tritstream.host.model.calibration import random_windows
+        from tritstream.host.model.load import load_tokenizer
+
+        tokenizer = load_tokenizer(model)
+        return random_windows(len(tokenizer), tokenizer.all_special_ids, WINDOW, count)
+    windows = text_windows(model, Path(text))
+    count = min(count, len(windows))
+    return [windows[place * len(windows) // count] for place in range(count)]

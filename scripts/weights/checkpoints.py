@@ -1,0 +1,184 @@
+"""Commands on checkpoints: convert, inspect, verify, export."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from tritstream.golden.checkpoints.casting import AUTO, DTYPE_NAMES, Rounding, cast, check_dtype
+from tritstream.golden.checkpoints.convert import convert as convert_source
+from tritstream.golden.checkpoints.source import Source
+from tritstream.golden.fixed_point import information_bits, packed_bits
+from tritstream.golden.jobs.directory_job import JOURNAL, check_out
+from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.export import export as export_checkpoint
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed.report import zero_share
+from tritstream.golden.packed.verify import Finding
+from tritstream.golden.packed.verify import verify as verify_checkpoint
+from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors, table
+from tritstream.scripts.weights.architecture import packed_architecture
+
+__all__ = ["Exclude", "Force", "Json", "NoTokenizer", "Output", "check_no_tokenizer", "convert",
+           "export", "inspect", "show_roundings", "verify",
+           "write_source"]
+
+Packed = Annotated[Path, typer.Argument(help="Packed checkpoint.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
+Force  = Annotated[bool, typer.Option(
+    help="Replace what tritstream wrote there, and start anew. Other files are never replaced.")]
+NoTokenizer = Annotated[bool, typer.Option(
+    "--no-tokenizer", help="Leave out the tokenizer of a GGUF file, such as one that cannot be "
+    "converted.")]
+#: Names of dtypes in help texts.
+_NAMES = f"{AUTO}, {', '.join(DTYPE_NAMES)}"
+Json   = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+Exclude = Annotated[list[str] | None, typer.Option(
+    metavar="GLOB", help="Keep the matrices of these names as they are, such as "
+    "'*.down_proj' or 'layers.0.*'; can be given several times. Routers, vision and audio "
+    "parts, classification heads, embeddings and the output head are kept by default.")]
+
+
+@reports_errors
+def convert(
+    model: Annotated[Path, typer.Argument(help="GGUF file of the architecture llama or qwen2.")],
+    output: Output,
+    dtype: Annotated[str, typer.Option(
+        help=f"Dtype of the weights: {_NAMES}. auto: matrices have 16 bits where no value is off "
+             "by more than 2^-11 of the largest one; float32 holds all exactly.")] = AUTO,
+    no_tokenizer: NoTokenizer = False,
+    force: Force = False,
+):
+    """Write a GGUF file as a Hugging Face directory, nothing quantized."""
+    if model.is_dir():
+        raise Failure(f"{model}: is a directory already; give a GGUF file")
+    write_source(open_source(model, tokenizer=not no_tokenizer), output, force, dtype)
+    print(f"Hugging Face checkpoint: {output}")
+
+
+def write_source(
+    source: Source, output: Path, force: bool = False, dtype: str | None = None,
+) -> None:
+    """Write a source as a Hugging Face directory, in a dtype if given, with a progress bar."""
+    check_dtype(dtype or AUTO)
+    if not (output / JOURNAL).exists():
+        # Before weights are read; with a journal the job itself knows.
+        check_out(output, force)
+    if dtype:
+        with progress("choosing dtypes", len(source.tensors)) as advance:
+            source = cast(source, dtype, lambda name: advance(1, name))
+    with progress("writing", len(source.tensors)) as advance:
+        lost = convert_source(source, output, force=force, progress=lambda name: advance(1, name))
+    show_roundings(lost)
+
+
+def show_roundings(lost: Mapping[str, Sequence[Rounding]]) -> None:
+    """Tell by file which dtypes tensors were converted to, and the largest error of each."""
+    for file, roundings in lost.items():
+        for pair in sorted({(one.before, one.after) for one in roundings}):
+            same = [one for one in roundings if (one.before, one.after) == pair]
+            worst = max(same, key=lambda one: one.share)
+            console.print(f"{file}: {len(same)} tensors converted, the worst {worst.line()}",
+                          markup=False, soft_wrap=True)
+
+
+def check_no_tokenizer(model: Path, asked: bool) -> None:
+    """Raises :class:`ValueError` if a tokenizer is to be left out that is only copied."""
+    if asked and model.is_dir():
+        raise ValueError(f"{model}: is a directory, whose tokenizer is copied and not converted; "
+                         "--no-tokenizer is for GGUF files")
+
+
+@reports_errors
+def inspect(packed: Packed, as_json: Json = False):
+    """Show the matrices of a packed checkpoint: shape, depth, bits, scales, zero trits."""
+    checkpoint = PackedCheckpoint(packed)
+    records = []
+    with progress("reading", len(checkpoint.matrices)) as advance:
+        for name in checkpoint.matrices:
+            records.append(_describe(name, checkpoint.matrix(name)))
+            advance(1, name)
+    kept = {name: list(tensor.shape) for name, tensor in checkpoint.kept.items()}
+    if as_json:
+        print_json({"config": checkpoint.config["quantization_config"], "matrices": records,
+                    "kept": kept})
+        return
+    table(f"{packed}", [
+        "matrix", "shape", "d", "stored b/w", "info b/w", "scales", "zero trits", "form"], [[
+            r["name"], "x".join(map(str, r["shape"])), str(r["depth"]), f"{r['stored_bits']:.2f}",
+            f"{r['information_bits']:.2f}", f"{r['scale_min']:.2e}..{r['scale_max']:.2e}",
+            f"{r['zero_share']:.3f}", r["form"]] for r in records])
+    print(f"\n{len(kept)} tensors kept as they were")
+
+
+def _describe(name: str, matrix: TritMatrix) -> dict:
+    used = matrix.table[np.unique(matrix.codes)]
+    return {
+        "name": name, "shape": list(matrix.shape), "depth": matrix.depth,
+        "stored_bits": packed_bits(matrix.shape, matrix.depth),
+        "information_bits": information_bits(matrix.depth),
+        "scale_min": float(used.min()), "scale_max": float(used.max()),
+        "zero_share": zero_share(matrix), "form": matrix.form.name,
+    }
+
+
+@reports_errors
+def verify(
+    packed: Packed,
+    against: Annotated[Path | None, typer.Option(
+        help="Compare with this checkpoint: quantized again, or value by value if it was "
+             "imported.")] = None,
+    calibration: Annotated[Path | None, typer.Option(
+        help="The file of moments it was quantized with, if any.")] = None,
+    as_json: Json = False,
+):
+    """Check shapes, checksums, byte codes, padding, and whether the model can be loaded."""
+    checkpoint = PackedCheckpoint(packed)
+    count = len(checkpoint.matrices) + len(checkpoint.kept)
+    found = packed_architecture(checkpoint)
+    with progress("verifying", count) as advance:
+        findings = verify_checkpoint(packed, against, lambda name: advance(1, name),
+                                     calibration=calibration, architecture=found.architecture)
+    if found.is_fault:
+        findings.append(Finding("config.json", found.reason))
+    errors = [finding for finding in findings if finding.kind == "error"]
+    if as_json:
+        print_json({"packed": str(packed), "tensors": count,
+                    "model": found.architecture.name if found.architecture else None,
+                    "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            print(f"{finding.kind}: {finding.tensor}: {finding.message}")
+    if errors:
+        raise Failure(f"{packed}: {len(errors)} errors, the first in {errors[0].tensor}: "
+                      f"{errors[0].message}")
+    if not as_json:
+        warned = len({finding.tensor for finding in findings})
+        print(f"{packed}: {count} tensors, "
+              + (f"{warned} with a warning, no error" if warned else "all sound"))
+        print(f"it can be loaded, as {found.architecture.name}" if found.architecture else
+              f"whether it can be loaded was not checked: {found.reason}")
+
+
+@reports_errors
+def export(
+    packed: Packed,
+    output: Output,
+    dtype: Annotated[str | None, typer.Option(
+        help=f"Dtype of all tensors: {_NAMES}; if not given, packed matrices are float16, or what "
+             "they were imported as, and other tensors what they are. auto: such tensors have 16 "
+             "bits where that is exact.")] = None,
+    force: Force = False,
+):
+    """Write the dequantized checkpoint, which stock transformers loads: float16, or as imported."""
+    check_dtype(dtype or AUTO)
+    checkpoint = PackedCheckpoint(packed)
+    with progress("exporting", len(checkpoint.matrices) + len(checkpoint.kept)) as advance:
+        lost = export_checkpoint(packed, output, force=force, dtype=dtype,
+                                 progress=lambda name: advance(1, name))
+    show_roundings(lost)
+    print(f"dequantized checkpoint: {output}")

@@ -1,0 +1,164 @@
+"""The command import: a published, dequantized checkpoint becomes a packed one."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tritstream.golden.checkpoints.choice import Selection
+from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.report import TensorReport
+from tritstream.golden.recover.import_checkpoint import (
+    ImportReport,
+    import_checkpoint,
+    probe_checkpoint,
+)
+from tritstream.golden.recover.survey import Survey
+from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors, table
+from tritstream.scripts.weights.architecture import architecture_of, warn_of_faults
+from tritstream.scripts.weights.checkpoints import Exclude, Force, Json
+from tritstream.scripts.weights.kept import name_patterns, show_kept, warn_of_share
+
+__all__ = ["import_model"]
+
+
+@reports_errors
+def import_model(
+    model: Annotated[Path, typer.Argument(help="Checkpoint of dequantized weights: Hugging Face "
+                                          "directory with safetensors.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o",
+                                                help="Directory to write.")] = None,
+    depth: Annotated[int | None, typer.Option(
+        "--depth", "-d", help="Trits a weight, 1..4; the least that fits, if not given.")] = None,
+    keep_going: Annotated[bool, typer.Option(
+        "--keep-going", help="Keep a matrix that does not fit as it is.")] = False,
+    probe: Annotated[bool, typer.Option(
+        "--probe", help="Only tell what each matrix looks like; write nothing.")] = False,
+    exclude: Exclude = None,
+    force: Force = False,
+    as_json: Json = False,
+):
+    """Recover the trits of a checkpoint that was published dequantized, and pack them.
+
+    Every stored value comes back, which is checked on the written files; a matrix of which that is
+    not possible is refused. Goes on where it was stopped.
+    """
+    if probe:
+        _probe(model, depth, exclude or (), as_json)
+    elif output is None:
+        raise ValueError("give a directory to write with -o, or --probe")
+    else:
+        _import(model, output, depth, keep_going, exclude or (), force, as_json)
+
+
+def _import(
+    model: Path, output: Path, depth: int | None, keep_going: bool, exclude: Sequence[str],
+    force: bool, as_json: bool,
+) -> None:
+    source = open_source(model)
+    found = architecture_of(source)
+    warn_of_faults(model, found)
+    selection = Selection(exclude=exclude, architecture=found.architecture)
+    steps = (len(source.choose(selection).matrices) + len(source.files())
+             + 2 * len(source.tensors))
+    with progress("importing", steps) as advance:
+        report = import_checkpoint(
+            model, output, depth, keep_going=keep_going, force=force, exclude=exclude,
+            architecture=found.architecture,
+            progress=lambda stage, name: advance(1, f"{stage} {name}"))
+    for line in [*report.packed.warnings, *(found.outcome.reason for found in report.misfits)]:
+        console.print(f"warning: {line}", markup=False, soft_wrap=True)
+    warn_of_share(report.packed)
+    if as_json:
+        print_json(_as_json(report))
+    else:
+        _print(report)
+
+
+def _as_json(report: ImportReport) -> dict:
+    surveys = {found.name: found for found in report.surveys}
+    kept = {tensor.name for tensor in report.packed.kept}
+    return {
+        "output": str(report.packed.path), "depth": report.packed.depth,
+        "weights": report.packed.weights, "stored_bits": report.packed.stored_bits,
+        "negative_zeros": report.negative_zeros, "source_sha256": report.source_sha256,
+        "matrices": [tensor.record() | asdict(surveys[tensor.name])
+                     for tensor in report.packed.matrices],
+        "misfits": [asdict(found) for found in report.misfits],
+        "kept": sorted(kept - {f"{found.name}.weight" for found in report.misfits}),
+    }
+
+
+def _print(report: ImportReport) -> None:
+    surveys = {found.name: found for found in report.surveys}
+    table("", ["matrix", "shape", "d", "form", "dtype", "magnitudes", "scales", "largest/least",
+               "negative zeros", "stored b/w"],
+          [_row(tensor, surveys[tensor.name]) for tensor in report.packed.matrices])
+    packed, misfits = report.packed, {f"{found.name}.weight" for found in report.misfits}
+    print(f"\n{len(packed.matrices)} matrices, {packed.weights} weights at "
+          f"{packed.stored_bits:.2f} bits with padding and tables; read back, every value is that "
+          f"of the source ({report.negative_zeros} negative zeros are zeros)")
+    kept = [tensor.name for tensor in packed.kept if tensor.name not in misfits]
+    print(f"{len(kept)} tensors kept as they were, as the codec has it: {_patterns(kept)}")
+    show_kept(packed)
+    if misfits:
+        print(f"{len(misfits)} matrices kept because they do not fit: {', '.join(sorted(misfits))}")
+    print(f"packed checkpoint: {packed.path}")
+
+
+def _row(tensor: TensorReport, found: Survey) -> list[str]:
+    return [
+        tensor.name, _shape(found), str(tensor.depth), found.outcome.form, found.dtype,
+        str(found.outcome.distinct), str(found.outcome.scales), f"{tensor.table_ratio:.3g}",
+        str(found.outcome.negative_zeros), f"{tensor.stored_bits:.2f}",
+    ]
+
+
+def _patterns(names: set[str] | list[str]) -> str:
+    """Names in short: numbers of layers become asterisks."""
+    return ", ".join(name_patterns(names)) or "none"
+
+
+def _probe(model: Path, depth: int | None, exclude: Sequence[str], as_json: bool) -> None:
+    found, source = [], open_source(model)
+    selection = Selection(exclude=exclude, architecture=architecture_of(source).architecture)
+    with progress("probing", len(source.choose(selection).matrices)) as advance:
+        for survey, ratios in probe_checkpoint(model, depth, selection):
+            found.append((survey, ratios))
+            advance(1, survey.name)
+    if as_json:
+        print_json({"source": str(model), "matrices": [
+            asdict(survey) | {"fits": survey.fits, "ratios": ratios} for survey, ratios in found]})
+    else:
+        table("", ["matrix", "shape", "dtype", "magnitudes", "d", "form", "scales"],
+              [_found(survey) for survey, _ in found])
+        for survey, ratios in found:
+            _print_misfit(survey, ratios)
+    misfits = [survey for survey, _ in found if not survey.fits]
+    if misfits:
+        raise Failure(f"{model}: {len(misfits)} of {len(found)} matrices do not fit, the first "
+                      f"{misfits[0].name}")
+
+
+def _found(survey: Survey) -> list[str]:
+    outcome = survey.outcome
+    rest = [str(outcome.depth), outcome.form, str(outcome.scales)] if survey.fits else ["-"] * 3
+    return [survey.name, _shape(survey), survey.dtype, str(outcome.distinct), *rest]
+
+
+def _print_misfit(survey: Survey, ratios: list[tuple[float, float]]) -> None:
+    if survey.fits:
+        return
+    print(f"\n{survey.outcome.reason}")
+    for one in survey.outcome.attempts:
+        print(f"  d = {one.depth}, {one.form}: " + (
+            f"no scale makes {one.unfit} of {one.looked} groups" if one.unfit else
+            f"{one.looked} groups need {one.least} scales at least"))
+    shown = " ".join(f"{ratio:g} ({share:.1%})" for ratio, share in ratios)
+    print(f"  ratios to the largest of a group: {shown or 'none'}")
+
+
+def _shape(survey: Survey) -> str:
+    return "x".join(map(str, survey.shape))

@@ -1,0 +1,166 @@
+"""The command that packs a checkpoint: which method, how deep, and what came of it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import typer
+
+from tritstream.golden.checkpoints.casting import AUTO, DTYPE_NAMES, check_dtype
+from tritstream.golden.checkpoints.choice import BY_NAME, Selection
+from tritstream.golden.fixed_point import half_range
+from tritstream.golden.jobs.dask import on_cluster
+from tritstream.golden.jobs.local import in_flight
+from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.pack import pack_checkpoint
+from tritstream.golden.packed.report import PackReport, TensorReport
+from tritstream.golden.quantizers.registry import DEFAULT, METHODS, Method, check_method, method_of
+from tritstream.scripts.console import console, print_json, progress, reports_errors, table
+from tritstream.scripts.weights.architecture import Found, architecture_of, warn_of_faults
+from tritstream.scripts.weights.calibrate import TOKENS, moments_file
+from tritstream.scripts.weights.checkpoints import (
+    Exclude,
+    Force,
+    Json,
+    NoTokenizer,
+    Output,
+    check_no_tokenizer,
+)
+from tritstream.scripts.weights.depths import depths_by_budget
+from tritstream.scripts.weights.glob_options import numbers_by_glob
+from tritstream.scripts.weights.kept import kept_parts, show_kept, warn_of_share
+
+__all__ = ["pack", "quantize"]
+
+_DEPTH = 3
+
+
+@reports_errors
+def quantize(
+    model: Annotated[Path, typer.Argument(help="Hugging Face directory with safetensors, or a "
+                                          "GGUF file of the architecture llama or qwen2.")],
+    output: Output,
+    depth: Annotated[int | None, typer.Option(
+        "--depth", "-d", help="Trits a weight, 1..4; 3 by default.")] = None,
+    depth_for: Annotated[list[str] | None, typer.Option(
+        metavar="GLOB=D", help="Another depth for the matrices of these names, such as "
+        "'*.down_proj=4'; the last that fits counts.")] = None,
+    budget: Annotated[float | None, typer.Option(
+        help="In place of a depth: stored bits a weight on average, spent where they gain "
+             "most.")] = None,
+    method: Annotated[str, typer.Option(
+        help=f"Quantizer: {', '.join(METHODS)}.", show_default=True)] = DEFAULT,
+    calibration: Annotated[str | None, typer.Option(
+        metavar="FILE", help="For the method search: a text of the kind that the model will "
+        "read (on another kind it may gain nothing), a file of `tritstream calibrate`, or "
+        "`random`, tokens of the vocabulary.")] = None,
+    calibration_tokens: Annotated[int, typer.Option(
+        help="Number of tokens to read from a text.")] = TOKENS,
+    include: Annotated[list[str] | None, typer.Option(
+        metavar="NAME", help="Quantize this too: lm_head, embed_tokens.")] = None,
+    exclude: Exclude = None,
+    dtype: Annotated[str, typer.Option(
+        help=f"Dtype of the tensors that are kept: {AUTO}, {', '.join(DTYPE_NAMES)}. auto: "
+             "matrices have 16 bits where that is exact, or near enough for dequantized GGUF; "
+             "all else stays as it is.")] = AUTO,
+    no_tokenizer: NoTokenizer = False,
+    engine: Annotated[str | None, typer.Option(
+        help="numpy, or numba, which makes the same bytes several times as fast; by default numba "
+             "where it is installed.")] = None,
+    cluster: Annotated[str | None, typer.Option(
+        metavar="ADDRESS", help="Spread the tensors over the Dask cluster with this scheduler, "
+        "such as tcp://HOST:8786; its workers must see the same files.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+):
+    """Quantize every linear matrix of a checkpoint and pack it. Goes on where it was stopped."""
+    if budget is not None and (depth is not None or depth_for):
+        raise ValueError("--budget chooses the depths: give it without --depth and --depth-for")
+    check_dtype(dtype)
+    check_no_tokenizer(model, no_tokenizer)
+    depth = _DEPTH if depth is None else depth
+    overrides = numbers_by_glob("--depth-for", "D", depth_for or [])
+    # Before a calibration, which may take long.
+    check_method(method, calibration is not None)
+    for asked in (depth, *overrides.values()):
+        half_range(asked)
+    source = open_source(model, tokenizer=not no_tokenizer)
+    found = architecture_of(source)
+    warn_of_faults(model, found)
+    selection = Selection(include or (), exclude or (), architecture=found.architecture)
+    # A pattern that fits nothing is told now, too.
+    source.choose(selection)
+    moments = calibration and moments_file(model, calibration, calibration_tokens)
+    chosen = method_of(method, engine, moments or None)
+    if budget is not None:
+        overrides = depths_by_budget(model, chosen, budget, selection)
+        depth = Counter(overrides.values()).most_common(1)[0][0]
+    began = perf_counter()
+    report = pack(model, output, depth, force, method=chosen, cluster=cluster,
+                  overrides=overrides, selection=selection, dtype=dtype,
+                  tokenizer=not no_tokenizer)
+    seconds = perf_counter() - began
+    warn_of_share(report)
+    if as_json:
+        _print_json(output, report, found, seconds)
+    else:
+        _show(output, report, found, seconds)
+
+
+def pack(model: Path, output: Path, depth: int, force: bool = False, *,
+         method: Method | None = None, cluster: str | None = None,
+         overrides: Mapping[str, int] | None = None, selection: Selection = BY_NAME,
+         dtype: str | None = None, tokenizer: bool = True) -> PackReport:
+    """Pack a checkpoint with a progress bar; warnings go to standard error."""
+    with (on_cluster(cluster) if cluster else nullcontext(in_flight) as run,
+          progress("quantizing", len(open_source(model, tokenizer=tokenizer).tensors)) as advance):
+        report = pack_checkpoint(model, output, depth, force=force, method=method, run=run,
+                                 overrides=overrides, include=selection.include,
+                                 exclude=selection.exclude, architecture=selection.architecture,
+                                 dtype=dtype, tokenizer=tokenizer,
+                                 progress=lambda tensor: advance(1, tensor.name))
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    return report
+
+
+def _print_json(output: Path, report: PackReport, found: Found, seconds: float) -> None:
+    architecture = found.architecture
+    print_json({"output": str(output), "depth": report.depth, "weights": report.weights,
+                "size": report.size, "stored_bits": report.stored_bits,
+                "packed_share": report.packed_share, "error": report.error, "seconds": seconds,
+                "model": architecture.name if architecture else None,
+                "missing": list(architecture.missing) if architecture else [],
+                "kept": [asdict(part) for part in kept_parts(report)],
+                "tensors": [tensor.record() for tensor in report.tensors]})
+
+
+def _show(output: Path, report: PackReport, found: Found, seconds: float) -> None:
+    table("", ["matrix", "shape", "d", "stored b/w", "info b/w", "squared error", "of a group",
+               "zero trits", "scales"], [_row(matrix) for matrix in report.matrices])
+    print(f"\n{len(report.matrices)} matrices, {report.weights} weights at "
+          f"{report.stored_bits:.2f} bits with padding and tables; "
+          f"{len(report.kept) - len(report.roundings)} tensors kept as they were")
+    print("squared error: of all weights over their squares; of a group: the median of the groups "
+          "of 16 weights")
+    show_kept(report)
+    for rounding in report.roundings:
+        print(f"converted: {rounding.line()}")
+    print(f"matrices were chosen as {found.architecture.name} has them" if found.architecture else
+          f"matrices were chosen by their names: {found.reason}")
+    print(f"squared error of all {report.error:.2e}; {report.size / 1e6:.3f} MB written in "
+          f"{seconds:.1f} s")
+    print(f"packed checkpoint: {output}")
+
+
+def _row(matrix: TensorReport) -> list[str]:
+    return [
+        matrix.name, "x".join(map(str, matrix.shape)), str(matrix.depth),
+        f"{matrix.stored_bits:.2f}", f"{matrix.information_bits:.2f}", f"{matrix.error:.2e}",
+        f"{matrix.group_error:.2e}", f"{matrix.zero_share:.3f}",
+        f"{matrix.scale_min:.2e}..{matrix.scale_max:.2e}",
+    ]

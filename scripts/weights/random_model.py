@@ -1,0 +1,38 @@
+"""The command that writes a model of random weights in the shapes of Qwen2.5."""
+
+from math import prod
+from typing import Annotated
+
+import typer
+
+from tritstream.golden.checkpoints.generated import GeneratedSource
+from tritstream.golden.checkpoints.safetensors_reader import DTYPES, FLOATS
+from tritstream.golden.model_sizes import QWEN25
+from tritstream.scripts.console import Failure, reports_errors
+from tritstream.scripts.weights.checkpoints import Force, Output, write_source
+
+__all__ = ["random_model"]
+
+_DTYPES = {DTYPES[name].name: name for name in FLOATS}
+
+
+@reports_errors
+def random_model(
+    size: Annotated[str, typer.Argument(help=f"One of {', '.join(QWEN25)}.")],
+    output: Output,
+    layers: Annotated[int | None, typer.Option(help="Layers, if not all.")] = None,
+    vocab: Annotated[int | None, typer.Option(help="Rows of the embedding, if not all.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another gives other weights.")] = 0,
+    dtype: Annotated[str, typer.Option(help=f"{', '.join(_DTYPES)}.")] = "bfloat16",
+    force: Force = False,
+):
+    """Write random weights in the exact shapes of a Qwen2.5, for measuring; without a tokenizer."""
+    if dtype not in _DTYPES:
+        raise Failure(f"dtype must be one of {', '.join(_DTYPES)}, not {dtype}")
+    source = GeneratedSource(size, layers=layers, vocabulary=vocab, seed=seed,
+                             dtype=_DTYPES[dtype])
+    write_source(source, output, force)
+    count = sum(prod(tensor.shape) for tensor in source.tensors.values())
+    linear = sum(prod(tensor.shape) for tensor in source.matrices().values())
+    print(f"{count} random weights, {linear} of them in linear layers; no tokenizer")
+    print(f"Hugging Face checkpoint: {output}")

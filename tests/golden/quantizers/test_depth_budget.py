@@ -1,0 +1,95 @@
+"""Depths of matrices by a budget of bits."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from tritstream.golden.matrix import dequantize
+from tritstream.golden.quantize import quantize
+from tritstream.golden.quantizers.depth_budget import Losses, choose_depths, measure
+from tritstream.golden.quantizers.error_feedback import feed_back
+from tritstream.golden.quantizers.moments import Moment, write_moments
+from tritstream.golden.quantizers.registry import method_of
+
+from support.golden_helpers import message
+
+F = np.float32
+
+
+def drawn(count, seed):
+    """Losses that fall, convex or not, of matrices of several shapes."""
+    rng = np.random.default_rng(seed)
+    shapes = [(40, 64), (80, 32), (20, 320)]
+    return {f"m{i}": Losses(shapes[i % 3],
+                            tuple(np.sort(rng.random(4) * 10.0 ** rng.integers(-2, 2))[::-1]))
+            for i in range(count)}
+
+
+def totals(losses, depths):
+    weights = sum(int(np.prod(one.shape)) for one in losses.values())
+    bits = sum(one.bits(depths[name]) for name, one in losses.items())
+    return bits / weights, sum(one.losses[depths[name] - 1] for name, one in losses.items())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_about_as_good_as_the_best_of_all_choices(seed):
+    losses = drawn(5, seed)
+    for budget in (3.0, 4.0, 5.0, 6.0):
+        bits, found = totals(losses, choose_depths(losses, budget))
+        assert bits <= budget
+        choices = (dict(zip(losses, depths, strict=True))
+                   for depths in product(range(1, 5), repeat=5))
+        best = {}
+        for choice in choices:
+            needed, loss = totals(losses, choice)
+            if needed <= budget:
+                best[loss] = needed
+        # Greedy steps are best but for the last one: at most one step of one matrix is lost.
+        worst_step = max(one.losses[0] - one.losses[3] for one in losses.values())
+        assert min(best) <= found + 1e-12 and found <= min(best) + worst_step
+
+
+def test_the_matrix_that_gains_most_goes_first():
+    losses = {"a": Losses((50, 64), (8.0, 4.0, 2.0, 1.0)),
+              "b": Losses((50, 64), (1.0, 0.5, 0.25, 0.125))}
+    one_more = (losses["a"].bits(2) + losses["b"].bits(1)) / 6400
+    assert choose_depths(losses, one_more) == {"a": 2, "b": 1}
+    assert choose_depths(losses, one_more - 0.01) == {"a": 1, "b": 1}
+    assert choose_depths(losses, 99) == {"a": 4, "b": 4}
+
+
+def test_a_depth_that_gains_nothing_is_passed_over_or_left():
+    losses = {"a": Losses((50, 64), (8.0, 9.0, 2.0, 2.0)), "b": Losses((50, 64), (0.0,) * 4)}
+    assert choose_depths(losses, 99) == {"a": 3, "b": 1}
+
+
+def test_too_small_a_budget():
+    with pytest.raises(ValueError, match=message(
+            "budget must be at least 2.170 bits a weight, which is depth 1 everywhere, not 2")):
+        choose_depths({"a": Losses((50, 64), (1.0, 1.0, 1.0, 1.0))}, 2)
+
+
+@pytest.mark.parametrize("rows", [70, 1000])
+def test_losses_without_a_calibration(rows):
+    weights = np.random.default_rng(1).standard_normal((rows, 48)).astype(F)
+    found = measure(weights, method_of("tritllm-v2"), "x.weight")
+    assert found.shape == (rows, 48)
+    for depth, loss in enumerate(found.losses, 1):
+        errors = dequantize(quantize(weights, depth)) - weights
+        due = (errors ** 2).sum() / (weights ** 2).sum() * weights.size
+        assert loss == pytest.approx(due, rel=1e-5 if rows == 70 else 0.15)
+    assert list(found.losses) == sorted(found.losses, reverse=True)
+
+
+def test_losses_with_a_calibration(tmp_path):
+    rng = np.random.default_rng(2)
+    weights = rng.standard_normal((90, 48)).astype(F)
+    inputs = rng.standard_normal((100, 48))
+    moment = Moment((inputs.T @ inputs / 100).astype(F), np.linspace(0.5, 1.5, 90, dtype=F))
+    write_moments(tmp_path / "m.safetensors", {"x": moment}, {})
+    method = method_of("search", calibration=tmp_path / "m.safetensors")
+    found = measure(weights, method, "x.weight")
+    for depth, loss in enumerate(found.losses, 1):
+        errors = dequantize(feed_back(weights, depth, moment)) - weights
+        assert loss == pytest.approx(moment.loss(errors), rel=1e-5)

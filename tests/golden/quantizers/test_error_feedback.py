@@ -1,0 +1,231 @@
+"""The method `search` with moments: weights that make up for each other's errors."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.kernels import load
+from tritstream.golden.matrix import dequantize, whole
+from tritstream.golden.packed.pack import pack_checkpoint
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed.verify import verify
+from tritstream.golden.quantize import quantize
+from tritstream.golden.quantizers.error_feedback import feed_back
+from tritstream.golden.quantizers.moments import Moment, Moments, write_moments
+from tritstream.golden.quantizers.registry import method_of
+from tritstream.golden.quantizers.search import search
+
+from support.golden_helpers import contents, linear_names, make_checkpoint, message
+
+F = np.float32
+HALF = {1: 1, 2: 4, 3: 13, 4: 40}
+PLAIN, FAST = load("numpy"), load("numba")
+
+
+def moment_of(rows, columns, seed=0, rank=40):
+    """Moments of inputs that are alike, and of results of which some count more."""
+    rng = np.random.default_rng(seed)
+    inputs = rng.standard_normal((400, rank)) @ rng.standard_normal((rank, columns))
+    inputs *= np.geomspace(0.1, 3, columns)
+    results = rng.random(rows) + 0.1
+    return Moment((inputs.T @ inputs / 400).astype(F), (results / results.mean()).astype(F))
+
+
+@pytest.mark.parametrize("half", HALF.values())
+def test_same_bits_by_both_engines(half):
+    rng = np.random.default_rng(1)
+    columns = rng.standard_normal((333, 16)).astype(F) * np.geomspace(1e-3, 3, 333)[:, None]
+    upper = np.triu(rng.standard_normal((16, 16)), 1).astype(F) / 4
+    upper[np.diag_indices(16)] = rng.random(16).astype(F) + F(0.5)
+    table = np.geomspace(1e-3, 3, 27).astype(F)
+    plain = PLAIN.feed_back(columns.astype(F), upper, table, half)
+    for one, other in zip(plain, FAST.feed_back(columns.astype(F), upper, table, half),
+                          strict=True):
+        assert one.dtype == other.dtype and one.tobytes() == other.tobytes()
+
+
+def test_columns_mend_the_errors_before_them():
+    # One code, half range 1, every column pulls the next the other way by half its error.
+    upper = np.eye(16, dtype=F)
+    upper[0, 1] = F(0.5)
+    columns = np.zeros((2, 16), F)
+    columns[:, 0], columns[:, 1] = [F(0.75), F(1.25)], F(0.375)
+    q, codes, errors = PLAIN.feed_back(columns, upper, np.full(27, F(1)), 1)
+    # 0.75 becomes 1, error -0.25: 0.375 + 0.125 is a half and goes to even. 1.25 becomes 1, error
+    # 0.25: 0.375 - 0.125 becomes 0.
+    assert q[:, :2].tolist() == [[1, 0], [1, 0]] and codes.tolist() == [0, 0]
+    assert errors[:, :2].tolist() == [[-0.25, 0.5], [0.25, 0.25]]
+
+
+@pytest.mark.parametrize("depth", HALF)
+def test_nothing_to_mend_where_inputs_are_alike_in_nothing(depth):
+    # F is diagonal: each group takes its best code by the columns' importance, and is rounded.
+    rng = np.random.default_rng(2)
+    weights = rng.standard_normal((30, 64)).astype(F)
+    moment = Moment(np.eye(64, dtype=F), np.ones(30, F))
+    found = feed_back(weights, depth, moment)
+    codes, _ = PLAIN.best_codes(weights.reshape(-1, 16), found.table, HALF[depth])
+    assert (found.codes.ravel() == codes).all()
+    q = PLAIN.find_levels(weights.reshape(-1, 16), found.table[codes], HALF[depth])
+    assert (found.q.reshape(-1, 16) == q).all()
+
+
+@pytest.mark.parametrize("depth, share", [(1, 0.75), (2, 0.5), (3, 0.4), (4, 0.4)])
+def test_errors_that_matter_are_far_fewer(depth, share):
+    weights = np.random.default_rng(3).standard_normal((96, 256)).astype(F)
+    moment = moment_of(96, 256)
+
+    def loss(matrix):
+        return moment.loss(dequantize(matrix) - weights)
+
+    found = loss(feed_back(weights, depth, moment, engine="numba"))
+    assert found < share * loss(whole(search(weights, depth, engine="numba")))
+    assert found < share * loss(quantize(weights, depth))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (300, 200), (5, 2048 + 23)])
+def test_any_shape_by_both_engines(shape):
+    # More rows than are encoded together; more columns than a block of moments.
+    rng = np.random.default_rng(4)
+    weights = rng.standard_normal(shape).astype(F)
+    inputs = rng.standard_normal((shape[1], min(shape[1], 2048))).astype(F) * 0
+    for columns, block in Moment(inputs, np.ones(shape[0], F)).blocks():
+        some = rng.standard_normal((50, len(block))).astype(F)
+        block += some.T @ some
+        assert inputs[columns].any()
+    moment = Moment(inputs, np.ones(shape[0], F))
+    plain, fast = (feed_back(weights, 2, moment, engine=engine) for engine in ("numpy", "numba"))
+    for name in ("q", "codes", "table"):
+        assert getattr(plain, name).tobytes() == getattr(fast, name).tobytes()
+    assert plain.shape == shape and not plain.q[:, shape[1]:].any()
+
+
+def test_inputs_that_are_always_zero():
+    weights = np.random.default_rng(5).standard_normal((8, 48)).astype(F)
+    moment = moment_of(8, 48)
+    moment.inputs[10:30] = moment.inputs[:, 10:30] = 0
+    assert np.isfinite(moment.loss(dequantize(feed_back(weights, 2, moment)) - weights))
+    dead = Moment(np.zeros((48, 48), F), np.ones(8, F))
+    assert (feed_back(weights, 3, dead).q != 0).any()
+    assert not feed_back(np.zeros((8, 48), F), 3, moment).q.any()
+
+
+def test_loss_is_the_quadratic_form():
+    moment, rng = moment_of(4, 24), np.random.default_rng(6)
+    errors = rng.standard_normal((4, 24)).astype(F)
+    due = sum(float(r) * float(e @ moment.inputs @ e)
+              for r, e in zip(moment.results, errors, strict=True)) / 2
+    assert moment.loss(errors) == pytest.approx(due, rel=1e-5)
+    some = np.array([1, 3])
+    assert moment.take(some).loss(errors[some]) < moment.loss(errors)
+
+
+def written(tmp_path, tensors, name="x.safetensors"):
+    path = tmp_path / name
+    shapes = {module: tensors[f"{module}.weight"].shape for module in linear_names(tensors)}
+    write_moments(path, {module: moment_of(*shape) for module, shape in shapes.items()},
+                  {"text": "novel.txt"})
+    return path
+
+
+def test_packed_and_verified(tmp_path):
+    path = written(tmp_path, make_checkpoint(tmp_path / "m"))
+    for engine in ("numpy", "numba"):
+        pack_checkpoint(tmp_path / "m", tmp_path / engine, 2,
+                        method=method_of("search", engine, path))
+    assert contents(tmp_path / "numpy") == contents(tmp_path / "numba")
+    config = json.loads((tmp_path / "numpy" / "config.json").read_text())["quantization_config"]
+    assert config["codec"] == "search"
+    assert config["calibration"] == {"text": "novel.txt", "sha256": Moments(path).sha256}
+    assert verify(tmp_path / "numpy", tmp_path / "m", calibration=path) == []
+    assert verify(tmp_path / "numpy") == []
+    with pytest.raises(CheckpointError, match=message(
+            f"{tmp_path / 'numpy'}: was quantized with a calibration by novel.txt; give its file "
+            "of moments")):
+        verify(tmp_path / "numpy", tmp_path / "m")
+    other = tmp_path / "y.safetensors"
+    other.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(CheckpointError, match=f"^{other}: is not the calibration that "):
+        verify(tmp_path / "numpy", tmp_path / "m", calibration=other)
+
+
+def test_embedding_without_moments_is_searched(tmp_path):
+    tensors = make_checkpoint(tmp_path / "m")
+    path = written(tmp_path, tensors)
+    pack_checkpoint(tmp_path / "m", tmp_path / "o", 3, include=["embed_tokens"],
+                    method=method_of("search", calibration=path))
+    found = PackedCheckpoint(tmp_path / "o").matrix("model.embed_tokens")
+    due = whole(search(tensors["model.embed_tokens.weight"], 3))
+    assert (found.q == due.q).all() and (found.table == due.table).all()
+
+
+def test_wrong_files_and_methods(tmp_path):
+    tensors = make_checkpoint(tmp_path / "m")
+    path = written(tmp_path, tensors)
+    with pytest.raises(ValueError, match=message(
+            "method tritllm-v2 makes nothing of a calibration; take method search")):
+        method_of("tritllm-v2", calibration=path)
+    model = tmp_path / "m" / "model.safetensors"
+    with pytest.raises(CheckpointError, match=message(
+            f"{model}: holds no moments; give a text, or what `tritstream calibrate` wrote")):
+        method_of("search", calibration=model)
+    moments = Moments(path)
+    name = linear_names(tensors)[0]
+    with pytest.raises(CheckpointError, match=message(
+            f"{path}: has no moments of x; calibrate again with this model")):
+        moments.of("x", (1, 1))
+    with pytest.raises(CheckpointError, match=message(
+            f"{path}: {name}.inputs must be F32 (40, 40), not F32 (37, 37); calibrate again with "
+            "this model")):
+        moments.of(name, (37, 40))
+    huge = np.full((2, 16), 3e38, F)
+    with pytest.raises(ValueError, match=message("w must be finite, not nan at row 0, column 0")):
+        feed_back(huge * F(np.nan), 2, moment_of(2, 16), "w")
+
+
+def test_each_column_is_mended_as_the_definition_says():
+    # Optimal brain surgeon, column by column, in float64 and without a factorisation: rounding
+    # column j moves those behind it by -e H^-1[j] / H^-1[j, j], and j leaves the problem.
+    weights = np.random.default_rng(7).standard_normal((6, 176)).astype(F)
+    moment = moment_of(6, 176)
+    found = feed_back(weights, 2, moment)
+    matrix = moment.inputs.astype(np.float64)
+    inverse = np.linalg.inv(matrix + 0.01 * np.diag(matrix).mean() * np.eye(176))
+    rest = weights.astype(np.float64)
+    for j in range(176):
+        scale = found.table[found.codes[:, j // 16]].astype(np.float64)
+        q = np.rint(np.clip(rest[:, j] / scale, -1, 1) * 4)
+        assert (q == found.q[:, j]).all()
+        rest -= np.outer((rest[:, j] - scale * q / 4) / inverse[j, j], inverse[j])
+        inverse -= np.outer(inverse[j], inverse[j]) / inverse[j, j]
+
+
+def test_table_suits_what_counts():
+    # Small weights that count, beside larger ones that do not.
+    rng = np.random.default_rng(8)
+    size = np.where(np.arange(64) < 32, 0.25, 4.0)
+    weights = (rng.standard_normal((64, 64)) * size * np.exp(rng.random((64, 64)))).astype(F)
+    upright = np.ascontiguousarray(weights.T)
+
+    def small(weights, columns, results):
+        table = feed_back(weights, 3, Moment(np.diag(columns.astype(F)), results.astype(F))).table
+        return (table < 2).sum()
+
+    even, worth = np.ones(64), size ** -4
+    assert small(weights, even, even) < 5 and small(upright, even, even) < 5
+    assert small(weights, worth, even) > 8
+    assert small(upright, even, worth / worth.mean()) > 20
+
+
+@pytest.mark.parametrize("inputs", [
+    np.full((16, 16), -9, np.float32) + 10 * np.eye(16, dtype=np.float32),
+    np.where(np.eye(16) > 0, np.float32(1e-45), np.float32(3e38)),
+    np.full((16, 16), 3e38, np.float32),
+])
+def test_moments_that_no_inputs_have(inputs):
+    weights = np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)
+    with pytest.raises(ValueError, match=message(
+            "the moments of m are of no inputs: calibrate again")):
+        feed_back(weights, 2, Moment(inputs, np.ones(4, np.float32)), "m")

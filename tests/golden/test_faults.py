@@ -1,0 +1,175 @@
+"""Faults of a real command: it goes on after each, and makes the bytes of an undisturbed run."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tritstream.golden.packed.pack import pack_checkpoint
+
+from support.golden_helpers import ROOT, contents, save_halves, write_json
+
+COUNT, ROWS, COLUMNS = 40, 640, 1024
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Matrices of three pieces each, in two files, and an embedding."""
+    path = tmp_path_factory.mktemp("model") / "m"
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    halves = []
+    for half in range(2):
+        halves.append({f"layers.{number:02}.weight": rng.standard_normal((ROWS, COLUMNS)).astype(
+            np.float16) for number in range(half * COUNT // 2, (half + 1) * COUNT // 2)})
+        halves[-1][f"embed.{half}.weight"] = rng.standard_normal((5000, COLUMNS)).astype(
+            np.float16)
+    write_json(path / "config.json", {})
+    save_halves(path, halves)
+    return path
+
+
+@pytest.fixture(scope="module")
+def packed(model):
+    """What an undisturbed run makes."""
+    pack_checkpoint(model, model.parent / "packed", 3)
+    return contents(model.parent / "packed")
+
+
+def command(model, out, **options):
+    """The command, started."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tritstream.scripts.cli", "quantize", str(model), "-o", str(out)], cwd=ROOT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)
+
+
+def finished(process):
+    """Exit status and what was said on standard error."""
+    error = process.communicate(timeout=300)[1]
+    return process.returncode, error
+
+
+def journalled(out):
+    """Whole lines of the journal, the first aside."""
+    path = Path(f"{out}.partial") / ".journal.jsonl"
+    return max(path.read_bytes().count(b"\n") - 1, 0) if path.is_file() else 0
+
+
+def wait_for(out, count, process):
+    """Until so many tensors are done, and a little more: into the midst of others."""
+    while journalled(out) < count and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(random.Random(count).random() / 20)
+
+
+def disturb(model, out, count, number):
+    """Send a signal when some tensors are done; exit status, message, tensors in the journal."""
+    process = command(model, out)
+    wait_for(out, count, process)
+    process.send_signal(number)
+    return *finished(process), journalled(out)
+
+
+def check_rest(out):
+    """There is no output yet, and files have their size or are not there."""
+    assert not out.exists()
+    assert [path.name for path in out.parent.iterdir()] == [f"{out.name}.partial"]
+
+
+def check_end(model, out, packed):
+    """The same job goes on to the same bytes, and leaves nothing else."""
+    pack_checkpoint(model, out, 3)
+    assert contents(out) == packed
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_ctrl_c(model, packed, tmp_path):
+    status, error, done = disturb(model, tmp_path / "o", 5, signal.SIGINT)
+    assert (status, error) == (130, "interrupted: run the command again to go on\n")
+    assert 5 <= done < COUNT
+    check_rest(tmp_path / "o")
+    check_end(model, tmp_path / "o", packed)
+
+
+def test_kill_twice(model, packed, tmp_path):
+    for count in (3, 20):
+        status, _, done = disturb(model, tmp_path / "o", count, signal.SIGKILL)
+        assert status == -signal.SIGKILL
+        assert count <= done < COUNT
+        check_rest(tmp_path / "o")
+    check_end(model, tmp_path / "o", packed)
+
+
+def test_limit_of_the_size_of_files(model, packed, tmp_path):
+    def limit():
+        # Python ignores SIGXFSZ: a write beyond the limit is an error.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, resource.RLIM_INFINITY))
+
+    status, error = finished(command(model, tmp_path / "o", preexec_fn=limit))
+    assert status == 1
+    assert error == (f"error: {tmp_path}/o.partial: cannot write model-00001-of-00002.safetensors: "
+                     "File too large; raise the limit on file sizes (ulimit -f) and run the same "
+                     "command again\n")
+    check_rest(tmp_path / "o")
+    check_end(model, tmp_path / "o", packed)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 20 MB, less than what is written.
+
+    To mount it needs root. Where there is none, tests/golden/jobs/test_job_disk.py stands for this:
+    there the call that writes says that the disk is full.
+    """
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(path)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount a tmpfs")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def test_full_disk(model, packed, small_disk):
+    out = small_disk / "o"
+    status, error = finished(command(model, out))
+    assert status == 1
+    assert error.endswith("No space left on device; free some space and run the same command "
+                          "again\n")
+    assert error.count("\n") == 1
+    assert journalled(out) > 0
+    check_rest(out)
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    check_end(model, out, packed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seed", range(10))
+def test_signals_at_random_times(model, packed, tmp_path, number, seed):
+    rng = random.Random(f"{number} {seed}")
+    interrupted = 0
+    for _ in range(6):
+        process = command(model, tmp_path / "o")
+        time.sleep(0.3 + 2 * rng.random())
+        process.send_signal(number)
+        interrupted += finished(process)[0] != 0
+        if (tmp_path / "o").exists():
+            break
+        check_rest_or_nothing(tmp_path)
+    assert interrupted
+    if not (tmp_path / "o").exists():
+        check_end(model, tmp_path / "o", packed)
+    assert contents(tmp_path / "o") == packed
+
+
+def check_rest_or_nothing(folder):
+    assert [path.name for path in folder.iterdir()] in ([], ["o.partial"])

@@ -1,0 +1,239 @@
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from tritstream.golden.gemv import gemv
+from tritstream.host.device import Device
+from tritstream.host.errors import DeviceError, TransportClosed, TransportTimeout
+from tritstream.host.open_device import open_device, parse_specs, simulate
+from tritstream.host.protocol.frames import request
+from tritstream.host.servers.tcp_device import DeviceServer
+from tritstream.host.transports.tcp import SocketTransport
+from tritstream.hw.config import DeviceConfig
+from tritstream.hw.protocol import Opcode
+
+from support.host_cases import matrix_of, multiply, vectors
+
+IDENTIFY = b"".join(request(Opcode.IDENTIFY, 7))
+MATRIX, X = matrix_of(45, 64), vectors(3, 64)
+
+
+@asynccontextmanager
+async def served(log=None, lanes=4):
+    """The spec of a simulated device that is served in this event loop."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    native = simulate(parse_specs(f"sim:lanes={lanes}")[0], DeviceConfig())
+    server = DeviceServer(native, [].append if log is None else log.append)
+    task = asyncio.create_task(server.serve(listener))
+    try:
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        server.close()
+        listener.close()
+
+
+@asynccontextmanager
+async def listening(answer, timeout=1):
+    """A transport to a server that does ``await answer(reader, writer)`` and hangs up."""
+    async def serve(reader, writer):
+        try:
+            await answer(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        transport = SocketTransport("127.0.0.1", server.sockets[0].getsockname()[1], timeout)
+        try:
+            yield transport
+        finally:
+            transport.close()
+
+
+def run(work, *arguments, **options):
+    """What ``work(spec)`` gives, a device being served."""
+    async def within():
+        async with served(*arguments, **options) as spec, asyncio.timeout(300):
+            return await work(spec)
+    return asyncio.run(within())
+
+
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_products_over_tcp_equal_golden(lanes):
+    async def use(spec):
+        async with open_device(spec) as device:
+            assert (await device.identify()).lanes == lanes
+            return await multiply(device, MATRIX, X, X[1])
+
+    (first, second), stats = run(use, lanes=lanes)
+    np.testing.assert_array_equal(first, gemv(MATRIX, X))
+    np.testing.assert_array_equal(second, gemv(MATRIX, X[1]))
+    assert stats.retries == 0
+
+
+def test_frames_longer_than_what_the_server_takes_at_once():
+    async def use(spec):
+        async with open_device(spec) as device:
+            return await multiply(device, matrix, x)
+
+    matrix, x = matrix_of(5000, 192, 1), vectors(192)
+    (product,), stats = run(use)
+    np.testing.assert_array_equal(product, gemv(matrix, x))
+    assert stats.frames == 1 and stats.retries == 0
+    assert stats.stream_bytes > 200_000
+
+
+def test_one_client_after_another_each_with_a_fresh_device():
+    async def take_turns(spec):
+        for _ in range(3):
+            async with open_device(spec) as device:
+                (product,), _ = await multiply(device, MATRIX, X)
+                np.testing.assert_array_equal(product, gemv(MATRIX, X))
+                counters.append(await device.status())
+
+    counters, log = [], []
+    run(take_turns, log)
+    # IDENTIFY, SCALES, three times ACTIVATIONS and GEMV, STATUS.
+    assert [each.frames_good for each in counters] == [9] * 3
+    assert [line.split()[-1] for line in log[:5]] == [*["here", "gone"] * 2, "here"]
+
+
+def test_a_second_client_is_sent_away():
+    async def two(spec):
+        async with open_device(spec) as device, open_device(spec) as late:
+            await device.identify()
+            with pytest.raises(TransportClosed, match=(
+                    rf"^{spec}: IDENTIFY: the server closed the connection: it ended, or has "
+                    r"another client; it takes one at a time$")):
+                await late.identify()
+            return await multiply(device, MATRIX, X)
+
+    log = []
+    (product,), _ = run(two, log)
+    np.testing.assert_array_equal(product, gemv(MATRIX, X))
+    assert log[1].endswith("sent away: another client is there")
+
+
+@pytest.mark.parametrize("data", [
+    IDENTIFY[:64], IDENTIFY[:37], b"\xff" * 640,
+    b"".join(request(Opcode.GEMV, 3, 3 | 4 << 8 | 1 << 24, 9, bytes(9 * 4 * 51 * 4)))[:1000]])
+def test_what_a_client_leaves_behind_is_forgotten(data):
+    async def leave(spec):
+        reader, writer = await asyncio.open_connection(*spec.removeprefix("tcp://").split(":"))
+        writer.write(data)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        async with open_device(spec) as device:
+            return await multiply(device, MATRIX, X), await device.status()
+
+    ((product,), stats), counters = run(leave)
+    np.testing.assert_array_equal(product, gemv(MATRIX, X))
+    assert stats.retries == 0 and counters.frames_bad == 0
+
+
+def test_a_cancelled_product_leaves_the_connection_usable():
+    async def cancel(spec):
+        async with open_device(spec) as device:
+            prepared = await device.prepare(MATRIX)
+            for delay in (0, 0.001, 0.005, 0.02):
+                task = asyncio.create_task(device.gemv(prepared, ~X))
+                await asyncio.sleep(delay)
+                task.cancel()
+                await asyncio.wait([task])
+                product, _ = await device.gemv(prepared, X)
+                np.testing.assert_array_equal(product, gemv(MATRIX, X))
+
+    run(cancel)
+
+
+def test_the_server_ends_in_the_middle():
+    async def end():
+        async with served() as spec:
+            device = open_device(spec)
+            prepared = await device.prepare(matrix, "layer.3")
+            task = asyncio.create_task(device.gemv(prepared, x))
+            await asyncio.sleep(0.05)
+        with pytest.raises(TransportClosed, match=rf"^{spec}: layer\.3: GEMV of row blocks .*: the "
+                                                  r"server closed the connection: it ended"):
+            await task
+        await device.close()
+
+    matrix, x = matrix_of(20_000, 64), vectors(64)
+    asyncio.run(end())
+
+
+def test_no_server():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(TransportClosed, match=(
+            rf"^tcp://localhost:{port}: IDENTIFY: cannot connect to localhost port {port}: .*; is "
+            r"`tritstream serve` running there\?$")):
+        asyncio.run(open_device(f"tcp://localhost:{port}").identify())
+
+
+def test_a_silent_server():
+    async def ask():
+        async with listening(lambda reader, writer: asyncio.sleep(60)) as transport:
+            await Device(transport, retries=1, name="far").identify()
+
+    with pytest.raises(DeviceError, match=r"^far: IDENTIFY: gave up after 2 tries \(1: silent for "
+                                          r"1 s; 2: silent for 1 s\)$"):
+        asyncio.run(ask())
+
+
+def test_what_came_before_silence_is_kept():
+    async def half(reader, writer):
+        writer.write(b"abcd")
+        await reader.readexactly(64)
+        writer.write(b"efgh")
+
+    async def ask():
+        async with listening(half) as transport:
+            with pytest.raises(TransportTimeout, match=r"^silent for 1 s$"):
+                await transport.recv(8)
+            await transport.send(bytes(64))
+            return await transport.recv(8)
+
+    assert asyncio.run(ask()) == b"abcdefgh"
+
+
+def test_a_server_that_takes_requests_slowly_is_not_silent():
+    async def slow(reader, writer):
+        while len(await reader.read(1 << 20)):
+            await asyncio.sleep(0.02)
+            if reader.at_eof():
+                break
+        writer.write(b"done")
+
+    async def ask():
+        # All of it takes several seconds, each piece a fraction of the timeout.
+        async with listening(slow, timeout=5) as transport:
+            for _ in range(3):
+                await transport.send(bytes(8 << 20))
+            transport._streams[1].write_eof()
+            return await transport.recv(4)
+
+    assert asyncio.run(ask()) == b"done"
+
+
+def test_a_group_of_served_and_simulated_devices():
+    async def use(spec):
+        async with open_device(f"{spec},timeout=300,sim:lanes=2") as group:
+            return await group.identify(), await multiply(group, MATRIX, X)
+
+    info, ((product,), stats) = run(use)
+    assert info.lanes == 6
+    np.testing.assert_array_equal(product, gemv(MATRIX, X))
+    assert stats.retries == 0
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_wrong_timeout(timeout):
+    with pytest.raises(ValueError, match=rf"^timeout must be above 0 s, not {timeout}$"):
+        SocketTransport("localhost", 1, timeout)

@@ -1,0 +1,82 @@
+import zlib
+
+import numpy as np
+import pytest
+
+from tritstream.hw.framing.crc import Crc32, HeaderCrc, crc_step
+from tritstream.hw.protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC
+from tritstream.sim.harness import simulate
+
+
+def test_step_is_the_published_crc():
+    # The check value of CRC-32/ISO-HDLC.
+    data = int.from_bytes(b"123456789", "little")
+    assert crc_step(0xFFFFFFFF, data, 9) ^ 0xFFFFFFFF == 0xCBF43926
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 32, 64])
+def test_word_crc_equals_zlib_after_its_latency(size):
+    rng = np.random.default_rng(size)
+    messages = [rng.bytes(size * int(n)) for n in rng.integers(1, 6, 5)]
+    dut = Crc32(size)
+
+    async def drive(ctx):
+        for message in messages:
+            for low in range(0, len(message), size):
+                while rng.random() < 0.3:
+                    ctx.set(dut.en, 0)
+                    await ctx.tick()
+                ctx.set(dut.en, 1)
+                ctx.set(dut.first, low == 0)
+                ctx.set(dut.word, int.from_bytes(message[low:low + size], "little"))
+                await ctx.tick()
+            ctx.set(dut.en, 0)
+            await ctx.tick().repeat(dut.LATENCY - 1)
+            assert ctx.get(dut.crc) == zlib.crc32(message)
+
+    simulate(dut, drive)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 32, 64])
+def test_sound_tells_a_header_that_ends_in_its_crc(size):
+    rng = np.random.default_rng(size)
+    dut = Crc32(size)
+
+    async def check(ctx, spoil):
+        header = rng.bytes(HEADER_CRC_OFFSET)
+        header += (zlib.crc32(header) ^ spoil).to_bytes(4, "little")
+        data = header + rng.bytes(-HEADER_BYTES % size)
+        ctx.set(dut.en, 1)
+        for low in range(0, len(data), size):
+            ctx.set(dut.first, low == 0)
+            ctx.set(dut.word, int.from_bytes(data[low:low + size], "little"))
+            await ctx.tick()
+        ctx.set(dut.en, 0)
+        await ctx.tick().repeat(dut.LATENCY - 1)
+        assert ctx.get(dut.sound) == (spoil == 0)
+
+    async def drive(ctx):
+        for spoil in (0, 1, 0, 1 << 31, 0x00010000, 0):
+            await check(ctx, spoil)
+
+    simulate(dut, drive)
+
+
+def test_header_crc_equals_zlib_after_its_latency():
+    rng = np.random.default_rng(3)
+    dut = HeaderCrc()
+
+    async def drive(ctx):
+        for _ in range(5):
+            magic, rest = MAGIC.to_bytes(2, "little"), rng.bytes(HEADER_CRC_OFFSET - 2)
+            ctx.set(dut.data, int.from_bytes(rest, "little"))
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            for _ in range(dut.LATENCY - 1):
+                assert not ctx.get(dut.done)
+                await ctx.tick()
+            assert ctx.get(dut.done)
+            assert ctx.get(dut.crc) == zlib.crc32(magic + rest)
+
+    simulate(dut, drive)

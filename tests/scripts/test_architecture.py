@@ -1,0 +1,351 @@
+"""Packing is planned by the architecture: what is packed can be loaded, and runs."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from tritstream.golden.checkpoints.directory import DirectorySource
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.packed.export import export
+from tritstream.golden.packed.pack import pack_checkpoint
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed.verify import verify
+from tritstream.host.model.load import load_model
+from tritstream.host.model.traffic import token_traffic
+from tritstream.scripts.weights.architecture import architecture_of, packed_architecture
+
+from support.architecture_cases import ARCHITECTURES, save_model
+from support.cli_helpers import command_fails, run_command
+from support.golden_helpers import message, rewrite
+from support.model_helpers import MODEL
+
+IDS = torch.arange(3, 11)[None]
+ATTENTION = {f"self_attn.{name}_proj" for name in "qkvo"}
+MLP = {f"mlp.{name}_proj" for name in ("gate", "up", "down")}
+PACKED = {
+    "qwen2": ATTENTION | MLP,
+    "qwen2_moe": ATTENTION | {name.replace("mlp", "mlp.shared_expert") for name in MLP},
+    "qwen3_moe": ATTENTION,
+    "mixtral": ATTENTION,
+    "deepseek_v3": MLP | {name.replace("mlp", "mlp.shared_experts") for name in MLP} | {
+        f"self_attn.{name}" for name in (
+            "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")},
+    "gpt_oss": ATTENTION,
+    "mamba": {"mixer.in_proj", "mixer.x_proj", "mixer.out_proj"},
+    "bloom": {"mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "self_attention.dense",
+              "self_attention.query_key_value"},
+    "falcon": {"mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "self_attention.dense",
+               "self_attention.query_key_value"},
+    "gemma3_text": ATTENTION | MLP,
+    "qwen2_vl": ATTENTION | MLP,
+}
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def model(request, tmp_path_factory):
+    """A model, and it packed as the command packs it."""
+    path = tmp_path_factory.mktemp(request.param)
+    return packed(save_model(path / "m", request.param))
+
+
+def packed(source, **options):
+    architecture = architecture_of(DirectorySource(source)).architecture
+    out = source.parent / f"packed{len(list(source.parent.iterdir()))}"
+    pack_checkpoint(source, out, 3, architecture=architecture, **options)
+    return source, out
+
+
+@torch.inference_mode()
+def logits(path, **options):
+    return load_model(path, **options)(input_ids=IDS).logits[0]
+
+
+def found_in(path):
+    checkpoint = PackedCheckpoint(path)
+    return verify(path, architecture=packed_architecture(checkpoint).architecture)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_packed_computes_what_its_export_does(model, tmp_path):
+    source, out = model
+    export(out, tmp_path / "exported")
+    exact = logits(tmp_path / "exported")
+    # Its weights are rounded to float16.
+    torch.testing.assert_close(logits(out), exact, rtol=0, atol=2e-3)
+    assert (logits(source) - exact).abs().max() > 2e-4
+    integers = logits(out, backend="golden", activation_bits=16)
+    torch.testing.assert_close(integers, exact, rtol=0, atol=5e-3)
+
+
+def test_which_layers_of_it_are_packed(model, request):
+    kind = request.node.callspec.params["model"]
+    names = {re.sub(r"^.*\.\d+\.", "", name) for name in PackedCheckpoint(model[1]).matrices}
+    assert names == PACKED[kind]
+
+
+def test_verify_says_that_it_can_be_loaded(model):
+    source, out = model
+    assert found_in(out) == []
+    assert verify(out, source) == []
+
+
+@pytest.mark.parametrize(("kind", "share", "parts"), [
+    ("qwen2_moe", 0.388, {"experts and other matrices that the model merges", "embeddings",
+                          "output head", "norms, biases and other vectors",
+                          "routers and gates of experts"}),
+    ("gpt_oss", 0.126, {"fused experts", "embeddings", "output head",
+                        "norms, biases and other vectors", "routers and gates of experts"}),
+    ("qwen2_vl", 0.177, {"vision and audio parts", "embeddings", "output head",
+                         "norms, biases and other vectors"}),
+])
+def test_summary_says_what_was_not_packed(tmp_path, kind, share, parts):
+    source = save_model(tmp_path / "m", kind)
+    code, out, said = run_command("quantize", source, "-o", tmp_path / "o")
+    assert code == 0
+    assert f"packed {share:.1%} of all weights; kept" in out
+    shown = re.findall(r"^ +([\d.]+)%  ([^:]+): ", out, re.M)
+    assert {reason for _, reason in shown} == parts
+    assert sum(float(part) for part, _ in shown) == pytest.approx(100 * (1 - share), abs=0.3)
+    assert re.search(r"^squared error of all \d\.\d\de-\d\d; 0\.\d{3} MB written in \d+\.\d s$",
+                     out, re.M)
+    assert said.startswith(f"warning: only {share:.1%} of the weights are packed; kept are ")
+    code, out, _ = run_command("verify", tmp_path / "o")
+    kind, = json.loads((source / "config.json").read_text())["architectures"]
+    assert (code, out.splitlines()[-1]) == (0, f"it can be loaded, as {kind}")
+
+
+def test_report_as_json(tmp_path):
+    code, out, _ = run_command("quantize", MODEL, "-o", tmp_path / "o", "--json")
+    report = json.loads(out)
+    assert (code, report["model"], report["missing"]) == (0, "Qwen2ForCausalLM", [])
+    errors = {matrix["name"]: matrix for matrix in report["tensors"] if matrix["depth"]}
+    weights = load_file_as_floats(MODEL / "model.safetensors")
+    energy = {name: np.square(weights[f"{name}.weight"]).sum() for name in errors}
+    lost = sum(errors[name]["error"] * energy[name] for name in errors)
+    assert report["error"] == pytest.approx(lost / sum(energy.values()), rel=1e-6)
+    assert report["packed_share"] == pytest.approx(
+        report["weights"] / sum(tensor.size for tensor in weights.values()))
+    assert sum(part["share"] for part in report["kept"]) == pytest.approx(
+        1 - report["packed_share"])
+    assert report["seconds"] > 0
+
+
+def load_file_as_floats(path):
+    return {name: tensor.astype(np.float64) for name, tensor in load_file(path).items()}
+
+
+def changed(tmp_path, change):
+    """The shipped model, its tensors changed."""
+    path = shutil.copytree(MODEL, tmp_path / "m")
+    tensors = load_file(path / "model.safetensors")
+    change(tensors)
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    return path
+
+
+MTP = np.zeros((128, 256), np.float32)
+
+
+@pytest.mark.parametrize("extra", [
+    {"mtp.fc.weight": MTP}, {"model.layers.4.mlp.up_proj.weight": MTP},
+    {"model.layers.0.self_attn.q_proj.lora_A.weight": MTP}, {"score.weight": MTP},
+    {"_orig_mod.model.layers.0.self_attn.q_proj.weight": MTP},
+])
+def test_what_the_model_does_not_have_is_kept_and_told(tmp_path, extra):
+    def add(tensors):
+        tensors.update({name: tensor + 1 for name, tensor in extra.items()})
+
+    code, out, _ = run_command("quantize", changed(tmp_path, add), "-o", tmp_path / "o")
+    assert code == 0
+    name, = extra
+    pattern = re.sub(r"[.]\d+", ".*", name)
+    assert f"  not part of Qwen2ForCausalLM: {pattern}\n" in out
+    assert name in PackedCheckpoint(tmp_path / "o").kept
+    code, out, _ = run_command("verify", tmp_path / "o")
+    assert code == 0
+    assert out.startswith(f"warning: {name}: is not part of Qwen2ForCausalLM, nor are 0 other")
+    np.testing.assert_array_equal(logits(tmp_path / "o"), logits(packed(shipped(tmp_path))[1]))
+
+
+def shipped(tmp_path):
+    """The shipped model where something may be written beside it."""
+    return shutil.copytree(MODEL, tmp_path / "plain" / "m")
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "base_model.model."])
+def test_prefixes_that_the_model_does_not_have(tmp_path, prefix):
+    def rename(tensors):
+        for name in list(tensors):
+            tensors[prefix + name] = tensors.pop(name)
+
+    path = changed(tmp_path, rename)
+    code, _, said = run_command("quantize", path, "-o", tmp_path / "o")
+    assert code == 1
+    warning, error = said.splitlines()
+    assert warning.startswith(f"warning: {path}: lacks 51 tensors of Qwen2ForCausalLM, the first ")
+    assert error == (f"error: {path}: has no linear layer to quantize: Qwen2ForCausalLM has no "
+                     f"{prefix}model.embed_tokens.weight, nor 49 others of these tensors; check "
+                     "the names' prefix and config.json")
+
+
+@pytest.mark.parametrize("name", [
+    "model.norm.weight", "model.embed_tokens.weight", "model.layers.2.mlp.up_proj.weight",
+    "model.layers.1.self_attn.q_proj.bias",
+])
+def test_what_is_missing_is_told_at_packing_and_by_verify(tmp_path, name):
+    path = changed(tmp_path, lambda tensors: tensors.pop(name))
+    lacking = "lm_head.weight" if "embed" in name else name
+    code, _, said = run_command("quantize", path, "-o", tmp_path / "o")
+    assert code == 0
+    assert said.startswith(f"warning: {path}: lacks {1 + ('embed' in name)} tensors of "
+                           f"Qwen2ForCausalLM, the first {lacking}; no model can be loaded")
+    failed = command_fails("verify", tmp_path / "o", "--json")
+    assert failed.startswith(f"{tmp_path / 'o'}: {1 + ('embed' in name)} errors, the first in "
+                             f"{lacking}: Qwen2ForCausalLM needs it, and it is missing")
+    for one in (path, tmp_path / "o"):
+        with pytest.raises(CheckpointError, match=f"{lacking} of the model is missing"):
+            load_model(one)
+
+
+def test_a_classifier_is_no_model_that_generates(tmp_path):
+    _, out = packed(save_model(tmp_path / "m", "qwen2", "ForSequenceClassification"))
+    assert "score.weight" in PackedCheckpoint(out).kept
+    assert [finding.tensor for finding in found_in(out)] == ["lm_head.weight", "score.weight"]
+
+
+def test_verify_finds_what_cannot_be_run_packed(tmp_path):
+    source = save_model(tmp_path / "m", "mixtral")
+    pack_checkpoint(source, tmp_path / "o", 2, include=["experts.1.w1"])
+    finding, = {(found.kind, found.message) for found in found_in(tmp_path / "o")}
+    assert finding == ("error", "is packed, but cannot be loaded so (experts and other matrices "
+                                "that the model merges); pack the model again")
+    with pytest.raises(CheckpointError, match="is no linear layer of the model"):
+        load_model(tmp_path / "o")
+    failed = command_fails("quantize", source, "-o", tmp_path / "p", "--include", "experts.1.w1")
+    assert failed == (f"{source}: model.layers.0.block_sparse_moe.experts.1.w1 cannot be included "
+                      "(experts and other matrices that the model merges); leave it out")
+
+
+def test_another_configuration_is_told(tmp_path):
+    path = shipped(tmp_path)
+    config = path / "config.json"
+    config.write_text(config.read_text().replace('"model_type": "qwen2"', '"model_type": "qwen9"'))
+    code, out, said = run_command("quantize", path, "-o", tmp_path / "o")
+    assert code == 0
+    assert said.startswith(
+        f"warning: {path}: transformers cannot build the model (model_type 'qwen9' is not known); "
+        "check its config.json. Matrices are chosen by their names\n")
+    assert "\nmatrices were chosen by their names: " in out
+    assert "model_type 'qwen9' is not known" in command_fails("verify", tmp_path / "o", "--json")
+
+
+def test_without_transformers_names_decide(tmp_path, monkeypatch):
+    monkeypatch.setattr("tritstream.scripts.weights.architecture.find_spec", lambda name: None)
+    source = save_model(tmp_path / "m", "qwen2_moe")
+    code, out, _ = run_command("quantize", source, "-o", tmp_path / "o")
+    assert code == 0
+    assert "matrices were chosen by their names: torch and transformers are not installed" in out
+    code, out, _ = run_command("verify", tmp_path / "o")
+    assert out.endswith("whether it can be loaded was not checked: torch and transformers are not "
+                        "installed\n")
+    monkeypatch.undo()
+    assert found_in(tmp_path / "o") == []
+    load_model(tmp_path / "o")
+
+
+def tie(tensors, head=None):
+    """Store the head of a tied model: in place of the embedding, or beside it."""
+    tensors["lm_head.weight"] = (
+        tensors.pop("model.embed_tokens.weight") if head is None else head)
+
+
+@pytest.mark.parametrize("fields", [{}, None])
+def test_a_quantization_config_that_says_nothing_is_loaded(tmp_path, fields):
+    path = shipped(tmp_path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"quantization_config": fields}))
+    np.testing.assert_array_equal(logits(path), logits(MODEL))
+    assert found_in(packed(path)[1]) == []
+
+
+def test_a_model_that_the_import_packs_can_be_loaded(tmp_path):
+    source, out = packed(save_model(tmp_path / "m", "qwen3_moe"))
+    export(out, tmp_path / "published")
+    code, text, _ = run_command("import", tmp_path / "published", "-o", tmp_path / "o",
+                                "--exclude", "layers.1.*")
+    assert code == 0 and "  left out on request: model.layers.*.self_attn." in text
+    checkpoint = PackedCheckpoint(tmp_path / "o")
+    assert checkpoint.config["quantization_config"]["exclude"] == ["layers.1.*"]
+    assert len(checkpoint.matrices) == 4
+    assert found_in(tmp_path / "o") == []
+    torch.testing.assert_close(logits(tmp_path / "o"), logits(tmp_path / "published"),
+                               rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("include", [[], ["lm_head"]])
+def test_a_tied_model_stored_by_its_head(tmp_path, include):
+    source, out = packed(changed(tmp_path, tie), include=include)
+    assert found_in(out) == []
+    model = load_model(out)
+    expected = packed(shipped(tmp_path), include=["embed_tokens"] if include else [])[1]
+    np.testing.assert_array_equal(logits(out), logits(expected))
+    traffic = token_traffic(model, PackedCheckpoint(out))
+    usual = token_traffic(load_model(expected), PackedCheckpoint(expected))
+    assert traffic == usual
+    code, text, _ = run_command("generate", out, "--prompt", "She had", "--tokens", "3",
+                                "--backend", "reference")
+    assert code == 0 and "weights of a token" in text
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("include", [["lm_head"], ["embed_tokens"], ["lm_head", "embed_tokens"]])
+def test_a_tied_model_that_stores_both(tmp_path, include, same):
+    def both(tensors):
+        tie(tensors, tensors["model.embed_tokens.weight"] * (1 if same else 2))
+
+    _, out = packed(changed(tmp_path, both), include=include)
+    assert found_in(out) == []
+    # Values that differ are not tied, whatever config.json says: transformers does the same.
+    export(out, tmp_path / "exported")
+    torch.testing.assert_close(logits(out), logits(tmp_path / "exported"), rtol=0, atol=0.1)
+    token_traffic(load_model(out), PackedCheckpoint(out))
+
+
+def test_exclude(tmp_path):
+    code, out, _ = run_command(
+        "quantize", MODEL, "-o", tmp_path / "o", "--exclude", "*.down_proj", "--exclude",
+        "layers.0.*", "--exclude", "k_proj")
+    assert code == 0
+    checkpoint = PackedCheckpoint(tmp_path / "o")
+    assert not any(name.endswith(("down_proj", "k_proj")) or ".0." in name
+                   for name in checkpoint.matrices)
+    assert len(checkpoint.matrices) == 3 * 5
+    fields = checkpoint.config["quantization_config"]
+    assert fields["exclude"] == ["*.down_proj", "layers.0.*", "k_proj"]
+    assert "model.layers.3.mlp.down_proj" in fields["modules_to_not_convert"]
+    assert "  left out on request: model.layers.*.mlp.down_proj.weight, " in out
+    assert verify(tmp_path / "o", MODEL) == []
+    load_model(tmp_path / "o")
+
+
+def test_exclude_wins_over_include_and_must_fit(tmp_path):
+    _, out = packed(shipped(tmp_path), include=["embed_tokens"], exclude=["embed_*"])
+    assert "model.embed_tokens" not in PackedCheckpoint(out).matrices
+    with pytest.raises(CheckpointError, match=message(
+            f"{MODEL}: no matrix is named *.dwn_proj, which is to be left out; check the name")):
+        pack_checkpoint(MODEL, tmp_path / "x", 2, exclude=["*.dwn_proj"])
+
+
+def test_a_norm_that_is_missing_from_a_packed_file(tmp_path):
+    _, out = packed(shipped(tmp_path))
+
+    def drop(tensors, records):
+        del tensors["model.norm.weight"], records["model.norm.weight"]
+
+    rewrite(out, drop)
+    assert [finding.tensor for finding in found_in(out)] == ["model.norm.weight"]

@@ -1,0 +1,155 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tritstream.golden.model_sizes import QWEN25, Sizes
+from tritstream.golden.open_source import open_source
+from tritstream.scripts.cli import app
+from tritstream.scripts.console import Failure
+from tritstream.scripts.reports.bench import codec, everything, layout, products, simulation
+from tritstream.scripts.reports.bench.layout import check_layout
+
+MODEL = Path(__file__).parents[2] / "models" / "tiny-qwen2"
+
+
+def bench(*arguments):
+    return CliRunner().invoke(app, ["bench", *map(str, arguments)])
+
+
+def test_bench_quantize(tmp_path):
+    done = bench("quantize", MODEL, "--work", tmp_path / "work", "--repeat", 1,
+                 "-o", tmp_path / "bench.json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["command"].startswith("tritstream")
+    assert report["packages"].keys() == {"tritstream", "numpy", "numba"}
+    assert {row["depth"] for row in report["loops"]} == {1, 2, 3, 4}
+    assert all(row["numpy"] > 0 and row["numba"] > 0 for row in report["loops"])
+    plain, fast = report["packing"]
+    assert (plain["engine"], fast["engine"]) == ("numpy", "numba")
+    source = open_source(MODEL)
+    for row in (plain, fast):
+        assert row["weights"] == sum(math.prod(t.shape) for t in source.matrices().values())
+        assert row["bytes"] == sum(tensor.size for tensor in source.tensors.values())
+        assert math.isclose(row["million_weights_a_second"] * row["wall"] * 1e6, row["weights"])
+        assert 3e7 < row["peak"] < 2e9
+    assert report["same_bytes"] is True
+    assert [row["projection"] for row in report["projections"]] == ["Qwen2.5-32B", "Qwen2.5-72B"]
+    assert math.isclose(report["projections"][1]["wall"] / fast["wall"],
+                        report["projections"][1]["weights"] / fast["weights"])
+    assert report["projections"][1]["weights"] == 80 * sum(
+        math.prod(shape) for shape in QWEN25["72B"].linear().values())
+    assert "projections, not measured" in done.stdout
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_bench_quantize_without_a_model():
+    done = bench("quantize", "--repeat", 1, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout).keys() == {"command", "processor", "cores", "python",
+                                              "packages", "loops"}
+
+
+def test_bench_refuses_what_it_cannot_pack(tmp_path):
+    done = bench("quantize", tmp_path, "--work", tmp_path / "work", "--repeat", 1)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"error: {tmp_path}: has no config.json")
+
+
+def test_bench_layout(tmp_path):
+    done = bench("layout", "0.5B", "72B", "--lanes", 8, "--lanes", 64, "-o", tmp_path / "l.json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads((tmp_path / "l.json").read_text())
+    rows = {(row["model"], row["matrix"], row["lanes"]): row for row in report["matrices"]}
+    assert len(rows) == len(report["matrices"]) == 2 * 7 * 2
+    narrow = rows["0.5B", "k_proj", 8]
+    # Three row blocks of 51 words and one of 19, in each of 56 groups.
+    assert narrow["words"] == 56 * (3 * 51 + 19)
+    assert narrow["sent"] == 8 * 56 * 172 + 2 * 128 + 256 + 128 + 896
+    # RESULT of four blocks, DONE of two frames, ACK of both loads.
+    assert narrow["received"] == 4 * (24 + 320 + 8) + 2 * (24 + 32 + 8) + 2 * (24 + 8)
+    information = 128 * 896 * math.log2(3) * (3 + 3 / 16)
+    assert math.isclose(narrow["efficiency"],
+                        information / 8 / (narrow["sent"] + narrow["received"]))
+    assert narrow["efficiency"] > narrow["unfolded_efficiency"]
+    assert all(0.98 < row["words_per_cycle"] < 1 for (_, _, lanes), row in rows.items()
+               if lanes == 8)
+    model = {(row["model"], row["lanes"]): row for row in report["models"]}["0.5B", 8]
+    assert model["words"] == 24 * sum(rows["0.5B", matrix, 8]["words"] for matrix in (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
+    assert 0.963 < model["unfolded_efficiency"] + 0.001 < model["efficiency"] < 0.9906
+    assert report["checks"] == []
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["5B"], "error: no size '5B' of Qwen2.5; there are 0.5B, 1.5B, 3B, 7B, 14B, 32B, 72B"),
+    (["--check", "x"], "error: no size 'x' of Qwen2.5; there are 0.5B, 1.5B, 3B, 7B, 14B, 32B, "
+                       "72B"),
+    (["-d", 5], "error: depth must be 1..4, not 5"),
+])
+def test_bench_layout_wrong_arguments(arguments, message):
+    done = bench("layout", *arguments)
+    assert (done.exit_code, done.stderr.strip()) == (1, message)
+
+
+def test_a_layout_that_the_rtl_does_not_have_is_told():
+    right = {"model": "0.5B", "matrix": "k_proj", "lanes": 8, "as_computed": True, "mismatches": 0}
+    check_layout({"checks": [right]})
+    for wrong in ({"as_computed": False}, {"mismatches": 1}):
+        with pytest.raises(Failure, match=r"^0\.5B k_proj at L = 8: the RTL does not do what was "
+                                          r"computed$"):
+            check_layout({"checks": [right, right | wrong]})
+
+
+def test_bench_codec():
+    done = bench("codec", "--rows", 33, "--columns", 100, "--repeat", 1, "-d", 4, "--json")
+    assert done.exit_code == 0, done.stderr
+    steps = {row["step"]: row for row in json.loads(done.stdout)["steps"]}
+    assert {"quantize, numpy", "quantize, numba", "pack, plain", "pack, numpy", "unpack, plain",
+            "unpack", "import: encode"} < steps.keys()
+    assert all(row["million_weights_a_second"] > 0 for row in steps.values())
+
+
+def test_bench_codec_notices_other_bytes(monkeypatch):
+    monkeypatch.setattr(codec, "pack", lambda *_: np.zeros((7, 7, 51), np.uint8))
+    done = bench("codec", "--rows", 33, "--columns", 100, "--repeat", 1)
+    assert (done.exit_code, done.stderr) == (
+        1, "error: plain numpy packs or unpacks the matrix to something else\n")
+
+
+def test_bench_simulation_and_all(tmp_path, monkeypatch):
+    """Every part of `bench all`, on a model of one small layer."""
+    small = Sizes(2, 64, 96, 2, 1, 32, 100)
+    for module in (layout, products, simulation, everything):
+        monkeypatch.setattr(module, "QWEN25", {"0.5B": small}, raising=False)
+    monkeypatch.setattr(layout, "LANES", [8])
+    monkeypatch.setattr(everything, "LANES", [8])
+    monkeypatch.setattr(simulation, "_LANES", [8])
+    monkeypatch.setattr(everything, "measure_codec",
+                        lambda depth: codec.measure_codec((33, 64), depth, 1))
+    done = bench("all", "-o", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    found = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    assert found.keys() == {"layout", "codec", "simulation", "projected"}
+    assert [row["as_computed"] for row in found["layout"]["checks"]] == [True] * 7
+    device, = found["simulation"]["devices"]
+    assert device["rows"] == sum(rows for rows, _ in small.linear().values())
+    assert device["token_cycles"] == 2 * device["cycles"]
+    assert all(row["roofline"] > row["tokens"] for row in found["projected"])
+    assert "PROJECTED" in done.stdout
+
+
+def test_bench_simulation_tells_a_wrong_device(monkeypatch):
+    monkeypatch.setattr(simulation, "product", wrong_product)
+    done = bench("simulation", "0.5B", "--lanes", 8, "--repeat", 1)
+    assert (done.exit_code, done.stderr) == (
+        1, "error: L = 8: the simulated device differs from golden\n")
+
+
+def wrong_product(name, _, depth):
+    matrix, x, due = products.product(name, (10, 32), depth)
+    return matrix, x, due + 1

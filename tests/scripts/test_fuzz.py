@@ -1,0 +1,123 @@
+"""Fuzzing: that planted faults are found, and a few inputs of every target."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tritstream.scripts.assurance.fuzz import supervise
+from tritstream.scripts.assurance.fuzz.engine import Session, random_inputs
+from tritstream.scripts.assurance.fuzz.report import merged
+from tritstream.scripts.assurance.fuzz.targets import NAMES, load_target
+from tritstream.scripts.assurance.fuzz.watch import Fault, Watch
+from tritstream.scripts.cli import app
+
+from support import fuzz_faults
+
+#: Inputs of each target; those that pack and import take longer.
+INPUTS = {"checkpoint": 40, "quantize": 12, "import": 6, "journal": 12, "serve": 30}
+
+
+@pytest.fixture
+def cli():
+    return lambda *arguments: CliRunner().invoke(app, ["fuzz", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("kind", fuzz_faults.FAULTS)
+def test_planted_faults_are_found(kind, tmp_path):
+    (tmp_path / "outside").write_text("secret")
+    watch = Watch(fuzz_faults.FAULTS[kind], tmp_path / "input")
+    assert watch.run(b"good") == "read"
+    with pytest.raises(Fault) as fault:
+        watch.run(b"bad")
+    assert fault.value.kind.startswith(kind.strip())
+    assert watch.run(b"good") == "read"
+
+
+def test_what_is_documented_is_no_fault(tmp_path):
+    watch = Watch(fuzz_faults.MET, tmp_path / "input")
+    assert watch.run(b"bad").startswith("CheckpointError ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_few_inputs_of_every_target(name, tmp_path):
+    session = Session(load_target(name), tmp_path / "c", tmp_path / "input", tmp_path / "notes")
+    random_inputs(session, seed=5, seconds=60, most=INPUTS.get(name, 80))
+    notes = json.loads((tmp_path / "notes").read_text())
+    assert notes["faults"] == {}
+    assert notes["executions"] == sum(notes["outcomes"].values()) >= INPUTS.get(name, 80)
+    assert notes["outcomes"]["read"] >= len(session.target.seeds())
+
+
+def test_the_same_seed_gives_the_same_inputs(tmp_path):
+    target = load_target("activations")
+    outcomes = []
+    for turn in range(2):
+        session = Session(target, tmp_path / f"{turn}", tmp_path / "input", tmp_path / "notes")
+        random_inputs(session, seed=3, seconds=60, most=30)
+        outcomes.append((session.outcomes, sorted(path.name for path in
+                                                  (tmp_path / f"{turn}").iterdir())))
+    assert outcomes[0] == outcomes[1]
+    assert len(outcomes[0][1]) > 2
+
+
+def test_counts_accumulate_and_the_corpus_is_kept(cli, tmp_path):
+    report, corpus = tmp_path / "r.json", tmp_path / "corpus"
+    for turn in (1, 2):
+        result = cli("directory", "--engine", "random", "--most", 40, "--seed", turn,
+                     "--seconds", 30, "--corpus", corpus, "-o", report)
+        assert result.exit_code == 0, result.output
+        found = json.loads(report.read_text())["targets"]["directory"]
+        assert found["executions"]["random"] == found["read"] + found["refused"] >= 40 * turn
+        assert found["faults"] == {}
+
+
+def test_a_fault_is_kept_told_and_brought_about_again(cli, tmp_path):
+    target = "tests.fuzz_faults:KEY"
+    result = cli(target, "--engine", "random", "--most", 5, "--seconds", 30, "--corpus",
+                 tmp_path, "--json")
+    assert result.exit_code == 1
+    (kind, found), = json.loads(result.stdout)["targets"][target]["faults"].items()
+    assert kind.startswith("KeyError: ") and found["times"] >= 1
+    assert f"tritstream fuzz {target} --input {found['input']}" in result.stderr
+    assert supervise.happens_again(target, Path(found["input"]).read_bytes())
+    assert not supervise.happens_again(target, b"good")
+    again = cli(target, "--input", found["input"])
+    assert again.exit_code == 1
+    assert "KeyError" in again.stderr and again.stderr.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize(("name", "kind"), [
+    ("SLEEPS", "hang: killed"), ("KILLS", "died: SIGKILL"),
+])
+def test_a_process_that_is_stuck_or_dies(name, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervise, "_STUCK", 1.0)
+    counts = supervise.fuzz_target("random", f"tests.fuzz_faults:{name}", tmp_path, 2.0, 1)
+    assert counts.faults.keys() == {kind}
+    kept, = tmp_path.glob(f"faults/{kind.split(':')[0]}-*")
+    assert kept.read_bytes() != b"good"
+
+
+@pytest.mark.parametrize(("arguments", "fault"), [
+    (["nothing"], "nothing: no such target, only checkpoint, quantize, "),
+    (["gguf", "--engine", "magic"], "magic: engine must be one of atheris, random"),
+    (["gguf", "answers", "--input", "x"], "an input is of one target: give its name"),
+])
+def test_wrong_arguments(cli, arguments, fault):
+    result = cli(*arguments)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith(f"error: {fault}")
+
+
+def test_an_earlier_fault_that_is_none_any_more_is_mended(tmp_path):
+    (tmp_path / "gone").write_bytes(b"good")
+    (tmp_path / "left").write_bytes(b"bad")
+    earlier = {"executions": {"random": 3}, "seconds": 1, "read": 1, "refused": 0, "places": 0,
+               "covered": 0, "stops": 0, "mended": {}, "faults": {
+                   name: {"input": str(tmp_path / name), "detail": "", "times": 1}
+                   for name in ("gone", "left")}}
+    target = "tests.fuzz_faults:KEY"
+    found = merged({target: earlier}, target, "about", "random", supervise.Counts())
+    assert (list(found["mended"]), list(found["faults"])) == (["gone"], ["left"])
+    assert found["executions"] == {"random": 3}

@@ -1,0 +1,52 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tritstream.golden.packed.pack import pack_checkpoint
+
+from support.golden_helpers import write_json
+
+#: Prints the peak of what a run allocates, arrays of numpy included.
+MEASURE = """
+import sys, tracemalloc
+from tritstream.scripts.cli import app
+
+tracemalloc.start()
+app(["run", *sys.argv[1:]], standalone_mode=False)
+print(tracemalloc.get_traced_memory()[1], file=sys.stderr)
+"""
+
+ROWS, COLUMNS = 512, 1024
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """Packed checkpoints of few and of many matrices of one size."""
+    paths = {}
+    for count in (10, 70):
+        paths[count] = tmp_path_factory.mktemp(f"model{count}")
+        (paths[count] / "m").mkdir()
+        write_json(paths[count] / "m" / "config.json", {})
+        rng = np.random.default_rng(0)
+        save_file({f"layers.{n}.weight": rng.standard_normal((ROWS, COLUMNS)).astype(np.float16)
+                   for n in range(count)}, paths[count] / "m" / "model.safetensors")
+        pack_checkpoint(paths[count] / "m", paths[count] / "packed", 1)
+    return paths
+
+
+def test_memory_does_not_grow_with_the_model(packed):
+    peaks = {}
+    for count, path in packed.items():
+        done = subprocess.run([sys.executable, "-c", MEASURE, path / "packed", "--report",
+                               path / "report.json"], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        peaks[count] = int(done.stderr.splitlines()[-1])
+    # A matrix is 124 KB packed, 0.5 MB as integers: 60 more that were kept would be 7 MB at least.
+    # The peak is that of temporaries of some rows, of as many threads as have them at once.
+    assert peaks[70] < peaks[10] + 5e6
+    assert peaks[70] < 40e6

