@@ -4,18 +4,16 @@ from pathlib import Path
 
 __all__ = ["shipped_model"]
 
-_HERE = Path(__file__).parent
-#: Where a checkout has it, and where a wheel puts it: pyproject.toml.
-_PLACES = (_HERE.parent / "models" / "tiny-qwen2", _HERE / "models" / "tiny-qwen2")
+#: In a checkout and in a wheel alike: setup.py.
+_PLACE = Path(__file__).parents[1] / "models" / "tiny-qwen2"
 
 
 def shipped_model() -> Path:
     """Directory of the model, as a path below the working directory where it is there.
 
-    Raises :class:`FileNotFoundError` when it is in none of its places.
+    Raises :class:`FileNotFoundError` if the directory does not exist.
     """
-    for place in _PLACES:
-        if place.is_dir():
-            here = Path.cwd()
-            return place.relative_to(here) if place.is_relative_to(here) else place
-    raise FileNotFoundError(f"{_PLACES[0]}: the shipped model is not there; name one with --model")
+    if not _PLACE.is_dir():
+        raise FileNotFoundError(f"{_PLACE}: the shipped model is missing; name one with --model")
+    here = Path.cwd()
+    return _PLACE.relative_to(here) if _PLACE.is_relative_to(here) else _PLACE
