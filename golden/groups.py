@@ -1,13 +1,23 @@
 """Rows of a matrix as groups of 16 weights, of an array or straight from a file."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from tritstream.golden.checkpoints.row_reader import RowReader
 from tritstream.golden.fixed_point import GROUP, group_count
 
-__all__ = ["ShiftedRows", "take_groups"]
+__all__ = ["ShiftedRows", "WeightRows", "take_groups"]
+
+
+class WeightRows(Protocol):
+    """Weights (N, K) of any float dtype, read by rows: an array or a reader of a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,13 +26,13 @@ class ShiftedRows:
 
     Members
     -------
-    weights : numpy.ndarray or RowReader
+    weights : WeightRows
         Weights (N, K) of any float dtype, finite as float32.
     shift : int
         Exponent of the power of two.
     """
 
-    weights: np.ndarray | RowReader
+    weights: WeightRows
     shift:   int
 
     @property
@@ -35,7 +45,7 @@ class ShiftedRows:
 
 
 def take_groups(
-    weights: np.ndarray | RowReader, rows: slice, name: str | None = None,
+    weights: WeightRows, rows: slice, name: str | None = None,
 ) -> np.ndarray:
     """Some rows of weights (N, K) of any float dtype: float32 (n, 16), row by row, zero-padded.
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tritstream.golden.checkpoints.row_reader import RowReader
 from tritstream.golden.fixed_point import (
     GROUP,
     SCALES,
@@ -18,7 +17,7 @@ from tritstream.golden.fixed_point import (
     group_count,
     half_range,
 )
-from tritstream.golden.groups import take_groups
+from tritstream.golden.groups import WeightRows, take_groups
 from tritstream.golden.kernels import Kernels, load
 from tritstream.golden.kernels.numpy_arithmetic import levels
 from tritstream.golden.matrix import Encoded, TritMatrix, whole
@@ -39,7 +38,7 @@ class Rounded(ABC):
 
     Members
     -------
-    weights : numpy.ndarray or RowReader
+    weights : WeightRows
         Weights (N, K) of any float dtype.
     depth : int
         Trits of a weight.
@@ -49,7 +48,7 @@ class Rounded(ABC):
         What computes.
     """
 
-    weights: np.ndarray | RowReader
+    weights: WeightRows
     depth:   int
     table:   np.ndarray
     kernels: Kernels
@@ -119,7 +118,7 @@ def quantize(
 
 
 def choose_scales(
-    weights: np.ndarray | RowReader, depth: int, name: str = "matrix", *,
+    weights: WeightRows, depth: int, name: str = "matrix", *,
     engine: str | None = "numpy",
 ) -> Scaled:
     """The same in two steps, of which this is the first; of a reader nobody holds all rows."""

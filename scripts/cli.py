@@ -6,12 +6,10 @@ from typing import Annotated
 
 import typer
 
+from tritstream.scripts import dev
 from tritstream.scripts.assurance import vectors
-from tritstream.scripts.assurance.fuzz.command import fuzz
-from tritstream.scripts.assurance.soak.command import soak
 from tritstream.scripts.evaluation import command as evaluate
 from tritstream.scripts.hardware import commands as hardware
-from tritstream.scripts.reports import bench, plot
 from tritstream.scripts.running import board as load
 from tritstream.scripts.running import generate, run, serve
 from tritstream.scripts.streams import harden
@@ -53,14 +51,14 @@ _PANELS = {
         "run": run.run, "generate": generate.generate, "eval": evaluate.evaluate,
         "serve": serve.serve, "load": load.load, "board": load.board,
     },
-    "Trust": {"vectors": vectors.vectors, "fuzz": fuzz, "soak": soak, "plot": plot.plot},
+    "Hardware": {"vectors": vectors.vectors},
 }
 
 for _panel, _commands in _PANELS.items():
     for _name, _command in _commands.items():
         app.command(_name, rich_help_panel=_panel)(_command)
-app.add_typer(bench.app, name="bench", rich_help_panel="Trust")
 app.add_typer(hardware.app, name="hw", rich_help_panel="Hardware")
+app.add_typer(dev.app, name="dev", rich_help_panel="Development")
 
 
 @app.callback()

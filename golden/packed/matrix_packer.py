@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tritstream.golden.checkpoints.row_reader import RowReader
 from tritstream.golden.fixed_point import GROUP, ROWS, SCALES, group_count, half_range
-from tritstream.golden.groups import take_groups
+from tritstream.golden.groups import WeightRows, take_groups
 from tritstream.golden.kernels import load
 from tritstream.golden.matrix import Encoded, code_values
 from tritstream.golden.packed.group_errors import GroupErrors
@@ -24,13 +23,13 @@ class Packing:
     ----------
     matrix : Encoded
         What to pack.
-    weights : array or RowReader
+    weights : WeightRows
         What it was made of, (N, K), for its error; None where it stands for them exactly.
     engine : str, optional
         Of :mod:`tritstream.golden.kernels`; decides no bit.
     """
 
-    def __init__(self, matrix: Encoded, weights: np.ndarray | RowReader | None,
+    def __init__(self, matrix: Encoded, weights: WeightRows | None,
                  engine: str | None = None):
         self._matrix, self._weights = matrix, weights
         self._kernels, self._pack = load(engine), packer(matrix.depth, engine)

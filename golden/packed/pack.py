@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tritstream.golden.groups import WeightRows
 from tritstream.golden.checkpoints.casting import CastSource, cast_dtypes, rounded_pieces
 from tritstream.golden.checkpoints.choice import Architecture, Selection
-from tritstream.golden.checkpoints.row_reader import RowReader, weights_of
+from tritstream.golden.checkpoints.row_reader import weights_of
 from tritstream.golden.checkpoints.safetensors_writer import Place, ShardWriter, write_shards
 from tritstream.golden.checkpoints.source import (
     CONFIG,
@@ -42,7 +43,7 @@ __all__ = ["Encode", "Progress", "TensorStep", "pack_checkpoint", "write_packed"
 _PIECES = 1 << 23
 
 #: What the error of a matrix is measured against; None where it stands for the source exactly.
-Weights = np.ndarray | RowReader | None
+Weights = WeightRows | None
 #: Makes a matrix of the module name and the tensor.
 Encode = Callable[[str, SourceTensor], tuple[Encoded, Weights]]
 #: Gets the report of each source tensor, in file order, when it is on the disk.

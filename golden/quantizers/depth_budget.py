@@ -12,8 +12,8 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from tritstream.golden.checkpoints.row_reader import RowReader
 from tritstream.golden.fixed_point import MAX_DEPTH, SCALES, tiles_shape
+from tritstream.golden.groups import WeightRows
 from tritstream.golden.matrix import dequantize, whole
 from tritstream.golden.quantizers.error_feedback import feed_back
 from tritstream.golden.quantizers.moments import Moment
@@ -42,7 +42,7 @@ class Losses:
         return 8 * int(np.prod(tiles_shape(self.shape, depth))) + 32 * SCALES
 
 
-def measure(weights: np.ndarray | RowReader, method: Method, name: str) -> Losses:
+def measure(weights: WeightRows, method: Method, name: str) -> Losses:
     """Losses of a matrix by encoding some of its rows at each depth."""
     runs = _runs(weights.shape[0])
     part = np.concatenate([weights[run] for run in runs]).astype(np.float32)

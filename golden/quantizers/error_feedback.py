@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tritstream.golden.checkpoints.row_reader import RowReader
 from tritstream.golden.fixed_point import GROUP, group_count, half_range
-from tritstream.golden.groups import take_groups
+from tritstream.golden.groups import WeightRows, take_groups
 from tritstream.golden.kernels import Kernels, load
 from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.quantizers.moments import Moment
@@ -34,7 +33,7 @@ _SPAN = 128
 
 
 def feed_back(
-    weights: np.ndarray | RowReader, depth: int, moment: Moment, name: str = "matrix", *,
+    weights: WeightRows, depth: int, moment: Moment, name: str = "matrix", *,
     engine: str | None = "numpy",
 ) -> TritMatrix:
     """Encode a matrix (N, K) of any float dtype with its moments.

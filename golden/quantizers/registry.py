@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
-
-from tritstream.golden.checkpoints.row_reader import RowReader
+from tritstream.golden.groups import WeightRows
 from tritstream.golden.kernels import load
 from tritstream.golden.matrix import Encoded
 from tritstream.golden.quantize import CODEC, choose_scales
@@ -19,7 +17,7 @@ __all__ = ["DEFAULT", "METHODS", "Encoder", "Method", "check_method", "method_of
 
 #: Encodes weights (N, K) of any float dtype, an array or read by rows, at a depth; the name is for
 #: messages.
-Encoder = Callable[[np.ndarray | RowReader, int, str], Encoded]
+Encoder = Callable[[WeightRows, int, str], Encoded]
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def check_method(name: str, calibrated: bool = False) -> None:
 
 
 def _calibrated(
-    weights: np.ndarray | RowReader, depth: int, name: str, *, path: Path, engine: str | None,
+    weights: WeightRows, depth: int, name: str, *, path: Path, engine: str | None,
 ) -> Encoded:
     moment = _moment(path, name, tuple(weights.shape))
     if moment is None:

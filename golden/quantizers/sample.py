@@ -42,7 +42,7 @@ def take_sample(
 
     Parameters
     ----------
-    weights : array or RowReader
+    weights : WeightRows
         Weights (N, K) of any float dtype.
     columns : numpy.ndarray, optional
         float32 (Kp,): what a squared error in each column counts.

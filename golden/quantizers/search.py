@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tritstream.golden.checkpoints.row_reader import RowReader
 from tritstream.golden.fixed_point import (
     GROUP,
     TABLE_RATIO_WARNING,
@@ -12,7 +11,7 @@ from tritstream.golden.fixed_point import (
     half_range,
     table_ratio,
 )
-from tritstream.golden.groups import ShiftedRows, take_groups
+from tritstream.golden.groups import ShiftedRows, WeightRows, take_groups
 from tritstream.golden.kernels import Kernels, load
 from tritstream.golden.matrix import Encoded, code_values
 from tritstream.golden.quantize import Rounded, choose_scales, device_values
@@ -41,7 +40,7 @@ class Coded(Rounded):
 
 
 def search(
-    weights: np.ndarray | RowReader, depth: int, name: str = "matrix", *,
+    weights: WeightRows, depth: int, name: str = "matrix", *,
     engine: str | None = "numpy",
 ) -> Encoded:
     """Encode a matrix (N, K) of any float dtype; of a reader, never with all rows in memory.
@@ -65,8 +64,8 @@ def search(
 
 
 def _in_range(
-    weights: np.ndarray | RowReader,
-) -> tuple[np.ndarray | RowReader | ShiftedRows, int, Sample]:
+    weights: WeightRows,
+) -> tuple[WeightRows | ShiftedRows, int, Sample]:
     """The weights times a power of two with which float32 holds their squares; it; a sample."""
     sample = take_sample(weights)
     if _LOW < sample.peak < _HIGH:
@@ -87,7 +86,7 @@ def _unshifted(table: np.ndarray, shift: int) -> np.ndarray:
 
 
 def _best_codes(
-    weights: np.ndarray | RowReader | ShiftedRows, table: np.ndarray, depth: int, kernels: Kernels,
+    weights: WeightRows | ShiftedRows, table: np.ndarray, depth: int, kernels: Kernels,
 ) -> np.ndarray:
     rows, groups = weights.shape[0], group_count(weights.shape[1])
     codes = np.empty((rows, groups), np.uint8)
@@ -101,7 +100,7 @@ def _best_codes(
 
 
 def _squared_error(
-    matrix: Encoded, weights: np.ndarray | RowReader, kernels: Kernels,
+    matrix: Encoded, weights: WeightRows, kernels: Kernels,
 ) -> float:
     """Sum over all weights, in float64, of their errors as :func:`search` counts them."""
     wide = table_ratio(matrix.table) > TABLE_RATIO_WARNING

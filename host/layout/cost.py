@@ -1,7 +1,7 @@
 """What a product costs, computed: words, bytes both ways, cycles. Nothing is sent for it.
 
 The figures are those of a source that always has a word and of a sink that always takes one, and
-are exact: ``tritstream bench layout --check`` compares them with the RTL.
+are exact: ``tritstream dev bench layout --check`` compares them with the RTL.
 """
 
 from dataclasses import dataclass, fields

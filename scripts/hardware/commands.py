@@ -1,4 +1,4 @@
-"""Commands on the hardware itself: Verilog, area and clock, tables of them."""
+"""Commands on the hardware itself: Verilog, area and clock."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,18 +8,15 @@ import typer
 
 from tritstream.hw.tools.area import DEFAULT_UNITS, measure, rtl_digest, units
 from tritstream.hw.tools.synth import PART, tool_versions
-from tritstream.scripts.assurance.rtl_fuzz.command import fuzz
 from tritstream.scripts.console import (
-    Failure,
     print_json,
     progress,
     reports_errors,
     table,
     write_json,
-    write_text,
 )
 from tritstream.scripts.hardware import bandwidth, boards, core, link_speed, soc
-from tritstream.scripts.reports.tables.pages import AREA_COLUMNS, ROOT, area_rows, fill, pages
+from tritstream.scripts.hardware.area_table import AREA_COLUMNS, area_rows
 
 __all__ = ["app"]
 
@@ -33,7 +30,6 @@ app.command()(bandwidth.bandwidth)
 app.command("link")(link_speed.link)
 app.command("soc")(soc.build_soc_command)
 app.command("project")(soc.project_command)
-app.command()(fuzz)
 
 
 @app.command()
@@ -79,19 +75,3 @@ def _command(options):
     words = (f"--{name} '{value}'" if " " in str(value) else f"--{name} {value}"
              for name, values in options.items() for value in values)
     return " ".join(["tritstream hw report", *words])
-
-
-@app.command("table")
-@reports_errors
-def fill_tables(
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; fail where a table is "
-                                        "not what its report says.")] = False,
-):
-    """Write the tables of README.md and docs/ from the reports in hw/."""
-    stale = {path: text for path in pages() if (text := fill(path.read_text())) != path.read_text()}
-    names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
-    if check and stale:
-        raise Failure(f"not as the reports have it: {names}; run `tritstream hw table`")
-    for path, text in stale.items():
-        write_text(path, text)
-    print(f"tables: {names or 'nothing to change'}")

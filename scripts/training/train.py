@@ -1,9 +1,9 @@
 """Train, capture and measure the tiny Qwen2 model in `models/tiny-qwen2`.
 
-    python -m tritstream.scripts.training.train train --corpus r-cran-janeaustenr_1.0.0-1_all.deb -o DIRECTORY
-    python -m tritstream.scripts.training.train measure DIRECTORY --corpus ...   # packed, at each depth
-    python -m tritstream.scripts.training.train evaluate DIRECTORY --corpus ...  # any causal model
-    python -m tritstream.scripts.training.train capture DIRECTORY --prompt "..."
+    tritstream dev train train --corpus r-cran-janeaustenr_1.0.0-1_all.deb -o DIRECTORY
+    tritstream dev train measure DIRECTORY --corpus ...   # packed, at each depth
+    tritstream dev train evaluate DIRECTORY --corpus ...  # any causal model
+    tritstream dev train capture DIRECTORY --prompt "..."
 
 It needs the extras `torch` and `corpus`; using the model it leaves behind needs neither. Quality
 is stated in bits per byte of held-out text, which does not depend on a tokenizer: all nats of the
@@ -160,7 +160,7 @@ def train_command(
     recipe = Recipe(steps=steps, seed=seed)
     training, held_out = read_texts(corpus, validation)
     command = (
-        f"python -m tritstream.scripts.training.train train --corpus {corpus.name} -o {output} "
+        f"tritstream dev train train --corpus {corpus.name} -o {output} "
         f"--steps {steps} --seed {seed} --validation {validation}"
     )
     with new_directory(output) as directory:

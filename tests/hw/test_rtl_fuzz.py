@@ -152,44 +152,44 @@ def test_a_hang_is_told():
 def test_a_fault_is_kept_and_runs_again(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "run_session", partial(run_session, device_type=Flips))
     report = tmp_path / "fuzz.json"
-    said = command_fails("hw", "fuzz", "--seed", 1, "-o", report)
+    said = command_fails("dev", "rtl-fuzz", "--seed", 1, "-o", report)
     entry, = json.loads(report.read_text())["devices"]
     fault, = entry["faults"]
     assert said == (f"{fault['fault']}; kept in {fault['kept']}; to run it again: tritstream hw "
                     f"fuzz --lanes 8 --columns 1 --max-k 32768 --seed 1 --session "
                     f"{fault['session']}")
     kept = tmp_path / fault["kept"]
-    assert run_command("hw", "fuzz", "--replay", kept)[1].endswith("no fault\n")
+    assert run_command("dev", "rtl-fuzz", "--replay", kept)[1].endswith("no fault\n")
     monkeypatch.setattr(command, "NativeDevice", Flips)
-    assert command_fails("hw", "fuzz", "--replay", kept).endswith(f": {fault['fault']}")
+    assert command_fails("dev", "rtl-fuzz", "--replay", kept).endswith(f": {fault['fault']}")
 
 
 def test_the_command_goes_on_from_its_report(tmp_path):
     report = tmp_path / "fuzz.json"
     counts = []
     for cycles in (50_000, 50_000, 150_000):
-        code, out, err = run_command("hw", "fuzz", "--cycles", cycles, "-o", report, "--json")
+        code, out, err = run_command("dev", "rtl-fuzz", "--cycles", cycles, "-o", report, "--json")
         assert code == 0, err
         entry, = json.loads(out)["devices"]
         assert json.loads(report.read_text()) == json.loads(out)
         counts.append(entry["sessions"])
         assert entry["cycles"] >= cycles and entry["faults"] == []
     assert counts[0] == counts[1] < counts[2]
-    assert command_fails("hw", "fuzz", "--seed", 3, "-o", report) == (
+    assert command_fails("dev", "rtl-fuzz", "--seed", 3, "-o", report) == (
         f"{report} is of --seed 0: go on with that, or write elsewhere")
 
 
 def test_wrong_inputs_are_told(tmp_path):
-    assert command_fails("hw", "fuzz", "--lanes", 3).startswith("Lanes must be one of ")
+    assert command_fails("dev", "rtl-fuzz", "--lanes", 3).startswith("Lanes must be one of ")
     other = tmp_path / "other.json"
     other.write_text("[]")
-    assert command_fails("hw", "fuzz", "-o", other) == (
+    assert command_fails("dev", "rtl-fuzz", "-o", other) == (
         f"{other}: no report of fuzzing; write elsewhere")
     other.write_text("{")
-    assert command_fails("hw", "fuzz", "-o", other).startswith(
+    assert command_fails("dev", "rtl-fuzz", "-o", other).startswith(
         f"{other}: cannot be read as a report of fuzzing (")
-    assert command_fails("hw", "fuzz", "--replay", other).startswith(
-        f"{other}: no session of `tritstream hw fuzz` (")
+    assert command_fails("dev", "rtl-fuzz", "--replay", other).startswith(
+        f"{other}: no session of `tritstream dev rtl-fuzz` (")
 
 
 @pytest.mark.long

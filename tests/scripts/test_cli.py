@@ -5,7 +5,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,27 +17,9 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.hw.config import DeviceConfig
 from tritstream.sim.build import device_rtl
 
-MODEL = Path(__file__).parents[2] / "models" / "tiny-qwen2"
+from support.cli_helpers import MODEL, fails, tritstream
+
 K_PROJ = "model.layers.0.self_attn.k_proj"
-
-
-def tritstream(*arguments):
-    """Exit code, standard output and standard error of the command."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tritstream.scripts.cli", *map(str, arguments)],
-        capture_output=True, text=True, timeout=300)
-    return done.returncode, done.stdout, done.stderr
-
-
-def fails(*arguments):
-    """The one line that a failing command says, after ``error: ``."""
-    code, out, err = tritstream(*arguments)
-    assert code == 1, err
-    assert "Traceback" not in err
-    lines = [line for line in err.splitlines() if not line.startswith("building")]
-    assert len(lines) == 1, err
-    assert lines[0].startswith("error: ")
-    return lines[0].removeprefix("error: ")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ MODEL = Path(__file__).parents[2] / "models" / "tiny-qwen2"
 
 
 def bench(*arguments):
-    return CliRunner().invoke(app, ["bench", *map(str, arguments)])
+    return CliRunner().invoke(app, ["dev", "bench", *map(str, arguments)])
 
 
 def test_bench_quantize(tmp_path):

@@ -20,7 +20,7 @@ FIGURES = ROOT / "docs" / "figures"
 
 
 def plot(*arguments):
-    done = CliRunner().invoke(app, ["plot", *map(str, arguments)])
+    done = CliRunner().invoke(app, ["dev", "plot", *map(str, arguments)])
     return done.exit_code, done.output
 
 
@@ -52,7 +52,7 @@ def test_pictures_of_the_docs_are_of_the_data_that_is_kept(drawn):
         fresh, kept = drawn / f"{name}.svg", FIGURES / f"{name}.svg"
         assert drawn_from(fresh) is not None
         assert drawn_from(kept) == drawn_from(fresh), (
-            f"run `tritstream plot {name} -o docs/figures` and look at it")
+            f"run `tritstream dev plot {name} -o docs/figures` and look at it")
         assert f"(figures/{name}.svg)" in page
 
 
@@ -138,7 +138,7 @@ def test_a_layout_of_no_matrix_is_told(tmp_path):
     path.write_text('{"depth": 3, "matrices": [], "models": []}')
     with pytest.raises(ValueError) as raised:
         efficiency.collect(tmp_path)
-    assert str(raised.value) == (f"{path}: lacks 'matrices'; `tritstream bench layout -o "
+    assert str(raised.value) == (f"{path}: lacks 'matrices'; `tritstream dev bench layout -o "
                                  "docs/figures/layout.json` makes it")
 
 

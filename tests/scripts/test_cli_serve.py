@@ -1,10 +1,6 @@
 import asyncio
 import os
-import re
 import signal
-import subprocess
-import sys
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,23 +11,9 @@ from tritstream.host.open_device import open_device
 
 from support.cli_helpers import fails
 from support.host_cases import matrix_of, multiply, vectors
+from support.serving import serving
 
 MATRIX, X = matrix_of(45, 64), vectors(3, 64)
-
-
-@contextmanager
-def serving(*arguments):
-    """The process of `tritstream serve`, and the device as others write it."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "tritstream.scripts.cli", "serve", "--listen", "127.0.0.1:0",
-         *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        line = process.stdout.readline()
-        found = re.fullmatch(r"serving (\S+) on (tcp://127\.0\.0\.1:\d+)\n", line)
-        yield process, found[2]
-    finally:
-        process.kill()
-        process.communicate()
 
 
 async def product(spec):

@@ -74,7 +74,7 @@ def test_tables_of_this_project_are_what_its_reports_say():
     assert len(reports) > 1
     for report in reports:
         assert f"<!-- table {report.relative_to(ROOT)} -->\n" in wanted
-    code, out, err = tritstream("hw", "table", "--check")
+    code, out, err = tritstream("dev", "tables", "--check")
     assert (code, out) == (0, "tables: nothing to change\n"), err
 
 
@@ -88,7 +88,7 @@ def test_table_command(project, monkeypatch):
     monkeypatch.setattr(hardware, "fill", lambda text: fill(text, project))
     before = (project / "docs" / "area.md").read_text()
     assert run("--check") == (1, "error: not as the reports have it: docs/area.md; run "
-                                 "`tritstream hw table`\n")
+                                 "`tritstream dev tables`\n")
     assert (project / "docs" / "area.md").read_text() == before
     assert run() == (0, "tables: docs/area.md\n")
     assert BOARD_TABLE in (project / "docs" / "area.md").read_text()

@@ -21,7 +21,7 @@ INPUTS = {"checkpoint": 40, "quantize": 12, "import": 6, "journal": 12, "serve":
 
 @pytest.fixture
 def cli():
-    return lambda *arguments: CliRunner().invoke(app, ["fuzz", *map(str, arguments)])
+    return lambda *arguments: CliRunner().invoke(app, ["dev", "fuzz", *map(str, arguments)])
 
 
 @pytest.mark.parametrize("kind", fuzz_faults.FAULTS)
@@ -80,7 +80,7 @@ def test_a_fault_is_kept_told_and_brought_about_again(cli, tmp_path):
     assert result.exit_code == 1
     (kind, found), = json.loads(result.stdout)["targets"][target]["faults"].items()
     assert kind.startswith("KeyError: ") and found["times"] >= 1
-    assert f"tritstream fuzz {target} --input {found['input']}" in result.stderr
+    assert f"tritstream dev fuzz {target} --input {found['input']}" in result.stderr
     assert supervise.happens_again(target, Path(found["input"]).read_bytes())
     assert not supervise.happens_again(target, b"good")
     again = cli(target, "--input", found["input"])

@@ -129,14 +129,14 @@ def test_a_wrong_row_is_told(monkeypatch, tmp_path):
     (rows, _), vectors = job.shape, job.vectors
     assert outcome.fault.startswith(f"row {rows - 1} of vector {vectors - 1} is ")
     assert outcome.fault.endswith(f"in golden (1 of {rows * vectors} differ)")
-    assert command_fails("soak", *SIM, "--job", job.number) == f"job {job.number}: {outcome.fault}"
+    assert command_fails("dev", "soak", *SIM, "--job", job.number) == f"job {job.number}: {outcome.fault}"
     report = tmp_path / "soak.json"
-    said = command_fails("soak", *SIM, "-o", report, "--minutes", 0.01)
+    said = command_fails("dev", "soak", *SIM, "-o", report, "--minutes", 0.01)
     plain = json.loads(report.read_text())
     first = plain["failures"][0]
     assert plain["total"]["failed"] == len(plain["failures"]) > 0
     assert said == (f"{plain['total']['failed']} of {plain['total']['jobs']} jobs failed, the "
-                    f"first: {first['fault']}; to run it again: tritstream soak --seed 0 --job "
+                    f"first: {first['fault']}; to run it again: tritstream dev soak --seed 0 --job "
                     f"{first['job']['number']} --device sim:lanes=8")
 
 
@@ -153,7 +153,7 @@ def test_whatever_a_driver_raises_is_a_finding():
 
 def test_a_killed_soak_goes_on(tmp_path):
     report = tmp_path / "soak.json"
-    arguments = ["soak", *SIM, "-o", str(report), "--minutes"]
+    arguments = ["dev", "soak", *SIM, "-o", str(report), "--minutes"]
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "tritstream.scripts.cli", *arguments, "9"])
     deadline = time.monotonic() + 300
@@ -177,7 +177,7 @@ def test_a_killed_soak_goes_on(tmp_path):
 
 def test_jobs_of_several_processes_are_counted_in_order(tmp_path):
     report = tmp_path / "soak.json"
-    code, out, err = run_command("soak", *SIM, "-o", report, "--minutes", 0.01, "--workers", 2,
+    code, out, err = run_command("dev", "soak", *SIM, "-o", report, "--minutes", 0.01, "--workers", 2,
                                  "--json")
     assert code == 0, err
     plain = json.loads(out)
@@ -188,28 +188,28 @@ def test_jobs_of_several_processes_are_counted_in_order(tmp_path):
 
 
 def test_one_job_tells_what_it_is():
-    code, out, _ = run_command("soak", *SIM, "--job", 3, "--json")
+    code, out, _ = run_command("dev", "soak", *SIM, "--job", 3, "--json")
     plain = json.loads(out)
     job, outcome = run_job(0, 3, SPECS[:1])
     assert code == 0 and plain["devices"] == ["sim:lanes=8"]
     assert plain["outcome"]["rows"] == outcome.rows
-    assert f"shape        {job.shape}\n" in run_command("soak", *SIM, "--job", 3)[1]
+    assert f"shape        {job.shape}\n" in run_command("dev", "soak", *SIM, "--job", 3)[1]
 
 
 def test_wrong_inputs_are_told(tmp_path):
     report = tmp_path / "soak.json"
-    assert command_fails("soak") == (
+    assert command_fails("dev", "soak") == (
         "write the report somewhere with -o REPORT.json, or run one --job")
-    assert command_fails("soak", "-o", report, "--minutes", 0) == "minutes must be above 0, not 0"
-    assert command_fails("soak", "-o", report, "--device", "tcp://a:1") == (
+    assert command_fails("dev", "soak", "-o", report, "--minutes", 0) == "minutes must be above 0, not 0"
+    assert command_fails("dev", "soak", "-o", report, "--device", "tcp://a:1") == (
         "tcp://a:1: a soak takes simulated devices, each by itself, such as sim:lanes=8,columns=2")
     report.write_text("[]")
-    assert command_fails("soak", "-o", report) == (
+    assert command_fails("dev", "soak", "-o", report) == (
         f"{report}: no report of a soak; write elsewhere")
     report.write_text("{")
-    assert command_fails("soak", "-o", report).startswith(
+    assert command_fails("dev", "soak", "-o", report).startswith(
         f"{report}: cannot be read as a report of a soak (")
     report.unlink()
-    assert run_command("soak", *SIM, "-o", report, "--minutes", 0.001)[0] == 0
-    assert command_fails("soak", *SIM, "-o", report, "--seed", 1) == (
+    assert run_command("dev", "soak", *SIM, "-o", report, "--minutes", 0.001)[0] == 0
+    assert command_fails("dev", "soak", *SIM, "-o", report, "--seed", 1) == (
         f"{report} is of a soak with --seed 0 on sim:lanes=8: go on with these, or write elsewhere")

@@ -1,10 +1,17 @@
-"""Commands in this process: quick, where what counts is not that a process was started."""
+"""The command line, in this process or in one of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 from typer.testing import CliRunner
 
 from tritstream.scripts.cli import app
 
-__all__ = ["command_fails", "run_command"]
+__all__ = ["MODEL", "command_fails", "fails", "run_command", "tritstream"]
+
+#: The shipped model.
+MODEL = Path(__file__).parents[2] / "models" / "tiny-qwen2"
 
 
 def run_command(*arguments):
@@ -20,3 +27,22 @@ def command_fails(*arguments):
     line, = said.splitlines()
     assert line.startswith("error: ")
     return line.removeprefix("error: ")
+
+
+def tritstream(*arguments):
+    """Exit code, standard output and standard error of the command."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tritstream.scripts.cli", *map(str, arguments)],
+        capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
+def fails(*arguments):
+    """The one line that a failing command says, after ``error: ``."""
+    code, out, err = tritstream(*arguments)
+    assert code == 1, err
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if not line.startswith("building")]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    return lines[0].removeprefix("error: ")

@@ -87,7 +87,7 @@ def _tell(targets: dict) -> None:
     for name, one in targets.items():
         for fault, found in one["faults"].items():
             count += 1
-            console.print(f"{name}: {fault} ({found['times']} times): tritstream fuzz {name} "
+            console.print(f"{name}: {fault} ({found['times']} times): tritstream dev fuzz {name} "
                           f"--input {found['input']}", markup=False, soft_wrap=True)
     if count:
         raise Failure(f"{count} faults")

@@ -1,4 +1,4 @@
-"""The command ``tritstream hw fuzz``."""
+"""The command ``tritstream dev rtl-fuzz``."""
 
 import time
 from itertools import product
@@ -81,7 +81,7 @@ def _keep(config, seed, number, session, fault, output) -> dict:
     path = (output.parent if output else Path()) / (
         f"{stem}.fault-L{config.lanes}-B{config.columns}-{number}.json")
     write_session(path, config, session, fault)
-    again = (f"tritstream hw fuzz --lanes {config.lanes} --columns {config.columns} --max-k "
+    again = (f"tritstream dev rtl-fuzz --lanes {config.lanes} --columns {config.columns} --max-k "
              f"{config.max_k} --seed {seed} --session {number}")
     return {"session": number, "fault": fault, "kept": path.name, "again": again}
 

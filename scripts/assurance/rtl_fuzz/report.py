@@ -101,7 +101,7 @@ def read_session(path: Path) -> tuple[DeviceConfig, list[tuple]]:
                  for what, *values in plain["steps"]]
         return DeviceConfig(**plain["device"]), steps
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no session of `tritstream hw fuzz` ({error})") from None
+        raise ValueError(f"{path}: no session of `tritstream dev rtl-fuzz` ({error})") from None
 
 
 def _plain(tally: Tally) -> dict:

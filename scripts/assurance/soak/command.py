@@ -1,4 +1,4 @@
-"""The command ``tritstream soak``."""
+"""The command ``tritstream dev soak``."""
 
 import time
 from collections import deque
@@ -128,5 +128,5 @@ def _tell(report: SoakReport, path: Path, as_json: bool) -> None:
 
 def _command(soak: dict, job: dict) -> str:
     specs = [] if soak["devices"] == list(DEVICES) else soak["devices"]
-    return " ".join(["tritstream soak", f"--seed {soak['seed']}", f"--job {job['number']}",
+    return " ".join(["tritstream dev soak", f"--seed {soak['seed']}", f"--job {job['number']}",
                      *(f"--device {spec}" for spec in specs)])

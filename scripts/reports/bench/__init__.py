@@ -1,4 +1,4 @@
-"""Commands ``tritstream bench``: each measures one thing, prints a table and keeps JSON of it.
+"""Commands ``tritstream dev bench``: each measures one thing, prints a table and keeps JSON of it.
 
 To add one, write a module with a command, and register it here.
 """

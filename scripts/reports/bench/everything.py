@@ -27,7 +27,7 @@ def everything(
 ):
     """All measurements but whole checkpoints: layout, codec, simulation, boards; some minutes.
 
-    What boards could do is projected, and stands apart. `tritstream bench quantize MODEL` packs a
+    What boards could do is projected, and stands apart. `tritstream dev bench quantize MODEL` packs a
     whole checkpoint.
     """
     found = {}

@@ -15,7 +15,7 @@ __all__ = ["TITLE", "collect", "draw"]
 TITLE = "Information efficiency of the matrices of Qwen2.5 by lanes"
 
 _REPORT = Path("docs/figures/layout.json")
-_REMEDY = "tritstream bench layout -o docs/figures/layout.json"
+_REMEDY = "tritstream dev bench layout -o docs/figures/layout.json"
 _COLOURS = ("black", "blue", "green", "orange", "purple", "yellow", "sky")
 _ACROSS = 2
 #: Efficiencies that are written at the axis, which is logarithmic in what is lost.

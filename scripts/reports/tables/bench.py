@@ -1,4 +1,4 @@
-"""Tables of docs/benchmarks.md, out of what `tritstream bench` measured."""
+"""Tables of docs/benchmarks.md, out of what `tritstream dev bench` measured."""
 
 import json
 from pathlib import Path

@@ -2,9 +2,9 @@
 
 A page has a table between ``<!-- table REPORT -->`` and ``<!-- end of table -->``; REPORT is a
 file of `tritstream hw report`, or the directory with those of `tritstream hw build`; what stands
-under ``hw/soc/reports`` is a table of :mod:`tritstream.scripts.reports.tables.soc`, and what compares is one of
-:mod:`tritstream.scripts.reports.tables.comparisons`; what was measured by `tritstream bench`, of
-:mod:`tritstream.scripts.reports.tables.bench`; what was fuzzed and soaked, of :mod:`tritstream.scripts.reports.tables.trust`.
+under ``hw/soc/reports`` is a table of :mod:`.tables.soc`, and what compares is one of
+:mod:`.tables.comparisons`; what was measured by `tritstream dev bench`, of :mod:`.tables.bench`;
+what was fuzzed and soaked, of :mod:`.tables.trust`.
 """
 
 import json
@@ -12,13 +12,13 @@ import re
 from pathlib import Path
 
 from tritstream.hw.boards.catalog import BOARDS
-from tritstream.hw.tools.area import Area
+from tritstream.scripts.hardware.area_table import AREA_COLUMNS, area_rows
 from tritstream.scripts.reports.tables import bench as bench_tables
 from tritstream.scripts.reports.tables import comparisons as page_tables
 from tritstream.scripts.reports.tables import soc as soc_tables
 from tritstream.scripts.reports.tables import trust as trust_tables
 
-__all__ = ["AREA_COLUMNS", "ROOT", "area_rows", "fill", "pages"]
+__all__ = ["ROOT", "fill", "pages"]
 
 #: Where the project is, and its pages.
 ROOT = Path(__file__).parents[3]
@@ -26,12 +26,6 @@ ROOT = Path(__file__).parents[3]
 _TABLES = {**soc_tables.TABLES, **page_tables.TABLES, **bench_tables.TABLES,
            **trust_tables.TABLES}
 _REGION = re.compile(r"(?<=<!-- table )(\S+)( -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
-
-#: Cell types of an area table, and what people call them.
-_CELLS = {"TRELLIS_COMB": "TRELLIS_COMB", "TRELLIS_FF": "flip-flops", "DP16KD": "DP16KD",
-          "MULT18X18D": "MULT18X18D"}
-AREA_COLUMNS = ["unit", "L", "B", *_CELLS.values(), "Fmax, MHz: min", "median", "max",
-                "COMB per trit-MAC", "G trit-MAC/s per kLUT"]
 
 _BOARD_COLUMNS = ["name", "board", "L", "B", "max K", "MHz wanted", "reached", "logic cells",
                   "block RAM", "multipliers", "bitstream, bytes", "baud", "build"]
@@ -79,23 +73,6 @@ def _origin(report):
     tools = ", ".join(f"{name} {version}" for name, version in report["tools"].items())
     return (f"\n{report['part']}, {report['frequency_mhz']} MHz asked of place and route; "
             f"{tools}; RTL {report['rtl'][:8]}; `{report['command']}`.\n")
-
-
-def area_rows(measured: list[dict]) -> list[list[str]]:
-    """A row of :data:`AREA_COLUMNS` for each unit of a report."""
-    return [_area_row(Area(unit)) for unit in measured]
-
-
-def _area_row(area):
-    unit, clocks = area.measured, area.clocks or [None] * 3
-    return [unit["unit"], str(unit["lanes"]), str(unit["columns"]),
-            *(f"{area.cells(cell)}" for cell in _CELLS),
-            *(_number(clock, 1) for clock in clocks),
-            _number(area.per_mac, 1), _number(area.density, 2)]
-
-
-def _number(value, digits):
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _board_row(report):
