@@ -4,7 +4,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-long formal lint docs setup check clean
+.PHONY: run test test-long formal lint lint-types docs setup check clean
 
 run: $(VENV)/.run
 	$(BIN)/tritstream demo $(ARGS)
@@ -20,8 +20,17 @@ test-long: $(VENV)/.fpga
 formal: $(VENV)/.fpga
 	$(BIN)/python -m pytest -m long tests/formal $(ARGS)
 
-lint: $(VENV)/.test
+# Style and spelling, then import contracts and types.
+lint: $(VENV)/.test lint-types
 	$(BIN)/ruff check
+	$(BIN)/codespell
+
+# Import contracts and types, on a copy of the packages in the layout in which they are installed.
+lint-types: $(VENV)/.test
+	rm -rf build/lint && mkdir -p build/lint/tritstream
+	cp -R tritstream/. golden hw sim host scripts build/lint/tritstream
+	cd build/lint && $(abspath $(BIN))/lint-imports ../../pyproject.toml
+	cd build/lint && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml
 
 # The pages as a site, in build/docs.
 docs: $(VENV)/.test

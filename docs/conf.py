@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT     = Path(__file__).parent.parent
 PACKAGES = ("golden", "hw", "sim", "host")
-sys.path[:0] = [str(ROOT / "docs"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "docs")]
 
 project    = "tritstream"
 copyright  = "the authors of tritstream; Apache-2.0"
@@ -51,5 +51,6 @@ napoleon_custom_sections  = [("Members", "params_style")]
 
 # References to what is ours must resolve; types of numpy and the like have no pages here.
 nitpicky = True
-nitpick_ignore = [("py:attr", "tritstream.host.transports.base.Transport.flow_control")]     # some have it
-nitpick_ignore_regex = [("py:.*", rf"(?!({'|'.join(PACKAGES)})\.).*|.*\._?[TR]")]
+# Only some transports have it.
+nitpick_ignore = [("py:attr", "tritstream.host.transports.base.Transport.flow_control")]
+nitpick_ignore_regex = [("py:.*", r"(?!tritstream\.|\.).*|.*\._?[TR]")]
