@@ -122,7 +122,7 @@ class DeviceBackend(_IntegerBackend):
     device : MatrixDevice
     run : callable
         Of a function that makes a coroutine, and its arguments: waits for it and returns its
-        result, as :meth:`tritstream.host.model.loop.LoopThread.run`.
+        result, as :meth:`tritstream.host.loop_thread.LoopThread.run`.
     activation_bits : int or mapping
         As of :class:`GoldenBackend`.
     """

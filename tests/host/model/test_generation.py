@@ -10,7 +10,7 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.model.backends import Cost
 from tritstream.host.model.generation import generate_text, prompt_tokens
 from tritstream.host.model.load import load_model, load_tokenizer
-from tritstream.host.model.loop import LoopThread
+from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.traffic import token_traffic
 from tritstream.host.protocol.records import Stats
 

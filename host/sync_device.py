@@ -1,0 +1,68 @@
+"""A device for callers that cannot await: scripts and notebooks."""
+
+import numpy as np
+
+from tritstream.golden.activation import quantize_activation
+from tritstream.golden.gemv import dequantize_rows
+from tritstream.golden.matrix import TritMatrix
+from tritstream.host.loop_thread import LoopThread
+from tritstream.host.open_device import open_device
+from tritstream.host.protocol.records import Info
+
+__all__ = ["SyncDevice"]
+
+
+class SyncDevice:
+    """A device, or several as one, whose methods return results instead of awaitables.
+
+    The driver runs in a thread of its own, so this works inside a notebook's event loop too. Use it
+    in a ``with`` statement, or call :meth:`close`.
+
+    Parameters
+    ----------
+    specs : str
+        Devices, as :func:`.open_device` takes them: ``sim``, ``sim:lanes=32``, ``tcp://HOST:PORT``.
+
+    Raises what :func:`.open_device` raises.
+    """
+
+    def __init__(self, specs: str = "sim"):
+        self._device = open_device(specs)
+        self._loop = LoopThread()
+
+    def __enter__(self) -> "SyncDevice":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the device and end the thread."""
+        with self._loop:
+            self._loop.run(self._device.close)
+
+    def info(self) -> Info:
+        """Return what the device reports about itself."""
+        return self._loop.run(self._device.info)
+
+    def gemv(self, matrix: TritMatrix, x: np.ndarray) -> np.ndarray:
+        """Return the exact row sums of a matrix and int8 activations.
+
+        Equals :func:`tritstream.golden.gemv.gemv`: (K,) to int64 (N,), or (B, K) to (B, N).
+
+        Raises :class:`ValueError` if the shapes do not fit, :class:`.DeviceError` if the device
+        refuses or every retry failed.
+        """
+        return self._loop.run(self._gemv, matrix, x)
+
+    def multiply(self, matrix: TritMatrix, x: np.ndarray) -> np.ndarray:
+        """Return float32 results for float activations: (K,) to (N,), or (B, K) to (B, N).
+
+        Activations are rounded to int8 with one scale per vector; the device's row sums are exact.
+        """
+        levels, scale = quantize_activation(x)
+        return dequantize_rows(self.gemv(matrix, levels), matrix.table, matrix.depth, scale)
+
+    async def _gemv(self, matrix: TritMatrix, x: np.ndarray) -> np.ndarray:
+        sums, _ = await self._device.gemv(await self._device.prepare(matrix), x)
+        return sums
