@@ -8,7 +8,8 @@ from pathlib import Path
 __all__ = ["main"]
 
 #: Modules whose branches atheris counts.
-_ROOMS = ["golden", "host", "tritstream.scripts.running.activations", "tritstream.scripts.evaluation.store"]
+_ROOMS = ["tritstream.golden", "tritstream.host", "tritstream.scripts.running.activations",
+          "tritstream.scripts.evaluation.store"]
 
 
 def main() -> None:

@@ -141,7 +141,7 @@ def reshape(tensors):
 def test_gguf_package_is_missing(file):
     write_random(file, "llama")
     code = ("import sys; sys.modules['gguf'] = None\n"
-            "from tritstream.golden.checkpoints.source import open_source\nopen_source(sys.argv[1])")
+            "from tritstream.golden.open_source import open_source\nopen_source(sys.argv[1])")
     assert run_python(code, file).stderr.splitlines()[-1] == (
         f"tritstream.golden.errors.CheckpointError: {file}: reading GGUF needs the package gguf; run "
         "pip install 'tritstream[gguf]'")
