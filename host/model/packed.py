@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.backends import ActivationBits, DeviceBackend, MatrixDevice
 from tritstream.host.model.load import load_model
-from tritstream.host.loop_thread import LoopThread
 from tritstream.host.open_device import open_device
 from tritstream.hw.config import DeviceConfig
 

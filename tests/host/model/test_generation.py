@@ -7,10 +7,10 @@ import pytest
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.backends import Cost
 from tritstream.host.model.generation import generate_text, prompt_tokens
 from tritstream.host.model.load import load_model, load_tokenizer
-from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.traffic import token_traffic
 from tritstream.host.protocol.records import Stats
 

@@ -17,10 +17,10 @@ from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.device import Device
 from tritstream.host.layout.cost import gemv_cost
+from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.backends import Cost, DeviceBackend, GoldenBackend
 from tritstream.host.model.linear import TritLinear
 from tritstream.host.model.load import load_model, load_tokenizer, make_backend
-from tritstream.host.loop_thread import LoopThread
 from tritstream.host.open_device import open_device
 from tritstream.hw.config import DeviceConfig
 
