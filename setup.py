@@ -16,6 +16,6 @@ setup(
     },
     package_data={
         "tritstream": ["py.typed"], "tritstream.models": ["tiny-qwen2/*"],
-        "tritstream.sim": ["*.cpp"], "tritstream.hw.io": ["*.v"],
+        "tritstream.sim": ["*.cpp"], "tritstream.hw.tools": ["*.v"],
     },
 )

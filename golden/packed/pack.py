@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from tritstream.golden.groups import WeightRows
 from tritstream.golden.checkpoints.casting import CastSource, cast_dtypes, rounded_pieces
 from tritstream.golden.checkpoints.choice import Architecture, Selection
 from tritstream.golden.checkpoints.row_reader import weights_of
@@ -23,6 +20,7 @@ from tritstream.golden.checkpoints.source import (
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import half_range
+from tritstream.golden.groups import WeightRows
 from tritstream.golden.jobs.directory_job import Job, check_apart, write_json
 from tritstream.golden.jobs.journal import understood
 from tritstream.golden.jobs.local import in_flight
