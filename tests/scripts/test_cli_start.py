@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -88,18 +87,16 @@ def test_shipped_model_is_found_from_anywhere(tmp_path, monkeypatch):
     assert shipped.shipped_model() == ROOT / "models" / "tiny-qwen2"
 
 
-def test_shipped_model_of_a_wheel(tmp_path, monkeypatch):
-    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
-        "targets"]["wheel"]
-    (source, place), = wheel["force-include"].items()
-    assert (ROOT / source).samefile(shipped.shipped_model())
-    assert shipped._PLACES[1] == ROOT / place
-    monkeypatch.setattr(shipped, "_PLACES", (tmp_path / "none", tmp_path))
-    assert shipped.shipped_model().samefile(tmp_path)
+def test_the_wheel_has_the_shipped_model_where_it_is_looked_for():
+    text = (ROOT / "setup.py").read_text()
+    assert '"tritstream.models": "models"' in text
+    assert '"tritstream.models": ["tiny-qwen2/*"]' in text
+    assert shipped._PLACE.relative_to(Path(shipped.__file__).parents[1]) == (
+        Path("models") / "tiny-qwen2")
 
 
 def test_no_shipped_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "_PLACES", (tmp_path / "none",) * 2)
+    monkeypatch.setattr(shipped, "_PLACE", tmp_path / "none")
     done = CliRunner().invoke(app, ["demo", "-o", str(tmp_path / "out")])
     assert (done.exit_code, done.stderr) == (
-        1, f"error: {tmp_path}/none: the shipped model is not there; name one with --model\n")
+        1, f"error: {tmp_path}/none: the shipped model is missing; name one with --model\n")

@@ -3,7 +3,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from tritstream.scripts.hardware import commands as hardware
+from tritstream.scripts import dev
+from tritstream.scripts.reports.tables import command
 from tritstream.scripts.reports.tables.pages import ROOT, fill, pages
 
 from support.cli_helpers import tritstream
@@ -80,14 +81,14 @@ def test_tables_of_this_project_are_what_its_reports_say():
 
 def test_table_command(project, monkeypatch):
     def run(*options):
-        done = CliRunner().invoke(hardware.app, ["table", *options])
+        done = CliRunner().invoke(dev.app, ["tables", *options])
         return done.exit_code, done.output
 
-    monkeypatch.setattr(hardware, "ROOT", project)
-    monkeypatch.setattr(hardware, "pages", lambda: pages(project))
-    monkeypatch.setattr(hardware, "fill", lambda text: fill(text, project))
+    monkeypatch.setattr(command, "ROOT", project)
+    monkeypatch.setattr(command, "pages", lambda: pages(project))
+    monkeypatch.setattr(command, "fill", lambda text: fill(text, project))
     before = (project / "docs" / "area.md").read_text()
-    assert run("--check") == (1, "error: not as the reports have it: docs/area.md; run "
+    assert run("--check") == (1, "error: tables differ from their reports: docs/area.md; run "
                                  "`tritstream dev tables`\n")
     assert (project / "docs" / "area.md").read_text() == before
     assert run() == (0, "tables: docs/area.md\n")
