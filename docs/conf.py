@@ -1,4 +1,4 @@
-"""The pages as a site; `make docs` builds it."""
+"""Sphinx configuration of the site that `make docs` builds."""
 
 import sys
 from pathlib import Path
@@ -9,14 +9,15 @@ sys.path[:0] = [str(ROOT / "docs")]
 
 project    = "tritstream"
 copyright  = "the authors of tritstream; Apache-2.0"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "api"]
+extensions = ["myst_parser", "sphinxcontrib.mermaid", "sphinx.ext.autodoc", "sphinx.ext.napoleon",
+              "api"]
 
-# The project is the root, so that links to README and the like are links between pages.
+# The source directory is the repository, so that links to README.md are links between pages.
 root_doc         = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "docs/api/*.rst", "models/*/*.md"]
 exclude_patterns = [".*", "build"]
 
-# A new module makes its page anew.
+# The pages of the API depend on the list of modules.
 api_modules = sorted(str(path.relative_to(ROOT)) for package in PACKAGES
                      for path in (ROOT / package).rglob("*.py"))
 
@@ -25,19 +26,21 @@ html_title          = "tritstream"
 html_show_copyright = False
 html_copy_source    = False
 smartquotes         = False
-# A first page that leads to that of `docs`.
+# A start page that redirects to `docs`.
 html_extra_path     = ["site"]
-# Most blocks of code are indented, and shells, tables and drawings: none is Python by default.
+# Most code blocks are indented shell commands, tables and drawings, so Python is not the default.
 highlight_language  = "none"
-# As GitHub makes them, so that links to headings work there too.
+# Anchors as on GitHub, so that links to headings work in both places.
 myst_heading_anchors = 4
-# Of Amaranth's docstrings.
+# GitHub renders ```mermaid blocks; this makes the same blocks diagrams on the site.
+myst_fence_as_directive = ["mermaid"]
+# A role that Amaranth's docstrings use.
 rst_prolog = """
 .. role:: py(code)
    :language: python
 """
 toc_object_entries = False
-# Two of one name, in signatures that say no more.
+# Names that exist twice, in signatures without a module.
 suppress_warnings = ["ref.python"]
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
@@ -46,11 +49,11 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = False
 napoleon_use_rtype        = False
-#: Ports of a component and fields of a record, as Amaranth's own docstrings have them.
+#: Sections for ports of a component and fields of a record, as in Amaranth's docstrings.
 napoleon_custom_sections  = [("Members", "params_style")]
 
-# References to what is ours must resolve; types of numpy and the like have no pages here.
+# References to our own names must resolve; types of numpy and other libraries have no pages here.
 nitpicky = True
-# Only some transports have it.
+# Only some transports have this attribute.
 nitpick_ignore = [("py:attr", "tritstream.host.transports.base.Transport.flow_control")]
 nitpick_ignore_regex = [("py:.*", r"(?!tritstream\.|\.).*|.*\._?[TR]")]

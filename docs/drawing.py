@@ -1,4 +1,4 @@
-"""Boxes and arrows out of plain data, so that a picture can be compared with what it came from."""
+"""Draw boxes and arrows from plain data, whose digest a test can compare."""
 
 import re
 
@@ -7,9 +7,9 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 __all__ = ["draw"]
 
-#: Inches of a unit.
+#: Inches per drawing unit.
 _UNIT = 0.43
-#: Fill and edge of a box by its kind.
+#: Fill and edge colour of a box, by kind.
 _KINDS = {
     "data":    ("#FFFFFF", "#222222"), "golden": ("#FBE9D0", "#B35900"),
     "device":  ("#D8E8F5", "#0072B2"), "host":   ("#DDF0E6", "#007A5A"),
@@ -21,15 +21,14 @@ _SIDES = {"left": (0, 0.5), "right": (1, 0.5), "top": (0.5, 0), "bottom": (0.5, 
 
 
 def draw(spec: dict) -> Figure:
-    """A picture of ``size`` units, from the top left corner.
+    """Return a figure of ``size`` units; the origin is the top left corner.
 
     Parameters
     ----------
     spec : dict
         ``size``: width and height; ``areas``: (x, y, width, height, title, kind), drawn first;
-        ``boxes`` by name: (x, y, width, height, text, kind); ``arrows``: (ends, label), where ends
-        are points or ``name.side`` (``name.side+0.5``: from the
-        middle of that side on);
+        ``boxes`` by name: (x, y, width, height, text, kind); ``arrows``: (ends, label), where each
+        end is a point or ``name.side`` (``name.side+0.5``: 0.5 units past the middle of that side);
         ``texts``: (x, y, text, size, align).
     """
     width, height = spec["size"]
@@ -85,7 +84,7 @@ def _arrow(axes, points, label):
 
 
 def _label(axes, points, label):
-    """Beside the middle of the longest stretch."""
+    """Write the label next to the middle of the longest segment."""
     start, end = max(zip(points[:-1], points[1:], strict=True),
                      key=lambda pair: abs(pair[0][0] - pair[1][0]) + abs(pair[0][1] - pair[1][1]))
     level = abs(start[0] - end[0]) > abs(start[1] - end[1])
