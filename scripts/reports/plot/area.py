@@ -1,4 +1,4 @@
-"""Area and speed of a trit-MAC: our units beside open peers, and what each includes."""
+"""Area and speed of a trit-MAC: our units, open peers, and the parts of each."""
 
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +13,7 @@ from tritstream.scripts.reports.tables.comparisons import density
 
 __all__ = ["TITLE", "collect", "draw"]
 
-TITLE = "Area of a trit-MAC, and trit-MACs a second for it, beside open peers"
+TITLE = "Area of a trit-MAC, and speed per area, next to open peers"
 
 _REPORTS = Path("hw/reports")
 #: Reports that have our units, each of them once.
@@ -76,7 +76,7 @@ def draw(data: dict) -> Figure:
     for place, row in enumerate(rows):
         _point(areas, place, row, [row["area"]], "{:.1f}")
         _point(rates, place, row, row["rate"], "{:.2f}")
-    areas.set(xlim=(0, 200), xlabel="COMB per trit-MAC a cycle\n← less is better")
+    areas.set(xlim=(0, 200), xlabel="COMB per trit-MAC per cycle\n← less is better")
     rates.set(xscale="log", xlim=(0.6, 40), xticks=(1, 2, 5, 10, 20),
               xlabel="G trit-MAC/s per 1000 COMB\nmore is better →")
     rates.set_xticklabels(("1", "2", "5", "10", "20"))

@@ -10,7 +10,7 @@ from tritstream.scripts.reports.plot.style import COLOURS, GREY, figure
 
 __all__ = ["TITLE", "collect", "draw"]
 
-TITLE = "KL divergence and perplexity by stored bits a weight and method"
+TITLE = "KL divergence and perplexity by stored bits per weight and method"
 
 _REPORT = Path("docs/figures/divergence.json")
 _REMEDY = "git restore docs/figures/divergence.json"
@@ -58,9 +58,9 @@ def draw(data: dict) -> Figure:
         for axes, what in ((upper, "kl"), (lower, "ratio")):
             _plot(axes, models, what, name, look)
     value, error = data["base"]
-    upper.set(yscale="log", ylim=(0.001, 1.2), ylabel="KL divergence from the base, nats a token",
+    upper.set(yscale="log", ylim=(0.001, 1.2), ylabel="KL divergence from the base, nats per token",
               title=f"{data['model']}; {data['tokens']} scored tokens of {data['corpus']}")
-    lower.set(yscale="log", xlabel="stored bits a weight, padding and tables included",
+    lower.set(yscale="log", xlabel="stored bits per weight, padding and tables included",
               ylabel="perplexity over the base's")
     lower.axhline(1, color=GREY, linewidth=1, linestyle=":")
     lower.annotate(f"base: {value:.2f} ± {error:.2f}", (4.2, 1), (0, 3), ha="center",

@@ -126,5 +126,5 @@ def _legend(axes: Axes, lanes: list[int], limit: float) -> None:
         axes.plot([], [], color=GREY, marker="o", markerfacecolor="white", markersize=4,
                   label="hollow: before idle lanes took digits")[0],
         axes.plot([], [], color=GREY, linestyle=":", linewidth=1,
-                  label=f"five trits a byte: {limit:.3f}")[0]]
+                  label=f"five trits per byte: {limit:.3f}")[0]]
     axes.legend(handles=handles, loc="center left", fontsize=9)

@@ -127,7 +127,7 @@ def _boundary(of, edge: int) -> _Panel:
         _bit("first scale beat", of["scale_first"], window),
         _bus("beat at the lanes", _kinds(of), window),
         _bus("x", of["x"], window),
-        _bus("x · 3ⁱ, a cycle later", of["scaled"], window),
+        _bus("x · 3ⁱ, one cycle later", of["scaled"], window),
         _bit("lane 0, row 0: clear", of["clear"], window),
         _bus("lane 0, row 0: sum", of["sum0"], window),
         _bus("lane 0, row 1: sum", of["sum1"], window),
@@ -146,7 +146,7 @@ def _input_stall(of, short: int) -> _Panel:
     rows = [
         *_arrival(of, window),
         _bus("beat at the lanes", _kinds(of), window),
-        _bus("x · 3ⁱ, a cycle later", of["scaled"], window),
+        _bus("x · 3ⁱ, one cycle later", of["scaled"], window),
         _bus("lane 0, row 0: sum", of["sum0"], window),
     ]
     gaps  = [cycle for cycle in window if of["running"][cycle] and not of["valid"][cycle]]

@@ -1,4 +1,4 @@
-"""What boards with memory are limited by: rooflines, and tokens a second that are projected."""
+"""Rooflines of boards with memory, and projected tokens per second."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ TITLE = "Projected speed of boards with memory, by what limits it"
 _REPORTS = Path("hw/soc/reports")
 _COLOURS = ("sky", "blue", "green", "orange")
 _DEPTH   = 3
-#: trit-MACs a byte, bytes a token and tokens a second that are drawn.
+#: Ranges drawn: trit-MACs per byte, bytes per token, tokens per second.
 _INTENSITY, _BYTES, _TOKENS = 9, (15e6, 90e9), (1e-3, 40)
 _TICKS = (0.001, 0.01, 0.1, 1, 10)
 
@@ -47,12 +47,12 @@ def _board(name: str, folder: Path) -> dict:
 
 
 def _intensity(depth: int) -> float:
-    """trit-MACs a byte of the words: five a byte, but for those of scale codes."""
+    """Trit-MACs per byte of the words: five per byte, none for scale codes."""
     return ROWS * GROUP * depth / (GROUP * depth + SCALE_TRITS)
 
 
 def draw(data: dict) -> Figure:
-    """Trit-MACs a second over trit-MACs a byte; tokens a second over bytes a token."""
+    """Plot the roofline above, and projected tokens per second over bytes per token below."""
     drawn = figure(9.2, 9)
     upper, lower = drawn.subplots(2, 1, height_ratios=(1, 1.3))
     _roofs(upper, data)
@@ -79,7 +79,7 @@ def _roofs(axes: Axes, data: dict) -> None:
         axes.annotate(f"if weights came over {link}: {rate:.1f} MB/s", (7, 7e-3 * rate), (0, 4),
                       textcoords="offset points", fontsize=8, color=GREY, ha="center")
     axes.set(xlim=(0, _INTENSITY), ylim=(0, 3.6), ylabel="G trit-MAC/s",
-             xlabel=f"trit-MACs a byte, one vector at a time; {at:.2f} at d = {data['depth']}, "
+             xlabel=f"trit-MACs per byte, one vector at a time; {at:.2f} at d = {data['depth']}, "
              "5 where every byte is digits",
              title="Peaks of memory and lanes (dashes), and what reached the lanes in simulation")
     axes.legend(title="simulated, of the peak", title_fontsize=8, loc="center left",
@@ -116,9 +116,9 @@ def _tokens(axes: Axes, data: dict) -> None:
         axes.text(size, 0.8 * _TOKENS[1], name.split("-")[-1], rotation=90, fontsize=8,
                   ha="right", va="top", color=GREY)
     axes.set(xscale="log", yscale="log", xlim=_BYTES, ylim=_TOKENS,
-             xlabel="bytes of packed layers a token (lines: SmolLM2-135M and Qwen2.5 at "
+             xlabel="bytes of packed layers per token (lines: SmolLM2-135M and Qwen2.5 at "
                     f"d = {data['depth']})",
-             ylabel="tokens a second", title="PROJECTED tokens a second, head on the host; no "
+             ylabel="tokens per second", title="PROJECTED tokens per second, head on the host; no "
              "board has run this")
     axes.set_xticks((1e8, 1e9, 1e10), ("100 MB", "1 GB", "10 GB"))
     axes.set_yticks(_TICKS, map(str, _TICKS))
