@@ -54,6 +54,6 @@ napoleon_custom_sections  = [("Members", "params_style")]
 
 # References to our own names must resolve; types of numpy and other libraries have no pages here.
 nitpicky = True
-# Only some transports have this attribute.
+# It is described under "Members" of its class, which are no targets of references.
 nitpick_ignore = [("py:attr", "tritstream.host.transports.base.Transport.flow_control")]
 nitpick_ignore_regex = [("py:.*", r"(?!tritstream\.|\.).*|.*\._?[TR]")]
