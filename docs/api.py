@@ -1,4 +1,4 @@
-"""The directive ``api``: reference of every public module of a package, out of its docstrings."""
+"""Sphinx directive ``api``: reference of the public modules of a package, from docstrings."""
 
 import importlib
 import pkgutil
@@ -10,27 +10,27 @@ from sphinx.util.docutils import SphinxDirective
 __all__ = ["Api", "public_modules", "setup"]
 
 _SECTION   = re.compile(r"^\w+\n-+$", re.MULTILINE)
-#: A paragraph that says what comes back, or what goes wrong.
+#: A paragraph on returned values or exceptions.
 _SENTENCES = re.compile(r"(?<=\n\n)(?:Raises|Returns) (?:.+\n)+")
 
 
 def public_modules(package: str) -> list[str]:
-    """Names of a package and of its modules, not of packages in it, that have ``__all__``."""
-    places  = importlib.import_module(package).__path__
-    modules = [one.name for one in pkgutil.iter_modules(places) if not one.ispkg]
+    """Return the names of a package and its modules that have ``__all__``, without subpackages."""
+    paths   = importlib.import_module(package).__path__
+    modules = [module.name for module in pkgutil.iter_modules(paths) if not module.ispkg]
     names   = [package, *(f"{package}.{module}" for module in modules)]
     return [name for name in names if hasattr(importlib.import_module(name), "__all__")]
 
 
 def constants(name: str) -> list[str]:
-    """What a module exports that has no docstring, which ``automodule`` would leave out."""
+    """Return exported values without a docstring, which ``automodule`` would leave out."""
     module, described = importlib.import_module(name), ModuleAnalyzer.for_module(name)
     values = [one for one in module.__all__ if not callable(getattr(module, one))]
     return [one for one in values if ("", one) not in described.find_attr_docs()]
 
 
 class Api(SphinxDirective):
-    """``.. api:: PACKAGE``: a section for each public module, with all that it exports."""
+    """``.. api:: PACKAGE``: one section per public module, with all names that it exports."""
 
     required_arguments = 1
 
@@ -46,7 +46,10 @@ class Api(SphinxDirective):
 
 
 def raise_sentences(app, what, name, obj, options, lines):
-    """Put sentences that follow a section before the first one, which would swallow them."""
+    """Move sentences after a docstring section before the first section.
+
+    Napoleon would otherwise make them part of the section.
+    """
     text  = "\n".join(lines) + "\n"
     first = _SECTION.search(text)
     if first:
@@ -56,14 +59,14 @@ def raise_sentences(app, what, name, obj, options, lines):
 
 
 def plain_signature(app, what, name, obj, options, signature, returns):
-    """Leave out arguments that are Amaranth's and not a component's own."""
+    """Hide signatures whose arguments come from Amaranth and not from the component."""
     return ("()", returns) if signature and "src_loc_at" in signature else None
 
 
 def setup(app):
     app.add_directive("api", Api)
     app.add_config_value("api_modules", [], "env")
-    # Before napoleon, which parses the sections.
+    # The priority is before napoleon, which parses the sections.
     app.connect("autodoc-process-docstring", raise_sentences, priority=400)
     app.connect("autodoc-process-signature", plain_signature)
     return {"parallel_read_safe": True}

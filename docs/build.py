@@ -1,4 +1,4 @@
-"""Build the site into build/docs; a warning is an error."""
+"""Build the site into build/docs; warnings are errors."""
 
 import shutil
 import sys
@@ -13,12 +13,12 @@ _BUILD = _HERE.parent / "build"
 
 
 def main() -> int:
-    """Exit code of sphinx-build."""
+    """Build the site and return the exit code of sphinx-build."""
     trees = _BUILD / "doctrees"
     code = sphinx(["-q", "-W", "--keep-going", "-c", str(_HERE), "-d", str(trees),
                    str(_HERE.parent), str(_BUILD / "docs")])
     if code:
-        # Pages that were read are not read again, so their warnings would not come again.
+        # Sphinx skips unchanged pages, so a second build would not show their warnings again.
         shutil.rmtree(trees, ignore_errors=True)
     return code
 

@@ -93,15 +93,15 @@ _TIMING = {
     "boxes": _group(0) | _group(1),
     "arrows": [],
     "texts": [
-        (0.3, 0.4, f"two groups at the smallest depth, d = {_DEPTH}: a group takes 16 d + 3 cycles, "
-                   "here 19; time runs to the right", 8, "left"),
+        (0.3, 0.4, f"two groups at the smallest depth, d = {_DEPTH}: a group takes 16 d + 3 "
+                   "cycles, here 19; time runs to the right", 8, "left"),
         (0.3, 1.25, "words in", 8, "left"),
         *((0.3, 1.25 + 0.95 * (1 + row), f"sums of row {row}", 8, "left") for row in range(5)),
         (0.3, 1.25 + 0.95 * 6, "multiplier slots", 8, "left"),
-        (0.3, 7.95, "s0 s1 s2: scale words, the three digits of the group's code.   l0 l1 l2: the sum "
-                    "is held while the scale unit reads lane 0, 1, 2.", 7.5, "left"),
-        (0.3, 8.55, "Slot 42 is row 4, lane 2.   The 15 slots of a multiplier take 15 of at least 19 "
-                    "cycles, so it always keeps up.", 7.5, "left"),
+        (0.3, 7.95, "s0 s1 s2: scale words, the three digits of the group's code.   l0 l1 l2: the "
+                    "sum is held while the scale unit reads lane 0, 1, 2.", 7.5, "left"),
+        (0.3, 8.55, "Slot 42 is row 4, lane 2.   The 15 slots of a multiplier take 15 of at "
+                    "least 19 cycles, so it always keeps up.", 7.5, "left"),
     ],
 }
 

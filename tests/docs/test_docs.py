@@ -1,4 +1,4 @@
-"""The pages: they build, their links lead somewhere, their commands and figures are right."""
+"""The pages: the site builds, links and commands exist, figures are current."""
 
 import re
 import subprocess
@@ -77,8 +77,13 @@ def find_command(words):
 
 
 def unknown_options(line):
-    """Options of a command line that its command does not have."""
+    """Return the options of a command line that its command does not have.
+
+    A command that passes its options to another program has none of its own to check.
+    """
     command, rest = find_command(re.sub(r"[][]|\.\.+", " ", line).split()[1:])
+    if command.context_settings.get("ignore_unknown_options"):
+        return []
     known = {option for parameter in command.params
              for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
     return [word for word in rest if re.match(r"--?[A-Za-z]", word) and word not in known]
