@@ -1,7 +1,6 @@
-"""Everything that can go wrong between the driver and a device, in one hierarchy.
+"""Hierarchy of the errors between the driver and a device.
 
-Wrong arguments are not here: they raise :class:`ValueError` or :class:`TypeError` before anything
-is sent.
+Invalid arguments raise :class:`ValueError` or :class:`TypeError` instead, before anything is sent.
 """
 
 from collections.abc import Iterator
@@ -18,28 +17,28 @@ class HostError(Exception):
 
 
 class TransportError(HostError):
-    """The bytes did not get through."""
+    """The bytes could not be transferred."""
 
 
 class TransportTimeout(TransportError):
-    """The device stayed silent; the driver tries again."""
+    """The device stayed silent; the driver retries."""
 
 
 class TransportClosed(TransportError):
-    """The device is gone (unplugged, closed); trying again is useless."""
+    """The device is gone (unplugged, closed); a retry is useless."""
 
 
 class BadAnswer(HostError):
-    """An answer that is damaged or breaks the protocol; the driver tries again."""
+    """A response is damaged or violates the protocol; the driver retries."""
 
 
 class DeviceError(HostError):
-    """The device refused a request, does not fit, or did not answer in any of the tries.
+    """The device refused a request, does not fit, or did not respond in any attempt.
 
     Members
     -------
     code : int or None
-        Error code of the protocol, or None when it was not the device that refused.
+        Error code of the protocol, or None if the error does not come from the device.
     """
 
     def __init__(self, message: str, code: int | None = None):
@@ -49,7 +48,7 @@ class DeviceError(HostError):
 
 @contextmanager
 def naming(*names: str) -> Iterator[None]:
-    """Put names before the message of an error that passes; those that are empty are left out."""
+    """Prefix the message of a :class:`HostError` with names; empty names are omitted."""
     try:
         yield
     except HostError as error:

@@ -1,4 +1,4 @@
-"""An event loop for callers that cannot await."""
+"""Event loop in a thread, for callers that cannot await."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -13,12 +13,12 @@ _T = TypeVar("_T")
 
 
 class LoopThread:
-    """An event loop in a thread of its own, so that it runs inside notebooks too.
+    """An event loop in its own thread, so that it works inside notebooks too.
 
-    Use it in a ``with`` statement: leaving waits for the step the loop is in.
+    Use it in a ``with`` statement. Leaving stops the loop after its current callback.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task] = set()
         self._thread = Thread(target=self._loop.run_forever, name="device", daemon=True)
@@ -27,7 +27,7 @@ class LoopThread:
     def __enter__(self) -> "LoopThread":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -35,12 +35,13 @@ class LoopThread:
     def run(self, work: Callable[..., Coroutine[Any, Any, _T]], *arguments: Any) -> _T:
         """Wait for ``work(*arguments)`` and return its result; an interrupt cancels it.
 
-        The coroutine is made in the loop's thread, where no interrupt can come before its task.
+        The coroutine is created in the loop's thread, because an interrupt, which comes in the main
+        thread, could otherwise come before there is a task to cancel.
         """
         try:
             return self._begin(work, *arguments).result()
         except KeyboardInterrupt:
-            # It may have come before there was a future to cancel.
+            # The interrupt may have come before there was a future to cancel.
             self._begin(_cancel_others).result()
             raise
 
@@ -55,7 +56,7 @@ class LoopThread:
         except Exception as error:
             done.set_exception(error)
             return
-        self._tasks.add(task)       # the loop itself would let go of it
+        self._tasks.add(task)       # the loop itself keeps only a weak reference
         task.add_done_callback(partial(self._finish, done))
 
     def _finish(self, done: Future, task: asyncio.Task) -> None:
@@ -69,7 +70,7 @@ class LoopThread:
 
 
 async def _cancel_others() -> None:
-    """Cancel every other task of the loop, and wait for their ends."""
+    """Cancel every other task of the loop, and wait until they have ended."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()

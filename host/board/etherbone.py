@@ -1,8 +1,8 @@
-"""Etherbone packets as LiteEth speaks them: words of 32 bits to and from a bus, over UDP.
+"""Etherbone packets in LiteEth's dialect: 32-bit words to and from a bus, over UDP.
 
-A packet has one record: words to write at rising addresses, then addresses to read. The answer
-returns the words read, under the number that was given as the address to return them to. Numbers
-are big-endian.
+A packet has one record: words to write at consecutive addresses, then addresses to read. The
+response carries the words that were read, and a number from the request, whose field Etherbone
+calls the return address. All fields are big-endian.
 """
 
 from struct import Struct
@@ -11,7 +11,7 @@ import numpy as np
 
 __all__ = ["MOST_WORDS", "answer", "request"]
 
-#: Words a packet writes or reads at most: LiteEth holds 256 with addresses, in a frame of Ethernet.
+#: Most words that a packet writes or reads. LiteEth holds 256 including addresses, one frame.
 MOST_WORDS = 240
 
 _HEAD   = Struct(">HBBI")
@@ -21,9 +21,9 @@ _MAGIC, _VERSION, _SIZES, _BYTES = 0x4E6F, 0x10, 0x44, 0x0F
 
 
 def request(number: int, address: int, data: bytes | memoryview, reads: list[int]) -> bytes:
-    """A packet that writes ``data``, whole words, from ``address`` on, and then reads words.
+    """Build a packet that writes words ``data`` from ``address`` on, then reads ``reads``.
 
-    At least one word is read, so that there is an answer.
+    At least one address must be read, because a packet without a read gets no response.
     """
     words = np.frombuffer(data, dtype="<u4")
     if not (0 < len(reads) <= MOST_WORDS and len(words) + len(reads) <= MOST_WORDS + 1):
@@ -35,7 +35,7 @@ def request(number: int, address: int, data: bytes | memoryview, reads: list[int
 
 
 def answer(packet: bytes) -> tuple[int, bytes] | None:
-    """Number and words of an answer, None for a packet that is none."""
+    """Return number and words of a response, or None for an invalid packet."""
     if len(packet) < _HEAD.size + _RECORD.size + _WORD.size:
         return None
     magic, flags, *_ = _HEAD.unpack_from(packet)

@@ -1,1 +1,1 @@
-"""How a matrix is laid out for a device, and what a product costs."""
+"""Layout of a matrix for a device, and the cost of a product."""

@@ -1,22 +1,22 @@
-"""CRC-32 of two runs of bytes together, from those of each."""
+"""CRC-32 of concatenated bytes, computed from the CRC-32 of each part."""
 
 __all__ = ["crc32_combine"]
 
-#: The polynomial of zlib's CRC-32, lowest power in the highest bit.
+#: Polynomial of zlib's CRC-32, lowest power in the highest bit.
 _POLYNOMIAL = 0xEDB88320
 
 
 def crc32_combine(first: int, second: int, length: int) -> int:
-    """CRC-32 of some bytes with ``length`` more behind them; ``second`` is that of those alone.
+    """Return the CRC-32 of ``A + B`` from that of A, that of B, and the bytes of B, ``length``.
 
-    zlib's ``crc32_combine``, which Python does not have: bytes behind multiply a CRC by
-    ``x^(8 length)``.
+    Like zlib's ``crc32_combine``, which Python does not offer: appended bytes multiply the CRC of A
+    by ``x^(8 length)``.
     """
     return _multiply(first, _power(8 * length)) ^ second
 
 
 def _power(exponent: int) -> int:
-    """``x^exponent`` in the field of the CRC."""
+    """Return ``x^exponent`` modulo the polynomial."""
     result, square = 1 << 31, 1 << 30       # 1 and x
     while exponent:
         if exponent & 1:

@@ -1,4 +1,4 @@
-"""What a product takes beside weights, as it is sent."""
+"""Payloads of the requests that load activations and scales."""
 
 import numpy as np
 
@@ -10,20 +10,24 @@ _MANTISSA_LIMIT = 1 << MANTISSA_BITS
 
 
 def activation_rows(x: np.ndarray, k: int | None = None) -> np.ndarray:
-    """Activations as int8 (B, K), K padded with zeros to whole groups; any K if ``k`` is None.
+    """Return activations as int8 (B, K), with K zero-padded to a multiple of the group size.
 
-    Raises :class:`ValueError` for another dtype or shape.
+    Raises :class:`ValueError` for another dtype or shape, or if K is not ``k``, unless ``k`` is
+    None.
     """
     if not isinstance(x, np.ndarray) or x.dtype != np.int8:
         raise ValueError(f"x must be an int8 array, not {getattr(x, 'dtype', type(x).__name__)}")
     if x.ndim not in (1, 2) or x.size == 0 or k not in (None, x.shape[-1]):
-        due = "K" if k is None else k
-        raise ValueError(f"x must have shape ({due},) or (B, {due}), not {x.shape}")
+        size = "K" if k is None else k
+        raise ValueError(f"x must have shape ({size},) or (B, {size}), not {x.shape}")
     return np.pad(np.atleast_2d(x), ((0, 0), (0, -x.shape[-1] % GROUP)))
 
 
 def mantissa_bytes(mantissas: np.ndarray) -> bytes:
-    """Payload of SCALES; raises :class:`ValueError` unless they are 27 integers below 2^17."""
+    """Return the payload of SCALES.
+
+    Raises :class:`ValueError` unless ``mantissas`` are 27 integers below 2^17.
+    """
     values = np.asarray(mantissas)
     if values.shape != (SCALES,) or values.dtype.kind not in "iu":
         raise ValueError(f"mantissas must be {SCALES} integers, not {values.dtype} {values.shape}")

@@ -1,4 +1,4 @@
-"""What a device says of itself: INFO, COUNTERS, DONE as records."""
+"""Records that a device reports: INFO, COUNTERS and DONE."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -12,22 +12,22 @@ __all__ = ["Info", "Counters", "Stats"]
 
 @dataclass(frozen=True)
 class Info:
-    """How a device was built.
+    """Sizes and identity of a device.
 
     Members
     -------
     version : int
         Protocol version.
     lanes : int
-        Bytes in a word, and row tiles in a row block.
+        Bytes per word, and row tiles per row block.
     columns : int
-        Activation vectors it holds, and multiplies in one pass over the weights.
+        Activation vectors that the device holds and multiplies in one pass over the weights.
     max_k : int
-        Longest activation vector it holds.
+        Longest activation vector that the device holds.
     clock_hz : int
-        Clock, 0 for a simulation.
+        Clock frequency in Hz, 0 for a simulation.
     build_id : int
-        Number its builder chose.
+        Number of the build, chosen when the device was built.
     """
 
     version:  int
@@ -45,7 +45,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Counters:
-    """What a device counted since its reset; ``last_error`` is 0 when there was none."""
+    """Counters of a device since its reset; ``last_error`` is 0 if there was no error."""
 
     frames_good: int
     frames_bad:  int
@@ -60,22 +60,22 @@ class Counters:
 
 @dataclass(frozen=True)
 class Stats:
-    """What a product cost, summed over its GEMV frames.
+    """Measured cost of a product, summed over its GEMV frames.
 
     Members
     -------
     cycles : int
-        From the first payload word of a frame to its last RESULT.
+        Cycles from the first payload word of a frame to its last RESULT.
     input_stalls, output_stalls : int
-        Cycles waited for words to come and for answers to be taken.
+        Cycles in which the device waited for words, and for responses to be taken.
     words : int
         Payload words.
     stream_bytes : int
-        Bytes of these words: packed weights, with the padding of row blocks.
+        Bytes of these words: packed weights with the padding of row blocks.
     frames : int
-        GEMV frames that succeeded; those that failed count nowhere above.
+        GEMV frames that succeeded. Failed frames are not counted in the fields above.
     retries : int
-        Tries that failed, of loads too.
+        Failed attempts, including those of loads.
     """
 
     cycles:        int = 0
@@ -88,12 +88,12 @@ class Stats:
 
     @classmethod
     def parse(cls, payload: bytes, lanes: int) -> "Stats":
-        """Read a DONE payload as one frame; raises :class:`BadAnswer` when its length is wrong."""
+        """Read the DONE payload of a frame; raises :class:`BadAnswer` when its length is wrong."""
         numbers = _numbers("DONE", DONE_FIELDS, "Q", payload)
         return cls(**numbers, stream_bytes=numbers["words"] * lanes, frames=1)
 
     def of_frame(self, size: int) -> "Stats":
-        """The same; raises :class:`BadAnswer` unless they are of a frame of ``size`` bytes."""
+        """Return these statistics; raises :class:`BadAnswer` unless ``size`` bytes were counted."""
         if self.stream_bytes != size:
             raise BadAnswer(f"DONE counts {self.stream_bytes} bytes of words where {size} were "
                             "sent")

@@ -1,4 +1,4 @@
-"""Row sums gathered from the RESULT answers of one GEMV frame."""
+"""Row sums collected from the RESULT responses to one GEMV frame."""
 
 import numpy as np
 
@@ -11,30 +11,30 @@ __all__ = ["Results"]
 
 
 class Results:
-    """Row sums of some row blocks, in whatever order they come, each exactly once.
+    """Row sums of some row blocks. RESULTs may come in any order, but each only once.
 
     Parameters
     ----------
     blocks, columns : int
-        Row blocks and activation columns of the frame.
+        Number of row blocks and of activation columns of the frame.
     lanes : int
         Lanes of the device.
 
     Members
     -------
     sums : numpy.ndarray
-        int64 (columns, blocks, 5 * lanes).
+        Row sums, int64 (columns, blocks, 5 * lanes).
     """
 
     def __init__(self, blocks: int, columns: int, lanes: int):
         self.sums = np.zeros((columns, blocks, ROWS * lanes), dtype=np.int64)
-        self._come = np.zeros((columns, blocks), dtype=bool)
+        self._received = np.zeros((columns, blocks), dtype=bool)
 
     def add(self, answer: Answer) -> None:
-        """Take a RESULT.
+        """Add a RESULT.
 
-        Raises :class:`BadAnswer` when its block, column or length is not of this frame, or when
-        it came before.
+        Raises :class:`BadAnswer` when its block, column or length does not fit this frame, or when
+        the same RESULT was added before.
         """
         block, column = answer.header.arg0, answer.header.arg1
         columns, blocks, rows = self.sums.shape
@@ -44,13 +44,13 @@ class Results:
         if len(answer.payload) != SUM_BYTES * rows:
             raise BadAnswer(f"RESULT has {len(answer.payload)} bytes where {SUM_BYTES * rows} "
                             f"are due")
-        if self._come[column, block]:
+        if self._received[column, block]:
             raise BadAnswer(f"second RESULT of block {block}, column {column}")
-        self._come[column, block] = True
+        self._received[column, block] = True
         self.sums[column, block] = np.frombuffer(answer.payload, dtype="<i8")
 
     def close(self) -> None:
-        """Raise :class:`BadAnswer` unless every RESULT has come."""
-        missing = int(np.count_nonzero(~self._come))
+        """Raise :class:`BadAnswer` unless every RESULT was added."""
+        missing = int(np.count_nonzero(~self._received))
         if missing:
-            raise BadAnswer(f"DONE with {missing} of {self._come.size} RESULTs missing")
+            raise BadAnswer(f"DONE with {missing} of {self._received.size} RESULTs missing")

@@ -1,38 +1,41 @@
-"""A simulated device on a TCP port."""
+"""Server of a simulated device on a TCP port."""
 
 import asyncio
 import socket
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from tritstream.host.transports.native import NativeTransport
 from tritstream.hw.protocol import REQUEST_ALIGN
 
 __all__ = ["DeviceServer"]
 
-#: Request bytes taken at once; the client waits while they are worked on.
+#: Request bytes read at a time. The client waits while the device works on them.
 _CHUNK = 1 << 18
 
-#: Seconds in which the client before may leave, and in which one must take some of its answers.
+#: Seconds in which the previous client may leave, and in which a client must read responses.
 _LEAVE, _TAKE = 1.0, 60.0
 
-#: A client whose machine is gone is noticed after some 25 seconds.
+#: Keep-alive, so that a client whose machine is gone is noticed after about 25 seconds.
 _ALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+
+_T = TypeVar("_T")
 
 
 class DeviceServer:
-    """A simulated device, for one client after another: requests come in, answers go out.
+    """Serve a simulated device to one client at a time.
 
-    The device is reset for each client. One who comes while another is there is sent away. There is
-    no authentication: whoever can connect can use the device.
+    The device is reset for each client. A client that connects while another is connected is
+    rejected. There is no authentication: every machine that can connect can use the device.
 
     Parameters
     ----------
     device : NativeTransport
-        Closed with the server.
+        Simulated device, closed with the server.
     log : callable
-        Told in a line who comes and goes.
+        Called with a line when a client connects or leaves.
     """
 
     def __init__(self, device: NativeTransport, log: Callable[[str], None]):
@@ -40,8 +43,8 @@ class DeviceServer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
 
     async def serve(self, listener: socket.socket) -> None:
-        """Take clients from a listening socket, which does not block, until cancelled."""
-        talk = None
+        """Accept clients at a listening, non-blocking socket until cancelled."""
+        talk: asyncio.Task[None] | None = None
         async with asyncio.TaskGroup() as group:
             while True:
                 client, address = await asyncio.get_running_loop().sock_accept(listener)
@@ -54,7 +57,7 @@ class DeviceServer:
                     talk = group.create_task(self._receive(client, _name(address)))
 
     def close(self) -> None:
-        """Wait for what the device is at, and close it."""
+        """Wait until the device is idle, and close it."""
         self._thread.shutdown()
         self._device.close()
 
@@ -85,7 +88,7 @@ class DeviceServer:
             async with asyncio.timeout(_TAKE):
                 await writer.drain()
 
-    async def _run(self, work, *arguments):
+    async def _run(self, work: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
 

@@ -1,4 +1,4 @@
-"""A simulated board on a UDP port, as a real one would answer on the network."""
+"""Server of a simulated board on a UDP port, where it responds like a real board."""
 
 import select
 import socket
@@ -9,22 +9,23 @@ from tritstream.sim.cable import Cable
 
 __all__ = ["BoardServer"]
 
-#: Cycles simulated at once, and those after which a board with nothing on its cable may sleep.
+#: Cycles simulated at a time, and cycles without a datagram after which the simulation pauses.
 _STEP, _AWAKE = 500, 20_000
-#: Seconds a sleeping board waits for a datagram before it goes on for a while.
+#: Seconds that a paused simulation waits for a datagram before it resumes for a while.
 _NAP = 0.002
 
 
 class BoardServer:
-    """Carries datagrams between a UDP socket and a simulated board.
+    """Forward datagrams between a UDP socket and a simulated board.
 
-    Answers go to whoever sent the last datagram.
+    Responses go to the sender of the last datagram.
 
     Parameters
     ----------
     board : SimulatedBoard
+        Board to serve.
     listener : socket.socket
-        Bound; does not block.
+        Bound, non-blocking UDP socket.
     """
 
     def __init__(self, board: SimulatedBoard, listener: socket.socket):
@@ -33,7 +34,7 @@ class BoardServer:
         self._board = board
 
     def serve(self, until: Callable[[], bool]) -> None:
-        """Simulate until told."""
+        """Simulate until ``until()`` is true."""
         quiet = 0
         while not until():
             moved = self._take()
@@ -47,7 +48,7 @@ class BoardServer:
                 quiet = 0
 
     def _take(self) -> bool:
-        """Whether datagrams came; they wait for the board, which gets one after the other."""
+        """Queue datagrams for the board, at most two; return whether any came."""
         moved = False
         while self._board.waiting < 2:
             try:
