@@ -1,4 +1,4 @@
-"""Several devices as one: each has some rows of every matrix, and all work at a time."""
+"""Several devices as one: each has some rows of every matrix, and all work in parallel."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
@@ -21,12 +21,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class SplitMatrix:
-    """A matrix whose rows are shared out.
+    """A matrix whose rows are split between devices.
 
     Members
     -------
     shares : tuple of (Device, PreparedMatrix)
-        Which device has which rows, from the first row to the last.
+        Devices and their rows, in the order of the rows.
     """
 
     shares: tuple[tuple[Device, PreparedMatrix], ...]
@@ -35,14 +35,14 @@ class SplitMatrix:
 class DeviceGroup:
     """Devices that share the rows of every matrix, with the methods of one device.
 
-    The integers are those of one device. Devices may differ: one with more lanes gets more rows.
-    They work at a time as far as their transports let other tasks of asyncio run. When one fails,
-    what the others do is cancelled, and its error raised, which tells its name.
+    The row sums equal those of one device. Devices may differ: a device with more lanes gets more
+    rows. They work in parallel if their transports let other tasks of asyncio run. When a device
+    fails, the work of the others is cancelled, and its error, which contains its name, is raised.
 
     Parameters
     ----------
     devices : sequence of Device
-        Closed with the group.
+        Devices of the group, closed with it.
     """
 
     def __init__(self, devices: Sequence[Device]):
@@ -53,7 +53,7 @@ class DeviceGroup:
     async def __aenter__(self) -> "DeviceGroup":
         return self
 
-    async def __aexit__(self, *_) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -62,40 +62,40 @@ class DeviceGroup:
             await device.close()
 
     async def identify(self) -> Info:
-        """What the devices are as one: all their lanes, and of all else the least."""
+        """Return INFO of the group, asking all devices: sum of the lanes, least of all else."""
         return _as_one(await _together(device.identify() for device in self.devices))
 
     async def info(self) -> Info:
-        """The same; asks only those of which it is not known yet."""
+        """Return INFO of the group, asking only devices that were not asked before."""
         return _as_one(await _together(device.info() for device in self.devices))
 
     async def reset(self) -> None:
-        """Make all devices forget activations, scales and counters."""
+        """Reset all devices, which lose activations, scales and counters."""
         await _together(device.reset() for device in self.devices)
 
     async def status(self) -> Counters:
-        """Counters of all devices: frames added up, the greatest of all else."""
+        """Return counters of all devices: sum of the frames, greatest of all else."""
         return _all_counters(await _together(device.status() for device in self.devices))
 
     async def prepare(self, matrix: TritMatrix | Tiles, name: str = "") -> SplitMatrix:
-        """Share out the rows of a matrix, and make the word streams of each share."""
+        """Split the rows of a matrix, and make the word streams of each share."""
         tiles, table, depth, (rows, columns) = tiles_of(matrix)
         infos = await _together(device.info() for device in self.devices)
-        # Only the last share may fall short of whole row blocks: it is the narrowest device's.
+        # Only the last share may have a partly filled row block: it goes to the narrowest device.
         ranked = sorted(zip(infos, self.devices, strict=True), key=lambda pair: -pair[0].lanes)
         shares = []
-        for (_, device), some in zip(ranked, split(len(tiles), [info.lanes for info, _ in ranked]),
-                                     strict=True):
-            if some.stop > some.start:
-                count = min(ROWS * some.stop, rows) - ROWS * some.start
-                part = tiles[some], table, depth, (count, columns)
-                shares.append((device, await device.prepare(part, name)))
+        slices = split(len(tiles), [info.lanes for info, _ in ranked])
+        for (_, device), share in zip(ranked, slices, strict=True):
+            if share.stop > share.start:
+                count = min(ROWS * share.stop, rows) - ROWS * share.start
+                share_tiles = tiles[share], table, depth, (count, columns)
+                shares.append((device, await device.prepare(share_tiles, name)))
         return SplitMatrix(tuple(shares))
 
     async def gemv(self, matrix: SplitMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:
         """Multiply: :meth:`tritstream.host.device.Device.gemv`.
 
-        What it cost is the sum over the devices, but of cycles the most that a device took.
+        The cost is the sum over the devices, except that ``cycles`` is the greatest of a device.
         """
         answers = await _together(device.gemv(share, x) for device, share in matrix.shares)
         sums, stats = zip(*answers, strict=True)
@@ -104,14 +104,14 @@ class DeviceGroup:
 
 
 def split(tiles: int, lanes: Sequence[int]) -> list[slice]:
-    """Row tiles for devices of these lanes, so that none has more row blocks than need be."""
+    """Split row tiles between devices with these lanes, into as few row blocks as possible."""
     blocks = -(-tiles // sum(lanes))
     ends = accumulate((blocks * count for count in lanes), initial=0)
     return [slice(*pair) for pair in pairwise(min(end, tiles) for end in ends)]
 
 
 async def _together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Results of coroutines that run at a time, or the error of the first that fails."""
+    """Run coroutines in parallel; return their results or raise the error of the first failure."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(coroutine) for coroutine in coroutines]

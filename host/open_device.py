@@ -1,15 +1,15 @@
-"""Devices by name: what a person writes to say on which device, or devices, work is done.
+"""Open devices that are specified by text: ``sim``, ``tcp://HOST:PORT``, ``serial:/dev/ttyUSB0``.
 
-A device is ``SCHEME``, ``SCHEME:OPTIONS``, ``SCHEME://ADDRESS`` or ``SCHEME://ADDRESS,OPTIONS``,
-options being ``NAME=VALUE`` with commas between. A serial port is ``serial:PORT`` or
-``serial:PORT,OPTIONS``. Several devices have commas between them too.
+A device is ``SCHEME``, ``SCHEME:OPTIONS``, ``SCHEME://ADDRESS`` or ``SCHEME://ADDRESS,OPTIONS``.
+Options are ``NAME=VALUE``, separated by commas. A serial port is ``serial:PORT`` or
+``serial:PORT,OPTIONS``. Several devices are separated by commas too.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from tritstream.host.board.bus import BOARD_PORT, BoardLink
@@ -28,10 +28,10 @@ from tritstream.sim.native import NativeDevice
 
 __all__ = ["DEVICES", "Spec", "open_device", "open_transport", "parse_specs", "simulate"]
 
-#: Each device needs sequence numbers of its own, and a few of them.
+#: Most devices of a group, because each needs several sequence numbers of its own.
 _MOST = 32
 
-#: What there is to name, for messages and help.
+#: Examples of all kinds of devices, for messages and help.
 DEVICES = ("sim, sim:lanes=64,columns=4, tcp://HOST:PORT, udp://HOST and "
            "serial:/dev/ttyUSB0,baud=3000000")
 
@@ -42,7 +42,7 @@ _SERIAL = re.compile(
 
 @dataclass(frozen=True)
 class Spec:
-    """One device, as written and in its parts."""
+    """Specification of one device: its text, and the parts of that text."""
 
     text:    str
     scheme:  str
@@ -50,7 +50,10 @@ class Spec:
     options: dict[str, str]
 
     def values(self, **kinds: Callable[[str], Any]) -> dict[str, Any]:
-        """Options as values of these kinds; raises :class:`ValueError` for any other option."""
+        """Return the options, converted by ``kinds``.
+
+        Raises :class:`ValueError` for an unknown option or an invalid value.
+        """
         values = {}
         for name, text in self.options.items():
             if name not in kinds:
@@ -62,61 +65,61 @@ class Spec:
         return values
 
 
-class _Opener(Protocol):
-    """Opens the device of a spec; what is simulated follows a configuration, or given Verilog."""
-
-    def __call__(self, spec: Spec, config: DeviceConfig, rtl: str | None) -> Transport: ...
+#: Opens the device of a spec. Simulations need a configuration or Verilog.
+_Opener = Callable[[Spec, DeviceConfig, str | None], Transport]
 
 
 def open_device(
     specs: str | Sequence[str] = "sim", config: DeviceConfig | None = None, rtl: str | None = None,
 ) -> Device | DeviceGroup:
-    """Open a device, or several as one; close it, or use it in ``async with``.
+    """Open a device, or several as one. Close it, or use it in ``async with``.
 
-    Nothing is asked of a device yet: its first method tells whether it answers.
+    No request is sent yet, so a device that does not respond is noticed at the first method call.
 
     Parameters
     ----------
     specs : str or sequence of str
-        ``sim``, a simulated device in this process; ``sim:lanes=64,columns=4,max_k=4096``;
-        ``tcp://HOST:PORT``, one that `tritstream serve` serves, ``tcp://HOST:PORT,timeout=5``;
-        ``udp://HOST``, a board with memory, ``udp://HOST:1234,bind=0,repeat=0.05,window=2``;
-        ``serial:/dev/ttyUSB0``, ``serial:COM3,baud=115200,timeout=1``, a board on a serial port of
-        :class:`tritstream.host.transports.port.Port`, among them ``serial:socket://HOST:PORT``;
-        ``sim,sim``, two that share the rows of each matrix.
+        Devices. ``sim`` or ``sim:lanes=64,columns=4,max_k=4096`` is a simulated device in this
+        process. ``tcp://HOST:PORT`` or ``tcp://HOST:PORT,timeout=5`` is a device that `tritstream
+        serve` serves. ``udp://HOST`` or ``udp://HOST:1234,bind=0,repeat=0.05,window=2`` is a board
+        with memory. ``serial:/dev/ttyUSB0`` or ``serial:COM3,baud=115200,timeout=1`` is a board on
+        any port that :class:`tritstream.host.transports.port.Port` opens, such as
+        ``serial:socket://HOST:PORT``. ``sim,sim`` are two devices that share the rows of each
+        matrix.
     config : DeviceConfig, optional
-        What simulated devices are where their options do not tell.
+        Sizes of simulated devices, unless their options override them.
     rtl : str, optional
-        Verilog to simulate in place of the one generated.
+        Verilog to simulate instead of the generated one.
 
-    Raises :class:`ValueError` for what names no device, and what opening one raises.
+    Raises :class:`ValueError` for an invalid specification, :class:`.TransportClosed` for a device
+    that cannot be opened.
     """
-    found = parse_specs(specs)
-    if len(found) > _MOST:
-        raise ValueError(f"{len(found)} devices are too many; {_MOST} can work together")
-    if rtl and not any(spec.scheme == "sim" for spec in found):
-        raise ValueError(f"{found[0].text}: Verilog is for simulated devices only")
+    parsed = parse_specs(specs)
+    if len(parsed) > _MOST:
+        raise ValueError(f"{len(parsed)} devices are too many; {_MOST} can work together")
+    if rtl and not any(spec.scheme == "sim" for spec in parsed):
+        raise ValueError(f"{parsed[0].text}: Verilog is for simulated devices only")
     with ExitStack() as stack:
         transports = [stack.enter_context(closing(
-            _SCHEMES[spec.scheme](spec, config or DeviceConfig(), rtl))) for spec in found]
+            _SCHEMES[spec.scheme](spec, config or DeviceConfig(), rtl))) for spec in parsed]
         stack.pop_all()
-    devices = [_device(transports, found, index) for index in range(len(found))]
+    devices = [_device(transports, parsed, index) for index in range(len(parsed))]
     return devices[0] if len(devices) == 1 else DeviceGroup(devices)
 
 
 def open_transport(spec: str, config: DeviceConfig | None = None) -> Transport:
-    """What carries the bytes of one device, written as for :func:`open_device`; close it.
+    """Open the transport to one device, specified as for :func:`open_device`. Close it.
 
-    Raises :class:`ValueError` for what names none or several.
+    Raises :class:`ValueError` for an invalid specification or several devices.
     """
-    found = parse_specs(spec)
-    if len(found) != 1:
+    parsed = parse_specs(spec)
+    if len(parsed) != 1:
         raise ValueError(f"{spec}: give one device")
-    return _SCHEMES[found[0].scheme](found[0], config or DeviceConfig(), None)
+    return _SCHEMES[parsed[0].scheme](parsed[0], config or DeviceConfig(), None)
 
 
 def parse_specs(specs: str | Sequence[str]) -> list[Spec]:
-    """Devices as they are written; raises :class:`ValueError` for what names none."""
+    """Parse the text of devices; raises :class:`ValueError` if it is invalid."""
     texts: list[str] = []
     for piece in (specs if isinstance(specs, str) else ",".join(specs)).split(","):
         if texts and re.match(r"\w+=", piece):
@@ -127,29 +130,29 @@ def parse_specs(specs: str | Sequence[str]) -> list[Spec]:
 
 
 def _parse(text: str) -> Spec:
-    found = (_SERIAL if re.match(r"serial\b", text) else _SPEC).fullmatch(text)
-    if not found or found["scheme"] not in _SCHEMES:
+    match = (_SERIAL if re.match(r"serial\b", text) else _SPEC).fullmatch(text)
+    if not match or match["scheme"] not in _SCHEMES:
         raise ValueError(f"no device {text!r}; there are {DEVICES}{_hint(text)}")
     options = dict(option.split("=", 1)
-                   for option in filter(None, (found["options"] or "").split(",")))
-    return Spec(text, found["scheme"], found["address"], options)
+                   for option in filter(None, (match["options"] or "").split(",")))
+    return Spec(text, match["scheme"], match["address"], options)
 
 
 def _hint(text: str) -> str:
-    """What was perhaps meant: a port, or a URL of pyserial, needs its scheme before it."""
+    """Return a suggestion: a port, or a URL of pyserial, needs the scheme ``serial:``."""
     is_port = re.match(r"/dev/|(?i:com)\d+\b|(socket|rfc2217|hwgrep)://", text)
     return f"; write serial:{text}" if is_port else ""
 
 
 def _device(transports: Sequence[Transport], specs: Sequence[Spec], index: int) -> Device:
-    """One of several devices: no two share a name or a sequence number."""
+    """Return one of several devices, which share no name and no sequence number."""
     count = len(specs)
     name = f"{specs[index].text} ({index + 1} of {count})" if count > 1 else specs[index].text
     return Device(transports[index], name=name, sequences=SEQUENCES[index::count])
 
 
 def simulate(spec: Spec, config: DeviceConfig, rtl: str | None = None) -> NativeTransport:
-    """A simulated device."""
+    """Return the transport to a simulated device, whose options override ``config``."""
     if spec.address is not None:
         raise ValueError(f"{spec.text}: a simulated device has no address; write sim")
     sizes = {"lanes": config.lanes, "columns": config.columns, "max_k": config.max_k}
@@ -159,29 +162,29 @@ def simulate(spec: Spec, config: DeviceConfig, rtl: str | None = None) -> Native
                            {"engine": build.engine, "rtl_sha256": build.rtl_sha256})
 
 
-def _simulate_in_thread(spec: Spec, config: DeviceConfig, rtl: str | None) -> Transport:
+def _open_sim(spec: Spec, config: DeviceConfig, rtl: str | None) -> Transport:
     return ThreadTransport(simulate(spec, config, rtl))
 
 
-def _place(spec: Spec, port: int | None = None) -> tuple[str, int]:
-    """Host and port of a spec; ``port`` where it tells none."""
+def _host_and_port(spec: Spec, port: int | None = None) -> tuple[str, int]:
+    """Return host and port of a spec; ``port`` is the default of the latter."""
     try:
-        place = urlsplit(spec.text.split(",")[0])
-        host, port = place.hostname, place.port or port
+        url = urlsplit(spec.text.split(",")[0])
+        host, port = url.hostname, url.port or port
     except ValueError:
         host = None
-    if not (host and port and place.netloc == spec.address):
+    if not (host and port and url.netloc == spec.address):
         raise ValueError(f"{spec.text}: write {spec.scheme}://HOST:PORT")
     return host, port
 
 
-def _connect(spec: Spec, *_: Any) -> Transport:
-    return SocketTransport(*_place(spec), **spec.values(timeout=float))
+def _open_tcp(spec: Spec, *_: Any) -> Transport:
+    return SocketTransport(*_host_and_port(spec), **spec.values(timeout=float))
 
 
-def _reach(spec: Spec, *_: Any) -> Transport:
-    """A board; answers come to the port that it is asked at, unless ``bind`` tells another."""
-    host, port = _place(spec, BOARD_PORT)
+def _open_udp(spec: Spec, *_: Any) -> Transport:
+    """Open a board. Its responses come to the port of the board, unless ``bind`` is another."""
+    host, port = _host_and_port(spec, BOARD_PORT)
     options = spec.values(bind=int, timeout=float, repeat=float, tries=int, window=int)
     silence = {"timeout": options.pop("timeout")} if "timeout" in options else {}
     if "repeat" in options:
@@ -190,11 +193,11 @@ def _reach(spec: Spec, *_: Any) -> Transport:
     return BoardTransport(link, **silence)
 
 
-def _plug(spec: Spec, *_: Any) -> Transport:
-    """A board on a serial port; in a thread, for its methods wait for the line."""
+def _open_serial(spec: Spec, *_: Any) -> Transport:
+    """Open a board on a serial port, in a thread because its methods wait for the line."""
     options = {"baud": BAUD, **spec.values(baud=int, timeout=float)}
     return ThreadTransport(SerialTransport(str(spec.address), **options))
 
 
 _SCHEMES: dict[str, _Opener] = {
-    "sim": _simulate_in_thread, "tcp": _connect, "udp": _reach, "serial": _plug}
+    "sim": _open_sim, "tcp": _open_tcp, "udp": _open_udp, "serial": _open_serial}

@@ -1,10 +1,11 @@
-"""A device for callers that cannot await: scripts and notebooks."""
+"""Device with blocking methods, for scripts and notebooks."""
 
 import numpy as np
 
 from tritstream.golden.activation import quantize_activation
 from tritstream.golden.gemv import dequantize_rows
 from tritstream.golden.matrix import TritMatrix
+from tritstream.host.device_group import DeviceGroup
 from tritstream.host.loop_thread import LoopThread
 from tritstream.host.open_device import open_device
 from tritstream.host.protocol.records import Info
@@ -27,7 +28,9 @@ class SyncDevice:
     """
 
     def __init__(self, specs: str = "sim"):
-        self._device = open_device(specs)
+        device = open_device(specs)
+        # A group of one has the results of its device.
+        self._device = device if isinstance(device, DeviceGroup) else DeviceGroup([device])
         self._loop = LoopThread()
 
     def __enter__(self) -> "SyncDevice":

@@ -1,7 +1,8 @@
-"""Finding when to sample what a DDR3 memory sends, for a board that has no processor to do it.
+"""Read leveling of a DDR3 memory by the host, for a board without a processor.
 
-The PHY of an ECP5 has 8 delays and 4 bit slips for each byte of its memory, which start anywhere.
-LiteX has a program for that; here the host does the same over the link.
+Leveling finds the time at which to sample the data that the memory sends. The PHY of an ECP5 has 8
+delays and 4 bit slips per byte of the memory, whose initial values are arbitrary. LiteX has a
+program for this on a processor; here the host does the same over the bus.
 """
 
 import random
@@ -14,55 +15,56 @@ from tritstream.hw.soc.registers import CSR, CSR_BASE, CSR_STEP
 __all__ = ["level", "works"]
 
 _DELAYS, _SLIPS = 8, 4
-#: Registers of LiteDRAM's ECP5 PHY, by place.
+#: Registers of LiteDRAM's ECP5 PHY, in the order of their addresses.
 _PHY = ("select", "delay_reset", "delay", "slip_reset", "slip")
 _DATA = random.Random(0).randbytes(256)
 _TRIES = 3
 
 
 async def works(link: BoardLink, address: int) -> bool:
-    """Whether memory at a bus address returns what is written; 256 bytes are overwritten."""
+    """Return whether memory at a bus address works; overwrites 256 bytes."""
     await link.write(address, _DATA)
     return await link.read(address, len(_DATA)) == _DATA
 
 
 async def level(link: BoardLink, modules: int, address: int) -> list[tuple[int, int]]:
-    """Set bit slip and delay of each byte of memory to the middle of those that work.
+    """Set bit slip and delay of each byte of memory to the middle of the working ones.
 
-    256 bytes at a bus address are overwritten. The PHY counts steps, and a datagram that comes
-    twice is one too many; so the outcome is tried, and everything done again if it is not good.
+    Overwrites 256 bytes at a bus address. The PHY counts steps, so a duplicated datagram is a step
+    too many. Therefore the result is checked, and leveling is repeated if memory does not work.
 
-    Returns (slip, delay) by byte. Raises :class:`TransportClosed` when nothing works.
+    Returns (slip, delay) by byte. Raises :class:`TransportClosed` when no setting works.
     """
     for _ in range(_TRIES):
         await link.write(address, _DATA)
-        found = [await _level(link, module, modules, address) for module in range(modules)]
-        if None not in found and await works(link, address):
-            return found
+        chosen = [await _level(link, module, modules, address) for module in range(modules)]
+        working = [setting for setting in chosen if setting]
+        if len(working) == modules and await works(link, address):
+            return working
     raise TransportClosed("the board's memory works at no delay of its PHY: check the board")
 
 
 async def _level(
     link: BoardLink, module: int, modules: int, address: int,
 ) -> tuple[int, int] | None:
-    """Slip and delay of one byte of memory, which are set; None where none is good."""
-    good = []
+    """Set slip and delay of one byte of memory and return them; None if no pair works."""
+    working = []
     for slip, delay in product(range(_SLIPS), range(_DELAYS)):
         await _set(link, module, slip, delay)
-        found = await link.read(address, len(_DATA))
-        if found[module::modules] == _DATA[module::modules]:
-            good.append((slip, delay))
-    if not good:
+        data = await link.read(address, len(_DATA))
+        if data[module::modules] == _DATA[module::modules]:
+            working.append((slip, delay))
+    if not working:
         return None
-    chosen = _middle(good)
+    chosen = _middle(working)
     await _set(link, module, *chosen)
     return chosen
 
 
-def _middle(good: list[tuple[int, int]]) -> tuple[int, int]:
-    """The middle of the longest run of delays at one slip."""
+def _middle(working: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return the middle of the longest run of consecutive delays at one slip."""
     runs: list[list[tuple[int, int]]] = []
-    for slip, delay in good:
+    for slip, delay in working:
         if runs and runs[-1][-1] == (slip, delay - 1):
             runs[-1].append((slip, delay))
         else:
