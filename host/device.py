@@ -1,8 +1,8 @@
-"""The driver: matrix times vectors on a device, bit for bit what :mod:`tritstream.golden.gemv` computes."""
+"""Driver of one device: exact matrix-vector products, equal to :mod:`tritstream.golden.gemv`."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from itertools import groupby, product
+from itertools import groupby
 from operator import attrgetter
 from typing import TypeVar
 
@@ -10,11 +10,17 @@ import numpy as np
 
 from tritstream.golden.fixed_point import GROUP, MAX_K, ROWS
 from tritstream.golden.matrix import TritMatrix
-from tritstream.host.board.matrix_store import Store
+from tritstream.host.board.matrix_store import Store, StoredPart, StoringTransport
 from tritstream.host.errors import DeviceError, naming
-from tritstream.host.layout.folding import FOLD_WORDS, add_rows
-from tritstream.host.layout.prepare import FRAME_BYTES, Part, PreparedMatrix, Tiles, prepare
-from tritstream.host.protocol.exchange import SEQUENCES, Link
+from tritstream.host.layout.folding import add_rows
+from tritstream.host.layout.prepare import (
+    FRAME_BYTES,
+    MatrixPart,
+    PreparedMatrix,
+    Tiles,
+    prepare,
+)
+from tritstream.host.protocol.exchange import SEQUENCES, Exchange
 from tritstream.host.protocol.frames import answer_bytes
 from tritstream.host.protocol.operands import activation_rows, mantissa_bytes
 from tritstream.host.protocol.records import Counters, Info, Stats
@@ -26,7 +32,7 @@ from tritstream.hw.protocol import BANKS, SUM_BYTES, VERSION, Opcode
 __all__ = ["Device"]
 
 
-# Two ends of a line never quite agree on a bit time.
+# The bit times of the two ends of a line differ a little.
 _LINE_MARGIN = 1.06
 
 _T = TypeVar("_T")
@@ -35,26 +41,28 @@ _T = TypeVar("_T")
 class Device:
     """A device behind a transport.
 
-    The first call identifies the device. What it holds is tracked, and nothing it holds already
-    is sent again. Whatever way a try failed, the device is then taken to have forgotten
-    everything: the next try loads activations and scales before it repeats its frame.
+    The first call identifies the device. The driver tracks the activations and scales that the
+    device holds, and does not send them again. After a failed attempt the driver assumes that the
+    device has lost them, so the next attempt loads them before it repeats its frame.
 
-    One call at a time: methods of one device must not run concurrently.
+    Methods of one device must not run concurrently.
 
-    Every method raises :class:`.DeviceError` when the device refuses or when all tries
-    failed, and :class:`tritstream.host.errors.TransportClosed` when the device is gone.
+    Every method raises :class:`.DeviceError` when the device refuses a request or when every
+    attempt failed, and :class:`tritstream.host.errors.TransportClosed` when the device is gone.
 
     Parameters
     ----------
     transport : Transport
+        Way to the device, closed with this object.
     retries : int
-        Further tries after one that failed.
+        Further attempts after one that failed.
     frame_bytes : int
-        Longest payload of a GEMV frame; one row block is sent even if it is longer.
+        Longest payload of a GEMV frame. One row block is sent even if it is longer.
     name : str
-        What errors call the device, if anything.
+        Name of the device in error messages; may be empty.
     sequences : sequence of int
-        Numbers of requests. Devices whose answers might get mixed up share none.
+        Sequence numbers of requests. Devices whose responses might get mixed up must not share
+        numbers.
     """
 
     def __init__(self, transport: Transport, retries: int = 3, frame_bytes: int = FRAME_BYTES,
@@ -63,73 +71,73 @@ class Device:
             raise ValueError(f"frame_bytes must be a positive integer, not {frame_bytes!r}")
         self.name = name
         self._transport = transport
-        self._store: Store | None = getattr(transport, "store", None)
-        self._link = Link(transport, retries, sequences)
+        self._store = transport.store if isinstance(transport, StoringTransport) else None
+        self._exchange = Exchange(transport, retries, sequences)
         self._frame_bytes = frame_bytes
         self._info: Info | None = None
         self._activations: dict[int, bytes] = {}
         self._scales: bytes | None = None
 
     @property
-    def about(self) -> dict[str, str]:
-        """What is known of how the device was made: of a simulation, engine and RTL."""
-        return getattr(self._transport, "about", {})
+    def about(self) -> Mapping[str, str]:
+        """How the device was made, if known: for a simulation, its engine and RTL."""
+        return self._transport.about
 
     @property
     def store(self) -> Store | None:
-        """What a board with memory holds; None of a device without."""
+        """Matrices in the memory of a board; None for a device without memory."""
         return self._store
 
     @property
-    def link(self) -> Link:
-        """For requests that no method makes."""
-        return self._link
+    def exchange(self) -> Exchange:
+        """Exchange of single requests, for requests that no method sends."""
+        return self._exchange
 
     async def __aenter__(self) -> "Device":
         return self
 
-    async def __aexit__(self, *_) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
-        """Give the transport back; to be called where the device was used."""
+        """Close the transport. Call it in the event loop in which the device was used."""
         self._transport.close()
 
     async def identify(self) -> Info:
-        """Ask the device what it is, even if that is known already."""
+        """Return what the device reports about itself; always asks it."""
         self._info = None
         self._forget()
         self._info = await self._persist("IDENTIFY", self._ask_info)
         return self._info
 
     async def info(self) -> Info:
-        """What the device is; asks it only if that is not known yet."""
+        """Return what the device reports about itself; asks it only once."""
         return self._info or await self.identify()
 
     async def reset(self) -> None:
-        """Make the device forget activations, scales and counters."""
+        """Reset the device, which loses activations, scales and counters."""
         await self.info()
         self._forget()
-        await self._persist("RESET", partial(self._link.call, Opcode.RESET, Opcode.ACK))
+        await self._persist("RESET", partial(self._exchange.call, Opcode.RESET, Opcode.ACK))
 
     async def status(self) -> Counters:
-        """Read the device's counters."""
+        """Return the device's counters."""
         await self.info()
         return await self._persist("STATUS", self._ask_counters)
 
     async def prepare(self, matrix: TritMatrix | Tiles, name: str = "") -> PreparedMatrix:
         """Make the word streams of a matrix for this device: :func:`.prepare`.
 
-        Nothing is made of one that a board has stored under its name.
+        If a board has the matrix in its memory under this name, the streams are not made, and the
+        result refers to the memory.
         """
         info = await self.info()
         if self._store and (stored := await self._store.find(matrix, name, info)):
             return stored
-        fold_words = getattr(self._transport, "fold_words", FOLD_WORDS)
-        return prepare(matrix, info.lanes, info.max_k, name, fold_words)
+        return prepare(matrix, info.lanes, info.max_k, name, self._transport.fold_words)
 
     async def load_activations(self, x: np.ndarray) -> None:
-        """Load int8 activations, (K,) or (B, K), padded with zeros to whole groups.
+        """Load int8 activations, (K,) or (B, K), zero-padded to a multiple of the group size.
 
         Not needed before :meth:`gemv`. Raises :class:`ValueError` when they do not fit the device.
         """
@@ -149,71 +157,91 @@ class Device:
     async def gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:
         """Multiply a matrix with one vector or a batch of vectors.
 
-        Equals :func:`.gemv`. A batch above the device's columns takes several passes
-        over the weights, a matrix above its max K several loads of activations.
+        Equals :func:`.gemv`. A batch of more vectors than the device has columns takes several
+        passes over the weights. A matrix wider than its max K takes several loads of activations.
 
         Parameters
         ----------
         matrix : PreparedMatrix
-            N x K, prepared for this device's lanes and max K.
+            Matrix (N, K), prepared for this device's lanes and max K.
         x : numpy.ndarray
-            int8 (K,) or (B, K).
+            Activations, int8 (K,) or (B, K).
 
-        Returns int64 (N,) or (B, N), and what it cost. Raises :class:`ValueError` when ``x`` does
-        not fit the matrix.
+        Returns row sums int64 (N,) or (B, N), and the measured cost. Raises :class:`ValueError`
+        when ``x`` does not fit the matrix, :class:`.DeviceError` when the matrix was not prepared
+        for this device.
         """
         rows = activation_rows(x, matrix.shape[1])
         info = await self.info()
         with naming(self.name, matrix.name):
-            matrix.check_fit(info)
+            self._check_fit(matrix, info)
         sums = np.zeros((len(rows), matrix.shape[0]), dtype=np.int64)
-        stats, retried = Stats(), self._link.retried
-        for _, parts in groupby(matrix.parts, key=attrgetter("first_group")):
-            for first, part in product(range(0, len(rows), info.columns), list(parts)):
-                some = slice(first, first + info.columns)
-                found, cost = await self._pass(matrix, part, rows[some, part.columns])
-                add_rows(sums[some], found, part.fold)
-                stats += cost
-        stats += Stats(retries=self._link.retried - retried)
+        stats, retried = Stats(), self._exchange.retried
+        # Parts of the same columns share one load of activations per batch.
+        for _, column_range in groupby(matrix.parts, key=attrgetter("first_group")):
+            parts = list(column_range)
+            for first in range(0, len(rows), info.columns):
+                batch = slice(first, first + info.columns)
+                stats += await self._multiply_batch(matrix, parts, rows[batch], sums[batch])
+        stats += Stats(retries=self._exchange.retried - retried)
         return (sums if x.ndim == 2 else sums[0]), stats
 
-    async def _pass(
-        self, matrix: PreparedMatrix, part: Part, rows: np.ndarray
+    def _check_fit(self, matrix: PreparedMatrix, info: Info) -> None:
+        matrix.check_fit(info)
+        # Refused here and not by the transport, which would have sent the header by then.
+        if self._store is None and any(isinstance(part, StoredPart) for part in matrix.parts):
+            raise DeviceError("the matrix is in the memory of another device, and this one has no "
+                              "memory: prepare the matrix for this device")
+
+    async def _multiply_batch(
+        self, matrix: PreparedMatrix, parts: Sequence[MatrixPart], rows: np.ndarray,
+        sums: np.ndarray,
+    ) -> Stats:
+        """Add the row sums of parts of the same columns to ``sums``, for vectors that fit."""
+        stats = Stats()
+        for part in parts:
+            part_sums, part_stats = await self._multiply_part(
+                matrix, part, rows[:, part.columns])
+            add_rows(sums, part_sums, part.fold)
+            stats += part_stats
+        return stats
+
+    async def _multiply_part(
+        self, matrix: PreparedMatrix, part: MatrixPart, rows: np.ndarray
     ) -> tuple[np.ndarray, Stats]:
-        """Row sums (columns, rows with padding) of one part for as many vectors as fit."""
+        """Return row sums (vectors, rows with padding) of one part, for vectors that fit."""
         products, stats = [], Stats()
-        for first, count in part.cuts(self._limit(part, len(rows))):
+        for first, count in part.cuts(self._payload_limit(part, len(rows), matrix.lanes)):
             what = (f"GEMV of {'folded ' if part.fold else ''}row blocks "
                     f"{first}..{first + count - 1} (depth {matrix.depth}, K = {rows.shape[1]})")
-            results, cost = await self._persist(
-                what, partial(self._frame, matrix, part, rows, first, count), matrix.name)
+            results, frame_stats = await self._persist(
+                what, partial(self._try_frame, matrix, part, rows, first, count), matrix.name)
             products.append(results.sums.reshape(len(rows), -1))
-            stats += cost
+            stats += frame_stats
         return np.concatenate(products, axis=1), stats
 
-    def _limit(self, part: Part, columns: int) -> int:
-        """Longest payload of a frame; short where results might pile up behind a slow line."""
-        lanes = self._link.lanes
+    def _payload_limit(self, part: MatrixPart, columns: int, lanes: int) -> int:
+        """Return the longest payload of a frame; short if results might pile up at a slow line."""
         block = part.nbytes // part.blocks
         results = columns * answer_bytes(SUM_BYTES * ROWS * lanes, lanes)
-        waits = not self._link.flow_control and block < _LINE_MARGIN * results
+        waits = not self._exchange.flow_control and block < _LINE_MARGIN * results
         return min(self._frame_bytes, BANKS * block) if waits else self._frame_bytes
 
-    async def _frame(
-        self, matrix: PreparedMatrix, part: Part, rows: np.ndarray, first: int, count: int
+    async def _try_frame(
+        self, matrix: PreparedMatrix, part: MatrixPart, rows: np.ndarray, first: int, count: int
     ) -> tuple[Results, Stats]:
-        """One try of one GEMV frame, with the loads it needs."""
+        """Try one GEMV frame once, with the loads it needs."""
         await self._hold_scales(mantissa_bytes(matrix.mantissas))
         await self._hold_activations(rows)
         depth = part.fold.depth if part.fold else matrix.depth
         sizes = depth | part.groups << 8 | len(rows) << 24
         payload = part.payload(first, count)
-        await self._link.ask(Opcode.GEMV, sizes, count, payload)
+        await self._exchange.ask(Opcode.GEMV, sizes, count, payload)
         results = Results(count, len(rows), matrix.lanes)
-        answer = await self._link.answer(Opcode.RESULT, Opcode.DONE)
+        answer = await self._exchange.answer(Opcode.RESULT, Opcode.DONE)
         while answer.header.opcode == Opcode.RESULT:
             results.add(answer)
-            answer = await self._link.answer(Opcode.RESULT, Opcode.DONE)
+            answer = await self._exchange.answer(Opcode.RESULT, Opcode.DONE)
         results.close()
         return results, Stats.parse(answer.payload, matrix.lanes).of_frame(payload.nbytes)
 
@@ -222,28 +250,28 @@ class Device:
             data = row.tobytes()
             if self._activations.get(column) != data:
                 self._activations.pop(column, None)
-                await self._link.call(Opcode.ACTIVATIONS, Opcode.ACK, column, len(data), data)
+                await self._exchange.call(Opcode.ACTIVATIONS, Opcode.ACK, column, len(data), data)
                 self._activations[column] = data
 
     async def _hold_scales(self, data: bytes) -> None:
         if self._scales != data:
             self._scales = None
-            await self._link.call(Opcode.SCALES, Opcode.ACK, payload=data)
+            await self._exchange.call(Opcode.SCALES, Opcode.ACK, payload=data)
             self._scales = data
 
     async def _ask_info(self) -> Info:
-        self._link.forget_lanes()
-        info = Info.parse((await self._link.call(Opcode.IDENTIFY, Opcode.INFO)).payload)
-        return _usable(info, self._link.lanes)
+        self._exchange.forget_lanes()
+        info = Info.parse((await self._exchange.call(Opcode.IDENTIFY, Opcode.INFO)).payload)
+        return _usable(info, self._exchange.lanes)
 
     async def _ask_counters(self) -> Counters:
-        return Counters.parse((await self._link.call(Opcode.STATUS, Opcode.COUNTERS)).payload)
+        return Counters.parse((await self._exchange.call(Opcode.STATUS, Opcode.COUNTERS)).payload)
 
     async def _persist(
         self, what: str, attempt: Callable[[], Awaitable[_T]], matrix: str = ""
     ) -> _T:
         with naming(self.name, matrix, what):
-            return await self._link.persist(attempt, self._forget)
+            return await self._exchange.persist(attempt, self._forget)
 
     def _forget(self) -> None:
         self._activations.clear()
@@ -251,7 +279,7 @@ class Device:
 
 
 def _usable(info: Info, lanes: int | None) -> Info:
-    """What a device says of itself, and has said in the header that this came with."""
+    """Return INFO if this driver can use it; ``lanes`` is what the header of INFO says."""
     if info.version != VERSION:
         raise DeviceError(f"device speaks protocol version {info.version}, this driver version "
                           f"{VERSION}: take driver and gateware of the same release")

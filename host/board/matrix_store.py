@@ -1,9 +1,11 @@
-"""Matrices in the memory of a board, and the directory that says where."""
+"""Matrices in the memory of a board, and the directory of their addresses."""
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from struct import Struct
+from typing import ClassVar
 from zlib import crc32
 
 import numpy as np
@@ -14,15 +16,16 @@ from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.strict_json import parse_json
 from tritstream.host.board.bus import BoardLink
 from tritstream.host.errors import DeviceError
-from tritstream.host.layout.prepare import PreparedMatrix, Tiles, tiles_of
-from tritstream.host.protocol.frames import Stored, padded
+from tritstream.host.layout.prepare import MatrixPart, PreparedMatrix, Tiles, tiles_of
+from tritstream.host.protocol.frames import padded
 from tritstream.host.protocol.records import Info
+from tritstream.host.transports.base import Stored, Transport
 from tritstream.hw.protocol import REQUEST_ALIGN
 from tritstream.hw.soc.registers import MEMORY
 
-__all__ = ["DIRECTORY_BYTES", "Store", "StoredPart"]
+__all__ = ["DIRECTORY_BYTES", "Store", "StoredPart", "StoringTransport"]
 
-#: Start of memory, kept for the directory; matrices follow.
+#: Bytes at the start of memory that hold the directory; matrices follow.
 DIRECTORY_BYTES = 1 << 18
 
 _HEAD  = Struct("<8sII")        # magic, length and CRC-32 of the JSON behind it
@@ -31,14 +34,14 @@ _MAGIC = b"tritdir1"
 
 @dataclass(frozen=True)
 class StoredPart:
-    """A range of columns of a matrix in memory: what :class:`.Part` is for one here.
+    """A range of columns of a matrix whose words are in the board's memory.
 
     Members
     -------
     first_group, groups, blocks : int
-        Its first group, groups of each row, and row blocks.
+        First group of the range, groups per row, and number of row blocks.
     address, length, crc : int
-        Of its words: :class:`tritstream.host.protocol.frames.Stored`.
+        Address, bytes and CRC-32 of the words, as in :class:`.Stored`.
     """
 
     first_group: int
@@ -49,32 +52,35 @@ class StoredPart:
     crc:         int
 
     #: Rows are not folded in memory: :class:`tritstream.host.board.transport.BoardTransport`.
-    fold = None
+    fold: ClassVar[None] = None
 
     @property
     def columns(self) -> slice:
-        """The range, in columns."""
+        """Range of columns."""
         return slice(GROUP * self.first_group, GROUP * (self.first_group + self.groups))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the words."""
+        """Size of the words in bytes."""
         return self.length
 
     def payload(self, first: int, count: int) -> Stored:
-        """The words of all row blocks."""
+        """Return the location of the words of all row blocks.
+
+        Raises :class:`ValueError` for fewer row blocks, because these have no CRC of their own.
+        """
         if (first, count) != (0, self.blocks):
             raise ValueError(f"row blocks {first}..{first + count - 1} are not stored apart")
         return Stored(self.address, self.length, self.crc)
 
-    def cuts(self, _: int) -> Iterator[tuple[int, int]]:
-        """The one pair (first, count) of row blocks; a frame in memory is as long as it is."""
+    def cuts(self, limit: int) -> Iterator[tuple[int, int]]:
+        """Yield the only pair (first, count) of row blocks, because stored words are not split."""
         yield 0, self.blocks
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A matrix in the directory; ``crc`` is that of tiles and table."""
+    """A matrix in the directory; ``crc`` is the CRC-32 of tiles and table."""
 
     crc:   int
     depth: int
@@ -83,11 +89,13 @@ class _Entry:
 
     @classmethod
     def of(cls, record: dict, end: int) -> "_Entry":
-        """Reverse of :func:`dataclasses.asdict`, from JSON; memory ends at ``end``.
+        """Read an entry from its JSON, as :func:`dataclasses.asdict` wrote it.
 
-        Raises :class:`ValueError`, :class:`TypeError` or :class:`KeyError` for anything else.
+        Raises :class:`ValueError`, :class:`TypeError` or :class:`KeyError` for another record, or
+        if the words are not in memory before ``end``.
         """
-        entry = cls(record["crc"], record["depth"], tuple(record["shape"]),
+        rows, columns = record["shape"]
+        entry = cls(record["crc"], record["depth"], (rows, columns),
                     tuple(StoredPart(**part) for part in record["parts"]))
         numbers = [entry.crc, entry.depth, *entry.shape,
                    *(number for part in entry.parts for number in asdict(part).values())]
@@ -100,24 +108,25 @@ class _Entry:
 
 
 class Store:
-    """What a board's memory holds, beside requests and answers.
+    """Matrices in a board's memory, in addition to requests and responses.
 
-    The directory is read once. It counts only as a whole, under its own CRC, and is gone while
-    something is being written.
+    The directory is read once. It is valid only if its CRC is right. :meth:`erase` invalidates it
+    and :meth:`publish` writes it, so an interrupted change leaves none.
 
     Parameters
     ----------
     link : BoardLink
+        Bus of the board.
     """
 
     def __init__(self, link: BoardLink):
         self._link = link
-        self._entries: dict[str, _Entry] | None = None
+        self._entries: dict[str, _Entry] = {}
         self._lanes = 0
         self.end = 0
 
     async def open(self, lanes: int, end: int) -> None:
-        """Read the directory of a board of ``lanes`` lanes, whose store ends at ``end``."""
+        """Read the directory of a board with ``lanes`` lanes, whose store ends at ``end``."""
         self._lanes, self.end = lanes, end
         self._entries = {}
         magic, size, crc = _HEAD.unpack(await self._link.read(MEMORY, _HEAD.size))
@@ -129,36 +138,37 @@ class Store:
 
     @property
     def names(self) -> list[str]:
-        """Matrices that are stored."""
-        return list(self._entries or {})
+        """Names of the stored matrices."""
+        return list(self._entries)
 
     @property
     def free(self) -> int:
-        """Bytes left."""
+        """Free bytes."""
         return self.end - self._next()
 
     async def find(
         self, matrix: TritMatrix | Tiles, name: str, info: Info,
     ) -> PreparedMatrix | None:
-        """A matrix as it is stored under its name; None where it is not, or not the same."""
-        entry = (self._entries or {}).get(name)
+        """Return the matrix stored under ``name``; None if there is none or its CRC differs."""
+        entry = self._entries.get(name)
         if not entry:
             return None
         tiles, table, depth, shape = tiles_of(matrix)
         if (entry.crc, entry.depth, entry.shape) != (_crc(tiles, table), depth, tuple(shape)):
             return None
-        return PreparedMatrix(depth, tuple(shape), info.lanes, table, mantissas(table),
+        return PreparedMatrix(depth, entry.shape, info.lanes, table, mantissas(table),
                               entry.parts, name)
 
     async def erase(self) -> None:
-        """Forget everything."""
+        """Remove all matrices, and invalidate the directory."""
         self._entries = {}
         await self._link.write(MEMORY, bytes(_HEAD.size))
 
     async def add(self, prepared: PreparedMatrix, tiles: np.ndarray) -> None:
-        """Write the words of a matrix behind those that are stored.
+        """Write the words of a matrix after those of the stored matrices.
 
-        Raises :class:`DeviceError` when there is no room, :class:`ValueError` when rows are folded.
+        Raises :class:`DeviceError` when the memory is full, :class:`ValueError` when rows are
+        folded or the matrix is in a board's memory already.
         """
         if any(part.fold for part in prepared.parts):
             raise ValueError(f"{prepared.name}: folded rows are not stored; prepare it with "
@@ -169,21 +179,20 @@ class Store:
                               "left on the board")
         at, parts = self._next(), []
         for part in prepared.parts:
-            words = bytes(part.payload(0, part.blocks))
-            data = words.ljust(padded(len(words), REQUEST_ALIGN), b"\0")
+            data = _words(part)
             await self._link.write(MEMORY + at, data)
-            parts.append(StoredPart(part.first_group, part.groups, part.blocks, at, len(words),
+            parts.append(StoredPart(part.first_group, part.groups, part.blocks, at, part.nbytes,
                                     crc32(data)))
             at += len(data)
         self._entries[prepared.name] = _Entry(_crc(tiles, prepared.table), prepared.depth,
                                               prepared.shape, tuple(parts))
 
     def drop(self, name: str) -> None:
-        """Forget a matrix; its place is free again if it was the last."""
+        """Remove a matrix; its memory becomes free if it was the last one."""
         del self._entries[name]
 
     async def publish(self) -> None:
-        """Write the directory: what was added is there for whoever comes next."""
+        """Write the directory, so that later sessions find the matrices."""
         matrices = {name: asdict(entry) for name, entry in self._entries.items()}
         text = json.dumps({"lanes": self._lanes, "matrices": matrices}).encode()
         if len(text) > DIRECTORY_BYTES - _HEAD.size:
@@ -192,23 +201,47 @@ class Store:
         await self._link.write(MEMORY, _HEAD.pack(_MAGIC, len(text), crc32(text)))
 
     def _next(self) -> int:
-        """Where the next matrix goes."""
+        """Return the address of the next matrix."""
         ends = [padded(part.address + part.length, REQUEST_ALIGN)
-                for entry in (self._entries or {}).values() for part in entry.parts]
+                for entry in self._entries.values() for part in entry.parts]
         return max(ends, default=DIRECTORY_BYTES)
 
 
+class StoringTransport(Transport):
+    """Transport to a board with memory, whose `send` takes :class:`.Stored` payloads too.
+
+    Members
+    -------
+    store : Store
+        Matrices in the memory, known after the first request.
+    """
+
+    @property
+    @abstractmethod
+    def store(self) -> Store:
+        """Matrices in the memory of the board."""
+
+
+def _words(part: MatrixPart) -> bytes:
+    """Return the words of a part, zero-padded as they are stored."""
+    words = part.payload(0, part.blocks)
+    if isinstance(words, Stored):
+        raise ValueError("the matrix is in a board's memory already; prepare it with "
+                         "tritstream.host.layout.prepare")
+    return bytes(words).ljust(padded(len(words), REQUEST_ALIGN), b"\0")
+
+
 def _entries(text: bytes, lanes: int, end: int) -> dict[str, _Entry]:
-    """What a directory has for a board of ``lanes`` lanes; nothing when it is none of ours."""
+    """Return the entries of a directory; none if it is invalid or for another lane count."""
     try:
-        found = parse_json(text)
-        if found["lanes"] != lanes or not all(map(is_printable, found["matrices"])):
+        directory = parse_json(text)
+        if directory["lanes"] != lanes or not all(map(is_printable, directory["matrices"])):
             return {}
-        return {name: _Entry.of(record, end) for name, record in found["matrices"].items()}
+        return {name: _Entry.of(record, end) for name, record in directory["matrices"].items()}
     except (AttributeError, KeyError, TypeError, ValueError):
         return {}
 
 
 def _crc(tiles: np.ndarray, table: np.ndarray) -> int:
     return crc32(np.ascontiguousarray(table).tobytes(),
-                 crc32(memoryview(np.ascontiguousarray(tiles)).cast("B")))
+                 crc32(np.ascontiguousarray(tiles).data.cast("B")))

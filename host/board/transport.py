@@ -1,51 +1,49 @@
-"""A board with memory as a transport: requests and answers pass through its memory."""
+"""Transport to a board with memory: requests and responses pass through its memory."""
 
 import asyncio
-from collections import deque
-from collections.abc import Iterator
 
 from tritstream.host.board.bus import BoardLink
 from tritstream.host.board.dram_leveling import level, works
-from tritstream.host.board.matrix_store import DIRECTORY_BYTES, Store
+from tritstream.host.board.matrix_store import DIRECTORY_BYTES, Store, StoringTransport
+from tritstream.host.board.request_area import REQUEST_BYTES, RequestArea, byte_count, runs
 from tritstream.host.errors import BadAnswer, TransportClosed, TransportTimeout
 from tritstream.host.protocol.answer_reader import MAX_LENGTH
-from tritstream.host.protocol.frames import Header, Stored, answer_bytes, padded
+from tritstream.host.protocol.frames import Header, answer_bytes, padded
+from tritstream.host.transports.base import Stored
 from tritstream.hw.config import LANE_COUNTS
 from tritstream.hw.protocol import HEADER_BYTES
 from tritstream.hw.soc.registers import CSR_BASE, MAGIC, MEMORY, UNIT
 
-__all__ = ["REQUEST_BYTES", "BoardTransport"]
+__all__ = ["BoardTransport"]
 
-#: Memory before the answers' ring for requests on their way to the core.
-REQUEST_BYTES = 1 << 18
 _NUMBERS = 1 << 32
-#: Bytes of memory at a time, of which each has a bit in a register.
+
+#: Most byte lanes of a memory, because each has a bit in a register.
 _MAX_LEVELS = 32
-#: Memory that the bus has room for; a ring that all of the host's memory has room for.
+
+#: Largest memory that fits the bus, and largest ring of responses that a host is asked to read.
 _MAX_MEMORY, _MAX_RING = CSR_BASE - MEMORY, 1 << 24
-#: Looks for an answer that follow each other at once; then a little apart.
+
+#: Polls for a response without a pause, and seconds between later polls.
 _EAGER, _PAUSE = 50, 0.001
 
 
-class BoardTransport:
-    """Transport over the bus of a board: :class:`tritstream.host.transports.base.Transport`.
+class BoardTransport(StoringTransport):
+    """Transport over the bus of a board.
 
-    Requests are written to memory and their places given to the board as descriptors; what is
-    stored there already is a descriptor alone. Answers are read from a ring. When the board stays
-    silent, it is restarted before the next request.
+    Requests are written to memory, and the board gets a descriptor with the address of each. A
+    stored payload needs only its descriptor. Responses are read from a ring in memory. If the board
+    stays silent, it is restarted before the next request.
+
+    Rows are not folded, because a further frame takes several round trips, in which the core could
+    take thousands of words.
 
     Parameters
     ----------
     link : BoardLink
+        Bus of the board, closed with the transport.
     timeout : float
-        Seconds of silence.
-
-    Members
-    -------
-    store : Store
-        What the memory holds; opened with the first request.
-    fold_words
-        A further frame is several round trips, in which the core could take thousands of words.
+        Seconds of silence after which the driver retries.
     """
 
     fold_words = None
@@ -54,28 +52,33 @@ class BoardTransport:
         if not timeout > 0:
             raise ValueError(f"timeout must be above 0 s, not {timeout!r}")
         self._link, self._timeout = link, timeout
-        self.store = Store(link)
+        self._store = Store(link)
         self._session: int | None = None    # None until the next restart
         self._lanes = self._ring = self._align = self._start = 0
         self._tail = self._seen = self._given = 0
         self._pending: list[bytes | memoryview | Stored] = []
         self._frames, self._answers = bytearray(), bytearray()
 
+    @property
+    def store(self) -> Store:
+        """Matrices in the memory, known after the first request."""
+        return self._store
+
     async def send(self, data: bytes | memoryview | Stored) -> None:
-        """Keep ``data`` until enough has come or an answer is wanted."""
+        """Keep ``data`` until it is worth a transfer or a response is awaited."""
         if self._session is None:
             await self._restart()
         self._pending.append(data)
-        if sum(_size(piece) for piece in self._pending) >= REQUEST_BYTES // 4:
+        if sum(map(byte_count, self._pending)) >= REQUEST_BYTES // 4:
             await self._flush()
 
     async def recv(self, count: int) -> bytes:
-        """Wait for ``count`` bytes of answers, without what fills them up in memory."""
+        """Wait for ``count`` bytes of responses, without their padding in memory."""
         if self._session is None:
             await self._restart()
         await self._flush()
         now = asyncio.get_running_loop().time
-        last, progress, looks = now(), None, 0
+        last, progress, polls = now(), None, 0
         while len(self._answers) < count:
             session, head, written = await self._link.get("session", "head", "written")
             self._check(session)
@@ -86,29 +89,29 @@ class BoardTransport:
                 raise TransportTimeout(f"silent for {self._timeout:g} s")
             if written != self._seen:
                 await self._take(written)
-                looks = 0
-            looks += 1
-            if looks > _EAGER:
+                polls = 0
+            polls += 1
+            if polls > _EAGER:
                 await asyncio.sleep(_PAUSE)
         data = bytes(self._answers[:count])
         del self._answers[:count]
         return data
 
     def close(self) -> None:
-        """Give the link back."""
+        """Close the bus."""
         self._link.close()
 
     async def _restart(self) -> None:
-        """Have the board forget what was under way, and learn where everything stands."""
+        """Make the board drop pending requests, and read its sizes and counters."""
         magic, ready, levels, self._lanes, memory, self._ring, self._align, session = (
             await self._link.get("magic", "ready", "levels", "lanes", "memory", "ring", "align",
                                  "session"))
         if magic != MAGIC or not ready:
             raise TransportClosed("no board with memory answers there, or its memory does not work")
         _check_sizes(levels, self._lanes, memory, self._ring, self._align)
-        due = (session + 1) % _NUMBERS
+        next_session = (session + 1) % _NUMBERS
         for _ in range(100):
-            if await self._link.put("restart", due, then="session") == due:
+            if await self._link.put("restart", next_session, then="session") == next_session:
                 break
         else:
             raise TransportClosed("the board does not restart; power it off and on")
@@ -121,16 +124,16 @@ class BoardTransport:
         self._start = memory - self._ring - REQUEST_BYTES
         if levels and not await works(self._link, MEMORY + self._start):
             await level(self._link, levels, MEMORY + self._start)
-        self._area = _Area(self._start)
-        self._session = due
-        await self.store.open(self._lanes, self._start)
+        self._area = RequestArea(self._start)
+        self._session = next_session
+        await self._store.open(self._lanes, self._start)
 
     async def _flush(self) -> None:
-        """Write pending requests to memory and hand them over."""
-        pieces, self._pending = self._pending, []
+        """Write pending requests to memory and give the board their descriptors."""
+        pending, self._pending = self._pending, []
         places: list[tuple[int, int]] = []
         writes, waiting = [], 0
-        for run in _runs(pieces):
+        for run in runs(pending):
             if isinstance(run, Stored):
                 places.append((run.address, run.size))
                 continue
@@ -146,17 +149,17 @@ class BoardTransport:
         await self._hand_over(writes, places)
 
     async def _hand_over(self, writes: list, places: list[tuple[int, int]]) -> None:
-        """Write to memory, then give the board a descriptor for each place, in order."""
+        """Write to memory, then give the board a descriptor per (address, size), in order."""
         await asyncio.gather(*(self._link.write(MEMORY + place, data) for place, data in writes))
-        due = (self._tail + len(places)) % _NUMBERS
+        last_tail = (self._tail + len(places)) % _NUMBERS
         end = self._deadline()
-        while self._tail != due:
-            left = places[-((due - self._tail) % _NUMBERS):]
+        while self._tail != last_tail:
+            left = places[-((last_tail - self._tail) % _NUMBERS):]
             tails = await asyncio.gather(*(
                 self._link.put("address", address // UNIT, size // UNIT, self._tail + number,
                                then="tail")
                 for number, (address, size) in enumerate(left)))
-            tail = max(tails, key=lambda found: (found - self._tail) % _NUMBERS)
+            tail = max(tails, key=lambda each: (each - self._tail) % _NUMBERS)
             if (tail - self._tail) % _NUMBERS > len(left):
                 self._session = None
                 raise BadAnswer("the board says that it took more descriptors than it was given")
@@ -166,14 +169,14 @@ class BoardTransport:
             self._tail = tail
 
     async def _until_read(self, index: int) -> None:
-        """Wait until the core has got the words of so many descriptors."""
+        """Wait until the core has the words of the descriptors before ``index``."""
         end = self._deadline()
         while 0 < (index - (await self._link.get("head"))[0]) % _NUMBERS < _NUMBERS // 2:
             self._give_up_after(end, "reads no requests")
             await asyncio.sleep(_PAUSE)
 
     async def _take(self, written: int) -> None:
-        """Read answers from the ring, and give their places back, many at a time."""
+        """Read responses from the ring, and release their memory, many at a time."""
         units = self._ring // self._align
         if (written - self._seen) % _NUMBERS > units - (self._seen - self._given) % _NUMBERS:
             self._session = None
@@ -191,7 +194,7 @@ class BoardTransport:
         self._unwrap()
 
     def _unwrap(self) -> None:
-        """Move whole answers out of the ring's bytes; each is filled up to a word of memory."""
+        """Move complete responses out of the ring's bytes, without their padding."""
         while len(self._frames) >= HEADER_BYTES:
             header = Header.parse(self._frames)
             if header is None or header.length > MAX_LENGTH:
@@ -218,56 +221,9 @@ class BoardTransport:
 
 
 def _check_sizes(levels: int, lanes: int, memory: int, ring: int, align: int) -> None:
-    """What a board says of itself must be what some board is."""
+    """Raise :class:`TransportClosed` for sizes that no board has."""
     if not (lanes in LANE_COUNTS and levels <= _MAX_LEVELS
             and 0 < align <= ring <= _MAX_RING and ring % align == 0
             and DIRECTORY_BYTES + REQUEST_BYTES + ring <= memory <= _MAX_MEMORY):
         raise TransportClosed(f"the board reports impossible sizes: {lanes} lanes, {memory} bytes "
                               f"of memory, {ring} of them for answers, aligned to {align}")
-
-
-class _Area:
-    """Memory for requests, used in turn; each place is free once its descriptor has been read.
-
-    Places come round as late as can be: a write that the network delivers late hits one that is
-    long done with, or else damages a frame under a CRC.
-    """
-
-    def __init__(self, start: int):
-        self._start, self._at = start, 0
-        self._used: deque[tuple[int, int, int]] = deque()
-
-    def take(self, size: int, index: int) -> tuple[int, int | None]:
-        """Address of a place that descriptor ``index`` frees, and which one to wait for before."""
-        before = None
-        if self._at + size > REQUEST_BYTES:
-            while self._used and self._used[0][1] > self._at:      # of the last turn, passed over
-                before = self._used.popleft()[2]
-            self._at = 0
-        first, last = self._at, self._at + size
-        while self._used and first <= self._used[0][0] < last:
-            before = self._used.popleft()[2]
-        self._used.append((first, last, index))
-        self._at = last
-        return self._start + first, before
-
-
-def _runs(pieces: list) -> Iterator[bytes | memoryview | Stored]:
-    """What is stored as it is, and the bytes between together, in runs the area holds well."""
-    some = b""
-    for piece in [*pieces, None]:
-        if isinstance(piece, bytes | memoryview) and len(piece) < UNIT * 64:
-            some += piece
-            continue
-        if some:
-            yield some
-            some = b""
-        if isinstance(piece, Stored):
-            yield piece
-        elif piece is not None:
-            for at in range(0, len(piece), REQUEST_BYTES // 8):
-                yield piece[at:at + REQUEST_BYTES // 8]
-
-
-def _size(piece: bytes | memoryview | Stored) -> int:
-    return 0 if isinstance(piece, Stored) else len(piece)

@@ -1,7 +1,7 @@
-"""What a product costs, computed: words, bytes both ways, cycles. Nothing is sent for it.
+"""Compute the cost of a product without sending it: words, bytes both ways, cycles.
 
-The figures are those of a source that always has a word and of a sink that always takes one, and
-are exact: ``tritstream dev bench layout --check`` compares them with the RTL.
+The figures hold if the source always has a word and the sink always takes one. They are exact:
+``tritstream dev bench layout --check`` compares them with the RTL.
 """
 
 from dataclasses import dataclass, fields
@@ -10,35 +10,36 @@ from operator import add
 
 from tritstream.golden.fixed_point import GROUP, MAX_K, ROWS, SCALES, row_tiles, tile_bytes
 from tritstream.golden.model_sizes import Sizes
-from tritstream.host.layout.folding import FOLD_WORDS, pieces
+from tritstream.host.layout.folding import pieces
 from tritstream.host.layout.prepare import FRAME_BYTES, cuts
 from tritstream.host.protocol.frames import answer_bytes, padded
+from tritstream.host.transports.base import FOLD_WORDS
 from tritstream.hw.protocol import DONE_FIELDS, REQUEST_ALIGN, SUM_BYTES
 
 __all__ = ["Cost", "activations_cost", "gemv_cost", "gemv_cycles", "model_cost",
            "scales_cost"]
 
-#: Cycles from a block's last word to the header of its RESULT: datapath, bank, header CRC; and to
-#: the end of the frame behind its last word.
+#: Cycles from a block's last word to the header of its RESULT (datapath, bank, header CRC), plus
+#: those from the last word of the last RESULT to the end of the frame.
 _TAIL = 50
-#: Cycles between the words of one RESULT and the next.
+#: Cycles between the last word of a RESULT and the first word of the next one.
 _GAP = 3
-#: Modules of a layer that begin a load of activations; the others share one with them.
+#: Modules of a layer that need a new load of activations; the others share one of these loads.
 _LOADING = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a product or a load costs.
+    """Cost of a product or a load.
 
     Members
     -------
     words : int
         Payload words of GEMV frames.
     cycles : int
-        Of GEMV frames, as DONE counts them: from the first payload word to the last RESULT.
+        Cycles of GEMV frames as DONE counts them, from the first payload word to the last RESULT.
     sent, received : int
-        Bytes to the device and from it, frames and padding and all.
+        Bytes to the device and from it, including frame overhead and padding.
     """
 
     words:    int = 0
@@ -55,10 +56,10 @@ class Cost:
 
 
 def gemv_cycles(lanes: int, depth: int, groups: int, blocks: int, columns: int = 1) -> int:
-    """Cycles of one GEMV frame.
+    """Return the cycles of one GEMV frame.
 
-    A block takes ``groups * (16d + 3)`` cycles, or as many as the RESULTs of the block before it
-    where these are longer; after the last block come a constant and its RESULTs.
+    A block takes ``groups * (16d + 3)`` cycles, or as many as the RESULTs of the previous block if
+    they take longer. A constant and the RESULTs of the last block are added.
     """
     block   = groups * tile_bytes(depth)
     results = columns * (answer_bytes(SUM_BYTES * ROWS * lanes, lanes) // lanes + _GAP)
@@ -69,7 +70,7 @@ def gemv_cost(
     shape: tuple[int, int], depth: int, lanes: int, columns: int = 1, max_k: int = MAX_K,
     fold_words: int | None = FOLD_WORDS, frame_bytes: int = FRAME_BYTES,
 ) -> Cost:
-    """A product of a matrix (N, K) with ``columns`` vectors in one pass, without the loads.
+    """Return the cost of a matrix (N, K) times ``columns`` vectors in one pass, without loads.
 
     The other arguments are those of :func:`.prepare` and :class:`.Device`.
     """
@@ -88,17 +89,17 @@ def gemv_cost(
 
 
 def activations_cost(k: int, lanes: int) -> Cost:
-    """A load of one vector of K activations."""
+    """Return the cost of loading one vector of K activations."""
     return Cost(sent=_request(padded(k, GROUP)), received=answer_bytes(0, lanes))
 
 
 def scales_cost(lanes: int) -> Cost:
-    """A load of a scale table."""
+    """Return the cost of loading a scale table."""
     return Cost(sent=_request(4 * SCALES), received=answer_bytes(0, lanes))
 
 
 def model_cost(sizes: Sizes, depth: int, lanes: int, fold_words: int | None = FOLD_WORDS) -> Cost:
-    """All linear layers of a model for one token, with every load of activations and scales."""
+    """Return the cost of all linear layers for one token, with all loads."""
     shapes = sizes.linear()
     costs  = [gemv_cost(shape, depth, lanes, fold_words=fold_words) + scales_cost(lanes)
               for shape in shapes.values()]
@@ -107,5 +108,5 @@ def model_cost(sizes: Sizes, depth: int, lanes: int, fold_words: int | None = FO
 
 
 def _request(payload: int) -> int:
-    """Bytes of a request: header, payload, trailer."""
+    """Return the bytes of a request: header, payload, trailer."""
     return 2 * REQUEST_ALIGN + padded(payload, REQUEST_ALIGN)

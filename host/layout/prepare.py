@@ -1,7 +1,8 @@
-"""Matrices as a device eats them: word streams, cut to what it can hold."""
+"""Word streams of matrices, cut to what a device can hold."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -9,27 +10,61 @@ from tritstream.golden.fixed_point import GROUP, mantissas
 from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.tiles import check_tiles, pack, word_stream
 from tritstream.host.errors import DeviceError
-from tritstream.host.layout.folding import FOLD_WORDS, Fold, Piece, fold_tiles, pieces
+from tritstream.host.layout.folding import Fold, Piece, fold_tiles, pieces
 from tritstream.host.protocol.records import Info
+from tritstream.host.transports.base import FOLD_WORDS, Stored
 
-__all__ = ["FRAME_BYTES", "Part", "PreparedMatrix", "Tiles", "cuts", "prepare", "tiles_of"]
+__all__ = ["FRAME_BYTES", "MatrixPart", "Part", "PreparedMatrix", "Tiles", "cuts", "prepare",
+           "tiles_of"]
+
+#: Default limit of a GEMV frame's payload, so that a damaged frame costs little.
+FRAME_BYTES = 4 << 20
 
 #: A matrix as a packed checkpoint stores it: tiles, table, depth, shape (N, K).
 Tiles = tuple[np.ndarray, np.ndarray, int, tuple[int, int]]
 
 
+class MatrixPart(Protocol):
+    """A range of columns in some row blocks of a matrix; its words are here or on a board.
+
+    :class:`.Part` and :class:`.StoredPart` are the two kinds, and describe the members.
+    """
+
+    @property
+    def first_group(self) -> int: ...
+
+    @property
+    def groups(self) -> int: ...
+
+    @property
+    def blocks(self) -> int: ...
+
+    @property
+    def fold(self) -> Fold | None: ...
+
+    @property
+    def columns(self) -> slice: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def payload(self, first: int, count: int) -> memoryview | Stored: ...
+
+    def cuts(self, limit: int) -> Iterator[tuple[int, int]]: ...
+
+
 @dataclass(frozen=True)
 class Part:
-    """A range of columns, whole groups of one matrix, in all row blocks or in some.
+    """A range of columns in all or some row blocks of a matrix, with its words.
 
     Members
     -------
     first_group : int
-        Where the range starts, in groups.
+        Index of the first group of the range.
     stream : numpy.ndarray
-        uint8 (blocks, groups, 16d+3, lanes), C-contiguous: the words in order.
+        Words in order: uint8 (blocks, groups, 16d+3, lanes), C-contiguous.
     fold : Fold or None
-        How the row blocks are folded; None for those from row 0 on at the matrix's own depth.
+        How the row blocks are folded. None: they start at row 0 and have the matrix's own depth.
     """
 
     first_group: int
@@ -38,32 +73,32 @@ class Part:
 
     @property
     def blocks(self) -> int:
-        """Row blocks."""
+        """Number of row blocks."""
         return self.stream.shape[0]
 
     @property
     def groups(self) -> int:
-        """Groups of each row."""
+        """Groups per row."""
         return self.stream.shape[1]
 
     @property
     def columns(self) -> slice:
-        """The range, in columns."""
+        """Range of columns."""
         return slice(GROUP * self.first_group, GROUP * (self.first_group + self.groups))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the words."""
+        """Size of the words in bytes."""
         return self.stream.nbytes
 
     def payload(self, first: int, count: int) -> memoryview:
-        """Words of ``count`` row blocks from block ``first``: a view, not a copy."""
-        return memoryview(self.stream[first:first + count]).cast("B")
+        """Return a view of the words of ``count`` row blocks from block ``first`` on."""
+        return self.stream[first:first + count].data.cast("B")
 
     def cuts(self, limit: int) -> Iterator[tuple[int, int]]:
-        """Pairs (first, count) of row blocks for frames of at most ``limit`` bytes.
+        """Yield pairs (first, count) of row blocks for frames of at most ``limit`` bytes.
 
-        A frame has at least one row block, however long that is.
+        A frame has at least one row block, however long the block is.
         """
         yield from cuts(self.blocks, self.stream.nbytes // self.blocks, limit)
 
@@ -75,19 +110,20 @@ class PreparedMatrix:
     Members
     -------
     depth : int
-        Trits of a weight.
+        Trits per weight.
     shape : tuple
         Rows N and columns K, without padding.
     lanes : int
-        Lanes the streams are for.
+        Lanes of the devices that can take the streams.
     table : numpy.ndarray
-        float32 (27,): scales by code, for the way back to real numbers.
+        Scales by code, float32 (27,), which turn row sums into real numbers.
     mantissas : numpy.ndarray
-        int64 (27,): what the device multiplies with.
-    parts : tuple of Part
-        Column ranges in order, after each its folded rows; their products add up to the matrix's.
+        Integer scales by code, int64 (27,), with which the device multiplies.
+    parts : tuple of MatrixPart
+        Column ranges in order, each followed by its folded rows. The products of all parts add up
+        to the product of the matrix.
     name : str
-        What errors call the matrix, if anything.
+        Name of the matrix in error messages; may be empty.
     """
 
     depth:     int
@@ -95,21 +131,21 @@ class PreparedMatrix:
     lanes:     int
     table:     np.ndarray
     mantissas: np.ndarray
-    parts:     tuple[Part, ...]
+    parts:     tuple[MatrixPart, ...]
     name:      str = ""
 
     @property
     def max_k(self) -> int:
-        """Columns of the widest part: what a device must hold."""
+        """Columns of the widest part, which a device must be able to hold."""
         return max(GROUP * part.groups for part in self.parts)
 
     @property
     def padded_k(self) -> int:
-        """Columns, rounded up to whole groups."""
+        """Columns, rounded up to a multiple of the group size."""
         return self.parts[-1].columns.stop
 
     def check_fit(self, info: Info) -> None:
-        """Raise :class:`DeviceError` unless it was prepared for such a device."""
+        """Raise :class:`DeviceError` unless the matrix was prepared for such a device."""
         if info.lanes != self.lanes:
             raise DeviceError(f"device has L = {info.lanes} lanes, the stream was prepared for "
                               f"L = {self.lanes}: prepare the matrix for this device")
@@ -119,14 +155,14 @@ class PreparedMatrix:
 
 
 def cuts(blocks: int, size: int, limit: int) -> Iterator[tuple[int, int]]:
-    """Pairs (first, count) of row blocks of ``size`` bytes, for frames of at most ``limit``."""
+    """Yield (first, count) of row blocks of ``size`` bytes, for frames of at most ``limit``."""
     step = max(1, limit // size)
     for first in range(0, blocks, step):
         yield first, min(step, blocks - first)
 
 
 def tiles_of(matrix: TritMatrix | Tiles) -> Tiles:
-    """A matrix as it is stored, packed if it is not yet.
+    """Return a matrix as packed checkpoints store it; a :class:`.TritMatrix` is packed.
 
     Raises :class:`ValueError` when the tiles do not fit depth and shape.
     """
@@ -141,7 +177,7 @@ def prepare(
     matrix: TritMatrix | Tiles, lanes: int, max_k: int, name: str = "",
     fold_words: int | None = FOLD_WORDS,
 ) -> PreparedMatrix:
-    """Make the word streams of a matrix, once for many products.
+    """Make the word streams of a matrix, which serve any number of products.
 
     Parameters
     ----------
@@ -150,27 +186,27 @@ def prepare(
     lanes : int
         Lanes of the device.
     max_k : int
-        Columns the device can hold, at least 16; a wider matrix becomes several parts.
+        Columns the device can hold, at least 16. A wider matrix becomes several parts.
     name : str
-        What errors call the matrix, if anything.
+        Name of the matrix in error messages; may be empty.
     fold_words : int or None
-        Words that folding a last row block must save (:mod:`tritstream.host.layout.folding`); None: never fold.
+        Words that folding a last row block must save (:mod:`tritstream.host.layout.folding`).
+        None means never fold.
 
-    Raises :class:`ValueError` when the tiles do not fit depth and shape, or the table is no table.
+    Raises :class:`ValueError` when the tiles do not fit depth and shape, or the table is invalid.
     """
     if max_k < GROUP:
         raise ValueError(f"max_k must be at least {GROUP}, not {max_k!r}")
     tiles, table, depth, shape = tiles_of(matrix)
+    row_tiles, groups, _ = tiles.shape
     parts = tuple(
         Part(piece.groups.start, word_stream(_tiles_of(piece, tiles, depth), lanes), piece.fold)
-        for piece in pieces(*tiles.shape[:2], depth, lanes, max_k, fold_words))
-    return PreparedMatrix(depth, tuple(shape), lanes, table, mantissas(table), parts, name)
+        for piece in pieces(row_tiles, groups, depth, lanes, max_k, fold_words))
+    rows, columns = shape
+    return PreparedMatrix(depth, (rows, columns), lanes, table, mantissas(table), parts, name)
 
 
 def _tiles_of(piece: Piece, tiles: np.ndarray, depth: int) -> np.ndarray:
-    some = tiles[piece.tiles, piece.groups]
-    return fold_tiles(some, depth, piece.fold) if piece.fold else some
+    chosen = tiles[piece.tiles, piece.groups]
+    return fold_tiles(chosen, depth, piece.fold) if piece.fold else chosen
 
-
-#: Longest payload of a GEMV frame by default, so that a damaged frame costs little.
-FRAME_BYTES = 4 << 20

@@ -1,4 +1,4 @@
-"""Answers out of a byte stream, and back in step after a damaged one."""
+"""Reader of responses from a byte stream, which resynchronizes after a damaged one."""
 
 from tritstream.golden.fixed_point import ROWS
 from tritstream.host.errors import BadAnswer
@@ -9,53 +9,54 @@ from tritstream.hw.protocol import HEADER_BYTES, MAGIC, SUM_BYTES, Opcode
 
 __all__ = ["HUNT_LIMIT", "MAX_LENGTH", "AnswerReader"]
 
-#: Bytes without a header after which a hunt is given up: many times the longest answer.
+#: Bytes without a valid header after which a hunt fails: many times the longest response.
 HUNT_LIMIT = 1 << 16
 
-#: Bytes of the longest payload of an answer, a RESULT.
+#: Bytes of the longest payload of a response, a RESULT.
 MAX_LENGTH = ROWS * max(LANE_COUNTS) * SUM_BYTES
+
 _MAGIC = MAGIC.to_bytes(2, "little")
 
 
 class AnswerReader:
-    """Reader of a device's answers.
+    """Reader of a device's responses.
 
-    A header counts with the right magic, header CRC, an opcode of an answer and a length that
-    some answer has. In step, anything else is an error. Out of step (at first, and after any
-    error) the reader hunts for the next header that counts. It hunts by bytes and not by words:
-    a link that lost bytes has lost the words too, and before the first INFO they are not known.
+    A header is valid if its magic and CRC are right, its opcode is that of a response, and its
+    length is possible. In sync, an invalid header is an error. Out of sync (initially, and after
+    any error), the reader hunts for the next valid header. It hunts by bytes and not by words,
+    because lost bytes shift the words, and because the word size is unknown before the first INFO.
 
     Members
     -------
     lanes : int or None
-        Bytes in a word. None until an INFO has told; until then only INFO and ERROR count.
+        Bytes per word. None until an INFO reports them; until then only INFO and ERROR are valid.
     """
 
     def __init__(self, transport: Transport):
         self._transport = transport
         self._window = b""
         self.lanes: int | None = None
-        self._in_step = False
+        self._in_sync = False
 
     def forget_lanes(self) -> None:
-        """Learn the word size anew from the next INFO."""
+        """Take the word size from the next INFO again."""
         self.lanes = None
-        self._in_step = False
+        self._in_sync = False
 
     async def read(self) -> Answer:
-        """Return the next answer.
+        """Return the next response.
 
         Raises :class:`BadAnswer` when it is damaged or a hunt finds none within
-        :data:`HUNT_LIMIT` bytes, and whatever the transport raises.
+        :data:`HUNT_LIMIT` bytes, and the errors of the transport.
         """
-        in_step, self._in_step = self._in_step, False
-        header = await (self._next_header() if in_step else self._hunt())
+        in_sync, self._in_sync = self._in_sync, False
+        header = await (self._next_header() if in_sync else self._hunt())
         if self.lanes is None:
             return Answer(header, b"")
         rest = await self._transport.recv(rest_bytes(header, self.lanes))
-        whole = answer(header, rest, self.lanes)
-        self._in_step = True
-        return whole
+        response = answer(header, rest, self.lanes)
+        self._in_sync = True
+        return response
 
     async def _next_header(self) -> Header:
         header = await self._look()
@@ -69,24 +70,24 @@ class AnswerReader:
             header = await self._look()
             if header is not None:
                 return header
-            # Whatever follows the next magic cannot be shorter than a header, so the hunt never
-            # waits for a byte too many.
+            # A response that starts at the next magic is no shorter than a header, so the hunt
+            # never waits for a byte that does not come.
             skipped = _skip(self._window)
             self._window = self._window[skipped:]
             hunted += skipped
         raise BadAnswer(f"no answer in {hunted} bytes")
 
     async def _look(self) -> Header | None:
-        """Header at the current position, taken from the stream if it counts."""
+        """Return the header at the current position and consume it; None if it is invalid."""
         if len(self._window) < HEADER_BYTES:
             self._window += await self._transport.recv(HEADER_BYTES - len(self._window))
         header = Header.parse(self._window)
-        if header is None or not self._counts(header):
+        if header is None or not self._is_valid(header):
             return None
         self._window = b""
         return header
 
-    def _counts(self, header: Header) -> bool:
+    def _is_valid(self, header: Header) -> bool:
         if header.length > MAX_LENGTH:
             return False
         if self.lanes is None:
@@ -97,8 +98,8 @@ class AnswerReader:
 
 
 def _skip(window: bytes) -> int:
-    """Bytes before the next place in ``window`` where a header may start, at least one."""
-    found = window.find(_MAGIC, 1)
-    if found > 0:
-        return found
+    """Return the bytes before the next offset where a header may start, at least one."""
+    offset = window.find(_MAGIC, 1)
+    if offset > 0:
+        return offset
     return len(window) - window.endswith(_MAGIC[:1])

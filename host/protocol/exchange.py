@@ -1,4 +1,4 @@
-"""Requests and their answers, matched by sequence number, and another try when one fails."""
+"""Requests and their responses, matched by sequence number, with retries."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -8,16 +8,19 @@ from typing import TypeVar
 from tritstream.host.errors import BadAnswer, DeviceError, TransportTimeout
 from tritstream.host.protocol.answer_reader import AnswerReader
 from tritstream.host.protocol.frames import Answer, Header, request, rest_bytes
-from tritstream.host.transports.base import Transport
+from tritstream.host.transports.base import Stored, Transport
 from tritstream.hw.protocol import HEADER_BYTES, ErrorCode, Opcode
 
-__all__ = ["DISCARD_LIMIT", "Link", "SEQUENCES"]
+__all__ = ["DISCARD_LIMIT", "Exchange", "SEQUENCES"]
 
-#: Sequence numbers of requests; 0 is left to answers that have none.
+#: Sequence numbers of requests. 0 is reserved for responses to no request.
 SEQUENCES = range(1, 256)
 
-#: Bytes of answers to older requests that one request throws away before it fails.
+#: Bytes of responses to older requests that one request discards before it fails.
 DISCARD_LIMIT = 1 << 24
+
+#: Bytes, received one at a time, after which a line that never falls silent is used anyway.
+_SETTLE_LIMIT = 1 << 24
 
 _T = TypeVar("_T")
 
@@ -37,24 +40,25 @@ _ADVICE = {
 }
 
 
-class Link:
-    """One request at a time over a transport.
+class Exchange:
+    """Exchange of one request at a time over a transport.
 
-    Sequence numbers run on and start over. An answer with another number than the last request's
-    is thrown away.
+    Sequence numbers are used in turn. A response whose number is not that of the last request is
+    discarded.
 
     Parameters
     ----------
     transport : Transport
+        Carries the bytes; closed by its owner.
     retries : int
-        Further tries after one that failed.
+        Further attempts after one that failed.
     sequences : sequence of int
-        The numbers to use, some of :data:`SEQUENCES`.
+        Sequence numbers to use, a subset of :data:`SEQUENCES`.
 
     Members
     -------
     retried : int
-        Tries repeated so far.
+        Retries so far.
     flow_control : bool
         Whether the device can hold the driver back: :class:`.Transport`.
     """
@@ -69,39 +73,39 @@ class Link:
         self._sequence = 0
         self._discarded = 0
         self.retried = 0
-        self.flow_control = getattr(transport, "flow_control", True)
+        self.flow_control = transport.flow_control
 
     @property
     def lanes(self) -> int | None:
-        """Bytes in a word, None before the first INFO."""
+        """Bytes per word; None before the first INFO."""
         return self._reader.lanes
 
     def forget_lanes(self) -> None:
-        """Learn the word size anew; the next request must be IDENTIFY."""
+        """Forget the word size. The next request must be IDENTIFY, which reports it again."""
         self._reader.forget_lanes()
 
     async def call(
-        self, opcode: Opcode, due: Opcode, arg0: int = 0, arg1: int = 0,
-        payload: bytes | memoryview = b"",
+        self, opcode: Opcode, expected: Opcode, arg0: int = 0, arg1: int = 0,
+        payload: bytes | memoryview | Stored = b"",
     ) -> Answer:
-        """Send a request and return its one answer, which must be a ``due``."""
+        """Send a request and return its only response, whose opcode must be ``expected``."""
         await self.ask(opcode, arg0, arg1, payload)
-        return await self.answer(due)
+        return await self.answer(expected)
 
     async def ask(
-        self, opcode: Opcode, arg0: int, arg1: int, payload: bytes | memoryview
+        self, opcode: Opcode, arg0: int, arg1: int, payload: bytes | memoryview | Stored
     ) -> None:
-        """Send a request under a new sequence number; ``payload`` is not copied."""
+        """Send a request with a new sequence number; ``payload`` is not copied."""
         self._sequence = next(self._sequences)
         self._discarded = 0
         for data in request(opcode, self._sequence, arg0, arg1, payload):
             await self._transport.send(data)
 
-    async def answer(self, *due: Opcode) -> Answer:
-        """Return the next answer to the last request.
+    async def answer(self, *expected: Opcode) -> Answer:
+        """Return the next response to the last request.
 
-        Raises :class:`DeviceError` with the code of an ERROR, :class:`BadAnswer` when the answer
-        is damaged or none of ``due``, and whatever the transport raises.
+        Raises :class:`DeviceError` with the code of an ERROR, :class:`BadAnswer` when the response
+        is damaged or its opcode is not in ``expected``, and the errors of the transport.
         """
         answer = await self._reader.read()
         while self._is_stale(answer.header):
@@ -109,8 +113,8 @@ class Link:
             answer = await self._reader.read()
         if answer.header.opcode == Opcode.ERROR:
             raise _refusal(answer.header)
-        if answer.header.opcode not in due:
-            names = " or ".join(opcode.name for opcode in due)
+        if answer.header.opcode not in expected:
+            names = " or ".join(opcode.name for opcode in expected)
             raise BadAnswer(f"answer 0x{answer.header.opcode:02x} where {names} is due")
         return answer
 
@@ -119,10 +123,11 @@ class Link:
     ) -> _T:
         """Await ``attempt()`` until it succeeds; call ``forget()`` after each failure.
 
-        Silence, damaged answers and the errors of a damaged or forgotten request lead to another
-        try. Any other error is raised as it is.
+        The attempt is repeated after silence, after a damaged response, and after an ERROR that
+        says that the request was damaged or that the device has lost what it held. Other errors
+        are raised at once.
 
-        Raises :class:`DeviceError` with each failure when every try failed.
+        Raises :class:`DeviceError` that lists the failures when every attempt failed.
         """
         failures: list[str] = []
         while len(failures) <= self._retries:
@@ -139,11 +144,11 @@ class Link:
         raise DeviceError(f"gave up after {tries} ({'; '.join(failures)})")
 
     async def _settle(self, error: Exception) -> None:
-        """Wait for silence where bytes may have been lost: both ends are then between frames."""
+        """Wait for silence if bytes may be lost, so that both ends are between frames again."""
         if self.flow_control or isinstance(error, TransportTimeout):
             return
         with suppress(TransportTimeout):
-            for _ in range(DISCARD_LIMIT):
+            for _ in range(_SETTLE_LIMIT):
                 await self._transport.recv(1)
 
     def _is_stale(self, header: Header) -> bool:
@@ -158,7 +163,7 @@ class Link:
 
 
 def _refusal(header: Header) -> DeviceError:
-    """The error an ERROR answer stands for; its arg1 is the opcode refused."""
+    """Return the error that an ERROR response reports; its arg1 is the refused opcode."""
     try:
         code = ErrorCode(header.arg0)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Frames as bytes: requests to send, answers to check. Nothing here waits or remembers.
+"""Frames as bytes: build requests, check responses. These functions keep no state.
 
-The layout is that of :mod:`tritstream.hw.protocol`: header, payload and trailer, each padded with zeros, to
-64 bytes in a request and to whole words of ``lanes`` bytes in an answer.
+The layout is defined by :mod:`tritstream.hw.protocol`: header, payload and trailer. Each is padded
+with zeros, in a request to 64 bytes, in a response to a multiple of ``lanes`` bytes.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from zlib import crc32
 
 from tritstream.host.errors import BadAnswer
 from tritstream.host.protocol.crc import crc32_combine
+from tritstream.host.transports.base import Stored
 from tritstream.hw.protocol import (
     HEADER_BYTES,
     HEADER_CRC_OFFSET,
@@ -18,21 +19,21 @@ from tritstream.hw.protocol import (
     TRAILER_BYTES,
 )
 
-__all__ = ["Header", "Answer", "Stored", "padded", "request", "answer_bytes", "rest_bytes",
-           "answer", "answers"]
+__all__ = ["Header", "Answer", "padded", "request", "answer_bytes", "rest_bytes", "answer",
+           "answers"]
 
 _FIELDS = Struct("<HBBIII")
 _CRC    = Struct("<I")
 
 
 def padded(count: int, align: int) -> int:
-    """Smallest multiple of ``align`` that is not below ``count``."""
+    """Return ``count`` rounded up to a multiple of ``align``."""
     return -(-count // align) * align
 
 
 @dataclass(frozen=True)
 class Header:
-    """Header of a frame, without magic and CRC; ``length`` is in bytes before padding."""
+    """Header of a frame without magic and CRC. ``length`` is in bytes, before padding."""
 
     opcode:   int
     sequence: int
@@ -41,14 +42,14 @@ class Header:
     length:   int
 
     def pack(self) -> bytes:
-        """Return the 20 bytes on the wire."""
+        """Return the 20 bytes that are sent."""
         fields = _FIELDS.pack(
             MAGIC, self.opcode, self.sequence, self.arg0, self.arg1, self.length)
         return fields + _CRC.pack(crc32(fields))
 
     @classmethod
-    def parse(cls, data: bytes) -> "Header | None":
-        """Read a header from the first 20 bytes; None unless both magic and CRC are right."""
+    def parse(cls, data: bytes | bytearray) -> "Header | None":
+        """Read a header from the first 20 bytes; return None if magic or CRC is wrong."""
         magic, *fields = _FIELDS.unpack_from(data)
         crc, = _CRC.unpack_from(data, HEADER_CRC_OFFSET)
         if magic != MAGIC or crc != crc32(data[:HEADER_CRC_OFFSET]):
@@ -58,39 +59,10 @@ class Header:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer with the right CRCs."""
+    """A complete response with valid CRCs."""
 
     header:  Header
     payload: bytes
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A payload that the board has in its memory.
-
-    Members
-    -------
-    address : int
-        Its first byte, a multiple of 64.
-    length : int
-        Bytes before padding; zeros follow in memory, to a multiple of 64.
-    crc : int
-        CRC-32 with padding.
-    """
-
-    address: int
-    length:  int
-    crc:     int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes before padding, as of a view."""
-        return self.length
-
-    @property
-    def size(self) -> int:
-        """Bytes with padding."""
-        return padded(self.length, REQUEST_ALIGN)
 
 
 def request(
@@ -99,9 +71,9 @@ def request(
 ) -> list[bytes | memoryview | Stored]:
     """Return the buffers of a request, to be sent in order.
 
-    Each is a multiple of 64 bytes. The payload's whole multiples are a view of ``payload``, which
-    is any C-contiguous buffer; only what is left over is copied, into the last buffer. A payload
-    that is stored goes between the two others as it is.
+    The size of each buffer is a multiple of 64 bytes. ``payload`` is any C-contiguous buffer. The
+    second buffer is a view of it, except for the last bytes that do not fill 64: they are copied
+    into the last buffer. A stored payload is the second of three items.
     """
     if isinstance(payload, Stored):
         head = Header(opcode, sequence, arg0, arg1, payload.length).pack().ljust(
@@ -119,19 +91,19 @@ def request(
 
 
 def answer_bytes(length: int, lanes: int) -> int:
-    """Bytes of an answer with a payload of ``length`` bytes, for words of ``lanes`` bytes."""
+    """Return the size of a response with ``length`` payload bytes, for ``lanes`` bytes per word."""
     return sum(padded(count, lanes) for count in (HEADER_BYTES, length, TRAILER_BYTES))
 
 
 def rest_bytes(header: Header, lanes: int) -> int:
-    """Bytes of an answer that follow the 20 of its header, for words of ``lanes`` bytes."""
+    """Return the bytes of a response after its 20 header bytes, for ``lanes`` bytes per word."""
     return answer_bytes(header.length, lanes) - HEADER_BYTES
 
 
 def answer(header: Header, rest: bytes, lanes: int) -> Answer:
-    """Check what follows a header, ``rest_bytes(header, lanes)`` bytes, and take out the payload.
+    """Check the ``rest_bytes(header, lanes)`` bytes after a header, and extract the payload.
 
-    Raises :class:`BadAnswer` when the trailer does not match.
+    Raises :class:`BadAnswer` when the trailer CRC is wrong.
     """
     trailer = len(rest) - padded(TRAILER_BYTES, lanes)
     crc, = _CRC.unpack_from(rest, trailer)
@@ -142,14 +114,16 @@ def answer(header: Header, rest: bytes, lanes: int) -> Answer:
 
 
 def answers(data: bytes, lanes: int, align: int) -> list[Answer]:
-    """Whole answers that follow each other, each filled up to a multiple of ``align`` bytes.
+    """Parse consecutive responses, each padded to a multiple of ``align`` bytes.
 
-    Raises :class:`BadAnswer` when a trailer does not match.
+    Raises :class:`BadAnswer` when a header or a trailer is invalid.
     """
-    found = []
+    parsed = []
     while data:
         header = Header.parse(data)
+        if header is None:
+            raise BadAnswer("answer starts with no valid header")
         size = answer_bytes(header.length, lanes)
-        found.append(answer(header, data[HEADER_BYTES:size], lanes))
+        parsed.append(answer(header, data[HEADER_BYTES:size], lanes))
         data = data[padded(size, align):]
-    return found
+    return parsed

@@ -1,55 +1,59 @@
-"""The simulated device as a transport."""
+"""Transport to a simulated device in this process."""
+
+from collections.abc import Mapping
 
 from tritstream.host.errors import TransportTimeout
+from tritstream.host.transports.base import Stored, Transport
 from tritstream.sim.native import NativeDevice, SimulationIdle
 
 __all__ = ["NativeTransport"]
 
-#: A device that is quiet for so many cycles has answered, as far as it can.
+#: Cycles of silence after which a device has sent every response it can.
 _QUIET_CYCLES = 256
 
 
-class NativeTransport:
-    """Transport to a simulated device in this process; time passes only while answers are awaited.
+class NativeTransport(Transport):
+    """Transport to a simulated device. Simulated time passes only while responses are awaited.
 
     Parameters
     ----------
     device : NativeDevice
-    about : dict, optional
-        What is known of how it was made.
+        Simulated device, closed with the transport.
+    about : mapping of str to str, optional
+        How the device was made: engine and RTL.
     """
 
-    def __init__(self, device: NativeDevice, about: dict[str, str] | None = None):
+    def __init__(self, device: NativeDevice, about: Mapping[str, str] | None = None):
         self._device = device
         self.about = about or {}
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def send(self, data: bytes | memoryview | Stored) -> None:
         """Queue ``data``: :meth:`tritstream.host.transports.base.Transport.send`."""
-        self._device.push(data)
+        self._device.push(self._bytes_only(data))
 
     async def recv(self, count: int) -> bytes:
-        """Simulate until the bytes are there: :meth:`.Transport.recv`."""
+        """Simulate until ``count`` bytes have come: :meth:`.Transport.recv`."""
         try:
             return self._device.pull(count)
         except SimulationIdle as error:
             raise TransportTimeout(str(error)) from error
 
     def ready(self) -> bytes:
-        """Answers that have come along with those that were received."""
+        """Return response bytes that came together with those already received."""
         return self._device.ready()
 
     def exchange(self, data: bytes) -> bytes:
-        """Give the device some requests; all that it answers until it waits for more of them."""
+        """Send requests, and return every response until the device waits for more requests."""
         self._device.push(data)
         more = _QUIET_CYCLES
         while more == _QUIET_CYCLES:
             before = self._device.words_out
-            self._device.idle(_QUIET_CYCLES)        # or until so many words have come
+            self._device.idle(_QUIET_CYCLES)        # or until as many words have come
             more = self._device.words_out - before
         return self.ready()
 
     def reset(self) -> None:
-        """Reset the device in the middle of whatever it is at."""
+        """Reset the device, even in the middle of a request."""
         self._device.reset()
 
     def close(self) -> None:

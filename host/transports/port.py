@@ -1,4 +1,4 @@
-"""Serial ports as pyserial opens them: by name, or by a URL such as ``socket://HOST:PORT``."""
+"""Serial ports that pyserial opens by name, or by a URL such as ``socket://HOST:PORT``."""
 
 import re
 import select
@@ -13,10 +13,10 @@ from tritstream.hw.protocol import BYTE_BITS
 
 __all__ = ["Port"]
 
-#: Seconds between two looks at a port that select() cannot wait for.
+#: Seconds between two polls of a port for which select() cannot wait.
 _POLL = 0.001
 
-#: Bytes read at once.
+#: Bytes read at a time.
 _CHUNK = 1 << 16
 
 _ADVICE = {
@@ -28,18 +28,18 @@ _ADVICE = {
 
 
 class Port:
-    """An open port, which no one else may use meanwhile where the platform can see to that.
+    """An open port, locked against other programs where the platform supports that.
 
     Parameters
     ----------
     name : str
-        ``/dev/ttyUSB0``, ``COM3``, or a URL of pyserial: ``socket://HOST:PORT``,
-        ``rfc2217://HOST:PORT``, ``hwgrep://PATTERN``.
+        Port name or URL: ``/dev/ttyUSB0``, ``COM3``, ``socket://HOST:PORT``, ``rfc2217://HOST:PORT``,
+        ``hwgrep://PATTERN``.
     baud : int
         Bits per second.
 
     Raises :class:`TransportClosed` when the port cannot be opened. All methods raise
-    :class:`OSError` when it is gone.
+    :class:`OSError` when the port is gone.
     """
 
     def __init__(self, name: str, baud: int):
@@ -51,7 +51,7 @@ class Port:
             self._port.write_timeout = 0
 
     def wait(self, to_write: bool, seconds: float) -> tuple[bool, bool]:
-        """Wait until bytes have come or, where asked for, can be written; whether each is so."""
+        """Wait until bytes can be read, or written if asked for; return both as flags."""
         if not self._port.is_open:
             raise serial.PortNotOpenError
         if self._selectable:
@@ -64,7 +64,7 @@ class Port:
         return bool(self._port.in_waiting), to_write
 
     def read(self) -> bytes:
-        """What has come, at least one byte after :meth:`wait` saw that some has."""
+        """Return the bytes that came; at least one byte if :meth:`wait` reported some."""
         return self._port.read(_CHUNK if self._selectable else self._port.in_waiting)
 
     def write(self, data: memoryview) -> int:
@@ -75,13 +75,13 @@ class Port:
 
     @property
     def is_sending(self) -> bool:
-        """Whether bytes that were written have not left yet, as far as can be seen."""
+        """Whether written bytes have not left the port yet, as far as the platform reports it."""
         waiting = getattr(self._port, "out_waiting", None)
-        # What is at the far end of a network does not tell; its line needs this long at least.
+        # A port at the far end of a network reports nothing; its line needs this long at least.
         return time.monotonic() < self._left_at if waiting is None else waiting > 0
 
     def close(self) -> None:
-        """Give the port back."""
+        """Close the port."""
         self._port.close()
 
 
@@ -89,11 +89,12 @@ def _open(name: str, baud: int) -> serial.SerialBase:
     try:
         port = serial.serial_for_url(name, baud, timeout=0, exclusive=True)
     except (serial.SerialException, ValueError, re.error) as error:
-        reason = _ADVICE.get(getattr(error, "errno", None), str(error))
+        code = error.errno if isinstance(error, OSError) else None
+        reason = _ADVICE.get(code or 0, str(error))
         raise TransportClosed(f"{name}: cannot open it: {reason}") from error
-    # Answers are short and waited for; USB bridges hold them back for 16 ms otherwise. pyserial
-    # raises ValueError where the port, NotImplementedError where the platform has no such mode;
-    # ports over a network have no such method.
+    # Without this mode a USB bridge holds a short response back for 16 ms. pyserial raises
+    # ValueError if the port, NotImplementedError if the platform has no such mode; ports over a
+    # network have no such method.
     with suppress(AttributeError, ValueError, NotImplementedError):
         port.set_low_latency_mode(True)
     return port

@@ -1,29 +1,32 @@
-"""A board on a serial port as a transport."""
+"""Transport to a board on a serial port."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tritstream.host.errors import TransportClosed, TransportTimeout
+from tritstream.host.transports.base import Stored, Transport
 from tritstream.host.transports.port import Port
 from tritstream.hw.protocol import BYTE_BITS, idle_bytes
 
-try:
-    from termios import error as TerminalError
-except ModuleNotFoundError:                         # Windows
-    TerminalError = OSError
-
 __all__ = ["BAUD", "TIMEOUT", "SerialTransport"]
 
-#: Bits per second by default: what most of the boards are built for.
+#: Default bits per second, for which most of the boards are built.
 BAUD = 3_000_000
 
-#: Seconds of silence by default.
+#: Default seconds of silence.
 TIMEOUT = 0.5
 
-#: Bytes offered to the port at once: answers are taken in between.
+#: Bytes offered to the port at a time, because responses must be read in between.
 _CHUNK = 1 << 12
 
-class SerialTransport:
+#: Errors of a port that is gone.
+_GONE: tuple[type[Exception], ...] = (OSError,)
+with suppress(ModuleNotFoundError):                 # there is none on Windows
+    import termios
+    _GONE += (termios.error,)
+
+
+class SerialTransport(Transport):
     """Transport over a serial port.
 
     Parameters
@@ -31,13 +34,13 @@ class SerialTransport:
     port : str
         Name or URL of the port, as :class:`tritstream.host.transports.port.Port` opens it.
     baud : int
-        Bits a second, as the board was built for.
+        Bits per second for which the board was built.
     timeout : float
-        Seconds of silence after which the driver tries again. Must be longer than the silence
-        after which the device gives up a frame.
+        Seconds of silence after which the driver retries. Must be longer than the silence after
+        which the device gives up a frame.
 
-    Raises :class:`TransportClosed` when the port cannot be opened, :class:`ValueError` when baud
-    rate or timeout make no sense.
+    Raises :class:`TransportClosed` when the port cannot be opened, :class:`ValueError` when the
+    baud rate or the timeout is invalid.
     """
 
     flow_control = False
@@ -54,9 +57,9 @@ class SerialTransport:
         self._answers = bytearray()
         self._port = Port(port, baud)
 
-    async def send(self, data: bytes | memoryview) -> None:
-        """Write ``data``, taking answers meanwhile: :meth:`.Transport.send`."""
-        rest = memoryview(data).cast("B")
+    async def send(self, data: bytes | memoryview | Stored) -> None:
+        """Write ``data`` and read responses meanwhile: :meth:`.Transport.send`."""
+        rest = memoryview(self._bytes_only(data)).cast("B")
         with self._errors():
             while rest:
                 readable, writable = self._wait(to_write=True)
@@ -70,7 +73,7 @@ class SerialTransport:
         with self._errors():
             while len(self._answers) < count:
                 readable, _ = self._wait(to_write=False)
-                # Silence begins when everything has left.
+                # Silence starts when every byte has left.
                 if not readable and not self._port.is_sending:
                     raise TransportTimeout(f"{self._name}: silent for {self._timeout:g} s")
         data = bytes(self._answers[:count])
@@ -78,11 +81,11 @@ class SerialTransport:
         return data
 
     def close(self) -> None:
-        """Give the port back."""
+        """Close the port."""
         self._port.close()
 
     def _wait(self, to_write: bool) -> tuple[bool, bool]:
-        """Wait until something can be done, and take what has come; what can be done."""
+        """Wait for the port and read the bytes that came; return whether it was read, can write."""
         readable, writable = self._port.wait(to_write, self._timeout)
         if readable:
             self._answers += self._port.read()
@@ -92,6 +95,5 @@ class SerialTransport:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, TerminalError) as error:
+        except _GONE as error:
             raise TransportClosed(f"{self._name}: the port is gone ({error})") from error
-

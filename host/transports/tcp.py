@@ -1,4 +1,4 @@
-"""A device that is served over TCP as a transport."""
+"""Transport to a device that is served over TCP."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
@@ -6,25 +6,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tritstream.host.errors import TransportClosed, TransportTimeout
+from tritstream.host.transports.base import Stored, Transport
 
 __all__ = ["TIMEOUT", "SocketTransport"]
 
-#: Seconds of silence by default: those who share a machine with a simulation may be slow.
+#: Default seconds of silence. It is long because a served simulation may be slow.
 TIMEOUT = 20.0
 
-#: Answers that wait to be taken; all that a frame brings, for it is sent whole before.
+#: Response bytes buffered at most. All responses to a frame fit: they may come before it is sent.
 _WAITING = 1 << 30
 
 
-class SocketTransport:
-    """Transport over a TCP connection, made when the first request is sent.
+class SocketTransport(Transport):
+    """Transport over a TCP connection, which opens when the first request is sent.
 
     Parameters
     ----------
     host : str
+        Name or address of the server.
     port : int
+        TCP port of the server.
     timeout : float
-        Seconds after which a connection attempt is given up, and a silent device tried again.
+        Seconds after which a connection attempt fails, and after which a silent device is retried.
     """
 
     def __init__(self, host: str, port: int, timeout: float = TIMEOUT):
@@ -33,10 +36,11 @@ class SocketTransport:
         self._host, self._port, self._timeout = host, port, timeout
         self._streams: tuple[StreamReader, StreamWriter] | None = None
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def send(self, data: bytes | memoryview | Stored) -> None:
         """Give ``data`` to the connection: :meth:`.Transport.send`."""
+        request = self._bytes_only(data)
         _, writer = self._streams or await self._connect()
-        writer.write(data)
+        writer.write(request)
 
     async def recv(self, count: int) -> bytes:
         """Wait for ``count`` bytes: :meth:`tritstream.host.transports.base.Transport.recv`."""
@@ -48,12 +52,12 @@ class SocketTransport:
                     async with asyncio.timeout(self._timeout):
                         return await reader.readexactly(count)
                 except TimeoutError:
-                    # Silence begins when no request bytes leave any more.
+                    # Silence starts when no request bytes leave any more.
                     if writer.transport.get_write_buffer_size() == left:
                         raise TransportTimeout(f"silent for {self._timeout:g} s") from None
 
     def close(self) -> None:
-        """Close the connection, whatever is under way."""
+        """Close the connection at once, even during a transfer."""
         if self._streams:
             self._streams[1].transport.abort()
 

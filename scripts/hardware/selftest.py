@@ -52,7 +52,7 @@ async def selftest(device: Device, soak: Soak, advance: Callable) -> dict:
     """
     info = await device.identify()
     await device.reset()
-    refusals = await _check_refusals(device.link, info)
+    refusals = await _check_refusals(device.exchange, info)
     rng = np.random.default_rng(soak.seed)
     known = Stats()
     for what, depth, shape in _known_products(info):

@@ -11,7 +11,7 @@ from tritstream.golden.matrix import TritMatrix
 from tritstream.host.device import Device
 from tritstream.host.errors import DeviceError
 from tritstream.host.layout.cost import gemv_cost
-from tritstream.host.protocol.exchange import Link
+from tritstream.host.protocol.exchange import Exchange
 from tritstream.host.protocol.frames import request
 from tritstream.host.protocol.records import Counters, Info
 from tritstream.hw.config import DeviceConfig
@@ -68,7 +68,7 @@ async def identify(dut, stalls):
     device, transport = await connected(dut, 10, stalls)
     assert await device.identify() == Info(
         VERSION, CONFIG.lanes, CONFIG.columns, CONFIG.max_k, CONFIG.clock_hz, CONFIG.build_id)
-    await transport.close()
+    await transport.finish()
 
 
 async def multiply_shapes(dut, depth, stalls):
@@ -81,7 +81,7 @@ async def multiply_shapes(dut, depth, stalls):
         stats  = await multiply(device, matrix, vectors(seed, columns))
         assert stats.words == gemv_cost(matrix.shape, depth, CONFIG.lanes).words
         assert stats.cycles >= stats.words + stats.input_stalls
-    await transport.close()
+    await transport.finish()
 
 
 @cocotb.test(timeout_time=300, timeout_unit="us")
@@ -106,7 +106,7 @@ async def wider_than_the_device(dut):
     prepared = await device.prepare(matrix)
     assert len({part.first_group for part in prepared.parts}) == 3
     assert stats.frames == len(prepared.parts)
-    await transport.close()
+    await transport.finish()
 
 
 @cocotb.test(timeout_time=300, timeout_unit="us")
@@ -116,7 +116,7 @@ async def batches(dut):
     for vectors_used in range(1, CONFIG.columns + 2):
         stats = await multiply(device, matrix, vectors(vectors_used, vectors_used, 72))
         assert stats.frames == -(-vectors_used // CONFIG.columns)
-    await transport.close()
+    await transport.finish()
 
 
 @cocotb.test(timeout_time=300, timeout_unit="us")
@@ -128,7 +128,7 @@ async def largest_row_sums(dut):
         q = np.full((BLOCK, CONFIG.max_k), sign * half_range(4), np.int8)
         matrix = TritMatrix(4, q.shape, q, codes, table)
         await multiply(device, matrix, np.full(CONFIG.max_k, -128, np.int8))
-    await transport.close()
+    await transport.finish()
 
 
 @cocotb.test(timeout_time=300, timeout_unit="us")
@@ -147,15 +147,15 @@ async def damaged_trailer(dut, opcode):
         len(transport.requests) - 1, 1, ErrorCode.TRAILER)
     errors = [header for header in transport.answers if header.opcode == Opcode.ERROR]
     assert [(e.arg0, e.arg1) for e in errors] == [(ErrorCode.TRAILER, opcode)]
-    await transport.close()
+    await transport.finish()
 
 
-async def refused(link, code, opcode, arg0=0, arg1=0, payload=b""):
+async def refused(exchange, code, opcode, arg0=0, arg1=0, payload=b""):
     """The request is answered by this error, perhaps after RESULTs, and by nothing else."""
-    await link.ask(opcode, arg0, arg1, payload)
+    await exchange.ask(opcode, arg0, arg1, payload)
     try:
         while True:
-            await link.answer(Opcode.RESULT)
+            await exchange.answer(Opcode.RESULT)
     except DeviceError as error:
         assert error.code == code, f"opcode {opcode:#04x}: error {error.code}, not {code!r}"
 
@@ -163,25 +163,25 @@ async def refused(link, code, opcode, arg0=0, arg1=0, payload=b""):
 @cocotb.test(timeout_time=100, timeout_unit="us")
 async def refusals(dut):
     device, transport = await connected(dut, 65)
-    link = Link(transport, 0)
-    await link.call(Opcode.IDENTIFY, Opcode.INFO)
+    exchange = Exchange(transport, 0)
+    await exchange.call(Opcode.IDENTIFY, Opcode.INFO)
     one, words = 1 << 8 | 1 << 24, 19 * CONFIG.lanes        # a group of depth 1, a column
-    await refused(link, ErrorCode.OPCODE, 0x77)
+    await refused(exchange, ErrorCode.OPCODE, 0x77)
     for opcode in (Opcode.IDENTIFY, Opcode.STATUS, Opcode.RESET):
-        await refused(link, ErrorCode.LENGTH, opcode, payload=bytes(64))
-    await refused(link, ErrorCode.DEPTH, Opcode.GEMV, 5 | one, 1, bytes(words))
-    await refused(link, ErrorCode.SIZE, Opcode.ACTIVATIONS, CONFIG.columns, 16, bytes(16))
-    await refused(link, ErrorCode.SIZE, Opcode.SCALES, payload=b"\xff" * 108)
-    await refused(link, ErrorCode.NOT_LOADED, Opcode.GEMV, 1 | one, 1, bytes(words))
+        await refused(exchange, ErrorCode.LENGTH, opcode, payload=bytes(64))
+    await refused(exchange, ErrorCode.DEPTH, Opcode.GEMV, 5 | one, 1, bytes(words))
+    await refused(exchange, ErrorCode.SIZE, Opcode.ACTIVATIONS, CONFIG.columns, 16, bytes(16))
+    await refused(exchange, ErrorCode.SIZE, Opcode.SCALES, payload=b"\xff" * 108)
+    await refused(exchange, ErrorCode.NOT_LOADED, Opcode.GEMV, 1 | one, 1, bytes(words))
     await device.load_activations(vectors(65, 16))
     await device.load_scales(np.arange(27))
     for length in (words - CONFIG.lanes, words + CONFIG.lanes):
-        await refused(link, ErrorCode.LENGTH, Opcode.GEMV, 1 | one, 1, bytes(length))
+        await refused(exchange, ErrorCode.LENGTH, Opcode.GEMV, 1 | one, 1, bytes(length))
     await multiply(device, integer_matrix(BLOCK, 16, 1), vectors(66, 16))
     assert [header.arg1 for header in transport.answers if header.opcode == Opcode.ERROR] == [
         0x77, Opcode.IDENTIFY, Opcode.STATUS, Opcode.RESET, Opcode.GEMV, Opcode.ACTIVATIONS,
         Opcode.SCALES, Opcode.GEMV, Opcode.GEMV, Opcode.GEMV]
-    await transport.close()
+    await transport.finish()
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
@@ -193,7 +193,7 @@ async def status(dut):
     assert again == Counters(3, 0, 0, again.cycles)
     assert 0 < first.cycles <= began // PERIOD_NS
     assert again.cycles - first.cycles == (ended - began) // PERIOD_NS
-    await transport.close()
+    await transport.finish()
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
@@ -208,7 +208,7 @@ async def reset_request(dut):
     await multiply(device, matrix, vectors(80, 32))
     loads = [header.opcode for header in transport.requests[before:]]
     assert loads == [Opcode.RESET, Opcode.STATUS, Opcode.SCALES, Opcode.ACTIVATIONS, Opcode.GEMV]
-    await transport.close()
+    await transport.finish()
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
@@ -220,7 +220,7 @@ async def reset_pin_in_the_middle_of_a_frame(dut, stalls):
     await ClockCycles(transport.clk, 150)
     await transport.reset()
     await multiply(device, integer_matrix(BLOCK, 32, 2), vectors(90, 32))
-    await transport.close()
+    await transport.finish()
 
 
 @cocotb.test(timeout_time=300, timeout_unit="us")
@@ -233,4 +233,4 @@ async def reset_pin_in_the_middle_of_a_product(dut, cycles):
     job.cancel()
     await transport.reset()
     await multiply(Device(transport, 0), matrix, x)
-    await transport.close()
+    await transport.finish()

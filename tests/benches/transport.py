@@ -8,6 +8,7 @@ from cocotb.triggers import RisingEdge
 
 from tritstream.host.errors import TransportTimeout
 from tritstream.host.protocol.frames import Header, padded, rest_bytes
+from tritstream.host.transports.base import Transport
 from tritstream.hw.protocol import HEADER_BYTES, REQUEST_ALIGN
 
 from benches.wires import reset, unknown
@@ -18,7 +19,7 @@ __all__ = ["BenchTransport", "QUIET_CYCLES"]
 QUIET_CYCLES = 2000
 
 
-class BenchTransport:
+class BenchTransport(Transport):
     """Transport over the streams ``i`` and ``o`` of a device under test.
 
     The payload is X while no word is offered. Beside carrying bytes it asserts that an offered
@@ -98,8 +99,11 @@ class BenchTransport:
         del self._bytes[:count]
         return data
 
-    async def close(self):
-        """Asserts that all was taken, and that nothing comes that nobody asked for."""
+    def close(self):
+        """Nothing is open: the simulator ends with the test."""
+
+    async def finish(self):
+        """Assert that every request word was taken, and that no unexpected response comes."""
         for _ in range(500):
             await RisingEdge(self.clk)
         assert not self._left(), "the last request words were never taken"

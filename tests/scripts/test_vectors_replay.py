@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tritstream.host.errors import TransportTimeout
+from tritstream.host.transports.base import Transport
 from tritstream.scripts.assurance.vectors import vectors
 from tritstream.scripts.assurance.vectors.replay import replay
 from tritstream.scripts.assurance.vectors.vector_set import sessions
@@ -16,7 +17,7 @@ from support.serving import serving
 ALL = {"basics", "errors", "hunts", "products-d2", "columns-d2"}
 
 
-class ByDocument:
+class ByDocument(Transport):
     """A transport to the implementation of the document.
 
     ``change`` gets all answers to a session; not the first answer, which tells sizes.

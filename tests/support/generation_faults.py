@@ -16,6 +16,7 @@ from tritstream.host.device import Device
 from tritstream.host.errors import HostError, TransportClosed, TransportTimeout
 from tritstream.host.model.backends import DeviceBackend
 from tritstream.host.model.load import load_model
+from tritstream.host.transports.base import Transport
 from tritstream.host.transports.native import NativeTransport
 from tritstream.hw.config import DeviceConfig
 from tritstream.sim.build import build_native, device_rtl
@@ -71,7 +72,7 @@ FAULTS = {
 }
 
 
-class FaultyTransport:
+class FaultyTransport(Transport):
     """A transport in which one fault happens once so many bytes have passed.
 
     Parameters

@@ -12,6 +12,7 @@ from zlib import crc32
 import numpy as np
 
 from tritstream.host.errors import TransportClosed, TransportTimeout
+from tritstream.host.transports.base import Transport
 
 __all__ = ["Fault", "Peer", "Request", "build_frame"]
 
@@ -60,7 +61,7 @@ class Request:
 Fault = Callable[["Peer", Request, list[bytes]], list[bytes]]
 
 
-class Peer:
+class Peer(Transport):
     """A transport with a device at its other end.
 
     Members
@@ -121,6 +122,9 @@ class Peer:
         data = bytes(self.out[:count])
         del self.out[:count]
         return data
+
+    def close(self):
+        """Nothing is open."""
 
     def answer(self, request, opcode, arg0=0, arg1=0, payload=b""):
         """An answer to a request."""

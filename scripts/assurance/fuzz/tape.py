@@ -11,6 +11,7 @@ from tritstream.golden.fixed_point import ROWS, row_blocks, tile_bytes
 from tritstream.golden.gemv import gemv
 from tritstream.golden.quantize import quantize
 from tritstream.host.errors import TransportTimeout
+from tritstream.host.transports.base import Stored, Transport
 from tritstream.hw.protocol import MAGIC, VERSION, Opcode
 from tritstream.scripts.assurance.fuzz.mutation import changed_bytes, changed_number
 
@@ -28,7 +29,7 @@ SUMS = gemv(MATRIX, X)
 _HEADER = 20
 
 
-class Tape:
+class Tape(Transport):
     """A transport whose answers are on a tape, and then silence.
 
     Parameters
@@ -42,7 +43,7 @@ class Tape:
     def __init__(self, data: bytes, flow_control: bool = True):
         self._data, self._place, self.flow_control = data, 0, flow_control
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def send(self, data: bytes | memoryview | Stored) -> None:
         """Nobody listens."""
 
     async def recv(self, count: int) -> bytes:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tritstream.host.errors import TransportTimeout
-from tritstream.host.layout.folding import FOLD_WORDS
 from tritstream.host.protocol.frames import request
+from tritstream.host.transports.base import FOLD_WORDS, Stored, Transport
 from tritstream.hw.protocol import HEADER_BYTES, MAGIC, REQUEST_ALIGN, Opcode
 from tritstream.sim.native import NativeDevice, SimulationIdle
 
@@ -41,7 +41,7 @@ class Disturbance:
     size: int
 
 
-class DisturbedTransport:
+class DisturbedTransport(Transport):
     """Transport to a device of this process over a bad link: :class:`.Transport`.
 
     Parameters
@@ -70,9 +70,9 @@ class DisturbedTransport:
         self._answers = bytearray()
         self.done: Counter = Counter()
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def send(self, data: bytes | memoryview | Stored) -> None:
         """Queue ``data``, or what becomes of it."""
-        view = memoryview(data).cast("B")
+        view = memoryview(self._bytes_only(data)).cast("B")
         starts = bytes(view[:2]) == _MAGIC and len(view) >= REQUEST_ALIGN
         for one in self._now(REQUEST_FAULTS, self._sent + len(view)):
             at = max(0, one.at - self._sent)

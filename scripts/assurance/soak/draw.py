@@ -19,8 +19,8 @@ from tritstream.golden.fixed_point import (
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.golden.quantize import quantize
 from tritstream.golden.tiles import pack
-from tritstream.host.layout.folding import FOLD_WORDS
 from tritstream.host.layout.prepare import Tiles
+from tritstream.host.transports.base import FOLD_WORDS
 from tritstream.hw.config import DeviceConfig
 from tritstream.scripts.assurance.soak.disturbed import ANSWER_FAULTS, REQUEST_FAULTS, Disturbance
 from tritstream.scripts.running.stream import generated_activations

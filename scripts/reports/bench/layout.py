@@ -13,8 +13,8 @@ import typer
 from tritstream.golden.fixed_point import half_range, information_bits
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.host.layout.cost import Cost, activations_cost, gemv_cost, model_cost, scales_cost
-from tritstream.host.layout.folding import FOLD_WORDS
 from tritstream.host.open_device import open_device
+from tritstream.host.transports.base import FOLD_WORDS
 from tritstream.scripts.console import Failure, progress, reports_errors, table
 from tritstream.scripts.reports.bench.measuring import circumstances, report_to
 from tritstream.scripts.reports.bench.products import check_size, product

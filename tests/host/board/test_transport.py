@@ -7,10 +7,11 @@ import pytest
 
 from tritstream.host.board.bus import BoardLink
 from tritstream.host.board.matrix_store import DIRECTORY_BYTES, Store, StoredPart, _Entry
-from tritstream.host.board.transport import REQUEST_BYTES, BoardTransport, _Area, _runs
+from tritstream.host.board.request_area import REQUEST_BYTES, RequestArea, runs
+from tritstream.host.board.transport import BoardTransport
 from tritstream.host.errors import TransportClosed
 from tritstream.host.open_device import open_device
-from tritstream.host.protocol.frames import Stored
+from tritstream.host.transports.base import Stored
 from tritstream.hw.soc.registers import MEMORY
 
 _PART = StoredPart(0, 1, 1, DIRECTORY_BYTES, 102, 5)
@@ -18,7 +19,7 @@ _PART = StoredPart(0, 1, 1, DIRECTORY_BYTES, 102, 5)
 
 def test_no_place_is_given_out_before_it_was_read():
     """A place that overlaps an older one waits for that one's descriptor, or for a later one."""
-    coin, area, held, read = random.Random(5), _Area(1000), [], 0
+    coin, area, held, read = random.Random(5), RequestArea(1000), [], 0
     for index in range(1, 4000):
         size = 64 * coin.choice((1, 2, 3, 17, 300, 512))
         address, before = area.take(size, index)
@@ -33,11 +34,11 @@ def test_no_place_is_given_out_before_it_was_read():
 def test_bytes_that_follow_each_other_are_one_run():
     stored = Stored(1 << 20, 100, 7)
     long = bytes(REQUEST_BYTES)
-    runs = list(_runs([b"a" * 64, b"b" * 64, stored, b"c" * 64, long, b"d" * 64]))
-    assert runs[:3] == [b"a" * 64 + b"b" * 64, stored, b"c" * 64]
-    assert b"".join(runs[3:-1]) == long and len(runs[3]) == REQUEST_BYTES // 8
-    assert runs[-1] == b"d" * 64
-    assert list(_runs([])) == []
+    split = list(runs([b"a" * 64, b"b" * 64, stored, b"c" * 64, long, b"d" * 64]))
+    assert split[:3] == [b"a" * 64 + b"b" * 64, stored, b"c" * 64]
+    assert b"".join(split[3:-1]) == long and len(split[3]) == REQUEST_BYTES // 8
+    assert split[-1] == b"d" * 64
+    assert list(runs([])) == []
 
 
 @pytest.mark.parametrize("spec, message", [

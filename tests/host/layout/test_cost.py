@@ -16,12 +16,13 @@ from tritstream.host.layout.cost import (
 )
 from tritstream.host.open_device import parse_specs, simulate
 from tritstream.host.protocol.records import Stats
+from tritstream.host.transports.base import Transport
 from tritstream.hw.config import DeviceConfig
 
 from support.host_cases import matrix_of, vectors
 
 
-class Counted:
+class Counted(Transport):
     """A transport that counts bytes both ways."""
 
     def __init__(self, transport):

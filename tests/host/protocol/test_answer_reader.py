@@ -4,12 +4,13 @@ import pytest
 
 from tritstream.host.errors import BadAnswer, TransportTimeout
 from tritstream.host.protocol.answer_reader import HUNT_LIMIT, AnswerReader
+from tritstream.host.transports.base import Transport
 from tritstream.hw.config import LANE_COUNTS
 
 from support.peer import build_frame
 
 
-class Tape:
+class Tape(Transport):
     """A transport that answers from a tape and knows how much was taken."""
 
     def __init__(self, data):
@@ -23,6 +24,9 @@ class Tape:
             raise TransportTimeout("tape ends")
         data, self.data = self.data[:count], self.data[count:]
         return data
+
+    def close(self):
+        pass
 
 
 def info(lanes, sequence=1):
