@@ -14,7 +14,7 @@ import sys
 from itertools import count
 from types import SimpleNamespace
 
-from tritstream.host.transports import serial_line as serial_transport
+from tritstream.host.transports import port
 from tritstream.scripts.cli import main
 
 __all__ = ["patient"]
@@ -27,9 +27,9 @@ def patient(side: socket.socket):
     """``select.select`` whose time limit is the number of the wait, said by the bench."""
     numbers = count()
 
-    def wait(readers, writers, _, __):
+    def wait(readers, writers, _, seconds):
         now = select.select(readers, writers, [], 0)
-        if any(now):
+        if any(now) or not seconds:
             return now
         number = next(numbers) % 256
         side.send(bytes([number]))
@@ -43,5 +43,5 @@ def patient(side: socket.socket):
 
 if __name__ == "__main__":
     number, *sys.argv[1:] = sys.argv[1:]
-    serial_transport.select = SimpleNamespace(select=patient(socket.socket(fileno=int(number))))
+    port.select = SimpleNamespace(select=patient(socket.socket(fileno=int(number))))
     main()
