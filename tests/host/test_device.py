@@ -95,7 +95,7 @@ def test_load_scales_wrong_mantissas(mantissas, message):
 
 
 @pytest.mark.parametrize(("method", "opcode"), [("reset", RESET), ("identify", IDENTIFY)])
-def test_what_the_device_may_have_forgotten_is_loaded_again(method, opcode):
+def test_loads_are_repeated_after_a_reset_or_identify(method, opcode):
     async def between(device, matrix, x):
         prepared = await device.prepare(matrix)
         await device.gemv(prepared, x)

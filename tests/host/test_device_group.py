@@ -59,14 +59,14 @@ def test_products_equal_golden(lanes, rows):
     assert stats.stream_bytes == tiles * 4 * 35
 
 
-def test_no_more_padding_than_on_one_device():
+def test_a_group_needs_no_more_padding_than_one_device():
     for rows in range(1, 500, 7):
         blocks = sum(row_blocks(ROWS * (some.stop - some.start), 8)
                      for some in split(row_tiles(rows), [8, 8, 8]))
         assert blocks == row_blocks(rows, 8)
 
 
-def test_stats_are_those_of_devices_at_work_together():
+def test_stats_of_a_group():
     # 26 row tiles: three blocks for the one, one for the other.
     _, stats = asyncio.run(multiply(group_of(Peer(8), Peer(4)), matrix_of(130, 64), vectors(64)))
     block = 4 * 35
@@ -74,7 +74,7 @@ def test_stats_are_those_of_devices_at_work_together():
                           stream_bytes=3 * block * 8 + block * 4, frames=2, retries=0)
 
 
-def test_tiles_are_taken_as_they_are_stored():
+def test_a_group_accepts_packed_tiles():
     matrix, x = matrix_of(93, 60, 3), vectors(60)
     stored = pack(matrix), matrix.table, matrix.depth, matrix.shape
     (product,), _ = asyncio.run(multiply(group_of(Peer(2), Peer(8)), stored, x))
@@ -83,7 +83,7 @@ def test_tiles_are_taken_as_they_are_stored():
         asyncio.run(multiply(group_of(Peer(2)), (stored[0], stored[1], 2, stored[3]), x))
 
 
-def test_what_it_is_and_what_it_counted():
+def test_info_and_counters_of_a_group():
     async def ask(group):
         await group.reset()
         return await group.info(), await group.identify(), await group.status()
@@ -96,7 +96,7 @@ def test_what_it_is_and_what_it_counted():
 
 
 class Meeting(Peer):
-    """A peer that gives no result before all the others were asked for one."""
+    """A fake device that sends no result before every other one has got its request."""
 
     def __init__(self, barrier):
         super().__init__()
@@ -109,7 +109,7 @@ class Meeting(Peer):
         return await super().recv(count)
 
 
-def test_devices_work_at_a_time():
+def test_devices_work_in_parallel():
     async def meet():
         barrier = asyncio.Barrier(3)
         async with asyncio.timeout(300):
@@ -126,7 +126,7 @@ def unplug(peer, request, answers):
 
 
 class Endless(Peer):
-    """A peer that keeps its results for ever, until told otherwise."""
+    """A fake device that sends no result while it is ``held``."""
 
     held = True
 
@@ -141,7 +141,7 @@ class Endless(Peer):
     (refuse(4), DeviceError, "device refused GEMV with error 4"),
     (drop, DeviceError, r"gave up after 1 try \(1: no answer within 1 s\)"),
 ])
-def test_the_failure_of_one_ends_the_work_of_all(fault, error, message):
+def test_the_failure_of_one_device_cancels_the_others(fault, error, message):
     async def fail_and_go_on(group):
         prepared = await group.prepare(matrix, "layer.3")
         with pytest.raises(error, match=rf"^peer 1: layer\.3: GEMV of .*: {message}"):
@@ -157,7 +157,7 @@ def test_the_failure_of_one_ends_the_work_of_all(fault, error, message):
     np.testing.assert_array_equal(product, gemv(matrix, x))
 
 
-def test_retries_of_one_device_are_its_own():
+def test_only_the_failed_device_retries():
     peers = Peer(), Peer()
     peers[0].faults = {3: corrupt(0, 30)}
     matrix, x = matrix_of(160, 64), vectors(64)
@@ -167,7 +167,7 @@ def test_retries_of_one_device_are_its_own():
     assert [peer.log.count(GEMV) for peer in peers] == [2, 1]
 
 
-def test_a_cancelled_product_is_cancelled_on_all():
+def test_a_cancelled_product_is_cancelled_on_every_device():
     async def cancel(group):
         prepared = await group.prepare(matrix)
         task = asyncio.create_task(group.gemv(prepared, ~x))
@@ -198,7 +198,7 @@ def test_simulated_devices_as_a_group():
     assert stats.retries == 0
 
 
-def test_answers_of_another_device_of_a_group_are_not_taken(monkeypatch):
+def test_responses_of_another_device_of_a_group_are_ignored(monkeypatch):
     def swap(peer, request, answers):
         others[:] = answers
         return []

@@ -1,4 +1,4 @@
-"""Devices that contradict themselves."""
+"""Devices whose responses contradict each other."""
 
 import asyncio
 from struct import pack
@@ -17,7 +17,7 @@ MATRIX = quantize(np.random.default_rng(0).standard_normal((40, 16)).astype(np.f
 
 
 def failure(fault, at):
-    """What a product fails with when the answers to one request are changed."""
+    """Return the message with which a product fails if the responses to a request are changed."""
     async def product(device):
         return await device.gemv(await device.prepare(MATRIX), np.ones(16, np.int8))
 
@@ -29,7 +29,7 @@ def failure(fault, at):
 
 
 @pytest.mark.parametrize("words", [0, 34, 36, (1 << 64) - 1])
-def test_words_that_were_not_sent(words):
+def test_wrong_word_count_in_done(words):
     done = replace_arguments(-1, 0, 0, pack("<4Q", 100, 0, 0, words))
     assert failure(done, 3).endswith(
         f"(1: DONE counts {8 * words} bytes of words where 280 were sent)")

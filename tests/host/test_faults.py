@@ -1,4 +1,4 @@
-"""The driver against a device, or a link, that misbehaves."""
+"""The driver on a faulty device or a faulty link."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ from tritstream.golden.quantize import quantize
 from tritstream.host.device import Device
 from tritstream.host.errors import DeviceError, TransportClosed
 from tritstream.host.layout.prepare import prepare
-from tritstream.host.protocol import exchange as link
+from tritstream.host.protocol import exchange
 
 from support.peer import Peer
 from support.peer_faults import (
@@ -44,7 +44,7 @@ async def product_of(device, x=X, matrix=MATRIX):
 
 
 def check(peer, log, **options):
-    """The product is golden's, after exactly the requests of ``log``."""
+    """Check that the product equals golden's after exactly the requests ``log``; return stats."""
     product, stats = asyncio.run(product_of(Device(peer, **options)))
     np.testing.assert_array_equal(product, gemv(MATRIX, X))
     assert peer.log == log
@@ -58,7 +58,7 @@ def peer_with(faults, lanes=8):
 
 
 def failing(peer, **options):
-    """What the product fails with, and the requests it took."""
+    """Return the message with which the product fails, and the opcodes of the requests."""
     with pytest.raises(DeviceError) as failure:
         asyncio.run(product_of(Device(peer, **options)))
     return str(failure.value), peer.log
@@ -93,21 +93,21 @@ ANSWER_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", ANSWER_FAULTS.values(), ids=ANSWER_FAULTS.keys())
-def test_gemv_is_tried_again_after_new_loads(fault):
+def test_gemv_is_repeated_after_new_loads(fault):
     stats = check(peer_with({4: fault}), [*PRODUCT, *LOADS, GEMV])
     assert (stats.frames, stats.retries) == (1, 1)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 16, 64])
 @pytest.mark.parametrize("fault", [corrupt(0, 3), corrupt(1, -64), truncate(1, 41), duplicate(0)])
-def test_gemv_is_tried_again_at_any_lane_count(fault, lanes):
+def test_gemv_is_repeated_at_every_lane_count(fault, lanes):
     check(peer_with({4: fault}, lanes), [*PRODUCT, *LOADS, GEMV])
 
 
 @pytest.mark.parametrize("fault", [corrupt(0, 2), corrupt(0, 26), drop, truncate(0, 13), refuse(1),
                                    refuse(6, forget=True)])
 @pytest.mark.parametrize("at", range(4))
-def test_loads_are_tried_again(fault, at):
+def test_loads_are_repeated(fault, at):
     again = PRODUCT[:1] if at == 0 else LOADS[:at]
     stats = check(peer_with({at: fault}), [*PRODUCT[:1], *again, *LOADS, GEMV] if at
                   else [IDENTIFY, *PRODUCT])
@@ -122,12 +122,12 @@ def test_several_failures_in_a_row():
 
 
 @pytest.mark.parametrize("at", range(1, 5))
-def test_answers_to_older_requests_are_thrown_away(at):
+def test_responses_to_older_requests_are_discarded(at):
     stats = check(peer_with({at: stale_first}), PRODUCT)
     assert stats.retries == 0
 
 
-def test_results_of_a_failed_try_are_not_used():
+def test_results_of_a_failed_attempt_are_not_used():
     def wrong_and_damaged(peer, request, answers):
         sums = np.full(40, 123456789, "<i8").tobytes()
         for index, place in enumerate((block, column) for block in range(3) for column in (0, 1)):
@@ -164,7 +164,7 @@ def test_repeated_frames_have_new_sequence_numbers():
     (768 + 64 + 2519, [*PRODUCT, *LOADS, GEMV], 6),
     (768 + 64 + 2560, [*PRODUCT, *LOADS, GEMV], 6),
 ])
-def test_requests_damaged_on_their_way(offset, log, code):
+def test_damaged_requests(offset, log, code):
     peer = peer_with({})
     peer.flips = {offset}
     check(peer, log)
@@ -172,7 +172,7 @@ def test_requests_damaged_on_their_way(offset, log, code):
 
 
 @pytest.mark.parametrize("start", [128 + 64, 384 + 64, 768 + 640])
-def test_requests_that_lost_words_swallow_the_next_but_not_the_product(start):
+def test_a_request_that_lost_words_absorbs_the_next_one_but_the_product_is_right(start):
     peer = peer_with({})
     peer.losses = set(range(start, start + 64))
     product, stats = asyncio.run(product_of(Device(peer)))
@@ -237,14 +237,14 @@ def test_failures_are_named(fault, reason):
     assert message == f"{FRAME}: gave up after 1 try (1: {reason})"
 
 
-def test_answers_to_older_requests_are_bounded(monkeypatch):
-    monkeypatch.setattr(link, "DISCARD_LIMIT", 400)
+def test_discarded_responses_are_limited(monkeypatch):
+    monkeypatch.setattr(exchange, "DISCARD_LIMIT", 400)
     message, _ = failing(peer_with({4: stale_first}), retries=0)
     assert message.endswith("(1: 416 bytes of answers to older requests)")
 
 
-def test_the_bound_on_older_answers_is_for_each_request(monkeypatch):
-    monkeypatch.setattr(link, "DISCARD_LIMIT", 500)
+def test_the_limit_of_discarded_responses_is_per_request(monkeypatch):
+    monkeypatch.setattr(exchange, "DISCARD_LIMIT", 500)
     stats = check(peer_with(dict.fromkeys(range(1, 5), stale_first)), PRODUCT)
     assert stats.retries == 0
 
@@ -261,7 +261,7 @@ def test_device_works_again_after_giving_up():
 
 
 @pytest.mark.parametrize("at", range(5))
-def test_unplugged_on_the_way(at):
+def test_unplugged_during_a_product(at):
     def unplug(peer, request, answers):
         peer.closed = True
         return answers

@@ -23,7 +23,7 @@ from support.peer import Peer
 
 
 def check(peer, matrix, *batches, **options):
-    """Products equal golden's; returns the device and the stats of the last."""
+    """Check that products equal golden's; return the device and the stats of the last one."""
     device = Device(peer, **options)
     products, stats = asyncio.run(multiply(device, matrix, *batches))
     for product, x in zip(products, batches, strict=True):
@@ -103,7 +103,7 @@ def test_matrices_share_one_load_of_activations():
                         SCALES, GEMV]
 
 
-def test_nothing_held_is_sent_again():
+def test_loads_that_the_device_holds_are_not_sent_again():
     peer, x = Peer(columns=2), vectors(2, 64)
     other = x.copy()
     other[1, 63] ^= 1

@@ -1,4 +1,4 @@
-"""A device in memory, for the driver's tests: the frames of docs/protocol, and ways to misbehave.
+"""A fake device for the driver's tests: the frames of docs/protocol, and faults to inject.
 
 It shares no code with the driver or the golden model: its parser, its trit decoder and its sums
 were written from the specification. It says nothing about the RTL, which has its own tests.
@@ -62,7 +62,7 @@ Fault = Callable[["Peer", Request, list[bytes]], list[bytes]]
 
 
 class Peer(Transport):
-    """A transport with a device at its other end.
+    """A transport with a fake device at its other end.
 
     Members
     -------

@@ -1,4 +1,4 @@
-"""Boards that say what no board says: registers, directories, packets."""
+"""Boards that report impossible values: registers, directories, packets."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ SIZES = {"lanes": 8, "memory": 1 << 20, "ring": 1 << 16, "align": 64}
 
 
 class Registers:
-    """A link to a board whose registers say what a test wants."""
+    """Bus of a board whose registers have the values that a test needs."""
 
     def __init__(self, **values):
         self.values = {"magic": MAGIC, "ready": 1, "levels": 0, "session": 0, "tail": 0,
@@ -50,7 +50,7 @@ def test_impossible_sizes(values):
         asyncio.run(transport.send(bytes(64)))
 
 
-def test_more_answers_than_the_ring_holds():
+def test_more_responses_than_the_ring_holds():
     async def check():
         board = Registers()
         transport = BoardTransport(board)
@@ -62,7 +62,7 @@ def test_more_answers_than_the_ring_holds():
     asyncio.run(check())
 
 
-def test_fewer_answers_than_there_were():
+def test_fewer_responses_than_before():
     async def check():
         board = Registers()
         fields = pack("<HBBIII", 0x3354, 0x81, 1, 0, 0, 0)
@@ -94,7 +94,7 @@ def test_more_descriptors_than_were_given():
     asyncio.run(check())
 
 
-def test_an_answer_in_memory_is_as_long_as_an_answer_can_be():
+def test_an_impossible_length_in_memory():
     async def check():
         board = Registers()
         fields = pack("<HBBIII", 0x3354, 0x82, 1, 0, 0, 1 << 31)
@@ -125,7 +125,7 @@ def names(directory):
     return store.names
 
 
-def test_a_directory_of_ours():
+def test_a_valid_directory():
     assert names({"lanes": 8, "matrices": {"a": ENTRY}}) == ["a"]
 
 
@@ -139,11 +139,11 @@ def test_a_directory_of_ours():
         {"parts": [PART | {"length": 1 << 30}]}, {"parts": [PART | {"address": 1.5}]},
         {"parts": [PART | {"address": DIRECTORY_BYTES + 1}]}, {"parts": [PART | {"more": 1}]})),
 ])
-def test_a_directory_that_is_none_of_ours_is_none(directory):
+def test_an_invalid_directory_is_empty(directory):
     assert names(directory) == []
 
 
-def test_words_of_another_length_do_not_count():
+def test_responses_of_another_length_are_ignored():
     class Link(BoardLink):
         """Sends to itself: a word too many, then what is due."""
 

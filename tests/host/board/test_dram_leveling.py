@@ -1,4 +1,4 @@
-"""Setting when a DDR3 memory is sampled, on a memory that works only where it is told to."""
+"""Read leveling of a DDR3 memory, on a model that works only at given settings."""
 
 import asyncio
 import random
@@ -16,8 +16,8 @@ SELECT, DELAY_RESET, DELAY, SLIP_RESET, SLIP = range(PHY, PHY + 20, 4)
 class Memory:
     """A board's bus: two bytes wide, with the counters of LiteDRAM's PHY for an ECP5.
 
-    ``good`` has the settings (slip, delay) of each byte at which it reads right; ``twice`` is the
-    share of writes to registers that happen twice.
+    ``good`` has, per byte, the settings (slip, delay) at which it reads correctly. ``twice`` is the
+    share of writes to registers that are duplicated.
     """
 
     def __init__(self, good, twice=0.0):
@@ -57,7 +57,7 @@ def test_each_byte_gets_the_middle_of_its_widest_window():
     assert asyncio.run(works(memory, MEMORY))
 
 
-def test_a_step_that_is_taken_twice_is_found_out():
+def test_a_duplicated_step_is_detected():
     memory = Memory([{(1, 3)}, {(1, 4)}], twice=0.02)
     asyncio.run(level(memory, 2, MEMORY))
     assert asyncio.run(works(memory, MEMORY))

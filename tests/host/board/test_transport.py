@@ -1,4 +1,4 @@
-"""Requests on their way to a board: where they are put, and what is kept together."""
+"""Requests to a board: their memory, and which bytes are sent together."""
 
 import asyncio
 import random
@@ -17,8 +17,8 @@ from tritstream.hw.soc.registers import MEMORY
 _PART = StoredPart(0, 1, 1, DIRECTORY_BYTES, 102, 5)
 
 
-def test_no_place_is_given_out_before_it_was_read():
-    """A place that overlaps an older one waits for that one's descriptor, or for a later one."""
+def test_memory_is_not_reused_before_it_was_read():
+    """An allocation waits for the descriptors of older allocations that it overlaps."""
     coin, area, held, read = random.Random(5), RequestArea(1000), [], 0
     for index in range(1, 4000):
         size = 64 * coin.choice((1, 2, 3, 17, 300, 512))
@@ -31,7 +31,7 @@ def test_no_place_is_given_out_before_it_was_read():
     assert read < 3999
 
 
-def test_bytes_that_follow_each_other_are_one_run():
+def test_consecutive_bytes_are_one_run():
     stored = Stored(1 << 20, 100, 7)
     long = bytes(REQUEST_BYTES)
     split = list(runs([b"a" * 64, b"b" * 64, stored, b"c" * 64, long, b"d" * 64]))
@@ -55,7 +55,7 @@ def test_a_wrong_spec(spec, message):
     assert str(error.value).startswith(message)
 
 
-def test_whoever_answers_must_be_a_board():
+def test_a_stranger_that_responds_is_refused():
     class Stranger(BoardLink):
         async def get(self, *names):
             return [0] * len(names)
@@ -67,7 +67,7 @@ def test_whoever_answers_must_be_a_board():
 
 
 class Memory:
-    """A link to nothing but memory."""
+    """Bus of a board that has only memory."""
 
     def __init__(self):
         self.data = bytearray(DIRECTORY_BYTES)
@@ -79,7 +79,7 @@ class Memory:
         self.data[address - MEMORY:address - MEMORY + len(data)] = data
 
 
-def test_a_directory_counts_only_whole():
+def test_a_damaged_directory_is_empty():
     async def names(lanes=2):
         store = Store(memory)
         await store.open(lanes, 1 << 20)

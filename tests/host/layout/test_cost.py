@@ -62,7 +62,7 @@ def test_bytes_by_hand():
 
 @pytest.mark.parametrize("shape", [(80, 64), (128, 896), (41, 1000), (5, 16), (600, 32)])
 @pytest.mark.parametrize(("depth", "vectors_"), [(1, 1), (3, 1), (4, 1), (3, 3)])
-def test_costs_are_those_of_the_rtl(shape, depth, vectors_):
+def test_costs_equal_the_rtl(shape, depth, vectors_):
     check(shape, depth, vectors_, FRAME)
 
 
@@ -70,7 +70,7 @@ def test_costs_of_many_frames():
     check((600, 256), 2, 1, 4000)
 
 
-def test_cost_of_a_model_is_that_of_its_layers():
+def test_cost_of_a_model_is_the_sum_of_its_layers():
     sizes = Sizes(3, 64, 112, 2, 1, 32, 100)
     sent, received, stats = asyncio.run(run_layer(sizes))
     cost = model_cost(sizes, 3, 8)
@@ -78,7 +78,7 @@ def test_cost_of_a_model_is_that_of_its_layers():
 
 
 async def run_layer(sizes):
-    """Bytes both ways and the stats of a layer, whose modules are given their inputs in turn."""
+    """Return bytes both ways and stats of a layer, whose modules get their inputs in order."""
     transport, total = Counted(simulate(parse_specs("sim:lanes=8")[0], DeviceConfig())), Stats()
     inputs = {name: vectors(shape[1], seed=seed) for seed, names in enumerate(INPUTS)
               for name in names for shape in [sizes.linear()[name]]}
@@ -97,7 +97,7 @@ FRAME = 1 << 22
 
 
 def check(shape, depth, count, frame_bytes):
-    """Words, cycles and bytes of a product on the native device are those that are computed."""
+    """Check that words, cycles and bytes of a product on the native device equal the computed."""
     matrix, x = matrix_of(*shape, depth), vectors(count, shape[1])
     stats, sent, received = asyncio.run(measure(matrix, x, frame_bytes))
     cost = gemv_cost(shape, depth, 8, frame_bytes=frame_bytes)

@@ -29,7 +29,7 @@ def test_best_fold_takes_the_fewest_words(depth, count, way):
 
 
 @pytest.mark.parametrize(("groups", "folded"), [(7, False), (8, True)])
-def test_what_saves_less_is_not_folded(groups, folded):
+def test_rows_are_not_folded_if_it_saves_too_little(groups, folded):
     assert bool(best_fold(slice(0, 2), groups, 3, 8, 256)) == folded
 
 
@@ -92,7 +92,7 @@ def test_folded_rows_in_several_frames():
     assert stats.frames == 3
 
 
-def test_a_transport_may_refuse_folds():
+def test_a_transport_may_disable_folding():
     peer = Peer(max_k=1600)
     peer.fold_words = None
     matrix, x = matrix_of(10, 1600, 3), vectors(1600)

@@ -40,7 +40,7 @@ def test_wrong_tiles(change, message):
 
 
 @pytest.mark.parametrize("lanes", [1, 8, 64])
-def test_streams_of_all_parts_are_the_tiles_in_word_order(lanes):
+def test_streams_of_all_parts_contain_the_tiles_in_word_order(lanes):
     matrix = matrix_of(41, 100, 3)
     tiles, prepared = pack(matrix), prepare(matrix, lanes, 40)
     assert [(part.first_group, part.groups) for part in prepared.parts] == [

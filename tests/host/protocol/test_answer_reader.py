@@ -11,7 +11,7 @@ from support.peer import build_frame
 
 
 class Tape(Transport):
-    """A transport that answers from a tape and knows how much was taken."""
+    """A transport whose responses are given bytes; ``data`` is what is left of them."""
 
     def __init__(self, data):
         self.data = data
@@ -38,7 +38,7 @@ def ack(lanes, sequence):
 
 
 def reader_of(lanes, *frames, known=True):
-    """Reader in step after an INFO, if ``known``, and its tape."""
+    """Return a reader and its tape; the reader is in sync after an INFO if ``known``."""
     tape = Tape(b"".join((info(lanes), *frames) if known else frames))
     reader = AnswerReader(tape)
     if known:
@@ -51,7 +51,7 @@ def read(reader):
 
 
 @pytest.mark.parametrize("lanes", LANE_COUNTS)
-def test_info_tells_the_lanes(lanes):
+def test_info_reports_the_lanes(lanes):
     reader, tape = reader_of(lanes, info(lanes, 3), ack(lanes, 4), known=False)
     assert read(reader).header.sequence == 3
     assert reader.lanes == lanes
@@ -59,27 +59,27 @@ def test_info_tells_the_lanes(lanes):
     assert tape.data == b""
 
 
-def test_info_of_impossible_lanes_does_not_count():
+def test_info_with_impossible_lanes_is_invalid():
     reader, _ = reader_of(8, build_frame(8, 0x80, 1, 12, 0, bytes(24)), info(8, 2), known=False)
     assert read(reader).header.sequence == 2
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 64])
-def test_older_answers_before_the_first_info_are_passed_over(lanes):
+def test_older_responses_before_the_first_info_are_skipped(lanes):
     result = build_frame(lanes, 0x82, 9, 0, 0, bytes(range(40)) * lanes)
     reader, tape = reader_of(lanes, result[7:], result, ack(lanes, 8), info(lanes, 2), known=False)
     assert read(reader).header.sequence == 2
     assert tape.data == b""
 
 
-def test_error_counts_before_the_first_info():
+def test_error_is_valid_before_the_first_info():
     reader, _ = reader_of(16, build_frame(16, 0xff, 5, 2, 0), info(16, 6), known=False)
     error = read(reader).header
     assert (error.opcode, error.sequence, error.arg0) == (0xff, 5, 2)
     assert read(reader).header.sequence == 6
 
 
-def test_lanes_forgotten_are_learnt_anew():
+def test_forgotten_lanes_come_from_the_next_info():
     reader, _ = reader_of(8, bytes(12), info(16, 3), ack(16, 4))
     reader.forget_lanes()
     assert read(reader).header.sequence == 3
@@ -110,7 +110,7 @@ def test_damaged_payload_is_an_error_and_the_next_answer_is_found(lanes):
 
 
 @pytest.mark.parametrize("lost", [1, 5, 8, 21, 60])
-def test_lost_bytes_are_an_error_and_word_alignment_comes_back(lost):
+def test_lost_bytes_are_an_error_and_word_alignment_recovers(lost):
     result = build_frame(8, 0x82, 2, 0, 0, bytes(320))
     reader, tape = reader_of(8, result[:30] + result[30 + lost:])
     with pytest.raises(TransportTimeout, match=r"^tape ends$"):
@@ -121,7 +121,7 @@ def test_lost_bytes_are_an_error_and_word_alignment_comes_back(lost):
 
 @pytest.mark.parametrize("length", range(1, 70))
 @pytest.mark.parametrize("filler", [b"\x00", b"\x54", b"\x33", b"\x54\x33", b"\x33\x54\x54"])
-def test_hunt_takes_no_byte_beyond_the_answer(length, filler):
+def test_hunt_reads_no_byte_after_the_response(length, filler):
     garbage = (filler * length)[:length]
     reader, tape = reader_of(1, known=False)
     tape.data = garbage + info(1, 5)
@@ -138,14 +138,14 @@ def test_silence_within_a_header_loses_nothing():
     assert read(reader).header.sequence == 3
 
 
-def test_own_requests_do_not_count():
+def test_echoed_requests_are_invalid():
     reader, _ = reader_of(8, build_frame(64, 0x01, 2, 0, 16, bytes(16)), ack(8, 3))
     with pytest.raises(BadAnswer, match=r"^answer starts with no valid header$"):
         read(reader)
     assert read(reader).header.sequence == 3
 
 
-def test_impossible_length_does_not_count():
+def test_header_with_an_impossible_length_is_invalid():
     reader, _ = reader_of(8, build_frame(8, 0x82, 2, 0, 0, bytes(5 * 64 * 8 + 1)), ack(8, 3))
     with pytest.raises(BadAnswer, match=r"^answer starts with no valid header$"):
         read(reader)
@@ -160,7 +160,7 @@ def test_hunt_is_bounded():
 
 
 @pytest.mark.parametrize("opcode", [0x80, 0xff])
-def test_first_answer_of_impossible_length_does_not_count(opcode):
+def test_first_response_with_an_impossible_length_is_invalid(opcode):
     long = build_frame(8, opcode, 1, 8, 0, bytes(5 * 64 * 8 + 1))
     reader, _ = reader_of(8, long, info(8, 2), known=False)
     assert read(reader).header.sequence == 2

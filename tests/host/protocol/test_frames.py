@@ -60,20 +60,20 @@ def test_header_parse_reverses_pack():
 
 
 @pytest.mark.parametrize("offset", range(20))
-def test_header_with_a_wrong_byte_does_not_count(offset):
+def test_header_with_a_wrong_byte_is_invalid(offset):
     data = bytearray(Header(0x81, 9, 1, 2, 3).pack())
     data[offset] ^= 0x10
     assert Header.parse(data) is None
 
 
-def test_header_with_a_wrong_magic_does_not_count_under_a_right_crc():
+def test_header_with_a_wrong_magic_and_a_right_crc_is_invalid():
     fields = bytes.fromhex("5533") + Header(0x81, 9, 1, 2, 3).pack()[2:16]
     assert Header.parse(fields + crc32(fields).to_bytes(4, "little")) is None
 
 
 @pytest.mark.parametrize("lanes", LANE_COUNTS)
 @pytest.mark.parametrize("length", LENGTHS)
-def test_answer_of_whole_words(lanes, length):
+def test_answer_is_padded_to_words(lanes, length):
     data = build_frame(lanes, 0x82, 4, 5, 6, payload_of(length))
     header = Header.parse(data)
     assert rest_bytes(header, lanes) == len(data) - 20

@@ -14,7 +14,7 @@ from support.peer import Peer
 
 
 class Simulated:
-    """A peer as a simulated device."""
+    """A fake device with the methods of a simulated one."""
 
     def __init__(self, peer):
         self.peer = peer

@@ -26,7 +26,7 @@ BAUD = 3_000_000
 
 
 class Board:
-    """The far end of a serial port: a pseudo-terminal whose bytes ``respond`` answers."""
+    """Far end of a serial port: a pseudo-terminal to which ``respond`` responds."""
 
     def __init__(self):
         self.master, self._slave = os.openpty()
@@ -35,7 +35,7 @@ class Board:
         self._stop = threading.Event()
 
     def answer(self, respond):
-        """Answer from now on: ``respond`` takes what came and returns what to write."""
+        """Respond from now on: ``respond`` gets received bytes and returns bytes to write."""
         self._thread = threading.Thread(target=self._run, args=(respond,))
         self._thread.start()
 
@@ -71,7 +71,7 @@ def transport(board):
 
 
 def peer_of(board, **options):
-    """A device in memory at the far end."""
+    """Connect a fake device to the far end."""
     peer = Peer(**options)
     peer.rest = bytearray()
 
@@ -96,7 +96,7 @@ def test_products_over_a_port(board, transport):
     assert stats.retries == 0
 
 
-def test_answers_are_taken_while_it_sends(board, transport):
+def test_responses_are_read_while_it_sends(board, transport):
 
     board.answer(lambda data: data * 3)
     request = np.random.default_rng(0).bytes(1 << 16)
@@ -107,7 +107,7 @@ def test_answers_are_taken_while_it_sends(board, transport):
                           3 * np.bincount(np.frombuffer(request, np.uint8)))
 
 
-def test_silence_keeps_what_came(board, transport):
+def test_bytes_before_silence_are_kept(board, transport):
     os.write(board.master, b"abc")
     with pytest.raises(TransportTimeout, match=rf"^{board.port}: silent for 0.25 s$"):
         asyncio.run(transport.recv(5))
@@ -134,7 +134,7 @@ def test_closed(board, transport):
         asyncio.run(transport.recv(1))
 
 
-def test_a_port_is_used_by_one_alone(board, transport):
+def test_a_port_is_locked(board, transport):
     with pytest.raises(TransportClosed, match=rf"^{board.port}: cannot open it: another program "
                                               r"uses it$"):
         SerialTransport(board.port, BAUD)
@@ -162,7 +162,7 @@ def test_timeout_shorter_than_the_device_waits(board, baud, timeout, idle):
 
 
 def multiply_over(spec):
-    """Compare a product on the device of that name with golden's."""
+    """Compare a product on the device ``spec`` with golden's."""
     async def use():
         async with open_device(spec) as device:
             return await multiply(device, matrix, x)
@@ -179,7 +179,7 @@ def test_a_port_by_name(board):
 
 
 class Network:
-    """A port of this machine behind a TCP port; ``serve`` carries the bytes of a connection."""
+    """A serial port behind a TCP port; ``serve`` forwards the bytes of a connection."""
 
     def __init__(self, port, serve):
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -202,7 +202,7 @@ class Network:
 
 
 def exchange(client, port, to_port=bytes, to_client=bytes):
-    """Carry bytes both ways until the client is gone."""
+    """Forward bytes both ways until the client is gone."""
     while True:
         ready, _, _ = select.select([client, port], [], [])
         if client in ready:
@@ -236,7 +236,7 @@ def test_a_port_of_another_machine(board, scheme, serve, baud):
         multiply_over(f"serial:{scheme}://{network.address},baud={baud},timeout=5")
 
 
-def test_a_port_by_what_the_system_tells_of_it(board, monkeypatch):
+def test_a_port_by_its_description(board, monkeypatch):
     other, found = (ListPortInfo(name, skip_link_detection=True)
                     for name in ("/dev/ttyNONE", board.port))
     found.hwid = "USB VID:PID=0403:6010"

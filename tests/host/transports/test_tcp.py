@@ -23,7 +23,7 @@ MATRIX, X = matrix_of(45, 64), vectors(3, 64)
 
 @asynccontextmanager
 async def served(log=None, lanes=4):
-    """The spec of a simulated device that is served in this event loop."""
+    """Serve a simulated device in this event loop; give its spec."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     native = simulate(parse_specs(f"sim:lanes={lanes}")[0], DeviceConfig())
@@ -40,7 +40,7 @@ async def served(log=None, lanes=4):
 
 @asynccontextmanager
 async def listening(answer, timeout=1):
-    """A transport to a server that does ``await answer(reader, writer)`` and hangs up."""
+    """Transport to a server that awaits ``answer(reader, writer)`` and closes the connection."""
     async def serve(reader, writer):
         try:
             await answer(reader, writer)
@@ -56,7 +56,7 @@ async def listening(answer, timeout=1):
 
 
 def run(work, *arguments, **options):
-    """What ``work(spec)`` gives, a device being served."""
+    """Return the result of ``work(spec)`` while a device is served."""
     async def within():
         async with served(*arguments, **options) as spec, asyncio.timeout(300):
             return await work(spec)
@@ -76,7 +76,7 @@ def test_products_over_tcp_equal_golden(lanes):
     assert stats.retries == 0
 
 
-def test_frames_longer_than_what_the_server_takes_at_once():
+def test_frames_longer_than_one_read_of_the_server():
     async def use(spec):
         async with open_device(spec) as device:
             return await multiply(device, matrix, x)
@@ -88,7 +88,7 @@ def test_frames_longer_than_what_the_server_takes_at_once():
     assert stats.stream_bytes > 200_000
 
 
-def test_one_client_after_another_each_with_a_fresh_device():
+def test_each_client_gets_a_reset_device():
     async def take_turns(spec):
         for _ in range(3):
             async with open_device(spec) as device:
@@ -103,7 +103,7 @@ def test_one_client_after_another_each_with_a_fresh_device():
     assert [line.split()[-1] for line in log[:5]] == [*["here", "gone"] * 2, "here"]
 
 
-def test_a_second_client_is_sent_away():
+def test_a_second_client_is_rejected():
     async def two(spec):
         async with open_device(spec) as device, open_device(spec) as late:
             await device.identify()
@@ -122,7 +122,7 @@ def test_a_second_client_is_sent_away():
 @pytest.mark.parametrize("data", [
     IDENTIFY[:64], IDENTIFY[:37], b"\xff" * 640,
     b"".join(request(Opcode.GEMV, 3, 3 | 4 << 8 | 1 << 24, 9, bytes(9 * 4 * 51 * 4)))[:1000]])
-def test_what_a_client_leaves_behind_is_forgotten(data):
+def test_unfinished_requests_of_a_client_are_dropped(data):
     async def leave(spec):
         reader, writer = await asyncio.open_connection(*spec.removeprefix("tcp://").split(":"))
         writer.write(data)
@@ -152,7 +152,7 @@ def test_a_cancelled_product_leaves_the_connection_usable():
     run(cancel)
 
 
-def test_the_server_ends_in_the_middle():
+def test_the_server_ends_during_a_product():
     async def end():
         async with served() as spec:
             device = open_device(spec)
@@ -187,7 +187,7 @@ def test_a_silent_server():
         asyncio.run(ask())
 
 
-def test_what_came_before_silence_is_kept():
+def test_bytes_before_silence_are_kept():
     async def half(reader, writer):
         writer.write(b"abcd")
         await reader.readexactly(64)
@@ -203,7 +203,7 @@ def test_what_came_before_silence_is_kept():
     assert asyncio.run(ask()) == b"abcdefgh"
 
 
-def test_a_server_that_takes_requests_slowly_is_not_silent():
+def test_a_server_that_reads_slowly_is_not_silent():
     async def slow(reader, writer):
         while len(await reader.read(1 << 20)):
             await asyncio.sleep(0.02)
