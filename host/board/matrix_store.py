@@ -111,7 +111,7 @@ class Store:
     """Matrices in a board's memory, in addition to requests and responses.
 
     The directory is read once. It is valid only if its CRC is right. :meth:`erase` invalidates it
-    and :meth:`publish` writes it, so an interrupted change leaves none.
+    and :meth:`publish` writes it, so the directory is empty after an interrupted change.
 
     Parameters
     ----------

@@ -46,8 +46,8 @@ class AnswerReader:
     async def read(self) -> Answer:
         """Return the next response.
 
-        Raises :class:`BadAnswer` when it is damaged or a hunt finds none within
-        :data:`HUNT_LIMIT` bytes, and the errors of the transport.
+        Raises :class:`BadAnswer` when it is damaged or a hunt finds no valid header
+        within :data:`HUNT_LIMIT` bytes, and the errors of the transport.
         """
         in_sync, self._in_sync = self._in_sync, False
         header = await (self._next_header() if in_sync else self._hunt())

@@ -115,7 +115,7 @@ class Exchange:
             raise _refusal(answer.header)
         if answer.header.opcode not in expected:
             names = " or ".join(opcode.name for opcode in expected)
-            raise BadAnswer(f"answer 0x{answer.header.opcode:02x} where {names} is due")
+            raise BadAnswer(f"answer 0x{answer.header.opcode:02x} where {names} is expected")
         return answer
 
     async def persist(

@@ -4,8 +4,10 @@ The layout is defined by :mod:`tritstream.hw.protocol`: header, payload and trai
 with zeros, in a request to 64 bytes, in a response to a multiple of ``lanes`` bytes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
+from typing import overload
 from zlib import crc32
 
 from tritstream.host.errors import BadAnswer
@@ -65,10 +67,23 @@ class Answer:
     payload: bytes
 
 
+@overload
+def request(
+    opcode: int, sequence: int, arg0: int = 0, arg1: int = 0, payload: bytes | memoryview = b"",
+) -> Sequence[bytes | memoryview]: ...
+
+
+@overload
 def request(
     opcode: int, sequence: int, arg0: int = 0, arg1: int = 0,
     payload: bytes | memoryview | Stored = b"",
-) -> list[bytes | memoryview | Stored]:
+) -> Sequence[bytes | memoryview | Stored]: ...
+
+
+def request(
+    opcode: int, sequence: int, arg0: int = 0, arg1: int = 0,
+    payload: bytes | memoryview | Stored = b"",
+) -> Sequence[bytes | memoryview | Stored]:
     """Return the buffers of a request, to be sent in order.
 
     The size of each buffer is a multiple of 64 bytes. ``payload`` is any C-contiguous buffer. The

@@ -107,5 +107,5 @@ class Stats:
 def _numbers(what: str, names: Sequence[str], code: str, payload: bytes) -> dict[str, int]:
     layout = Struct(f"<{len(names)}{code}")
     if len(payload) != layout.size:
-        raise BadAnswer(f"{what} has {len(payload)} bytes where {layout.size} are due")
+        raise BadAnswer(f"{what} has {len(payload)} bytes where {layout.size} are expected")
     return dict(zip(names, layout.unpack(payload), strict=True))

@@ -43,7 +43,7 @@ class Results:
                             f"blocks, {columns} columns")
         if len(answer.payload) != SUM_BYTES * rows:
             raise BadAnswer(f"RESULT has {len(answer.payload)} bytes where {SUM_BYTES * rows} "
-                            f"are due")
+                            f"are expected")
         if self._received[column, block]:
             raise BadAnswer(f"second RESULT of block {block}, column {column}")
         self._received[column, block] = True

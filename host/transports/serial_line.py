@@ -21,7 +21,7 @@ _CHUNK = 1 << 12
 
 #: Errors of a port that is gone.
 _GONE: tuple[type[Exception], ...] = (OSError,)
-with suppress(ModuleNotFoundError):                 # there is none on Windows
+with suppress(ModuleNotFoundError):                 # Windows has no termios
     import termios
     _GONE += (termios.error,)
 

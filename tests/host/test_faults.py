@@ -221,10 +221,10 @@ def test_gives_up_and_names_each_failure():
     (duplicate(3), "second RESULT of block 1, column 1"),
     (replace_arguments(0, 3, 0), "RESULT of block 3, column 0 in a frame of 3 blocks, 2 columns"),
     (replace_arguments(0, 0, 2), "RESULT of block 0, column 2 in a frame of 3 blocks, 2 columns"),
-    (replace_arguments(0, 0, 0, bytes(8)), "RESULT has 8 bytes where 320 are due"),
-    (replace_arguments(-1, 0, 0, bytes(8)), "DONE has 8 bytes where 32 are due"),
+    (replace_arguments(0, 0, 0, bytes(8)), "RESULT has 8 bytes where 320 are expected"),
+    (replace_arguments(-1, 0, 0, bytes(8)), "DONE has 8 bytes where 32 are expected"),
     (lambda peer, request, _: [peer.answer(request, 0x81)],
-     "answer 0x81 where RESULT or DONE is due"),
+     "answer 0x81 where RESULT or DONE is expected"),
     (refuse(1), "device refused with error 1 NO_HEADER: the header was damaged on its way; check "
                 "the link"),
     (refuse(6), "device refused GEMV with error 6 TRAILER: the frame was damaged on its way; "

@@ -145,7 +145,7 @@ def test_an_invalid_directory_is_empty(directory):
 
 def test_responses_of_another_length_are_ignored():
     class Link(BoardLink):
-        """Sends to itself: a word too many, then what is due."""
+        """Sends to itself: first a word too many, then the expected response."""
 
         def sendto(self, packet):
             for count in (3, 2):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tritstream.host.errors import BadAnswer
-from tritstream.host.protocol.frames import Header, answer, padded, request, rest_bytes
+from tritstream.host.protocol.frames import Header, answer, answers, padded, request, rest_bytes
 from tritstream.hw.config import LANE_COUNTS
 
 from support.peer import build_frame
@@ -91,6 +91,11 @@ def test_answer_wrong_crc(lanes):
         damaged[offset] ^= 1
         with pytest.raises(BadAnswer, match=r"^trailer CRC of answer 0x83 is wrong$"):
             answer(header, bytes(damaged[20:]), lanes)
+
+
+def test_answers_need_a_valid_header():
+    with pytest.raises(BadAnswer, match="^answer starts with no valid header$"):
+        answers(bytes(64), 8, 64)
 
 
 def test_answer_ignores_padding_of_the_trailer():
