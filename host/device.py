@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from tritstream.golden.fixed_point import GROUP, MAX_K, ROWS
+from tritstream.golden.fixed_point import ROWS
 from tritstream.golden.matrix import TritMatrix
 from tritstream.host.board.matrix_store import Store, StoredPart, StoringTransport
 from tritstream.host.errors import DeviceError, naming
@@ -22,12 +22,12 @@ from tritstream.host.layout.prepare import (
 )
 from tritstream.host.protocol.exchange import SEQUENCES, Exchange
 from tritstream.host.protocol.frames import answer_bytes
+from tritstream.host.protocol.loads import Loads
 from tritstream.host.protocol.operands import activation_rows, mantissa_bytes
 from tritstream.host.protocol.records import Counters, Info, Stats
 from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Transport
-from tritstream.hw.config import LANE_COUNTS, MAX_COLUMNS
-from tritstream.hw.protocol import BANKS, SUM_BYTES, VERSION, Opcode
+from tritstream.hw.protocol import BANKS, SUM_BYTES, Opcode
 
 __all__ = ["Device"]
 
@@ -75,8 +75,7 @@ class Device:
         self._exchange = Exchange(transport, retries, sequences)
         self._frame_bytes = frame_bytes
         self._info: Info | None = None
-        self._activations: dict[int, bytes] = {}
-        self._scales: bytes | None = None
+        self._loads = Loads(self._exchange)
 
     @property
     def about(self) -> Mapping[str, str]:
@@ -106,7 +105,7 @@ class Device:
     async def identify(self) -> Info:
         """Return what the device reports about itself; always asks it."""
         self._info = None
-        self._forget()
+        self._loads.forget()
         self._info = await self._persist("IDENTIFY", self._ask_info)
         return self._info
 
@@ -117,7 +116,7 @@ class Device:
     async def reset(self) -> None:
         """Reset the device, which loses activations, scales and counters."""
         await self.info()
-        self._forget()
+        self._loads.forget()
         await self._persist("RESET", partial(self._exchange.call, Opcode.RESET, Opcode.ACK))
 
     async def status(self) -> Counters:
@@ -146,13 +145,13 @@ class Device:
         if rows.shape[0] > info.columns or rows.shape[1] > info.max_k:
             raise ValueError(f"x is {rows.shape[0]} columns of K = {rows.shape[1]}, the device "
                              f"holds {info.columns} of K = {info.max_k}")
-        await self._persist("ACTIVATIONS", partial(self._hold_activations, rows))
+        await self._persist("ACTIVATIONS", partial(self._loads.activations, rows))
 
     async def load_scales(self, mantissas: np.ndarray) -> None:
         """Load 27 scale mantissas, integers below 2^17. Not needed before :meth:`gemv`."""
         await self.info()
         data = mantissa_bytes(mantissas)
-        await self._persist("SCALES", partial(self._hold_scales, data))
+        await self._persist("SCALES", partial(self._loads.scales, data))
 
     async def gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:
         """Multiply a matrix with one vector or a batch of vectors.
@@ -231,8 +230,8 @@ class Device:
         self, matrix: PreparedMatrix, part: MatrixPart, rows: np.ndarray, first: int, count: int
     ) -> tuple[Results, Stats]:
         """Try one GEMV frame once, with the loads it needs."""
-        await self._hold_scales(mantissa_bytes(matrix.mantissas))
-        await self._hold_activations(rows)
+        await self._loads.scales(mantissa_bytes(matrix.mantissas))
+        await self._loads.activations(rows)
         depth = part.fold.depth if part.fold else matrix.depth
         sizes = depth | part.groups << 8 | len(rows) << 24
         payload = part.payload(first, count)
@@ -245,24 +244,11 @@ class Device:
         results.close()
         return results, Stats.parse(answer.payload, matrix.lanes).of_frame(payload.nbytes)
 
-    async def _hold_activations(self, rows: np.ndarray) -> None:
-        for column, row in enumerate(rows):
-            data = row.tobytes()
-            if self._activations.get(column) != data:
-                self._activations.pop(column, None)
-                await self._exchange.call(Opcode.ACTIVATIONS, Opcode.ACK, column, len(data), data)
-                self._activations[column] = data
-
-    async def _hold_scales(self, data: bytes) -> None:
-        if self._scales != data:
-            self._scales = None
-            await self._exchange.call(Opcode.SCALES, Opcode.ACK, payload=data)
-            self._scales = data
-
     async def _ask_info(self) -> Info:
         self._exchange.forget_lanes()
         info = Info.parse((await self._exchange.call(Opcode.IDENTIFY, Opcode.INFO)).payload)
-        return _usable(info, self._exchange.lanes)
+        info.check_usable(self._exchange.lanes)
+        return info
 
     async def _ask_counters(self) -> Counters:
         return Counters.parse((await self._exchange.call(Opcode.STATUS, Opcode.COUNTERS)).payload)
@@ -271,20 +257,4 @@ class Device:
         self, what: str, attempt: Callable[[], Awaitable[_T]], matrix: str = ""
     ) -> _T:
         with naming(self.name, matrix, what):
-            return await self._exchange.persist(attempt, self._forget)
-
-    def _forget(self) -> None:
-        self._activations.clear()
-        self._scales = None
-
-
-def _usable(info: Info, lanes: int | None) -> Info:
-    """Return INFO if this driver can use it; ``lanes`` is what the header of INFO says."""
-    if info.version != VERSION:
-        raise DeviceError(f"device speaks protocol version {info.version}, this driver version "
-                          f"{VERSION}: take driver and gateware of the same release")
-    if (info.lanes not in LANE_COUNTS or info.lanes != lanes
-            or not 1 <= info.columns <= MAX_COLUMNS or not GROUP <= info.max_k <= MAX_K):
-        raise DeviceError(f"device reports impossible sizes: {info.lanes} lanes, {info.columns} "
-                          f"columns, max K {info.max_k}")
-    return info
+            return await self._exchange.persist(attempt, self._loads.forget)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from struct import Struct
 
-from tritstream.host.errors import BadAnswer
-from tritstream.hw.protocol import COUNTER_FIELDS, DONE_FIELDS, INFO_FIELDS
+from tritstream.golden.fixed_point import GROUP, MAX_K
+from tritstream.host.errors import BadAnswer, DeviceError
+from tritstream.hw.config import LANE_COUNTS, MAX_COLUMNS
+from tritstream.hw.protocol import COUNTER_FIELDS, DONE_FIELDS, INFO_FIELDS, VERSION
 
 __all__ = ["Info", "Counters", "Stats"]
 
@@ -41,6 +43,19 @@ class Info:
     def parse(cls, payload: bytes) -> "Info":
         """Read an INFO payload; raises :class:`BadAnswer` when its length is wrong."""
         return cls(**_numbers("INFO", INFO_FIELDS, "I", payload))
+
+    def check_usable(self, lanes: int | None) -> None:
+        """Raise :class:`DeviceError` unless this driver can use the device.
+
+        ``lanes`` is the lane count in the header of INFO.
+        """
+        if self.version != VERSION:
+            raise DeviceError(f"device speaks protocol version {self.version}, this driver version "
+                              f"{VERSION}: take driver and gateware of the same release")
+        if (self.lanes not in LANE_COUNTS or self.lanes != lanes
+                or not 1 <= self.columns <= MAX_COLUMNS or not GROUP <= self.max_k <= MAX_K):
+            raise DeviceError(f"device reports impossible sizes: {self.lanes} lanes, "
+                              f"{self.columns} columns, max K {self.max_k}")
 
 
 @dataclass(frozen=True)
