@@ -1,8 +1,8 @@
-"""Tiles and word streams: a matrix as the bytes that a device's lanes eat.
+"""Tiles and word streams: a matrix as the bytes that the lanes of a device read.
 
 A tile is 5 rows by one group in 16d + 3 bytes. Byte ``j*d + i`` holds digit ``i`` of weight ``j``
-of the five rows (row 0 in D0); byte ``16d + i`` holds digit ``i`` of their scale codes. Rows are
-padded with zero trits and code 0 to whole tiles, columns with zero trits to whole groups.
+of the five rows (row 0 in D0). Byte ``16d + i`` holds digit ``i`` of their scale codes. Rows are
+padded with zero trits and code 0 to a multiple of 5, columns with zero trits to a multiple of 16.
 """
 
 from collections.abc import Callable
@@ -26,35 +26,44 @@ from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.row_chunks import row_chunks, run_in_threads
 from tritstream.golden.trit import decode, to_digit, to_trit
 
-__all__ = ["check_tiles", "pack", "packer", "padding_is_zero", "unpack", "word_stream"]
+__all__ = ["check_tiles", "pack", "padding_is_zero", "row_packer", "unpack", "word_stream"]
 
 
 def pack(matrix: TritMatrix, engine: str | None = "numpy") -> np.ndarray:
-    """Tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3); any engine gives the same."""
+    """Return the tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3).
+
+    All engines of :mod:`tritstream.golden.kernels` return identical bytes. None selects the
+    fastest engine.
+    """
     tiles = np.empty(tiles_shape(matrix.shape, matrix.depth), np.uint8)
-    pack_rows = packer(matrix.depth, engine)
+    pack_rows = row_packer(matrix.depth, engine)
 
     def work(chunk: slice) -> None:
         tiles[chunk.start // ROWS:row_tiles(chunk.stop)] = pack_rows(*matrix.take_rows(chunk))
 
-    run_in_threads(work, row_chunks(*matrix.q.shape, ROWS))
+    run_in_threads(work, row_chunks(*matrix.q.shape, multiple=ROWS))
     return tiles
 
 
-def packer(
+def row_packer(
     depth: int, engine: str | None = None,
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """What makes tiles of integers int8 (rows, Kp) and codes uint8 (rows, Kp/16) of a depth."""
-    return partial(load(engine).pack_tiles, lanes=_trit_lanes(depth), code_lanes=_CODE_LANES,
-                   depth=depth)
+    """Return a function that packs a few rows at a time, for callers that hold no matrix.
+
+    The function takes integers int8 (rows, Kp) and codes uint8 (rows, Kp/16), Kp a multiple of 16,
+    and returns tiles uint8 (ceil(rows/5), Kp/16, 16d+3).
+    """
+    return partial(load(engine).pack_tiles, digits=_digits_of_integers(depth),
+                   code_digits=_DIGITS_OF_CODES, depth=depth)
 
 
 def unpack(
     tiles: np.ndarray, depth: int, shape: tuple[int, int], table: np.ndarray, form: Form = FORM,
 ) -> TritMatrix:
-    """Reverse of :func:`pack`; any byte is taken, and what lies in the padding is left out.
+    """Return the matrix (N, K) of tiles: the reverse of :func:`pack`.
 
-    Raises :class:`ValueError` when the tiles do not have the dtype and shape due.
+    Every byte value is accepted. Values in the padding are ignored. Raises :class:`ValueError`
+    when the tiles do not have the dtype and shape that ``shape`` and ``depth`` require.
     """
     check_tiles(tiles, depth, shape)
     rows, groups = shape[0], tiles.shape[1]
@@ -62,18 +71,18 @@ def unpack(
     codes = np.empty((rows, groups), np.uint8)
 
     def work(chunk: slice) -> None:
-        part, count = tiles[chunk.start // ROWS:row_tiles(chunk.stop)], chunk.stop - chunk.start
-        weights = part[..., :GROUP * depth].reshape(len(part), GROUP * groups, depth)
-        q[chunk] = _unpacked(weights, _TRIT_WORTHS, count) - np.uint8(half_range(depth))
-        codes[chunk] = _unpacked(part[..., GROUP * depth:], _CODE_WORTHS, count)
+        taken, count = tiles[chunk.start // ROWS:row_tiles(chunk.stop)], chunk.stop - chunk.start
+        weights = taken[..., :GROUP * depth].reshape(len(taken), GROUP * groups, depth)
+        q[chunk] = _unpacked(weights, _TRIT_VALUES, count) - np.uint8(half_range(depth))
+        codes[chunk] = _unpacked(taken[..., GROUP * depth:], _CODE_VALUES, count)
 
-    run_in_threads(work, row_chunks(*q.shape, ROWS))
+    run_in_threads(work, row_chunks(*q.shape, multiple=ROWS))
     q[:, shape[1]:] = 0
-    return TritMatrix(depth, tuple(shape), q, codes, table, form)
+    return TritMatrix(depth, (shape[0], shape[1]), q, codes, table, form)
 
 
 def padding_is_zero(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> bool:
-    """Whether the rows and columns that only fill up tiles hold zero trits and code 0."""
+    """Return whether the padding rows and columns hold zero trits and code 0."""
     check_tiles(tiles, depth, shape)
     spare_rows = -shape[0] % ROWS
     last_rows = decode(tiles[-1])[..., ROWS - spare_rows:]
@@ -83,9 +92,10 @@ def padding_is_zero(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> bo
 
 
 def word_stream(tiles: np.ndarray, lanes: int) -> np.ndarray:
-    """Words of ``lanes`` bytes in the order a device takes them: (blocks, groups, 16d+3, lanes).
+    """Return words in the order a device reads them: uint8 (blocks, groups, 16d+3, lanes).
 
-    Lane ``l`` of row block ``b`` is row tile ``b * lanes + l``; missing tiles are zeros.
+    A word has one byte per lane. Lane ``l`` of row block ``b`` reads row tile ``b * lanes + l``.
+    Tiles beyond the last row tile are zeros. Raises :class:`ValueError` for ``lanes`` below 1.
     """
     if lanes < 1:
         raise ValueError(f"lanes must be positive, not {lanes!r}")
@@ -98,46 +108,60 @@ def word_stream(tiles: np.ndarray, lanes: int) -> np.ndarray:
 
 
 def check_tiles(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
-    """Raise ValueError unless ``tiles`` are those of an N x K matrix of this depth."""
+    """Raise ValueError unless ``tiles`` have the dtype and shape for an N x K matrix."""
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(f"shape must be two positive integers, not {shape!r}")
-    due = tiles_shape(shape, depth)
-    if tiles.dtype != np.uint8 or tiles.shape != due:
+    expected = tiles_shape(shape, depth)
+    if tiles.dtype != np.uint8 or tiles.shape != expected:
         raise ValueError(f"tiles of a {shape[0]} x {shape[1]} matrix of depth {depth} must be "
-                         f"uint8 {due}, not {tiles.dtype} {tiles.shape}")
+                         f"uint8 {expected}, not {tiles.dtype} {tiles.shape}")
 
 
-def _unpacked(packed: np.ndarray, lanes: np.ndarray, rows: int) -> np.ndarray:
-    """Reverse of packing digits: uint8 (row tiles, n, count) to uint8 (rows, n).
+def _unpacked(packed: np.ndarray, values: np.ndarray, rows: int) -> np.ndarray:
+    """Return integers of packed digits: uint8 (row tiles, n, count) to uint8 (rows, n).
 
-    ``lanes`` has what digit ``i`` of the five rows is worth in the bytes of a uint64.
+    ``values`` is a table of this module, uint64 (count, 256): the contribution of a byte that
+    holds digit ``i``, for five rows at once. The additions of a table never carry into the next
+    row, because no row's sum exceeds 80.
     """
-    worth = lanes[0].take(packed[..., 0])
+    sums = values[0].take(packed[..., 0])
     for i in range(1, packed.shape[-1]):
-        worth += lanes[i].take(packed[..., i])
-    by_row = np.moveaxis(worth[..., None].view(np.uint8)[..., :ROWS], -1, 1)
+        sums += values[i].take(packed[..., i])
+    by_row = np.moveaxis(sums[..., None].view(np.uint8)[..., :ROWS], -1, 1)
     return by_row.reshape(-1, packed.shape[1])[:rows]
 
 
-def _as_lanes(values: np.ndarray, size: int) -> np.ndarray:
-    """Integers of ``size`` bytes, the first of ``values`` (..., n) lowest."""
+def _join_bytes(values: np.ndarray, size: int) -> np.ndarray:
+    """Return little-endian integers of ``size`` bytes made of ``values`` (..., n), n <= size."""
     wide = np.zeros((*values.shape[:-1], size), np.uint8)
     wide[..., :values.shape[-1]] = values
     return wide.view(np.dtype(f"<u{size}"))[..., 0]
 
 
-def _trit_lanes(depth: int) -> np.ndarray:
-    """Digits of the balanced trits of -h..h, by the low byte of the integer: uint32 (256,)."""
+def _digits_of_integers(depth: int) -> np.ndarray:
+    """Return the digits of -h..h, indexed by the integer's low byte: uint32 (256,).
+
+    Byte ``i`` of an entry is digit ``i``. At depth 2, -2 = 1 - 3 has trits +1, -1 and so digits
+    1, 2: entry 0xfe is 0x0201.
+    """
     half = half_range(depth)
     values = np.arange(2 * half + 1)
-    lanes = np.zeros(256, np.uint32)
-    lanes[values - half] = _as_lanes(to_digit(values[:, None] // _POWERS[:depth] % 3 - 1), 4)
-    return lanes
+    digits = np.zeros(256, np.uint32)
+    digits[values - half] = _join_bytes(to_digit(values[:, None] // _POWERS[:depth] % 3 - 1), 4)
+    return digits
 
 
 _POWERS = 3 ** np.arange(ROWS)
-_CODE_LANES = _as_lanes(np.arange(SCALES)[:, None] // _POWERS[:SCALE_TRITS] % 3, 4)
-_WORTHS = _POWERS[:MAX_DEPTH, None, None]                                       # (i, byte, row)
-_CODE_WORTHS = _as_lanes(_WORTHS * decode(np.arange(256, dtype=np.uint8)), 8)   # (i, byte)
-#: Of trits and 1, so that no lane is negative: the sum is the integer and h.
-_TRIT_WORTHS = _as_lanes(_WORTHS * (to_trit(decode(np.arange(256, dtype=np.uint8))) + 1), 8)
+#: Digits of scale codes, indexed by code: uint32 (27,), digit ``i`` in byte ``i``.
+_DIGITS_OF_CODES = _join_bytes(np.arange(SCALES)[:, None] // _POWERS[:SCALE_TRITS] % 3, 4)
+
+# A byte of a tile holds the digit number i of five rows. These tables give, by i and byte, the
+# contribution 3^i * digit of all five rows, as the five low bytes of one uint64 (row 0 lowest), so
+# that one look-up and one addition unpack five rows. For example, byte 0x06 has digits
+# 2, 1, 0, 0, 0. As digit 1 of scale codes it contributes 6 to row 0 and 3 to row 1: the entry is
+# 0x0306.
+_PLACE_VALUES = _POWERS[:MAX_DEPTH, None, None]                                 # (i, byte, row)
+_ALL_DIGITS = decode(np.arange(256, dtype=np.uint8))                            # (byte, row)
+_CODE_VALUES = _join_bytes(_PLACE_VALUES * _ALL_DIGITS, 8)                      # (i, byte)
+#: As above, of trit + 1 (0..2) in place of the digit, so that no row is negative. The sum is q + h.
+_TRIT_VALUES = _join_bytes(_PLACE_VALUES * (to_trit(_ALL_DIGITS) + 1), 8)

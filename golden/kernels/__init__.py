@@ -1,9 +1,9 @@
 """The inner loops of quantizing, behind one interface: :class:`Kernels`.
 
-Two engines have it, and the same bits: ``numpy``, which is the truth, and ``numba``, which is
-faster by a multiple. Both work on groups of 16 weights, float32 (n, 16) and finite, and hold no
-more than a few copies of what they are given: callers give them a few rows at a time. They compute
-outside of the GIL.
+Two engines implement the interface and return identical bits. ``numpy`` is the reference.
+``numba`` is several times as fast. Both work on groups of 16 weights, float32 (n, 16) and finite,
+and allocate a few copies of their inputs, so callers pass a few rows at a time. Both release the
+GIL.
 """
 
 from importlib import import_module
@@ -14,99 +14,114 @@ import numpy as np
 
 __all__ = ["ENGINES", "Kernels", "default_engine", "load"]
 
-#: Modules by the name of the engine.
-ENGINES = {"numpy": "tritstream.golden.kernels.numpy_engine", "numba": "tritstream.golden.kernels.numba_engine"}
+#: Modules, by name of the engine.
+ENGINES = {
+    "numpy": "tritstream.golden.kernels.numpy_engine",
+    "numba": "tritstream.golden.kernels.numba_engine",
+}
 
 
 class Kernels(Protocol):
-    """What an engine can do; a module is one.
+    """Functions of an engine. The module of an engine is such an object.
 
-    ``half`` is the largest magnitude of an integer; ``rint`` rounds half to even. Nothing is
-    fused, sums go over the 16 places in their order.
+    ``half`` is the largest magnitude of an integer. ``rint`` rounds half to even. No operations
+    are fused, and sums over the 16 weights of a group are in their order.
 
     Members
     -------
     CHUNK : int
-        How much to give at a time, in chunks of :func:`tritstream.golden.row_chunks.row_chunks`.
+        Rows to pass at a time, as ``times`` of :func:`tritstream.golden.row_chunks.row_chunks`.
     """
 
-    CHUNK: int
+    @property
+    def CHUNK(self) -> int: ...
 
     def choose_scales(self, groups: np.ndarray, half: int) -> np.ndarray:
-        """Scale of each group by ``tritllm-v2``: float32 (n,).
+        """Return the ``tritllm-v2`` scale of each group: float32 (n,).
 
-        Of the magnitudes at places 10, 12, 14 and 15, ascending, the first of the least error.
+        The candidates are the magnitudes with index 10, 12, 14 and 15, ascending. The first
+        candidate with the least squared error is chosen. See :mod:`tritstream.golden.quantize`.
         """
 
     def find_codes(self, scales: np.ndarray, edges: np.ndarray) -> np.ndarray:
-        """Number of edges (float64) smaller than each scale (float32): uint8, of that shape."""
+        """Return the number of edges (float64) below each scale (float32): uint8, same shape."""
 
     def find_levels(self, groups: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
-        """Integers for scales (n,): ``rint(clip(w / s, -1, 1) * half)``, 0 where s is 0, as int8.
+        """Return integers for scales (n,): int8 (n, 16).
+
+        ``q = rint(clip(w / s, -1, 1) * half)``, and 0 where ``s`` is 0.
         """
 
     def best_codes(
         self, groups: np.ndarray, table: np.ndarray, half: int,
         importance: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Code of the least error of each group, the lowest of several: uint8 (n,), float32 (n,).
+        """Return the code with the least error of each group, and the error.
 
-        ``table`` is float32 (27,), positive. The error is the sum of ``importance * (t * t)``, of
-        ``t * t`` without importance, ``t = |w| - s * q / half`` for ``q`` as above. ``importance``
-        is float32 (m, 16), of which group ``i`` has row ``i % m``: of the columns, m is the groups
-        of a row. A group of which every error overflows gets code 0.
+        The results are uint8 (n,) and float32 (n,). If several codes have the least error, the
+        lowest is chosen. If every error of a group overflows, its code is 0. ``table`` is float32
+        (27,), positive. The error is the sum of ``importance * (t * t)``, or of ``t * t`` without
+        importance, where ``t = |w| - s * q / half`` and ``q`` is as in :meth:`find_levels`.
+        ``importance`` is float32 (m, 16), and group ``i`` has row ``i % m``: m is the number of
+        groups per matrix row when importance depends on the column.
         """
 
     def square_sums(
         self, groups: np.ndarray, q: np.ndarray, codes: np.ndarray, values: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Sums of the squares of errors and of weights, of each group: float64 (n,) twice.
+        """Return sums of squared errors and of squared weights per group: float64 (n,) each.
 
-        ``q`` is int8 (n, 16), ``codes`` uint8 (n,), ``values`` what they stand for: float32
-        (27, 2h + 1), that of ``q = -h`` first.
+        ``q`` is int8 (n, 16) and ``codes`` uint8 (n,). ``values`` has the weight for each code
+        and integer: float32 (27, 2h + 1), ``q = -h`` first.
         """
 
     def count_levels(self, q: np.ndarray, half: int) -> np.ndarray:
-        """How often each integer occurs in int8 (rows, n): int64 (2h + 1,)."""
+        """Return how often each integer -h..h occurs in int8 (rows, n): int64 (2h + 1,)."""
 
     def pack_tiles(
-        self, q: np.ndarray, codes: np.ndarray, lanes: np.ndarray, code_lanes: np.ndarray,
+        self, q: np.ndarray, codes: np.ndarray, digits: np.ndarray, code_digits: np.ndarray,
         depth: int,
     ) -> np.ndarray:
-        """Tiles of some rows: uint8 (ceil(rows / 5), groups, 16 * depth + 3).
+        """Return the tiles of some rows: uint8 (ceil(rows / 5), groups, 16 * depth + 3).
 
-        Of int8 (rows, 16 * groups) and uint8 (rows, groups); missing rows are zeros. Lanes (uint32,
-        256) have the digits of an integer, by its low byte, in their bytes.
+        ``q`` is int8 (rows, 16 * groups) and ``codes`` uint8 (rows, groups). Rows missing in the
+        last tile are zeros. ``digits`` is uint32 (256,): byte ``i`` of an entry is digit ``i`` of
+        the integer whose low byte is the index. ``code_digits`` (27,) is the same for codes.
         """
 
     def grid_errors(
         self, groups: np.ndarray, scales: np.ndarray, half: int, importance: np.ndarray,
     ) -> np.ndarray:
-        """Errors, as of :meth:`best_codes`, of each group at every scale: float32 (n, m).
+        """Return the error of each group at every scale: float32 (n, m).
 
-        ``scales`` are float32 (m,), positive; ``importance`` is float32 (n, 16).
+        Errors are as in :meth:`best_codes`. ``scales`` are float32 (m,), positive, and
+        ``importance`` is float32 (n, 16).
         """
 
     def feed_back(
         self, columns: np.ndarray, upper: np.ndarray, table: np.ndarray, half: int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Round the columns of a group one after the other, each mending the errors before it.
+        """Round columns one after the other, with error feedback (GPTQ).
 
-        Of weights (n, 16), one group of n rows, column j is rounded to ``q`` as above, its error
-        ``e = (w - s * q / half) / upper[j, j]``, and ``upper[j, k] * e`` is taken from the columns
-        k behind it. Of the table's 27 scales (float32, positive) that with the least sum of
-        ``e * e`` is taken, the lowest code of several: int8 (n, 16), codes uint8 (n,), and e,
-        float32 (n, 16). ``upper`` is float32 (16, 16).
+        ``columns`` are the weights (n, 16) of one group in n rows. Column j is rounded to ``q``
+        as in :meth:`find_levels`. Its error is ``e = (w - s * q / half) / upper[j, j]``, and
+        ``upper[j, k] * e`` is subtracted from each later column k. ``upper`` is float32 (16, 16).
+        Of the table's 27 scales (float32, positive), the one with the least sum of ``e * e`` is
+        chosen, and the lowest code if several have it. Returns q, int8 (n, 16), codes, uint8 (n,),
+        and e, float32 (n, 16).
         """
 
 
 def default_engine() -> str:
-    """The fastest there is here."""
+    """Return the name of the fastest engine that is installed."""
     return "numba" if find_spec("numba") else "numpy"
 
 
 def load(engine: str | None = None) -> Kernels:
-    """Kernels of an engine, by default of the fastest; :class:`ValueError` when it is not there."""
+    """Return the kernels of an engine, by default of the fastest one installed.
+
+    Raises :class:`ValueError` if the engine is unknown or not installed.
+    """
     engine = engine or default_engine()
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine}")

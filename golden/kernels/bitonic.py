@@ -1,7 +1,6 @@
-"""The upper half of 16 sorted numbers by Batcher's bitonic sort, without a branch.
+"""The upper half of 16 sorted numbers by Batcher's bitonic sort, without branches.
 
-A loop of these over arrays becomes vector instructions, and of results that nobody reads nothing
-is computed.
+Compilers vectorize loops over this function and drop unused outputs.
 """
 
 from tritstream.golden.kernels.numba_jit import inlined
@@ -11,7 +10,7 @@ __all__ = ["upper_half"]
 
 @inlined
 def upper_half(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p):
-    """Places 8 to 15 of 16 numbers, ascending; none may be a NaN."""
+    """Return the 8 largest of 16 numbers, ascending. No number may be a NaN."""
     a, b, c, d, e, f, g, h = _sort(a, b, c, d, e, f, g, h)
     i, j, k, l, m, n, o, p = _sort(i, j, k, l, m, n, o, p)
     return _merge_bitonic(max(a, p), max(b, o), max(c, n), max(d, m),

@@ -1,7 +1,7 @@
 """The engine ``numba``: the loops of :mod:`tritstream.golden.kernels.numpy_engine`, compiled.
 
-Weights are taken by blocks of groups with the places first, so that a vector instruction works on
-as many groups, and each sum keeps its order.
+Weights are processed in blocks of groups, transposed to (16, n). A vector instruction then works
+on one weight of several groups, and the sum of each group keeps its order.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ __all__ = [
     "find_levels", "grid_errors", "pack_tiles", "square_sums",
 ]
 
-#: Temporaries are few, and to be called costs more than they do.
+#: Larger chunks, because there are few temporaries and each call has a cost.
 CHUNK = 4
 _LOW, _BYTE, _TWO, _THREE = np.uint32(255), np.uint32(8), np.uint32(2), np.uint32(3)
 _ANY = np.ones((1, GROUP), np.float32)
@@ -56,22 +56,25 @@ def square_sums(groups, q, codes, values):
 
 
 def count_levels(q, half):
-    # Four counters side by side: adding to one twice in a row would wait.
+    # Four sets of counters: consecutive additions to the same counter would stall.
     counts = np.zeros((4, 256), np.int64)
     _count_bytes(q.reshape(-1).view(np.uint8), counts)
     return counts.sum(axis=0).take(np.arange(-half, half + 1), mode="wrap")
 
 
-def pack_tiles(q, codes, lanes, code_lanes, depth):
+def pack_tiles(q, codes, digits, code_digits, depth):
     shape = -(-len(q) // TRITS_PER_BYTE), codes.shape[1], GROUP * depth + SCALE_TRITS
     tiles = np.empty(shape, np.uint8)
-    _pack_digits(q.view(np.uint8), lanes, BYTE_OF_NUMBER, depth, tiles[..., :GROUP * depth])
-    _pack_digits(codes, code_lanes, BYTE_OF_NUMBER, SCALE_TRITS, tiles[..., GROUP * depth:])
+    _pack_digits(q.view(np.uint8), digits, BYTE_OF_NUMBER, depth, tiles[..., :GROUP * depth])
+    _pack_digits(codes, code_digits, BYTE_OF_NUMBER, SCALE_TRITS, tiles[..., GROUP * depth:])
     return tiles
 
 
 def _rounded_down(edges: np.ndarray) -> np.ndarray:
-    """Largest float32 not above each: below the same float32 numbers as the float64 is."""
+    """Return the largest float32 not above each edge.
+
+    A float32 scale is above this edge exactly when it is above the float64 edge.
+    """
     edges = np.asarray(edges, np.float64)
     single = edges.astype(np.float32)
     return np.where(single > edges, np.nextafter(single, np.float32(-np.inf)), single)
@@ -122,7 +125,7 @@ def _best_codes(groups, table, half, importance, codes, errors):
 
 @compiled
 def _find_candidates(magnitudes, candidates):
-    """Places 10, 12, 14 and 15 of each group's magnitudes, ascending."""
+    """Write the magnitudes with index 10, 12, 14 and 15, ascending, of each group."""
     m = magnitudes
     for g in range(BLOCK):
         _, _, ten, _, twelve, _, fourteen, fifteen = upper_half(
@@ -147,7 +150,7 @@ def _find_codes(scales, edges, codes):
 
 @compiled
 def _find_levels(weights, scales, half, q):
-    """Of weights in a row, (16 n,); a scale for each, so that loops are plain ones."""
+    """Write integers of flat weights (16 n,); repeating the scales keeps the inner loop simple."""
     wide = np.empty(GROUP * BLOCK, np.float32)
     for first in range(0, len(scales), BLOCK):
         block = scales[first:first + BLOCK]
@@ -179,16 +182,16 @@ def _square_sums(groups, q, codes, values, errors, squares):
 
 @compiled
 def _count_bytes(data, counts):
-    for place in range(0, len(data) - 3, 4):
-        for lane in range(4):
-            counts[lane, data[place + lane]] += 1
-    for place in range(len(data) & ~3, len(data)):
-        counts[0, data[place]] += 1
+    for start in range(0, len(data) - 3, 4):
+        for k in range(4):
+            counts[k, data[start + k]] += 1
+    for start in range(len(data) & ~3, len(data)):
+        counts[0, data[start]] += 1
 
 
 @compiled
-def _pack_digits(integers, lanes, bytes_, count, packed):
-    """Digits of five rows to a byte: (rows, n) to (tiles, groups, n / groups * count)."""
+def _pack_digits(integers, digits, bytes_, count, packed):
+    """Pack a digit of five rows per byte: (rows, n) to (tiles, groups, n / groups * count)."""
     tiles, groups, size = packed.shape
     numbers = np.empty(integers.shape[1], np.uint32)
     for tile in range(tiles):
@@ -196,17 +199,17 @@ def _pack_digits(integers, lanes, bytes_, count, packed):
         numbers[:] = np.uint32(0)
         for row in rows[::-1]:
             for k in range(len(row)):
-                numbers[k] = np.uint32(3) * numbers[k] + lanes[row[k]]
+                numbers[k] = np.uint32(3) * numbers[k] + digits[row[k]]
         k = 0
         for group in range(groups):
             tile_bytes = packed[tile, group]
-            for place in range(0, size, count):
+            for first in range(0, size, count):
                 number = numbers[k]
                 k += 1
-                tile_bytes[place] = bytes_[number & _LOW]
+                tile_bytes[first] = bytes_[number & _LOW]
                 if count > 1:
-                    tile_bytes[place + 1] = bytes_[number >> _BYTE & _LOW]
+                    tile_bytes[first + 1] = bytes_[number >> _BYTE & _LOW]
                 if count > 2:
-                    tile_bytes[place + 2] = bytes_[number >> _BYTE * _TWO & _LOW]
+                    tile_bytes[first + 2] = bytes_[number >> _BYTE * _TWO & _LOW]
                 if count > 3:
-                    tile_bytes[place + 3] = bytes_[number >> _BYTE * _THREE]
+                    tile_bytes[first + 3] = bytes_[number >> _BYTE * _THREE]

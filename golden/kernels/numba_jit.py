@@ -1,4 +1,4 @@
-"""How functions are compiled: by numba, with the arithmetic of numpy and nothing else."""
+"""Compilation by numba, with exactly the arithmetic of numpy, and a checked cache."""
 
 import hashlib
 import pickle
@@ -13,25 +13,28 @@ from tritstream.golden.cache_place import cache_dir
 
 __all__ = ["OPTIONS", "compiled", "inlined"]
 
-#: Division as numpy does it, with no check of the divisor. No ``fastmath``: nothing may be
-#: reordered, fused or flushed to zero.
-OPTIONS = {"error_model": "numpy", "fastmath": False}
+#: Division as in numpy, without a check of the divisor. No ``fastmath``, because no operation may
+#: be reordered, fused or flushed to zero.
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False}
 
 _DIGEST = hashlib.sha256().digest_size
 
 
 def compiled(function: Callable) -> Callable:
-    """A function that runs outside of the GIL; compiled once a machine, where it can be kept."""
+    """Return a compiled function that releases the GIL.
+
+    The machine code is cached on the machine if a cache directory can be written.
+    """
     made = _kept(function)
     if made is None:
-        # Neither this directory nor the user's can be written.
-        config.CACHE_DIR = str(cache_dir() / "numba")
+        # Neither the directory of this package nor numba's own cache directory can be written.
+        vars(config)["CACHE_DIR"] = str(cache_dir() / "numba")
         made = _kept(function)
     return made or njit(function, nogil=True, **OPTIONS)
 
 
 def _kept(function: Callable) -> Callable | None:
-    """A compiled function whose code is kept; None where numba finds no place for it."""
+    """Return a compiled function with cached code, or None if numba finds no cache directory."""
     try:
         made = njit(function, nogil=True, cache=True, **OPTIONS)
     except RuntimeError:
@@ -41,19 +44,19 @@ def _kept(function: Callable) -> Callable | None:
 
 
 def inlined(function: Callable) -> Callable:
-    """A part of compiled functions, copied into them."""
+    """Return a function that is copied into the compiled functions that call it."""
     return njit(function, inline="always", **OPTIONS)
 
 
 class _CheckedFile(IndexDataCacheFile):
-    """Numba's cache of one function, with a digest: a damaged entry is compiled again.
+    """Numba's cache of one function, with a digest. A damaged entry is compiled again.
 
-    Numba itself would stop at it in every run, or execute it. That an entry cannot be written is
-    no reason to stop either.
+    Without the digest, numba would stop at a damaged entry in every run, or execute it. An entry
+    that cannot be written is skipped.
     """
 
     def save(self, key: Any, data: Any) -> None:
-        """Keep machine code, if the disk takes it."""
+        """Write machine code; ignore errors of the disk."""
         with suppress(OSError):
             super().save(key, data)
 
@@ -66,7 +69,7 @@ class _CheckedFile(IndexDataCacheFile):
             with open(self._index_path, "rb") as file:
                 version, data = pickle.load(file), file.read()
             stamp, overloads = _checked(data) if version == self._version else (None, {})
-        except Exception:       # whatever a damaged pickle raises
+        except Exception:       # a damaged pickle can raise any exception
             return {}
         return overloads if stamp == self._source_stamp else {}
 
@@ -76,7 +79,7 @@ class _CheckedFile(IndexDataCacheFile):
 
 
 def _checked(data: bytes) -> Any:
-    """The value behind its digest; raises :class:`OSError`, as for a file that is gone."""
+    """Return the value after its digest. Raises :class:`OSError` if the digest does not match."""
     if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
         raise OSError("damaged")
     return pickle.loads(data[_DIGEST:])

@@ -1,4 +1,4 @@
-"""The loops of searching, engine ``numba``: those of :mod:`tritstream.golden.kernels.numpy_search`."""
+"""The search loops of the engine ``numba``: see :mod:`tritstream.golden.kernels.numpy_search`."""
 
 import numpy as np
 
@@ -8,16 +8,16 @@ from tritstream.golden.kernels.numba_jit import compiled, inlined
 
 __all__ = ["feed_back", "grid_errors"]
 
-#: Rows that go side by side: their 16 weights, integers and errors stay in first-level caches.
+#: Rows per block, so that their 16 weights, integers and errors fit a first-level cache.
 _ROWS = 64
 
 
 def feed_back(columns, upper, table, half):
     q = np.empty(columns.shape, np.int8)
     codes = np.empty(len(columns), np.uint8)
-    moved = np.empty(columns.shape, np.float32)
-    _feed_back(columns, upper, table, np.float32(half), q, codes, moved)
-    return q, codes, moved
+    fed_back = np.empty(columns.shape, np.float32)
+    _feed_back(columns, upper, table, np.float32(half), q, codes, fed_back)
+    return q, codes, fed_back
 
 
 def grid_errors(groups, scales, half, importance):
@@ -34,14 +34,14 @@ def _grid_errors(groups, scales, half, importance, errors):
         count = min(BLOCK, len(groups) - first)
         take_block(groups[first:first + count], magnitudes)
         take_block(importance[first:first + count], weights)
-        for place in range(len(scales)):
-            same[:] = scales[place]
+        for index in range(len(scales)):
+            same[:] = scales[index]
             square_error(magnitudes, same, weights, half, error)
-            errors[first:first + count, place] = error[:count]
+            errors[first:first + count, index] = error[:count]
 
 
 @compiled
-def _feed_back(columns, upper, table, half, q, codes, moved):
+def _feed_back(columns, upper, table, half, q, codes, fed_back):
     weights, rest = np.zeros((GROUP, _ROWS), np.float32), np.empty((GROUP, _ROWS), np.float32)
     levels, errors = np.empty((GROUP, _ROWS), np.float32), np.empty((GROUP, _ROWS), np.float32)
     loss, least = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
@@ -58,20 +58,20 @@ def _feed_back(columns, upper, table, half, q, codes, moved):
                     least[row], codes[first + row] = loss[row], code
                     for j in range(GROUP):
                         q[first + row, j] = np.int8(np.int32(levels[j, row]))
-                        moved[first + row, j] = errors[j, row]
+                        fed_back[first + row, j] = errors[j, row]
 
 
 @inlined
 def _try_scale(rest, upper, scale, half, levels, errors, loss):
     loss[:] = ZERO
     for j in range(GROUP):
-        now, level, error, worth = rest[j], levels[j], errors[j], upper[j, j]
+        now, level, error, pivot = rest[j], levels[j], errors[j], upper[j, j]
         for row in range(_ROWS):
             ratio = now[row] / scale
             ratio = ratio if ratio < ONE else ONE
             ratio = ratio if ratio > -ONE else -ONE
             level[row] = (ratio * half + ROUND) - ROUND
-            error[row] = (now[row] - (scale * level[row]) / half) / worth
+            error[row] = (now[row] - (scale * level[row]) / half) / pivot
             loss[row] += error[row] * error[row]
         for later in range(j + 1, GROUP):
             other, factor = rest[later], upper[j, later]

@@ -1,17 +1,18 @@
-"""What the loops of the engine ``numpy`` have in common."""
+"""Arithmetic shared by the loops of the engine ``numpy``."""
 
 import numpy as np
 
 from tritstream.golden.fixed_point import GROUP
 from tritstream.golden.rounding import rec
 
-__all__ = ["levels", "magnitudes_by_place", "squared_error", "sum_places"]
+__all__ = ["levels", "squared_error", "sum_in_order", "transposed_magnitudes"]
 
 
 def levels(weights: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
-    """Nearest integer weights, as float32: ``rint(clip(w / s, -1, 1) * half)``, 0 where s is 0.
+    """Return the nearest integer weights, as float32.
 
-    ``weights`` and ``scales`` are float32 and broadcast against each other.
+    ``rint(clip(w / s, -1, 1) * half)``, and 0 where ``s`` is 0. ``weights`` and ``scales`` are
+    float32 and broadcast against each other.
     """
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
         ratio = weights / scales
@@ -21,25 +22,28 @@ def levels(weights: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
     return np.rint(ratio, out=ratio)
 
 
-def magnitudes_by_place(groups: np.ndarray) -> np.ndarray:
-    """Signs change no error; places come first, groups last: (n, 16) to (16, n)."""
+def transposed_magnitudes(groups: np.ndarray) -> np.ndarray:
+    """Return magnitudes with groups last: (n, 16) to (16, n). Signs do not change an error."""
     return np.abs(groups).T.copy()
 
 
 def squared_error(
     magnitudes: np.ndarray, scales: np.ndarray, half: int, importance: np.ndarray | None,
 ) -> np.ndarray:
-    """Sum over the 16 places, in their order: (16, n) and (n,) to (n,)."""
+    """Return the squared error of each group for its scale: (16, n) and (n,) to (n,)."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         terms = magnitudes - rec(scales, levels(magnitudes, scales, half), half)
         terms *= terms
         if importance is not None:
             terms *= importance
-        return sum_places(terms)
+        return sum_in_order(terms)
 
 
-def sum_places(terms: np.ndarray) -> np.ndarray:
-    """One after the other, which numpy's own sum does not promise: (16, n) to (n,)."""
+def sum_in_order(terms: np.ndarray) -> np.ndarray:
+    """Return sums over the first axis, in its order: (16, n) to (n,).
+
+    ``numpy.sum`` does not guarantee an order.
+    """
     total = np.zeros_like(terms[0])
     for term in terms[:GROUP]:
         total += term

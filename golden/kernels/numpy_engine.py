@@ -1,13 +1,16 @@
-"""The engine ``numpy``: what the others must equal, bit for bit."""
+"""The engine ``numpy``: the reference that other engines must equal bit for bit.
+
+:class:`tritstream.golden.kernels.Kernels` documents the functions.
+"""
 
 import numpy as np
 
 from tritstream.golden.fixed_point import GROUP, SCALE_TRITS, SCALES, TRITS_PER_BYTE
 from tritstream.golden.kernels.numpy_arithmetic import (
     levels,
-    magnitudes_by_place,
     squared_error,
-    sum_places,
+    sum_in_order,
+    transposed_magnitudes,
 )
 from tritstream.golden.kernels.numpy_search import feed_back, grid_errors
 from tritstream.golden.trit import BYTE_OF_NUMBER
@@ -17,22 +20,23 @@ __all__ = [
     "find_levels", "grid_errors", "pack_tiles", "square_sums",
 ]
 
-#: Temporaries are many: second-level caches should hold them.
+#: Small chunks, because there are many temporaries and second-level caches should hold them.
 CHUNK = 1
-#: Places of the candidate scales among the ascending magnitudes of a group, in order of trial.
+#: Indices of the candidate scales in a group's ascending magnitudes, in the order of trial.
+#: :mod:`tritstream.golden.quantize` says where they come from.
 CANDIDATES = (10, 12, 14, 15)
 
 
 def choose_scales(groups, half):
-    magnitudes = magnitudes_by_place(groups)
+    magnitudes = transposed_magnitudes(groups)
     ascending = np.sort(magnitudes, axis=0)
     candidates = ascending[list(CANDIDATES)]
-    place, _ = _least(magnitudes, candidates, half)
-    return np.take_along_axis(candidates, place[None].astype(np.intp), axis=0)[0]
+    index, _ = _least(magnitudes, candidates, half)
+    return np.take_along_axis(candidates, index[None].astype(np.intp), axis=0)[0]
 
 
 def find_codes(scales, edges):
-    # side="left" counts the edges strictly smaller; in float64, as the edges are.
+    # side="left" counts edges strictly below a scale; the comparison is in float64.
     return np.searchsorted(edges, scales.astype(np.float64), side="left").astype(np.uint8)
 
 
@@ -41,7 +45,7 @@ def find_levels(groups, scales, half):
 
 
 def best_codes(groups, table, half, importance=None):
-    magnitudes = magnitudes_by_place(groups)
+    magnitudes = transposed_magnitudes(groups)
     if importance is not None:
         importance = importance[np.arange(len(groups)) % len(importance)].T.copy()
     scales = np.broadcast_to(table[:, None], (SCALES, len(groups)))
@@ -50,9 +54,9 @@ def best_codes(groups, table, half, importance=None):
 
 def square_sums(groups, q, codes, values):
     half = values.shape[1] // 2
-    stand = values.take(values.shape[1] * codes.astype(np.int32)[:, None] + q + half)
+    actual = values.take(values.shape[1] * codes.astype(np.int32)[:, None] + q + half)
     wanted = groups.astype(np.float64)
-    return sum_places(np.square(wanted - stand).T), sum_places(np.square(wanted).T)
+    return sum_in_order(np.square(wanted - actual).T), sum_in_order(np.square(wanted).T)
 
 
 def count_levels(q, half):
@@ -60,34 +64,35 @@ def count_levels(q, half):
     return counts.astype(np.int64)
 
 
-def pack_tiles(q, codes, lanes, code_lanes, depth):
-    packed = _pack_digits(codes, code_lanes, SCALE_TRITS)
-    weights = _pack_digits(q, lanes, depth).reshape(*packed.shape[:2], GROUP * depth)
+def pack_tiles(q, codes, digits, code_digits, depth):
+    packed = _pack_digits(codes, code_digits, SCALE_TRITS)
+    weights = _pack_digits(q, digits, depth).reshape(*packed.shape[:2], GROUP * depth)
     return np.concatenate([weights, packed], axis=2)
 
 
-def _pack_digits(integers: np.ndarray, lanes: np.ndarray, count: int) -> np.ndarray:
-    """Digits of five rows to a byte: (rows, n) to uint8 (tiles, n, count)."""
+def _pack_digits(integers: np.ndarray, digits: np.ndarray, count: int) -> np.ndarray:
+    """Pack a digit of five rows into each byte: (rows, n) to uint8 (tiles, n, count)."""
     tiles = -(-len(integers) // TRITS_PER_BYTE)
     padded = np.zeros((tiles * TRITS_PER_BYTE, integers.shape[1]), np.uint8)
     padded[:len(integers)] = integers.view(np.uint8)
-    digits = lanes.take(padded).reshape(-1, TRITS_PER_BYTE, integers.shape[1])
-    # As five digits are less than 256, the base-3 numbers of all bytes add up at once.
-    numbers = digits[:, -1]
+    by_row = digits.take(padded).reshape(-1, TRITS_PER_BYTE, integers.shape[1])
+    # The four bytes of a uint32 are four base-3 numbers, one per digit. Five digits are below
+    # 256, so no byte carries into the next, and one addition serves all four.
+    numbers = by_row[:, -1]
     for row in range(TRITS_PER_BYTE - 2, -1, -1):
-        numbers = 3 * numbers + digits[:, row]
+        numbers = 3 * numbers + by_row[:, row]
     return BYTE_OF_NUMBER.take(numbers[..., None].view(np.uint8)[..., :count])
 
 
 def _least(
     magnitudes: np.ndarray, scales: np.ndarray, half: int, importance: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the scales (c, n) has the least error, the first of several, and that error."""
-    place = np.zeros(magnitudes.shape[1], np.uint8)
+    """Return the index of the first scale (c, n) with the least error, and the error: (n,) each."""
+    index = np.zeros(magnitudes.shape[1], np.uint8)
     least = squared_error(magnitudes, scales[0], half, importance)
-    for number, one in enumerate(scales[1:], 1):
-        error = squared_error(magnitudes, one, half, importance)
+    for number, candidate in enumerate(scales[1:], 1):
+        error = squared_error(magnitudes, candidate, half, importance)
         better = error < least
-        np.copyto(place, np.uint8(number), where=better)
+        np.copyto(index, np.uint8(number), where=better)
         np.copyto(least, error, where=better)
-    return place, least
+    return index, least

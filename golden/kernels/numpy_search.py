@@ -1,9 +1,9 @@
-"""The loops of searching, engine ``numpy``: see :class:`tritstream.golden.kernels.Kernels`."""
+"""The search loops of the engine ``numpy``: see :class:`tritstream.golden.kernels.Kernels`."""
 
 import numpy as np
 
 from tritstream.golden.fixed_point import GROUP, SCALES
-from tritstream.golden.kernels.numpy_arithmetic import levels, magnitudes_by_place, squared_error
+from tritstream.golden.kernels.numpy_arithmetic import levels, squared_error, transposed_magnitudes
 
 __all__ = ["feed_back", "grid_errors"]
 
@@ -12,22 +12,22 @@ def feed_back(columns, upper, table, half):
     shape = (SCALES, len(columns))
     scales = np.broadcast_to(table[:, None], shape)
     rest = np.broadcast_to(columns.T[:, None], (GROUP, *shape)).copy()
-    q, moved = np.empty((2, GROUP, *shape), np.float32)
+    q, fed_back = np.empty((2, GROUP, *shape), np.float32)
     loss = np.zeros(shape, np.float32)
     for j in range(GROUP):
         q[j] = levels(rest[j], scales, half)
-        moved[j] = (rest[j] - (scales * q[j]) / np.float32(half)) / upper[j, j]
-        loss += moved[j] * moved[j]
-        rest[j + 1:] -= upper[j, j + 1:, None, None] * moved[j]
+        fed_back[j] = (rest[j] - (scales * q[j]) / np.float32(half)) / upper[j, j]
+        loss += fed_back[j] * fed_back[j]
+        rest[j + 1:] -= upper[j, j + 1:, None, None] * fed_back[j]
     codes = loss.argmin(axis=0)
     best = np.arange(len(columns))
-    return q[:, codes, best].T.astype(np.int8), codes.astype(np.uint8), moved[:, codes, best].T
+    return q[:, codes, best].T.astype(np.int8), codes.astype(np.uint8), fed_back[:, codes, best].T
 
 
 def grid_errors(groups, scales, half, importance):
-    magnitudes, importance = magnitudes_by_place(groups), importance.T.copy()
+    magnitudes, importance = transposed_magnitudes(groups), importance.T.copy()
     errors = np.empty((len(groups), len(scales)), np.float32)
-    for place, scale in enumerate(scales):
+    for index, scale in enumerate(scales):
         same = np.full(len(groups), scale)
-        errors[:, place] = squared_error(magnitudes, same, half, importance)
+        errors[:, index] = squared_error(magnitudes, same, half, importance)
     return errors

@@ -11,7 +11,7 @@ from tritstream.golden.matrix import Encoded, code_values
 from tritstream.golden.packed.group_errors import GroupErrors
 from tritstream.golden.packed.report import TensorReport, code_counts, matrix_report, share_of_zeros
 from tritstream.golden.row_chunks import in_threads, row_chunks
-from tritstream.golden.tiles import packer
+from tritstream.golden.tiles import row_packer
 
 __all__ = ["Packing"]
 
@@ -32,7 +32,7 @@ class Packing:
     def __init__(self, matrix: Encoded, weights: WeightRows | None,
                  engine: str | None = None):
         self._matrix, self._weights = matrix, weights
-        self._kernels, self._pack = load(engine), packer(matrix.depth, engine)
+        self._kernels, self._pack = load(engine), row_packer(matrix.depth, engine)
         self._values = code_values(matrix)
         self._counts = np.zeros(self._values.shape[1], np.int64)
         # By rows, so that sums do not depend on how many are done at a time.

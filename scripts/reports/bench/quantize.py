@@ -24,7 +24,7 @@ from tritstream.golden.quantize import choose_scales
 from tritstream.golden.quantize import quantize as quantize_matrix
 from tritstream.golden.quantizers.registry import DEFAULT, METHODS, method_of
 from tritstream.golden.row_chunks import row_chunks
-from tritstream.golden.tiles import packer
+from tritstream.golden.tiles import row_packer
 from tritstream.scripts.console import Failure, console, reports_errors, table
 from tritstream.scripts.reports.bench.measuring import (
     Run,
@@ -88,7 +88,7 @@ def _cases(
     kernels: Kernels, engine: str, groups: np.ndarray, depth: int,
 ) -> dict[str, Callable[[], object]]:
     """What is measured, on groups in the cache."""
-    half, pack, weights = half_range(depth), packer(depth, engine), groups.reshape(-1, _COLUMNS)
+    half, pack, weights = half_range(depth), row_packer(depth, engine), groups.reshape(-1, _COLUMNS)
     matrix = quantize_matrix(weights, depth, engine=engine)
 
     def all_of_it() -> None:
