@@ -1,18 +1,18 @@
-"""Activations as int8, or as 16 bits in two int8 columns."""
+"""Quantization of activations to int8, or to 16 bits in two int8 columns."""
 
 import numpy as np
 
 __all__ = ["quantize_activation", "quantize_activation16"]
 
 _MAX8 = 127
-#: 256 * 127 + 127: the largest that two int8 columns hold with both signs.
+#: 256 * 127 + 127: the largest magnitude that two int8 columns hold with both signs.
 _MAX16 = 32639
 
 
 def quantize_activation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric int8 with one scale a vector: float (..., K) to int8 (..., K), float64 (...).
+    """Quantize vectors to symmetric int8: float (..., K) to int8 (..., K) and float64 scale (...).
 
-    ``scale = max|x| / 127`` and ``rint(x / scale)``, in float64; a vector of zeros has scale 0.
+    ``scale = max|x| / 127`` and ``rint(x / scale)``, in float64. A vector of zeros has scale 0.
     Raises :class:`ValueError` for values that are not finite.
     """
     levels, scale = _quantize(x, _MAX8)
@@ -20,10 +20,11 @@ def quantize_activation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quantize_activation16(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Symmetric 16 bits as two columns: float (..., K) to int8 high, int8 low, float64 scale (...).
+    """Quantize vectors to symmetric 16 bits, as two int8 columns.
 
-    ``scale = max|x| / 32639`` and ``x ~ (256 * high + low) * scale``; row sums combine likewise,
-    ``A = 256 * A_high + A_low``. Raises as :func:`quantize_activation` does.
+    Returns the high bytes, int8 (..., K), the low bytes, int8 (..., K), and scales, float64 (...).
+    ``scale = max|x| / 32639`` and ``x ~ (256 * high + low) * scale``. Row sums combine in the same
+    way: ``A = 256 * A_high + A_low``. Raises the errors of :func:`quantize_activation`.
     """
     levels, scale = _quantize(x, _MAX16)
     low = (levels + 128) % 256 - 128
@@ -35,9 +36,9 @@ def _quantize(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"activations must have shape (..., K), not {x.shape}")
     if not np.isfinite(x).all():
-        place = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        raise ValueError(f"activations must be finite, not {x[place]} at {place}")
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        raise ValueError(f"activations must be finite, not {x[index]} at {index}")
     scale = np.abs(x).max(axis=-1) / most
-    # A scale that underflows to zero, or nearly, must not send a level out of range.
+    # A scale that underflows to (nearly) zero must not produce a level out of range.
     ratio = np.divide(x, scale[..., None], out=np.zeros_like(x), where=scale[..., None] > 0)
     return np.clip(np.rint(ratio), -most, most).astype(np.int64), scale

@@ -1,4 +1,4 @@
-"""Entries of the cache: checked before each use, made again when damaged, written at once."""
+"""Cache entries: verified before each use, made again if damaged, written atomically."""
 
 import fcntl
 import hashlib
@@ -15,42 +15,42 @@ from tritstream.golden.write_errors import writing
 
 __all__ = ["cached", "find_entry", "keep_entry"]
 
-#: Hexadecimal digits of a SHA-256 in the name of an entry.
+#: Number of hexadecimal digits of a SHA-256 in the name of an entry.
 _DIGITS = 32
 
 
 def cached(stem: str, suffix: str, make: Callable[[], bytes]) -> Path:
-    """Return the path of a valid entry of the cache, which ``make`` fills when there is none.
+    """Return the path of a valid cache entry. ``make`` returns the bytes of a missing entry.
 
-    The name of an entry ends in the digest of its bytes, so that one rename makes it complete,
-    whoever else makes it at the same time. A second process waits for the first. An entry that is
-    damaged, or that another user wrote, is removed.
+    The name of an entry ends with the digest of its bytes, and a rename publishes it, so that
+    concurrent processes never see an incomplete entry. A second process waits for the first. An
+    entry that is damaged, or that another user wrote, is removed.
 
     Parameters
     ----------
     stem : str
-        Name that says all that decides the bytes, as a digest.
+        Start of the file name, which identifies the input of ``make``, for example by a digest.
     suffix : str
-        Ending of the file name, with its dot.
+        End of the file name, with the dot.
     make : callable
-        Returns the bytes.
+        Function that returns the bytes.
 
-    Raises :class:`.CheckpointError` when the disk does not take the entry; no part of
-    it stays then.
+    Raises :class:`.CheckpointError` if the entry cannot be written. No partial file remains.
     """
     folder = cache_dir()
     with writing(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if found := find_entry(folder, stem, suffix):
-        return found
+    if entry := find_entry(folder, stem, suffix):
+        return entry
     with _locked(folder / f".{stem}.lock"):
         return find_entry(folder, stem, suffix) or _publish(folder, stem, suffix, make())
 
 
 def find_entry(folder: Path, stem: str, suffix: str, private: bool = True) -> Path | None:
-    """Return the valid entry of a folder, if there is one; damaged ones are removed.
+    """Return the valid entry of a directory, or None. Damaged entries are removed.
 
-    A ``private`` entry is one that this user wrote and nobody else can write, as code must be.
+    A ``private`` entry must belong to this user and not be writable by others. Entries with
+    executable code are private.
     """
     for path in sorted(folder.glob(f"{stem}-{'[0-9a-f]' * _DIGITS}{suffix}")):
         if _digest_of(path, private) == path.name.removesuffix(suffix)[-_DIGITS:]:
@@ -61,22 +61,22 @@ def find_entry(folder: Path, stem: str, suffix: str, private: bool = True) -> Pa
 
 
 def keep_entry(part: Path, stem: str, suffix: str) -> Path:
-    """Give a complete file the name under which :func:`find_entry` finds it, and return that."""
+    """Rename a complete file such that :func:`find_entry` finds it, and return its path."""
     path = part.with_name(f"{stem}-{_digest_of(part, private=False)}{suffix}")
     with writing(path):
         return part.replace(path)
 
 
 def _digest_of(path: Path, private: bool) -> str | None:
-    """Digest of a file, None when there is none, or it must be private and is not."""
+    """Return the digest of a file, or None if it does not exist or is not private enough."""
     try:
         handle = os.open(path, os.O_RDONLY | (os.O_NOFOLLOW if private else 0))
     except OSError:
         return None
     with open(handle, "rb") as file:
-        found = os.fstat(handle)
-        shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or found.st_uid != os.geteuid()
-        if not stat.S_ISREG(found.st_mode) or private and shared:
+        status = os.fstat(handle)
+        shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid != os.geteuid()
+        if not stat.S_ISREG(status.st_mode) or private and shared:
             return None
         return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
 
@@ -109,7 +109,7 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock among processes and threads, whose file is gone afterwards."""
+    """Hold a lock between processes and threads. The lock file is removed afterwards."""
     with writing(path):
         file = path.open("ab")
         while not _is_held(file, path):
@@ -123,8 +123,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _is_held(file: IO[bytes], path: Path) -> bool:
-    """Wait for the lock; False when its file was removed in the meantime."""
-    # File systems without locks: two builds at a time do no harm.
+    """Wait for the lock. Return False if its file was removed in the meantime."""
+    # Some file systems have no locks. Two concurrent builds are harmless.
     with suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX)
     return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))

@@ -1,4 +1,4 @@
-"""Places for files that can be made again: one rule for caches, tools and temporary folders."""
+"""Directories for reproducible files: one rule for caches, tools and temporary files."""
 
 import atexit
 import errno
@@ -22,18 +22,18 @@ __all__ = ["VARIABLE", "cache_dir", "scratch", "tool_caches", "tool_environment"
 #: Environment variable that moves the cache.
 VARIABLE = "TRITSTREAM_CACHE"
 
-#: Bits of a mode that let other users write.
+#: Mode bits that let other users write.
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def cache_dir() -> Path:
-    """Return the directory of this user for files that can be made again; it exists.
+    """Return the existing cache directory of this user.
 
-    The first of these that can be written, belongs to this user and cannot be written by others:
-    ``TRITSTREAM_CACHE``, the user's cache directory as ``XDG_CACHE_HOME`` and ``HOME`` give it, a
-    directory of this user where temporary files are, and a new one there. When one is passed
-    over, a line on standard error says so, once.
+    It is the first of these directories that is writable, belongs to this user and is not writable
+    by others: ``TRITSTREAM_CACHE``, the user's cache directory according to ``XDG_CACHE_HOME`` and
+    ``HOME``, a directory of this user in the system's temporary directory, and a new directory
+    there. If a candidate is skipped, a line on standard error says so, once.
 
     Raises :class:`tritstream.golden.errors.CheckpointError` when no directory can be written.
     """
@@ -43,9 +43,9 @@ def cache_dir() -> Path:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A temporary folder for tools, gone at the end, where temporary files can be written.
+    """Provide a temporary directory for tools, removed when the context ends.
 
-    Raises :class:`tritstream.golden.errors.CheckpointError` when the disk is full in the meantime.
+    Raises :class:`tritstream.golden.errors.CheckpointError` if the disk fills up in the block.
     """
     with tempfile.TemporaryDirectory(prefix="tritstream-", dir=_temporary()) as name:
         try:
@@ -58,77 +58,77 @@ def scratch() -> Iterator[Path]:
 
 
 def tool_caches() -> Path:
-    """Return the directory for caches that tools make of themselves."""
+    """Return the directory for the tools' own caches."""
     return cache_dir() / "tools"
 
 
 def tool_environment() -> dict[str, str]:
-    """Environment for a tool of the chain, whose own caches then follow the rule.
+    """Return the environment for a tool of the chain, such that its caches follow the same rule.
 
-    YoWASP's cache stays where YoWASP has it unless the rule chose another place than the user's
-    cache directory, or ``YOWASP_CACHE_DIR`` is set: to fill it takes minutes.
+    YoWASP's cache, which takes minutes to fill, keeps its usual path if the rule chose the user's
+    cache directory. ``YOWASP_CACHE_DIR`` overrides this.
     """
-    place, tools = cache_dir(), tool_caches()
-    usual = place == Path(user_cache_dir("tritstream", appauthor=False))
-    yowasp = place.parent / "YoWASP" if usual else tools / "YoWASP"
-    found = {"YOWASP_CACHE_DIR": str(yowasp), **os.environ, "XDG_CACHE_HOME": str(tools)}
-    return found | ({"TMPDIR": str(folder)} if (folder := _temporary()) else {})
+    directory, tools = cache_dir(), tool_caches()
+    usual = directory == Path(user_cache_dir("tritstream", appauthor=False))
+    yowasp = directory.parent / "YoWASP" if usual else tools / "YoWASP"
+    environment = {"YOWASP_CACHE_DIR": str(yowasp), **os.environ, "XDG_CACHE_HOME": str(tools)}
+    return environment | ({"TMPDIR": str(folder)} if (folder := _temporary()) else {})
 
 
 @cache
 def _chosen(wanted: str, usual: str, user: int) -> Path:
-    faults = []
-    for place in ([Path(wanted).absolute()] if wanted else []) + [Path(usual)]:
-        fault = _fault(place, user, tighten=str(place) == usual)
+    faults: list[str] = []
+    for path in ([Path(wanted).absolute()] if wanted else []) + [Path(usual)]:
+        fault = _fault(path, user, tighten=str(path) == usual)
         if fault is None:
-            return _told(place, faults)
-        faults.append(f"{place} {fault}")
+            return _reported(path, faults)
+        faults.append(f"{path} {fault}")
     try:
-        return _told(_fallback(user), faults)
+        return _reported(_fallback(user), faults)
     except OSError:
         raise CheckpointError(f"no place for the cache: {' and '.join(faults)}, and there is no "
                               f"temporary directory; set {VARIABLE} to a directory of your "
                               "own") from None
 
 
-def _told(place: Path, faults: list[str]) -> Path:
+def _reported(path: Path, faults: list[str]) -> Path:
     if faults:
-        print(f"note: the cache is {place}, because {' and '.join(faults)}; set {VARIABLE} to a "
+        print(f"note: the cache is {path}, because {' and '.join(faults)}; set {VARIABLE} to a "
               "directory of your own to choose another", file=sys.stderr)
-    return place
+    return path
 
 
 def _fallback(user: int) -> Path:
-    place = Path(tempfile.gettempdir()) / f"tritstream-{user}"
-    if not place.is_symlink() and _fault(place, user) is None:
-        return place
-    place = Path(tempfile.mkdtemp(prefix="tritstream-"))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
-    return place
+    path = Path(tempfile.gettempdir()) / f"tritstream-{user}"
+    if not path.is_symlink() and _fault(path, user) is None:
+        return path
+    path = Path(tempfile.mkdtemp(prefix="tritstream-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
-def _fault(place: Path, user: int, tighten: bool = False) -> str | None:
-    """Reason why a directory cannot be the cache; it is made when it does not exist."""
-    if not place.is_absolute():
+def _fault(path: Path, user: int, tighten: bool = False) -> str | None:
+    """Return why a directory cannot be the cache, or None; create it if it does not exist."""
+    if not path.is_absolute():
         return "is not an absolute path"
     try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = place.stat()
-        if found.st_uid != user:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.stat()
+        if status.st_uid != user:
             return "belongs to another user"
-        if tighten and found.st_mode & _OTHERS:
-            place.chmod(0o700)
-            found = place.stat()
-        if found.st_mode & _OTHERS:
+        if tighten and status.st_mode & _OTHERS:
+            path.chmod(0o700)
+            status = path.stat()
+        if status.st_mode & _OTHERS:
             return "can be written by other users"
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=path):
             return None
     except OSError as error:
         return f"cannot be written ({error.strerror})"
 
 
 def _temporary() -> Path | None:
-    """Folder for temporary files where the system has none; None where it has one."""
+    """Return a directory for temporary files if the system has none, or None if it has one."""
     try:
         usual = tempfile.gettempdir()
     except FileNotFoundError:

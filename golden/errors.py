@@ -1,4 +1,4 @@
-"""The error of the file readers and writers, and messages that stay on one line."""
+"""Error class of the file readers and writers, and one-line messages."""
 
 from typing import Any
 
@@ -8,24 +8,24 @@ __all__ = ["CheckpointError", "is_printable", "one_line"]
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message is one line: where, what, what to do."""
+    """Raised for an unusable file or directory, with one line: where, what, what to do."""
 
-    def __init__(self, message: str):
-        # What a file holds may be in it.
+    def __init__(self, message: str) -> None:
+        # The message may quote text from an untrusted file.
         super().__init__(one_line(message))
 
 
-#: Letters of a message, at most.
+#: Largest number of characters in a message.
 _LONGEST = 1000
 
 
 def is_printable(text: Any) -> bool:
-    """Whether it is a text that can be shown as it is: a name that does no harm on a terminal."""
+    """Return whether a value is a string without control characters, safe to print."""
     return isinstance(text, str) and text.isprintable()
 
 
 def one_line(message: str) -> str:
-    """A message without line breaks and control characters, and with an end."""
+    """Return a message with control characters and line breaks escaped, shortened if too long."""
     if len(message) > _LONGEST:
         message = f"{message[:_LONGEST // 2]} ... {message[-_LONGEST // 2:]}"
     return "".join(letter if letter.isprintable() else _escaped(letter) for letter in message)

@@ -1,4 +1,4 @@
-"""The fixed-point contract: sizes, widths, scale mantissas and the way back to real numbers."""
+"""Fixed-point contract: sizes, bit widths, scale mantissas and conversion to real numbers."""
 
 import math
 
@@ -14,53 +14,58 @@ __all__ = [
 
 #: Consecutive weights of a row that share a scale.
 GROUP = 16
-#: Entries of a scale table, one for each value of a scale code of SCALE_TRITS digits.
+#: Entries of a scale table, one per value of a scale code of SCALE_TRITS digits.
 SCALES = 27
 SCALE_TRITS = 3
-#: Trits of a weight, at most.
+#: Largest number of trits per weight.
 MAX_DEPTH = 4
 
 ACTIVATION_BITS = 8
-#: Signed; a group sum is at most 16 * 40 * 128 = 81920 in magnitude.
+#: Signed. The magnitude of a group sum is at most 16 * 40 * 128 = 81920.
 GROUP_SUM_BITS = 18
 #: Unsigned.
 MANTISSA_BITS = 17
-#: Signed; enough for MAX_K columns.
+#: Signed. Sufficient for MAX_K columns.
 ROW_SUM_BITS = 46
 MAX_K = 32768
 
-#: Largest over smallest table entry above which mantissas lose too much of the small scales.
+#: Ratio of the largest to the smallest table entry above which mantissas of small scales are too
+#: inaccurate.
 TABLE_RATIO_WARNING = 4000
 
 #: Mantissa of the largest scale of a table.
 MANTISSA_MAX = 2 ** MANTISSA_BITS - 1
 
+TRITS_PER_BYTE = 5
+#: Rows of a tile: one per trit of a byte.
+ROWS = TRITS_PER_BYTE
+
 
 def half_range(depth: int) -> int:
-    """Largest weight integer of ``depth`` trits: 1, 4, 13, 40.
+    """Return the largest integer of ``depth`` trits: 1, 4, 13 or 40.
 
     Raises :class:`ValueError` for a depth outside 1..4.
     """
-    whole = isinstance(depth, (int, np.integer)) and not isinstance(depth, bool)
-    if not whole or not 1 <= depth <= MAX_DEPTH:
+    is_integer = isinstance(depth, (int, np.integer)) and not isinstance(depth, bool)
+    if not is_integer or not 1 <= depth <= MAX_DEPTH:
         raise ValueError(f"depth must be 1..{MAX_DEPTH}, not {depth!r}")
     return (3 ** int(depth) - 1) // 2
 
 
 def information_bits(depth: int) -> float:
-    """Bits of information a weight, its share of the scale code included."""
+    """Return the information content in bits per weight, its share of the scale code included."""
     half_range(depth)
     return math.log2(3) * (depth + SCALE_TRITS / GROUP)
 
 
 def stored_bits(depth: int) -> float:
-    """Bits of a file a weight at five trits a byte, padding left out."""
+    """Return stored bits per weight at five trits per byte, padding and table not included."""
     half_range(depth)
     return 8 / 5 * (GROUP * depth + SCALE_TRITS) / GROUP
 
 
 def check_table(table: np.ndarray) -> None:
-    """Raises :class:`ValueError` unless the table is 27 finite positive float32 values."""
+    """Raise :class:`ValueError` unless the table is 27 finite positive float32 values."""
     if table.dtype != np.float32 or table.shape != (SCALES,):
         raise ValueError(f"table must be float32 ({SCALES},), not {table.dtype} {table.shape}")
     wrong = np.flatnonzero(~(np.isfinite(table) & (table > 0)))
@@ -70,7 +75,7 @@ def check_table(table: np.ndarray) -> None:
 
 
 def mantissas(table: np.ndarray) -> np.ndarray:
-    """Unsigned 17-bit mantissas of a scale table: float32 (27,) to int64 (27,).
+    """Return the unsigned 17-bit mantissas of a scale table: float32 (27,) to int64 (27,).
 
     ``m[k] = round_half_even(table[k] / max(table) * (2**17 - 1))``, in float64.
     """
@@ -80,22 +85,22 @@ def mantissas(table: np.ndarray) -> np.ndarray:
 
 
 def device_table(table: np.ndarray, least: int = 0) -> np.ndarray:
-    """Scales that a device computes with, from a scale table: float32 (27,) to float32 (27,).
+    """Return the scales that a device computes with: float32 (27,) to float32 (27,).
 
-    ``m[k] * max(table) / (2**17 - 1)``, where no mantissa ``m[k]`` is below ``least``.
+    ``m[k] * max(table) / (2**17 - 1)``. Mantissas ``m[k]`` below ``least`` are raised to ``least``.
     """
     counts = np.maximum(mantissas(table), least)
     return (counts * (float(table.max()) / MANTISSA_MAX)).astype(np.float32)
 
 
 def table_ratio(table: np.ndarray) -> float:
-    """Largest over smallest entry."""
+    """Return the ratio of the largest to the smallest entry."""
     check_table(table)
     return float(table.max()) / float(table.min())
 
 
 def result_scale(table: np.ndarray, depth: int, x_scale: float | np.ndarray) -> float | np.ndarray:
-    """What a row sum is multiplied with: one float64, or one for each entry of ``x_scale``.
+    """Return the factor for row sums: one float64, or one per entry of ``x_scale``.
 
     ``c = max(table) / (2**17 - 1) / h * x_scale`` in float64, from left to right.
     """
@@ -106,39 +111,32 @@ def result_scale(table: np.ndarray, depth: int, x_scale: float | np.ndarray) -> 
     return unit * float(x_scale)
 
 
-TRITS_PER_BYTE = 5
-
-
-#: Rows of a tile: one for each trit of a byte.
-ROWS = TRITS_PER_BYTE
-
-
 def tile_bytes(depth: int) -> int:
-    """Bytes of a tile."""
+    """Return the number of bytes per tile."""
     half_range(depth)
     return GROUP * depth + SCALE_TRITS
 
 
 def row_tiles(rows: int) -> int:
-    """Tiles that ``rows`` rows take, top to bottom."""
+    """Return the number of row tiles for ``rows`` rows."""
     return -(-rows // ROWS)
 
 
 def row_blocks(rows: int, lanes: int) -> int:
-    """Row blocks of ``lanes`` row tiles each that ``rows`` rows take."""
+    """Return the number of row blocks, of ``lanes`` row tiles each, for ``rows`` rows."""
     return -(-row_tiles(rows) // lanes)
 
 
 def tiles_shape(shape: tuple[int, int], depth: int) -> tuple[int, int, int]:
-    """Shape of the tiles of an N x K matrix: (row tiles, groups, bytes)."""
+    """Return the shape of the tiles of an N x K matrix: (row tiles, groups, bytes)."""
     return row_tiles(shape[0]), -(-shape[1] // GROUP), tile_bytes(depth)
 
 
 def packed_bits(shape: tuple[int, int], depth: int) -> float:
-    """Bits of tiles a weight of a matrix ``(N, K)``, padding included, table not."""
+    """Return stored bits per weight of a matrix ``(N, K)``, padding included, table not."""
     return 8 * math.prod(tiles_shape(shape, depth)) / math.prod(shape)
 
 
 def group_count(columns: int) -> int:
-    """Groups of a row, the last one padded."""
+    """Return the number of groups per row, the padded last one included."""
     return -(-columns // GROUP)

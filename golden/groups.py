@@ -1,4 +1,4 @@
-"""Rows of a matrix as groups of 16 weights, of an array or straight from a file."""
+"""Rows of a matrix as groups of 16 weights, from an array or directly from a file."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,14 +15,16 @@ class WeightRows(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]: ...
+
     @property
     def dtype(self) -> np.dtype: ...
+
     def __getitem__(self, rows: slice, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
 class ShiftedRows:
-    """Rows of a matrix times a power of two, as float32: ``shifted[2:7]`` is multiplied when read.
+    """Rows of a matrix times a power of two, as float32, multiplied when they are read.
 
     Members
     -------
@@ -40,27 +42,30 @@ class ShiftedRows:
         """Rows N and columns K."""
         return tuple(self.weights.shape)
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of the rows: float32."""
+        return np.dtype(np.float32)
+
     def __getitem__(self, rows: slice) -> np.ndarray:
         return np.ldexp(self.weights[rows].astype(np.float32), self.shift)
 
 
-def take_groups(
-    weights: WeightRows, rows: slice, name: str | None = None,
-) -> np.ndarray:
-    """Some rows of weights (N, K) of any float dtype: float32 (n, 16), row by row, zero-padded.
+def take_groups(weights: WeightRows, rows: slice, name: str | None = None) -> np.ndarray:
+    """Return the groups of some rows: float32 (n, 16), row by row, zero-padded.
 
-    With a name, raises :class:`ValueError` that tells it, and the first place of a value that is
-    not finite as float32.
+    ``weights`` (N, K) have any float dtype. With a name, raises :class:`ValueError` for a value
+    that is not finite as float32. The message has the name, and the row and column of the value.
     """
-    part = weights[rows]
+    taken = weights[rows]
     with np.errstate(over="ignore"):
-        if part.shape[1] % GROUP:
-            padded = np.zeros((len(part), GROUP * group_count(part.shape[1])), np.float32)
-            padded[:, :part.shape[1]] = part
+        if taken.shape[1] % GROUP:
+            padded = np.zeros((len(taken), GROUP * group_count(taken.shape[1])), np.float32)
+            padded[:, :taken.shape[1]] = taken
         else:
-            padded = part.astype(np.float32)
+            padded = taken.astype(np.float32)
     if name is not None:
-        _check_finite(padded, part, rows.start, name)
+        _check_finite(padded, taken, rows.start, name)
     return padded.reshape(-1, GROUP)
 
 

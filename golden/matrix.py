@@ -1,4 +1,4 @@
-"""Quantized matrices: integers, scale codes and a scale table, and the weights that they stand for."""
+"""Quantized matrices (integers, scale codes and a scale table) and how to dequantize them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,47 +23,58 @@ __all__ = [
     "whole",
 ]
 
-
 _SINGLE = np.dtype(np.float32)
 
 
 class Encoded(Protocol):
-    """A matrix of integers, codes and a table, wherever they come from."""
+    """Quantized matrix whose rows are held in memory or computed when they are requested.
 
-    depth: int
-    table: np.ndarray
-    form:  Form
+    The members are as in :class:`TritMatrix`.
+    """
+
+    @property
+    def depth(self) -> int: ...
+
+    @property
+    def table(self) -> np.ndarray: ...
+
+    @property
+    def form(self) -> Form: ...
 
     @property
     def shape(self) -> tuple[int, int]: ...
+
     def take_rows(
         self, chunk: slice, groups: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Integers and codes of some rows, whose weights ``groups`` are, if they are at hand."""
+        """Return integers and codes for rows in ``chunk``: int8 (rows, Kp), uint8 (rows, Kp/16).
+
+        Pass their weights as ``groups``, float32 (n, 16), if they are already loaded.
+        """
 
 
 @dataclass(frozen=True, eq=False)
 class TritMatrix:
     """A quantized matrix; ``w[n, k] = table[codes[n, k // 16]] * q[n, k] / half_range``.
 
-    In an integer product that is all there is to it; ``form`` says how a float weight is rounded.
+    The equation defines the integer product. ``form`` adds the rounding of a dequantized weight.
 
     Members
     -------
     depth : int
-        Trits of a weight, 1..4.
+        Trits per weight, 1..4.
     shape : tuple
         Rows N and columns K, without padding.
     q : numpy.ndarray
-        int8 (N, Kp), Kp being K rounded up to whole groups: integer weights within the half range.
+        Integer weights within the half range: int8 (N, Kp). Kp is K rounded up to a multiple of 16.
     codes : numpy.ndarray
-        uint8 (N, Kp/16): scale code of each group, 0..26.
+        Scale code of each group, 0..26: uint8 (N, Kp/16).
     table : numpy.ndarray
-        float32 (27,): scale of each code, finite and positive.
+        Scale of each code, finite and positive: float32 (27,).
     form : tritstream.golden.rounding.Form
-        In which order, and with which roundings, dequantizing computes a weight.
+        Order of operations and roundings by which dequantizing computes a weight.
 
-    Raises :class:`ValueError` when these do not agree.
+    Raises :class:`ValueError` for inconsistent members.
     """
 
     depth: int
@@ -73,7 +84,7 @@ class TritMatrix:
     table: np.ndarray
     form:  Form = FORM
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         half = half_range(self.depth)
         if len(self.shape) != 2 or min(self.shape) < 1:
             raise ValueError(f"shape must be two positive integers, not {self.shape!r}")
@@ -98,7 +109,7 @@ class TritMatrix:
 
     @property
     def groups(self) -> int:
-        """Groups of a row, the last one padded with zeros where K is not a multiple of 16."""
+        """Groups per row. The last group is padded with zeros if K is not a multiple of 16."""
         return group_count(self.columns)
 
     @property
@@ -108,23 +119,23 @@ class TritMatrix:
 
     @property
     def information_bits(self) -> float:
-        """Bits of information a weight."""
+        """Information content in bits per weight, scale codes included."""
         return information_bits(self.depth)
 
     @property
     def stored_bits(self) -> float:
-        """Bits of a file a weight, padding left out."""
+        """Stored bits per weight, scale codes included, padding and table not."""
         return stored_bits(self.depth)
 
     def take_rows(
         self, chunk: slice, groups: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Integers and codes of some rows."""
+        """Return integers and codes for the rows in ``chunk``; ``groups`` is not used."""
         return self.q[chunk], self.codes[chunk]
 
 
 def whole(matrix: Encoded) -> TritMatrix:
-    """All integers and codes of a matrix."""
+    """Return a matrix with all integers and codes in memory."""
     if isinstance(matrix, TritMatrix):
         return matrix
     rows, groups = matrix.shape[0], group_count(matrix.shape[1])
@@ -139,7 +150,7 @@ def whole(matrix: Encoded) -> TritMatrix:
 
 
 def dequantize(matrix: TritMatrix) -> np.ndarray:
-    """Weights of a quantized matrix, computed in its form: float32 (N, K)."""
+    """Return the weights of a quantized matrix, computed in its form: float32 (N, K)."""
     weights = np.empty(matrix.shape, np.float32)
     for chunk, rows in dequantized_chunks(matrix):
         weights[chunk] = rows
@@ -149,32 +160,34 @@ def dequantize(matrix: TritMatrix) -> np.ndarray:
 def dequantized_chunks(
     matrix: TritMatrix, dtype: np.dtype = _SINGLE,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """The same a few rows at a time, top to bottom: which rows, and (rows, K).
+    """Dequantize a few rows at a time, top to bottom: yield the rows' slice and weights (rows, K).
 
-    In another ``dtype`` they are rounded half to even, to infinity when beyond its range.
+    Weights are rounded to ``dtype`` half to even, and to infinity beyond its range.
     """
-    rows = row_dequantizer(matrix, dtype)
+    dequantize_rows = row_dequantizer(matrix, dtype)
     for chunk in row_chunks(*matrix.q.shape):
-        yield chunk, rows(chunk)
+        yield chunk, dequantize_rows(chunk)
 
 
 def row_dequantizer(
     matrix: TritMatrix, dtype: np.dtype = _SINGLE,
 ) -> Callable[[slice], np.ndarray]:
-    """What gives those of any rows, a slice or their numbers: a look-up, for a matrix has few
-    different weights."""
+    """Return a function from rows (a slice or indices) to their weights (rows, K) in ``dtype``.
+
+    The function is a look-up, because a matrix has at most 27 * (2h + 1) different weights.
+    """
     with np.errstate(over="ignore", under="ignore"):
         weights = code_values(matrix).astype(dtype)
 
     def rows(chunk: slice) -> np.ndarray:
         zeros = weights.shape[1] * matrix.codes[chunk].astype(np.int32) + matrix.half_range
-        places = matrix.q[chunk].reshape(-1, matrix.groups, GROUP) + zeros[..., None]
-        return weights.take(places).reshape(len(zeros), -1)[:, :matrix.columns]
+        indices = matrix.q[chunk].reshape(-1, matrix.groups, GROUP) + zeros[..., None]
+        return weights.take(indices).reshape(len(zeros), -1)[:, :matrix.columns]
     return rows
 
 
 def code_values(matrix: Encoded) -> np.ndarray:
-    """What integers stand for: float32 (27, 2h + 1), by code and integer, -h first."""
+    """Return the weights by code and integer: float32 (27, 2h + 1), integer -h first."""
     half = half_range(matrix.depth)
     return matrix.form.weights(matrix.table[:, None], np.arange(-half, half + 1), half)
 

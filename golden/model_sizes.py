@@ -1,4 +1,4 @@
-"""Sizes of Llama and Qwen2 models, and the published ones of Qwen2.5."""
+"""Sizes of Llama and Qwen2 models, and the published sizes of Qwen2.5."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ __all__ = ["QWEN25", "Sizes"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a model.
+    """Sizes of a transformer model.
 
     Members
     -------
     layers, hidden, intermediate : int
-        As the configuration calls them.
+        Number of layers, and sizes of the hidden and intermediate states.
     heads, kv_heads, head : int
-        Heads of queries, heads of keys and values, size of one head.
+        Number of query heads, number of key and value heads, size of a head.
     vocabulary : int
-        Rows of the embedding.
+        Number of rows of the embedding.
     """
 
     layers:       int
@@ -28,7 +28,7 @@ class Sizes:
     vocabulary:   int
 
     def linear(self) -> dict[str, tuple[int, int]]:
-        """Shapes (N, K) of the linear modules of a layer, by their names in it."""
+        """Return shapes (N, K) of the linear modules of a layer, by module name."""
         q, kv = self.heads * self.head, self.kv_heads * self.head
         return {
             "self_attn.q_proj": (q, self.hidden), "self_attn.k_proj": (kv, self.hidden),
@@ -39,7 +39,7 @@ class Sizes:
         }
 
     def config(self) -> dict[str, int]:
-        """The sizes as config.json has them."""
+        """Return the sizes under the keys of config.json."""
         return {
             "hidden_size": self.hidden, "intermediate_size": self.intermediate,
             "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
@@ -48,7 +48,7 @@ class Sizes:
         }
 
 
-#: By the part of the name that says it; up to 3B the head is the embedding.
+#: Sizes by the part of the model name. Models up to 3B share the head with the embedding.
 QWEN25 = {
     "0.5B": Sizes(24, 896, 4864, 14, 2, 64, 151936),
     "1.5B": Sizes(28, 1536, 8960, 12, 2, 128, 151936),

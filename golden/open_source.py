@@ -1,10 +1,8 @@
-"""Opens a checkpoint in any supported format."""
+"""Open a checkpoint in any supported format."""
 
 from pathlib import Path
 
-from tritstream.golden.checkpoints.diagnosis import (
-    about_path,
-)
+from tritstream.golden.checkpoints.diagnosis import about_path
 from tritstream.golden.checkpoints.directory import DirectorySource
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.errors import CheckpointError
@@ -13,11 +11,11 @@ __all__ = ["open_source"]
 
 
 def open_source(path: str | Path, *, tokenizer: bool = True) -> Source:
-    """The checkpoint of a directory, or of a GGUF file, for which the gguf package is needed.
+    """Return the checkpoint in a directory or a GGUF file. GGUF needs the package gguf.
 
-    Without a ``tokenizer``, that of a GGUF file is neither read nor written.
+    Without ``tokenizer``, the tokenizer of a GGUF file is neither read nor written.
 
-    Raises :class:`CheckpointError` for anything else.
+    Raises :class:`CheckpointError` for an unusable path or an unsupported format.
     """
     if not Path(path).is_file():
         return DirectorySource(path)

@@ -1,7 +1,14 @@
-"""Quantizer of profile tritllm-v2: weights to integers, scale codes and a scale table.
+"""Quantizer of profile ``tritllm-v2``: weights to integers, scale codes and a scale table.
 
-Everything is elementwise float32 or a sum in a stated order, without fused multiply-add, so that
-any implementation can give the same bits.
+The scale of a group of 16 weights is the best of four of its magnitudes: those with index 10, 12,
+14 and 15 in ascending order. These candidates are part of the published codec: E. Stentzel,
+"Balanced Ternary Post-Training Quantization for Large Language Models", 2026, and its code,
+https://huggingface.co/Entrit/tritllm-codec, ``compute_optimal_scale``, which takes the order
+statistics G-6, G-4, G-2 and G-1 of G weights. Its notes call the four candidates a deliberate
+trade of quality for computing time. :func:`.search` tries all 27 codes instead.
+
+All operations are elementwise float32 or sums in a stated order, without fused multiply-add, so
+that any implementation can produce the same bits.
 """
 
 import math
@@ -10,23 +17,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tritstream.golden.fixed_point import (
-    GROUP,
-    SCALES,
-    device_table,
-    group_count,
-    half_range,
-)
+from tritstream.golden.fixed_point import GROUP, SCALES, device_table, group_count, half_range
 from tritstream.golden.groups import WeightRows, take_groups
 from tritstream.golden.kernels import Kernels, load
-from tritstream.golden.kernels.numpy_arithmetic import levels
 from tritstream.golden.matrix import Encoded, TritMatrix, whole
-from tritstream.golden.rounding import FORM, Form, rec
+from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.row_chunks import row_chunks, run_in_threads
 
-__all__ = [
-    "CODEC", "Rounded", "Scaled", "choose_scales", "device_values", "levels", "quantize", "rec",
-]
+__all__ = ["CODEC", "Rounded", "Scaled", "choose_scales", "device_values", "quantize"]
 
 #: Name of the profile in packed checkpoints.
 CODEC = "tritllm-v2"
@@ -34,18 +32,20 @@ CODEC = "tritllm-v2"
 
 @dataclass(frozen=True, eq=False)
 class Rounded(ABC):
-    """A matrix whose integers are the nearest to its weights, found when they are asked for.
+    """Matrix with the nearest integers to its weights, computed for the rows that are requested.
 
     Members
     -------
     weights : WeightRows
         Weights (N, K) of any float dtype.
     depth : int
-        Trits of a weight.
+        Trits per weight, 1..4.
     table : numpy.ndarray
-        float32 (27,): scale of each code.
+        Scale of each code: float32 (27,).
     kernels : Kernels
-        What computes.
+        Engine that computes the integers.
+    form : tritstream.golden.rounding.Form
+        Form in which dequantizing computes a weight.
     """
 
     weights: WeightRows
@@ -57,12 +57,16 @@ class Rounded(ABC):
     @property
     def shape(self) -> tuple[int, int]:
         """Rows N and columns K, without padding."""
-        return tuple(self.weights.shape)
+        rows, columns = self.weights.shape
+        return rows, columns
 
     def take_rows(
         self, chunk: slice, groups: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Integers and codes of some rows: int8 (rows, Kp) and uint8 (rows, Kp/16)."""
+        """Return integers and codes for rows in ``chunk``: int8 (rows, Kp), uint8 (rows, Kp/16).
+
+        Pass their weights as ``groups``, float32 (n, 16), if they are already loaded.
+        """
         scales, codes = self.take_scales(chunk)
         groups = take_groups(self.weights, chunk) if groups is None else groups
         q = self.kernels.find_levels(groups, scales.ravel(), half_range(self.depth))
@@ -70,29 +74,29 @@ class Rounded(ABC):
 
     @abstractmethod
     def take_scales(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Scales, 0 where all integers are, and codes of some rows.
+        """Return scales and codes for the rows in ``chunk``: float32 and uint8 (rows, Kp/16).
 
-        float32 and uint8 (rows, Kp/16).
+        A scale is 0 for a group whose integers are all 0.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Scaled(Rounded):
-    """One whose scales are chosen, and follow from a table even in logarithm.
+    """Matrix with chosen group scales, coded by a table that is uniform in log scale.
 
     Members
     -------
     scales : numpy.ndarray
-        float32 (N, Kp/16): the scale of each group, before it is coded.
+        Scale of each group before coding: float32 (N, Kp/16).
     edges : numpy.ndarray
-        float64: what separates codes.
+        Boundaries between the codes, ascending: float64 (26,), or (0,) if one code is used.
     """
 
     scales: np.ndarray
     edges:  np.ndarray
 
     def take_scales(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Those of the codes: :meth:`tritstream.golden.quantize.Rounded.take_scales`."""
+        """Return scales of the codes, and the codes: see :meth:`Rounded.take_scales`."""
         scales = self.scales[chunk]
         codes = self.kernels.find_codes(scales, self.edges)
         coded = self.table.take(codes)
@@ -103,16 +107,26 @@ class Scaled(Rounded):
 def quantize(
     weights: np.ndarray, depth: int, name: str = "matrix", *, engine: str | None = "numpy",
 ) -> TritMatrix:
-    """Quantize a matrix (N, K) of any float dtype, a few rows at a time in as many threads.
+    """Quantize a matrix (N, K) of any float dtype by the profile ``tritllm-v2``.
 
-    This is the profile ``tritllm-v2``, whose bits are fixed. One tiny or huge group can cost the
-    others much: :func:`.search`, by which checkpoints are packed unless told
-    otherwise, is robust against that.
+    The bits of this profile are fixed. One very small or very large group can increase the error
+    of all other groups, because the table spans all scales. :func:`.search`, the default method
+    for checkpoints, avoids that.
 
-    Any engine of :mod:`tritstream.golden.kernels` gives the same bits; None is the fastest.
+    Parameters
+    ----------
+    weights : numpy.ndarray
+        Weights (N, K).
+    depth : int
+        Trits per weight, 1..4.
+    name : str
+        Name of the matrix in error messages.
+    engine : str or None
+        Engine of :mod:`tritstream.golden.kernels`; None is the fastest one. All engines return
+        identical bits.
 
     Raises :class:`ValueError` for a depth outside 1..4, another shape, or a value that is not
-    finite as float32 (it names the matrix and the first such place).
+    finite as float32. The message names the matrix and the first such row and column.
     """
     return whole(choose_scales(np.asarray(weights), depth, name, engine=engine))
 
@@ -121,7 +135,12 @@ def choose_scales(
     weights: WeightRows, depth: int, name: str = "matrix", *,
     engine: str | None = "numpy",
 ) -> Scaled:
-    """The same in two steps, of which this is the first; of a reader nobody holds all rows."""
+    """First pass of :func:`quantize`: choose the scale of each group and fit the table.
+
+    The result computes integers and codes of any rows (second pass). With a reader as
+    ``weights``, both passes read a few rows at a time, and the matrix is never completely in
+    memory. Parameters and errors are as in :func:`quantize`.
+    """
     half, kernels = half_range(depth), load(engine)
     if len(weights.shape) != 2 or 0 in weights.shape:
         raise ValueError(f"{name} must be a matrix with rows and columns, not {weights.shape}")
@@ -138,15 +157,18 @@ def choose_scales(
 
 
 def device_values(matrix: Encoded) -> np.ndarray:
-    """Weights that a device computes with: float32 (27, 2h + 1), by code and integer, -h first."""
+    """Return the weights a device computes with, by code and integer: float32 (27, 2h + 1).
+
+    The first column is the integer -h. A device holds scales as 17-bit mantissas.
+    """
     half = half_range(matrix.depth)
     return FORM.weights(device_table(matrix.table)[:, None], np.arange(-half, half + 1), half)
 
 
 def _fit_table(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scale table float32 (27,), even in logarithm, and edges between its codes, float64.
+    """Return a scale table uniform in log scale, float32 (27,), and the edges between its codes.
 
-    There are 26 edges, or none where one code serves all.
+    There are 26 edges, float64, or 0 if all groups have the same scale.
     """
     largest = scales.max()
     if largest == 0:

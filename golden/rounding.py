@@ -1,8 +1,8 @@
-"""Forms: in which order, and with which roundings, a weight was computed of scale and integer.
+"""Forms: the order of operations and the roundings by which a weight is dequantized.
 
-In real numbers all are ``s * q / h``; a checkpoint that holds the results tells them apart. A
-:class:`Form` multiplies the scale by the integer; a :class:`DigitForm` adds up the digits of the
-integer, each of which has a value of its own.
+In real numbers all forms are ``s * q / h``. In floating point they differ in the last bits, so a
+checkpoint of dequantized weights shows which form made it. A :class:`Form` multiplies the scale
+by the integer. A :class:`DigitForm` adds up the values of the integer's balanced ternary digits.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,27 +18,27 @@ _HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloa
 
 
 def float_bits(values: np.ndarray) -> np.ndarray:
-    """Floats of 2 or 4 bytes as unsigned integers of that size, without a copy."""
+    """Return floats of 2 or 4 bytes as unsigned integers of the same size, without a copy."""
     return values.view(np.dtype(f"u{values.dtype.itemsize}"))
 
 
 def magnitude_mask(dtype: np.dtype) -> np.unsignedinteger:
-    """All bits of an unsigned dtype but the highest, the sign."""
+    """Return the mask of all bits of an unsigned dtype except the highest one, the sign."""
     return dtype.type(np.iinfo(dtype).max >> 1)
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way to compute a weight.
+    """Order of operations and roundings for a weight.
 
     Members
     -------
     name : str
-        As packed checkpoints store it.
+        Name in packed checkpoints.
     order : str
-        ``s*q/h``, ``s*(q/h)`` or ``s/h*q``: which of the two operations comes first.
+        Order of the two operations: ``s*q/h``, ``s*(q/h)`` or ``s/h*q``.
     step, last : numpy.dtype
-        What the result of the first operation, and that of the second, is rounded to.
+        Dtypes to which the results of the first and of the second operation are rounded.
     """
 
     name:  str
@@ -47,11 +47,11 @@ class Form:
     last:  np.dtype
 
     def weights(self, scales: np.ndarray, q: np.ndarray, half: int) -> np.ndarray:
-        """Weights in float32 of scales (float32) and integers, which broadcast."""
+        """Return float32 weights for scales (float32) and integers, which broadcast."""
         if self == FORM:
             return rec(scales, q, half)
         q, h = q.astype(np.float32), np.float32(half)
-        # A scale that overflows when it is divided is an infinity, and no number times zero.
+        # A division may overflow to infinity, and infinity times an integer 0 is NaN.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             if self.order == "s*q/h":
                 result = to_dtype(scales * q, self.step) / h
@@ -63,7 +63,7 @@ class Form:
 
 
 def rec(scales: np.ndarray, q: np.ndarray, half: int) -> np.ndarray:
-    """Weights that integers stand for, in float32: ``(s * q) / half``."""
+    """Return float32 weights ``(s * q) / half``, the form of matrices that name no form."""
     with np.errstate(over="ignore"):
         product = scales * q.astype(np.float32, copy=False)
     product /= np.float32(half)
@@ -71,44 +71,40 @@ def rec(scales: np.ndarray, q: np.ndarray, half: int) -> np.ndarray:
 
 
 def to_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Float32 values rounded to what ``dtype`` can hold, half to even, still as float32."""
+    """Return float32 values rounded to the precision of ``dtype``, half to even, as float32."""
     if dtype == np.float32:
         return values
     with np.errstate(over="ignore", under="ignore"):
         return values.astype(dtype).astype(np.float32)
 
 
-#: Rounds float32 values to what a form computes in.
+#: Rounds float32 values to the dtype in which a form computes.
 _Round = Callable[[np.ndarray], np.ndarray]
-#: Value of a digit that is +1, of scales, its number, powers of three, h and a rounding.
-_Plane = Callable[[np.ndarray, int, list[np.float32], np.float32, _Round], np.ndarray]
+#: Returns the value of a digit +1, from scales, the digit's index, powers of three, h, rounding.
+_Plane = Callable[[np.ndarray, int, np.ndarray, np.float32, _Round], np.ndarray]
 
 
-def _top(s: np.ndarray, p: list[np.float32], h: np.float32) -> np.ndarray:
-    """The scale ``z`` of the highest digit; its power of three is ``m``."""
+def _top(s: np.ndarray, p: np.ndarray, h: np.float32) -> np.ndarray:
+    """Return ``z = s * m / h``, the scale of the highest digit, whose power of three is ``m``."""
     return s * p[-1] / h
 
 
-def _rising(
-    s: np.ndarray, i: int, p: list[np.float32], h: np.float32, r: _Round,
-) -> np.ndarray:
+def _rising(s: np.ndarray, i: int, p: np.ndarray, h: np.float32, r: _Round) -> np.ndarray:
     plane = r(s / h)
     for _ in range(i):
         plane = r(plane * p[1])
     return plane
 
 
-def _falling(
-    s: np.ndarray, i: int, p: list[np.float32], h: np.float32, r: _Round,
-) -> np.ndarray:
+def _falling(s: np.ndarray, i: int, p: np.ndarray, h: np.float32, r: _Round) -> np.ndarray:
     plane = r(_top(s, p, h))
     for _ in range(len(p) - 1 - i):
         plane = r(plane / p[1])
     return plane
 
 
-#: How the digits get their values, as the names of forms have it: t is a digit, p its power of
-#: three, P the value of the digit before it.
+#: Rules for the values of digits, by their part of a form's name. ``t`` is a digit, ``p`` its power
+#: of three, ``P`` the value of the digit before it, ``R`` a rounding, ``z`` and ``m`` as in _top.
 _PLANES: dict[str, _Plane] = {
     "sum t*R(s*p/h)":    lambda s, i, p, h, r: r(s * p[i] / h),
     "sum t*R(R(s*p)/h)": lambda s, i, p, h, r: r(r(s * p[i]) / h),
@@ -128,42 +124,42 @@ _ORDERS = ("low first", "high first", "at once")
 
 @dataclass(frozen=True)
 class DigitForm(Form):
-    """One way to add up a weight from the digits of its integer, ``q = sum t_i * 3^i``.
+    """Form that adds up a weight from the digits of its integer, ``q = sum t_i * 3^i``.
 
-    ``order`` is ``low first`` or ``high first`` when each addition is rounded to ``step``, and
-    ``at once`` when only the sum is.
+    ``order`` is ``low first`` or ``high first`` if each addition is rounded to ``step``, and
+    ``at once`` if only the complete sum is rounded.
 
     Members
     -------
     rule : str
-        How the digits get their values; where the sum is in parentheses, what follows it.
+        Rule for the values of the digits, and the operation after a sum in parentheses.
     """
 
     rule: str
 
     @property
     def has_planes(self) -> bool:
-        """Whether digits take few different values: those of ``step``, which is of 16 bits."""
+        """Whether the values of digits are floats of 16 bits, so that there are few of them."""
         return self.step != _SINGLE and self.rule[1] != "*"
 
     def plane(self, scales: np.ndarray, number: int, half: int) -> np.ndarray:
-        """Value of the digit with this number, 0 the lowest, where it is +1: float32."""
+        """Return the value of digit ``number`` (0 is the lowest) when it is +1: float32."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             return _PLANES[self.rule](scales, number, _powers(half), np.float32(half), self._round)
 
     def planes(self, scales: np.ndarray, half: int) -> list[np.ndarray]:
-        """Those of all digits, the lowest first."""
+        """Return :meth:`plane` of all digits, the lowest first."""
         return [self.plane(scales, number, half) for number in range(len(_powers(half)))]
 
     def weights(self, scales: np.ndarray, q: np.ndarray, half: int) -> np.ndarray:
-        """Weights in float32 of scales (float32) and integers, which broadcast."""
+        """Return float32 weights for scales (float32) and integers, which broadcast."""
         return self.add(self.planes(scales, half), scales, q, half)
 
     def add(
         self, planes: list[np.ndarray], scales: np.ndarray, q: np.ndarray, half: int,
     ) -> np.ndarray:
-        """The same of scales whose :meth:`planes` are known."""
-        # Infinities of both signs add up to no number.
+        """Return float32 weights for scales whose :meth:`planes` are already computed."""
+        # Infinities of opposite signs add up to NaN.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             terms = [plane * digit for plane, digit in zip(planes, _digits(q, half), strict=True)]
             total = self._finish(self._sum(terms), scales, half)
@@ -190,13 +186,13 @@ class DigitForm(Form):
         return total
 
 
-def _powers(half: int) -> list[np.float32]:
-    """3^0, 3^1 and so on, one for each digit."""
-    return [np.float32(power) for power in (1, 3, 9, 27) if power <= half]
+def _powers(half: int) -> np.ndarray:
+    """Return 3^0, 3^1 and so on, one power per digit: float32."""
+    return np.array([power for power in (1, 3, 9, 27) if power <= half], np.float32)
 
 
 def _digits(q: np.ndarray, half: int) -> list[np.ndarray]:
-    """Digits -1, 0, 1 of integers, the lowest first: float32."""
+    """Return the digits -1, 0, 1 of integers, the lowest first: float32."""
     return [((q + half) // int(power) % 3 - 1).astype(np.float32) for power in _powers(half)]
 
 
@@ -210,8 +206,9 @@ def _product_forms() -> list[Form]:
 
 
 def _digit_forms() -> list[DigitForm]:
-    # In 16 bits s*p/h gives for another scale what R(s/h)*p gives. In float32 R(s*p)/h is s*p/h,
-    # and z does not have every value, so that some stored float32 values have no table entry.
+    # In 16 bits, R(s/h)*p is left out, because s*p/h gives the same values for another scale. In
+    # float32, R(s*p)/h equals s*p/h, and the rules with z are left out, because z does not take
+    # every value, so that some stored float32 values would have no table entry.
     forms = [DigitForm(f"{rule} {order} in {name}", order, half, half, rule)
              for name, half in _HALVES.items() for rule in _PLANES for order in _ORDERS
              if rule != "sum t*R(R(s/h)*p)"]
@@ -222,9 +219,9 @@ def _digit_forms() -> list[DigitForm]:
                     if rule.startswith("sum") and rule != "sum t*R(R(s/h)*p)"]
 
 
-#: By name, in the order in which they are tried. ``in float16``: both results are rounded;
-#: ``via float16``: the second only, which hides the order. Scales are not rounded: those of half
-#: precision are float32 too.
+#: Forms by name, in the order in which recovery tries them. ``in float16``: both results are
+#: rounded. ``via float16``: only the second result is rounded, which hides the order. Scales are
+#: not rounded, because every half-precision scale is also a float32.
 FORMS: dict[str, Form] = {form.name: form for form in (*_product_forms(), *_digit_forms())}
-#: The form of matrices that name none.
+#: Form of matrices that name no form.
 FORM = FORMS["s*q/h"]

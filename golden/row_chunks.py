@@ -1,34 +1,37 @@
-"""Matrices a few rows at a time, so that temporaries stay small whatever the matrix."""
+"""Chunks of matrix rows, so that temporaries stay small for a matrix of any size."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 __all__ = ["in_threads", "row_chunks", "run_in_threads"]
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
-#: Elements of a chunk: a temporary of float64 is then 2 MB, which second-level caches hold.
+#: Elements per chunk. A float64 temporary then takes 2 MB, which fits a second-level cache.
 _ELEMENTS = 1 << 18
 
 
 def row_chunks(
     rows: int, columns: int, multiple: int = 1, times: int = 1,
 ) -> Iterator[slice]:
-    """Slices that cover ``rows`` in order, each a multiple of ``multiple`` rows but the last.
+    """Yield slices that cover ``rows`` in order.
 
-    They are ``times`` as large as suits work that makes many temporaries.
+    Each slice except the last has a multiple of ``multiple`` rows. The default size suits work with
+    many temporaries; ``times`` multiplies it.
     """
     step = max(1, times * _ELEMENTS // max(1, columns) // multiple) * multiple
     for first in range(0, rows, step):
         yield slice(first, min(first + step, rows))
 
 
-def in_threads(work: Callable[[T], R], chunks: Iterable[T]) -> Iterator[R]:
-    """Results of ``work``, in the order of ``chunks``; numpy computes outside of the GIL.
+def in_threads(work: Callable[[T], R], chunks: Iterable[T]) -> Generator[R, None, None]:
+    """Yield the results of ``work`` on chunks, computed in threads, in the order of ``chunks``.
 
-    What has not begun when the caller stops asking is not done.
+    numpy releases the GIL while it computes. Closing the generator cancels chunks that have not
+    started.
     """
     chunks = list(chunks)
     if len(chunks) == 1:
@@ -39,6 +42,6 @@ def in_threads(work: Callable[[T], R], chunks: Iterable[T]) -> Iterator[R]:
 
 
 def run_in_threads(work: Callable[[T], None], chunks: Iterable[T]) -> None:
-    """The same of work that has no result."""
+    """Run ``work`` on all chunks in threads, for work without a result."""
     for _ in in_threads(work, chunks):
         pass

@@ -1,25 +1,26 @@
-"""Text out of files that nobody vouches for: JSON read strictly, messages that stay one line."""
+"""Strict JSON parsing for untrusted files."""
 
 import json
 from typing import Any, NoReturn
 
 __all__ = ["parse_json"]
 
-#: Objects and lists within each other, at most: what Python's own parser takes, its writer may not.
+#: Largest nesting of objects and lists. Python's parser accepts more levels than its writer.
 _LEVELS = 64
 
 
 def parse_json(data: bytes, finite: bool = True) -> Any:
-    """The value of a JSON text in UTF-8, as every reader of it would see it.
+    """Return the value of a JSON text in UTF-8.
 
-    Raises :class:`ValueError`, one line, for anything else, and for what readers take differently,
-    or cannot write again: a key that is twice in an object, NaN and infinities, half of a surrogate
-    pair, and more than 64 levels. NaN and infinities, which Python writes and reads, are taken
-    unless all is to be ``finite``.
+    Raises :class:`ValueError` with a one-line message for text that is not JSON, and for JSON that
+    other readers interpret differently or that cannot be written again: a repeated key in an
+    object, NaN and infinities, an unpaired surrogate, and more than 64 levels. NaN and infinities,
+    which Python reads and writes, are accepted if ``finite`` is False.
     """
-    strict = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_pairs, **strict)
+        value = json.loads(data.decode(), object_pairs_hook=_pairs,
+                           parse_constant=_no_number if finite else None,
+                           parse_float=_finite if finite else None)
     except RecursionError:
         value = _too_deep()
     _check(value)
@@ -27,7 +28,9 @@ def parse_json(data: bytes, finite: bool = True) -> Any:
 
 
 def _escaped(letter: str) -> str:
-    """A letter in ASCII; one that stands for a byte of a file name that is not UTF-8, as ``\\xff``.
+    """Return a character escaped in ASCII.
+
+    A surrogate that stands for a byte of a file name that is not UTF-8 becomes ``\\xff``.
     """
     if "\udc80" <= letter <= "\udcff":
         letter = chr(ord(letter) - 0xdc00)
@@ -35,11 +38,11 @@ def _escaped(letter: str) -> str:
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!a} is twice in it")
-    return found
+    return value
 
 
 def _no_number(name: str) -> NoReturn:
@@ -58,15 +61,15 @@ def _too_deep() -> NoReturn:
 
 
 def _check(value: Any) -> None:
-    """Levels, and texts that UTF-8 can hold."""
+    """Raise ValueError for too many levels, and for strings that UTF-8 cannot encode."""
     level = [value]
     for _ in range(_LEVELS + 1):
-        texts = [one for one in level if isinstance(one, str)]
-        texts += [key for one in level if isinstance(one, dict) for key in one]
+        texts = [item for item in level if isinstance(item, str)]
+        texts += [key for item in level if isinstance(item, dict) for key in item]
         for text in texts:
             text.encode()
-        level = [inner for one in level if isinstance(one, dict | list)
-                 for inner in (one.values() if isinstance(one, dict) else one)]
+        level = [inner for item in level if isinstance(item, dict | list)
+                 for inner in (item.values() if isinstance(item, dict) else item)]
         if not level:
             return
     _too_deep()

@@ -41,7 +41,7 @@ def pack(matrix: TritMatrix, engine: str | None = "numpy") -> np.ndarray:
     def work(chunk: slice) -> None:
         tiles[chunk.start // ROWS:row_tiles(chunk.stop)] = pack_rows(*matrix.take_rows(chunk))
 
-    run_in_threads(work, row_chunks(*matrix.q.shape, multiple=ROWS))
+    run_in_threads(work, row_chunks(matrix.rows, matrix.q.shape[1], ROWS))
     return tiles
 
 
@@ -76,7 +76,7 @@ def unpack(
         q[chunk] = _unpacked(weights, _TRIT_VALUES, count) - np.uint8(half_range(depth))
         codes[chunk] = _unpacked(taken[..., GROUP * depth:], _CODE_VALUES, count)
 
-    run_in_threads(work, row_chunks(*q.shape, multiple=ROWS))
+    run_in_threads(work, row_chunks(rows, q.shape[1], ROWS))
     q[:, shape[1]:] = 0
     return TritMatrix(depth, (shape[0], shape[1]), q, codes, table, form)
 

@@ -1,4 +1,4 @@
-"""What to tell when a file cannot be written."""
+"""Error messages for files that cannot be written."""
 
 import errno
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ _ADVICE = {
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Where a file is written: an OSError becomes a :class:`CheckpointError` of one line."""
+    """Convert an OSError of the block, which writes ``path``, to a one-line CheckpointError."""
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno, "check the disk")
+        advice = _ADVICE.get(error.errno or 0, "check the disk")
         raise CheckpointError(f"{path.parent}: cannot write {path.name}: {error.strerror}; "
                               f"{advice} and run the same command again") from error

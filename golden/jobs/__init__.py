@@ -1,1 +1,1 @@
-"""Long jobs that survive a kill: journal, output directory, and how steps are run."""
+"""Long jobs that resume after a kill: journal, output directory, and runners of steps."""

@@ -1,13 +1,13 @@
 """Steps of a job on a Dask cluster: several machines with the same files under the same paths.
 
-Each worker writes what it made into its place of OUT.partial; the journal is this process's alone.
-A step that is done twice, as when a worker is lost, writes the same bytes at the same place.
+Each worker writes its tensors into OUT.partial. Only the client process writes the journal. A step
+that runs twice, for example because a worker was lost, writes the same bytes at the same offset.
 """
 
 import hashlib
 import pickle
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,11 +17,11 @@ from typing import Any
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.jobs.directory_job import JOURNAL
 from tritstream.golden.jobs.malloc import keep_freed_memory
-from tritstream.golden.jobs.step import Run, Step
+from tritstream.golden.jobs.step import PlacedStep, Run, Step
 
 __all__ = ["on_cluster"]
 
-#: Seconds to wait for a scheduler to answer.
+#: Seconds to wait for a response from the scheduler.
 _PATIENCE = 30
 
 _ADVICE = "all machines of a cluster must have the same files under the same paths"
@@ -29,14 +29,14 @@ _ADVICE = "all machines of a cluster must have the same files under the same pat
 
 @dataclass(frozen=True)
 class _Mark:
-    """What a worker must have in common with the client: a journal's first line, this code."""
+    """Data that must be equal on worker and client: first line of the journal, code digest."""
 
     journal: Path
     line:    bytes
     code:    str
 
     def check(self) -> None:
-        """Raise :class:`CheckpointError` unless this process has them."""
+        """Raise :class:`CheckpointError` if the data of this process differ."""
         host = socket.gethostname()
         if not self.journal.is_file() or _first_line(self.journal) != self.line:
             raise CheckpointError(f"{self.journal.parent}: is not that of this job on {host}; "
@@ -48,9 +48,11 @@ class _Mark:
 
 @contextmanager
 def on_cluster(address: str) -> Iterator[Run]:
-    """What does steps on the cluster whose scheduler is at ``address``, such as ``tcp://HOST:8786``.
+    """Provide a function that runs steps on the cluster with the scheduler at ``address``.
 
-    Raises :class:`CheckpointError` when nobody answers there, or ``distributed`` is not installed.
+    ``address`` is for example ``tcp://HOST:8786``. The steps are picklable :class:`.PlacedStep`.
+    Raises :class:`CheckpointError` if no scheduler responds, or if the package ``distributed`` is
+    not installed.
     """
     try:
         from distributed import Client
@@ -66,8 +68,8 @@ def on_cluster(address: str) -> Iterator[Run]:
         yield partial(_run, client)
 
 
-def _run(client: Any, steps: Mapping[str, Step]) -> Iterator[tuple[str, dict]]:
-    """Names and records of steps with ``places``, as they are done."""
+def _run(client: Any, steps: Mapping[str, Step]) -> Generator[tuple[str, dict], None, None]:
+    """Run steps on the cluster; yield names and records as steps finish."""
     from distributed import CancelledError, KilledWorker, as_completed
 
     if not steps:
@@ -89,7 +91,7 @@ def _run(client: Any, steps: Mapping[str, Step]) -> Iterator[tuple[str, dict]]:
 
 
 def _do(step: bytes, mark: _Mark) -> dict:
-    """Do a step on a worker."""
+    """Run a pickled step on a worker."""
     mark.check()
     keep_freed_memory()
     try:
@@ -108,8 +110,9 @@ def _pickled(name: str, step: Step) -> bytes:
 
 
 def _mark(steps: Mapping[str, Step]) -> _Mark:
-    place = next(place for step in steps.values() for place in step.places.values())
-    journal = place.path.parent / JOURNAL
+    target = next(target for step in steps.values() if isinstance(step, PlacedStep)
+                  for target in step.places.values())
+    journal = target.path.parent / JOURNAL
     return _Mark(journal, _first_line(journal), _code())
 
 
@@ -120,9 +123,9 @@ def _first_line(path: Path) -> bytes:
 
 @cache
 def _code() -> str:
-    """SHA-256 of what decides bytes: this package."""
-    whole = hashlib.sha256()
+    """Return the SHA-256 of this package, whose code determines the bytes that are written."""
+    digest = hashlib.sha256()
     root = Path(__file__).parents[1]
     for path in sorted(root.rglob("*.py")):
-        whole.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return whole.hexdigest()
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()

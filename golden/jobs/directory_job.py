@@ -1,4 +1,4 @@
-"""Directories written in steps that survive a kill: OUT.partial and a journal, then OUT."""
+"""Directories written in resumable steps: OUT.partial with a journal, renamed to OUT."""
 
 import json
 import os
@@ -19,35 +19,36 @@ from tritstream.golden.write_errors import writing
 
 __all__ = ["JOURNAL", "Job", "check_apart", "check_out", "copy_files", "fingerprint", "write_json"]
 
-#: Hidden, so it never counts as a file that goes with the weights.
+#: Name of the journal. It is hidden, so that it is never copied along with the weights.
 JOURNAL = ".journal.jsonl"
 
 
 class Job:
-    """One directory in the making; a context that lets go of it at its end.
+    """Output directory under construction, written to ``OUT.partial`` and renamed on success.
 
-    All is written under ``partial``; :meth:`finish` gives it its name. What :meth:`record` noted
-    is in ``done`` when the same job runs again.
+    Leaving the context closes the journal. All files are written in ``partial``, and
+    :meth:`finish` renames it. When the same job runs again, ``done`` has the records of
+    :meth:`record`.
 
     Parameters
     ----------
     out : Path
-        The directory to be.
+        Path of the output directory.
     parameters : dict
-        What decides every byte of it, as JSON: the job's identity.
+        Parameters that determine every byte of the output, as JSON: the identity of the job.
     force : bool
-        Replace ``out``, and discard what another job left, if all of it is ours:
-        :func:`tritstream.golden.jobs.replacing.check_replaceable`.
+        Replace ``out``, and discard the partial output of another job, if tritstream wrote all
+        their files: :func:`tritstream.golden.jobs.replacing.check_replaceable`.
 
-    Raises :class:`CheckpointError` when ``out`` exists or another job's rest is in the way, when
-    ``force`` would replace a file that is not ours, and whenever something cannot be written.
+    Raises :class:`CheckpointError` if ``out`` or the partial output of another job exists, if
+    ``force`` would replace a file that tritstream did not write, and if a file cannot be written.
 
     Members
     -------
     partial : Path
-        Where to write.
+        Directory to write in.
     done : dict
-        Records of an earlier run, by name.
+        Records of the finished steps, by name.
     """
 
     def __init__(self, out: Path, parameters: dict, *, force: bool = False):
@@ -70,22 +71,22 @@ class Job:
     def __enter__(self) -> "Job":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._journal.close()
 
     def record(self, name: str, record: dict) -> None:
-        """Note that the bytes of ``name`` are on the disk."""
+        """Record that the bytes of ``name`` are on the disk."""
         self._journal.record(name, record)
         self.done[name] = record
 
     def forget(self, names: Iterable[str]) -> None:
-        """Note that the bytes of these names are lost."""
+        """Record that the bytes of these names are not on the disk."""
         for name in self.done.keys() & set(names):
             self._journal.record(name, None)
             del self.done[name]
 
     def finish(self) -> None:
-        """Give the directory its name; the journal goes last."""
+        """Rename the partial directory to ``out``, then remove the journal."""
         write_manifest(self.partial, self._parameters)
         for path in self.partial.iterdir():
             if path.name != JOURNAL:
@@ -97,7 +98,7 @@ class Job:
     def _rename(self) -> None:
         replaced = self._replaced
         if self.out.exists():
-            # What came into it while the job ran must not go along.
+            # Files that were added while the job ran must not be deleted.
             check_out(self.out, self._force)
             _discard_old(replaced)
             self.out.rename(replaced)
@@ -108,11 +109,11 @@ class Job:
 
     @property
     def _replaced(self) -> Path:
-        """Where the replaced output waits for the new one."""
+        """Path of the old output while the new one is renamed."""
         return self.out.with_name(f"{self.out.name}.replaced")
 
     def _take_back(self, parameters: dict) -> None:
-        """Make OUT the partial one again when a kill left this job's journal in it."""
+        """Rename OUT back to OUT.partial if a kill left this job's journal in it."""
         if self.partial.exists() or not (self.out / JOURNAL).is_file():
             return
         with Journal(self.out / JOURNAL, self.out) as journal:
@@ -121,7 +122,7 @@ class Job:
                     self.out.rename(self.partial)
 
     def _resume(self, parameters: dict) -> dict[str, dict]:
-        """Records of this job's earlier run; starts the journal when there is none."""
+        """Return the records of this job's earlier run; start a journal if there is none."""
         strangers = {path.name for path in self.partial.iterdir()} - {JOURNAL}
         if (self._journal.lines or strangers) and not self._journal.is_of(parameters):
             if not self._force:
@@ -130,7 +131,7 @@ class Job:
         return self._journal.begin(parameters)
 
     def _clear(self) -> None:
-        """Discard what another job left."""
+        """Discard the partial output of another job."""
         left = self._journal.lines[0] if self._journal.lines else {}
         for path in files_of_job(self.partial, left, JOURNAL):
             with writing(path):
@@ -138,23 +139,23 @@ class Job:
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, list[int]]:
-    """Size and time of change of files, by name: whether they are still the same."""
+    """Return size and modification time of files, by name, to detect changes."""
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
 
 
 def check_out(out: Path, force: bool = False) -> None:
-    """Raise :class:`CheckpointError` when a job may not make ``out``, or replace what is there."""
+    """Raise :class:`CheckpointError` if a job may not create or replace ``out``."""
     check_replaceable(out, force, temporary=[JOURNAL])
 
 
 def check_apart(source: Path, out: Path) -> None:
-    """Raises :class:`CheckpointError` when ``out`` would replace what it is made of."""
+    """Raise :class:`CheckpointError` if ``out`` is the source or contains it."""
     if source.resolve().is_relative_to(out.resolve()):
         raise CheckpointError(f"{out}: must not be the source or hold it; choose another")
 
 
 def copy_files(paths: Iterable[Path], directory: Path) -> None:
-    """Copy files as they are into a directory."""
+    """Copy files unchanged into a directory."""
     for path in paths:
         target = directory / path.name
         with path.open("rb") as source, writing(target), target.open("wb") as file:
@@ -162,7 +163,7 @@ def copy_files(paths: Iterable[Path], directory: Path) -> None:
 
 
 def write_json(path: Path, value: dict) -> None:
-    """Write a JSON object for people to read."""
+    """Write a JSON object, indented."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     with writing(path):
         path.write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Journals: what a job has done, in JSON lines, so that it goes on after a kill.
+"""Journals: finished steps of a job as JSON lines, so that the job resumes after a kill.
 
-The first line has the job's parameters, the others ``[name, record, CRC-32 of both]``.
+The first line has the job's parameters. Each other line is ``[name, record, CRC-32 of both]``.
 """
 
 import fcntl
@@ -17,17 +17,17 @@ from tritstream.golden.write_errors import writing
 
 __all__ = ["Journal", "understood"]
 
-#: Names of what was done, and what to tell of it.
+#: Records of finished steps, by name.
 Records = dict[str, dict]
-
 
 T = TypeVar("T")
 
 
 def understood(make: Callable[[dict], T], record: dict, of: Path) -> T:
-    """What is made of a record; another version may have written it, with other fields.
+    """Return ``make(record)`` for a record that another version may have written.
 
-    Raises :class:`CheckpointError` when nothing can be made of it; ``of`` is what it is left in.
+    Raises :class:`CheckpointError` if ``make`` does not understand the record. ``of`` is the file
+    or directory with the record, for the message.
     """
     try:
         return make(record)
@@ -36,69 +36,70 @@ def understood(make: Callable[[dict], T], record: dict, of: Path) -> T:
 
 
 class Journal:
-    """A file that tells what job it is of, and what that has done; a context that lets go of it.
+    """Append-only journal of a job's finished steps. Closes on leaving the context.
 
-    Only one process has it at a time. A line that a kill cut, or a disk changed, does not count,
-    nor do those behind it.
+    Only one process can open a journal at a time. A truncated or damaged line, and all lines after
+    it, are ignored.
 
     Parameters
     ----------
     path : Path
-        The file, made when there is none.
+        Path of the file, which is created if it does not exist.
     of : Path, optional
-        What messages call it, if not by its path.
+        Path to name in messages; by default ``path``.
 
-    Raises :class:`CheckpointError` when another process has it, and whenever it cannot be written.
+    Raises :class:`CheckpointError` if another process has the journal open, and if it cannot be
+    written.
 
     Members
     -------
     lines : list
-        What was in it when it was opened: the job's parameters, then ``(name, record)``.
+        Lines in the file when it was opened: the job's parameters, then ``(name, record)``.
     """
 
     def __init__(self, path: Path, of: Path | None = None):
         self.path = path
         with writing(path):
-            # Without a buffer, to close is safe.
+            # Without a buffer, closing the file cannot fail.
             self._file = path.open("a+b", buffering=0)
         if not self._lock():
             self._file.close()
             raise CheckpointError(f"{of or path}: another process is writing it; wait for it")
-        self.lines, self._whole = self._read()
+        self.lines, self._size = self._read()
 
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file and release its lock."""
         self._file.close()
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the file holds something that was never a journal."""
+        """Whether the file has content that is not from a journal."""
         self._file.seek(0)
         return not self.lines and self._file.read(1) not in (b"", b"{")
 
     def is_of(self, parameters: dict) -> bool:
-        """Whether a job of these parameters, plain values, wrote it."""
+        """Return whether a job with these parameters (JSON values) wrote the journal."""
         return self.lines[:1] == [json.loads(json.dumps(parameters))]
 
     def begin(self, parameters: dict) -> Records:
-        """Records by name that the same job left; what another job left is dropped."""
+        """Return the records of this job's earlier run; discard those of another job."""
         if not self.is_of(parameters):
-            self.lines, self._whole = [], 0
+            self.lines, self._size = [], 0
         with writing(self.path):
-            self._file.truncate(self._whole)
+            self._file.truncate(self._size)
         if not self.lines:
             self._append(parameters)
         return {name: record for name, record in dict(self.lines[1:]).items()
                 if record is not None}
 
     def record(self, name: str, record: dict | None) -> None:
-        """Note what was done under a name; None that it is undone."""
+        """Append the record of a step; None marks the step as not done."""
         self._append([name, record, _checksum(name, record)])
 
     def _append(self, line: object) -> None:
@@ -109,32 +110,33 @@ class Journal:
             os.fsync(self._file.fileno())
 
     def _lock(self) -> bool:
-        """Whether the file is for this process alone."""
+        """Return whether this process got the exclusive lock of the file."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        # Another process may have finished, and its file be gone, since it was opened.
+        # Another process may have finished and removed the file since it was opened here.
         return self.path.exists() and os.path.samestat(
             self.path.stat(), os.fstat(self._file.fileno()))
 
     def _read(self) -> tuple[list, int]:
-        """Whole lines, and how many bytes they are."""
+        """Return the valid lines at the start of the file, and their size in bytes."""
         self._file.seek(0)
-        lines, whole = [], 0
+        lines: list = []
+        size = 0
         for text in BytesIO(self._file.read()):
             line = _line(text, _parameters if not lines else _record)
             if line is None:
                 break
             lines.append(line)
-            whole += len(text)
-        return lines, whole
+            size += len(text)
+        return lines, size
 
 
-def _line(text: bytes, what: Callable[[object], object | None]) -> object | None:
-    """What a line says; None when it is not whole."""
+def _line(text: bytes, parse: Callable[[object], object | None]) -> object | None:
+    """Return the content of a line, or None if the line is not valid."""
     try:
-        return what(json.loads(text)) if text.endswith(b"\n") else None
+        return parse(json.loads(text)) if text.endswith(b"\n") else None
     except (RecursionError, TypeError, ValueError):
         return None
 
@@ -144,9 +146,11 @@ def _parameters(line: object) -> dict | None:
 
 
 def _record(line: object) -> tuple[str, dict | None] | None:
+    if not isinstance(line, list) or len(line) != 3:
+        return None
     name, record, checksum = line
-    good = isinstance(name, str) and (record is None or isinstance(record, dict))
-    return (name, record) if good and checksum == _checksum(name, record) else None
+    is_valid = isinstance(name, str) and (record is None or isinstance(record, dict))
+    return (name, record) if is_valid and checksum == _checksum(name, record) else None
 
 
 def _checksum(name: str, record: dict | None) -> str:

@@ -1,4 +1,4 @@
-"""The C library's memory: what is freed is kept for the next rows."""
+"""Setting of the C library that keeps freed memory for reuse."""
 
 import ctypes
 
@@ -9,10 +9,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep freed arrays of up to 8 MB, up to 64 MB a thread; whether it does.
+    """Make glibc keep freed arrays of up to 8 MB, up to 64 MB per thread; return whether it does.
 
-    By itself it gives a temporary of a megabyte back to the kernel each time, and to have its pages
-    again costs more than the arithmetic on it. Larger arrays are given back as ever.
+    By default glibc returns each temporary of a megabyte to the kernel, and getting its pages again
+    takes longer than the arithmetic on it. Larger arrays are returned as usual.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all(

@@ -36,7 +36,7 @@ def compiled(function: Callable) -> Callable:
 def _kept(function: Callable) -> Callable | None:
     """Return a compiled function with cached code, or None if numba finds no cache directory."""
     try:
-        made = njit(function, nogil=True, cache=True, **OPTIONS)
+        made: Any = njit(function, nogil=True, cache=True, **OPTIONS)
     except RuntimeError:
         return None
     made._cache._cache_file.__class__ = _CheckedFile

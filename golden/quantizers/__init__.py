@@ -1,1 +1,1 @@
-"""Better codes in the same format: what `tritllm-v2` does not look for."""
+"""Quantizers with less error than `tritllm-v2`, in the same format."""

@@ -1,9 +1,9 @@
-"""Depths of matrices by how much each gains: as few errors as a number of bits allows.
+"""Depth of each matrix, chosen for the least loss within a budget of stored bits.
 
-What a matrix loses at each depth is measured on some of its rows. Then every matrix begins at depth
-1, and the one that gains most for the bits it takes goes deeper, as long as the bits last: greedy
-steps along the lower convex hull of each matrix's losses, which is best but for the last step
-(Everett, 1963; Shoham and Gersho, 1988).
+The loss of a matrix at each depth is measured on some of its rows. Every matrix starts at depth 1.
+Then the matrix with the greatest gain per bit gets a larger depth, as long as bits are left. These
+are greedy steps along the lower convex hull of each matrix's losses, which is optimal except for
+the last step (Everett, 1963; Shoham and Gersho, 1988).
 """
 
 from collections.abc import Mapping
@@ -21,37 +21,39 @@ from tritstream.golden.quantizers.registry import Method
 
 __all__ = ["DEPTHS", "Losses", "choose_depths", "measure"]
 
+#: All depths, ascending.
 DEPTHS = tuple(range(1, MAX_DEPTH + 1))
 
-#: Rows that are measured, in so many runs, spread over the matrix.
-_ROWS, _RUNS = 256, 8
+#: Number of rows that are measured, and number of chunks of rows, spread over the matrix.
+_ROWS, _CHUNKS = 256, 8
 
 
 @dataclass(frozen=True)
 class Losses:
-    """What a matrix (N, K) loses at each of the depths 1..4.
+    """Losses of a matrix (N, K) at the depths 1..4.
 
-    Nats a token with a calibration; without, weights times relative squared error.
+    The unit is nats per token with a calibration. Without a calibration, a loss is the number of
+    weights times the relative squared error.
     """
 
     shape:  tuple[int, int]
     losses: tuple[float, ...]
 
     def bits(self, depth: int) -> int:
-        """Stored bits of the matrix at a depth: padding and table included."""
+        """Return the stored bits of the matrix at a depth, padding and table included."""
         return 8 * int(np.prod(tiles_shape(self.shape, depth))) + 32 * SCALES
 
 
 def measure(weights: WeightRows, method: Method, name: str) -> Losses:
-    """Losses of a matrix by encoding some of its rows at each depth."""
-    runs = _runs(weights.shape[0])
-    part = np.concatenate([weights[run] for run in runs]).astype(np.float32)
-    rows = np.concatenate([np.arange(run.start, run.stop) for run in runs])
-    moment = method.moment(name, weights.shape)
-    moment = moment and moment.take(rows)
-    losses = [_loss(part, depth, name, method, moment) for depth in DEPTHS]
-    return Losses(tuple(weights.shape),
-                  tuple(loss * weights.shape[0] / len(part) for loss in losses))
+    """Measure the losses of a matrix by encoding some of its rows at each depth."""
+    rows, columns = weights.shape
+    chunks = _chunks(rows)
+    sample = np.concatenate([weights[chunk] for chunk in chunks]).astype(np.float32)
+    indices = np.concatenate([np.arange(chunk.start, chunk.stop) for chunk in chunks])
+    moment = method.moment(name, (rows, columns))
+    moment = moment and moment.take(indices)
+    losses = [_loss(sample, depth, name, method, moment) for depth in DEPTHS]
+    return Losses((rows, columns), tuple(loss * rows / len(sample) for loss in losses))
 
 
 def _loss(
@@ -66,9 +68,9 @@ def _loss(
 
 
 def choose_depths(losses: Mapping[str, Losses], budget: float) -> dict[str, int]:
-    """Depth of each matrix such that all take at most ``budget`` stored bits a weight.
+    """Return the depth of each matrix, for at most ``budget`` stored bits per weight in total.
 
-    Raises :class:`ValueError` for a budget that depth 1 exceeds.
+    Raises :class:`ValueError` if depth 1 for all matrices exceeds the budget.
     """
     weights = sum(int(np.prod(one.shape)) for one in losses.values())
     depths = dict.fromkeys(losses, 1)
@@ -94,7 +96,7 @@ def choose_depths(losses: Mapping[str, Losses], budget: float) -> dict[str, int]
 
 
 def _next(one: Losses, depth: int) -> tuple[float, int]:
-    """The greatest gain for a bit from this depth, and the depth it leads to; 0 for none."""
+    """Return the greatest gain per bit from this depth, and its depth; 0 if there is no gain."""
     steps = [((one.losses[depth - 1] - one.losses[deeper - 1])
               / (one.bits(deeper) - one.bits(depth)), deeper)
              for deeper in DEPTHS[depth:]]
@@ -102,9 +104,10 @@ def _next(one: Losses, depth: int) -> tuple[float, int]:
     return (gain, deeper) if gain > 0 else (0.0, 0)
 
 
-def _runs(count: int) -> list[slice]:
+def _chunks(count: int) -> list[slice]:
+    """Return the rows to measure, of ``count`` rows."""
     if count <= _ROWS:
         return [slice(0, count)]
-    size = _ROWS // _RUNS
+    size = _ROWS // _CHUNKS
     return [slice(first, first + size)
-            for first in (run * (count - size) // (_RUNS - 1) for run in range(_RUNS))]
+            for first in (index * (count - size) // (_CHUNKS - 1) for index in range(_CHUNKS))]

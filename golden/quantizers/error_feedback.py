@@ -1,9 +1,10 @@
-"""Profile ``search`` with calibration: integers that make up for each other's errors.
+"""Profile ``search`` with calibration: rounding with error feedback.
 
-As GPTQ (Frantar et al., 2022), with the Fisher information of :mod:`tritstream.golden.quantizers.moments` in place of the
-second moments of the inputs: columns are rounded from the first to the last, and the error of each
-is spread over those that are still to come, such that it costs least. The code of a group is that
-of the 27 with which its sixteen columns, rounded in this way, cost least.
+This is GPTQ (Frantar et al., 2022), with the Fisher information of
+:mod:`tritstream.golden.quantizers.moments` in place of the second moments of the inputs. Columns
+are rounded from the first to the last. The later columns compensate for the error of each column,
+such that the loss is least. The code of a group is the one of 27 with which its sixteen columns,
+rounded in this way, have the least loss.
 """
 
 from collections.abc import Iterator
@@ -22,13 +23,13 @@ from tritstream.golden.row_chunks import run_in_threads
 
 __all__ = ["feed_back"]
 
-#: Share of the mean of the diagonal that is added to it, so that rare inputs count a little.
+#: Damping added to the diagonal, as a share of its mean, so that rare inputs count a little.
 _DAMPING = 0.01
-#: Added at least, where the mean of all is one.
+#: Least damping, for a matrix whose diagonals have mean one.
 _LEAST = 1e-6
-#: Rows that are encoded together: enough for a matrix product to be quick.
+#: Rows that are encoded together: enough for a fast matrix product.
 _ROWS = 256
-#: Columns whose errors are gathered before those behind them hear of it.
+#: Columns whose errors are collected before they are subtracted from all later columns.
 _SPAN = 128
 
 
@@ -36,11 +37,11 @@ def feed_back(
     weights: WeightRows, depth: int, moment: Moment, name: str = "matrix", *,
     engine: str | None = "numpy",
 ) -> TritMatrix:
-    """Encode a matrix (N, K) of any float dtype with its moments.
+    """Encode a matrix (N, K) of any float dtype with its calibration statistics.
 
-    The same engine-independent bits on machines of one kind: products are by the BLAS that numpy
-    has, in one thread. Raises :class:`ValueError` for weights that are not finite as float32, or
-    too large for their errors to be.
+    All engines return identical bits on machines of one kind. Matrix products use numpy's BLAS, in
+    one thread. Raises :class:`ValueError` for weights that are not finite as float32, and for
+    statistics or weights so large that errors overflow.
     """
     half, kernels = half_range(depth), load(engine)
     with threadpool_limits(1, "blas"):
@@ -56,20 +57,21 @@ def feed_back(
         def work(chunk: slice) -> None:
             rest = take_groups(weights, chunk).reshape(-1, GROUP * groups)
             for columns, upper in uppers:
-                places = slice(columns.start // GROUP, columns.stop // GROUP)
-                q[chunk, columns], codes[chunk, places] = _encode(
+                block = slice(columns.start // GROUP, columns.stop // GROUP)
+                q[chunk, columns], codes[chunk, block] = _encode(
                     rest[:, columns], upper, table, half, kernels)
 
         run_in_threads(work, [slice(first, min(rows, first + _ROWS))
                               for first in range(0, rows, _ROWS)])
     q[:, weights.shape[1]:] = 0
-    return TritMatrix(int(depth), tuple(weights.shape), q, codes, table)
+    return TritMatrix(int(depth), (rows, weights.shape[1]), q, codes, table)
 
 
 def _scaled_blocks(moment: Moment, name: str) -> Iterator[tuple[slice, np.ndarray]]:
-    """Diagonal blocks of F, float64, the last with columns of padding, which cost nothing.
+    """Yield the columns of each diagonal block of F, and the block, float64.
 
-    All are scaled such that the mean of the diagonal is one, which changes no choice.
+    The last block is padded with columns of zeros. All blocks are scaled such that the mean of the
+    diagonal is one, which changes no choice.
     """
     with np.errstate(over="ignore"):
         mean = np.mean([np.diag(block).mean() for _, block in moment.blocks()]) or 1.0
@@ -84,7 +86,7 @@ def _scaled_blocks(moment: Moment, name: str) -> Iterator[tuple[slice, np.ndarra
 
 
 def _upper(block: np.ndarray, name: str) -> np.ndarray:
-    """Upper triangular U of ``block^-1 = U^T U``, float32, the block damped."""
+    """Return the upper triangular U with ``block^-1 = U^T U`` for the damped block: float32."""
     damped = block.copy()
     damped[np.diag_indices_from(block)] += max(_DAMPING * np.diag(block).mean(), _LEAST)
     try:
@@ -101,18 +103,18 @@ def _no_moments(name: str) -> ValueError:
 def _encode(
     rest: np.ndarray, upper: np.ndarray, table: np.ndarray, half: int, kernels: Kernels,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Integers and codes of rows (n, b) of one block; ``rest`` is used up."""
+    """Return integers and codes for the rows (n, b) of one block; ``rest`` is overwritten."""
     q = np.empty(rest.shape, np.int8)
     codes = np.empty((len(rest), rest.shape[1] // GROUP), np.uint8)
     for first in range(0, rest.shape[1], _SPAN):
         last = min(first + _SPAN, rest.shape[1])
-        moved = np.empty((len(rest), last - first), np.float32)
+        fed_back = np.empty((len(rest), last - first), np.float32)
         for start in range(first, last, GROUP):
             here, behind = slice(start, start + GROUP), slice(start + GROUP, last)
             q[:, here], codes[:, start // GROUP], errors = kernels.feed_back(
                 np.ascontiguousarray(rest[:, here]), np.ascontiguousarray(upper[here, here]),
                 table, half)
-            moved[:, start - first:start - first + GROUP] = errors
+            fed_back[:, start - first:start - first + GROUP] = errors
             rest[:, behind] -= errors @ upper[here, behind]
-        rest[:, last:] -= moved @ upper[first:last, last:]
+        rest[:, last:] -= fed_back @ upper[first:last, last:]
     return q, codes

@@ -1,4 +1,4 @@
-"""Methods: how a matrix becomes integers, codes and a table, by name."""
+"""Quantization methods by name: how a matrix becomes integers, codes and a table."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,30 +15,31 @@ from tritstream.golden.quantizers.search import SEARCH, search
 
 __all__ = ["DEFAULT", "METHODS", "Encoder", "Method", "check_method", "method_of"]
 
-#: Encodes weights (N, K) of any float dtype, an array or read by rows, at a depth; the name is for
+#: Encodes weights (N, K) of any float dtype (an array or a reader) at a depth. The name is for
 #: messages.
 Encoder = Callable[[WeightRows, int, str], Encoded]
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a packed checkpoint is made with; it can be pickled.
+    """A quantization method with its settings. It can be pickled.
 
     Members
     -------
     codec : str
         Name of the profile in config.json.
     encode : Encoder
-        The same weights, depth and name always give the same matrix.
+        Function that encodes a matrix. Equal weights, depth and name give the same matrix.
     settings : mapping
-        What else decides the bytes, as JSON can hold it: part of the job's identity, and noted in
-        config.json.
+        Further settings that determine the bytes, as JSON values. They are part of the identity
+        of the job, and are written to config.json.
     engine : str or None
-        Of :mod:`tritstream.golden.kernels`, for what is done with the matrix; decides no byte.
+        Engine of :mod:`tritstream.golden.kernels` for later work with the matrix. It changes no
+        byte.
     memory : float
-        Bytes a weight that encoding holds at most, besides the weights.
+        Largest number of bytes per weight that encoding holds in addition to the weights.
     moments : Path or None
-        The file of :mod:`tritstream.golden.quantizers.moments` that calibrates.
+        Calibration file (:mod:`tritstream.golden.quantizers.moments`).
     """
 
     codec:    str
@@ -48,30 +49,31 @@ class Method:
     memory:   float = 3.0
     moments:  Path | None = None
 
-    def moment(self, name: str, shape: tuple[int, int]) -> Moment | None:
-        """Moments of the matrix of a tensor, where there is a calibration that knows it."""
-        return self.moments and _moment(self.moments, name, tuple(shape))
+    def moment(self, name: str, shape: tuple[int, ...]) -> Moment | None:
+        """Return the calibration statistics for the matrix of a tensor, or None without any."""
+        return None if self.moments is None else _moment(self.moments, name, shape)
 
 
-#: By name, what encodes a matrix without any more settings; it takes an ``engine`` too.
+#: Encoders without further settings, by method name. They also take an ``engine``.
 METHODS: dict[str, Callable[..., Encoded]] = {CODEC: choose_scales, SEARCH: search}
 
-#: The method that quantizes when none is given.
+#: Name of the default method.
 DEFAULT = SEARCH
 
-#: Bytes a weight: scales or codes are held, and tiles that wait to be written.
+#: Bytes per weight: the scales or codes, and the tiles that wait to be written.
 _MEMORY = {CODEC: 1.0, SEARCH: 1.5}
 
 
 def method_of(
     name: str, engine: str | None = None, calibration: Path | None = None,
 ) -> Method:
-    """A method by its name, on an engine, by default on the fastest there is.
+    """Return a method by its name, on an engine, by default on the fastest one installed.
 
-    With a file of :mod:`tritstream.golden.quantizers.moments`, ``search`` lets weights make up for each other's errors.
+    With a calibration file (:mod:`tritstream.golden.quantizers.moments`), ``search`` rounds with
+    error feedback.
 
-    Raises :class:`ValueError` as :func:`check_method` does, and when there is not that engine,
-    :class:`tritstream.golden.errors.CheckpointError` for a wrong file.
+    Raises the errors of :func:`check_method`, :class:`ValueError` if the engine is unknown or not
+    installed, and :class:`tritstream.golden.errors.CheckpointError` for an invalid file.
     """
     check_method(name, calibration is not None)
     load(engine)
@@ -86,28 +88,31 @@ def method_of(
 
 
 def check_method(name: str, calibrated: bool = False) -> None:
-    """Raises :class:`ValueError` for a method that there is not, or not with a calibration."""
+    """Raise :class:`ValueError` if the method is unknown or does not support calibration."""
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {name}")
     if calibrated and name != SEARCH:
-        raise ValueError(f"method {name} makes nothing of a calibration; take method {SEARCH}")
+        raise ValueError(f"method {name} does not use a calibration; use method {SEARCH}")
 
 
 def _calibrated(
     weights: WeightRows, depth: int, name: str, *, path: Path, engine: str | None,
 ) -> Encoded:
-    moment = _moment(path, name, tuple(weights.shape))
+    moment = _moment(path, name, weights.shape)
     if moment is None:
         return search(weights, depth, name, engine=engine)
     return feed_back(weights, depth, moment, name, engine=engine)
 
 
-def _moment(path: Path, name: str, shape: tuple[int, int]) -> Moment | None:
-    """Moments of a matrix; None of an embedding that no head shares, for nothing multiplies it."""
+def _moment(path: Path, name: str, shape: tuple[int, ...]) -> Moment | None:
+    """Return the statistics of a matrix, or None for an embedding that is not also the head.
+
+    Such an embedding is looked up, not multiplied, so calibration has no statistics for it.
+    """
     moments, module = _moments(path), name.removesuffix(".weight")
     if module not in moments and "embed" in module:
         return None
-    return moments.of(module, shape)
+    return moments.of(module, (shape[0], shape[1]))
 
 
 @cache

@@ -1,32 +1,32 @@
-"""Some groups of a matrix, by which a scale table is fitted."""
+"""Samples of the groups of a matrix, to which scale tables are fitted."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from tritstream.golden.fixed_point import GROUP, group_count
-from tritstream.golden.groups import take_groups
+from tritstream.golden.groups import WeightRows, take_groups
 from tritstream.golden.row_chunks import in_threads, row_chunks
 
 __all__ = ["Sample", "take_sample"]
 
-#: Groups that are taken because errors in them weigh most, and of the others.
+#: Number of groups taken because they have the largest weighted squares, and of other groups.
 _HEAVIEST, _OTHERS = 1000, 8000
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Groups that stand for all.
+    """Sample of groups that represents all groups of a matrix.
 
     Members
     -------
     groups : numpy.ndarray
-        float32 (n, 16).
+        Weights of the groups: float32 (n, 16).
     importance : numpy.ndarray
-        float32 (n, 16): what a squared error of each weight counts.
+        Factor for the squared error of each weight: float32 (n, 16).
     peak : float
-        Largest weighted sum of squares of a group of the matrix; 0 or infinity where float32
-        cannot hold it.
+        Largest weighted sum of squares of a group of the matrix, or 0 or infinity if it is out of
+        the range of float32.
     """
 
     groups:     np.ndarray
@@ -35,21 +35,23 @@ class Sample:
 
 
 def take_sample(
-    weights: np.ndarray, columns: np.ndarray | None = None, results: np.ndarray | None = None,
+    weights: WeightRows, columns: np.ndarray | None = None, results: np.ndarray | None = None,
     name: str | None = None,
 ) -> Sample:
-    """The groups that weigh most, and evenly of the others, those of zeros left out.
+    """Take the groups with the largest weighted squares, and other groups at even distances.
+
+    Groups of zeros are left out.
 
     Parameters
     ----------
     weights : WeightRows
         Weights (N, K) of any float dtype.
     columns : numpy.ndarray, optional
-        float32 (Kp,): what a squared error in each column counts.
+        Factor for squared errors in each column: float32 (Kp,); 1 by default.
     results : numpy.ndarray, optional
-        float32 (N,): what one in each row counts.
+        Factor for squared errors in each row: float32 (N,); 1 by default.
     name : str, optional
-        Raise :class:`ValueError` with this name when a value is not finite.
+        Name of the matrix. If given, a value that is not finite raises :class:`ValueError`.
     """
     rows, groups = weights.shape[0], group_count(weights.shape[1])
     columns = np.ones(GROUP * groups, np.float32) if columns is None else columns
@@ -63,31 +65,33 @@ def take_sample(
 
     with np.errstate(over="ignore", under="ignore"):
         heaviness = np.concatenate(list(in_threads(weigh, chunks)))
-        places, shares = _choose(heaviness)
-    return Sample(_gather(weights, chunks, places, groups),
-                  columns[places % groups] * (results[places // groups] * shares)[:, None],
+        indices, shares = _choose(heaviness)
+    return Sample(_gather(weights, chunks, indices, groups),
+                  columns[indices % groups] * (results[indices // groups] * shares)[:, None],
                   float(heaviness.max()))
 
 
 def _choose(heaviness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of groups, ascending, and how many each stands for: int64 (n,), float32 (n,)."""
+    """Return indices of groups, ascending, and how many groups each represents: (n,) each."""
     order = np.argsort(-heaviness, kind="stable")
     order = order[:np.count_nonzero(heaviness)]
     heaviest, others = order[:_HEAVIEST], order[_HEAVIEST:]
     step = max(1, -(-len(others) // _OTHERS))
-    places = np.concatenate([heaviest, others[::step]])
-    shares = np.ones(len(places), np.float32)
+    indices = np.concatenate([heaviest, others[::step]])
+    shares = np.ones(len(indices), np.float32)
     shares[len(heaviest):] = len(others) / max(1, len(others[::step]))
-    ascending = np.argsort(places, kind="stable")
-    return places[ascending], shares[ascending]
+    ascending = np.argsort(indices, kind="stable")
+    return indices[ascending], shares[ascending]
 
 
 def _gather(
-    weights: np.ndarray, chunks: list[slice], places: np.ndarray, groups: int,
+    weights: WeightRows, chunks: list[slice], indices: np.ndarray, groups: int,
 ) -> np.ndarray:
-    parts = [np.empty((0, GROUP), np.float32)]
+    """Return the groups with these indices, ascending: float32 (n, 16)."""
+    gathered = [np.empty((0, GROUP), np.float32)]
     for chunk in chunks:
-        first, last = np.searchsorted(places, [chunk.start * groups, chunk.stop * groups])
+        start = chunk.start * groups
+        first, last = np.searchsorted(indices, [start, chunk.stop * groups])
         if first < last:
-            parts.append(take_groups(weights, chunk)[places[first:last] - chunk.start * groups])
-    return np.concatenate(parts)
+            gathered.append(take_groups(weights, chunk)[indices[first:last] - start])
+    return np.concatenate(gathered)

@@ -1,4 +1,4 @@
-"""Profile ``search``: the best of the 27 codes for each group, and a table fitted to the matrix."""
+"""Profile ``search``: the best of the 27 codes per group, and a table fitted to the matrix."""
 
 from dataclasses import dataclass
 
@@ -24,31 +24,30 @@ __all__ = ["SEARCH", "Coded", "search"]
 #: Name of the profile in packed checkpoints.
 SEARCH = "search"
 
-#: Squares of weights between which float32 holds their errors well.
+#: Range of squared weights in which float32 represents their errors accurately.
 _LOW, _HIGH = 2.0 ** -60, 2.0 ** 80
 
 
 @dataclass(frozen=True, eq=False)
 class Coded(Rounded):
-    """A matrix whose codes, uint8 (N, Kp/16), are chosen."""
+    """Matrix with chosen codes, uint8 (N, Kp/16)."""
 
     codes: np.ndarray
 
     def take_scales(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Those of the codes: :meth:`tritstream.golden.quantize.Rounded.take_scales`."""
+        """Return scales of the codes, and the codes: see :meth:`.Rounded.take_scales`."""
         return self.table.take(self.codes[chunk]), self.codes[chunk]
 
 
 def search(
-    weights: WeightRows, depth: int, name: str = "matrix", *,
-    engine: str | None = "numpy",
+    weights: WeightRows, depth: int, name: str = "matrix", *, engine: str | None = "numpy",
 ) -> Encoded:
-    """Encode a matrix (N, K) of any float dtype; of a reader, never with all rows in memory.
+    """Encode a matrix (N, K) of any float dtype. A reader never has all its rows in memory.
 
-    The squared error is never above that of ``tritllm-v2``, whose codes are kept in the rare case
-    that no better ones are found. Where the scales of one of the two are so different that a device
-    holds them inaccurately, the error is that of the weights of the file, or that of the weights
-    which the device computes with, whichever is larger.
+    The squared error is never larger than that of ``tritllm-v2``, because the codes of
+    ``tritllm-v2`` are kept in the rare case that no better codes are found. If the scales of one
+    of the two differ so much that a device represents them inaccurately, two errors are computed,
+    for the weights in the file and for the weights that the device uses. The larger one counts.
 
     Raises the errors of :func:`tritstream.golden.quantize.choose_scales`.
     """
@@ -57,16 +56,17 @@ def search(
     shifted, shift, sample = _in_range(weights)
     for table in fit_tables(sample, half_range(depth), kernels):
         codes = _best_codes(shifted, table, depth, kernels)
-        found = Coded(weights, int(depth), _unshifted(table, shift), kernels, codes)
-        if _squared_error(found, weights, kernels) < limit:
-            return found
+        coded = Coded(weights, int(depth), _unshifted(table, shift), kernels, codes)
+        if _squared_error(coded, weights, kernels) < limit:
+            return coded
     return usual
 
 
-def _in_range(
-    weights: WeightRows,
-) -> tuple[WeightRows | ShiftedRows, int, Sample]:
-    """The weights times a power of two with which float32 holds their squares; it; a sample."""
+def _in_range(weights: WeightRows) -> tuple[WeightRows, int, Sample]:
+    """Scale weights by a power of two if their squares are out of the range of float32.
+
+    Returns the scaled weights, the exponent and a sample of the scaled weights.
+    """
     sample = take_sample(weights)
     if _LOW < sample.peak < _HIGH:
         return weights, 0, sample
@@ -86,7 +86,7 @@ def _unshifted(table: np.ndarray, shift: int) -> np.ndarray:
 
 
 def _best_codes(
-    weights: WeightRows | ShiftedRows, table: np.ndarray, depth: int, kernels: Kernels,
+    weights: WeightRows, table: np.ndarray, depth: int, kernels: Kernels,
 ) -> np.ndarray:
     rows, groups = weights.shape[0], group_count(weights.shape[1])
     codes = np.empty((rows, groups), np.uint8)
@@ -99,18 +99,18 @@ def _best_codes(
     return codes
 
 
-def _squared_error(
-    matrix: Encoded, weights: WeightRows, kernels: Kernels,
-) -> float:
-    """Sum over all weights, in float64, of their errors as :func:`search` counts them."""
+def _squared_error(matrix: Encoded, weights: WeightRows, kernels: Kernels) -> float:
+    """Return the sum of squared errors over all weights, as :func:`search` counts it."""
     wide = table_ratio(matrix.table) > TABLE_RATIO_WARNING
     values = [code_values(matrix), *([device_values(matrix)] if wide else [])]
 
     def work(chunk: slice) -> np.ndarray:
         groups = take_groups(weights, chunk)
         q, codes = matrix.take_rows(chunk, groups)
-        return np.array([kernels.square_sums(groups, q.reshape(-1, GROUP), codes.ravel(), one)[0]
-                         .sum() for one in values])
+        q, codes = q.reshape(-1, GROUP), codes.ravel()
+        return np.array([kernels.square_sums(groups, q, codes, table)[0].sum()
+                         for table in values])
 
     columns = GROUP * group_count(matrix.shape[1])
-    return float(sum(in_threads(work, row_chunks(matrix.shape[0], columns))).max())
+    sums = in_threads(work, row_chunks(matrix.shape[0], columns))
+    return float(sum(sums, np.zeros(len(values))).max())

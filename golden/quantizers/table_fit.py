@@ -1,13 +1,14 @@
-"""The 27 scales that cost a sample of groups least: Lloyd's algorithm over a grid of scales.
+"""Scale tables with the least error for a sample of groups: Lloyd's algorithm on a grid of scales.
 
-An entry of the table is one of many scales evenly spaced in logarithm; the error of every group at
-each of them is computed once. Then, in turn, each group takes the entry of its least error, and
-each entry moves to the scale that costs its groups least: no step makes the whole worse.
+Each entry of the table is one of the scales of a grid, which is uniform in log scale. The error of
+every group at each scale of the grid is computed once. Then two steps alternate: each group takes
+the entry with its least error, and each entry moves to the scale with the least error for its
+groups. No step increases the total error.
 
-A device holds a scale as a 17-bit multiple of the largest one. Where the groups need scales that
-are too different for that to be accurate, the grid has such multiples only. So the file holds the
-scales that a device computes with, and a group that would be multiplied by 0 takes a larger scale
-and smaller integers.
+A device holds a scale as a 17-bit multiple of the largest scale. If the groups need scales that
+differ too much for that precision, the grid has only such multiples. The file then holds the scales
+that a device computes with, and a group whose scale would become 0 takes a larger scale and smaller
+integers.
 """
 
 import numpy as np
@@ -18,18 +19,19 @@ from tritstream.golden.quantizers.sample import Sample
 
 __all__ = ["fit_table", "fit_tables"]
 
-#: Scales of the grid; of one of multiples that a device holds.
+#: Number of scales in the grid, and in a grid of multiples that a device holds.
 _GRID, _WIDE_GRID = 192, 512
-#: The grid goes from this share of a small group's largest weight to the largest of all.
+#: The grid starts at _LOW times the _SMALL quantile of the groups' largest weights, and ends at the
+#: largest weight.
 _LOW, _SMALL = 0.5, 0.001
-#: Lloyd's algorithm ends with a step that gains less than this share, or after so many.
+#: Lloyd's algorithm ends when a step gains less than this share, or after this number of steps.
 _GAIN, _STEPS = 1e-4, 30
-#: A table gives small groups up when it makes the median relative error so many times the least.
+#: A table gives up small groups if its median relative error is this multiple of the grid's.
 _GIVEN_UP = 10
 
 
 def fit_table(sample: Sample, half: int, kernels: Kernels) -> np.ndarray:
-    """Scale table of the least squared error for a sample: float32 (27,), ascending.
+    """Return the scale table with the least squared error: float32 (27,), ascending.
 
     All entries are 1 when the sample is empty.
     """
@@ -37,10 +39,10 @@ def fit_table(sample: Sample, half: int, kernels: Kernels) -> np.ndarray:
 
 
 def fit_tables(sample: Sample, half: int, kernels: Kernels) -> list[np.ndarray]:
-    """Scale tables for a sample, the preferred one first, the one of :func:`fit_table` last.
+    """Return one or two scale tables, the preferred table first, that of :func:`fit_table` last.
 
-    There is a second table where the least squared error gives up most groups, because others are
-    far larger. It makes the sum of relative errors of the groups small instead.
+    There is a second table if the least squared error gives up most groups, because a few groups
+    are far larger. The second table minimizes the sum of the groups' relative errors instead.
     """
     if not len(sample.groups):
         return [np.ones(SCALES, np.float32)]
@@ -51,7 +53,7 @@ def fit_tables(sample: Sample, half: int, kernels: Kernels) -> list[np.ndarray]:
         squares = (sample.groups ** 2 * sample.importance).sum(axis=1)
     if _gives_up(errors, squares, best):
         tables.insert(0, _best(errors[squares > 0] / squares[squares > 0, None]))
-    return [_exact(grid[np.sort(places)]) for places in tables]
+    return [_exact(grid[np.sort(indices)]) for indices in tables]
 
 
 def _grid(largest: np.ndarray) -> np.ndarray:
@@ -66,32 +68,33 @@ def _grid(largest: np.ndarray) -> np.ndarray:
 
 
 def _exact(table: np.ndarray) -> np.ndarray:
-    """The table, where its scales are very different with those that a device computes with."""
+    """Return the table, replaced by the scales of a device if its scales differ too much."""
     wide = table[-1] > TABLE_RATIO_WARNING * table[0]
     return device_table(table, least=1) if wide else table
 
 
-def _gives_up(errors: np.ndarray, squares: np.ndarray, places: np.ndarray) -> bool:
-    """Whether the median relative error of a table is much larger than that of the grid."""
+def _gives_up(errors: np.ndarray, squares: np.ndarray, indices: np.ndarray) -> bool:
+    """Return whether a table's median relative error is much larger than that of the grid."""
     held = squares > 0
     if not held.any():
         return False
-    least, found = (np.median(one.min(axis=1)[held] / squares[held])
-                    for one in (errors, errors[:, places]))
-    return bool(found > _GIVEN_UP * least)
+    least, actual = (np.median(some.min(axis=1)[held] / squares[held])
+                     for some in (errors, errors[:, indices]))
+    return bool(actual > _GIVEN_UP * least)
 
 
 def _best(errors: np.ndarray) -> np.ndarray:
-    """Places on the grid (27,) of the least cost."""
-    found = [_lloyd(errors, places) for places in _beginnings(errors)]
-    return min(found, key=lambda one: one[0])[1]
+    """Return the indices in the grid (27,) with the least cost."""
+    tables = [_lloyd(errors, indices) for indices in _initial_tables(errors)]
+    return min(tables, key=lambda table: table[0])[1]
 
 
-def _beginnings(errors: np.ndarray) -> list[np.ndarray]:
-    """Places on the grid to begin with: spread evenly, and one by one where each gains most."""
+def _initial_tables(errors: np.ndarray) -> list[np.ndarray]:
+    """Return two initial choices of indices: evenly spread, and greedy by the largest gain."""
     best = np.sort(errors.argmin(axis=1))
     spread = np.linspace(best[len(best) // 1000], best[-1], SCALES).round().astype(np.intp)
-    least, chosen = np.full(len(errors), np.inf, np.float32), []
+    least = np.full(len(errors), np.inf, np.float32)
+    chosen: list[np.intp] = []
     for _ in range(SCALES):
         costs = np.minimum(errors, least[:, None]).sum(axis=0, dtype=np.float64)
         chosen.append(costs.argmin())
@@ -99,25 +102,25 @@ def _beginnings(errors: np.ndarray) -> list[np.ndarray]:
     return [spread, np.array(chosen)]
 
 
-def _lloyd(errors: np.ndarray, places: np.ndarray) -> tuple[float, np.ndarray]:
-    """Least cost, and places on the grid (27,)."""
-    least, kept = np.inf, places
+def _lloyd(errors: np.ndarray, indices: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the least cost, and its indices in the grid (27,)."""
+    least, kept = np.inf, indices
     for _ in range(_STEPS):
-        choice = errors[:, places]
+        choice = errors[:, indices]
         entries = choice.argmin(axis=1)
         cost = float(choice[np.arange(len(entries)), entries].sum(dtype=np.float64))
         if cost >= least * (1 - _GAIN):
             break
-        least, kept = cost, places
-        places = _moved(errors, entries, places)
+        least, kept = cost, indices
+        indices = _moved(errors, entries, indices)
     return least, kept
 
 
-def _moved(errors: np.ndarray, entries: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """For each entry the place that costs its groups least; one without groups stays."""
+def _moved(errors: np.ndarray, entries: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Return, per entry, the index with the least cost for its groups. Unused entries stay."""
     order = np.argsort(entries, kind="stable")
     used, firsts = np.unique(entries[order], return_index=True)
     costs = np.add.reduceat(errors[order], firsts, axis=0, dtype=np.float64)
-    moved = places.copy()
+    moved = indices.copy()
     moved[used] = costs.argmin(axis=1)
     return moved

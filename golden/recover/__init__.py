@@ -1,10 +1,11 @@
-"""Recovery of trits: what dequantized weights were made of, such that all come back.
+"""Recovery of trits: find depth, form and scales from which dequantized weights were computed.
 
-A group of 16 stored weights fixes which float32 scales can have made it: an interval for each
-magnitude and integer (``lattice``), and what the magnitudes of a group have in common. At most 27
-scales must do for all groups (``cover``, ``table``). That is searched for a few groups, which what
-the table then does not make joins (``fitting``), in one depth and form after the other
-(``search``). With the table a look-up gives all codes and integers (``coder``).
+Recovery is exact: all weights must come back. For each magnitude and integer, the float32 scales
+that can produce the magnitude form an interval (``lattice``), and the scales of a group are the
+intersection over its 16 magnitudes. At most 27 scales must serve all groups (``cover``, ``table``).
+The search uses a few groups. Groups that the resulting table does not reproduce are added, and the
+search is repeated (``fitting``), for one depth and form after the other (``matrix``). With the
+table, a look-up returns all codes and integers (``coder``).
 """
 
 from tritstream.golden.recover.coder import encode

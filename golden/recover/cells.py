@@ -1,70 +1,71 @@
-"""Which scales make which magnitudes in a form that adds up digits: found by trying.
+"""Intervals of scales per magnitude for forms that add up digits, found by trying scales.
 
-Such a weight need not grow with its scale: a digit that is -1 may be rounded up where the others
-stay. In a form whose digits take values of 16 bits the scales between two steps of any digit, a
-cell, make the same weights, so that one scale of each cell is tried. In float32 the scales near
-those that a bisection finds are tried, each for itself.
+In these forms a weight need not grow with its scale, because the value of a digit -1 may be rounded
+up while the values of the other digits stay. If digits take values of 16 bits, all scales between
+two steps of any digit (a cell) produce the same weights, so one scale per cell is tried. In
+float32, the scales near the results of a bisection are tried one by one.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from tritstream.golden.rounding import DigitForm, float_bits, to_dtype
 
 __all__ = ["cell_intervals", "near_intervals", "scale_of_bits"]
 
-#: Bits of the float32 infinity: one more than those of the largest scale.
+#: Bits of the float32 infinity: 1 above the bits of the largest scale.
 _NONE = 0x7f800000
 _MOST = float(np.finfo(np.float32).max)
-#: How much larger than its product of scale and integer a weight may be in bfloat16, and smaller.
+#: Largest factor between a weight and the product of its scale and integer, in bfloat16.
 _MARGIN = 1.1
-#: Float32 scales on either side of those found by bisection, which are right but for roundings.
+#: Number of float32 scales to try on either side of a result of bisection, because of roundings.
 _NEAR = 12
 
-#: Rows of intervals: places of magnitudes, counted from 0, least and largest scale as bits.
+#: Intervals: index of the magnitude, least and largest scale as bits. One array each.
 _Intervals = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def scale_of_bits(bits: np.ndarray) -> np.ndarray:
-    """The float32 that non-negative integers are the bits of."""
+def scale_of_bits(bits: npt.ArrayLike) -> np.ndarray:
+    """Return the float32 values with these bits (non-negative integers)."""
     return np.asarray(bits).astype(np.int32).view(np.float32)
 
 
 def cell_intervals(
     values: np.ndarray, dtype: np.dtype, form: DigitForm, half: int, least: float,
 ) -> _Intervals:
-    """Scales that make each of the magnitudes (float32, ascending) stored in a dtype.
+    """Return the scales that produce each of the magnitudes (float32, ascending) in a dtype.
 
-    ``form`` has planes; every group has a magnitude of at least ``least``. Intervals may overlap,
-    where several integers make a magnitude.
+    ``form`` must have planes, and every group a magnitude of at least ``least``. Intervals may
+    overlap if several integers produce a magnitude.
     """
     starts, end = _cells(max(values[0], least), values[-1], dtype, form, half)
     scales, find = scale_of_bits(starts), _finder(values, dtype)
     planes, ends = form.planes(scales, half), np.append(starts[1:], end) - 1
     found = []
     for q in range(1, half + 1):
-        places = find(to_dtype(form.add(planes, scales, np.array(q), half), dtype))
-        edges = np.flatnonzero(np.diff(places)) + 1
-        first, last = np.append(0, edges), np.append(edges, places.size) - 1
-        live = places[first] > 0
-        first, last = first[live], last[live]
-        found.append((places[first].astype(np.int64) - 1, starts[first], ends[last]))
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+        numbers = find(to_dtype(form.add(planes, scales, np.array(q), half), dtype))
+        edges = np.flatnonzero(np.diff(numbers)) + 1
+        first, last = np.append(0, edges), np.append(edges, numbers.size) - 1
+        known = numbers[first] > 0
+        first, last = first[known], last[known]
+        found.append((numbers[first].astype(np.int64) - 1, starts[first], ends[last]))
+    return _joined(found)
 
 
 def near_intervals(
     values: np.ndarray, dtype: np.dtype, form: DigitForm, low: np.ndarray, high: np.ndarray,
 ) -> _Intervals:
-    """The same near ``low..high`` (D, h), bits of scales, of integers h first.
+    """Return the same intervals near ``low..high`` (D, h): bits of scales, integer h first.
 
-    What lies more than a few scales within them makes the magnitude and is not tried.
+    Scales far inside ``low..high`` produce the magnitude for certain and are not tried.
     """
     half = low.shape[1]
-    rows, places = np.nonzero(high - low >= -_NEAR)
-    low, high, q = low[rows, places], high[rows, places], half - places
+    rows, columns = np.nonzero(high - low >= -_NEAR)
+    low, high, q = low[rows, columns], high[rows, columns], half - columns
     steps, wide = np.arange(-_NEAR, _NEAR + 1), high - low > 2 * _NEAR
-    # The ends of a wide interval are tried, and what is between them taken.
+    # The scales near the ends of a wide interval are tried, the scales between them accepted.
     found = [(rows[wide], low[wide] + _NEAR, high[wide] - _NEAR)]
     middle = (low + high) // 2
     for centers, some in ((low, wide), (high, wide), (middle, ~wide)):
@@ -73,15 +74,20 @@ def near_intervals(
         makes = to_dtype(made, dtype) == values[rows[some], None]
         owner, step = np.nonzero(makes)
         found.append((rows[some][owner], bits[owner, step], bits[owner, step]))
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+    return _joined(found)
+
+
+def _joined(found: list[_Intervals]) -> _Intervals:
+    rows, low, high = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return rows, low, high
 
 
 def _cells(
     least: float, largest: float, dtype: np.dtype, form: DigitForm, half: int,
 ) -> tuple[np.ndarray, int]:
-    """First scale of each cell of groups whose largest weight is within ``least..largest``.
+    """Return the first scale of each cell, as bits, and the end of the last cell.
 
-    Returns bits of scales, and the end of the last cell.
+    The cells cover the scales of groups whose largest weight is within ``least..largest``.
     """
     unit = max(_unit(dtype), _unit(form.step))
     low = least / _MARGIN - 4 * unit
@@ -97,7 +103,7 @@ def _cells(
 def _steps(
     form: DigitForm, half: int, number: int, bound: np.ndarray, ends: tuple[int, int],
 ) -> np.ndarray:
-    """Least scales, as bits, from which on a digit has each of its values."""
+    """Return the least scale, as bits, at which a digit reaches each of its values."""
     first, last = float_bits(bound.astype(form.step)).astype(np.int64)
     wanted = np.arange(first + 1, last + 1).astype(np.uint16).view(form.step).astype(np.float32)
     low, high = np.full(wanted.shape, ends[0]), np.full(wanted.shape, ends[1])
@@ -110,19 +116,19 @@ def _steps(
 
 
 def _unit(dtype: np.dtype) -> float:
-    """The least number that a dtype has."""
+    """Return the smallest positive number of a dtype."""
     return float(np.array(1, f"u{dtype.itemsize}").view(dtype))
 
 
 def _finder(values: np.ndarray, dtype: np.dtype) -> Callable[[np.ndarray], np.ndarray]:
-    """What gives the places of weights in magnitudes, counted from 1; 0 of any others."""
+    """Return a function from weights to their 1-based index in ``values``, or 0 if not in it."""
     if dtype.itemsize == 2:
         table = np.zeros(1 << 16, np.int16)
         table[float_bits(values.astype(dtype))] = np.arange(1, values.size + 1)
         return lambda made: table.take(float_bits(made.astype(dtype)))
 
     def find(made: np.ndarray) -> np.ndarray:
-        places = np.searchsorted(values, made)
-        right = values.take(places, mode="clip") == made
-        return np.where(right, places + 1, 0).astype(np.int16)
+        indices = np.searchsorted(values, made)
+        known = values.take(indices, mode="clip") == made
+        return np.where(known, indices + 1, 0).astype(np.int16)
     return find

@@ -1,4 +1,4 @@
-"""Few scales for many groups: points that pierce intervals, or unions of them."""
+"""Few scales for many groups: points that pierce intervals or unions of intervals."""
 
 import numpy as np
 
@@ -6,16 +6,17 @@ from tritstream.golden.recover.lattice import Pieces
 
 __all__ = ["pierce", "pierce_most"]
 
-#: Exchanges of one point for another before a search gives up.
+#: Number of exchanges of a point before a search gives up.
 _EXCHANGES = 5000
-#: Groups with several pieces that are looked at, at most: those with the fewest.
+#: Largest number of groups with several intervals to search; those with the fewest are taken.
 _LOOSE = 1500
 
 
 def pierce(pieces: Pieces, limit: int) -> tuple[np.ndarray | None, int]:
-    """At most ``limit`` points that pierce a piece of each group, and how many it takes at least.
+    """Find at most ``limit`` points that pierce an interval of each group.
 
-    The points are bits of scales, ascending; None when there are none, or none were found.
+    Returns the points, which are bits of scales, ascending, and a lower bound of the number of
+    points needed. The points are None if they do not exist or were not found.
     """
     tight, loose = _reduce(pieces)
     points = _stab(tight)
@@ -27,19 +28,20 @@ def pierce(pieces: Pieces, limit: int) -> tuple[np.ndarray | None, int]:
 
 
 def pierce_most(pieces: Pieces, limit: int) -> tuple[np.ndarray, int]:
-    """At most ``limit`` points that pierce a piece of many groups, ascending, and of how many."""
+    """Find at most ``limit`` points that pierce many groups; return them and that number."""
     cover = _Cover(pieces)
     chosen = cover.greedy(limit)
     return np.sort(cover.points[chosen]), cover.count(chosen)
 
 
 class _Cover:
-    """Groups in rows, those with the fewest choices first; candidate points in columns.
+    """Matrix of groups (rows, fewest candidates first) and candidate points (columns).
 
-    Right ends of pieces are candidates enough: any other point can move right to the next one.
+    The right ends of intervals are sufficient candidates, because any other point can move right
+    to the next one.
     """
 
-    def __init__(self, pieces: Pieces):
+    def __init__(self, pieces: Pieces) -> None:
         self.points = np.unique(pieces.high)
         _, owner = np.unique(pieces.owner, return_inverse=True)
         table = np.zeros((owner.max() + 1, self.points.size + 1), np.int8)
@@ -50,7 +52,7 @@ class _Cover:
         self._pierced = table[np.argsort(choices, kind="stable"), :-1].view(bool)
 
     def least(self) -> int:
-        """As many points are needed at least: groups that share no candidate."""
+        """Return a lower bound of the number of points: groups without common candidates."""
         used = np.zeros(self.points.size, bool)
         count = 0
         for row in self._pierced:
@@ -60,8 +62,9 @@ class _Cover:
         return count
 
     def greedy(self, limit: int) -> list[int]:
-        """Candidates, each piercing as many of the groups still open as any does."""
-        chosen, still = [], np.ones(len(self._pierced), bool)
+        """Return at most ``limit`` candidates, each with the most newly pierced groups."""
+        chosen: list[int] = []
+        still = np.ones(len(self._pierced), bool)
         gain = np.count_nonzero(self._pierced, axis=0)
         while still.any() and len(chosen) < limit:
             chosen.append(int(gain.argmax()))
@@ -71,14 +74,15 @@ class _Cover:
         return chosen
 
     def count(self, chosen: list[int]) -> int:
-        """Groups that these candidates pierce."""
-        return np.count_nonzero(self._pierced[:, chosen].any(axis=1))
+        """Return the number of groups that these candidates pierce."""
+        return int(np.count_nonzero(self._pierced[:, chosen].any(axis=1)))
 
     def search(self, limit: int) -> np.ndarray | None:
-        """Points that pierce every group, or None when none were found.
+        """Return points that pierce every group, ascending, or None if none were found.
 
-        A greedy choice, then exchanges: the point that is missed least goes, the best for an open
-        group comes, and groups weigh the more the longer they are open.
+        A greedy choice is improved by exchanges. The point with the least loss is removed, and the
+        best point for a group that is not pierced is added. The weight of a group grows while it
+        is not pierced.
         """
         rng = np.random.default_rng(0)
         chosen = self.greedy(limit)
@@ -100,9 +104,11 @@ class _Cover:
 
 
 def _reduce(pieces: Pieces) -> tuple[Pieces, Pieces]:
-    """Groups of one piece that holds no other's, and the other groups that hold none of them.
+    """Drop groups that are pierced whenever another group is; return two kinds of groups.
 
-    Whatever pierces a piece pierces all that hold it.
+    The first have one interval each, which contains no other such interval. The second have
+    several intervals, none of which contains an interval of the first. A point that pierces an
+    interval also pierces all intervals that contain it.
     """
     single = np.bincount(pieces.owner)[pieces.owner] == 1
     tight, loose = pieces.take(single), pieces.take(~single)
@@ -116,14 +122,14 @@ def _reduce(pieces: Pieces) -> tuple[Pieces, Pieces]:
 
 
 def _fewest(pieces: Pieces) -> Pieces:
-    """Groups with the fewest pieces, when there are too many groups."""
+    """Return the groups with the fewest intervals if there are too many groups."""
     owners, counts = np.unique(pieces.owner, return_counts=True)
     chosen = owners[np.argsort(counts, kind="stable")[:_LOOSE]]
     return pieces.take(np.isin(pieces.owner, chosen))
 
 
 def _stab(tight: Pieces) -> list[int]:
-    """The fewest points that pierce pieces sorted by both their ends: right ends."""
+    """Return the fewest points (right ends) that pierce intervals sorted by both ends."""
     points: list[int] = []
     for low, high in zip(tight.low.tolist(), tight.high.tolist(), strict=True):
         if not points or low > points[-1]:

@@ -1,4 +1,4 @@
-"""One depth and one form tried on a matrix."""
+"""Search for the scale table of a matrix at one depth and in one form."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,10 @@ from tritstream.golden.row_chunks import in_threads, row_chunks
 
 __all__ = ["Attempt", "Fitting"]
 
-#: Groups added to those looked at, about, of those that a table turns out not to fit.
+#: Approximate number of groups to add when a table does not fit some groups of the matrix.
 _MORE = 1024
 
-#: Share of a few groups that a form of digits must make to be looked at closer.
+#: Share of a few groups that a form of digits must reproduce to be examined further.
 _PROMISING = 0.75
 
 _ONES = np.ones(SCALES, np.float32)
@@ -26,16 +26,21 @@ _ONES = np.ones(SCALES, np.float32)
 
 @dataclass(frozen=True)
 class Attempt:
-    """How a depth and a form (by its name) did on the groups looked at, which all differ.
+    """Result of a depth and a form on the groups examined, which are all different.
 
     Members
     -------
+    depth : int
+        Trits per weight.
+    form : str
+        Name of the form.
     looked : int
-        Groups looked at.
+        Number of groups examined.
     unfit : int
-        Groups among them that no scale makes.
+        Number of these groups that no scale produces.
     least : int
-        Scales that they need, at least; 0 when that was not asked, some being unfit.
+        Lower bound of the number of scales needed, or 0 if it was not computed because some groups
+        are unfit.
     """
 
     depth:  int
@@ -46,12 +51,12 @@ class Attempt:
 
 
 class Fitting:
-    """A search for the scale table, on a few groups; those that it does not fit then join them.
+    """Search for a scale table on a few groups, repeated with the groups that do not fit.
 
-    ``bits`` (N, K) hold the weights, of which ``magnitudes`` are known.
+    ``bits`` (N, K) are the bits of the weights, and ``magnitudes`` their distinct magnitudes.
     """
 
-    def __init__(self, bits: np.ndarray, magnitudes: Magnitudes, depth: int, form: Form):
+    def __init__(self, bits: np.ndarray, magnitudes: Magnitudes, depth: int, form: Form) -> None:
         self.depth, self.form, self._half = depth, form, half_range(depth)
         self._bits, self._least = bits, 0
         if isinstance(form, DigitForm):
@@ -62,18 +67,18 @@ class Fitting:
 
     @property
     def attempt(self) -> Attempt:
-        """What there is to tell."""
+        """The result so far."""
         return Attempt(self.depth, self.form.name, self._looked, self._unfit, self._least)
 
     @property
     def hope(self) -> float:
-        """Share of the groups looked at that some scale makes."""
+        """Share of the groups examined that some scale produces."""
         return 1 - self._unfit / self._looked
 
     def run(self) -> np.ndarray | None:
-        """A table (27,) that makes every group of the matrix, None when none was found."""
+        """Return a table (27,) that produces every group of the matrix, or None if not found."""
         while not self._unfit:
-            table = _ONES           # which does for zeros
+            table = _ONES           # sufficient for a matrix of zeros
             if self._looked:
                 points, self._least = pierce(self._pieces, SCALES)
                 if points is None:
@@ -86,31 +91,31 @@ class Fitting:
         return None
 
     def nearest(self) -> tuple[float, np.ndarray]:
-        """Share of the groups looked at that a table makes, and the table."""
+        """Return the share of the groups examined that the best table produces, and the table."""
         if not self._pieces.owner.size:
             return 0.0, _ONES
         points, pierced = pierce_most(self._pieces, SCALES)
         return pierced / self._looked, choose_table(points, self._pieces)
 
     def wrong(self, table: np.ndarray) -> np.ndarray:
-        """Numbers of the groups of the matrix that no scale of a table makes, ascending."""
+        """Return the numbers of the groups that no scale of a table produces, ascending."""
         coder = Coder(table, self._magnitudes.dtype, self.form, self._half)
         groups = -(-self._bits.shape[1] // GROUP)
 
         def find(rows: slice) -> np.ndarray:
-            _, found = coder.codes(coder.numbers(grouped(self._bits, rows)))
-            return np.flatnonzero(~found) + rows.start * groups
+            _, fits = coder.codes(coder.numbers(grouped(self._bits, rows)))
+            return np.flatnonzero(~fits) + rows.start * groups
 
         return np.concatenate(list(in_threads(find, row_chunks(*self._bits.shape))))
 
     def _begin(self, magnitudes: Magnitudes, least: float = 0.0) -> None:
-        """Take the groups in which magnitudes were seen; ``least`` is as of :class:`Lattice`."""
+        """Start with the groups of ``magnitudes``; ``least`` is as in :class:`.Lattice`."""
         self._magnitudes = magnitudes
         self._lattice = Lattice(magnitudes.values, magnitudes.dtype, self.form, self._half, least)
         self._look(magnitudes.groups)
 
     def _look(self, numbers: np.ndarray) -> None:
-        """Take these groups of the matrix as those to fit."""
+        """Set the groups to fit, by their numbers in the matrix."""
         groups = self._magnitudes.indices(pick_groups(self._bits, numbers))
         groups = np.unique(np.sort(groups, axis=1), axis=0)
         groups = groups[groups.any(axis=1)]

@@ -1,4 +1,4 @@
-"""Which scales can make which magnitudes: intervals of float32, as their ordered bits."""
+"""Intervals of scales that produce a magnitude, as the (ordered) bits of float32 scales."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,18 @@ from tritstream.golden.rounding import DigitForm, Form, to_dtype
 
 __all__ = ["Lattice", "Pieces", "scale_of_bits"]
 
-#: Bits of the float32 infinity: one more than those of the largest scale.
+#: Bits of the float32 infinity: 1 above the bits of the largest scale.
 _NONE = 0x7f800000
-#: Bits of a scale, below the place of a magnitude in the keys that are searched.
+#: Number of bits for a scale in a search key. The index of the magnitude is above them.
 _SHIFT = 31
 _BITS = (1 << _SHIFT) - 1
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Scales that do for groups: of ``owner[i]`` the bits ``low[i]..high[i]``, both included.
+    """Intervals of valid scales: bits ``low[i]..high[i]``, both included, for group ``owner[i]``.
 
-    Sorted by owner, then by scale; those of one owner neither overlap nor touch.
+    They are sorted by owner, then by scale. Intervals of one owner neither overlap nor touch.
     """
 
     owner: np.ndarray
@@ -28,63 +28,63 @@ class Pieces:
     high:  np.ndarray
 
     def take(self, chosen: np.ndarray) -> "Pieces":
-        """Some of them: indices, or bool."""
+        """Return some of the intervals, by indices or a bool mask."""
         return Pieces(self.owner[chosen], self.low[chosen], self.high[chosen])
 
 
 class Lattice:
-    """Scales for magnitudes (float32, ascending) stored in a dtype, of one form and half range.
+    """Scales for magnitudes (float32, ascending) stored in a dtype, in one form and half range.
 
-    ``least``, where it is known, is the least of the largest magnitudes of a group.
+    ``least`` is a lower bound of the largest magnitude of each group, 0 if unknown.
     """
 
     def __init__(
         self, values: np.ndarray, dtype: np.dtype, form: Form, half: int, least: float = 0.0,
-    ):
+    ) -> None:
         self._values, self._dtype, self._form, self._half = values[:, None], dtype, form, half
         self._low, self._high, self._first, self._last = _merge(*self._intervals(values, least))
 
     def _intervals(
         self, values: np.ndarray, least: float,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Places of magnitudes, counted from 0, least and largest scale; in any order."""
+        """Return each interval's magnitude (index), least and largest scale, in any order."""
         if isinstance(self._form, DigitForm) and self._form.has_planes:
             return cell_intervals(values, self._dtype, self._form, self._half, least)
         low = self._least_bits(np.greater_equal)
         high = self._least_bits(np.greater) - 1
         if isinstance(self._form, DigitForm) and self._form.step == np.float32:
             return near_intervals(values, self._dtype, self._form, low, high)
-        rows, places = np.nonzero(low <= high)
-        return rows, low[rows, places], high[rows, places]
+        rows, columns = np.nonzero(low <= high)
+        return rows, low[rows, columns], high[rows, columns]
 
     def pieces(self, groups: np.ndarray) -> Pieces:
-        """Scales that make all magnitudes of each group.
+        """Return the scales that produce all magnitudes of each group.
 
-        ``groups`` (n, 16) are places in the magnitudes, counted from 1; 0 is a weight of zero, and
-        no group has zeros only.
+        ``groups`` (n, 16) are 1-based indices of magnitudes, or 0 for a weight of zero. Each group
+        must have a weight other than zero.
         """
         groups = np.sort(np.where(groups, groups, groups.max(axis=1, keepdims=True)), axis=1)
         owner = np.arange(len(groups))
-        found = self._within(Pieces(owner, np.zeros_like(owner), np.full_like(owner, _NONE)),
-                             groups[:, -1])
-        for place in range(groups.shape[1] - 1):
-            found = self._within(found, groups[found.owner, place])
-        return found
+        pieces = self._within(Pieces(owner, np.zeros_like(owner), np.full_like(owner, _NONE)),
+                              groups[:, -1])
+        for column in range(groups.shape[1] - 1):
+            pieces = self._within(pieces, groups[pieces.owner, column])
+        return pieces
 
     def _within(self, pieces: Pieces, magnitudes: np.ndarray) -> Pieces:
-        """What of each piece makes the magnitude that goes with it, too."""
+        """Return the parts of each interval that also produce the magnitude given for it."""
         keys = magnitudes << _SHIFT
         first = np.searchsorted(self._last, keys | pieces.low, side="left")
         count = np.searchsorted(self._first, keys | pieces.high, side="right") - first
         np.maximum(count, 0, out=count)
         source = np.repeat(np.arange(len(keys)), count)
         step = np.arange(source.size) - np.repeat(np.cumsum(count) - count, count)
-        part = first[source] + step
-        return Pieces(pieces.owner[source], np.maximum(pieces.low[source], self._low[part]),
-                      np.minimum(pieces.high[source], self._high[part]))
+        index = first[source] + step
+        return Pieces(pieces.owner[source], np.maximum(pieces.low[source], self._low[index]),
+                      np.minimum(pieces.high[source], self._high[index]))
 
     def _least_bits(self, reached: np.ufunc) -> np.ndarray:
-        """Least scale of each magnitude and integer that reaches it: bits, int64 (D, h)."""
+        """Return the least scale for which each integer reaches each magnitude: bits, int64 (D, h)."""
         shape, q = (len(self._values), self._half), np.arange(self._half, 0, -1)
         low, high = np.ones(shape, np.int64), np.full(shape, _NONE)
         while (low < high).any():
@@ -99,7 +99,7 @@ class Lattice:
 def _merge(
     rows: np.ndarray, low: np.ndarray, high: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Intervals of each row, in order and without overlaps: low, high, and both as keys."""
+    """Sort and merge the intervals of each row; return low, high, and both as search keys."""
     first, last = (rows + 1) << _SHIFT | low, (rows + 1) << _SHIFT | high
     order = np.argsort(first, kind="stable")
     first, last = first[order], np.maximum.accumulate(last[order])

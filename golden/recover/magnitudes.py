@@ -1,4 +1,4 @@
-"""Distinct magnitudes of a matrix, and groups that show them."""
+"""Distinct magnitudes of a matrix, and groups that contain them."""
 
 from dataclasses import dataclass, replace
 
@@ -10,31 +10,32 @@ from tritstream.golden.row_chunks import in_threads, row_chunks
 
 __all__ = ["MAX_DISTINCT", "Magnitudes", "grouped", "pick_groups", "scan"]
 
-#: What 27 scales can make of the deepest integers.
+#: Largest number of distinct magnitudes that 27 scales can produce, at the largest depth.
 MAX_DISTINCT = SCALES * half_range(MAX_DEPTH)
 
-#: Groups looked at first, besides those in which a magnitude is seen for the first time.
+#: Groups examined first, in addition to those in which a magnitude occurs for the first time.
 _SAMPLE = 1024
-#: Groups with many magnitudes, and those among them that decide whether a form is looked at closer.
+#: Number of groups with many magnitudes, and of those that decide whether a form is promising.
 _RICH, _FEW = 64, 8
 
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """What a matrix is made of.
+    """Distinct magnitudes of a matrix.
 
     Members
     -------
     bits : numpy.ndarray
-        Distinct magnitudes but zero, ascending, as unsigned integers of the stored dtype's size.
+        Distinct magnitudes except zero, ascending, as unsigned integers of the stored dtype's size.
     dtype : numpy.dtype
-        The stored dtype.
+        Dtype of the stored weights.
     groups : numpy.ndarray
-        int64: numbers of groups, row by row, that show every magnitude, and others evenly spread.
+        Numbers of groups, counted row by row, that together contain every magnitude, and of other
+        groups, evenly spread: int64.
     rows : int
-        Rows looked at: fewer than there are only when there are too many magnitudes.
+        Number of rows examined: fewer than N only if there are too many magnitudes.
     negative_zeros : int
-        Weights that are a negative zero, in the rows looked at.
+        Number of weights that are a negative zero, in the rows examined.
     """
 
     bits:           np.ndarray
@@ -45,23 +46,23 @@ class Magnitudes:
 
     @property
     def too_many(self) -> bool:
-        """Whether no 27 scales can make them, at any depth."""
+        """Whether there are more magnitudes than 27 scales can produce at any depth."""
         return self.bits.size > MAX_DISTINCT
 
     @property
     def values(self) -> np.ndarray:
-        """The same as float32."""
+        """The magnitudes as float32."""
         return self.bits.view(self.dtype).astype(np.float32)
 
     def indices(self, groups: np.ndarray) -> np.ndarray:
-        """Places of the magnitudes of groups (n, 16) in ``bits``, counted from 1; zero is 0."""
+        """Return 1-based indices in ``bits`` of the magnitudes of groups (n, 16); 0 for zero."""
         magnitudes = groups & magnitude_mask(groups.dtype)
         return np.where(magnitudes, np.searchsorted(self.bits, magnitudes) + 1, 0)
 
     def of_few(self, bits: np.ndarray) -> tuple["Magnitudes", float]:
-        """A few groups of the matrix (N, K) with many magnitudes each, alike in size.
+        """Choose a few groups of the matrix (N, K) with many magnitudes each, of similar size.
 
-        Returns what they are made of, and the least of the largest magnitudes of a group.
+        Returns their magnitudes, and the least of the groups' largest magnitudes.
         """
         groups = pick_groups(bits, self.groups) & magnitude_mask(bits.dtype)
         groups.sort(axis=1)
@@ -77,34 +78,35 @@ class Magnitudes:
 
 
 def grouped(bits: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
-    """Groups of some rows of a matrix (N, K): (n, 16), the last of a row padded with zeros."""
-    part, spare = bits[rows], -bits.shape[1] % GROUP
-    if spare:
-        part = np.pad(part, ((0, 0), (0, spare)))
-    return part.reshape(-1, GROUP)
+    """Return the groups of some rows (N, K): (n, 16), the last group per row zero-padded."""
+    chosen, padding = bits[rows], -bits.shape[1] % GROUP
+    if padding:
+        chosen = np.pad(chosen, ((0, 0), (0, padding)))
+    return chosen.reshape(-1, GROUP)
 
 
 def pick_groups(bits: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Some groups of a matrix (N, K), by their numbers: (n, 16)."""
-    rows, places = np.divmod(numbers, -(-bits.shape[1] // GROUP))
-    columns = GROUP * places[:, None] + np.arange(GROUP)
+    """Return some groups of a matrix (N, K), by their numbers: (n, 16), zero-padded."""
+    rows, groups = np.divmod(numbers, -(-bits.shape[1] // GROUP))
+    columns = GROUP * groups[:, None] + np.arange(GROUP)
     inside = columns < bits.shape[1]
     picked = bits[rows[:, None], np.where(inside, columns, 0)]
     return np.where(inside, picked, picked.dtype.type(0))
 
 
 def scan(weights: np.ndarray, name: str = "matrix") -> Magnitudes:
-    """Magnitudes of a matrix (N, K) of float16, bfloat16 or float32.
+    """Collect the distinct magnitudes of a matrix (N, K) of float16, bfloat16 or float32.
 
     Stops when there are more than :data:`MAX_DISTINCT`. Raises :class:`ValueError` for another
-    shape, and for a value that is not finite (it names the first such place).
+    shape, and for a value that is not finite. The message has its row and column.
     """
     if weights.ndim != 2 or 0 in weights.shape:
         raise ValueError(f"{name} must be a matrix with rows and columns, not {weights.shape}")
     bits = float_bits(weights)
     mask = magnitude_mask(bits.dtype)
     infinity = float_bits(np.array(np.inf, weights.dtype))
-    known, groups, negative_zeros = np.empty(0, bits.dtype), [], 0
+    known, negative_zeros = np.empty(0, bits.dtype), 0
+    groups: list[np.ndarray] = []
     chunks = list(row_chunks(*bits.shape))
     for chunk, values in zip(chunks, in_threads(lambda rows: _distinct(bits[rows]), chunks),
                              strict=True):
@@ -123,14 +125,14 @@ def scan(weights: np.ndarray, name: str = "matrix") -> Magnitudes:
 
 
 def _distinct(bits: np.ndarray) -> np.ndarray:
-    """Distinct integers, ascending."""
+    """Return the distinct integers, ascending."""
     if bits.dtype.itemsize > 2:
         return np.unique(bits)
     return np.flatnonzero(np.bincount(bits.ravel())).astype(bits.dtype)
 
 
 def _refuse(weights: np.ndarray, rows: slice, name: str) -> None:
-    with np.errstate(invalid="ignore"):     # of a NaN that signals
+    with np.errstate(invalid="ignore"):     # for signaling NaNs
         row, column = np.argwhere(~np.isfinite(weights[rows]))[0]
     row += rows.start
     raise ValueError(f"{name} must be finite, not {weights[row, column]} at row {row}, "
@@ -138,16 +140,16 @@ def _refuse(weights: np.ndarray, rows: slice, name: str) -> None:
 
 
 def _first_groups(bits: np.ndarray, rows: slice, new: np.ndarray) -> np.ndarray:
-    """Number of the first group of some rows that shows each of these magnitudes."""
+    """Return the number of the first group in some rows that contains each of the magnitudes."""
     magnitudes = grouped(bits, rows).ravel() & magnitude_mask(bits.dtype)
     if bits.dtype.itemsize > 2:
-        values, places = np.unique(magnitudes, return_index=True)
-        first = places[np.searchsorted(values, new)]
+        values, indices = np.unique(magnitudes, return_index=True)
+        first = indices[np.searchsorted(values, new)]
     else:
-        places = np.empty(1 << 15, np.int64)
-        # Of several places the last written counts: the first one.
-        places[magnitudes[::-1]] = np.arange(magnitudes.size)[::-1]
-        first = places[new]
+        indices = np.empty(1 << 15, np.int64)
+        # Indices are written in descending order, so that the first one remains.
+        indices[magnitudes[::-1]] = np.arange(magnitudes.size)[::-1]
+        first = indices[new]
     return np.unique(first // GROUP) + rows.start * -(-bits.shape[1] // GROUP)
 
 

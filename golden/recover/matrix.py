@@ -13,28 +13,28 @@ from tritstream.golden.rounding import FORM, FORMS, DigitForm, Form, float_bits,
 
 __all__ = ["DEPTHS", "Misfit", "Recovery", "Unfit", "ratios", "recover"]
 
-#: Depths in the order in which they are tried.
+#: Depths, in the order in which they are tried.
 DEPTHS = tuple(range(1, MAX_DEPTH + 1))
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What a matrix was made of.
+    """Depth, form and scale table from which a matrix was computed.
 
     Members
     -------
     depth : int
-        Trits of a weight.
+        Trits per weight.
     form : str
-        Name of the form of :data:`tritstream.golden.rounding.FORMS` in which weights were computed.
+        Name of the form of the weights, in :data:`tritstream.golden.rounding.FORMS`.
     table : tuple of float
-        27 float32, ascending; codes that are too many hold the least scale again.
+        Scale table: 27 float32, ascending. Unused entries repeat the least scale.
     distinct : int
-        Distinct magnitudes but zero.
+        Number of distinct magnitudes except zero.
     negative_zeros : int
-        Weights that are a negative zero, which becomes a zero.
+        Number of weights that are a negative zero, which becomes a positive zero.
     attempts : tuple of Attempt
-        What was tried, in order.
+        Results of the depths and forms tried, in order.
     """
 
     depth:          int
@@ -46,22 +46,23 @@ class Recovery:
 
     @property
     def scales(self) -> int:
-        """Different scales."""
+        """Number of different scales."""
         return len(set(self.table))
 
 
 @dataclass(frozen=True)
 class Unfit:
-    """Why no table of 27 scales makes a matrix, or none was found.
+    """Reason why no table of 27 scales produces a matrix, or was found.
 
     Members
     -------
     reason : str
-        One line that names the matrix, the nearest fit and the first group that it leaves over.
+        One line with the name of the matrix, the nearest fit and the first group that does not
+        match.
     distinct : int
-        Distinct magnitudes but zero; of as many rows as were looked at.
+        Number of distinct magnitudes except zero, in the rows examined.
     attempts : tuple of Attempt
-        What was tried, in order.
+        Results of the depths and forms tried, in order.
     """
 
     reason:   str
@@ -70,9 +71,9 @@ class Unfit:
 
 
 class Misfit(ValueError):
-    """A matrix that does not fit; ``unfit`` says why."""
+    """Raised for a matrix that does not fit; ``unfit`` has the reason."""
 
-    def __init__(self, unfit: Unfit):
+    def __init__(self, unfit: Unfit) -> None:
         super().__init__(unfit.reason)
         self.unfit = unfit
 
@@ -81,12 +82,12 @@ def recover(
     weights: np.ndarray, name: str = "matrix", depths: Sequence[int] = DEPTHS,
     likely: str = FORM.name,
 ) -> Recovery:
-    """Find what a matrix (N, K) of float16, bfloat16 or float32 was made of.
+    """Find depth, form and scale table of a matrix (N, K) of float16, bfloat16 or float32.
 
-    Takes the first of ``depths``, and for it the form named ``likely`` or the first of
-    :data:`.FORMS`, that makes every weight, but for signs of zeros. Raises
-    :class:`Misfit` when none does, and :class:`ValueError` for another shape or a value that is not
-    finite; both name the matrix.
+    Returns the first depth, in the order of ``depths``, for which a form produces every weight,
+    except for signs of zeros. The form named ``likely`` is tried first, then :data:`.FORMS` in
+    order. Raises :class:`Misfit` if no depth and form fit, and :class:`ValueError` for another
+    shape or a value that is not finite. The message has the ``name`` of the matrix.
     """
     magnitudes = scan(weights, name)
     bits = float_bits(weights)
@@ -100,29 +101,30 @@ def recover(
             return _recovery(magnitudes, tried, tried[-1], table)
     best, table = _nearest(tried)
     wrong = best.wrong(table)
-    # A search may give up too early, and what was to be reported turn out to fit.
+    # A search may have given up too early, so the nearest table may fit after all.
     if not wrong.size:
         return _recovery(magnitudes, tried, best, table)
     raise Misfit(Unfit(_left_over(name, weights, best, wrong), magnitudes.bits.size,
-                       tuple(one.attempt for one in tried)))
+                       tuple(fitting.attempt for fitting in tried)))
 
 
 def ratios(weights: np.ndarray, most: int = 32) -> list[tuple[float, float]]:
-    """What weights are over the largest of their group: ratios in thousandths, and their shares.
+    """Return ratios of weights to the largest weight of their group, and their shares.
 
-    The most frequent ones, in groups evenly spread over the matrix.
+    Ratios are rounded to thousandths. The result has the ``most`` most frequent ratios, ascending,
+    in groups evenly spread over the matrix.
     """
     magnitudes = scan(weights)
     groups = np.abs(pick_groups(weights, magnitudes.groups).astype(np.float64))
-    found = Counter(_over_largest(groups[groups.any(axis=1)]).ravel().tolist())
-    return [(ratio, count / found.total()) for ratio, count in sorted(found.most_common(most))]
+    counts = Counter(_over_largest(groups[groups.any(axis=1)]).ravel().tolist())
+    return [(ratio, count / counts.total()) for ratio, count in sorted(counts.most_common(most))]
 
 
 def _candidates(
     magnitudes: Magnitudes, depths: Sequence[int], likely: str,
 ) -> list[tuple[int, Form]]:
-    """Depths and forms to try, in order."""
-    # Digits that were added up in what they are stored in are the likelier ones.
+    """Return the depths and forms to try, in order."""
+    # Forms that add up digits in the stored dtype are more likely.
     forms = sorted(FORMS.values(), key=lambda form: (
         form.name != likely, isinstance(form, DigitForm) and form.step != magnitudes.dtype))
     return [(depth, form) for depth in depths
@@ -131,19 +133,20 @@ def _candidates(
 
 
 def _worthwhile(form: Form, depth: int, magnitudes: Magnitudes) -> bool:
-    """Whether a form may give what those before it do not."""
+    """Return whether a form may produce values that the forms before it cannot."""
     if not isinstance(form, DigitForm):
-        return form.name != f"s*q/h via {magnitudes.dtype.name}"        # which every form is
+        # Every form is rounded to the stored dtype, so this form equals s*q/h.
+        return form.name != f"s*q/h via {magnitudes.dtype.name}"
     if depth == 1 or not magnitudes.bits.size:
         return False
     if form.last != form.step:
         return form.step != magnitudes.dtype and form.step != np.float32
-    # One addition has no order, and is rounded once.
+    # At depth 2 there is one addition, so the order makes no difference.
     return (depth > 2 or form.order == "low first") and _holds(form.last, magnitudes)
 
 
 def _holds(dtype: np.dtype, magnitudes: Magnitudes) -> bool:
-    """Whether a dtype has all magnitudes, as far as that of the matrix has its values."""
+    """Return whether ``dtype`` can represent all magnitudes, up to rounding to the stored dtype."""
     values = magnitudes.values
     with np.errstate(over="ignore", under="ignore"):
         held = to_dtype(to_dtype(values, dtype), magnitudes.dtype)
@@ -166,9 +169,9 @@ def _recovery(
 
 
 def _nearest(tried: Sequence[Fitting]) -> tuple[Fitting, np.ndarray]:
-    """Which leaves the fewest of the groups looked at over, and its table."""
-    best, share, table = tried[0], -1.0, None
-    for fitting in tried:
+    """Return the fitting that reproduces the largest share of its groups, and its table."""
+    best, (share, table) = tried[0], tried[0].nearest()
+    for fitting in tried[1:]:
         if fitting.hope > share:
             its_share, its_table = fitting.nearest()
             if its_share > share:
@@ -177,17 +180,17 @@ def _nearest(tried: Sequence[Fitting]) -> tuple[Fitting, np.ndarray]:
 
 
 def _left_over(name: str, weights: np.ndarray, best: Fitting, wrong: np.ndarray) -> str:
-    """Message with the best fit and the first group that it leaves over."""
+    """Return a message with the best fit and the first group that does not match."""
     groups = -(-weights.shape[1] // GROUP)
-    row, place = divmod(int(wrong[0]), groups)
+    row, group = divmod(int(wrong[0]), groups)
     first = np.abs(pick_groups(weights, wrong[:1]).astype(np.float64))
     shown = " ".join(f"{ratio:g}" for ratio in np.unique(_over_largest(first)))
     need = f"needs {best.attempt.least} scales and " if best.attempt.least > SCALES else ""
     return (f"{name} does not fit: nearest is d = {best.depth}, {best.form.name}, which {need}"
             f"leaves {wrong.size} of {groups * len(weights)} groups over, the first at row {row}, "
-            f"column {GROUP * place}, with ratios {shown}")
+            f"column {GROUP * group}, with ratios {shown}")
 
 
 def _over_largest(groups: np.ndarray) -> np.ndarray:
-    """Magnitudes (n, 16) over the largest of their group, in thousandths."""
+    """Return ratios of magnitudes (n, 16) to the largest of their group, to thousandths."""
     return np.round(groups / groups.max(axis=1, keepdims=True), 3)

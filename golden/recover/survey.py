@@ -1,6 +1,6 @@
-"""What the matrices of a checkpoint were made of, or why they do not fit."""
+"""Recovery of all matrices of a checkpoint, with the reasons for matrices that do not fit."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
@@ -13,54 +13,56 @@ __all__ = ["Survey", "survey"]
 
 @dataclass(frozen=True)
 class Survey:
-    """One matrix: module name, stored dtype, shape (N, K), and what became of its recovery."""
+    """Result for one matrix: module name, stored dtype, shape (N, K), recovery or its failure."""
 
     name:    str
     dtype:   str
-    shape:   tuple[int, int]
+    shape:   tuple[int, ...]
     outcome: Recovery | Unfit
 
     @property
     def fits(self) -> bool:
-        """Whether it was recovered."""
+        """Whether the matrix was recovered."""
         return isinstance(self.outcome, Recovery)
 
     def record(self) -> dict:
-        """As JSON can hold it."""
+        """Return the result as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_record(cls, record: dict) -> "Survey":
-        """Reverse of :meth:`record`."""
-        outcome = dict(record["outcome"])
-        outcome["attempts"] = tuple(Attempt(**attempt) for attempt in outcome["attempts"])
-        if "table" in outcome:
-            outcome = Recovery(**outcome | {"table": tuple(outcome["table"])})
+        """Return the result that :meth:`record` wrote."""
+        fields = dict(record["outcome"])
+        fields["attempts"] = tuple(Attempt(**attempt) for attempt in fields["attempts"])
+        outcome: Recovery | Unfit
+        if "table" in fields:
+            outcome = Recovery(**fields | {"table": tuple(fields["table"])})
         else:
-            outcome = Unfit(**outcome)
+            outcome = Unfit(**fields)
         return cls(record["name"], record["dtype"], tuple(record["shape"]), outcome)
 
 
 def survey(
     matrices: Mapping[str, SourceTensor], depths: Sequence[int], done: Mapping[str, Survey],
-) -> Iterator[Survey]:
-    """Try to recover matrices, by module name, at one of these depths; in their order.
+) -> Generator[Survey, None, None]:
+    """Try to recover matrices, given by module name, at one of ``depths``; yield in their order.
 
-    Those that are ``done`` are taken from there. The form of the first is the likely one of the
-    others, of which one for each processor is in work: close what you do not exhaust.
+    Results in ``done`` are reused. The form of the first matrix is tried first on the other
+    matrices, one of which is in work per processor. Close the generator if you do not exhaust it.
     """
     def look(name: str, likely: str) -> Survey:
         return done.get(name) or _survey(name, matrices[name], depths, likely)
 
     first, *others = matrices
-    found = look(first, FORM.name)
-    yield found
-    likely = found.outcome.form if found.fits else FORM.name
+    result = look(first, FORM.name)
+    yield result
+    likely = result.outcome.form if isinstance(result.outcome, Recovery) else FORM.name
     yield from in_threads(lambda name: look(name, likely), others)
 
 
 def _survey(name: str, tensor: SourceTensor, depths: Sequence[int], likely: str) -> Survey:
     weights = tensor.read()
+    outcome: Recovery | Unfit
     try:
         outcome = recover(weights, tensor.name, depths, likely)
     except Misfit as error:

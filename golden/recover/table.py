@@ -1,4 +1,4 @@
-"""A scale table of the points that were found: the middle of what each may be."""
+"""Scale tables from points: each entry is the middle of the interval that its groups allow."""
 
 import numpy as np
 
@@ -9,11 +9,11 @@ __all__ = ["choose_table"]
 
 
 def choose_table(points: np.ndarray, pieces: Pieces) -> np.ndarray:
-    """Table float32 (27,), ascending, of at most 27 points (bits of scales, ascending).
+    """Return a table, float32 (27,), ascending, from at most 27 points (bits of scales, ascending).
 
-    Each entry is the middle of the interval that its groups leave it. A group that several points
-    do for binds none of them while one of the middles does for it. Codes too many hold the least
-    scale again: the last codes are the ones in use.
+    Each entry is the middle of the interval that its groups allow. A group that several points
+    serve restricts none of them as long as one of the middles serves it. Unused entries repeat the
+    least scale, so that the last codes are the ones in use.
     """
     pieces, point = _hits(points, pieces)
     counts = np.bincount(pieces.owner)
@@ -31,7 +31,7 @@ def choose_table(points: np.ndarray, pieces: Pieces) -> np.ndarray:
 
 
 def _hits(points: np.ndarray, pieces: Pieces) -> tuple[Pieces, np.ndarray]:
-    """Pieces that hold points, one for each, and the index of the point."""
+    """Return the intervals that contain points, once per point, and the index of the point."""
     first = np.searchsorted(points, pieces.low)
     count = np.searchsorted(points, pieces.high, side="right") - first
     source = np.repeat(np.arange(len(count)), count)
@@ -40,7 +40,7 @@ def _hits(points: np.ndarray, pieces: Pieces) -> tuple[Pieces, np.ndarray]:
 
 
 def _middles(points: np.ndarray, pieces: Pieces, point: np.ndarray) -> np.ndarray:
-    """Middle of the pieces that bind each point; a point that none binds itself."""
+    """Return the middle of the intervals that restrict each point, or the point itself."""
     low, high = np.zeros_like(points), np.full_like(points, np.iinfo(np.int64).max)
     np.maximum.at(low, point, pieces.low)
     np.minimum.at(high, point, pieces.high)

@@ -157,7 +157,8 @@ def test_moments_that_are_views_are_written_as_they_are(tmp_path):
 def test_moments_that_are_none(tmp_path, where, value):
     parts = {"inputs": ONES.inputs.copy(), "results": ONES.results.copy()}
     parts[where][(3,) * parts[where].ndim] = value
-    write_moments(tmp_path / "m", {"a": Moment(**parts)}, {})
+    save_sealed({f"a.{end}": part for end, part in parts.items()}, tmp_path / "m",
+                {"tritstream_moments": "{}"})
     with pytest.raises(CheckpointError, match=message(
             f"{tmp_path / 'm'}: moments of a are no means of squares; calibrate again with this "
             "model")):

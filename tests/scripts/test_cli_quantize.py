@@ -200,7 +200,7 @@ def test_what_is_wrong_is_told_before_calibrating(tmp_path, text, capsys, monkey
         "depth must be 1..4, not 0")
     assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=text,
                    method="tritllm-v2") == (
-        "method tritllm-v2 makes nothing of a calibration; take method search")
+        "method tritllm-v2 does not use a calibration; use method search")
 
 
 def test_a_file_that_holds_no_moments(tmp_path, capsys):

@@ -10,8 +10,8 @@ import numpy as np
 from tritstream.golden.checkpoints.source import SINGLE
 from tritstream.golden.fixed_point import GROUP, SCALES, mantissas
 from tritstream.golden.gemv import dequantize_rows, gemv
+from tritstream.golden.kernels.numpy_arithmetic import levels
 from tritstream.golden.matrix import TritMatrix
-from tritstream.golden.quantize import levels
 from tritstream.golden.tiles import pack, word_stream
 from tritstream.golden.trit import decode, encode, is_canonical
 from tritstream.host.protocol.frames import Header, padded

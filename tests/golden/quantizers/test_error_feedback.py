@@ -165,7 +165,7 @@ def test_wrong_files_and_methods(tmp_path):
     tensors = make_checkpoint(tmp_path / "m")
     path = written(tmp_path, tensors)
     with pytest.raises(ValueError, match=message(
-            "method tritllm-v2 makes nothing of a calibration; take method search")):
+            "method tritllm-v2 does not use a calibration; use method search")):
         method_of("tritllm-v2", calibration=path)
     model = tmp_path / "m" / "model.safetensors"
     with pytest.raises(CheckpointError, match=message(
