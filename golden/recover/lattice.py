@@ -84,7 +84,7 @@ class Lattice:
                       np.minimum(pieces.high[source], self._high[index]))
 
     def _least_bits(self, reached: np.ufunc) -> np.ndarray:
-        """Return the least scale for which each integer reaches each magnitude: bits, int64 (D, h)."""
+        """Return least scales, as bits, at which integers reach magnitudes: int64 (D, h)."""
         shape, q = (len(self._values), self._half), np.arange(self._half, 0, -1)
         low, high = np.ones(shape, np.int64), np.full(shape, _NONE)
         while (low < high).any():

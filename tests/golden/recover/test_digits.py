@@ -4,13 +4,13 @@ from itertools import product
 
 import numpy as np
 import pytest
-from test_golden_recover import expect_exact
 
 from tritstream.golden.fixed_point import half_range
 from tritstream.golden.recover import Misfit, recover
 from tritstream.golden.rounding import FORMS, DigitForm
 
 from support.published import DIGIT_FORMS, DTYPES, PLANES, dequantize, published, strange
+from support.recovered import expect_exact
 
 TABLES = {
     "even": lambda rng: np.geomspace(0.002, 0.3, 27),

@@ -6,27 +6,12 @@ import pytest
 
 from tritstream.golden import recover as package
 from tritstream.golden.fixed_point import half_range
-from tritstream.golden.matrix import dequantize as ours
 from tritstream.golden.recover import Misfit, cover, encode, ratios, recover
 from tritstream.golden.recover import matrix as search
 from tritstream.golden.rounding import FORMS as OURS
-from tritstream.golden.tiles import pack, unpack
 
 from support.published import DTYPES, FORMS, dequantize, draw_table, published, strange
-
-
-def expect_exact(weights, found):
-    """All values come back from tiles, and the table is as it should be."""
-    table = np.array(found.table, np.float32)
-    matrix = encode(weights, table, found.depth, OURS[found.form])
-    again = unpack(pack(matrix), matrix.depth, matrix.shape, matrix.table, matrix.form)
-    np.testing.assert_array_equal(ours(again).astype(weights.dtype), weights)
-    assert np.isfinite(table).all() and (table > 0).all()
-    assert (np.diff(table) >= 0).all()
-    live = matrix.q.reshape(len(weights), -1, 16).any(axis=-1)
-    if live.any():
-        assert table.max() == table[matrix.codes[live]].max()
-    assert not matrix.codes[~live].any()
+from support.recovered import expect_exact
 
 
 def matrix(depth, seed=0, shape=(96, 200), **how):
