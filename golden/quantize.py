@@ -96,7 +96,7 @@ class Scaled(Rounded):
     edges:  np.ndarray
 
     def take_scales(self, chunk: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Return scales of the codes, and the codes: see :meth:`Rounded.take_scales`."""
+        """Return scales of the codes, and the codes: see :meth:`.Rounded.take_scales`."""
         scales = self.scales[chunk]
         codes = self.kernels.find_codes(scales, self.edges)
         coded = self.table.take(codes)

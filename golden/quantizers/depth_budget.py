@@ -77,7 +77,7 @@ def choose_depths(losses: Mapping[str, Losses], budget: float) -> dict[str, int]
     left = budget * weights - sum(one.bits(1) for one in losses.values())
     if left < 0:
         least = sum(one.bits(1) for one in losses.values()) / weights
-        raise ValueError(f"budget must be at least {least:.3f} bits a weight, which is depth 1 "
+        raise ValueError(f"budget must be at least {least:.3f} bits per weight, which is depth 1 "
                          f"everywhere, not {budget}")
     steps = [(-gain, name, depth) for name, one in losses.items()
              for gain, depth in [_next(one, 1)] if depth]

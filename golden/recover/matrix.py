@@ -52,7 +52,7 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Unfit:
-    """Reason why no table of 27 scales produces a matrix, or was found.
+    """Reason why no table of 27 scales was found for a matrix.
 
     Members
     -------

@@ -173,7 +173,7 @@ def test_head_and_embedding_are_packed_when_asked(tmp_path):
 @pytest.mark.parametrize("options, text", [
     ({"budget": 3.0, "depth": 2},
      "--budget chooses the depths: give it without --depth and --depth-for"),
-    ({"budget": 1.5}, "budget must be at least 1.948 bits a weight, which is depth 1 everywhere, "
+    ({"budget": 1.5}, "budget must be at least 1.948 bits per weight, which is depth 1 everywhere, "
                       "not 1.5"),
     ({"depth": 0}, "depth must be 1..4, not 0"),
     ({"depth_for": ["3"]}, "--depth-for must be GLOB=D, not '3'"),

@@ -66,7 +66,7 @@ def test_a_depth_that_gains_nothing_is_passed_over_or_left():
 
 def test_too_small_a_budget():
     with pytest.raises(ValueError, match=message(
-            "budget must be at least 2.170 bits a weight, which is depth 1 everywhere, not 2")):
+            "budget must be at least 2.170 bits per weight, which is depth 1 everywhere, not 2")):
         choose_depths({"a": Losses((50, 64), (1.0, 1.0, 1.0, 1.0))}, 2)
 
 
