@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from test_host_serial_transport import Board, peer_of
 
 from tritstream.golden.packed.pack import pack_checkpoint
 
 from support.cli_helpers import command_fails, run_command
 from support.model_helpers import MODEL, PROMPT
+from support.serial_board import Board, peer_of
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,8 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 
 from support.cli_helpers import command_fails
 from support.golden_helpers import make_checkpoint, message, write_json
+from support.lfs_pointer import IS_POINTER, POINTER
 
-POINTER = (b"version https://git-lfs.github.com/spec/v1\n"
-           b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 9\n")
-IS_POINTER = "is a Git LFS pointer, not the file itself; run `git lfs pull` in its directory"
 NO_CONFIG = "has no config.json; give the directory of a checkpoint"
 MERGE = ("not a model; merge it into its model first, by peft's merge_and_unload(), and give the "
          "directory of the merged model")

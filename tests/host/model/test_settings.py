@@ -3,7 +3,6 @@
 import shutil
 
 import pytest
-from test_golden_diagnosis import IS_POINTER, POINTER
 
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.host.model.backends import Cost
@@ -13,6 +12,7 @@ from tritstream.host.model.settings import CheckpointError, only_used
 
 from support.cli_helpers import command_fails, run_command
 from support.golden_helpers import message, write_json
+from support.lfs_pointer import IS_POINTER, POINTER
 from support.model_helpers import MODEL, PROMPT
 
 
