@@ -224,7 +224,8 @@ def test_quantize_refuses_what_it_cannot_do(tmp_path):
     out = tmp_path / "out"
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "config.json" in fails("quantize", empty, "-o", out)
+    assert fails("quantize", empty, "-o", out) == (
+        f"{empty}: is empty; give the directory of a checkpoint")
     shutil.copy(MODEL / "config.json", empty)
     assert "safetensors" in fails("quantize", empty, "-o", out)
     assert "depth" in fails("quantize", MODEL, "-o", out, "-d", 5)

@@ -146,3 +146,27 @@ def test_idle_tells_that_everything_requested_has_left(lanes, share):
         assert not any(idle[begin + 1:end + 1])
     assert all(idle[:asked[0] + 1])
     assert all(idle[ends[-1] + 2:])
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_words_are_offered_to_a_sink_that_waits_for_them(lanes):
+    # A sink may hold its ready back until there is a word.
+    dut, sent = Framer(lanes), request(0x81, 0)
+    words = frame(lanes, sent, b"")
+    taken = []
+
+    async def drive(ctx):
+        ctx.set(dut.requests.p, sent)
+        ctx.set(dut.requests.valid, 1)
+        await ctx.tick().until(dut.requests.ready)
+        ctx.set(dut.requests.valid, 0)
+        for _ in range(40 * len(words)):
+            valid = ctx.get(dut.o.valid)
+            ctx.set(dut.o.ready, valid)
+            if valid:
+                taken.append((ctx.get(dut.o.p.data).to_bytes(lanes, "little"),
+                              ctx.get(dut.o.p.last)))
+            await ctx.tick()
+
+    simulate(dut, drive)
+    assert taken == words
