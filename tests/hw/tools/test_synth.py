@@ -1,8 +1,4 @@
-<<<<<<< ours
-=======
-import json
 from hashlib import sha256
->>>>>>> theirs
 
 import pytest
 
