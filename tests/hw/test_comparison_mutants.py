@@ -24,7 +24,8 @@ def told(module: str, before: str, after: str, tmp_path: Path) -> str:
     assert source.count(before) == 1
     changed = tmp_path / f"{module}.py"
     changed.write_text(f"{source.replace(before, after)}\n_hardware(Signal())\n")
-    program = ("import sys; from pathlib import Path; from support import comparison_mutants as search; "
+    program = ("import sys; from pathlib import Path; "
+               "from support import comparison_mutants as search; "
                "search.preload(); print(search.outcome(sys.argv[1], "
                "Path(sys.argv[2]).read_text()))")
     path = str(ROOT / "tests")

@@ -22,7 +22,8 @@ from tritstream.hw.tools.export import export_device, identify, to_rtlil
 
 OPEN = DeviceConfig(lanes=1, max_k=16, build_id=None)
 #: Prints the build id of a core, from the sources in the folder where it runs.
-SCRIPT = ("from tritstream.hw.tools.core_export import export_core; from tritstream.hw.config import DeviceConfig; "
+SCRIPT = ("from tritstream.hw.tools.core_export import export_core; "
+          "from tritstream.hw.config import DeviceConfig; "
           "print(export_core(DeviceConfig(lanes=1, max_k=16, build_id=None))[1].build_id)")
 
 
