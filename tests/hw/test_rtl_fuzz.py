@@ -8,9 +8,9 @@ import pytest
 
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.protocol import Opcode
+from tritstream.scripts.assurance.device_model import DeviceModel
 from tritstream.scripts.assurance.rtl_fuzz import command
 from tritstream.scripts.assurance.rtl_fuzz.elements import elements
-from tritstream.scripts.assurance.rtl_fuzz.model import Model
 from tritstream.scripts.assurance.rtl_fuzz.session import Tally, run_session
 from tritstream.sim.build import build_native, device_rtl
 from tritstream.sim.native import NativeDevice, SimulationIdle
@@ -51,7 +51,7 @@ def test_a_session_follows_from_its_number():
 
 
 def test_elements_are_of_every_kind():
-    model, kinds = Model(CONFIGS[3]), set()
+    model, kinds = DeviceModel(CONFIGS[3]), set()
     for kind, steps in elements(CONFIGS[3], np.random.default_rng(0), model, 800):
         kinds.add(kind)
         for what, *values in steps:
@@ -68,7 +68,7 @@ def test_elements_are_of_every_kind():
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.lanes}x{config.columns}")
 @pytest.mark.parametrize("depth", [1, 4])
 def test_sums_of_the_model_are_golden(config, depth):
-    job, model = Job(config.lanes, depth, columns=config.columns), Model(config)
+    job, model = Job(config.lanes, depth, columns=config.columns), DeviceModel(config)
     model.feed(job.loads())
     *results, done = model.feed(job.gemv(sequence=9))
     assert [(one.opcode, one.sequence, one.arg0, one.arg1, one.payload) for one in results] == (
@@ -77,7 +77,7 @@ def test_sums_of_the_model_are_golden(config, depth):
 
 
 def test_the_model_of_an_abandoned_frame():
-    job, model = Job(8), Model(CONFIGS[1])
+    job, model = Job(8), DeviceModel(CONFIGS[1])
     model.feed(job.loads())
     block = job.words[0].size
     for size, answers in ((8, ["ERROR 1"]), (64, ["ERROR 6"]), (64 + block - 8, ["ERROR 6"]),
@@ -155,8 +155,8 @@ def test_a_fault_is_kept_and_runs_again(monkeypatch, tmp_path):
     said = command_fails("dev", "rtl-fuzz", "--seed", 1, "-o", report)
     entry, = json.loads(report.read_text())["devices"]
     fault, = entry["faults"]
-    assert said == (f"{fault['fault']}; kept in {fault['kept']}; to run it again: tritstream hw "
-                    f"fuzz --lanes 8 --columns 1 --max-k 32768 --seed 1 --session "
+    assert said == (f"{fault['fault']}; kept in {fault['kept']}; to run it again: tritstream dev "
+                    f"rtl-fuzz --lanes 8 --columns 1 --max-k 32768 --seed 1 --session "
                     f"{fault['session']}")
     kept = tmp_path / fault["kept"]
     assert run_command("dev", "rtl-fuzz", "--replay", kept)[1].endswith("no fault\n")

@@ -1,5 +1,6 @@
-"""What is fed to a device: elements of a stream, each a list of steps."""
+"""Elements of the stream that a device is fed with, each a list of steps."""
 
+from collections.abc import Iterator
 from struct import pack
 from zlib import crc32
 
@@ -7,8 +8,9 @@ import numpy as np
 
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC, REQUEST_ALIGN, Opcode
-from tritstream.scripts.assurance.rtl_fuzz.frames import Requests, frame, padded
-from tritstream.scripts.assurance.rtl_fuzz.model import Model
+from tritstream.scripts.assurance.device_model import DeviceModel
+from tritstream.scripts.assurance.frames import frame, padded
+from tritstream.scripts.assurance.rtl_fuzz.requests import Requests
 
 __all__ = ["Step", "elements"]
 
@@ -16,16 +18,16 @@ __all__ = ["Step", "elements"]
 #: ``("stall", seed, source, sink)``.
 Step = tuple
 
-#: A frame that still takes more bytes than this is not fed to its end.
+#: A frame that takes more bytes than this is ended early.
 _MOST = 1 << 13
-#: Of cycles in which source or sink pause.
+#: Shares of cycles in which source or sink pause.
 _SHARES = (0, 0, 0, 0, 0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.8, 0.97)
 
 
 class _Elements:
-    """Makers of elements; the name of a method is what reports call it."""
+    """Makers of elements; a report names an element after its method."""
 
-    def __init__(self, config: DeviceConfig, rng: np.random.Generator, model: Model):
+    def __init__(self, config: DeviceConfig, rng: np.random.Generator, model: DeviceModel):
         self._rng, self._lanes = rng, config.lanes
         self.requests = Requests(config, rng, lambda: model.groups)
 
@@ -79,7 +81,7 @@ class _Elements:
         return self.requests.any(header_fault=self._bit())
 
     def length_told_wrong(self) -> bytes:
-        """The frame ends elsewhere than its sender thinks; the trailer is never where it is due."""
+        """Frame whose stated length is wrong, so that its trailer is at another offset."""
         return self.requests.any(length=int(self._rng.integers(0, 1500)))
 
     def huge_length(self) -> bytes:
@@ -87,13 +89,13 @@ class _Elements:
         return self.requests.any(length=length)
 
     def padding_not_zero(self) -> bytes:
-        """Right in everything that counts."""
+        """Frame that is valid although its padding is not zero."""
         fields = self.requests.identify()[:HEADER_BYTES]
         covered = fields + self._rng.bytes(REQUEST_ALIGN - HEADER_BYTES)
         return covered + pack("<I", crc32(covered)) + self._rng.bytes(REQUEST_ALIGN - 4)
 
     def gemv_after_a_damaged_load(self) -> bytes:
-        """What was loaded before must not be taken for it."""
+        """GEMV after a damaged load; it must not use the load before that one."""
         groups = self.requests.some_groups()
         damaged = (self.requests.scales(trailer_fault=self._bit()) if self._rng.random() < 0.5
                    else self.requests.activations(0, groups, trailer_fault=self._bit()))
@@ -107,7 +109,7 @@ class _Elements:
         return bytes(self._lanes * int(self._rng.integers(1, 200)))
 
     def magic_in_garbage(self) -> bytes:
-        """Candidates, some of which would count but for a bit, and words that begin like one."""
+        """Header candidates, some of which are wrong in one bit, and parts of headers."""
         parts = []
         for _ in range(int(self._rng.integers(1, 6))):
             head = bytearray(self.requests.any()[:HEADER_BYTES])
@@ -117,14 +119,14 @@ class _Elements:
         return b"".join(parts)
 
     def header_in_candidate(self) -> bytes:
-        """A candidate that is dropped whole, although a header begins in it."""
+        """Candidate that is dropped completely, although a header starts in it."""
         fields = pack("<HBBI", MAGIC, Opcode.STATUS, 1, 0).ljust(HEADER_CRC_OFFSET, b"\x33")
         head = padded(fields + bytes(4), self._lanes)
         at = self._cut(len(head)) % len(head)
         return head[:at] + self.requests.any()
 
     def reset_in_payload(self) -> bytes:
-        """A whole RESET inside of another frame: payload."""
+        """Complete RESET in the payload of another frame."""
         inner = frame(Opcode.RESET, self.requests.sequence())
         return frame(int(self._rng.choice([Opcode.SCALES, 9, Opcode.GEMV])),
                      self.requests.sequence(), 1 | 1 << 8 | 1 << 24, 1, inner * 3)
@@ -135,12 +137,12 @@ class _Elements:
         return data[:at] + frame(Opcode.RESET, self.requests.sequence()) + data[at:]
 
     def off_by_bytes(self) -> bytes:
-        """A frame that begins within a word; with one lane there is none."""
+        """Frame that starts within a word, where a word has several bytes."""
         off = self._rng.bytes(int(self._rng.integers(1, self._lanes))) if self._lanes > 1 else b""
         return padded(off + self.requests.any(), self._lanes)
 
     def _cut(self, size: int) -> int:
-        """A place between two words."""
+        """Random offset between two words, in bytes."""
         return self._lanes * int(self._rng.integers(1, max(2, size // self._lanes)))
 
     def _words(self, count: int) -> bytes:
@@ -151,33 +153,34 @@ class _Elements:
 
 
 _MAKERS = [name for name in vars(_Elements) if not name.startswith("_")]
-#: How often they come; of wrong arguments and lengths there are many kinds.
+#: Weights of elements: wrong arguments and lengths are of many kinds.
 _OFTEN = {"wrong_arguments": 4, "wrong_length": 2}
 _WEIGHTS = np.array([6 if name.startswith("good") else _OFTEN.get(name, 1) for name in _MAKERS])
 
 
-def elements(config: DeviceConfig, rng: np.random.Generator, model: Model, count: int):
-    """Yield (kind, steps) of a session, which ends with a product that must be served.
+def elements(config: DeviceConfig, rng: np.random.Generator, model: DeviceModel, count: int
+             ) -> Iterator[tuple[str, list[Step]]]:
+    """Yield (kind, steps) of a session, which ends with a product that must be computed.
 
-    The steps of an element must be taken before the next one is made: it follows what the model
-    then has loaded.
+    The steps of an element must be taken before the next element is requested, because an element
+    depends on what the model has loaded.
     """
     made = _Elements(config, rng, model)
     for _ in range(count):
         kind = str(rng.choice(_MAKERS, p=_WEIGHTS / _WEIGHTS.sum()))
         yield kind, list(_steps(rng, config.lanes, getattr(made, kind)()))
         if model.missing > _MOST or (model.missing and rng.random() < 0.4):
-            yield _ending(rng, config.lanes, model)
+            yield _ending(rng, model)
         if rng.random() < 0.3:
             yield "check", [("check",)]
     if model.missing:
-        yield _ending(rng, config.lanes, model)
+        yield _ending(rng, model)
     yield "good_product", [("push", made.good_product()), ("check",)]
     yield "good_frame", [("push", made.requests.status()), ("check",)]
 
 
-def _steps(rng, lanes, data):
-    """Steps that feed an element: at once, or with a pause, a reset or an end in its middle."""
+def _steps(rng: np.random.Generator, lanes: int, data: bytes) -> Iterator[Step]:
+    """Yield steps that feed an element: at once, or with a pause, a reset or an end inside."""
     if rng.random() < 0.1:
         yield "stall", int(rng.integers(1 << 32)), *(
             float(rng.choice(_SHARES)) for _ in range(2))
@@ -194,8 +197,8 @@ def _steps(rng, lanes, data):
     yield "push", data[cut:]
 
 
-def _ending(rng, lanes, model: Model) -> tuple[str, list[Step]]:
-    """An end for a frame that still takes words: what it takes, or none."""
+def _ending(rng: np.random.Generator, model: DeviceModel) -> tuple[str, list[Step]]:
+    """Return steps that end the current frame: its missing words, an abandon, or a reset."""
     if model.missing <= _MOST and rng.random() < 0.6:
         kind = rng.choice(["rest of random words", "rest of zeros"])
         size = model.missing

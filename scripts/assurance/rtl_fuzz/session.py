@@ -1,7 +1,8 @@
-"""A session with a device: steps fed to it and to the model, and the answers of both compared."""
+"""A session: the same steps for a device and for the model, and their responses compared."""
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from struct import unpack, unpack_from
 from zlib import crc32
 
@@ -9,66 +10,69 @@ import numpy as np
 
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.protocol import HEADER_BYTES, TRAILER_BYTES, Opcode
-from tritstream.scripts.assurance.rtl_fuzz.due import Due, told
+from tritstream.scripts.assurance.device_model import DeviceModel
+from tritstream.scripts.assurance.frames import Response, parse_header
 from tritstream.scripts.assurance.rtl_fuzz.elements import Step, elements
-from tritstream.scripts.assurance.rtl_fuzz.frames import padded
-from tritstream.scripts.assurance.rtl_fuzz.model import Model
 from tritstream.sim.native import NativeDevice, SimulationIdle
 
 __all__ = ["Fault", "Session", "Tally", "run_session"]
 
-#: Elements of a session.
+#: Number of elements in a session.
 ELEMENTS = 40
-#: Cycles in which a device that owes nothing must say nothing.
+#: Cycles in which a device without a pending response must send nothing.
 _QUIET = 200
 
 
 class Fault(Exception):
-    """The device did not do what the model says it must."""
+    """The device did not do what the model requires."""
 
 
 @dataclass
 class Tally:
-    """What sessions did, in numbers."""
+    """Counts over all sessions."""
 
     sessions:  int = 0
     cycles:    int = 0
     words_in:  int = 0
     words_out: int = 0
-    elements:  Counter = field(default_factory=Counter)
-    answers:   Counter = field(default_factory=Counter)
+    elements:  Counter[str] = field(default_factory=Counter)
+    answers:   Counter[str] = field(default_factory=Counter)
 
 
 class Session:
-    """One device from its reset on, and the model beside it.
+    """One device from its reset on, next to the model.
 
     Parameters
     ----------
     device : NativeDevice
-        Just made.
+        New simulated device.
     config : DeviceConfig
+        Build parameters of the device.
 
     Members
     -------
-    model : Model
+    model : DeviceModel
+        Reference for all responses.
     steps : list
         Steps taken so far.
     answers : Counter
-        Answers that were right, by name.
+        Number of correct responses, by name.
     """
 
     def __init__(self, device: NativeDevice, config: DeviceConfig):
-        self.model, self.steps, self.answers = Model(config), [], Counter()
+        self.model = DeviceModel(config)
+        self.steps: list[Step] = []
+        self.answers: Counter[str] = Counter()
         self._device, self._lanes = device, config.lanes
-        self._due: deque[Due] = deque()
+        self._expected: deque[Response] = deque()
         self._shares = 0.0, 0.0
-        self._born = self._since = 0       # cycles: of the last reset, and of the last check
+        self._born = self._since = 0        # cycle of the last reset, and of the last check
         self._words = 0
         self._waited = 0
-        self._uptime = 0, 0                 # RESETs so far, and what COUNTERS last told
+        self._uptime = 0, 0                 # RESETs so far, and cycles in the last COUNTERS
 
     def take(self, step: Step) -> None:
-        """Take a step; raises :class:`Fault` when an answer, or its time, is wrong."""
+        """Take a step; raises :class:`Fault` if a response is wrong or late."""
         self.steps.append(step)
         what, *values = step
         try:
@@ -78,7 +82,7 @@ class Session:
 
     def _push(self, data: bytes) -> None:
         self._device.push(data)
-        self._due += self.model.feed(data)
+        self._expected += self.model.feed(data)
 
     def _stall(self, seed: int, source: float, sink: float) -> None:
         self._check()
@@ -86,58 +90,58 @@ class Session:
         self._shares = source, sink
 
     def _wait(self, cycles: int) -> None:
-        """Nothing comes for so many cycles, or until so many words were answered."""
+        """Send nothing for so many cycles."""
         self._device.idle(cycles)
         self._waited += cycles
 
     def _abandon(self) -> None:
         self._device.abandon()
-        self._due += self.model.abandon()
+        self._expected += self.model.abandon()
         self._check()
 
     def _reset(self) -> None:
-        """The pin; what the device has said before is the begin of what was due."""
-        said = self._device.ready()
-        due = [*self._due, *self.model.results()]
-        while said:
-            if not due:
-                raise Fault(f"{len(said)} bytes before a reset that nothing asked for")
-            size = self._size(due[0])
-            if len(said) < size:
-                if said[:HEADER_BYTES] != due[0].header()[:len(said)]:
-                    raise Fault(f"before a reset, {said[:HEADER_BYTES].hex()} in place of "
-                                f"{due[0]}")
+        """Reset by the pin; what the device has sent before is a prefix of what is expected."""
+        sent = self._device.ready()
+        expected = [*self._expected, *self.model.results()]
+        while sent:
+            if not expected:
+                raise Fault(f"{len(sent)} bytes before a reset that nothing asked for")
+            size = self._size(expected[0])
+            if len(sent) < size:
+                if sent[:HEADER_BYTES] != expected[0].header()[:len(sent)]:
+                    raise Fault(f"before a reset, {sent[:HEADER_BYTES].hex()} in place of "
+                                f"{expected[0]}")
                 break
-            self._compare(said[:size], due.pop(0))
-            said = said[size:]
+            self._compare(sent[:size], expected.pop(0))
+            sent = sent[size:]
         self._device.reset()
         self.model.restart()
-        self._due.clear()
+        self._expected.clear()
         self._born = self._device.cycles
         self._uptime = 0, 0
-        self._begin_count()
+        self._start_count()
 
     def _check(self) -> None:
-        """All that is due must come, in time and right, and nothing else."""
-        due, sizes = list(self._due), [self._size(one) for one in self._due]
-        self._due.clear()
-        said = self._device.pull(sum(sizes))
-        for one, size in zip(due, sizes, strict=True):
-            self._compare(said[:size], one)
-            said = said[size:]
-        self._in_time(len(due))
+        """Receive all expected responses, and nothing else, in time."""
+        expected = list(self._expected)
+        self._expected.clear()
+        sent = self._device.pull(sum(map(self._size, expected)))
+        for response in expected:
+            self._compare(sent[:self._size(response)], response)
+            sent = sent[self._size(response):]
+        self._in_time(len(expected))
         if not self.model.results():
             self._device.idle(_QUIET)
             if more := self._device.ready():
                 raise Fault(f"{more[:HEADER_BYTES].hex()} where nothing is due")
-        self._begin_count()
+        self._start_count()
 
-    def _begin_count(self):
+    def _start_count(self) -> None:
         self._since, self._waited = self._device.cycles, 0
         self._words = self._device.words_in + self._device.words_out
 
     def _in_time(self, frames: int) -> None:
-        """A word takes four cycles at most, an answer some hundreds: more is a hang."""
+        """Raise for a hang: a word takes at most four cycles, a response some hundreds."""
         pace = (1 - self._shares[0]) * (1 - self._shares[1])
         words = self._device.words_in + self._device.words_out - self._words
         limit = self._waited + (4 * words + 600 * (frames + 1)) / pace
@@ -145,50 +149,60 @@ class Session:
         if took > limit:
             raise Fault(f"{took} cycles for {words} words and {frames} answers")
 
-    def _size(self, due: Due) -> int:
-        return sum(-(-part // self._lanes) * self._lanes
-                   for part in (HEADER_BYTES, due.length, TRAILER_BYTES))
+    def _size(self, response: Response) -> int:
+        return sum(response.sizes(self._lanes))
 
-    def _compare(self, said: bytes, due: Due) -> None:
-        head = len(padded(bytes(HEADER_BYTES), self._lanes))
-        tail = len(said) - len(padded(bytes(TRAILER_BYTES), self._lanes))
-        if said[:HEADER_BYTES] != due.header():
-            raise Fault(f"{told(said)} where {due} is due")
-        if unpack_from("<I", said, tail)[0] != crc32(said[:tail]):
-            raise Fault(f"the trailer of {due} is wrong")
-        payload = said[head:head + due.length]
-        if any(said[HEADER_BYTES:head] + said[head + due.length:tail]
-               + said[tail + TRAILER_BYTES:]):
-            raise Fault(f"the padding of {due} is not zero")
-        self._compare_payload(payload, due)
-        self.answers[due.name] += 1
+    def _compare(self, sent: bytes, expected: Response) -> None:
+        start, size, _ = expected.sizes(self._lanes)
+        end, trailer = start + expected.length, start + size
+        if sent[:HEADER_BYTES] != expected.header():
+            raise Fault(f"{_described(sent)} where {expected} is due")
+        if unpack_from("<I", sent, trailer)[0] != crc32(sent[:trailer]):
+            raise Fault(f"the trailer of {expected} is wrong")
+        if any(sent[HEADER_BYTES:start] + sent[end:trailer] + sent[trailer + TRAILER_BYTES:]):
+            raise Fault(f"the padding of {expected} is not zero")
+        self._compare_payload(sent[start:end], expected)
+        self.answers[expected.name] += 1
 
-    def _compare_payload(self, payload: bytes, due: Due) -> None:
-        if not due.counts:
-            if payload != due.payload:
-                place = next(at for at, pair in enumerate(zip(payload, due.payload, strict=True))
-                             if pair[0] != pair[1])
-                raise Fault(f"{due}: byte {place} of the payload is {payload[place]}, "
-                            f"not {due.payload[place]}")
+    def _compare_payload(self, payload: bytes, expected: Response) -> None:
+        if not expected.counts:
+            if payload != expected.payload:
+                at = next(at for at, pair in enumerate(zip(payload, expected.payload, strict=True))
+                          if pair[0] != pair[1])
+                raise Fault(f"{expected}: byte {at} of the payload is {payload[at]}, "
+                            f"not {expected.payload[at]}")
             return
         numbers = unpack("<4Q", payload)
-        if due.opcode == Opcode.COUNTERS:
-            *counts, resets = due.counts
+        if expected.opcode == Opcode.COUNTERS:
+            *counts, resets = expected.counts
             least = self._uptime[1] if self._uptime[0] == resets else 0
-            right = (list(numbers[:3]) == counts
-                     and least <= numbers[3] <= self._device.cycles - self._born)
+            correct = (list(numbers[:3]) == counts
+                       and least <= numbers[3] <= self._device.cycles - self._born)
             self._uptime = resets, numbers[3]
         else:
             cycles, *stalls, words = numbers
-            right = words == due.counts[0] and words + sum(stalls) <= cycles
-        if not right:
-            raise Fault(f"{due}: counts are {numbers}, due are {due.counts}")
+            correct = words == expected.counts[0] and words + sum(stalls) <= cycles
+        if not correct:
+            raise Fault(f"{expected}: counts are {numbers}, due are {expected.counts}")
+
+
+def _described(sent: bytes) -> str:
+    """Fields of a response, or its first bytes if they are no header."""
+    header = parse_header(sent)
+    if header is None:
+        return sent[:HEADER_BYTES].hex()
+    return (f"answer 0x{header.opcode:02x} of sequence {header.sequence}, arguments "
+            f"{header.arg0}, {header.arg1}, {header.length} bytes,")
 
 
 def run_session(
-    library, config: DeviceConfig, seed: int, number: int, tally: Tally, device_type=NativeDevice,
+    library: Path, config: DeviceConfig, seed: int, number: int, tally: Tally,
+    device_type: type[NativeDevice] = NativeDevice,
 ) -> tuple[Session, str | None]:
-    """Run session ``number`` of a seed on a new device; what it was, and its fault, if any."""
+    """Run session ``number`` of a seed on a new device, add it to ``tally``.
+
+    Returns the session and its fault, or None.
+    """
     rng = np.random.default_rng([seed, number, config.lanes, config.columns, config.max_k])
     with device_type(library) as device:
         session, fault = Session(device, config), None

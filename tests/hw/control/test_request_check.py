@@ -10,8 +10,8 @@ from tritstream.golden.fixed_point import GROUP, MAX_K, SCALES
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.control.request_check import RequestCheck
 from tritstream.hw.protocol import Opcode
-from tritstream.scripts.assurance.rtl_fuzz.due import Head
-from tritstream.scripts.assurance.rtl_fuzz.model import Model
+from tritstream.scripts.assurance.device_model import DeviceModel
+from tritstream.scripts.assurance.frames import Header
 from tritstream.sim.harness import simulate
 
 CONFIGS = [DeviceConfig(1), DeviceConfig(8, 2, 256), DeviceConfig(2, 3, 48), DeviceConfig(64, 5),
@@ -66,7 +66,7 @@ def refusals(config: DeviceConfig, requests: list[dict], loads: list[tuple]) -> 
 
     A load is a column, or None for scales, and its K; or it is ``"forget"``.
     """
-    dut, model, pairs = RequestCheck(config), Model(config), []
+    dut, model, pairs = RequestCheck(config), DeviceModel(config), []
 
     async def ask(ctx, request):
         ctx.set(dut.header, {"magic": 0, "sequence": 0, **request})
@@ -91,7 +91,7 @@ def refusals(config: DeviceConfig, requests: list[dict], loads: list[tuple]) -> 
         for step in loads:
             if step == "forget":
                 await pulse(ctx, "forget")
-                model.groups, model.scaled = {}, False
+                model.forget()
                 continue
             await load(ctx, *step)
             if step[0] is None:
@@ -99,7 +99,7 @@ def refusals(config: DeviceConfig, requests: list[dict], loads: list[tuple]) -> 
             else:
                 model.groups[step[0]] = step[1] // GROUP
         for request in requests:
-            code = model._refusal(Head(sequence=0, **request))
+            code = model.refusal(Header(sequence=0, **request))
             pairs.append((request, await ask(ctx, request), int(code or 0)))
 
     simulate(dut, drive, cycles=4 * len(requests) + 10 * len(loads) + 100)

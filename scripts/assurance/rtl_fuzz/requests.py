@@ -1,65 +1,61 @@
-"""Request frames, right and wrong, and jobs to put into them."""
+"""Random request frames, valid and invalid, with requests to put into them."""
 
-from struct import pack
-from zlib import crc32
+from collections.abc import Callable
 
 import numpy as np
 
 from tritstream.golden.fixed_point import GROUP, MANTISSA_BITS, MAX_DEPTH, SCALES, tile_bytes
 from tritstream.hw.config import DeviceConfig
-from tritstream.hw.protocol import MAGIC, REQUEST_ALIGN, Opcode
+from tritstream.hw.protocol import Opcode
+from tritstream.scripts.assurance.frames import frame
 
-__all__ = ["Requests", "frame", "padded"]
+__all__ = ["Requests"]
 
 #: Arguments at which something might overflow.
 _EDGES = (0, 1, 2, 15, 16, 17, 255, 256, 0xFFFF, 0x10000, 1 << 24, 1 << 31, (1 << 32) - 1)
 
 
-def padded(data: bytes, size: int = REQUEST_ALIGN) -> bytes:
-    """``data`` with zeros up to a multiple of ``size``."""
-    return data + bytes(-len(data) % size)
-
-
-def frame(opcode: int, sequence: int, arg0: int = 0, arg1: int = 0, payload: bytes = b"", *,
-          length: int | None = None, header_fault: int = 0, trailer_fault: int = 0) -> bytes:
-    """A request; ``length`` is told in place of the payload's, faults are added to its CRCs."""
-    told = len(payload) if length is None else length
-    fields = pack("<HBBIII", MAGIC, opcode, sequence, arg0, arg1, told)
-    covered = padded(fields + pack("<I", crc32(fields) ^ header_fault)) + padded(payload)
-    return covered + padded(pack("<I", crc32(covered) ^ trailer_fault))
-
-
 class Requests:
-    """Random requests for a device of which is known what it has loaded.
+    """Random requests for a device whose loads are known.
+
+    The options ``faults`` of the methods are ``length``, ``header_fault`` and ``trailer_fault`` of
+    :func:`.frame`.
 
     Parameters
     ----------
     config : DeviceConfig
+        Build parameters of the device.
     rng : numpy.random.Generator
+        Source of all random choices.
     groups : callable
-        Groups loaded, by column, as they are now.
+        Function that returns the currently loaded groups, by column.
     """
 
-    def __init__(self, config: DeviceConfig, rng, groups):
+    def __init__(self, config: DeviceConfig, rng: np.random.Generator,
+                 groups: Callable[[], dict[int, int]]):
         self._config, self._rng, self._groups = config, rng, groups
 
-    def any(self, **faults) -> bytes:
-        """A request of any opcode that the device would carry out."""
+    def any(self, **faults: int) -> bytes:
+        """Return a request of any opcode that the device would carry out."""
         make = self._rng.choice(["identify", "status", "activations", "activations", "scales",
                                  "gemv", "gemv", "gemv", "reset"])
         return getattr(self, str(make))(**faults)
 
-    def identify(self, **faults) -> bytes:
+    def identify(self, **faults: int) -> bytes:
+        """Return an IDENTIFY."""
         return frame(Opcode.IDENTIFY, self.sequence(), **faults)
 
-    def status(self, **faults) -> bytes:
+    def status(self, **faults: int) -> bytes:
+        """Return a STATUS."""
         return frame(Opcode.STATUS, self.sequence(), **faults)
 
-    def reset(self, **faults) -> bytes:
+    def reset(self, **faults: int) -> bytes:
+        """Return a RESET."""
         return frame(Opcode.RESET, self.sequence(), **faults)
 
-    def activations(self, column: int | None = None, groups: int | None = None, **faults) -> bytes:
-        """Activations of a column, any values or all alike."""
+    def activations(self, column: int | None = None, groups: int | None = None,
+                    **faults: int) -> bytes:
+        """Return activations for a column: random values, or one value for all."""
         rng = self._rng
         column = int(rng.integers(self._config.columns)) if column is None else column
         k = GROUP * (groups or self.some_groups())
@@ -68,8 +64,8 @@ class Requests:
             x[:] = rng.choice([-128, 127, 0, -1])
         return frame(Opcode.ACTIVATIONS, self.sequence(), column, k, x.tobytes(), **faults)
 
-    def scales(self, **faults) -> bytes:
-        """Mantissas, any values or extreme ones."""
+    def scales(self, **faults: int) -> bytes:
+        """Return mantissas: random values, or an extreme one for all."""
         rng, most = self._rng, (1 << MANTISSA_BITS) - 1
         values = rng.integers(0, most + 1, SCALES)
         if rng.random() < 0.2:
@@ -78,8 +74,8 @@ class Requests:
                      **faults)
 
     def gemv(self, depth: int | None = None, columns: int | None = None, blocks: int | None = None,
-             groups: int | None = None, more: int = 0, **faults) -> bytes:
-        """A product with what is loaded, if anything is; ``more`` words than it should have."""
+             groups: int | None = None, more: int = 0, **faults: int) -> bytes:
+        """Return a GEMV that uses the loads, with ``more`` words than it should have."""
         rng, lanes = self._rng, self._config.lanes
         depth = int(rng.integers(1, MAX_DEPTH + 1)) if depth is None else depth
         columns, groups = self._loaded(columns, groups)
@@ -92,13 +88,13 @@ class Requests:
                      words, **faults)
 
     def product(self) -> bytes:
-        """All loads and a GEMV that needs them."""
+        """Return all loads and a GEMV that needs them."""
         columns, groups = int(self._rng.integers(1, self._config.columns + 1)), self.some_groups()
         loads = [self.activations(column, groups) for column in range(columns)]
         return b"".join([*loads, self.scales(), self.gemv(columns=columns, groups=groups)])
 
     def odd(self) -> bytes:
-        """A frame in whose header something is out of range, but not its CRCs."""
+        """Return a frame with valid CRCs and an argument out of range."""
         rng = self._rng
         match int(rng.integers(7)):
             case 0:
@@ -122,7 +118,7 @@ class Requests:
                 return self.gemv(blocks=self.edge())
 
     def wrong_length(self) -> bytes:
-        """A frame whose payload is another than its opcode and arguments ask for."""
+        """Return a frame whose payload does not fit its opcode and arguments."""
         rng = self._rng
         kind, size = int(rng.integers(4)), int(rng.integers(0, 400))
         if kind == 0:
@@ -133,19 +129,20 @@ class Requests:
         return self.gemv(more=int(rng.integers(-70, 71)))
 
     def sequence(self) -> int:
+        """Return a random sequence number."""
         return int(self._rng.integers(256))
 
     def edge(self) -> int:
-        """An argument at which something might overflow."""
+        """Return an argument at which something might overflow."""
         return int(self._rng.choice(_EDGES))
 
     def some_groups(self) -> int:
-        """Groups of a vector: few, and now and then many."""
+        """Return a number of groups: mostly few, sometimes many."""
         most = min(self._config.max_k // GROUP, 200 if self._rng.random() < 0.02 else 6)
         return int(self._rng.integers(1, most + 1))
 
-    def _loaded(self, columns, groups) -> tuple[int, int]:
-        """Columns and groups of a GEMV: those loaded, where they are not told."""
+    def _loaded(self, columns: int | None, groups: int | None) -> tuple[int, int]:
+        """Return columns and groups of a GEMV; by default the loaded groups."""
         loaded = self._groups()
         if columns is None:
             columns = int(self._rng.integers(1, self._config.columns + 1))
