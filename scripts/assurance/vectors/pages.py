@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from struct import pack as packed
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from tritstream.hw.protocol import HEADER_BYTES, TRAILER_BYTES, Opcode
 from tritstream.scripts.assurance.vectors.checkpoints import plain_checkpoint
 from tritstream.scripts.assurance.vectors.matrices import Case, Vector
 from tritstream.scripts.assurance.vectors.numbers import bits_of, integers
-from tritstream.scripts.assurance.vectors.session import ACK, Due, Product, Session
+from tritstream.scripts.assurance.vectors.session import Product, Session
 from tritstream.scripts.console import write_text
 
 __all__ = ["EXAMPLE", "PAGES", "blocks", "fill_in"]
@@ -31,8 +30,8 @@ PAGES = {
 }
 _LANES, _DEPTH, _SHAPE = 2, 2, (7, 20)
 _PLACE = re.compile(r"<!-- example ([a-z-]+) -->\n.*?<!-- end of example -->", re.DOTALL)
-#: Cycles and stalls that the simulated device tells of the example's GEMV.
-_DONE = (175, 0, 0)
+#: Cycles of the example's GEMV on the simulated device.
+_CYCLES = 175
 
 
 def _weights() -> np.ndarray:
@@ -123,13 +122,12 @@ def _results(case: Case) -> str:
 
 
 def _exchange(case: Case) -> Iterator[str]:
-    product, session = Product(case, _LANES), Session(_LANES, "the example")
+    product = Product(case, _LANES)
+    session = Session(_LANES, "the example", cycles=_CYCLES)
     x = product.activations(0)
-    session.ask("SCALES", Opcode.SCALES, payload=product.scales, due=ACK)
-    session.ask("ACTIVATIONS", Opcode.ACTIVATIONS, 0, len(x), x, ACK)
-    done = Due(Opcode.DONE, payload=packed("<4Q", *_DONE, len(product.words) // _LANES))
-    session.ask("GEMV", Opcode.GEMV, product.arguments(), product.blocks, product.words,
-                [*product.results([0]), done])
+    session.ask("SCALES", Opcode.SCALES, payload=product.scales)
+    session.ask("ACTIVATIONS", Opcode.ACTIVATIONS, 0, len(x), x)
+    session.ask("GEMV", Opcode.GEMV, product.arguments(), product.blocks, product.words)
     for number, exchange in enumerate(session.exchanges[1:]):
         start, size = exchange["request"]
         yield from _frame(exchange["about"], session.requests[start:start + size], 64)

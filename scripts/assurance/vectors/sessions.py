@@ -1,21 +1,21 @@
-"""Sessions in which everything is carried out: identity, products, batches."""
+"""Sessions of valid requests: identity, products, batches."""
 
 from collections.abc import Sequence
 
-from tritstream.hw.protocol import Opcode
+from tritstream.hw.protocol import ErrorCode, Opcode
 from tritstream.scripts.assurance.vectors.matrices import (
     Case,
     blocks_case,
     longest_case,
     small_cases,
 )
-from tritstream.scripts.assurance.vectors.session import Due, Product, Session, error
+from tritstream.scripts.assurance.vectors.session import Product, Session
 
 __all__ = ["basics", "columns_session", "longest_session", "products_session"]
 
 
 def basics(lanes: int) -> Session:
-    """Requests without a product."""
+    """Return a session of requests other than products."""
     session = Session(lanes, "requests that need nothing loaded")
     session.identify()
     session.status()
@@ -28,7 +28,7 @@ def basics(lanes: int) -> Session:
 
 
 def products_session(lanes: int, depth: int) -> Session:
-    """Every matrix of a depth with each of its vectors, in column 0."""
+    """Return a session with every matrix of a depth and each of its vectors, in column 0."""
     session = Session(lanes, f"products at d = {depth}, one column")
     for case in small_cases(depth):
         product = Product(case, lanes)
@@ -47,20 +47,20 @@ def products_session(lanes: int, depth: int) -> Session:
 
 
 def columns_session(lanes: int, depth: int) -> Session:
-    """Products of two columns, and of one of the two."""
+    """Return a session with products of two columns, and of one of the two."""
     session = Session(lanes, f"products at d = {depth}, two columns", columns=2)
     product = Product(blocks_case(depth, lanes), lanes)
     session.ask(f"{product.case.name}: scales", Opcode.SCALES, payload=product.scales)
     _load(session, product, 1, column=1)
     session.ask("column 0 is not loaded", Opcode.GEMV, product.arguments(2), product.blocks,
-                product.words, error(7, Opcode.GEMV))
+                product.words, ErrorCode.NOT_LOADED)
     _load(session, product, 0)
     _multiply(session, product, [0, 1])
     _multiply(session, product, [0])
     small = Product(small_cases(depth)[0], lanes)
     _load(session, small, 0, column=1)
     session.ask("column 1 holds another K", Opcode.GEMV, product.arguments(2), product.blocks,
-                product.words, error(5, Opcode.GEMV))
+                product.words, ErrorCode.SIZE)
     _multiply(session, product, [0])
     _load(session, small, 1)
     session.ask(f"{small.case.name}: scales", Opcode.SCALES, payload=small.scales)
@@ -70,7 +70,7 @@ def columns_session(lanes: int, depth: int) -> Session:
 
 
 def longest_session(lanes: int) -> Session:
-    """The largest sums there are."""
+    """Return the session with the largest row sums."""
     case = longest_case()
     session = Session(lanes, case.about, max_k=case.shape[1])
     product = Product(case, lanes)
@@ -89,12 +89,11 @@ def _load(session: Session, product: Product, vector: int, column: int = 0) -> N
 
 def _multiply(session: Session, product: Product, vectors: Sequence[int], first: int = 0,
               count: int | None = None) -> None:
-    """A GEMV of some row blocks, of all by default; its blocks count from 0 in any case."""
+    """Add a GEMV of ``count`` row blocks, by default all; the RESULTs count blocks from 0."""
     count = product.blocks if count is None else count
-    due: list[Due] = [*product.results(vectors, first, count), product.done(count)]
     session.ask(f"{_name(product.case, vectors)}, row blocks {first}..{first + count - 1}",
                 Opcode.GEMV, product.arguments(len(vectors)), count,
-                product.payload(first, count), due)
+                product.payload(first, count))
 
 
 def _name(case: Case, vectors: Sequence[int]) -> str:
