@@ -49,8 +49,8 @@ class Session:
         Subject of the session.
     columns, max_k : int
         Least sizes of a device that can take part.
-    cycles, stalls : int, tuple of int
-        Cycles, input stalls and output stalls in every DONE; zero in the files.
+    cycles : int
+        Cycles in every DONE; zero in the files.
 
     Members
     -------
@@ -61,14 +61,13 @@ class Session:
     """
 
     def __init__(self, lanes: int, about: str, columns: int = 1, max_k: int = 48,
-                 cycles: int = 0, stalls: tuple[int, int] = (0, 0)):
+                 cycles: int = 0):
         self.lanes, self.about = lanes, about
         self.needs = {"columns": columns, "max_k": max_k}
         self.requests, self.answers = bytearray(), bytearray()
         self.exchanges: list[dict] = []
         self._model = DeviceModel(DeviceConfig(lanes, columns, MAX_K))
-        self._times = cycles, stalls
-        self._sequence, self._early = 0, False
+        self._cycles, self._sequence, self._early = cycles, 0, False
         self.ask("what comes before a session counts no more", Opcode.RESET)
 
     def ask(
@@ -157,7 +156,7 @@ class Session:
     def _content(self, response: Response) -> bytes:
         """Payload, with the fields of an INFO that depend on the device set to zero."""
         if response.opcode != Opcode.INFO:
-            return response.content(*(self._times if response.opcode == Opcode.DONE else ()))
+            return response.content(self._cycles if response.opcode == Opcode.DONE else 0)
         fields = zip(INFO_FIELDS, _INFO.unpack(response.payload), strict=True)
         own = _DEVICE_FIELDS[Opcode.INFO]
         return _INFO.pack(*(0 if name in own else value for name, value in fields))
