@@ -54,9 +54,11 @@ def test_identify_wrong_version():
 
 @pytest.mark.parametrize(("columns", "max_k"), [(0, 64), (256, 64), (1, 8)])
 def test_identify_impossible_sizes(columns, max_k):
+    peer = Peer()
+    peer.columns, peer.max_k = columns, max_k
     with pytest.raises(DeviceError, match=rf"^IDENTIFY: device reports impossible sizes: 8 "
                                           rf"lanes, {columns} columns, max K {max_k}$"):
-        asyncio.run(Device(Peer(columns=columns, max_k=max_k)).identify())
+        asyncio.run(Device(peer).identify())
 
 
 def test_loads_are_used_by_gemv():

@@ -64,7 +64,8 @@ def test_gemv_of_a_batch_takes_passes(columns, batch):
 
 @pytest.mark.parametrize(("k", "groups"), [(32, [2]), (33, [2, 1]), (100, [2, 2, 2, 1])])
 def test_gemv_beyond_max_k_adds_parts(k, groups):
-    peer = Peer(columns=2, max_k=40)
+    peer = Peer(columns=2, max_k=48)
+    peer.max_k = 40     # no multiple of a group
     check(peer, matrix_of(45, k), vectors(3, k))
     used = [request.arg0 >> 8 & 0xffff for request in peer.requests if request.opcode == GEMV]
     assert used == [part for part in groups for _ in range(2)]

@@ -1,8 +1,9 @@
-"""Ways for a :class:`peer.Peer` to misbehave: values for its ``faults``."""
+"""Faults of a fake device: values for ``faults`` of :class:`peer.Peer`."""
 
 from struct import unpack_from
 
-from support.peer import Request, build_frame
+from support.frames import build_frame
+from support.peer import Request
 
 __all__ = [
     "corrupt", "done_early", "drop", "duplicate", "refuse", "replace_arguments", "stale_first",
@@ -21,12 +22,12 @@ def corrupt(index, offset):
 
 
 def drop(peer, request, answers):
-    """Answer nothing to this request."""
+    """Send no response to this request."""
     return []
 
 
 def refuse(code, forget=False):
-    """Answer with an ERROR, after forgetting everything if told so."""
+    """Send an ERROR; with ``forget``, lose activations and scales first."""
     def fault(peer, request, answers):
         if forget:
             peer.forget()
@@ -35,7 +36,7 @@ def refuse(code, forget=False):
 
 
 def stale_first(peer, request, answers):
-    """Send the answers under the sequence number before, with other content, then the right."""
+    """Send invalid responses of the sequence number before, then the valid responses."""
     old = Request(request.opcode, (request.sequence - 1) % 256, 0, 0, b"")
     return [peer.answer(old, 0x82, 0, 0, b"\x55" * 40 * peer.lanes), peer.answer(old, 0x83),
             peer.answer(old, 0x81), peer.error(old, 5), *answers]

@@ -1,7 +1,7 @@
-"""A device spoken to in bytes: requests and answers written down apart from the project's own."""
+"""A device that tests speak to in bytes, and requests with the responses that are expected."""
 
 import struct
-import zlib
+from functools import partial
 
 import numpy as np
 
@@ -9,7 +9,9 @@ from tritstream.golden.gemv import gemv
 from tritstream.golden.tiles import unpack, word_stream
 from tritstream.hw.config import DeviceConfig
 
-__all__ = ["CONFIGS", "Job", "Wire", "error", "frame", "pad"]
+from support.frames import build_frame, split_frame
+
+__all__ = ["CONFIGS", "Job", "Wire", "error", "frame"]
 
 CONFIGS = {
     "1 lane":    DeviceConfig(lanes=1),
@@ -25,20 +27,12 @@ NO_HEADER, OPCODE, LENGTH, DEPTH, SIZE, TRAILER, NOT_LOADED = range(1, 8)
 K = 48
 
 
-def pad(data, size):
-    return data + bytes(-len(data) % size)
-
-
-def frame(opcode, sequence=1, arg0=0, arg1=0, payload=b"", spoil_header=0, spoil_trailer=0):
-    """Bytes of a request: header, payload, trailer, each of whole 64 bytes."""
-    header = struct.pack("<HBBIII", 0x3354, opcode, sequence, arg0, arg1, len(payload))
-    header += struct.pack("<I", zlib.crc32(header) ^ spoil_header)
-    covered = pad(header, 64) + pad(payload, 64)
-    return covered + pad(struct.pack("<I", zlib.crc32(covered) ^ spoil_trailer), 64)
+#: A request: every part takes whole 64 bytes.
+frame = partial(build_frame, 64)
 
 
 class Job:
-    """A random matrix, its scales and activations: bytes to send and sums to get."""
+    """Random matrix, scales and activations: bytes to send, and the expected sums."""
 
     def __init__(self, lanes, depth=3, blocks=2, columns=1, k=K, seed=0):
         rng = np.random.default_rng([seed, lanes, depth])
@@ -53,7 +47,7 @@ class Job:
         self.depth, self.blocks, self.columns, self.groups = depth, blocks, columns, groups
 
     def tiles(self):
-        """Reverse of the word stream."""
+        """Return the tiles of the word stream."""
         return self.words.transpose(0, 3, 1, 2).reshape(-1, self.groups, 16 * self.depth + 3)
 
     def activations(self, column=0, **options):
@@ -76,13 +70,13 @@ class Job:
                      payload=pick(payload, self.words.tobytes()), **options)
 
     def results(self, blocks, sequence=1):
-        """The RESULT answers of these blocks."""
+        """Return the RESULTs of these row blocks."""
         return [(RESULT, sequence, block, column, self.sums[column, block].astype("<i8").tobytes())
                 for block in blocks for column in range(self.columns)]
 
 
 class Wire:
-    """A device spoken to in bytes; its answers are checked whole."""
+    """Device that is spoken to in bytes; every byte of a response is checked."""
 
     def __init__(self, device, config):
         self.device = device
@@ -95,19 +89,11 @@ class Wire:
         return [self.device.push(part) for part in parts]
 
     def answer(self):
-        """(opcode, sequence, arg0, arg1, payload) of the next answer."""
-        head = self._pull(20)
-        magic, *fields, length, crc = struct.unpack("<HBBIIII", head[:20])
-        assert magic == 0x3354
-        assert crc == zlib.crc32(head[:16])
-        body = self._pull(length)
-        tail = self._pull(4)
-        assert struct.unpack("<I", tail[:4])[0] == zlib.crc32(head + body)
-        assert not any(head[20:] + body[length:] + tail[4:])
-        return *fields, body[:length]
+        """Return (opcode, sequence, arg0, arg1, payload) of the next response."""
+        return split_frame(self._pull, self.lanes)
 
     def ask(self, *requests):
-        """The first answer to what is sent."""
+        """Send requests and return the first response."""
         self.send(*requests)
         return self.answer()
 
@@ -120,13 +106,13 @@ class Wire:
             assert self.answer() == (ACK, 1, 0, 0, b"")
 
     def silent(self, cycles=300):
-        """Whether no answer comes; stalls end here."""
+        """Return whether no response comes; ends all stalls."""
         self.device.stall(0)
         self.device.idle(cycles)
         return self.device.words_out * self.lanes == self.pulled
 
     def check(self, job):
-        """A GEMV gives its row sums and DONE."""
+        """Check that a GEMV returns its row sums and DONE."""
         self.send(job.gemv())
         assert self.answers(job.blocks * job.columns) == job.results(range(job.blocks))
         assert self.answer()[:2] == (DONE, 1)
@@ -136,8 +122,7 @@ class Wire:
         assert opcode == COUNTERS
         return struct.unpack("<4Q", payload)
 
-    def _pull(self, count):
-        size = -(-count // self.lanes) * self.lanes
+    def _pull(self, size):
         self.pulled += size
         return self.device.pull(size)
 

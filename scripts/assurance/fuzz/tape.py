@@ -82,7 +82,8 @@ def _product(lanes: int) -> list[tuple[int, int, int, bytes]]:
     words = word_stream(pack(MATRIX), lanes)
     x = np.zeros((len(X), GROUP * MATRIX.groups), np.int8)
     x[:, :MATRIX.columns] = X
-    vectors = [(Opcode.ACTIVATIONS, column, len(row), row.tobytes()) for column, row in enumerate(x)]
+    vectors = [(Opcode.ACTIVATIONS, column, len(row), row.tobytes())
+               for column, row in enumerate(x)]
     sizes = MATRIX.depth | MATRIX.groups << 8 | len(X) << 24
     return [(Opcode.SCALES, 0, 0, mantissas(MATRIX.table).astype("<u4").tobytes()),
             *vectors, (Opcode.GEMV, sizes, len(words), words.tobytes())]

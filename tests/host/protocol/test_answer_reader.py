@@ -7,7 +7,7 @@ from tritstream.host.protocol.answer_reader import HUNT_LIMIT, AnswerReader
 from tritstream.host.transports.base import Transport
 from tritstream.hw.config import LANE_COUNTS
 
-from support.peer import build_frame
+from support.frames import build_frame
 
 
 class Tape(Transport):

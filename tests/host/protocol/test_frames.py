@@ -7,7 +7,7 @@ from tritstream.host.errors import BadAnswer
 from tritstream.host.protocol.frames import Header, answer, answers, padded, request, rest_bytes
 from tritstream.hw.config import LANE_COUNTS
 
-from support.peer import build_frame
+from support.frames import build_frame
 
 LENGTHS = [0, 1, 16, 48, 63, 64, 65, 128, 1000]
 
