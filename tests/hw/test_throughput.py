@@ -1,5 +1,4 @@
 import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,8 @@ from tritstream.golden.tiles import unpack, word_stream
 from tritstream.hw.config import DeviceConfig
 from tritstream.sim.build import build_native, device_rtl
 from tritstream.sim.native import NativeDevice, Span
+
+from support.frames import build_frame
 
 LANES = 8
 ACTIVATIONS, SCALES, GEMV = 1, 2, 3
@@ -41,15 +42,6 @@ def library():
     return build_native(LANES, device_rtl(DeviceConfig(lanes=LANES))).library
 
 
-def frame(opcode, arg0, arg1, payload):
-    """Header, payload and what follows it, of a request."""
-    header = struct.pack("<HBBIII", 0x3354, opcode, 0, arg0, arg1, len(payload))
-    header = (header + struct.pack("<I", zlib.crc32(header))).ljust(64, b"\0")
-    padding = bytes(-len(payload) % 64)
-    crc = zlib.crc32(header + payload + padding)
-    return header, payload, padding + struct.pack("<I", crc).ljust(64, b"\0")
-
-
 def run(library, rows, columns, depth):
     """A GEMV of random bytes, its source always having data and its sink always taking."""
     rng = np.random.default_rng([rows, columns, depth])
@@ -59,17 +51,18 @@ def run(library, rows, columns, depth):
     matrix = unpack(tiles, depth, (rows, columns), mantissas.astype(np.float32))
     x = rng.integers(-128, 128, columns, np.int8)
     blocks = row_blocks(rows, LANES)
-    head, payload, tail = frame(GEMV, depth | columns // 16 << 8 | 1 << 24, blocks,
-                                word_stream(tiles, LANES).tobytes())
+    payload = word_stream(tiles, LANES).tobytes()
+    request = build_frame(64, GEMV, 1, depth | columns // 16 << 8 | 1 << 24, blocks, payload)
     with NativeDevice(library) as device:
-        for part in (*frame(ACTIVATIONS, 0, columns, x.tobytes()),
-                     *frame(SCALES, 0, 0, mantissas.astype("<u4").tobytes()), head):
+        for part in (build_frame(64, ACTIVATIONS, 1, 0, columns, x.tobytes()),
+                     build_frame(64, SCALES, 1, payload=mantissas.astype("<u4").tobytes()),
+                     request[:64]):
             device.push(part)
         device.pull(2 * ACK_BYTES)
         # The device waits for the first word.
         device.idle(50)
         span = device.push(payload)
-        device.push(tail)
+        device.push(request[64 + len(payload):])
         answers = device.pull(blocks * RESULT_BYTES)
         done = struct.unpack_from("<4Q", device.pull(DONE_BYTES), 3 * LANES)
     results = np.frombuffer(answers, np.uint8).reshape(blocks, RESULT_BYTES)

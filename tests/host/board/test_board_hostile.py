@@ -13,6 +13,8 @@ from tritstream.host.board.transport import BoardTransport
 from tritstream.host.errors import BadAnswer, TransportClosed
 from tritstream.hw.soc.registers import MAGIC, MEMORY
 
+from support.frames import build_frame, build_header
+
 SIZES = {"lanes": 8, "memory": 1 << 20, "ring": 1 << 16, "align": 64}
 
 
@@ -65,9 +67,7 @@ def test_more_responses_than_the_ring_holds():
 def test_fewer_responses_than_before():
     async def check():
         board = Registers()
-        fields = pack("<HBBIII", 0x3354, 0x81, 1, 0, 0, 0)
-        head = (fields + pack("<I", zlib.crc32(fields))).ljust(24, b"\0")
-        board.ring = head + pack("<I", zlib.crc32(head))
+        board.ring = build_frame(8, 0x81)
         transport = BoardTransport(board)
         await transport.send(b"")
         board.values["written"] = 1
@@ -97,8 +97,7 @@ def test_more_descriptors_than_were_given():
 def test_an_impossible_length_in_memory():
     async def check():
         board = Registers()
-        fields = pack("<HBBIII", 0x3354, 0x82, 1, 0, 0, 1 << 31)
-        board.ring = fields + pack("<I", zlib.crc32(fields))
+        board.ring = build_header(0x82, length=1 << 31)
         transport = BoardTransport(board, timeout=0.01)
         await transport.send(b"")
         board.values["written"] = 1

@@ -1,6 +1,3 @@
-import struct
-import zlib
-
 import numpy as np
 import pytest
 
@@ -8,32 +5,26 @@ from tritstream.hw.framing.deframer import Deframer
 from tritstream.sim.harness import simulate
 from tritstream.sim.streams import coin, never
 
+from support.frames import build_frame, build_header, pad
+
 LANES = [1, 4, 16, 64]
 #: Where the rest of the word counts, not its size.
 SMALL = [1, 16]
 LOST = ("lost",)
 
 
-def pad(data, fill):
-    room = -len(data) % 64
-    return data + (fill * room)[:room]
+FIELDS = {"opcode": 0x42, "sequence": 7, "arg0": 0x01020304, "arg1": 0xF1F2F3F4}
 
 
-def header_of(length, opcode=0x42, sequence=7, arg0=0x01020304, arg1=0xF1F2F3F4):
-    return struct.pack("<HBBIII", 0x3354, opcode, sequence, arg0, arg1, length)
-
-
-def frame(payload=b"", fill=b"\0", spoil_header=0, spoil_trailer=0, **fields):
-    header = header_of(len(payload), **fields)
-    header += struct.pack("<I", zlib.crc32(header) ^ spoil_header)
-    covered = pad(header, fill) + pad(payload, fill)
-    return covered + pad(struct.pack("<I", zlib.crc32(covered) ^ spoil_trailer), fill)
+def frame(payload=b"", **options):
+    return build_frame(64, payload=payload, **FIELDS | options)
 
 
 def events_of(lanes, payload=b"", good=True, fill=b"\0", **fields):
     """What a frame is split into."""
-    padded = pad(payload, fill)
-    return [("header", header_of(len(payload), **fields)),
+    padded = pad(payload, 64, fill)
+    header = build_header(length=len(payload), **FIELDS | fields)
+    return [("header", header[:16]),
             *(("word", padded[low:low + lanes], low + lanes >= len(payload))
               for low in range(0, len(payload), lanes)),
             ("verdict", good)]
@@ -178,9 +169,8 @@ def test_garbage_is_one_loss_a_hunt(lanes, share, words):
 def test_candidate_with_a_wrong_header_crc_is_dropped_whole(lanes):
     # What it takes with it looks like the begin of another candidate.
     size = -(-20 // lanes) * lanes
-    header = header_of(0, arg0=0x33543354, arg1=0x33543354)
-    one, two = ((header + struct.pack("<I", zlib.crc32(header) ^ spoil)).ljust(size, b"T")
-                for spoil in (1, 1 << 31))
+    fields = FIELDS | {"arg0": 0x33543354, "arg1": 0x33543354}
+    one, two = (build_header(**fields, spoil=spoil).ljust(size, b"T") for spoil in (1, 1 << 31))
     data = one + frame(b"x") + two + one + frame(b"y")
     assert run(lanes, data)[0] == [LOST, *events_of(lanes, b"x"), LOST, *events_of(lanes, b"y")]
 

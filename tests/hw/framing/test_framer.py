@@ -1,12 +1,11 @@
-import struct
-import zlib
-
 import numpy as np
 import pytest
 
 from tritstream.hw.framing.framer import Framer
 from tritstream.sim.harness import simulate
 from tritstream.sim.streams import coin, never
+
+from support.frames import build_frame
 
 LANES = [1, 4, 16, 64]
 RESULT = 0x82
@@ -18,13 +17,9 @@ def request(opcode, length=0, sequence=1, arg0=0, arg1=0):
 
 
 def frame(lanes, fields, payload):
-    """The words due."""
-    def pad(part):
-        return part.ljust(-(-len(part) // lanes) * lanes, b"\0")
-
-    header = struct.pack("<HBBIII", 0x3354, *fields.values())
-    covered = pad(header + struct.pack("<I", zlib.crc32(header))) + pad(payload)
-    data = covered + pad(struct.pack("<I", zlib.crc32(covered)))
+    """Return the expected words, each with whether it is the last."""
+    fields = {name: value for name, value in fields.items() if name != "length"}
+    data = build_frame(lanes, **fields, payload=payload)
     words = [data[low:low + lanes] for low in range(0, len(data), lanes)]
     return [(word, number == len(words)) for number, word in enumerate(words, 1)]
 
