@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.comparison_mutants import ROOT, TESTS, mutants, source_path
+from support.comparison_mutants import ROOT, TESTS, mutants
 
 #: What outside trials broke and no test saw, before test_hw_check.
 UNSEEN = {
@@ -19,28 +19,26 @@ UNSEEN = {
 
 
 def told(module: str, before: str, after: str, tmp_path: Path) -> str:
-    """What the tests say to a change; in a process that has not imported ``hw`` yet."""
-    source = source_path(module).read_text()
+    """Outcome of a change, in a process that has not imported ``tritstream.hw`` yet."""
+    source = (ROOT / "hw" / f"{module}.py").read_text()
     assert source.count(before) == 1
-    changed = tmp_path / f"{module}.py"
+    changed = tmp_path / "changed.py"
     changed.write_text(f"{source.replace(before, after)}\n_hardware(Signal())\n")
     program = ("import sys; from pathlib import Path; "
-               "from support import comparison_mutants as search; "
-               "search.preload(); print(search.outcome(sys.argv[1], "
-               "Path(sys.argv[2]).read_text()))")
-    path = str(ROOT / "tests")
+               "from support import comparison_mutants as search; search.preload(); "
+               "print(search.outcome(sys.argv[1], Path(sys.argv[2]).read_text()))")
     return subprocess.run([sys.executable, "-c", program, module, changed], check=True, text=True,
-                          capture_output=True, env={**os.environ, "PYTHONPATH": path}
+                          capture_output=True, env={**os.environ, "PYTHONPATH": ROOT / "tests"}
                           ).stdout.strip()
 
 
 @pytest.mark.parametrize("name", UNSEEN)
 def test_what_no_test_saw_is_found(name, tmp_path):
-    assert told("control.request_check", *UNSEEN[name], tmp_path) == "found"
+    assert told("control/request_check", *UNSEEN[name], tmp_path) == "found"
 
 
 def test_a_change_of_nothing_survives(tmp_path):
-    assert told("compute.trit_unpacker", "_BYTE = 8", "_BYTE = 4 + 4", tmp_path) == "survived"
+    assert told("compute/trit_unpacker", "_BYTE = 8", "_BYTE = 4 + 4", tmp_path) == "survived"
 
 
 def test_every_comparison_is_changed_in_every_way():
@@ -58,5 +56,5 @@ def test_every_comparison_is_changed_in_every_way():
 
 def test_modules_and_tests_are_there():
     for module, files in TESTS.items():
-        assert source_path(module).exists()
+        assert (ROOT / "hw" / f"{module}.py").exists()
         assert all((ROOT / "tests" / "hw" / name).exists() for name in files)

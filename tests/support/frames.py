@@ -1,4 +1,4 @@
-"""Frames as bytes, for all tests: written from docs/protocol.md, without the project's constants."""
+"""Frames as bytes, for all tests: from docs/protocol.md, without the project's constants."""
 
 import struct
 import zlib

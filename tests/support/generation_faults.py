@@ -1,6 +1,6 @@
 """A device that fails in the middle of a generation, and a table of what came of it.
 
-    python tests/support/generation_faults.py --runs 100
+    PYTHONPATH=tests python -m support.generation_faults --runs 100
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""RTL with faults planted, and how soon each is found by the fuzzing of docs/faults.
+"""Plant faults in the RTL and measure how soon the fuzz of docs/faults.md finds each.
 
-    python tests/support/rtl_mutants.py [--cycles N] [-o MUTANTS.json] [NAME..]
+    PYTHONPATH=tests python -m support.rtl_mutants [--cycles N] [-o MUTANTS.json] [NAME..]
 """
 
 import argparse
@@ -21,7 +21,10 @@ __all__ = ["MUTANTS", "found_after", "mutant_rtl"]
 
 ROOT = Path(__file__).parents[2]
 
-#: Source file, what stands there once, and what is put in its place.
+#: Source files in ``hw/`` whose names are longer than in the table below.
+FILES = {"activation": "activation_memory", "buffer": "stream_buffer", "check": "request_check",
+         "control": "controller", "results": "result_banks"}
+#: Source file, the text that occurs there once, and its replacement.
 MUTANTS = {
     "CRC of the trailer ignored":
         ("deframer", "self.frame_status.payload.eq(r.crc_ok & ~r.aborted)",
@@ -90,27 +93,26 @@ MUTANTS = {
 
 
 def mutant_rtl(name, config):
-    """Verilog of a device whose sources have the fault."""
+    """Return the Verilog of a device whose sources have the fault."""
     module, before, after = MUTANTS[name]
     with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
-        for package in ("hw", "golden"):
-            shutil.copytree(ROOT / package, Path(folder) / package,
+        package = Path(folder) / "tritstream"
+        for room in ("tritstream", "hw", "golden"):
+            shutil.copytree(ROOT / room, package if room == "tritstream" else package / room,
                             ignore=shutil.ignore_patterns("__pycache__"))
-        source = Path(folder) / "hw" / f"{module}.py"
+        source, = package.glob(f"hw/*/{FILES.get(module, module)}.py")
         text = source.read_text()
         assert text.count(before) == 1, (name, text.count(before))
         source.write_text(text.replace(before, after))
-        program = ("from tritstream.hw.config import DeviceConfig; from tritstream.hw.tools.export import device_verilog; "
+        program = ("from tritstream.hw.config import DeviceConfig; "
+                   "from tritstream.hw.tools.export import device_verilog; "
                    f"print(device_verilog({config!r}))")
         return subprocess.run([sys.executable, "-c", program], cwd=folder, text=True, check=True,
                               env={**os.environ, "PYTHONPATH": folder}, capture_output=True).stdout
 
 
 def found_after(name, config, cycles, seed=0):
-    """Sessions and cycles until the fault was found, and as what; None if it was not.
-
-    A plain dictionary.
-    """
+    """Return sessions, cycles and the message with which the fault is found, or None."""
     library = build_native(config.lanes, mutant_rtl(name, config)).library
     tally = Tally()
     while tally.cycles < cycles:

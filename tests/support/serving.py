@@ -12,8 +12,8 @@ __all__ = ["serving"]
 def serving(*arguments):
     """The process of `tritstream serve`, and the device as others write it."""
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "tritstream.scripts.cli", "serve", "--listen", "127.0.0.1:0",
-         *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        [sys.executable, "-W", "error", "-m", "tritstream.scripts.cli", "serve", "--listen",
+         "127.0.0.1:0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
         found = re.fullmatch(r"serving (\S+) on (tcp://127\.0\.0\.1:\d+)\n", line)

@@ -1,6 +1,6 @@
 """A table of what is recovered of larger matrices, made in many ways, and how fast.
 
-    python tests/support/variants.py --shape 4864 896
+    PYTHONPATH=tests python -m support.variants --shape 4864 896
 """
 
 import argparse

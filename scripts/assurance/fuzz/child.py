@@ -1,7 +1,6 @@
-"""The process that fuzzes one target: ``python -m tritstream.scripts.assurance.fuzz.child ENGINE TARGET ...``."""
+"""Process that fuzzes one target: ``python -m`` this module, ``ENGINE TARGET ...``."""
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -13,7 +12,7 @@ _ROOMS = ["tritstream.golden", "tritstream.host", "tritstream.scripts.running.ac
 
 
 def main() -> None:
-    """Fuzz until time is over."""
+    """Fuzz for the given time."""
     parser = argparse.ArgumentParser()
     parser.add_argument("engine")
     parser.add_argument("target")
@@ -30,7 +29,7 @@ def main() -> None:
 
 
 def _instrument(target: str) -> None:
-    """Import what is to be covered under the eyes of atheris."""
+    """Import the modules whose coverage atheris measures."""
     import atheris
 
     from tritstream.scripts.assurance.fuzz.targets import load_target
@@ -55,4 +54,4 @@ def _fuzz(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

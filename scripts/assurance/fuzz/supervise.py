@@ -134,7 +134,8 @@ def _run_child(arguments: list[str], folder: Path, corpus: Path, seconds: float)
     """Run a process to its end; why it ended: ``done``, ``hang``, or how it died."""
     log = (folder / "log").open("wb")
     with log, subprocess.Popen(
-            [sys.executable, "-m", "tritstream.scripts.assurance.fuzz.child", *arguments], stdout=log, stderr=log,
+            [sys.executable, "-m", "tritstream.scripts.assurance.fuzz.child", *arguments],
+            stdout=log, stderr=log,
             cwd=Path(__file__).parents[3], env={**os.environ, "MALLOC_ARENA_MAX": "2"}) as child:
         try:
             return _wait(child, folder / "notes.json", corpus, seconds)

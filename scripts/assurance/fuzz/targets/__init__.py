@@ -32,7 +32,7 @@ def load_target(name: str) -> Target:
     """
     if name in _PLACES:
         module, attribute = _PLACES[name]
-        return getattr(import_module(f"tritstream.scripts.assurance.fuzz.targets.{module}"), attribute)
+        return getattr(import_module(f"{__name__}.{module}"), attribute)
     module, colon, attribute = name.partition(":")
     if not colon:
         raise ValueError(f"{name}: no such target, only {', '.join(NAMES)}")
