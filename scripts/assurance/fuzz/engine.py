@@ -65,7 +65,7 @@ class Session:
         """Run an input; what became of it."""
         self._pending.write_bytes(data)
         # Where every thread is, in the log, before it is killed as stuck.
-        faulthandler.dump_traceback_later(_LATE, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(_LATE, file=sys.__stderr__ or 2)
         try:
             outcome = self._watch.run(data)
         except Fault as fault:

@@ -74,7 +74,8 @@ def source_files(
              5: b'{"version": "1.0"}'}
     if not sharded:
         return files | {1: save(tensors, {"format": "pt"})}
-    names, places = list(tensors), {}
+    names = list(tensors)
+    places: dict[str, str] = {}
     for number, some in ((3, names[:2]), (4, names[2:])):
         files[number] = save({name: tensors[name] for name in some}, {"format": "pt"})
         places |= dict.fromkeys(some, NAMES[number])

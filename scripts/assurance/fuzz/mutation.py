@@ -1,31 +1,31 @@
-"""Random changes: of bytes, of numbers, of JSON."""
+"""Random changes of bytes, numbers and JSON."""
 
 import json
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["NUMBERS", "TEXTS", "changed_bytes", "changed_json", "changed_number"]
 
-#: Where readers go wrong.
+#: Numbers that readers often handle wrongly.
 NUMBERS = (0, 1, 2, 3, 5, 7, 16, 17, 27, 63, 64, 127, 128, 255, 256, 1 << 15, 1 << 16,
            (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 40, (1 << 63) - 1, 1 << 63,
            (1 << 64) - 1)
 TEXTS = ("", ".", "..", "../outside.safetensors", "/etc/passwd", "a/b", "a\0b", "\ud800", "x\ny",
          "\x1b[2Jx", "\u202e", "F32", "U8", "BF16", "F64", "I64", "weight", "9" * 400, "x" * 5000)
-_OTHERS = (None, True, False, [], {}, [[]], [{}], -1, -(1 << 63), 1 << 64, 10 ** 30, 10 ** 400,
+_OTHERS: tuple[Any, ...] = (None, True, False, [], {}, [[]], [{}], -1, -(1 << 63), 1 << 64, 10 ** 30, 10 ** 400,
            1.5, -0.0, 1e308, float("nan"), float("inf"), float("-inf"))
-#: Stand for what json.dumps does not write.
+#: Placeholders for JSON that json.dumps does not write.
 _DEEP, _TWICE = "\u0001deep", "\u0001twice"
 
 
 def changed_number(value: int, rng: Random) -> int:
-    """A number near, or one that is dangerous."""
+    """Return a number close to ``value``, or one that readers often handle wrongly."""
     return rng.choice((value + 1, value - 1, 2 * value, -value, value ^ 1 << rng.randrange(64),
                        value + rng.choice(NUMBERS), *rng.choices(NUMBERS, k=4)))
 
 
 def changed_bytes(data: bytes, rng: Random) -> bytes:
-    """One to four changes: bits, bytes, numbers of any width, pieces cut, copied, moved."""
+    """Return ``data`` with one to four changes of bits, bytes, numbers or segments."""
     found = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         rng.choice(_CHANGES)(found, rng)
@@ -103,7 +103,9 @@ def _set(data: bytearray, rng: Random) -> None:
 
 
 def _put_number(data: bytearray, rng: Random) -> None:
-    size, order = rng.choice((2, 4, 8)), rng.choice(("little", "little", "big"))
+    size = rng.choice((2, 4, 8))
+    orders: tuple[Literal["little", "big"], ...] = ("little", "little", "big")
+    order = rng.choice(orders)
     at = rng.randrange(max(1, len(data) - size + 1))
     there = int.from_bytes(data[at:at + size], order)
     number = changed_number(there, rng) % (1 << 8 * size)

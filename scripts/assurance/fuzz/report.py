@@ -20,7 +20,8 @@ def read_report(path: Path | None) -> dict:
 
 def _part(name: str, faults: dict) -> tuple[dict, dict]:
     """Earlier faults whose inputs are at hand: those that are still there, and those mended."""
-    left, mended = {}, {}
+    left: dict[str, dict] = {}
+    mended: dict[str, dict] = {}
     for fault, found in faults.items():
         path = Path(found["input"])
         gone = path.is_file() and not happens_again(name, path.read_bytes())

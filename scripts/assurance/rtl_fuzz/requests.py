@@ -43,15 +43,15 @@ class Requests:
 
     def identify(self, **faults: int) -> bytes:
         """Return an IDENTIFY."""
-        return frame(Opcode.IDENTIFY, self.sequence(), **faults)
+        return frame(Opcode.IDENTIFY, self.sequence(), 0, 0, b"", **faults)
 
     def status(self, **faults: int) -> bytes:
         """Return a STATUS."""
-        return frame(Opcode.STATUS, self.sequence(), **faults)
+        return frame(Opcode.STATUS, self.sequence(), 0, 0, b"", **faults)
 
     def reset(self, **faults: int) -> bytes:
         """Return a RESET."""
-        return frame(Opcode.RESET, self.sequence(), **faults)
+        return frame(Opcode.RESET, self.sequence(), 0, 0, b"", **faults)
 
     def activations(self, column: int | None = None, groups: int | None = None,
                     **faults: int) -> bytes:

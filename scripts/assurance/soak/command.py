@@ -21,9 +21,9 @@ from tritstream.sim.build import build_native, device_rtl
 __all__ = ["DEVICES", "soak"]
 
 #: Devices of every width, with one and several columns, and some with a short memory.
-DEVICES = ("sim:lanes=1", "sim:lanes=2,columns=3", "sim:lanes=4,max_k=1024", "sim:lanes=8",
+DEVICES = ["sim:lanes=1", "sim:lanes=2,columns=3", "sim:lanes=4,max_k=1024", "sim:lanes=8",
            "sim:lanes=8,columns=2,max_k=256", "sim:lanes=16", "sim:lanes=16,columns=4",
-           "sim:lanes=32", "sim:lanes=64", "sim:lanes=64,columns=2,max_k=4096")
+           "sim:lanes=32", "sim:lanes=64", "sim:lanes=64,columns=2,max_k=4096"]
 
 
 @reports_errors
@@ -46,11 +46,11 @@ def soak(
     protocol. Job N follows from the seed, the devices and N alone.
     """
     configs = [config_of(spec) for spec in device]
-    if job is None and output is None:
-        raise ValueError("write the report somewhere with -o REPORT.json, or run one --job")
     if job is not None:
         _one(seed, job, device, as_json)
         return
+    if output is None:
+        raise ValueError("write the report somewhere with -o REPORT.json, or run one --job")
     if not minutes > 0:
         raise ValueError(f"minutes must be above 0, not {minutes:g}")
     report = SoakReport(output, seed, device)
@@ -62,13 +62,12 @@ def soak(
 
 def _one(seed, number, specs, as_json) -> None:
     job, outcome = run_job(seed, number, specs)
-    plain = {"job": asdict(job), "devices": [specs[place] for place in job.devices],
-             "outcome": asdict(outcome)}
+    devices = [specs[index] for index in job.devices]
     if as_json:
-        print_json(plain)
+        print_json({"job": asdict(job), "devices": devices, "outcome": asdict(outcome)})
     else:
-        for name, value in (plain["job"] | {"devices": ", ".join(plain["devices"])}
-                            | plain["outcome"]).items():
+        for name, value in (asdict(job) | {"devices": ", ".join(devices)}
+                            | asdict(outcome)).items():
             print(f"{name:12} {value}")
     if outcome.fault:
         raise Failure(f"job {number}: {outcome.fault}")
@@ -127,6 +126,6 @@ def _tell(report: SoakReport, path: Path, as_json: bool) -> None:
 
 
 def _command(soak: dict, job: dict) -> str:
-    specs = [] if soak["devices"] == list(DEVICES) else soak["devices"]
+    specs = [] if soak["devices"] == DEVICES else soak["devices"]
     return " ".join(["tritstream dev soak", f"--seed {soak['seed']}", f"--job {job['number']}",
                      *(f"--device {spec}" for spec in specs)])

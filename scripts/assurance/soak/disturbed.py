@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tritstream.host.errors import TransportTimeout
-from tritstream.host.protocol.frames import request
 from tritstream.host.transports.base import FOLD_WORDS, Stored, Transport
 from tritstream.hw.protocol import HEADER_BYTES, MAGIC, REQUEST_ALIGN, Opcode
+from tritstream.scripts.assurance.frames import frame
 from tritstream.sim.native import NativeDevice, SimulationIdle
 
 __all__ = ["ANSWER_FAULTS", "Disturbance", "DisturbedTransport", "REQUEST_FAULTS"]
@@ -19,7 +19,7 @@ ANSWER_FAULTS  = ("flip answer", "lose answer", "repeat answer")
 
 _MAGIC = MAGIC.to_bytes(2, "little")
 # No request of the driver has this sequence number.
-_RESET = b"".join(bytes(part) for part in request(Opcode.RESET, 0))
+_RESET = frame(Opcode.RESET, 0)
 
 
 @dataclass(frozen=True)

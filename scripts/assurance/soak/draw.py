@@ -125,7 +125,8 @@ def _shape(rng) -> tuple[int, int]:
         return _QWEN[rng.integers(len(_QWEN))]
     if kind < 0.1:
         return int(rng.integers(1, 60)), int(rng.integers(4000, 70_000))
-    return tuple(int(np.exp(rng.uniform(0, np.log(4000)))) for _ in range(2))
+    rows, columns = (int(np.exp(rng.uniform(0, np.log(4000)))) for _ in range(2))
+    return rows, columns
 
 
 def _fitting(shape, depth, vectors, configs) -> tuple[int, int]:

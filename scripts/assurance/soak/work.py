@@ -14,9 +14,11 @@ from tritstream.golden.gemv import gemv
 from tritstream.golden.tiles import unpack
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
+from tritstream.host.layout.prepare import Tiles
 from tritstream.host.open_device import open_device, parse_specs
 from tritstream.host.protocol.exchange import SEQUENCES
 from tritstream.host.protocol.frames import padded
+from tritstream.host.protocol.records import Stats
 from tritstream.host.transports.threaded import ThreadTransport
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.protocol import REQUEST_ALIGN, SUM_BYTES
@@ -119,7 +121,7 @@ async def _run_product(job, specs, configs, rng, outcome, device_type) -> None:
         device = _device(job, ends)
     async with device:
         try:
-            sums, stats = await device.gemv(await device.prepare(matrix), x)
+            sums, stats = await _multiply(device, matrix, x)
         finally:
             outcome.cycles = sum(native.cycles for native, _ in ends)
             outcome.faults = dict(sum((transport.done for _, transport in ends), Counter()))
@@ -128,6 +130,13 @@ async def _run_product(job, specs, configs, rng, outcome, device_type) -> None:
     outcome.rows = sums.size
     tiles, table, depth, shape = matrix
     outcome.fault = _difference(sums, gemv(unpack(tiles, depth, shape, table), x))
+
+
+async def _multiply(device: Device | DeviceGroup, matrix: Tiles, x: np.ndarray
+                    ) -> tuple[np.ndarray, Stats]:
+    if isinstance(device, DeviceGroup):
+        return await device.gemv(await device.prepare(matrix), x)
+    return await device.gemv(await device.prepare(matrix), x)
 
 
 def _end(job, config, rng, device_type) -> tuple[NativeDevice, DisturbedTransport]:

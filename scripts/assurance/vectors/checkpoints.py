@@ -161,10 +161,10 @@ def _write_shard(plan: Plan, file: str, place: Path, tiles) -> None:
     writer.allocate()
     for tensor in plan.source.shards[file].tensors.values():
         name = plan.module_of(tensor)
-        data = ({tensor.name: tensor.data} if name is None else
+        data = ({tensor.name: tensor.read()} if name is None else
                 dict(zip((name + TRITS_SUFFIX, name + SCALES_SUFFIX), tiles[name], strict=True)))
         for written, value in data.items():
-            checksums[written] = writer.write(written, [np.frombuffer(value, np.uint8)])
+            checksums[written] = writer.write(written, [value.tobytes()])
     writer.finish(checksums)
 
 

@@ -60,7 +60,7 @@ def vectors(
         _try(device, lanes or [], depth or [], as_json)
     elif check:
         _check(check, lanes or [], depth or [], as_json)
-    else:
+    elif output:
         _make(output, lanes or [], depth or [], as_json)
 
 
@@ -111,9 +111,9 @@ def _check(folder: Path, lanes: list[int], depths: list[int], as_json: bool) -> 
 def _try(spec: str, lanes: list[int], depths: list[int], as_json: bool) -> None:
     if lanes:
         raise ValueError("a device has its own lanes; leave --lanes out")
-    _, depths = chosen([], depths)
-    with progress("playing", len(sessions(1, depths))) as advance:
-        report = asyncio.run(_play(spec, depths, advance))
+    _, sorted_depths = chosen([], depths)
+    with progress("playing", len(sessions(1, sorted_depths))) as advance:
+        report = asyncio.run(_play(spec, sorted_depths, advance))
     if as_json:
         print_json(report)
     else:

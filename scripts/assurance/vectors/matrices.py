@@ -190,7 +190,7 @@ def _case(name, about, depth, shape, tiles, table, vectors: Sequence[str | Vecto
 
 
 def _vector(key: str, name: str, k: int) -> Vector:
-    fixed = {"lowest": _LOWEST, "highest": _HIGHEST, "zero": 0,
+    fixed: dict[str, int | np.ndarray] = {"lowest": _LOWEST, "highest": _HIGHEST, "zero": 0,
              "alternating": np.where(np.arange(k) % 2, _HIGHEST, _LOWEST)}
     x = fixed.get(name, integers(f"{key}/{name}", 256, k) - 128)
     scale = 0.0 if name == "zero" else float(np.ldexp(1.0 + integers(f"{key}/{name}/scale",

@@ -20,7 +20,7 @@ def integers(name: str, limit: int, *shape: int) -> np.ndarray:
     return (np.frombuffer(data, "<u4").astype(np.int64) % limit).reshape(shape)
 
 
-def bits_of(values: np.ndarray) -> list[str]:
+def bits_of(values: np.ndarray | np.floating) -> list[str]:
     """Bit patterns of floats, each as the hex digits of one integer: 1.0 in float32 is 3f800000."""
     values = np.atleast_1d(values)
     size = values.dtype.itemsize

@@ -13,7 +13,6 @@ from tritstream.golden.kernels.numpy_arithmetic import levels
 from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.tiles import pack, word_stream
 from tritstream.golden.trit import decode, encode, is_canonical
-from tritstream.host.protocol.frames import Header, padded
 from tritstream.hw.protocol import HEADER_BYTES, TRAILER_BYTES, Opcode
 from tritstream.scripts.assurance.vectors.checkpoints import plain_checkpoint
 from tritstream.scripts.assurance.vectors.matrices import Case, Vector
@@ -137,11 +136,11 @@ def _exchange(case: Case) -> Iterator[str]:
         yield "\n" * (number < 2)
 
 
-def _frame(name: str, data: bytes, align: int) -> Iterator[str]:
+def _frame(name: str, data: bytearray, align: int) -> Iterator[str]:
     """Header, payload and trailer of a frame, each with its padding."""
-    head, tail = padded(HEADER_BYTES, align), padded(TRAILER_BYTES, align)
+    head, tail = (size + -size % align for size in (HEADER_BYTES, TRAILER_BYTES))
     yield _hexed(name, data[:HEADER_BYTES], head - HEADER_BYTES)
-    length = Header.parse(bytes(data)).length
+    length = int.from_bytes(data[12:16], "little")
     if length:
         yield _hexed("  payload", data[head:head + length], len(data) - head - length - tail)
     trailer = len(data) - tail

@@ -93,10 +93,10 @@ def mismatch(session: dict, due: bytes, got: bytes) -> str | None:
     return f"{len(got) - place} bytes too many" if place < len(got) else None
 
 
-def _fault(due: bytes, frame: bytes, start: int, fields: list) -> str:
-    if len(frame) < len(due):
-        return f"{len(frame)} of {len(due)} bytes"
-    frame = bytearray(frame)
+def _fault(due: bytes, got: bytes, start: int, fields: list) -> str:
+    if len(got) < len(due):
+        return f"{len(got)} of {len(due)} bytes"
+    frame = bytearray(got)
     for name, place, _ in fields:
         if name == "trailer":
             right = zlib.crc32(frame[:place - start])

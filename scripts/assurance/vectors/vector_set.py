@@ -140,6 +140,7 @@ def _streamed(lanes: int, depth: int) -> list[Case]:
 
 def sessions(lanes: int, depths: Sequence[int] = DEPTHS) -> dict[str, Callable[[], Session]]:
     """What makes each session of a lane count, by name."""
+    made: dict[str, Callable[[], Session]]
     made = {name: partial(make, lanes) for name, make in
             (("basics", basics), ("errors", errors_session), ("hunts", hunts_session))}
     for depth in depths:

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from struct import pack
+from typing import Any
 
 import numpy as np
 
@@ -37,15 +39,17 @@ _REST = {"magic": MAGIC, "ready": 1, "levels": 0, "lanes": _LANES, "memory": _ME
 _NUMBERS = 1 << 32
 
 
-class _Board:
-    """A link to a board that answers what an input says.
+class _Board(BoardLink):
+    """Link to a board whose registers and ring are those of an input.
 
     An input is changes of registers, six bytes each: after how many reads, which register, its
     value; a mark; and what is in the ring.
     """
 
     def __init__(self, data: bytes):
-        self._registers, self._reads, self._changes = dict(_REST), 0, {}
+        super().__init__("board", 1, 0)
+        self._registers, self._reads = dict(_REST), 0
+        self._changes: dict[int, tuple[int, int]] = {}
         head, _, self._ring = data.partition(b"RING")
         for at in range(0, len(head) - 5, 6):
             self._changes[head[at]] = head[at + 1], int.from_bytes(head[at + 2:at + 6], "little")
@@ -124,10 +128,11 @@ async def _product(board: _Board, data: bytes) -> None:
         raise Broken("sums that no answer holds")
 
 
-class _Memory:
-    """A link to a board of which only memory is asked."""
+class _Memory(BoardLink):
+    """Link to a board of which only the memory is read."""
 
     def __init__(self, data: bytes):
+        super().__init__("board", 1, 0)
         self._data = data
 
     async def read(self, address: int, size: int) -> bytes:
@@ -185,15 +190,27 @@ async def _receive(data: bytes) -> None:
         raise Broken("words of another packet")
 
 
+class _Endpoint(asyncio.DatagramTransport):
+    """End of a link that hands each packet to a function."""
+
+    def __init__(self, taken: Callable[[bytes], None]):
+        super().__init__()
+        self._packet_taken = taken
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        """Hand over a packet."""
+        self._packet_taken(data)
+
+
 class _Asked(BoardLink):
     """A link whose packets get an answer from the input, under the right number, then a good one.
     """
 
     def __init__(self, data: bytes):
         super().__init__("board", 1, 0, timeout=0.05, tries=3)
-        self._data, self._endpoint = data, self
+        self._data, self._endpoint = data, _Endpoint(self._asked)
 
-    def sendto(self, packet: bytes) -> None:
+    def _asked(self, packet: bytes) -> None:
         number = packet[12:16]
         for one in (self._data, self._data[:12] + number + self._data[16:]):
             # What has the form of the answer that is due cannot be told from it.

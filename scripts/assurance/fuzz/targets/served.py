@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 from tritstream.host.servers.tcp_device import DeviceServer
+from tritstream.host.transports.native import NativeTransport
 from tritstream.hw.protocol import REQUEST_ALIGN
 from tritstream.scripts.assurance.fuzz.mutation import changed_bytes
 from tritstream.scripts.assurance.fuzz.target import Broken, Target
@@ -13,10 +14,10 @@ from tritstream.scripts.assurance.fuzz.target import Broken, Target
 __all__ = ["TARGET"]
 
 
-class _Device:
-    """Keeps what it is asked; answers with the same."""
+class _Device(NativeTransport):
+    """Device that keeps all requests and returns them as its responses."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.taken = b""
 
     def reset(self) -> None:
@@ -37,9 +38,9 @@ def _run(data: bytes, _: Path) -> None:
 
 
 async def _talk(data: bytes) -> None:
-    """One client sends the input in pieces and leaves; the next is served as if it were the first.
-    """
-    device, log = _Device(), []
+    """Serve a client that sends the input in segments and leaves, then another client."""
+    device = _Device()
+    log: list[str] = []
     server = DeviceServer(device, log.append)
     try:
         await _client(server, data, Random(len(data)))
