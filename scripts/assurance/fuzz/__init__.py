@@ -1,1 +1,1 @@
-"""Hostile input for everything that reads bytes."""
+"""Fuzz of all parsers of external data: malformed files and responses."""

@@ -1,4 +1,4 @@
-"""Several files as one input."""
+"""Several files joined into one input."""
 
 from pathlib import Path
 from struct import Struct
@@ -9,12 +9,12 @@ _HEAD = Struct("<BI")
 
 
 def joined(files: dict[int, bytes]) -> bytes:
-    """Files by number as bytes."""
+    """Return files, given by number, as one input."""
     return b"".join(_HEAD.pack(number, len(data)) + data for number, data in files.items())
 
 
 def parted(data: bytes) -> dict[int, bytes]:
-    """Reverse of :func:`joined`, of any bytes: what is missing at the end is left out."""
+    """Return the files of an input; the last one may be cut off. Reverse of :func:`joined`."""
     files, place = {}, 0
     while len(data) - place >= _HEAD.size:
         number, size = _HEAD.unpack_from(data, place)
@@ -25,7 +25,7 @@ def parted(data: bytes) -> dict[int, bytes]:
 
 
 def written(data: bytes, folder: Path, names: tuple[str, ...]) -> Path:
-    """Write the files of an input whose numbers have names; the directory, made."""
+    """Write the files whose numbers have names into a new directory, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, content in parted(data).items():
         if number < len(names):

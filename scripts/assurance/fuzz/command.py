@@ -1,4 +1,4 @@
-"""The command that gives hostile input to everything that reads bytes."""
+"""The command ``tritstream dev fuzz``."""
 
 import tempfile
 import traceback
@@ -36,7 +36,7 @@ def fuzz(
         "--input", help="Run this one input of a target, and say what became of it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ):
-    """Fuzz the readers of files and answers: no hang, no memory, no error but documented ones."""
+    """Fuzz all parsers of files and responses for hangs, memory use and undocumented errors."""
     names = targets or list(NAMES)
     about = {name: load_target(name).about for name in names}
     if input_file:
@@ -82,7 +82,7 @@ def _reproduce(names: list[str], path: Path) -> None:
 
 
 def _tell(targets: dict) -> None:
-    """How to bring faults about again; a failure when there are any."""
+    """Print how to reproduce each fault; raises :class:`Failure` if there is one."""
     count = 0
     for name, one in targets.items():
         for fault, found in one["faults"].items():

@@ -1,4 +1,4 @@
-"""Engines: where inputs come from. One process fuzzes one target, and may be killed."""
+"""Engines, which generate inputs. Each target is fuzzed in its own process."""
 
 import faulthandler
 import hashlib
@@ -17,33 +17,34 @@ __all__ = ["ENGINES", "Session", "guided_inputs", "random_inputs"]
 
 #: Engines by name; atheris is an extra.
 ENGINES = ("atheris", "random")
-#: Longest input.
+#: Greatest size of an input in bytes.
 _MOST_BYTES = 1 << 16
-#: Seconds between two notes of what was counted.
+#: Seconds between two writes of the counts.
 _NOTE = 1.0
-#: Seconds of wall time after which an input is late.
+#: Seconds after which the stack of a slow input is logged.
 _LATE = 40.0
-#: Share of inputs that atheris changes by itself, not knowing their format.
+#: Share of inputs that atheris mutates itself, without regard to their format.
 _BLIND = 0.2
 
 
 @dataclass
 class Session:
-    """Runs inputs and counts what became of them.
+    """Run inputs and count their outcomes.
 
     Members
     -------
     target : Target
+        Parser that is fuzzed.
     corpus : Path
-        Directory of inputs; those that bring about a fault go to ``faults`` in it.
+        Directory of inputs; inputs that cause a fault go to ``faults`` in it.
     folder : Path
-        Directory for files that are read.
+        Directory for the files that the target reads.
     notes : Path
-        JSON of the counts, written every second: a killed process has counted.
+        Counts as JSON, written every second, so that they survive a killed process.
     outcomes : Counter
-        Inputs by what became of them.
+        Number of inputs by outcome.
     faults : dict
-        By what happened: file of the input, more of it, how often.
+        Input file, details and number of occurrences, by kind of fault.
     """
 
     target:   Target
@@ -56,15 +57,15 @@ class Session:
     def __post_init__(self):
         self._faults = self.corpus / "faults"
         self._faults.mkdir(parents=True, exist_ok=True)
-        # The input under way is found here when it kills the process, or blocks it.
+        # The current input remains here if it kills or blocks the process.
         self._pending = self._faults / "pending"
         self._watch = Watch(self.target, self.folder)
         self._begun = self._noted = time.monotonic()
 
     def run(self, data: bytes) -> str:
-        """Run an input; what became of it."""
+        """Run an input and return its outcome."""
         self._pending.write_bytes(data)
-        # Where every thread is, in the log, before it is killed as stuck.
+        # Logs the stacks of all threads before the process is killed as stuck.
         faulthandler.dump_traceback_later(_LATE, file=sys.__stderr__ or 2)
         try:
             outcome = self._watch.run(data)
@@ -80,7 +81,7 @@ class Session:
         return outcome
 
     def note(self) -> None:
-        """Write the counts down."""
+        """Write the counts."""
         self._noted = time.monotonic()
         counts = {"executions": self.outcomes.total(), "seconds": self._noted - self._begun,
                   "outcomes": dict(self.outcomes), "faults": self.faults}
@@ -98,9 +99,9 @@ class Session:
 
 
 def random_inputs(session: Session, seed: int, seconds: float, most: int | None = None) -> None:
-    """Change inputs at random; what leads to a new outcome is changed further.
+    """Run random changes of inputs; inputs with a new outcome are changed further.
 
-    Ends after some seconds, or after as many inputs as ``most``.
+    Ends after ``seconds``, or after ``most`` inputs.
     """
     rng, pool = Random(seed), _pool(session)
     outcomes = {session.run(data) for data in pool}
@@ -117,7 +118,7 @@ def random_inputs(session: Session, seed: int, seconds: float, most: int | None 
 
 
 def guided_inputs(session: Session, seed: int, seconds: float) -> None:
-    """Let atheris look for inputs that cover more; it ends the process when time is over."""
+    """Let atheris search for inputs with more coverage; ends the process after ``seconds``."""
     import atheris
 
     for data in session.target.seeds():
@@ -145,7 +146,7 @@ def _pool(session: Session) -> list[bytes]:
 
 
 def _store(corpus: Path, data: bytes) -> None:
-    # As atheris names them, so that both engines may go on with what the other found.
+    # The names that atheris uses, so that both engines can use the same corpus.
     path = corpus / hashlib.sha1(data).hexdigest()
     if not path.exists():
         path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Small GGUF files to begin with, written by the gguf package."""
+"""Small GGUF files as seeds, written by the gguf package."""
 
 import tempfile
 from pathlib import Path

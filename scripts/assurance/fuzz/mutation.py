@@ -12,8 +12,9 @@ NUMBERS = (0, 1, 2, 3, 5, 7, 16, 17, 27, 63, 64, 127, 128, 255, 256, 1 << 15, 1 
            (1 << 64) - 1)
 TEXTS = ("", ".", "..", "../outside.safetensors", "/etc/passwd", "a/b", "a\0b", "\ud800", "x\ny",
          "\x1b[2Jx", "\u202e", "F32", "U8", "BF16", "F64", "I64", "weight", "9" * 400, "x" * 5000)
-_OTHERS: tuple[Any, ...] = (None, True, False, [], {}, [[]], [{}], -1, -(1 << 63), 1 << 64, 10 ** 30, 10 ** 400,
-           1.5, -0.0, 1e308, float("nan"), float("inf"), float("-inf"))
+_OTHERS: tuple[Any, ...] = (
+    None, True, False, [], {}, [[]], [{}], -1, -(1 << 63), 1 << 64, 10 ** 30, 10 ** 400, 1.5, -0.0,
+    1e308, float("nan"), float("inf"), float("-inf"))
 #: Placeholders for JSON that json.dumps does not write.
 _DEEP, _TWICE = "\u0001deep", "\u0001twice"
 

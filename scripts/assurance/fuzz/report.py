@@ -14,7 +14,7 @@ _HEADER = ["target", "engine", "executions", "seconds", "read", "refused", "plac
 
 
 def read_report(path: Path | None) -> dict:
-    """What earlier runs counted, by target."""
+    """Return the counts of earlier runs, by target."""
     return load_json(path)["targets"] if path and path.is_file() else {}
 
 

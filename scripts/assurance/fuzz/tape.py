@@ -71,8 +71,8 @@ def answers_to_all(lanes: int, first: int = 1, times: int = 1) -> bytes:
     model = DeviceModel(DeviceConfig(lanes, COLUMNS, _MAX_K, build_id=7))
     requests = [(Opcode.IDENTIFY, 0, 0, b""), (Opcode.STATUS, 0, 0, b""), *_product(lanes) * times]
     found = b""
-    for sequence, (opcode, *arguments, payload) in enumerate(requests, first):
-        for response in model.feed(frame(opcode, sequence & 255, *arguments, payload)):
+    for sequence, (opcode, arg0, arg1, payload) in enumerate(requests, first):
+        for response in model.feed(frame(opcode, sequence & 255, arg0, arg1, payload)):
             found += response.frame(lanes, _content(response))
     return found
 

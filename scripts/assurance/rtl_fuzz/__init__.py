@@ -1,1 +1,1 @@
-"""Fuzzing of the RTL: streams of frames, whole and damaged, against a model of the protocol."""
+"""Fuzz of the RTL: valid and damaged frames, compared with the reference model."""

@@ -37,11 +37,11 @@ def fuzz(
                                                 "from it. Faults are kept beside it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ):
-    """Streams of whole and damaged frames against a model of the protocol, millions of cycles.
+    """Compare simulated devices with the reference model, on valid and damaged frames.
 
-    Every answer must be the one that docs/protocol.md asks for, whole and in time. A session is 40
-    elements, from the reset of its device to a product that must be served; the first that finds a
-    fault is kept in a file for --replay.
+    Every response must be complete, in time, and equal to the one that docs/protocol.md requires. A
+    session has 40 elements, from the reset of its device to a product that must be computed. The
+    first session that finds a fault is written to a file for --replay.
     """
     text = rtl.read_text() if rtl else None
     if replay:
@@ -57,7 +57,7 @@ def fuzz(
 
 
 def _fuzz(report, config, text, seed, cycles, numbers, output, advance) -> None:
-    """Sessions of one device until it has run for long enough, or one finds a fault."""
+    """Run sessions of one device up to the number of cycles, or to the first fault."""
     build = build_native(config.lanes, text or device_rtl(config))
     entry = report.entry(config, build)
     advance(entry["cycles"])
@@ -76,7 +76,7 @@ def _fuzz(report, config, text, seed, cycles, numbers, output, advance) -> None:
 
 
 def _keep(config, seed, number, session, fault, output) -> dict:
-    """Write the session down; what to tell of its fault."""
+    """Write the session to a file and return the description of its fault."""
     stem = output.stem if output else "fuzz"
     path = (output.parent if output else Path()) / (
         f"{stem}.fault-L{config.lanes}-B{config.columns}-{number}.json")

@@ -1,4 +1,4 @@
-"""The report of a fuzzing, from which it goes on, and files of sessions that found a fault."""
+"""Report of the RTL fuzz, from which it resumes, and files of sessions with a fault."""
 
 import json
 import time
@@ -14,20 +14,21 @@ from tritstream.sim.build import NativeBuild
 
 __all__ = ["FuzzReport", "read_session", "write_session"]
 
-#: Seconds after which the report is written again.
+#: Seconds between two writes of the report.
 _EVERY = 3.0
 
 
 class FuzzReport:
-    """Counts of each device that is fuzzed, and its faults.
+    """Counts and faults of each fuzzed device.
 
     Parameters
     ----------
     path : Path or None
-        Where it is kept; a fuzzing that was stopped goes on from there.
+        File of the report, from which a stopped fuzz resumes; None for no file.
     seed : int
+        Random seed of all sessions.
 
-    Raises :class:`ValueError` when the file is no report, or of another seed.
+    Raises :class:`ValueError` if the file is not a report, or has another seed.
     """
 
     def __init__(self, path: Path | None, seed: int):
@@ -39,11 +40,11 @@ class FuzzReport:
 
     @property
     def faults(self) -> list[dict]:
-        """All faults, with their devices."""
+        """Faults of all devices."""
         return [fault for entry in self.plain["devices"] for fault in entry["faults"]]
 
     def entry(self, config: DeviceConfig, build: NativeBuild) -> dict:
-        """Counts of one device, from nothing where its RTL is another than before."""
+        """Return the counts of a device; they start at zero if its RTL has changed."""
         sizes = {"lanes": config.lanes, "columns": config.columns, "max_k": config.max_k}
         of = sizes | {"rtl_sha256": build.rtl_sha256}
         self.plain["engine"] = build.engine
@@ -57,7 +58,7 @@ class FuzzReport:
         return entry
 
     def count(self, entry: dict, tally: Tally, seconds: float) -> None:
-        """Add what a session did."""
+        """Add the counts of a session."""
         for name, value in _plain(tally).items():
             if isinstance(value, dict):
                 entry[name] = dict(sorted((Counter(entry[name]) + Counter(value)).items()))
@@ -68,7 +69,7 @@ class FuzzReport:
             self.write()
 
     def write(self) -> None:
-        """Write the file whole, if there is to be one."""
+        """Write the complete file, if the report has one."""
         if self._path:
             write_json(self._path, self.plain)
         self._written = time.monotonic()
@@ -87,14 +88,17 @@ class FuzzReport:
 
 
 def write_session(path: Path, config: DeviceConfig, session: Session, fault: str) -> None:
-    """Keep what a session fed to its device, up to its fault."""
+    """Write the steps of a session up to its fault."""
     steps = [[what, *(value.hex() if isinstance(value, bytes) else value for value in values)]
              for what, *values in session.steps]
     write_text(path, json.dumps({"device": asdict(config), "fault": fault, "steps": steps}) + "\n")
 
 
 def read_session(path: Path) -> tuple[DeviceConfig, list[tuple]]:
-    """Device and steps of a session that was kept; raises :class:`ValueError` for another file."""
+    """Return device and steps of a written session.
+
+    Raises :class:`ValueError` if the file is not one.
+    """
     try:
         plain = parse_json(path.read_bytes())
         steps = [(what, *(bytes.fromhex(value) if what == "push" else value for value in values))

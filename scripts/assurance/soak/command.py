@@ -39,11 +39,11 @@ def soak(
                                             "was.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ):
-    """Random jobs on simulated devices over bad links, for an hour; every row equals golden.
+    """Run random jobs on simulated devices over bad links, and compare every row with golden.
 
-    Products of any shape with hostile values, on one device and on several, with stalls, damaged
-    and lost words, resets and abandoned frames; and sessions of raw frames against a model of the
-    protocol. Job N follows from the seed, the devices and N alone.
+    A job is a product of any shape with extreme values, on one or several devices, with stalls,
+    damaged and lost words, resets and abandoned frames; or a session of raw frames that is compared
+    with the reference model. Job N depends only on the seed, the devices and N.
     """
     configs = [config_of(spec) for spec in device]
     if job is not None:
@@ -74,7 +74,7 @@ def _one(seed, number, specs, as_json) -> None:
 
 
 def _run(report, seed, specs, seconds, workers) -> None:
-    """Jobs until the time is over; what is done is in the report whatever ends it."""
+    """Run jobs for the given time; the report is written however this ends."""
     before = time.monotonic()
     try:
         with progress("soaking", round(seconds)) as advance:
@@ -89,7 +89,7 @@ def _run(report, seed, specs, seconds, workers) -> None:
 
 
 def _jobs(report, seed, specs: Sequence[str], seconds, workers) -> Iterator[tuple[Job, Outcome]]:
-    """Jobs in order, as long as the report's time is not over."""
+    """Yield jobs in order until the report has the given seconds."""
     if workers == 1:
         while report.seconds < seconds:
             yield run_job(seed, report.next, specs)

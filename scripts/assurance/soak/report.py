@@ -1,4 +1,4 @@
-"""The report of a soak: counts so far, the next job, and what failed; written as it goes on."""
+"""Report of a soak: counts, the next job and the failures; written during the soak."""
 
 import time
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ from tritstream.sim.build import engine
 
 __all__ = ["SoakReport"]
 
-#: Seconds after which the report is written again, and failures of which it tells all.
+#: Seconds between two writes of the report, and number of failures it describes.
 _EVERY, _TOLD = 3.0, 50
 _COUNTS = ("jobs", "rows_compared", "answers_checked", "cycles", "words", "retries", "failed")
 
 
 class SoakReport:
-    """What a soak has done, in one JSON file that a killed soak goes on from.
+    """Counts and failures of a soak, in a JSON file from which a killed soak resumes.
 
     Parameters
     ----------
     path : Path
-        Made when it is not there.
+        File of the report; created if it does not exist.
     seed : int
     specs : sequence of str
-        Devices.
+        Specs of the devices.
 
-    Raises :class:`ValueError` when the file is of another soak, or of none.
+    Raises :class:`ValueError` if the file is of a soak with other options, or no report.
     """
 
     def __init__(self, path: Path, seed: int, specs: Sequence[str]):
@@ -49,16 +49,16 @@ class SoakReport:
 
     @property
     def next(self) -> int:
-        """The job after the last that is counted."""
+        """Number of the next job."""
         return self.plain["next"]
 
     @property
     def seconds(self) -> float:
-        """Time that all runs took."""
+        """Duration of all runs in seconds."""
         return self.plain["seconds"]
 
     def add(self, job: Job, outcome: Outcome, seconds: float) -> None:
-        """Count a job, and the time since the one before it."""
+        """Count a job and the seconds since the previous one."""
         plain, specs = self.plain, self.plain["soak"]["devices"]
         device = f"{len(job.devices)} devices"
         if len(job.devices) == 1:
@@ -80,7 +80,7 @@ class SoakReport:
             self.write()
 
     def write(self) -> None:
-        """Write the file whole."""
+        """Write the complete file."""
         write_json(self._path, self.plain)
         self._written = time.monotonic()
 

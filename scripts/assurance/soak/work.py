@@ -1,4 +1,4 @@
-"""One job of a soak: run on its devices, every row compared with golden."""
+"""Runs one soak job on its devices and compares every row with golden."""
 
 import asyncio
 from collections import Counter
@@ -36,28 +36,28 @@ from tritstream.sim.native import NativeDevice
 
 __all__ = ["Outcome", "config_of", "run_job"]
 
-#: One disturbance costs a few tries at most.
+#: Greatest number of retries: one disturbance costs a few at most.
 _RETRIES = 24
 
 
 @dataclass
 class Outcome:
-    """What became of a job.
+    """Outcome of a job.
 
     Members
     -------
     rows : int
         Row sums compared with golden.
     answers : int
-        Answers to raw frames compared with the model.
+        Responses to raw frames compared with the reference model.
     cycles, words : int
-        Of all its devices.
+        Sums over all devices of the job.
     retries : int
-        Tries that failed, as they had to.
+        Attempts that failed because of a disturbance.
     faults : dict
-        What was put in to disturb it, by kind.
+        Number of disturbances, by kind.
     fault : str or None
-        What was wrong.
+        Description of the failure.
     """
 
     rows:    int = 0
@@ -70,7 +70,7 @@ class Outcome:
 
 
 def config_of(spec: str) -> DeviceConfig:
-    """Configuration of a simulated device as it is written; raises :class:`ValueError`."""
+    """Return the configuration in a spec; raises :class:`ValueError` for other devices."""
     found = parse_specs(spec)
     if len(found) != 1 or found[0].scheme != "sim" or found[0].address is not None:
         raise ValueError(f"{spec}: a soak takes simulated devices, each by itself, such as "
@@ -86,7 +86,7 @@ def _library(config: DeviceConfig) -> Path:
 def run_job(
     seed: int, number: int, specs: Sequence[str], device_type: type[NativeDevice] = NativeDevice,
 ) -> tuple[Job, Outcome]:
-    """Run job ``number`` of a seed; it is the same whatever was run before."""
+    """Run job ``number`` of a seed; it does not depend on the jobs before it."""
     configs = [config_of(spec) for spec in specs]
     job = draw_job(seed, number, configs)
     outcome = Outcome()
@@ -140,7 +140,7 @@ async def _multiply(device: Device | DeviceGroup, matrix: Tiles, x: np.ndarray
 
 
 def _end(job, config, rng, device_type) -> tuple[NativeDevice, DisturbedTransport]:
-    """A device of this process, and the bad link to it."""
+    """Return a simulated device and a disturbed link to it."""
     rng = rng.spawn(1)[0]       # of its own: devices of a group work at a time
     native = device_type(_library(config))
     native.stall(int(rng.integers(1 << 32)), *job.stalls)
@@ -149,7 +149,7 @@ def _end(job, config, rng, device_type) -> tuple[NativeDevice, DisturbedTranspor
 
 
 def _device(job, ends) -> Device | DeviceGroup:
-    """The driver as it is, on one link or on several, each of which has a thread."""
+    """Return the driver on one link, or on several links with a thread each."""
     count = len(ends)
     if count == 1:
         return Device(ends[0][1], _RETRIES, job.frame_bytes)
@@ -160,7 +160,7 @@ def _device(job, ends) -> Device | DeviceGroup:
 
 
 def _traffic(job: Job, config: DeviceConfig) -> tuple[int, int]:
-    """About how many bytes of requests and of answers an undisturbed job has."""
+    """Return the approximate bytes of requests and responses of an undisturbed job."""
     rows, columns = job.shape
     blocks, passes = row_blocks(rows, config.lanes), -(-job.vectors // config.columns)
     words = blocks * -(-columns // 16) * tile_bytes(job.depth) * config.lanes * passes

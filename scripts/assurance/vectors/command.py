@@ -49,9 +49,10 @@ def vectors(
         "--depth", "-d", help="Depths; may be repeated; all by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ):
-    """Write conformance vectors, for other implementations of format and protocol.
+    """Write, check or replay conformance vectors for other implementations.
 
-    Every byte is the same on every machine. docs/conformance.md says how to use them.
+    The vectors cover the file format and the protocol, and are the same on every machine.
+    docs/conformance.md describes their use.
     """
     if [output, check, device].count(None) != 2:
         raise ValueError("give one of a directory to make (-o DIR), one to compare (--check DIR), "
@@ -78,7 +79,7 @@ def _make(output: Path, lanes: list[int], depths: list[int], as_json: bool) -> N
 
 
 def _write(output: Path, files: dict[str, bytes]) -> None:
-    """All files in a directory that appears whole or not at all."""
+    """Write all files to a directory that appears complete or not at all."""
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{output.name}.", dir=output.absolute().parent))

@@ -1,4 +1,4 @@
-"""Matrices of the vectors, with activations: each tells something that another may hide."""
+"""Matrices of the vectors, with activations; each covers another property of the format."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ __all__ = ["Case", "Vector", "blocks_case", "longest_case", "refused_case",
            "small_cases"]
 
 _TOP = 2 ** 17 - 1
-#: Activations that stand for themselves.
+#: Extreme activations.
 _LOWEST, _HIGHEST = -128, 127
 
 
 @dataclass(frozen=True, eq=False)
 class Vector:
-    """Activations of a product: int8 (K,), their scale, and the floats they were made of, if any.
+    """Activations of a product with their scale.
 
     Members
     -------
     name : str
-        What the files call it.
+        Name in the files.
     x : numpy.ndarray
         int8 (K,).
     scale : float
-        What one unit is worth.
+        Value of one unit.
     floats : numpy.ndarray or None
-        float64 (K,).
+        Unquantized activations, float64 (K,), or None.
     """
 
     name:   str
@@ -50,9 +50,9 @@ class Case:
     Members
     -------
     name, about : str
-        What the files call it; what it is for.
+        Name and purpose in the files.
     depth, shape : int, tuple
-        Trits of a weight; rows N and columns K.
+        Trits per weight; rows N and columns K.
     tiles, table : numpy.ndarray
         As a packed checkpoint stores them.
     vectors : tuple of Vector
@@ -69,33 +69,33 @@ class Case:
 
     @cached_property
     def matrix(self) -> TritMatrix:
-        """The same as integers."""
+        """The matrix as integers."""
         return unpack(self.tiles, self.depth, self.shape, self.table)
 
 
 @cache
 def small_cases(depth: int) -> tuple[Case, ...]:
-    """Cases that any device can be given, whatever its lanes."""
+    """Return the cases that fit every device, with any number of lanes."""
     return tuple(_small_cases(depth))
 
 
 @cache
 def blocks_case(depth: int, lanes: int) -> Case:
-    """Three row blocks of a device, the last with one lane used and three rows of five."""
+    """Return a case of three row blocks; the last uses one lane and three of its five rows."""
     return _drawn(f"blocks{lanes}", f"three row blocks at L = {lanes}, the last with three rows",
                   depth, (2 * ROWS * lanes + 3, 20), ("random", "other"))
 
 
 @cache
 def refused_case(lanes: int) -> Case:
-    """Two row blocks of few words, for GEMVs that are refused."""
+    """Return a case of two row blocks with few words, for GEMVs that are refused."""
     return _drawn(f"refused{lanes}", "two row blocks of few words", 1, (ROWS * lanes + 1, 16),
                   ("random",))
 
 
 @cache
 def longest_case() -> Case:
-    """K = 32768 at depth 4, where row sums are largest: 45 bits and a sign."""
+    """Return the case with the largest row sums, 45 bits and sign: K = 32768 at depth 4."""
     return _saturated("longest", "K = 32768, the largest sums there are", 4, (5, 32768),
                       ("lowest",))
 
@@ -127,7 +127,7 @@ def _drawn(name, about, depth, shape, vectors) -> Case:
 
 
 def _saturated(name, about, depth, shape, vectors) -> Case:
-    """Rows of highest weights, of lowest, and of both in turn."""
+    """Return rows of the highest weights, of the lowest, and of both alternating."""
     rows, columns = np.ogrid[:shape[0], :shape[1]]
     sign = np.choose(rows % 3, [1, -1, 1 - 2 * (columns % 2)])
     table = _table(f"d{depth}/{name}")
@@ -143,7 +143,7 @@ def _every_code(name, about, depth, table) -> Case:
 
 
 def _second(depth: int) -> Case:
-    """Random bytes, among them all that are a second code of their trits."""
+    """Return random bytes, among them every non-canonical code."""
     name, shape = "second", (10, 32)
     tiles = integers(f"d{depth}/{name}/bytes", 256, *tiles_shape(shape, depth)).astype(np.uint8)
     every = np.arange(256, dtype=np.uint8)

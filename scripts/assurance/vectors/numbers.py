@@ -1,4 +1,4 @@
-"""Numbers of the vectors: made of hashes, so the same everywhere, and written as their bits."""
+"""Numbers of the vectors: derived from hashes, and written as bit patterns."""
 
 from hashlib import shake_256
 
@@ -6,14 +6,14 @@ import numpy as np
 
 __all__ = ["PREFIX", "bits_of", "integers"]
 
-#: What every hashed name begins with.
+#: Prefix of every hashed name.
 PREFIX = "tritstream vectors 1/"
 
 
 def integers(name: str, limit: int, *shape: int) -> np.ndarray:
-    """Integers 0..limit-1 that follow from a name: int64.
+    """Return integers 0..limit-1 derived from a name, int64.
 
-    Each is a u32 of SHAKE-256 of the name, modulo the limit; the small bias does no harm here.
+    Each is a u32 of the SHAKE-256 of the name, modulo the limit; its small bias is harmless.
     """
     count = int(np.prod(shape))
     data = shake_256(f"{PREFIX}{name}".encode()).digest(4 * count)
@@ -21,7 +21,7 @@ def integers(name: str, limit: int, *shape: int) -> np.ndarray:
 
 
 def bits_of(values: np.ndarray | np.floating) -> list[str]:
-    """Bit patterns of floats, each as the hex digits of one integer: 1.0 in float32 is 3f800000."""
+    """Return bit patterns of floats as hex digits: 1.0 in float32 is 3f800000."""
     values = np.atleast_1d(values)
     size = values.dtype.itemsize
     return [f"{int(bits):0{2 * size}x}" for bits in values.view(f"u{size}").ravel()]

@@ -129,14 +129,14 @@ def _exchange(case: Case) -> Iterator[str]:
     session.ask("GEMV", Opcode.GEMV, product.arguments(), product.blocks, product.words)
     for number, exchange in enumerate(session.exchanges[1:]):
         start, size = exchange["request"]
-        yield from _frame(exchange["about"], session.requests[start:start + size], 64)
+        yield from _frame(exchange["about"], bytes(session.requests[start:start + size]), 64)
         for answer in exchange["answers"]:
             start, size = answer["bytes"]
-            yield from _frame(answer["opcode"], session.answers[start:start + size], _LANES)
+            yield from _frame(answer["opcode"], bytes(session.answers[start:start + size]), _LANES)
         yield "\n" * (number < 2)
 
 
-def _frame(name: str, data: bytearray, align: int) -> Iterator[str]:
+def _frame(name: str, data: bytes, align: int) -> Iterator[str]:
     """Header, payload and trailer of a frame, each with its padding."""
     head, tail = (size + -size % align for size in (HEADER_BYTES, TRAILER_BYTES))
     yield _hexed(name, data[:HEADER_BYTES], head - HEADER_BYTES)

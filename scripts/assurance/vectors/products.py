@@ -1,4 +1,4 @@
-"""What is due of each matrix: integers, mantissas, weights, sums and results, as JSON."""
+"""Expected values for each matrix as JSON: integers, mantissas, weights, sums, results."""
 
 import json
 
@@ -16,13 +16,13 @@ from tritstream.scripts.assurance.vectors.numbers import bits_of, integers
 
 __all__ = ["activations_json", "as_json", "form_json", "product_json", "trits_json"]
 
-#: Larger matrices are told by their sums alone, which a wrong weight would change.
+#: Larger matrices are listed only by their sums, which a wrong weight would change.
 _LISTED = 1000
 _BIASED = "ragged"
 
 
 def as_json(value: object) -> bytes:
-    """A JSON file, with a line for each member of an object and for each row of a matrix."""
+    """Return a JSON file with one line per member of an object and per row of a matrix."""
     return (_lines(value) + "\n").encode()
 
 
@@ -41,14 +41,14 @@ def _lines(value: object, depth: int = 0) -> str:
 
 
 def _deep(value: dict | list, depth: int) -> bool:
-    """Whether it takes several lines: an outer object, or what holds lists or objects."""
+    """Return whether a value takes several lines: it is outer, or has nested values."""
     parts = value.values() if isinstance(value, dict) else value
     outer = depth < 2 and isinstance(value, dict)
     return outer or any(isinstance(part, dict | list) for part in parts)
 
 
 def product_json(case: Case, packed: str) -> dict:
-    """A matrix of a checkpoint, and its products with each of its vectors."""
+    """Return a matrix of a checkpoint and its products with each of its vectors."""
     bias = None
     if case.name == _BIASED:
         bias = np.ldexp(integers(f"d{case.depth}/bias", 2 ** 24, case.shape[0]) - 2.0 ** 23,
@@ -64,7 +64,7 @@ def product_json(case: Case, packed: str) -> dict:
 
 
 def form_json(case: FormCase, packed: str) -> dict:
-    """A matrix of the checkpoint of forms: the weights that it stands for."""
+    """Return a matrix of the checkpoint of forms with the weights it represents."""
     matrix = case.matrix
     return {
         "case": case.name, "packed": packed, "matrix": case.name, "depth": matrix.depth,
@@ -74,13 +74,13 @@ def form_json(case: FormCase, packed: str) -> dict:
 
 
 def trits_json() -> dict:
-    """The digits D0..D4 of every byte, and whether a writer may write it."""
+    """Return the digits D0..D4 of every byte, and whether the byte is canonical."""
     every = np.arange(256, dtype=np.uint8)
     return {"digits": decode(every).tolist(), "canonical": is_canonical(every).tolist()}
 
 
 def activations_json() -> dict:
-    """Activations in floats, as int8 and scale."""
+    """Return activations as floats, and as int8 with a scale."""
     return {"activations": [_quantized(about, floats) for about, floats in _float_cases().items()]}
 
 

@@ -1,4 +1,4 @@
-"""Sessions of the vectors on a device, over whatever carries its bytes."""
+"""Replay of the sessions of the vectors on a device, over any transport."""
 
 import struct
 import zlib
@@ -17,12 +17,12 @@ __all__ = ["mismatch", "replay"]
 
 
 async def replay(transport: Transport, depths: Sequence[int], advance: Callable) -> dict:
-    """Play the sessions that a device can be given; which, and the first difference of each.
+    """Play all sessions that fit the device; return their names with the first difference.
 
-    Ends with the first session that fails: what the device does then is unknown.
-    ``advance(1, session)`` is told of each session that was played.
+    The first session that fails is the last one, because the state of the device is unknown then.
+    ``advance(1, name)`` is called after each session.
 
-    Raises what the driver does when the device cannot be asked what it is.
+    Raises :class:`.HostError` if the device cannot be identified.
     """
     info = await Device(transport).identify()
     report = {"device": asdict(info), "sessions": {}, "left_out": {}}
@@ -39,13 +39,13 @@ async def replay(transport: Transport, depths: Sequence[int], advance: Callable)
 
 
 def _lacks(info: Info, needs: dict) -> str:
-    """What a device has too little of for a session."""
+    """Return the sizes that are too small for a session, or nothing."""
     return ", ".join(f"{name} {getattr(info, name)} of {least}"
                      for name, least in needs.items() if getattr(info, name) < least)
 
 
 async def _play(transport: Transport, session) -> str | None:
-    """The first difference, or None."""
+    """Play a session; return the first difference, or None."""
     try:
         await transport.send(bytes(session.requests))
         got = await _answers(transport, session)
@@ -55,7 +55,7 @@ async def _play(transport: Transport, session) -> str | None:
 
 
 async def _answers(transport: Transport, session) -> bytes:
-    """As many answers as are due; those that are optional may be missing."""
+    """Receive all expected responses; optional ones may be missing."""
     got, held = b"", b""
     for exchange in session.exchanges:
         for due in exchange["answers"]:
@@ -75,9 +75,9 @@ async def _frame(transport: Transport, lanes: int) -> bytes:
 
 
 def mismatch(session: dict, due: bytes, got: bytes) -> str | None:
-    """The first difference of answers from those that are due: a line, or None.
+    """Return the first difference from the expected responses as one line, or None.
 
-    ``session`` is what the JSON of a session holds. docs/conformance.md has these steps in words.
+    ``session`` is the JSON of a session. docs/conformance.md describes these steps.
     """
     place = 0
     for exchange in session["exchanges"]:

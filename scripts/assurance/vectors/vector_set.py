@@ -1,4 +1,4 @@
-"""The whole set: files by name, their manifest, and comparison with a directory."""
+"""The complete set: files by name, their manifest, and comparison with a directory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -44,25 +44,25 @@ from tritstream.scripts.assurance.vectors.sessions import (
 __all__ = ["DEPTHS", "MANIFEST", "VECTORS_VERSION", "Difference", "build", "chosen", "differences",
            "sessions"]
 
-#: Raised by any change of a byte.
+#: Incremented whenever a byte of the vectors changes.
 VECTORS_VERSION = 2
 MANIFEST = "manifest.json"
 DEPTHS = tuple(range(1, MAX_DEPTH + 1))
-#: Where the longest vector is multiplied: its words are many.
+#: Lanes and depth of the session with the longest vector, whose words are many.
 _LONGEST = (1, 4)
 
 
 class Difference(NamedTuple):
-    """A file that is not as it should be, and how: ``missing``, ``differs``, ``unknown``."""
+    """A wrong file with its fault: ``missing``, ``differs`` or ``unknown``."""
 
     path:  str
     fault: str
 
 
 def chosen(lanes: Sequence[int], depths: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Lane counts and depths in order, all of them where none is given.
+    """Return lane counts and depths in order; an empty sequence stands for all.
 
-    Raises :class:`ValueError` for one that there is not.
+    Raises :class:`ValueError` for an unknown lane count or depth.
     """
     for depth in depths:
         half_range(depth)
@@ -74,10 +74,10 @@ def chosen(lanes: Sequence[int], depths: Sequence[int]) -> tuple[tuple[int, ...]
 
 
 def build(lanes: Sequence[int] = (), depths: Sequence[int] = ()) -> dict[str, bytes]:
-    """Files by path, the manifest last; the same bytes everywhere.
+    """Return the files by path, the manifest last.
 
-    A file of a part of the lane counts or depths is the same as in the whole set, but for the
-    packed checkpoints, which hold the matrices of all chosen lane counts.
+    A subset of lane counts or depths has the same files as the complete set, except for the packed
+    checkpoints, which hold the matrices of all chosen lane counts.
     """
     lanes, depths = chosen(lanes, depths)
     files: dict[str, bytes] = {}
@@ -88,7 +88,7 @@ def build(lanes: Sequence[int] = (), depths: Sequence[int] = ()) -> dict[str, by
 
 
 def differences(folder: Path, files: dict[str, bytes]) -> list[Difference]:
-    """What in a directory is not as it should be, sorted by path."""
+    """Return the files of a directory that are wrong, sorted by path."""
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     found = [Difference(path, "unknown") for path in there - files.keys()]
     found += [Difference(path, "missing") for path in files.keys() - there]
@@ -133,13 +133,13 @@ def _frames(lanes, depths) -> Iterator[tuple[str, bytes]]:
 
 
 def _streamed(lanes: int, depth: int) -> list[Case]:
-    """Matrices whose words are written for a lane count."""
+    """Return the matrices whose word streams are written for a lane count."""
     longest = [longest_case()] if (lanes, depth) == _LONGEST else []
     return [*small_cases(depth), blocks_case(depth, lanes), *longest]
 
 
 def sessions(lanes: int, depths: Sequence[int] = DEPTHS) -> dict[str, Callable[[], Session]]:
-    """What makes each session of a lane count, by name."""
+    """Return a function for each session of a lane count, by name."""
     made: dict[str, Callable[[], Session]]
     made = {name: partial(make, lanes) for name, make in
             (("basics", basics), ("errors", errors_session), ("hunts", hunts_session))}
