@@ -74,7 +74,7 @@ def test_counts_accumulate_and_the_corpus_is_kept(cli, tmp_path):
 
 
 def test_a_fault_is_kept_told_and_brought_about_again(cli, tmp_path):
-    target = "tests.fuzz_faults:KEY"
+    target = "tests.support.fuzz_faults:KEY"
     result = cli(target, "--engine", "random", "--most", 5, "--seconds", 30, "--corpus",
                  tmp_path, "--json")
     assert result.exit_code == 1
@@ -93,7 +93,7 @@ def test_a_fault_is_kept_told_and_brought_about_again(cli, tmp_path):
 ])
 def test_a_process_that_is_stuck_or_dies(name, kind, tmp_path, monkeypatch):
     monkeypatch.setattr(supervise, "_STUCK", 1.0)
-    counts = supervise.fuzz_target("random", f"tests.fuzz_faults:{name}", tmp_path, 2.0, 1)
+    counts = supervise.fuzz_target("random", f"tests.support.fuzz_faults:{name}", tmp_path, 2.0, 1)
     assert counts.faults.keys() == {kind}
     kept, = tmp_path.glob(f"faults/{kind.split(':')[0]}-*")
     assert kept.read_bytes() != b"good"
@@ -117,7 +117,7 @@ def test_an_earlier_fault_that_is_none_any_more_is_mended(tmp_path):
                "covered": 0, "stops": 0, "mended": {}, "faults": {
                    name: {"input": str(tmp_path / name), "detail": "", "times": 1}
                    for name in ("gone", "left")}}
-    target = "tests.fuzz_faults:KEY"
+    target = "tests.support.fuzz_faults:KEY"
     found = merged({target: earlier}, target, "about", "random", supervise.Counts())
     assert (list(found["mended"]), list(found["faults"])) == (["gone"], ["left"])
     assert found["executions"] == {"random": 3}

@@ -231,7 +231,8 @@ def search(modules: list[str], place: str | None, parts: bool
         source = (ROOT / "hw" / f"{module}.py").read_text()
         if (said := outcome(module, f"{source}\n_hardware(__import__('amaranth').Const(0))\n")
                 ) != "survived":
-            raise SystemExit(f"hw/{module}.py: its tests fail without a change ({said}); fix that first")
+            raise SystemExit(f"hw/{module}.py: its tests fail without a change ({said}); "
+                             "fix that first")
         for mutant in mutants(module, source):
             here = place in (None, f"{mutant.line}:{mutant.column}")
             if here and parts == mutant.kind.startswith("without"):
@@ -246,7 +247,8 @@ def main() -> None:
     parser.add_argument("--place", help="only mutants of this LINE:COLUMN")
     parser.add_argument("--parts", action="store_true",
                         help="leave out each side of & and | in place of changing comparisons")
-    parser.add_argument("modules", nargs="*", help="modules in hw/, such as control/request_check; default: all")
+    parser.add_argument("modules", nargs="*",
+                        help="modules in hw/, such as control/request_check; default: all")
     options = parser.parse_args()
     rows = []
     preload()

@@ -3,7 +3,7 @@
 Written from the published description of the codec alone, and with nothing of this project's: what
 it makes is what `tritstream import` must understand. On its own it writes a checkpoint:
 
-    PYTHONPATH=tests python -m support.published OUT --depth 3 --layers 4 --hidden 896 \
+    PYTHONPATH=tests python -m support.published OUT --depth 3 --layers 4 --hidden 896
         --intermediate 4864
 """
 

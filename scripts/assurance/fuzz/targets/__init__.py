@@ -26,9 +26,9 @@ NAMES = tuple(_PLACES)
 
 
 def load_target(name: str) -> Target:
-    """A target by its name, or by MODULE:ATTRIBUTE, as tests have it.
+    """Return a target by its name, or by MODULE:ATTRIBUTE for tests.
 
-    Raises :class:`ValueError` when there is none.
+    Raises :class:`ValueError` if it does not exist.
     """
     if name in _PLACES:
         module, attribute = _PLACES[name]
