@@ -4,12 +4,12 @@ import fcntl
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from tritstream.golden.atomic_write import PARTIAL, atomic_write
 from tritstream.golden.cache_place import cache_dir
 from tritstream.golden.write_errors import writing
 
@@ -83,28 +83,10 @@ def _digest_of(path: Path, private: bool) -> str | None:
 
 def _publish(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
     path = folder / f"{stem}-{hashlib.sha256(data).hexdigest()[:_DIGITS]}{suffix}"
-    for left in folder.glob(f".{stem}.*.partial"):      # by a build that was killed
+    for left in folder.glob(f".{stem}-*{PARTIAL}"):     # by a build that was killed
         left.unlink(missing_ok=True)
-    with writing(path):
-        handle, part = tempfile.mkstemp(".partial", f".{stem}.", folder)
-        try:
-            with open(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(handle)
-            os.replace(part, path)
-            _sync(folder)
-        finally:
-            Path(part).unlink(missing_ok=True)
+    atomic_write(path, data, private=True)
     return path
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

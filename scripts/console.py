@@ -1,6 +1,5 @@
 """What every command shares: tables, progress, one-line errors, exit codes."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -21,8 +20,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from tritstream.golden.atomic_write import atomic_write, json_text
 from tritstream.golden.jobs.replacing import check_same_kind
-from tritstream.golden.write_errors import writing
 from tritstream.host.errors import HostError
 from tritstream.hw.tools.synth import SynthError
 from tritstream.scripts.progress_log import ProgressLog, interval
@@ -121,42 +120,24 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 def print_json(value) -> None:
     """Print ``value`` as JSON to standard output."""
-    print(_json(value))
+    print(json_text(storable(value)), end="")
 
 
 def write_json(path: Path, value: object) -> None:
     """Write a report, indented: :func:`write_text`."""
-    write_text(path, _json(value) + "\n")
-
-
-def _json(value: object) -> str:
-    return json.dumps(storable(value), indent=2)
+    write_text(path, json_text(storable(value)))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a text file in UTF-8: :func:`write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, even if several processes write it.
+    """Write a file completely or not at all: :func:`.atomic_write`.
 
-    Raises :class:`.CheckpointError` when a file of another kind has that name, and
-    when the disk does not take it.
+    Raises :class:`.CheckpointError` if ``path`` is a file of another kind, which is not replaced,
+    or if the file cannot be written.
     """
     check_same_kind(path, data)
-    part = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write_through(part, data)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    atomic_write(path, data)

@@ -1,11 +1,10 @@
 """Directories written in resumable steps: OUT.partial with a journal, renamed to OUT."""
 
-import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from tritstream.golden.atomic_write import json_text, sync
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.jobs.journal import Journal
 from tritstream.golden.jobs.replacing import (
@@ -90,8 +89,10 @@ class Job:
         write_manifest(self.partial, self._parameters)
         for path in self.partial.iterdir():
             if path.name != JOURNAL:
-                _sync(path)
-        _sync(self.partial)
+                with writing(path):
+                    sync(path)
+        with writing(self.partial):
+            sync(self.partial)
         with writing(self.out):
             self._rename()
 
@@ -103,7 +104,7 @@ class Job:
             _discard_old(replaced)
             self.out.rename(replaced)
         self.partial.rename(self.out)
-        _sync(self.out.parent)
+        sync(self.out.parent)
         _discard_old(replaced)
         (self.out / JOURNAL).unlink()
 
@@ -163,21 +164,11 @@ def copy_files(paths: Iterable[Path], directory: Path) -> None:
 
 
 def write_json(path: Path, value: dict) -> None:
-    """Write a JSON object, indented."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    """Write a JSON file of a checkpoint. A job makes it atomic, together with its directory."""
     with writing(path):
-        path.write_text(text, encoding="utf-8")
+        path.write_text(json_text(value, ascii_only=False), encoding="utf-8")
 
 
 def _discard_old(replaced: Path) -> None:
     if replaced.exists():
         discard(replaced, own_files(replaced, [JOURNAL]))
-
-
-def _sync(path: Path) -> None:
-    with writing(path):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -9,18 +9,17 @@ information in the factors of K-FAC (Martens and Grosse, 2015), computed per tok
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tritstream.golden.atomic_write import atomic_file
 from tritstream.golden.checkpoints.safetensors_reader import Shard
 from tritstream.golden.checkpoints.safetensors_writer import write_arrays
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.strict_json import parse_json
-from tritstream.golden.write_errors import writing
 
 __all__ = ["BLOCK", "Moment", "Moments", "blocks", "fault_of_moments", "write_moments"]
 
@@ -161,15 +160,8 @@ def write_moments(path: Path, moments: Mapping[str, Moment], made_of: Mapping) -
             raise CheckpointError(f"{path}: the moments of {name} are not finite; check the "
                                   "weights of the model")
         arrays |= {name + _INPUTS: moment.inputs, name + _RESULTS: moment.results}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_arrays(partial, arrays, {_KEY: json.dumps(made_of)})
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    with atomic_file(path) as part:
+        write_arrays(part, arrays, {_KEY: json.dumps(made_of)})
 
 
 def fault_of_moments(path: Path) -> str | None:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tritstream.golden.atomic_write import write_json
 from tritstream.hw.boards.board import Board
 from tritstream.hw.boards.top import BoardTop
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.io.uart import Line
 from tritstream.hw.protocol import idle_bytes
 from tritstream.hw.tools.export import identify
-from tritstream.hw.tools.synth import SynthError, run_tool, tool_version, write_json
+from tritstream.hw.tools.synth import SynthError, run_tool, tool_version
 
 __all__ = ["STEPS", "Choice", "build_board", "find_bitstream"]
 

@@ -6,12 +6,13 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from tritstream.golden.atomic_write import write_json
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.primitives.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
 from tritstream.hw.soc.boards import find_board
 from tritstream.hw.soc.litex_log import quiet
 from tritstream.hw.tools.core_export import export_core
-from tritstream.hw.tools.synth import SynthError, run_tool, tool_version, write_json
+from tritstream.hw.tools.synth import SynthError, run_tool, tool_version
 
 __all__ = ["STEPS", "build_board"]
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,11 +9,12 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tritstream.golden.atomic_write import write_json
 from tritstream.golden.cache_place import tool_environment
 from tritstream.hw.primitives.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
 
 __all__ = ["PART", "SynthError", "find_tool", "place", "run_tool", "synthesize", "tool_version",
-           "tool_versions", "write_json"]
+           "tool_versions"]
 
 #: ECP5-85F, the slowest speed grade.
 PART = "LFE5U-85F-6"
@@ -100,13 +100,6 @@ def _kept(path: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def write_json(path: Path, value) -> None:
-    """Write JSON whole or not at all."""
-    part = path.with_name(f"{path.name}.partial")
-    part.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(part, path)
 
 
 def _find(name):

@@ -1,9 +1,10 @@
 """The model card of the tiny Qwen2 model, and the figures that it states."""
 
-import json
 from pathlib import Path
 from string import Template
 from typing import Any
+
+from tritstream.scripts.console import write_json
 
 __all__ = ["write_figures"]
 
@@ -12,7 +13,7 @@ CARD = Path(__file__).parents[2] / "models" / "card.md"
 
 def write_figures(directory: Path, figures: dict[str, Any]) -> None:
     """`training.json`, and the model card that states the same."""
-    (directory / "training.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(directory / "training.json", figures)
     template = Template(CARD.read_text(encoding="utf-8"))
     card = template.substitute(
         command=figures["command"],

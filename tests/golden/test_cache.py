@@ -279,7 +279,7 @@ def test_a_write_that_stops_in_the_middle(place):
 
 def test_the_rest_of_a_killed_build_goes(place):
     place.mkdir(mode=0o700)
-    (place / ".a.12345.partial").write_bytes(b"co")
+    (place / ".a-0.so.12345.partial").write_bytes(b"co")
     (place / ".a.lock").touch()
     path = cached("a", ".so", lambda: b"code")
     assert files(place) == [path.name]

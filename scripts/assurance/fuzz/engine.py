@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from tritstream.golden.atomic_write import atomic_write
 from tritstream.scripts.assurance.fuzz.target import Target
 from tritstream.scripts.assurance.fuzz.watch import Fault, Watch
 
@@ -85,9 +86,7 @@ class Session:
         self._noted = time.monotonic()
         counts = {"executions": self.outcomes.total(), "seconds": self._noted - self._begun,
                   "outcomes": dict(self.outcomes), "faults": self.faults}
-        part = self.notes.with_suffix(".partial")
-        part.write_text(json.dumps(counts))
-        part.replace(self.notes)
+        atomic_write(self.notes, json.dumps(counts).encode())
 
     def _keep(self, fault: Fault, data: bytes) -> None:
         path = self._faults / hashlib.sha256(data).hexdigest()[:16]

@@ -1,16 +1,14 @@
 """A product on the RTL itself, for a waveform: a source that pauses, a sink that is slow."""
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from tritstream.golden.atomic_write import atomic_file
 from tritstream.golden.fixed_point import ROWS, SCALES, half_range
 from tritstream.golden.gemv import gemv
 from tritstream.golden.matrix import TritMatrix
-from tritstream.golden.write_errors import writing
 from tritstream.host.layout.prepare import PreparedMatrix, prepare
 from tritstream.host.protocol.frames import Answer, answer_bytes, answers, request
 from tritstream.host.protocol.operands import mantissa_bytes
@@ -62,22 +60,9 @@ def record(path: Path) -> None:
             for _ in range(0 if sent else _SLOW):
                 await ctx.tick()
 
-    with _whole(path) as part:
+    with atomic_file(path) as part:
         simulate(dut, source, sink, cycles=_LIMIT, vcd=part)
     _compare(answers(bytes(taken), LANES, 1), gemv(matrix, x))
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Where to write a file that then becomes ``path``, whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield part
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
 
 
 def _operands() -> tuple[TritMatrix, np.ndarray]:
