@@ -160,9 +160,9 @@ def dequantize(matrix: TritMatrix) -> np.ndarray:
 def dequantized_chunks(
     matrix: TritMatrix, dtype: np.dtype = _SINGLE,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Dequantize a few rows at a time, top to bottom: yield the rows' slice and weights (rows, K).
+    """Yield the weights a few rows at a time, top to bottom: the slice of rows, and (rows, K).
 
-    Weights are rounded to ``dtype`` half to even, and to infinity beyond its range.
+    ``dtype`` is as for :func:`code_values`.
     """
     dequantize_rows = row_dequantizer(matrix, dtype)
     for chunk in row_chunks(*matrix.q.shape):
@@ -172,12 +172,12 @@ def dequantized_chunks(
 def row_dequantizer(
     matrix: TritMatrix, dtype: np.dtype = _SINGLE,
 ) -> Callable[[slice], np.ndarray]:
-    """Return a function from rows (a slice or indices) to their weights (rows, K) in ``dtype``.
+    """Return a function that dequantizes rows, given as a slice or as an array of row numbers.
 
-    The function is a look-up, because a matrix has at most 27 * (2h + 1) different weights.
+    It looks the weights up, because a matrix has few different weights: 27 (2h + 1) at most.
+    ``dtype`` is as for :func:`code_values`.
     """
-    with np.errstate(over="ignore", under="ignore"):
-        weights = code_values(matrix).astype(dtype)
+    weights = code_values(matrix, dtype)
 
     def rows(chunk: slice) -> np.ndarray:
         zeros = weights.shape[1] * matrix.codes[chunk].astype(np.int32) + matrix.half_range
@@ -186,10 +186,16 @@ def row_dequantizer(
     return rows
 
 
-def code_values(matrix: Encoded) -> np.ndarray:
-    """Return the weights by code and integer: float32 (27, 2h + 1), integer -h first."""
+def code_values(matrix: Encoded, dtype: np.dtype = _SINGLE) -> np.ndarray:
+    """Return every value that a weight may have: (27, 2h + 1), by code and integer, -h first.
+
+    All functions that dequantize weights take them from here. In a ``dtype`` other than float32
+    the values are rounded half to even, and to infinity when they are beyond its range.
+    """
     half = half_range(matrix.depth)
-    return matrix.form.weights(matrix.table[:, None], np.arange(-half, half + 1), half)
+    values = matrix.form.weights(matrix.table[:, None], np.arange(-half, half + 1), half)
+    with np.errstate(over="ignore", under="ignore"):
+        return values.astype(dtype, copy=False)
 
 
 def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, int]) -> None:

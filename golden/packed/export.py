@@ -180,12 +180,6 @@ def _entries(
     return entries
 
 
-def _values(matrix: TritMatrix, dtype: np.dtype) -> np.ndarray:
-    """All values that a weight may have, in a dtype."""
-    with np.errstate(over="ignore", under="ignore"):
-        return code_values(matrix).astype(dtype)
-
-
 def _pieces(packed: PackedCheckpoint, name: str) -> Iterator[bytes]:
     """Bytes of an exported tensor, a few rows at a time."""
     if name in packed.kept:
@@ -193,7 +187,7 @@ def _pieces(packed: PackedCheckpoint, name: str) -> Iterator[bytes]:
         return
     module = name.removesuffix(".weight")
     dtype, matrix = DTYPES[packed.matrices[module].dtype], packed.matrix(module)
-    if matrix.q.any() and not _values(matrix, dtype).any():
+    if matrix.q.any() and not code_values(matrix, dtype).any():
         raise _unfit(packed.path, f"all weights of {name} vanish in {dtype.name}")
     for _, rows in dequantized_chunks(matrix, dtype):
         yield _finite(rows, packed.path, name).tobytes()
