@@ -33,7 +33,7 @@ from tritstream.golden.jobs.directory_job import (
     fingerprint,
     write_json,
 )
-from tritstream.golden.matrix import TritMatrix, code_values, dequantized_chunks
+from tritstream.golden.matrix import code_values, dequantized_chunks
 from tritstream.golden.packed.metadata import RECOVERED
 from tritstream.golden.packed.reader import QUANT_METHOD, TRITS_SUFFIX, MatrixInfo, PackedCheckpoint
 
