@@ -1,4 +1,4 @@
-"""The command ``tritstream``."""
+"""Command ``tritstream``."""
 
 import sys
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from tritstream.scripts.weights import (
 
 __all__ = ["app", "main"]
 
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"tritstream {version('tritstream')}")
@@ -33,12 +34,12 @@ def _print_version(wanted: bool) -> None:
 
 
 app = typer.Typer(
-    help="Packed balanced-ternary LLM weights, and the accelerator that eats them. Exit codes: 0 "
-         "done; 1 failed, or found what it tells of; 2 wrong arguments; 130 interrupted; "
-         "141 nobody read the output to its end.",
+    help="Pack LLM weights in balanced ternary, and run them on the tritstream accelerator. Exit "
+         "codes: 0 success; 1 the command failed, or the check it performs found a problem; "
+         "2 invalid arguments; 130 interrupted; 141 the reader of the output closed it.",
     no_args_is_help=True, pretty_exceptions_enable=False)
 
-#: Commands by what they are for, in the order of the help.
+#: Commands by panel, in the order of the help.
 _PANELS = {
     "Start": {"demo": run.demo},
     "Weights": {
@@ -66,11 +67,11 @@ def common(
     _version: Annotated[bool, typer.Option(
         "--version", is_eager=True, callback=_print_version, help="Print the version.")] = False,
 ) -> None:
-    """What is before the command."""
+    """Options before the name of the command."""
 
 
 def main() -> None:
-    """Run the command of this process's arguments."""
+    """Run the command that this process's arguments name."""
     harden()
     try:
         try:

@@ -1,4 +1,4 @@
-"""What every command shares: tables, progress, one-line errors, exit codes."""
+"""Shared by all commands: tables, progress, files, one-line errors, exit codes."""
 
 import os
 import sys
@@ -32,18 +32,18 @@ __all__ = ["FAILED", "INTERRUPTED", "Failure", "console", "print_json", "progres
            "reports_errors", "table", "text_shows_progress", "write_bytes", "write_json",
            "write_text"]
 
-#: Results go to standard output, everything else to standard error.
+#: Console for everything that is not a result; results go to standard output.
 console = Console(stderr=True, highlight=False, emoji=False)
 
 _EXPECTED = (ValueError, OSError, HostError, BuildError, SynthError)
 
 
-#: Exit codes: of what failed, or was found; of an interrupt, as shells have it (128 + SIGINT).
+#: Exit codes: failed or found a problem; interrupted (128 + SIGINT, as in shells).
 FAILED, INTERRUPTED = 1, 130
 
 
 class Failure(Exception):
-    """The command ran and found what it must report, or was interrupted when it had."""
+    """The command ran and found a problem that it must report, or was interrupted."""
 
     def __init__(self, message: str, code: int = FAILED):
         super().__init__(message)
@@ -56,7 +56,7 @@ def reports_errors(command: Callable) -> Callable:
     def run(*args, **kwargs):
         try:
             found = command(*args, **kwargs)
-            # An error of the output shows at its end, and must not show after that of the command.
+            # An error of the output must appear before the command counts as successful.
             sys.stdout.flush()
             return found
         except (*_EXPECTED, Failure) as error:
@@ -70,8 +70,7 @@ def reports_errors(command: Callable) -> Callable:
 
 @contextmanager
 def progress(what: str, total: float, in_bytes: bool = False) -> Iterator[Callable[..., None]]:
-    """A progress bar on a terminal, a line now and then elsewhere; gives ``advance(count, label)``.
-    """
+    """Show progress, as a bar on a terminal, else as lines; yield ``advance(count, label)``."""
     if not console.is_terminal:
         with _log(what, total, in_bytes) as advance:
             yield advance
@@ -96,7 +95,7 @@ def _log(what: str, total: float, in_bytes: bool) -> Iterator[Callable[..., None
 
 
 def text_shows_progress() -> bool:
-    """Whether the text of a result goes where progress goes, and shows by itself how far it is."""
+    """Whether the text of a result appears where progress does, so that it shows it by itself."""
     try:
         return console.is_terminal or os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
     except (OSError, ValueError):
@@ -108,7 +107,7 @@ def _print_line(line: str) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table to standard output; the first column is text, the others numbers."""
+    """Print a table to standard output: text in the first column, numbers in the others."""
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for index, column in enumerate(columns):
         shown.add_column(column, justify="right" if index else "left", no_wrap=True)
@@ -124,7 +123,7 @@ def print_json(value) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a report, indented: :func:`write_text`."""
+    """Write a report as JSON: :func:`write_bytes`."""
     write_text(path, json_text(storable(value)))
 
 

@@ -10,7 +10,7 @@ from tritstream.scripts.reports.tables.command import fill_tables
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Commands for developers: search for defects, measure, draw, train.",
+app = typer.Typer(help="Commands for developers: search for defects, measure, draw and train.",
                   no_args_is_help=True)
 app.command("fuzz")(fuzz)
 app.command("rtl-fuzz")(rtl_fuzz)
@@ -23,7 +23,7 @@ app.command("tables")(fill_tables)
 @app.command("train", add_help_option=False, context_settings={
     "allow_extra_args": True, "ignore_unknown_options": True})
 def train(context: typer.Context) -> None:
-    """Train, measure, evaluate or capture the shipped model; needs the extras torch and corpus."""
+    """Train, measure, evaluate or capture the shipped model. Needs the extras torch and corpus."""
     from tritstream.scripts.training.train import app as training
 
     training(context.args, prog_name="tritstream dev train")

@@ -1,4 +1,4 @@
-"""Progress as plain lines, where standard error is a log and no terminal."""
+"""Progress as plain lines, for a standard error that is not a terminal."""
 
 import os
 import time
@@ -10,14 +10,14 @@ __all__ = ["INTERVAL", "LOG_VARIABLE", "ProgressLog", "interval"]
 #: Environment variable with the seconds between two lines; 0 turns the lines off.
 LOG_VARIABLE = "TRITSTREAM_PROGRESS"
 
-#: Seconds between two lines, where the environment does not say.
+#: Seconds between two lines, unless the environment variable is set.
 INTERVAL = 10.0
 
 
 def interval() -> float:
-    """Seconds between two lines, 0 for no lines.
+    """Return the seconds between two lines; 0 means no lines.
 
-    Raises :class:`ValueError` when the environment variable holds no such number.
+    Raises :class:`ValueError` if the environment variable is not a valid number of seconds.
     """
     text = os.environ.get(LOG_VARIABLE) or str(INTERVAL)
     try:
@@ -31,7 +31,7 @@ def interval() -> float:
 
 
 class ProgressLog:
-    """A context that prints a line now and then, also while a single step takes long.
+    """Context that prints a line per interval, even while a single step takes long.
 
     Work that ends within one interval prints nothing.
 
@@ -42,7 +42,7 @@ class ProgressLog:
     total : float
         Steps of the work.
     shown : callable
-        Spells a number of steps, for work that is counted in bytes.
+        Formats a number of steps, which may be bytes.
     write : callable
         Prints one line.
     seconds : float
@@ -66,11 +66,11 @@ class ProgressLog:
         self._thread.join()
 
     def advance(self, count: float, label: str = "") -> None:
-        """Count steps that are done; the label names the last of them."""
+        """Count finished steps; the label names the last one."""
         self._done, self._label = self._done + count, label
 
     def line(self) -> str:
-        """The line to print now."""
+        """Return the line to print now."""
         seconds = time.monotonic() - self._began
         text = (f"{self._what}: {self._shown(self._done)} of {self._shown(self._total)}, "
                 f"{_duration(seconds)}")

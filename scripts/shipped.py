@@ -1,15 +1,15 @@
-"""The small trained model that comes along: in the repository, and in what pip installs."""
+"""The small trained model that is part of the repository and of the wheel."""
 
 from pathlib import Path
 
 __all__ = ["shipped_model"]
 
-#: In a checkout and in a wheel alike: setup.py.
+#: The same in a checkout and in a wheel, see setup.py.
 _PLACE = Path(__file__).parents[1] / "models" / "tiny-qwen2"
 
 
 def shipped_model() -> Path:
-    """Directory of the model, as a path below the working directory where it is there.
+    """Return the directory of the model, relative to the working directory if it is below it.
 
     Raises :class:`FileNotFoundError` if the directory does not exist.
     """

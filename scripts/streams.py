@@ -1,4 +1,4 @@
-"""Standard output and standard error that no character and no reader can break."""
+"""Standard output and standard error that withstand any character and any reader."""
 
 import codecs
 import io
@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 __all__ = ["GONE", "harden", "storable"]
 
-#: Exit code when the reader of the output is gone, as shells have it (128 + SIGPIPE).
+#: Exit code when the reader of the output is gone (128 + SIGPIPE, as in shells).
 GONE = 141
 
 _SPELL = "tritstream.spell"
@@ -19,17 +19,16 @@ _ASCII = {"±": "+-", "Δ": "delta ", "µ": "u", "×": "x", "–": "-", "—": "
 
 
 def harden() -> None:
-    """Replace both streams of this process by streams that survive any text and any reader.
+    """Replace both streams of this process by streams that withstand any text and any reader.
 
-    A character that the encoding of the terminal lacks is spelled in ASCII. When the reader of a
-    stream is gone (``| head``), the process ends with :data:`GONE` and without a message.
+    A character that the terminal cannot encode is spelled in ASCII. When the reader of a stream
+    is gone (``| head``), the process ends with exit code :data:`GONE` and without a message.
     """
     sys.stdout, sys.stderr = _hardened(sys.stdout, 1), _hardened(sys.stderr, 2)
 
 
 def storable(value: Any) -> Any:
-    """Return plain values whose texts can be written in UTF-8: other bytes of a name as ``\\xff``.
-    """
+    """Return plain values whose texts UTF-8 can encode; other bytes of names become ``\\xff``."""
     if isinstance(value, str):
         return value.encode("utf-8", _SPELL).decode()
     if isinstance(value, dict):
@@ -55,8 +54,7 @@ def _text(descriptor: int, encoding: str, line_buffering: bool = False) -> TextI
 
 
 class _Descriptor(io.FileIO):
-    """A file descriptor for output; the first error silences it, so that no flush meets it again.
-    """
+    """File descriptor for output. Its first error silences it, so later flushes do not fail."""
 
     def __init__(self, descriptor: int):
         super().__init__(descriptor, "w", closefd=False)
@@ -79,7 +77,7 @@ class _Descriptor(io.FileIO):
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
-    """Error handler of an encoder: ASCII for the characters that it cannot write."""
+    """Error handler of an encoder: ASCII in place of characters that it cannot write."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start:error.end]

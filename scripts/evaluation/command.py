@@ -1,4 +1,4 @@
-"""The command that evaluates models on a text."""
+"""Command that evaluates models on a text."""
 
 from contextlib import ExitStack
 from functools import cache
@@ -16,8 +16,8 @@ from tritstream.scripts.console import print_json, progress, reports_errors
 from tritstream.scripts.corpus import Text, read_text
 from tritstream.scripts.evaluation.report import DEFINITIONS, keep, show
 from tritstream.scripts.evaluation.scoring import Job, score
+from tritstream.scripts.options import Columns, DeviceSpec, Json, Lanes
 from tritstream.scripts.running.generate import BitsFor, bits_by_name, open_backend
-from tritstream.scripts.running.run import Columns, DeviceSpec, Json, Lanes
 from tritstream.scripts.weights.matrix_figures import Checkpoint
 
 if TYPE_CHECKING:
@@ -30,27 +30,31 @@ __all__ = ["evaluate"]
 @reports_errors
 def evaluate(
     models: Annotated[list[Path], typer.Argument(
-        help="Checkpoints: original (a directory or a GGUF file), exported or packed.")],
-    text: Annotated[Path, typer.Option(help="Plain text in UTF-8.")],
+        help="Checkpoints to evaluate: original (a directory or a GGUF file), exported or "
+             "packed.")],
+    text: Annotated[Path, typer.Option(help="Plain text in UTF-8 to evaluate on.")],
     base: Annotated[Path | None, typer.Option(
-        help="Compare each model with this one, in floats: the unquantized.")] = None,
-    ctx: Annotated[int, typer.Option(help="Tokens of a chunk; the second half is scored.")] = 512,
+        help="Compare each model with this unquantized model, computed in floats.")] = None,
+    ctx: Annotated[int, typer.Option(
+        help="Tokens per chunk, of which the second half is scored.")] = 512,
     tokens: Annotated[int, typer.Option(
-        min=0, help="Score at most so many tokens, in whole chunks; 0: all of the text.")] = 3072,
+        min=0, help="Maximum number of tokens to score, in complete chunks; 0 scores the complete "
+                    "text.")] = 3072,
     backend: Annotated[str, typer.Option(
-        help="reference (floats), golden (the device's integers in numpy) or device.")] =
-        "reference",
+        help="Multiply by reference (floats), golden (the device's integers in numpy) or "
+             "device.")] = "reference",
     device: DeviceSpec = "sim",
-    activation_bits: Annotated[int, typer.Option(help="8 or 16; not for reference.")] = 8,
+    activation_bits: Annotated[int, typer.Option(
+        help="Bits of activations, 8 or 16; ignored by the backend reference.")] = 8,
     activation_bits_for: BitsFor = None,
     lanes: Lanes = 8,
     columns: Columns = 1,
     output: Annotated[Path, typer.Option(
-        "--output", "-o", help="Where scores and the report are kept, to go on from.")] =
-        Path("build/eval"),
+        "--output", "-o", help="Directory of the scores and the report. An interrupted evaluation "
+                               "resumes from it.")] = Path("build/eval"),
     as_json: Json = False,
 ):
-    """Perplexity on a text; with --base, KL divergence and more, as llama.cpp defines them.
+    """Measure perplexity on a text and, with --base, KL divergence, as llama.cpp defines them.
 
     The table keeps the models of earlier runs on the same chunks of text.
     """
@@ -83,7 +87,7 @@ def evaluate(
 
 
 def _bits(checkpoints: list[Checkpoint], bits: int, rules: list[str]) -> dict[str, int]:
-    """Bits of activations by module name; each rule must fit a matrix of every packed model."""
+    """Bits of activations by module name; each rule must match a matrix of every packed model."""
     found = {"*": bits}
     for checkpoint in checkpoints:
         if isinstance(checkpoint, PackedCheckpoint):
@@ -92,7 +96,7 @@ def _bits(checkpoints: list[Checkpoint], bits: int, rules: list[str]) -> dict[st
 
 
 def _head(corpus: Text, tokens: "Tokens", chunks: "Chunks") -> dict:
-    """What all rows of a report have in common."""
+    """Values that all rows of a report share."""
     return {
         "definitions": DEFINITIONS, "corpus": {**corpus.summary, "tokens": len(tokens.ids)},
         "context": chunks.context, "bos": tokens.bos is not None, "chunks": len(chunks.ids),
@@ -112,7 +116,7 @@ def _open(path: Path) -> Checkpoint:
 
 
 def _check(checkpoints: list[Checkpoint], context: int) -> None:
-    """Raise unless all models read chunks of ``context`` tokens of one vocabulary."""
+    """Raise unless all models accept chunks of ``context`` tokens and share one vocabulary."""
     first = checkpoints[0]
     for checkpoint in checkpoints:
         room = checkpoint.config.get("max_position_embeddings")
@@ -126,7 +130,7 @@ def _check(checkpoints: list[Checkpoint], context: int) -> None:
 
 
 def _tokenize(paths: list[Path], corpus: Text) -> "Tokens":
-    """The text in tokens, on which the tokenizers of all models must agree."""
+    """Tokens of the text; the tokenizers of all models must agree on them."""
     from tritstream.host.model.load import load_tokenizer
     from tritstream.host.model.scoring import tokenize
 

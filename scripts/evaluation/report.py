@@ -1,4 +1,4 @@
-"""What an evaluation found: as plain values, kept in a file, and as tables to read."""
+"""Report of an evaluation: plain values that a file keeps, and printed tables."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ _NAMES = {"100": "max", "50": "median", "0": "min"}
 
 
 def keep(path: Path, head: dict, base: dict | None, rows: list[dict]) -> dict:
-    """Write a report and return it; rows of an earlier one on the same chunks stay in it."""
+    """Write a report and return it. It keeps the rows of an earlier report on the same chunks."""
     report = {**head, "base": base, "models": rows}
     old = load_json(path) if path.is_file() else {}
     if _chunks(old) == _chunks(report):
@@ -29,7 +29,7 @@ def keep(path: Path, head: dict, base: dict | None, rows: list[dict]) -> dict:
 
 
 def _chunks(report: dict) -> dict:
-    """What rows of one table must have in common."""
+    """Values that all rows of one table must share."""
     common = {name: value for name, value in report.items() if name not in ("base", "models")}
     return common | {"base": (report.get("base") or {}).get("sha256")}
 
@@ -85,7 +85,7 @@ def _label(row: dict) -> str:
 
 
 def _backend(row: dict) -> str:
-    """Nothing for the reference; else its name, and the bits of activations by module."""
+    """Name of the backend with its bits of activations by module; empty for the reference."""
     if row["backend"] == "reference":
         return ""
     bits = [f"{name} int{bits}".removeprefix("* ") for name, bits in row["activation_bits"].items()]

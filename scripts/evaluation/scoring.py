@@ -1,4 +1,4 @@
-"""Models scored on the chunks of a text, each chunk once, and the figures that come of it."""
+"""Score models on the chunks of a text, each chunk once, and compute their figures."""
 
 import time
 from collections.abc import Callable
@@ -36,21 +36,21 @@ __all__ = ["Job", "score"]
 
 @dataclass(eq=False)
 class Job:
-    """A model to be scored.
+    """A model to score.
 
     Members
     -------
     checkpoint : Checkpoint
     backend : dict
-        Its name, and the bits of activations where there is a choice.
+        Name of the backend, and the bits of activations where there is a choice.
     text : dict
-        What decides the chunks.
+        Values that determine the chunks.
     output : Path
-        Where scores are kept, by all that decides them.
+        Directory of the scores, which are stored by everything that determines them.
     load : callable
-        Gives the model; called when it is wanted first.
+        Loads the model; called when it is needed for the first time.
     base : Job or None
-        What to compare with.
+        Model to compare with.
     """
 
     checkpoint: Checkpoint
@@ -62,12 +62,12 @@ class Job:
 
     @cached_property
     def sha256(self) -> str:
-        """Which weights these are."""
+        """Fingerprint of the weights."""
         return fingerprint(self.checkpoint)
 
     @cached_property
     def scores(self) -> Scores:
-        """What was scored so far."""
+        """Scores so far."""
         base = self.base.sha256 if self.base else None
         return Scores(self.output / "scores", {
             "model": self.sha256, "base": base, **self.backend, **self.text})
@@ -78,7 +78,7 @@ class Job:
         return self.load()
 
     def score(self, chunks: "Chunks", chunk: int, wanted: Prediction | None) -> Prediction:
-        """Predict a chunk; write scores, which are also of the distance from what is wanted."""
+        """Predict a chunk and write its scores, with the distance from the base's prediction."""
         from tritstream.host.model.scoring import predict
 
         began = time.perf_counter()
@@ -93,7 +93,7 @@ class Job:
         return found
 
     def figures(self, chunks: "Chunks") -> dict:
-        """All that is to be said of the model, as plain values."""
+        """Return all figures of the model as plain values."""
         scores = self.scores.read(len(chunks.ids))
         nll = scores["nll"]
         found = {
@@ -112,7 +112,7 @@ class Job:
 
 
 def score(jobs: list[Job], base: Job | None, chunks: "Chunks") -> None:
-    """Score what is not scored yet; a chunk goes through the base once for all models."""
+    """Score the missing chunks. A chunk goes through the base once for all models."""
     everyone, count = [*([base] if base else []), *jobs], len(chunks.ids)
     missing = [job for job in everyone if not all(map(job.scores.has, range(count)))]
     with progress("loading", len(missing)) as advance:

@@ -1,4 +1,4 @@
-"""Scores of a model on a text, kept chunk by chunk, so that a killed evaluation goes on."""
+"""Scores of a model on a text, stored per chunk, so that an interrupted evaluation resumes."""
 
 import hashlib
 import json
@@ -20,14 +20,15 @@ _CHECKSUM = "crc32"
 
 
 class Scores:
-    """A directory of one file a chunk, each written whole or not at all.
+    """A directory with one file per chunk, each written completely or not at all.
 
     Parameters
     ----------
     root : Path
-        Where the directories of all evaluations are.
+        Directory that holds the directories of all evaluations.
     settings : dict
-        What decides every score, as JSON whose order counts; its digest names the directory.
+        Everything that determines a score, as JSON whose order counts. Its digest names the
+        directory.
     """
 
     def __init__(self, root: Path, settings: dict):
@@ -36,7 +37,7 @@ class Scores:
         self._settings = text
 
     def has(self, chunk: int) -> bool:
-        """Whether a chunk was scored; damaged scores are removed, so that it is scored again."""
+        """Whether a chunk is scored. Damaged scores are removed, so the chunk is scored again."""
         if not self._file(chunk).is_file():
             return False
         try:
@@ -47,7 +48,7 @@ class Scores:
         return True
 
     def write(self, chunk: int, arrays: dict[str, np.ndarray]) -> None:
-        """Keep the scores of a chunk, each (T,)."""
+        """Store the scores of a chunk, each (T,)."""
         if not (self.path / "settings.json").is_file():
             write_bytes(self.path / "settings.json", self._settings.encode())
         # The library writes what lies in memory, and not the view that an array may be of it.
@@ -55,7 +56,7 @@ class Scores:
         write_bytes(self._file(chunk), save(whole, {_CHECKSUM: _checksum(whole)}))
 
     def read(self, count: int) -> dict[str, np.ndarray]:
-        """Scores of the first ``count`` chunks, end to end, by name."""
+        """Return the concatenated scores of the first ``count`` chunks, by name."""
         parts = [self._read(chunk) for chunk in range(count)]
         for chunk, part in enumerate(parts):
             if part.keys() != parts[0].keys():
@@ -63,7 +64,7 @@ class Scores:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def once(self, name: str, compute: Callable[[], dict]) -> dict:
-        """What ``compute`` gives, computed only the first time it is asked for under a name."""
+        """Return the result of ``compute``, which is stored under a name and computed only once."""
         path = self.path / f"{name}.json"
         try:
             return load_json(path)

@@ -1,10 +1,9 @@
-"""The command that measures what share of a memory's bandwidth reaches the lanes."""
+"""Command that measures how much of a memory's bandwidth reaches the lanes."""
 
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -29,6 +28,7 @@ from tritstream.scripts.console import (
     table,
     write_json,
 )
+from tritstream.scripts.options import Depth, Json, MemoryClock, Report
 from tritstream.scripts.running.stream import generated_activations
 from tritstream.sim.board import SimulatedBoard
 from tritstream.sim.soc_build import SocChoice
@@ -39,31 +39,44 @@ _SEED = 2026
 _FOREVER = 1 << 40
 #: Rows of a bank that are enough for small matrices.
 _ROWS = 2048
+_SHAPES = ["896x4864"]
+
+#: Shared with the other commands that simulate a board with memory.
+Memory = Annotated[str, typer.Option(
+    help="Memory of the board: mt48lc16m16, as4c32m16 (SDRAM), mt41k64m16 or mt41k256m16 (DDR3).")]
 
 
 @reports_errors
 def bandwidth(
-    memory: Annotated[str, typer.Option(help="mt48lc16m16, as4c32m16 (SDRAM); mt41k64m16, "
-                                        "mt41k256m16 (DDR3).")] = "mt41k256m16",
-    shape: Annotated[list[str], typer.Option(help="NxK, or a size of Qwen2.5 for the matrices of "
-                                             "one layer; may be repeated: one list.")] =
-        ("896x4864",),
-    depth: Annotated[int, typer.Option(help="Trits a weight.")] = 3,
-    readers: Annotated[int, typer.Option(min=1, max=2, help="Ports that read weights.")] = 2,
-    prefetch: Annotated[int, typer.Option(min=2, help="Words each may have under way.")] = 32,
-    stretch: Annotated[int | None, typer.Option(help="Words after which they take turns; a row of "
-                                                "a bank if not given.")] = None,
-    postpone: Annotated[int, typer.Option(min=1, max=8, help="Refreshes done together.")] = 8,
-    stock: Annotated[bool, typer.Option("--stock", help="Refresh time as LiteDRAM has it.")] =
+    memory: Memory = "mt41k256m16",
+    shape: Annotated[list[str], typer.Option(
+        help="Shape NxK of a matrix, or a size of Qwen2.5 for the matrices of one layer. May be "
+             "repeated; all matrices run from one list.")] = _SHAPES,
+    depth: Depth = 3,
+    readers: Annotated[int, typer.Option(
+        min=1, max=2, help="Number of memory ports that read weights.")] = 2,
+    prefetch: Annotated[int, typer.Option(
+        min=2, help="Words that each port may request in advance.")] = 32,
+    stretch: Annotated[int | None, typer.Option(
+        help="Words that one port reads before the other takes over.",
+        show_default="one row of a bank")] = None,
+    postpone: Annotated[int, typer.Option(
+        min=1, max=8, help="Number of refreshes that are done together.")] = 8,
+    stock: Annotated[bool, typer.Option("--stock", help="Use LiteDRAM's own refresh time.")] =
         False,
-    clock: Annotated[float | None, typer.Option(help="Clock of core and controller, MHz.")] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Simulate all of the memory.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Check the timing of every command; half "
-                                        "as fast.")] = False,
-    report: Annotated[Path | None, typer.Option(help="Write the JSON report there too.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    clock: MemoryClock = None,
+    whole: Annotated[bool, typer.Option(
+        "--whole", help="Simulate the complete memory, not only 2048 rows per bank.")] = False,
+    check: Annotated[bool, typer.Option(
+        "--check", help="Check the timing of every memory command; the simulation then takes twice "
+                        "as long.")] = False,
+    report: Report = None,
+    as_json: Json = False,
 ):
-    """Run matrices from a simulated memory in one list; compare every row; tell where time went."""
+    """Multiply matrices from a simulated memory, and report where the cycles went.
+
+    All matrices run from one list of descriptors. Every row is compared with golden.
+    """
     changes = {"postponing": postpone, **({"refresh_ns": None} if stock else {}),
                **({"clock_hz": round(clock * 1e6)} if clock else {})}
     parts = {"readers": readers, "depth": prefetch, "stretch": stretch}
@@ -80,7 +93,7 @@ def bandwidth(
 
 
 def _command() -> str:
-    """What was typed, but for where the report goes."""
+    """Command line without the options that only say where the report goes."""
     words = iter(sys.argv[1:])
     kept = [word for word in words if word != "--json" and not (
         word == "--report" and next(words, None))]
@@ -88,7 +101,7 @@ def _command() -> str:
 
 
 def measure(choice: SocChoice, shapes: list[tuple[int, int]], depth: int) -> dict:
-    """Products of generated matrices of these shapes, from one list of descriptors."""
+    """Multiply generated matrices (N, K) from one list of descriptors; return the report."""
     with SimulatedBoard(choice) as board:
         jobs = [_Job.of(shape, depth, place) for place, shape in enumerate(shapes)]
         size = sum(len(job.frames(board.build.lanes)) for job in jobs)
@@ -96,7 +109,7 @@ def measure(choice: SocChoice, shapes: list[tuple[int, int]], depth: int) -> dic
         if size > room:
             raise ValueError(f"the matrices take {size} bytes, the memory has {room}; take fewer, "
                              "or --whole")
-        # With header, trailer and what fills them up, a sum takes less than ten bytes.
+        # With header, trailer and padding, a sum takes less than ten bytes.
         if 10 * sum(shape[0] + ROWS * board.build.lanes for shape in shapes) > board.get("ring"):
             raise ValueError("the matrices have more rows than the ring has room for; take fewer")
         spans, at = [], 0
@@ -125,7 +138,7 @@ class _Job:
         return cls(quantize(weights.read(), depth), x, place % 255 + 1)
 
     def frames(self, lanes: int) -> bytes:
-        """Scales, activations and words, as they would be sent."""
+        """Frames of scales, activations and the GEMV, as a host would send them."""
         prepared = prepare(self.matrix, lanes, 1 << 15, fold_words=None)
         part, = prepared.parts
         x = np.pad(self.x, (0, -len(self.x) % 16)).tobytes()
@@ -138,7 +151,7 @@ class _Job:
 
 
 def _answers(board: SimulatedBoard) -> list[Answer]:
-    """All answers of the list; not read before its end, for to look disturbs the memory."""
+    """All responses to the list. They are read at its end, because a read disturbs the memory."""
     align, lanes, ring = (board.get(name) for name in ("align", "lanes", "ring"))
     board.wait("head", board.get("tail"), _FOREVER)
     written = -1

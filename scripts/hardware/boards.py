@@ -22,19 +22,21 @@ from tritstream.scripts.console import (
     write_json,
 )
 from tritstream.scripts.hardware.selftest import Soak, selftest
+from tritstream.scripts.options import Json, PlaceSeed, Report
 
 __all__ = ["build", "list_boards", "program", "selftest_command"]
 
 #: openFPGALoader's own name, and that of the package openfpgaloader.
 _LOADERS = ("openFPGALoader", "openfpgaloader-cli")
 
-BoardName = Annotated[str, typer.Argument(help="Board, as `hw list` tells.")]
-Json      = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+BoardName = Annotated[str, typer.Argument(help="Name of the board, from `tritstream hw list`.")]
+#: Default of an option that the board decides.
+_BOARD = "the board's own"
 
 
 @reports_errors
 def list_boards(as_json: Json = False):
-    """Boards, and the device each carries by default."""
+    """List the boards, each with the device that `hw build` builds for it by default."""
     boards = [{
         "name": board.name, "board": board.title, "lanes": board.lanes, "columns": board.columns,
         "max_k": board.max_k, "clock_mhz": board.clock_hz / 1e6, "baud": board.baud,
@@ -50,25 +52,35 @@ def list_boards(as_json: Json = False):
 @reports_errors
 def build(
     board: BoardName,
-    lanes: Annotated[int | None, typer.Option(help="Lanes: 1, 2, 4, .., 64.")] = None,
-    columns: Annotated[int | None, typer.Option(help="Vectors taken in one pass.")] = None,
-    max_k: Annotated[int | None, typer.Option(help="Longest vector.")] = None,
-    clock: Annotated[float | None, typer.Option(help="Clock in MHz.")] = None,
-    baud: Annotated[int | None, typer.Option(help="Bits a second of the serial line.")] = None,
-    seed: Annotated[int, typer.Option(
-        min=0, max=(1 << 31) - 1, help="Seed of place and route.")] = 1,
+    lanes: Annotated[int | None, typer.Option(
+        help="Lanes of the device, that is, bytes per stream word: 1, 2, 4, .., 64.",
+        show_default=_BOARD)] = None,
+    columns: Annotated[int | None, typer.Option(
+        help="Activation vectors per pass of the device.", show_default=_BOARD)] = None,
+    max_k: Annotated[int | None, typer.Option(
+        help="Length of the longest activation vector that the device stores.",
+        show_default=_BOARD)] = None,
+    clock: Annotated[float | None, typer.Option(
+        help="Clock of the device in MHz.", show_default=_BOARD)] = None,
+    baud: Annotated[int | None, typer.Option(
+        help="Bits per second of the serial line.", show_default=_BOARD)] = None,
+    seed: PlaceSeed = 1,
     seeds: Annotated[int | None, typer.Option(
-        min=1, help="Place with seeds 1 to this too, to tell how the clock varies.")] = None,
+        min=1, help="Place and route with the seeds 1 to N, too, to report how the clock "
+                    "varies.", metavar="N")] = None,
     output: Annotated[Path | None, typer.Option(
-        "--output", "-o", help="Where the tools work; build/boards/BOARD if not "
-                                    "given.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the JSON report there too.")] = None,
+        "--output", "-o", help="Work directory of the tools.",
+        show_default="build/boards/BOARD")] = None,
+    report: Report = None,
     as_json: Json = False,
 ):
-    """Build a board's bitstream with tools from pip; minutes. Defaults are as `hw list` tells."""
+    """Build the bitstream of a board with tools from pip, in some minutes.
+
+    `tritstream hw list` shows the defaults of each board.
+    """
     found  = find_board(board)
     folder = output or _folder(board)
-    choice = Choice(lanes, columns, max_k, clock and round(clock * 1e6), baud, seed, seeds)
+    choice = Choice(lanes, columns, max_k, round(clock * 1e6) if clock else None, baud, seed, seeds)
     check_work_folder(folder, ["build.json", "build_top.sh"])
     with progress(f"building {board}", STEPS) as advance:
         built = build_board(found, choice, folder, advance)
@@ -99,9 +111,10 @@ def _show_build(built, folder):
 def program(
     board: BoardName,
     bitstream: Annotated[Path | None, typer.Argument(
-        help="As built by `hw build BOARD`, if not given.")] = None,
-    flash: Annotated[bool, typer.Option("--flash", help="Into the flash, not only until power "
-                                        "goes.")] = False,
+        help="Bitstream to load.", show_default="the one that `hw build BOARD` built")] = None,
+    flash: Annotated[bool, typer.Option(
+        "--flash", help="Write the bitstream to the flash, so that it survives a power cycle.")] =
+        False,
 ):
     """Load a bitstream into a board with openFPGALoader."""
     found = find_board(board)
@@ -123,20 +136,25 @@ def _folder(board):
 
 @reports_errors
 def selftest_command(
-    port: Annotated[str, typer.Option(help="Serial port of the board: /dev/ttyUSB0, COM3, "
-                                    "or a URL of pyserial.")],
-    baud: Annotated[int, typer.Option(help="Bits a second, as `hw list` tells.")] = BAUD,
-    timeout: Annotated[float, typer.Option(help="Seconds of silence before a retry.")] = TIMEOUT,
-    seconds: Annotated[float, typer.Option(help="How long to try random products.")] = 60.0,
+    port: Annotated[str, typer.Option(
+        help="Serial port of the board: /dev/ttyUSB0, COM3, or a URL of pyserial.")],
+    baud: Annotated[int, typer.Option(
+        help="Bits per second of the serial line, from `tritstream hw list`.")] = BAUD,
+    timeout: Annotated[float, typer.Option(
+        help="Seconds without a response after which a request is sent again.")] = TIMEOUT,
+    seconds: Annotated[float, typer.Option(
+        help="Duration of the random products in seconds.")] = 60.0,
     jobs: Annotated[int | None, typer.Option(
-        help="Try so many random products instead, however long it takes.")] = None,
-    size: Annotated[int, typer.Option(help="Bytes of the largest packed matrix.")] = 1 << 18,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random products.")] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Report to write.")] =
+        help="Number of random products to run; replaces --seconds.")] = None,
+    size: Annotated[int, typer.Option(
+        help="Size of the largest packed matrix in bytes.")] = 1 << 18,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the products.")] = 0,
+    output: Annotated[Path, typer.Option(
+        "--output", "-o", help="Write the report to this JSON file.")] =
         Path("build/selftest.json"),
     as_json: Json = False,
 ):
-    """Try out a board: refusals, known products at every depth, random ones for a while."""
+    """Test a board on a serial port: invalid requests, known products, then random products."""
     soak = Soak(seconds, jobs, size, seed)
     transport = SerialTransport(port, baud, timeout)
     try:

@@ -1,4 +1,4 @@
-"""Commands on the hardware itself: Verilog, area and clock."""
+"""Commands ``tritstream hw``, and the one that measures area and clock."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,10 +17,14 @@ from tritstream.scripts.console import (
 )
 from tritstream.scripts.hardware import bandwidth, boards, core, link_speed, soc
 from tritstream.scripts.hardware.area_table import AREA_COLUMNS, area_rows
+from tritstream.scripts.options import ColumnCounts, Json, LaneCounts
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The hardware: Verilog, area, clock, boards.", no_args_is_help=True)
+_LANES, _COLUMNS, _UNITS = [8], [1], list(DEFAULT_UNITS)
+
+app = typer.Typer(help="Export Verilog, measure area and clock, build and test boards.",
+                  no_args_is_help=True)
 app.command()(core.verilog)
 app.command()(core.testbench)
 for name, command in (("list", boards.list_boards), ("build", boards.build),
@@ -35,30 +39,32 @@ app.command("project")(soc.project_command)
 @app.command()
 @reports_errors
 def report(
-    lanes: Annotated[list[int], typer.Option(help="Lanes: 1, 2, 4, .., 64; may be repeated.")] =
-        (8,),
-    columns: Annotated[list[int], typer.Option(help="Vectors taken in one pass; may be "
-                                               "repeated.")] = (1,),
-    unit: Annotated[list[str], typer.Option(help="Units to measure; may be repeated.")] =
-        DEFAULT_UNITS,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of place and route: 1 to this.")] = 3,
-    frequency: Annotated[int, typer.Option(min=1, help="MHz asked of place and route.")] = 150,
-    jobs: Annotated[int, typer.Option(min=1, help="Units measured at a time.")] = 1,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the tools work; what is "
-                                         "there from the same netlist is used.")] =
-        Path("build/synth"),
-    report: Annotated[Path | None, typer.Option(help="Write the JSON report there; "
-                                                "OUTPUT/report.json if not given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    lanes: LaneCounts = _LANES,
+    columns: ColumnCounts = _COLUMNS,
+    unit: Annotated[list[str], typer.Option(help="Unit to measure. May be repeated.")] = _UNITS,
+    seeds: Annotated[int, typer.Option(
+        min=1, metavar="N", help="Place and route with the seeds 1 to N.")] = 3,
+    frequency: Annotated[int, typer.Option(
+        min=1, help="Clock in MHz that place and route tries to reach.")] = 150,
+    jobs: Annotated[int, typer.Option(
+        min=1, help="Number of units that are measured at the same time.")] = 1,
+    output: Annotated[Path, typer.Option(
+        "--output", "-o", help="Work directory of the tools. Results of an earlier run from the "
+                               "same netlist are reused.")] = Path("build/synth"),
+    report: Annotated[Path | None, typer.Option(
+        help="Write the report to this JSON file.", show_default="OUTPUT/report.json")] = None,
+    as_json: Json = False,
 ):
-    """Area and clock on ECP5, placed and routed: decoder, lane, array, scaling, device; minutes."""
+    """Measure area and clock of units on ECP5 by place and route, in some minutes.
+
+    The units are the decoder, a lane, the array of lanes, the scale unit and the complete device.
+    """
     chosen = units(unit, lanes, columns)
     with progress("measuring", len(chosen) * (1 + seeds)) as advance, \
             ThreadPoolExecutor(jobs) as pool:
         measured = list(pool.map(
             lambda one: measure(one, output, seeds, frequency, advance), chosen))
-    options = {"lanes": lanes, "columns": columns,
-               "unit": unit if unit != list(DEFAULT_UNITS) else [],
+    options = {"lanes": lanes, "columns": columns, "unit": unit if unit != _UNITS else [],
                "seeds": [seeds], "frequency": [frequency]}
     plain = {"command": _command(options), "part": PART, "frequency_mhz": frequency,
              "tools": tool_versions(), "rtl": rtl_digest(measured), "units": measured}

@@ -10,24 +10,24 @@ from tritstream.hw.tools.core_export import FAMILIES, core_verilog
 from tritstream.hw.tools.export import device_verilog
 from tritstream.scripts.console import Failure, reports_errors, write_text
 from tritstream.scripts.hardware.testbench import write_testbench
+from tritstream.scripts.options import Columns, Lanes, MaxK, Output
 
 __all__ = ["testbench", "verilog"]
 
-Lanes   = Annotated[int, typer.Option(help="Lanes, bytes of a word: 1, 2, 4, .., 64.")]
-Columns = Annotated[int, typer.Option(help="Vectors taken in one pass.")]
-MaxK    = Annotated[int, typer.Option(help="Longest vector.")]
-Clock   = Annotated[int, typer.Option(help="Clock in Hz, told to the host.")]
+Clock = Annotated[int, typer.Option(
+    help="Clock in Hz that the device reports to the host; 0 means unknown.")]
 
 
 @reports_errors
 def verilog(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Verilog file to write.")],
     lanes: Lanes = 8, columns: Columns = 1, max_k: MaxK = 32768, clock: Clock = 0,
-    plain: Annotated[bool, typer.Option("--plain", help="The device as `run` simulates it, for "
-                                        "its option --rtl, in place of the core.")] = False,
-    family: Annotated[str, typer.Option(help=f"FPGA family of the core: {', '.join(FAMILIES)}. "
-                                        "For another than generic, its cells are instantiated.")] =
-        "generic",
+    plain: Annotated[bool, typer.Option(
+        "--plain", help="Write the device without AXI4-Stream ports, as `run --rtl` simulates "
+                        "it.")] = False,
+    family: Annotated[str, typer.Option(
+        help=f"FPGA family of the core: {', '.join(FAMILIES)}. A family other than generic "
+             "instantiates its cells.")] = "generic",
 ):
     """Write the IP core, a device with AXI4-Stream ports, as one Verilog file."""
     if plain and family != "generic":
@@ -39,10 +39,10 @@ def verilog(
 
 @reports_errors
 def testbench(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")],
+    output: Output,
     lanes: Lanes = 8, columns: Columns = 1, max_k: MaxK = 32768, clock: Clock = 0,
 ):
-    """Write the IP core with a Verilog testbench: requests, and the answers golden expects."""
+    """Write the IP core, a Verilog testbench, and requests with the responses golden expects."""
     write_testbench(DeviceConfig(lanes, columns, max_k, clock, build_id=None), output)
     print(f"testbench: {output}; to run it there:\n"
           f"  iverilog -g2005 -o tb tritstream.v tb_tritstream.v && vvp tb")

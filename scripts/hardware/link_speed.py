@@ -1,33 +1,32 @@
-"""The command that measures how fast a board's link reaches its memory, in cycles of the board."""
+"""Command that measures the speed of a board's Ethernet link to its memory, in board cycles."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 
 from tritstream.host.board.etherbone import MOST_WORDS, answer, request
 from tritstream.hw.soc.registers import MEMORY, register
 from tritstream.scripts.console import Failure, console, print_json, reports_errors, write_json
+from tritstream.scripts.hardware.bandwidth import Memory
+from tritstream.scripts.options import Json, Report
 from tritstream.sim.board import SimulatedBoard
 from tritstream.sim.cable import Cable
 from tritstream.sim.soc_build import SocChoice
 
 __all__ = ["link"]
 
-#: Packets of each kind, and how many are under way: as tritstream.host.board.bus does by itself.
+#: Packets of each kind, and packets without a response at a time, as in tritstream.host.board.bus.
 _PACKETS, _WINDOW = 40, 2
 _STEP, _MOST = 100, 2_000_000
 
 
 @reports_errors
 def link(
-    memory: Annotated[str, typer.Option(help="As of `hw bandwidth`.")] = "mt41k256m16",
-    report: Annotated[Path | None, typer.Option(help="Write the JSON report there too.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    memory: Memory = "mt41k256m16",
+    report: Report = None,
+    as_json: Json = False,
 ):
-    """Write and read a simulated board's memory by Etherbone packets; cycles of a word."""
+    """Measure the cycles per word of Etherbone writes and reads of a simulated board's memory."""
     console.print("building the simulated board (a minute the first time)")
     data = np.random.default_rng(0).bytes(4 * MOST_WORDS * _PACKETS)
     size = 4 * MOST_WORDS
@@ -39,7 +38,7 @@ def link(
             at, 0, b"", [MEMORY + at * size + 4 * word for word in range(MOST_WORDS)]))
         clock = board.build.clock_hz
     if found != data:
-        raise Failure("what was read is not what was written")
+        raise Failure("the data read from the memory differ from the data written")
     words = MOST_WORDS * _PACKETS
     measured = {"memory": memory, "clock_mhz": clock / 1e6, "words": words,
                 "write_cycles": writes / words, "read_cycles": reads / words,
@@ -58,18 +57,20 @@ def link(
 def _cycles(
     board: SimulatedBoard, cable: Cable, packet: Callable[[int], bytes],
 ) -> tuple[int, bytes]:
-    """Cycles until all packets are answered, a few under way at a time; the words of the answers.
+    """Return the cycles until all packets have a response, and the words of the responses.
 
-    The first answer has the board ask for this end's address, so that is done before.
+    The board asks for the address of this end before its first response, so one packet is sent
+    before the measurement.
     """
     cable.send(request(0, 0, b"", [register("magic")]))
     cable.run(20_000)
-    began, sent, found = board.cycles, 0, []
+    began, sent = board.cycles, 0
+    found: list[tuple[int, bytes]] = []
     while len(found) < _PACKETS:
         while sent < min(_PACKETS, len(found) + _WINDOW):
             cable.send(packet(sent))
             sent += 1
-        found += [answer(data) for data in cable.run(_STEP)]
+        found += filter(None, map(answer, cable.run(_STEP)))
         if board.cycles - began > _MOST:
             raise Failure(f"{_PACKETS - len(found)} packets were not answered")
     return board.cycles - began, b"".join(words for _, words in sorted(found))

@@ -1,4 +1,4 @@
-"""Commands on boards with memory: bitstreams, and what they could do."""
+"""Commands for boards with memory: build a bitstream, project the speed of models."""
 
 import json
 from pathlib import Path
@@ -10,38 +10,38 @@ from tritstream.golden.jobs.replacing import check_work_folder
 from tritstream.host.layout.projection import MODELS, Projection, project
 from tritstream.hw.tools.synth import SynthError
 from tritstream.scripts.console import print_json, progress, reports_errors, table, write_json
+from tritstream.scripts.options import Json, MemoryClock, PlaceSeed, Report
 
 __all__ = ["PROJECTED", "build_soc_command", "link_seconds", "project_command",
            "projections", "show_projections"]
 
-Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-
-#: What is measured of the boards with memory; `hw bandwidth --report` and `hw soc --report`.
+#: Reports of `hw bandwidth --report`, `hw link --report` and `hw soc --report`.
 REPORTS = Path(__file__).parents[2] / "hw" / "soc" / "reports"
-#: Boards by name: report of their memory's bandwidth, bytes of memory, cycles of a word of 32 bits
-#: to memory and from it over the link.
+#: Boards by name: name of the bandwidth report, size of the memory in bytes, and kind of link
+#: (None is a UART).
 PROJECTED = {
     "ULX3S-85F, 32 MB":       ("mt48lc16m16", 32 << 20, None),
     "ULX3S-85F, 64 MB":       ("as4c32m16", 64 << 20, None),
     "OrangeCrab-25F, 128 MB": ("mt41k64m16", 128 << 20, None),
     "ECPIX-5 85F, 512 MB":    ("mt41k256m16-layer", 512 << 20, "ethernet"),
 }
-#: A UART of 3 Mbaud: ten bit times a byte.
+#: Seconds per 32-bit word over a UART of 3 Mbaud, with ten bit times per byte.
 _UART_SECONDS = 40 / 3e6
 
 
 @reports_errors
 def build_soc_command(
-    board: Annotated[str, typer.Argument(help="ulx3s-85f, ecpix5-85 or orangecrab-25f.")],
-    clock: Annotated[float | None, typer.Option(help="Clock of core and controller, MHz.")] = None,
-    seed: Annotated[int, typer.Option(
-        min=0, max=(1 << 31) - 1, help="Seed of place and route.")] = 1,
+    board: Annotated[str, typer.Argument(
+        help="Name of the board: ulx3s-85f, ecpix5-85 or orangecrab-25f.")],
+    clock: MemoryClock = None,
+    seed: PlaceSeed = 1,
     output: Annotated[Path | None, typer.Option(
-        "--output", "-o", help="Where the tools work; build/soc/BOARD if not given.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the JSON report there too.")] = None,
+        "--output", "-o", help="Work directory of the tools.",
+        show_default="build/soc/BOARD")] = None,
+    report: Report = None,
     as_json: Json = False,
 ):
-    """Build the bitstream of a board with memory: LiteX and tools from pip; ten minutes."""
+    """Build the bitstream of a board with memory, with LiteX and tools from pip, in ten minutes."""
     try:
         from tritstream.hw.soc.build import STEPS, build_board
     except ModuleNotFoundError as error:
@@ -66,7 +66,7 @@ def build_soc_command(
 
 @reports_errors
 def project_command(as_json: Json = False):
-    """What boards with memory could do: PROJECTED from simulated bandwidth, not measured."""
+    """Project the speed of models on boards with memory from simulated bandwidth; not measured."""
     found = projections()
     if as_json:
         print_json(found)
@@ -75,7 +75,7 @@ def project_command(as_json: Json = False):
 
 
 def show_projections(found: list[dict]) -> None:
-    """Print projections."""
+    """Print a table of projections."""
     print("PROJECTED from simulated bandwidth and the clock that place and route reached; no board "
           "has run this. The roofline is the memory's peak over the bytes of the layers.")
     table("", COLUMNS, [row(one) for one in found])
@@ -86,7 +86,7 @@ COLUMNS = ["board", "MB/s to lanes", "model", "d", "layers, MB", "head, MB", "s 
 
 
 def projections(reports: Path = REPORTS) -> list[dict]:
-    """Every model that fits a board, at each depth."""
+    """Return a projection per board, model and depth, for the models that fit the board."""
     found = []
     for board, (memory, size, link) in PROJECTED.items():
         measured = json.loads((reports / "bandwidth" / f"{memory}.json").read_text())
@@ -104,7 +104,7 @@ def projections(reports: Path = REPORTS) -> list[dict]:
 
 
 def link_seconds(link: str | None, measured: dict, reports: Path) -> tuple[float, float]:
-    """Seconds of a word to the board's memory and from it."""
+    """Return the seconds per 32-bit word to the memory of a board, and from it."""
     if not link:
         return _UART_SECONDS, _UART_SECONDS
     cycles = json.loads((reports / "link.json").read_text())
@@ -121,7 +121,7 @@ def _plain(one: Projection) -> dict:
 
 
 def row(one: dict) -> list[str]:
-    """A row of :data:`COLUMNS`."""
+    """Return a projection as a row of :data:`COLUMNS`."""
     with_head = one["tokens_with_head"]
     return [one["board"], f"{one['mb_s']:.0f}", one["model"], str(one["depth"]),
             f"{one['layer_bytes'] / 1e6:.1f}", f"{one['head_bytes'] / 1e6:.1f}",

@@ -1,4 +1,4 @@
-"""Activations from a file: the input of each module, by its name."""
+"""Activations from a safetensors file: the input of each module, by module name."""
 
 from pathlib import Path
 
@@ -10,10 +10,11 @@ __all__ = ["read_activations"]
 
 
 def read_activations(path: Path, name: str, columns: int) -> np.ndarray:
-    """Activations of a module in a safetensors file: float32 (T, K) of any dtype.
+    """Return the activations of a module, float32 (T, K), stored in any dtype.
 
-    Raises :class:`tritstream.golden.errors.CheckpointError` for a file that is damaged, and
-    :class:`ValueError` when it has none of this module, or none of ``columns`` columns.
+    Raises :class:`tritstream.golden.errors.CheckpointError` if the file is damaged, and
+    :class:`ValueError` if it has no activations of this module, activations with another number of
+    columns K, or activations that are not finite.
     """
     tensor = Shard(path).tensors.get(name)
     if tensor is None:

@@ -1,11 +1,10 @@
-"""Commands around a board with memory: a model into it, and a simulated one."""
+"""Commands for a board with memory: load a model into it, simulate such a board."""
 
 import asyncio
 import socket
 import time
 from contextlib import closing
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -19,27 +18,27 @@ from tritstream.host.open_device import open_device
 from tritstream.host.protocol.records import Info
 from tritstream.host.servers.udp_board import BoardServer
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors
+from tritstream.scripts.options import Json, Packed
 from tritstream.sim.board import SimulatedBoard
 from tritstream.sim.soc_build import SocChoice
 
 __all__ = ["board", "load"]
 
-#: Times a matrix is written before a board's memory is taken to be bad.
+#: Attempts to write a matrix before the board's memory counts as faulty.
 _TRIES = 3
-
-Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
 @reports_errors
 def load(
-    packed: Annotated[Path, typer.Argument(help="Packed checkpoint.")],
-    device: Annotated[str, typer.Option(help="Board with memory: udp://HOST.")],
-    matrices: Annotated[str, typer.Option(help="Load only modules whose name fits.")] = "*",
+    packed: Packed,
+    device: Annotated[str, typer.Option(help="Board with memory to load: udp://HOST.")],
+    matrices: Annotated[str, typer.Option(
+        metavar="GLOB", help="Load only the modules whose names match this pattern.")] = "*",
     as_json: Json = False,
 ):
-    """Put a packed model into a board's memory; the board checks every CRC in place.
+    """Load a packed model into the memory of a board, which then checks every CRC.
 
-    What the board holds already, and finds sound, is left as it is; other models are forgotten.
+    Matrices that the board already stores with a valid CRC are kept. Other models are erased.
     """
     checkpoint = PackedCheckpoint(packed)
     names = [name for name in checkpoint.matrices if fnmatchcase(name, matrices)]
@@ -75,12 +74,12 @@ async def _load(spec: str, checkpoint: PackedCheckpoint, names: list[str]) -> di
 
 
 async def _keep(device: Device, checkpoint: PackedCheckpoint, names: list[str]) -> set[str]:
-    """Matrices that are stored and sound; everything is forgotten unless they are all there is."""
+    """Return the stored matrices with a valid CRC; erase the memory if it holds anything else."""
     kept = set()
     for name in device.store.names:
         if name in names:
             stored = await device.prepare(_tiles(checkpoint, name), name)
-            if await _sound(device, stored):
+            if await _is_valid(device, stored):
                 kept.add(name)
     if kept != set(device.store.names):
         kept = set()
@@ -90,20 +89,20 @@ async def _keep(device: Device, checkpoint: PackedCheckpoint, names: list[str]) 
 
 
 async def _write(device: Device, info: Info, checkpoint: PackedCheckpoint, name: str) -> int:
-    """Store a matrix, until the board finds it sound; bytes of its words."""
+    """Store a matrix until the board finds its CRC valid; return the bytes of its words."""
     tiles = _tiles(checkpoint, name)
     prepared = prepare(tiles, info.lanes, info.max_k, name, fold_words=None)
     for _ in range(_TRIES):
         await device.store.add(prepared, tiles[0])
-        if await _sound(device, await device.store.find(tiles, name, info)):
+        if await _is_valid(device, await device.store.find(tiles, name, info)):
             return sum(part.nbytes for part in prepared.parts)
         device.store.drop(name)
     raise Failure(f"{name}: the board's memory does not keep it, written {_TRIES} times; check "
                   "the board")
 
 
-async def _sound(device: Device, matrix: PreparedMatrix) -> bool:
-    """Whether the core finds the CRC of all words right: it multiplies them with zeros."""
+async def _is_valid(device: Device, matrix: PreparedMatrix) -> bool:
+    """Whether the core finds the CRC of all words valid when it multiplies them by zeros."""
     try:
         sums, _ = await device.gemv(matrix, np.zeros(matrix.shape[1], np.int8))
     except DeviceError as error:
@@ -119,14 +118,15 @@ def _tiles(checkpoint: PackedCheckpoint, name: str) -> Tiles:
 
 @reports_errors
 def board(
-    memory: Annotated[str, typer.Option(help="Its memory, as `hw bandwidth` names them.")] =
-        "mt41k256m16",
-    rows: Annotated[int, typer.Option(help="Rows of a bank: 2048 make 8 MB of SDRAM, 32 of "
-                                      "DDR3.")] = 2048,
-    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] =
+    memory: Annotated[str, typer.Option(
+        help="Memory of the board, as for `tritstream hw bandwidth`.")] = "mt41k256m16",
+    rows: Annotated[int, typer.Option(
+        help="Rows per bank of the memory: 2048 rows are 8 MB of SDRAM or 32 MB of DDR3.")] = 2048,
+    listen: Annotated[str, typer.Option(
+        metavar="HOST:PORT", help="UDP address to listen on; port 0 takes a free port.")] =
         "127.0.0.1:1234",
 ):
-    """Simulate a board with memory, cycle by cycle, behind a UDP port."""
+    """Simulate a board with memory, cycle by cycle, and serve it on a UDP port."""
     host, _, port = listen.rpartition(":")
     if not (host and port.isdecimal()):
         raise ValueError(f"{listen}: listen must be HOST:PORT, such as 127.0.0.1:1234")

@@ -1,4 +1,4 @@
-"""The command that generates text with a packed model."""
+"""Command that generates text with a packed model."""
 
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -20,9 +20,10 @@ from tritstream.scripts.console import (
     reports_errors,
     text_shows_progress,
 )
+from tritstream.scripts.options import Columns, DeviceSpec, Json, Lanes, Packed
 from tritstream.scripts.running.generation_report import make_report, show
 from tritstream.scripts.running.passes import shown_passes
-from tritstream.scripts.running.run import Columns, DeviceSpec, Json, Lanes, tell_of_building
+from tritstream.scripts.running.run import tell_of_building
 from tritstream.scripts.weights.glob_options import numbers_by_glob
 
 if TYPE_CHECKING:
@@ -35,37 +36,42 @@ if TYPE_CHECKING:
 __all__ = ["BitsFor", "bits_by_name", "generate", "open_backend"]
 
 BitsFor = Annotated[list[str] | None, typer.Option(
-    metavar="GLOB=BITS", help="Other bits for modules whose name fits; may be repeated.")]
+    metavar="GLOB=BITS", help="Bits of activations for the modules whose names match GLOB. May be "
+                              "repeated; the last match counts.")]
 
 _BACKENDS = ("device", "golden", "reference")
 
 
 @reports_errors
 def generate(
-    packed: Annotated[Path, typer.Argument(help="Packed checkpoint.")],
-    prompt: Annotated[str, typer.Option(help="Text to go on from.")],
+    packed: Packed,
+    prompt: Annotated[str, typer.Option(help="Text to continue.")],
     chat: Annotated[bool, typer.Option(
-        "--chat", help="Put the prompt in the checkpoint's chat template.")] = False,
-    tokens: Annotated[int, typer.Option(help="New tokens, at most.")] = 64,
+        "--chat", help="Put the prompt into the checkpoint's chat template.")] = False,
+    tokens: Annotated[int, typer.Option(help="Maximum number of new tokens.")] = 64,
     backend: Annotated[str, typer.Option(
-        help="device, golden (its integers in numpy) or reference (floats).")] = "device",
+        help="Multiply by device, golden (the device's integers in numpy) or reference "
+             "(floats).")] = "device",
     device: DeviceSpec = "sim",
     lanes: Lanes = 8,
     columns: Columns = 1,
-    activation_bits: Annotated[int, typer.Option(help="8, or 16 as two columns.")] = 8,
+    activation_bits: Annotated[int, typer.Option(
+        help="Bits of activations: 8, or 16, which takes two columns.")] = 8,
     activation_bits_for: BitsFor = None,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
+    temperature: Annotated[float, typer.Option(
+        help="Temperature of the sampling; 0 takes the most likely token.")] = 0.0,
     seed: Annotated[int, typer.Option(
-        min=0, max=(1 << 64) - 1, help="Seed of the sampling, for a temperature above 0.")] = 0,
+        min=0, max=(1 << 64) - 1, help="Random seed of the sampling.")] = 0,
     clock: Annotated[float | None, typer.Option(
-        help="Project what the device counts to this clock, in MHz.")] = None,
+        help="Clock in MHz to which the measured cycles are projected.",
+        show_default="the device's own")] = None,
     link: Annotated[float | None, typer.Option(
-        help="Project to a link of this rate, in MB/s.")] = None,
+        help="Rate in MB/s of a link to which the measured bytes are projected.")] = None,
     compare: Annotated[Path | None, typer.Option(
-        help="Tell which tokens this checkpoint, the unquantized one, would have taken.")] = None,
+        help="Report which tokens this unquantized checkpoint would have chosen.")] = None,
     as_json: Json = False,
 ):
-    """Generate text with a packed model whose linear layers run on the device."""
+    """Generate text with a packed model whose linear layers run on a device."""
     from tritstream.host.model.generation import generate_text, prompt_tokens
     from tritstream.host.model.load import check_path, is_packed, load_tokenizer
     from tritstream.host.model.traffic import token_traffic
@@ -100,9 +106,10 @@ def open_backend(
     stack: ExitStack, name: str, config: DeviceConfig, activation_bits: "ActivationBits",
     device: str = "sim",
 ) -> tuple["Backend", Info | None]:
-    """The backend of that name, and what its device is if it has one.
+    """Return the backend of that name, and the description of its device if it has one.
 
-    ``device`` is what :func:`.open_device` opens; a simulated one follows ``config``.
+    ``device`` is a specification for :func:`.open_device`. A simulated device follows ``config``
+    unless its specification says otherwise. ``stack`` closes the device.
     """
     from tritstream.host.model.load import make_backend
     from tritstream.host.model.packed import device_backend
@@ -119,9 +126,9 @@ def open_backend(
 def bits_by_name(
     checkpoint: PackedCheckpoint, bits: int, rules: list[str],
 ) -> dict[str, int]:
-    """Bits of activations by module name, of ``bits`` for all and rules ``GLOB=BITS``.
+    """Return bits of activations by pattern of module names: ``bits``, then rules ``GLOB=BITS``.
 
-    Raises :class:`ValueError` for a rule that is none or that fits no matrix.
+    Raises :class:`ValueError` for a rule that is malformed or matches no matrix.
     """
     found = numbers_by_glob("--activation-bits-for", "BITS", rules)
     for glob in found:

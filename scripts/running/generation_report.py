@@ -1,4 +1,4 @@
-"""What a generation took: as a dict of plain values, and as lines to read."""
+"""Report of a generation: as a dict of plain values, and as printed lines."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -17,19 +17,19 @@ def make_report(
     result: "Generation", info: Info | None, traffic: "Traffic", clock: float | None,
     link: float | None,
 ) -> dict:
-    """Plain values of a generation.
+    """Return the report of a generation as plain values.
 
     Parameters
     ----------
     result : Generation
     info : Info or None
-        The device, if one took part.
+        Description of the device, if the backend has one.
     traffic : Traffic
-        Bytes of weights behind a token.
+        Bytes of weights per token.
     clock : float or None
-        In MHz, to project to; by default that of the device, which a simulation has not.
+        Clock in MHz to project to; None is the clock of the device, which a simulation lacks.
     link : float or None
-        In MB/s, to project to.
+        Rate in MB/s of the link to project to.
     """
     phases = {name: _phase(getattr(result, name), info) for name in ("prefill", "decode")}
     rate = clock * 1e6 if clock else info.clock_hz if info else 0
@@ -42,16 +42,17 @@ def make_report(
 
 
 def project(phase: dict, clock: float, link: float) -> dict | None:
-    """Tokens a second of a phase at a clock in Hz and over a link in bytes a second; 0 is unknown.
+    """Project a phase to a clock in Hz and a link in bytes per second, where 0 means unknown.
 
-    The device's part is the longer of its cycles and of the time its words take on the link,
-    which it overlaps; the host's is what it took here beside waiting for the device.
+    Computation and transfer overlap, so the device takes the longer of its cycles and of the time
+    that its words take on the link. The host adds the time that it spent here, apart from waiting
+    for the device. Returns None if there is nothing to project.
     """
     if not phase.get("cycles") or not (clock or link):
         return None
     times = {"clock": phase["cycles_per_token"] / clock if clock else 0,
              "link": phase["bytes_per_token"] / link if link else 0}
-    bound = max(times, key=times.get)
+    bound = max(times, key=times.__getitem__)
     return {"clock_hz": clock, "link_bytes_per_second": link, "bound": bound,
             "device_tokens_per_second": 1 / times[bound],
             "host_seconds_per_token": phase["host_seconds_per_token"],

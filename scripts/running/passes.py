@@ -17,17 +17,17 @@ __all__ = ["shown_passes"]
 def shown_passes(
     model: "PreTrainedModel", layers: Iterable[str], tokens: int, show_tokens: bool,
 ) -> Iterator[None]:
-    """Show how far a generation is.
+    """Show the progress of a generation within the context.
 
     Parameters
     ----------
     model : PreTrainedModel
     layers : iterable of str
-        Names of the modules whose products take the time.
+        Names of the modules whose products take most of the time.
     tokens : int
-        New tokens, at most.
+        Maximum number of new tokens.
     show_tokens : bool
-        Show the new tokens too; on a terminal a bar would be in the way of their text.
+        Show the new tokens, too. On a terminal, a bar would overwrite their text.
     """
     with ExitStack() as stack:
         passes = _Passes(stack, tokens, show_tokens)
@@ -43,7 +43,7 @@ def shown_passes(
 
 
 class _Passes:
-    """The progress of one pass over the prompt, and of the passes after it."""
+    """Progress of the pass over the prompt, and of the passes that follow."""
 
     def __init__(self, stack: ExitStack, tokens: int, show_tokens: bool):
         self._shown = stack.enter_context(ExitStack())
@@ -59,12 +59,12 @@ class _Passes:
         self._advance = None
 
     def layer(self, name: str) -> None:
-        """A layer has its product."""
+        """Count a layer that is finished."""
         if self._is_first and self._advance:
             self._advance(1, name)
 
     def end(self) -> None:
-        """A pass is over, and has given a token."""
+        """Count a pass, which has produced a token."""
         if self._is_first:
             self._is_first = False
             self.close()

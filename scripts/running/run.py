@@ -21,6 +21,16 @@ from tritstream.host.layout.prepare import Tiles, tiles_of
 from tritstream.host.open_device import open_device, parse_specs
 from tritstream.hw.config import DeviceConfig
 from tritstream.scripts.console import console, print_json, progress, reports_errors, write_json
+from tritstream.scripts.options import (
+    Columns,
+    Depth,
+    DeviceSpec,
+    Json,
+    Lanes,
+    MaxK,
+    Packed,
+    Rtl,
+)
 from tritstream.scripts.running.activations import read_activations
 from tritstream.scripts.running.run_report import RunResults, describe, mismatch, show, totals
 from tritstream.scripts.running.stream import Job, generated_activations, stream_matrix
@@ -31,36 +41,27 @@ __all__ = ["demo", "run", "tell_of_building"]
 
 _SEED = 2026
 
-DeviceSpec = Annotated[str, typer.Option(
-    help="sim, a simulated device; sim:lanes=64,columns=2; tcp://HOST:PORT; udp://HOST, a board "
-         "with memory; serial:/dev/ttyUSB0,baud=3000000 or serial:COM3, a board on a serial port; "
-         "several with commas between.")]
-Lanes   = Annotated[int, typer.Option(help="Lanes of a simulated device: 1, 2, 4, .., 64.")]
-Columns = Annotated[int, typer.Option(
-    help="Vectors that a simulated device takes in one pass: 4 read a prompt in about a quarter "
-         "of the cycles of 1, and change no result.")]
-MaxK    = Annotated[int, typer.Option(help="Longest vector it holds.")]
-Json    = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-Rtl     = Annotated[Path | None, typer.Option(help="Verilog to simulate in place of our own.")]
-
-
 @reports_errors
 def run(
-    packed: Annotated[Path, typer.Argument(help="Packed checkpoint.")],
+    packed: Packed,
     activations: Annotated[Path | None, typer.Option(
-        help="Safetensors with an input (T, K) for each module; generated if not given.")] = None,
-    matrices: Annotated[str, typer.Option(help="Stream only modules whose name fits.")] = "*",
-    vectors: Annotated[int, typer.Option(help="Use at most so many vectors a matrix.")] = 1,
+        help="Safetensors file with an input (T, K) per module.",
+        show_default="generated numbers")] = None,
+    matrices: Annotated[str, typer.Option(
+        metavar="GLOB", help="Stream only the modules whose names match this pattern.")] = "*",
+    vectors: Annotated[int, typer.Option(
+        help="Maximum number of activation vectors per matrix.")] = 1,
     device: DeviceSpec = "sim",
     lanes: Lanes = 8,
     columns: Columns = 1,
     max_k: MaxK = 32768,
     report: Annotated[Path | None, typer.Option(
-        help="Write the JSON report there; a run that was stopped then goes on.")] = None,
+        help="Write the report to this JSON file. An interrupted run with the same file "
+             "resumes.")] = None,
     rtl: Rtl = None,
     as_json: Json = False,
 ):
-    """Stream a packed checkpoint through a device; compare every row with golden."""
+    """Stream a packed checkpoint through a device, and compare every row with golden."""
     checkpoint = PackedCheckpoint(packed)
     names = [name for name in checkpoint.matrices if fnmatchcase(name, matrices)]
     if not names:
@@ -82,17 +83,19 @@ def run(
 @reports_errors
 def demo(
     model: Annotated[Path | None, typer.Option(
-        help="Checkpoint with activations.safetensors; the shipped one if not given.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where results go.")] =
+        help="Checkpoint with activations.safetensors.",
+        show_default="the shipped model")] = None,
+    output: Annotated[Path, typer.Option(
+        "--output", "-o", help="Directory for the packed checkpoint and the report.")] =
         Path("build/demo"),
-    depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight.")] = 3,
+    depth: Depth = 3,
     device: DeviceSpec = "sim",
     lanes: Lanes = 8,
     columns: Columns = 1,
     rtl: Rtl = None,
     as_json: Json = False,
 ):
-    """Quantize the shipped model, stream it through a device, compare every row."""
+    """Quantize the shipped model, stream it through a device, and compare every row."""
     packed, model = output / "packed", model or shipped_model()
     pack(model, packed, depth, force=True)
     checkpoint = PackedCheckpoint(packed)
@@ -132,7 +135,7 @@ def _tiles(checkpoint: PackedCheckpoint, name: str) -> Tiles:
 
 
 def tell_of_building(device: str) -> None:
-    """Say on standard error what takes its time before the first result."""
+    """Report on standard error that building a simulated device delays the first result."""
     if any(spec.scheme == "sim" for spec in parse_specs(device)):
         console.print("building the simulated device (half a minute the first time)")
 
@@ -144,7 +147,7 @@ def _open(device: str, config: DeviceConfig, rtl: Path | None) -> Device | Devic
 
 async def _stream(opened: Device | DeviceGroup, jobs: list[Job], results: RunResults,
                   settings: dict) -> dict:
-    """Stream all jobs that have no result yet; the report, but for its runs of plain values."""
+    """Stream all jobs that have no result yet; return the report with a :class:`MatrixRun` each."""
     async with opened as device:
         about = await describe(device)
         results.begin(settings | about)
@@ -168,7 +171,7 @@ def _write(result: dict, report: Path | None) -> None:
 
 
 def _finish(result: dict, report: Path | None, as_json: bool) -> None:
-    """Print the report; raise where a row differed."""
+    """Print the report; raise if a row differs."""
     print_json(_plain(result)) if as_json else show(result, report)
     if failure := mismatch(result["matrices"]):
         raise failure

@@ -1,4 +1,4 @@
-"""What became of a run: as a dict of plain values, and as lines to read."""
+"""Results of a run: kept in a file, as a dict of plain values, and as printed lines."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -17,13 +17,13 @@ _HEADER = ["matrix", "shape", "d", "stored b/w", "info b/w", "vectors", "words",
 
 
 class RunResults:
-    """Results by name of matrix; a context that lets go of the file they are kept in.
+    """Results by name of matrix, kept in a file. Leaving the context closes the file.
 
     Parameters
     ----------
     report : Path, optional
-        The report to be; ``REPORT.partial`` has the results until it is written. Without one
-        nothing is kept.
+        Path of the report. ``REPORT.partial`` keeps the results until the report is written.
+        Without a report, nothing is kept.
     """
 
     def __init__(self, report: Path | None = None):
@@ -39,9 +39,9 @@ class RunResults:
             self._journal.close()
 
     def begin(self, settings: dict) -> None:
-        """Take up what an earlier run of the same settings, plain values, has left.
+        """Load the results of an earlier run with the same settings, which are plain values.
 
-        Raises :class:`ValueError` when what is there is of another run.
+        Raises :class:`ValueError` if ``REPORT.partial`` belongs to another run.
         """
         if not self._report:
             return
@@ -57,7 +57,7 @@ class RunResults:
                       for name, record in records.items()}
 
     def get(self, name: str) -> MatrixRun | None:
-        """What became of a matrix, if that is known."""
+        """Return the result of a matrix, or None if there is none yet."""
         return self._runs.get(name)
 
     def add(self, run: MatrixRun) -> None:
@@ -67,13 +67,13 @@ class RunResults:
             self._journal.record(run.name, asdict(run))
 
     def discard(self) -> None:
-        """Remove what was kept: the report is written."""
+        """Remove ``REPORT.partial``, once the report is written."""
         if self._journal:
             self._journal.path.unlink()
 
 
 async def describe(device: Device | DeviceGroup) -> dict:
-    """What the devices are: as one, and each by its name with what is known of its making."""
+    """Describe the device as a whole, and each of its devices by name, with its origin."""
     devices = device.devices if isinstance(device, DeviceGroup) else (device,)
     return {"device": asdict(await device.info()),
             "devices": [{"name": one.name, **asdict(await one.info()), **one.about}
@@ -81,7 +81,7 @@ async def describe(device: Device | DeviceGroup) -> dict:
 
 
 def totals(runs: list[MatrixRun]) -> dict:
-    """Sums over the matrices; bits are averages over weights."""
+    """Return sums over the matrices, and bits per weight as averages over the weights."""
     weights = sum(run.rows * run.columns for run in runs)
     def mean(name):
         return sum(getattr(run, name) * run.rows * run.columns for run in runs) / weights
@@ -99,7 +99,7 @@ def totals(runs: list[MatrixRun]) -> dict:
 
 
 def mismatch(runs: list[MatrixRun]) -> Failure | None:
-    """The failure to raise when a row differed: the first, with both numbers."""
+    """Return the failure to raise if a row differs: the first such row, with both numbers."""
     for run in runs:
         if first := run.first_mismatch:
             count = sum(run.mismatches for run in runs)
@@ -111,7 +111,7 @@ def mismatch(runs: list[MatrixRun]) -> Failure | None:
 
 
 def show(result: dict, report: Path | None) -> None:
-    """Print what ran, a line a matrix, and what it took."""
+    """Print the devices, a line per matrix, and the rates."""
     for device in result["devices"]:
         _show_device(device)
     total = result["totals"]

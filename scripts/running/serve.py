@@ -1,4 +1,4 @@
-"""The command that serves a simulated device over TCP."""
+"""Command that serves a simulated device over TCP."""
 
 import asyncio
 import signal
@@ -19,14 +19,15 @@ __all__ = ["serve"]
 @reports_errors
 def serve(
     device: Annotated[str, typer.Option(
-        help="Simulated device: sim, or sim:lanes=64,columns=4,max_k=4096.")] = "sim",
-    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] =
+        help="Simulated device to serve: sim, or sim:lanes=64,columns=4,max_k=4096.")] = "sim",
+    listen: Annotated[str, typer.Option(
+        metavar="HOST:PORT", help="TCP address to listen on; port 0 takes a free port.")] =
         "127.0.0.1:7354",
 ):
-    """Serve a simulated device over TCP, to other processes and machines, one at a time.
+    """Serve a simulated device over TCP to other processes and machines, one at a time.
 
-    Others use it as `--device tcp://HOST:PORT`. There is no authentication and no encryption:
-    whoever reaches the port can use the device, so listen where you trust everyone.
+    Clients use it as `--device tcp://HOST:PORT`. There is no authentication and no encryption, so
+    anyone who reaches the port can use the device. Listen on trusted networks only.
     """
     specs, (host, port) = parse_specs(device), _place(listen)
     if len(specs) != 1 or specs[0].scheme != "sim":
@@ -34,7 +35,7 @@ def serve(
     with closing(_listen(host, port)) as listener:
         console.print("building the simulated device (half a minute the first time)")
         with closing(DeviceServer(simulate(specs[0], DeviceConfig()), _log)) as server:
-            asyncio.run(_until_told(server, listener, device))
+            asyncio.run(_until_stopped(server, listener, device))
     print("stopped")
 
 
@@ -57,7 +58,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _until_told(server: DeviceServer, listener: socket.socket, device: str) -> None:
+async def _until_stopped(server: DeviceServer, listener: socket.socket, device: str) -> None:
     """Serve until SIGINT or SIGTERM."""
     task = asyncio.create_task(server.serve(listener))
     for number in (signal.SIGINT, signal.SIGTERM):

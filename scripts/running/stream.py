@@ -1,4 +1,4 @@
-"""Streaming matrices through a device and comparing every row with golden."""
+"""Stream matrices through a device, and compare every row with golden."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ __all__ = ["Job", "MatrixRun", "Seconds", "generated_activations", "stream_matri
 
 @dataclass(frozen=True)
 class Job:
-    """A matrix to stream, read when its turn comes.
+    """A matrix to stream, which is read when it is needed.
 
     Members
     -------
@@ -39,13 +39,13 @@ class Job:
     shape : tuple
         Rows N and columns K, without padding.
     depth : int
-        Trits of a weight.
+        Trits per weight.
     tiles : callable
-        Reads the matrix as it is packed.
+        Reads the packed matrix.
     activations : callable
         Reads float activations (T, K).
     form : Form
-        How its weights are computed, for the error.
+        Form in which its weights are computed, for the error.
     """
 
     name:        str
@@ -63,10 +63,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a matrix took: wall time to make its word streams, on the device, and to compare.
+    """Wall time per matrix to make its word streams, on the device, and to compare.
 
-    ``device_cpu`` is the CPU time of this process while the device worked: of a simulation, that
-    of all devices together, and what threads of numpy's BLAS spin for a while after a comparison.
+    ``device_cpu`` is the CPU time of this process while the device works. For a simulation it
+    includes all devices, and the time that threads of numpy's BLAS spin after a comparison.
     """
 
     prepare:    float
@@ -77,11 +77,11 @@ class Seconds:
 
 @dataclass(frozen=True)
 class MatrixRun:
-    """What became of one matrix.
+    """Result of one matrix.
 
-    ``words`` and ``cycles`` are the device's own counts, over all vectors and frames, of several
-    devices all words and the most cycles; ``stream_bytes`` are the bytes of the words.
-    ``words_per_cycle`` is the share of cycles with a word among those in which words were due.
+    ``words`` and ``cycles`` are counted by the device, over all vectors and frames. With several
+    devices, ``words`` is their sum and ``cycles`` their maximum. ``stream_bytes`` is the size of
+    the words. ``words_per_cycle`` is the number of words over words plus stall cycles.
     ``error`` is the relative RMS difference of the device's results from the float64 product of
     the dequantized weights with the unquantized activations. ``first_mismatch`` is the first row
     that differed from golden, if any.
@@ -111,7 +111,7 @@ class MatrixRun:
 
 
 async def stream_matrix(device: Device | DeviceGroup, job: Job) -> MatrixRun:
-    """Send a matrix with its activations through the device and compare every row."""
+    """Send a matrix with its activations through the device, and compare every row."""
     activations = job.activations()
     x, _ = quantize_activation(activations)
     with _timed() as prepare:
@@ -135,7 +135,7 @@ async def stream_matrix(device: Device | DeviceGroup, job: Job) -> MatrixRun:
 
 
 def _compare(job, matrix, activations, sums) -> tuple[list[dict], float]:
-    """Rows that differ from golden, and the relative error; a few rows at a time."""
+    """Return the rows that differ from golden, and the relative error."""
     tiles, table, depth, (rows, columns) = matrix
     x, scales = quantize_activation(activations)
     floats = activations.astype(np.float64)
@@ -168,14 +168,14 @@ class _Timer:
 
 @contextmanager
 def _timed() -> Iterator[_Timer]:
-    """Wall and CPU seconds of what the context holds, once it has ended."""
+    """Measure wall and CPU seconds of the context; they are set when it ends."""
     timer, wall, cpu = _Timer(), time.perf_counter(), time.process_time()
     yield timer
     timer.wall, timer.cpu = time.perf_counter() - wall, time.process_time() - cpu
 
 
 def generated_activations(seed: int, columns: int, vectors: int = 1) -> np.ndarray:
-    """Activations (T, K) with a few large channels, as transformers have."""
+    """Return random activations (T, K) with a few large channels, as in transformers."""
     rng = np.random.default_rng(seed)
     return (rng.standard_normal((vectors, columns)) * rng.lognormal(0, 0.8, columns)).astype(
         np.float32)

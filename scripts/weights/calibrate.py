@@ -19,9 +19,9 @@ from tritstream.golden.packed.plan import source_fingerprint
 from tritstream.golden.quantizers.moments import BLOCK, Moments
 from tritstream.scripts.console import console, print_json, progress, reports_errors
 from tritstream.scripts.corpus import read_text
+from tritstream.scripts.options import Force, Json, Model
 from tritstream.scripts.streams import storable
 from tritstream.scripts.weights.architecture import architecture_of
-from tritstream.scripts.weights.checkpoints import Force, Json
 from tritstream.scripts.weights.token_windows import WINDOW, text_windows
 
 if TYPE_CHECKING:
@@ -42,14 +42,13 @@ _KEPT = Path("build/calibration")
 
 @reports_errors
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="Hugging Face directory with safetensors, or a GGUF "
-                                          "file of the architecture llama or qwen2.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File of moments to write.")],
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Calibration file to write.")],
     text: Annotated[str, typer.Option(
-        help="Plain text in UTF-8, of the kind the model reads; or `random`, tokens of the "
-             "vocabulary, where there is none.")] = RANDOM,
+        help="Plain text in UTF-8, of the kind that the model will read, or `random` for random "
+             "tokens of the vocabulary.")] = RANDOM,
     tokens: Annotated[int, typer.Option(
-        help="Read so many tokens, spread over the text.")] = TOKENS,
+        help="Number of tokens to read, spread over the text.")] = TOKENS,
     force: Force = False,
     as_json: Json = False,
 ):

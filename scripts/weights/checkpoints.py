@@ -21,31 +21,20 @@ from tritstream.golden.packed.report import zero_share
 from tritstream.golden.packed.verify import Finding
 from tritstream.golden.packed.verify import verify as verify_checkpoint
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors, table
+from tritstream.scripts.options import Force, Json, NoTokenizer, Output, Packed
 from tritstream.scripts.weights.architecture import packed_architecture
 
-__all__ = ["Exclude", "Force", "Json", "NoTokenizer", "Output", "check_no_tokenizer", "convert",
-           "export", "inspect", "show_roundings", "verify",
+__all__ = ["check_no_tokenizer", "convert", "export", "inspect", "show_roundings", "verify",
            "write_source"]
 
-Packed = Annotated[Path, typer.Argument(help="Packed checkpoint.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
-Force  = Annotated[bool, typer.Option(
-    help="Replace what tritstream wrote there, and start anew. Other files are never replaced.")]
-NoTokenizer = Annotated[bool, typer.Option(
-    "--no-tokenizer", help="Leave out the tokenizer of a GGUF file, such as one that cannot be "
-    "converted.")]
 #: Names of dtypes in help texts.
 _NAMES = f"{AUTO}, {', '.join(DTYPE_NAMES)}"
-Json   = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-Exclude = Annotated[list[str] | None, typer.Option(
-    metavar="GLOB", help="Keep the matrices of these names as they are, such as "
-    "'*.down_proj' or 'layers.0.*'; can be given several times. Routers, vision and audio "
-    "parts, classification heads, embeddings and the output head are kept by default.")]
 
 
 @reports_errors
 def convert(
-    model: Annotated[Path, typer.Argument(help="GGUF file of the architecture llama or qwen2.")],
+    model: Annotated[Path, typer.Argument(
+        help="GGUF file of the architecture llama or qwen2 to convert.")],
     output: Output,
     dtype: Annotated[str, typer.Option(
         help=f"Dtype of the weights: {_NAMES}. auto: matrices have 16 bits where no value is off "
@@ -130,10 +119,10 @@ def _describe(name: str, matrix: TritMatrix) -> dict:
 def verify(
     packed: Packed,
     against: Annotated[Path | None, typer.Option(
-        help="Compare with this checkpoint: quantized again, or value by value if it was "
-             "imported.")] = None,
+        help="Compare with this source checkpoint. It is quantized again, or compared value by "
+             "value if PACKED was imported.")] = None,
     calibration: Annotated[Path | None, typer.Option(
-        help="The file of moments it was quantized with, if any.")] = None,
+        help="Calibration file with which PACKED was quantized, if any.")] = None,
     as_json: Json = False,
 ):
     """Check shapes, checksums, byte codes, padding, and whether the model can be loaded."""

@@ -17,8 +17,8 @@ from tritstream.golden.recover.import_checkpoint import (
 )
 from tritstream.golden.recover.survey import Survey
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors, table
+from tritstream.scripts.options import Exclude, Force, Json
 from tritstream.scripts.weights.architecture import architecture_of, warn_of_faults
-from tritstream.scripts.weights.checkpoints import Exclude, Force, Json
 from tritstream.scripts.weights.kept import name_patterns, show_kept, warn_of_share
 
 __all__ = ["import_model"]
@@ -31,11 +31,12 @@ def import_model(
     output: Annotated[Path | None, typer.Option("--output", "-o",
                                                 help="Directory to write.")] = None,
     depth: Annotated[int | None, typer.Option(
-        "--depth", "-d", help="Trits a weight, 1..4; the least that fits, if not given.")] = None,
+        "--depth", "-d", help="Trits per weight, 1..4.",
+        show_default="the smallest that reproduces each matrix")] = None,
     keep_going: Annotated[bool, typer.Option(
-        "--keep-going", help="Keep a matrix that does not fit as it is.")] = False,
+        "--keep-going", help="Leave matrices that cannot be recovered unquantized.")] = False,
     probe: Annotated[bool, typer.Option(
-        "--probe", help="Only tell what each matrix looks like; write nothing.")] = False,
+        "--probe", help="Report on each matrix, and write nothing.")] = False,
     exclude: Exclude = None,
     force: Force = False,
     as_json: Json = False,

@@ -20,16 +20,10 @@ from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.report import PackReport, TensorReport
 from tritstream.golden.quantizers.registry import DEFAULT, METHODS, Method, check_method, method_of
 from tritstream.scripts.console import console, print_json, progress, reports_errors, table
+from tritstream.scripts.options import Exclude, Force, Json, Model, NoTokenizer, Output
 from tritstream.scripts.weights.architecture import Found, architecture_of, warn_of_faults
 from tritstream.scripts.weights.calibrate import TOKENS, moments_file
-from tritstream.scripts.weights.checkpoints import (
-    Exclude,
-    Force,
-    Json,
-    NoTokenizer,
-    Output,
-    check_no_tokenizer,
-)
+from tritstream.scripts.weights.checkpoints import check_no_tokenizer
 from tritstream.scripts.weights.depths import depths_by_budget
 from tritstream.scripts.weights.glob_options import numbers_by_glob
 from tritstream.scripts.weights.kept import kept_parts, show_kept, warn_of_share
@@ -41,43 +35,42 @@ _DEPTH = 3
 
 @reports_errors
 def quantize(
-    model: Annotated[Path, typer.Argument(help="Hugging Face directory with safetensors, or a "
-                                          "GGUF file of the architecture llama or qwen2.")],
+    model: Model,
     output: Output,
     depth: Annotated[int | None, typer.Option(
-        "--depth", "-d", help="Trits a weight, 1..4; 3 by default.")] = None,
+        "--depth", "-d", help="Trits per weight, 1..4.", show_default=str(_DEPTH))] = None,
     depth_for: Annotated[list[str] | None, typer.Option(
-        metavar="GLOB=D", help="Another depth for the matrices of these names, such as "
-        "'*.down_proj=4'; the last that fits counts.")] = None,
+        metavar="GLOB=D", help="Depth of the matrices whose names match GLOB, such as "
+        "'*.down_proj=4'. May be repeated; the last match counts.")] = None,
     budget: Annotated[float | None, typer.Option(
-        help="In place of a depth: stored bits a weight on average, spent where they gain "
-             "most.")] = None,
-    method: Annotated[str, typer.Option(
-        help=f"Quantizer: {', '.join(METHODS)}.", show_default=True)] = DEFAULT,
+        help="Average number of stored bits per weight. Replaces --depth: each matrix gets the "
+             "depth at which its bits reduce the error most.")] = None,
+    method: Annotated[str, typer.Option(help=f"Quantizer: {', '.join(METHODS)}.")] = DEFAULT,
     calibration: Annotated[str | None, typer.Option(
-        metavar="FILE", help="For the method search: a text of the kind that the model will "
-        "read (on another kind it may gain nothing), a file of `tritstream calibrate`, or "
-        "`random`, tokens of the vocabulary.")] = None,
+        metavar="FILE", help="Calibrate the method search with this file: a text of the kind that "
+        "the model will read (another kind may gain nothing), a calibration file of `tritstream "
+        "calibrate`, or `random` for random tokens of the vocabulary.")] = None,
     calibration_tokens: Annotated[int, typer.Option(
-        help="Number of tokens to read from a text.")] = TOKENS,
+        help="Number of tokens to read from the calibration text.")] = TOKENS,
     include: Annotated[list[str] | None, typer.Option(
-        metavar="NAME", help="Quantize this too: lm_head, embed_tokens.")] = None,
+        metavar="NAME", help="Quantize this matrix, too: lm_head or embed_tokens. May be "
+                             "repeated.")] = None,
     exclude: Exclude = None,
     dtype: Annotated[str, typer.Option(
-        help=f"Dtype of the tensors that are kept: {AUTO}, {', '.join(DTYPE_NAMES)}. auto: "
-             "matrices have 16 bits where that is exact, or near enough for dequantized GGUF; "
-             "all else stays as it is.")] = AUTO,
+        help=f"Dtype of the unquantized tensors: {AUTO}, {', '.join(DTYPE_NAMES)}. auto: matrices "
+             "get 16 bits where that is exact, or near enough for dequantized GGUF; all other "
+             "tensors keep their dtype.")] = AUTO,
     no_tokenizer: NoTokenizer = False,
     engine: Annotated[str | None, typer.Option(
-        help="numpy, or numba, which makes the same bytes several times as fast; by default numba "
-             "where it is installed.")] = None,
+        help="Engine of the inner loops: numpy or numba. numba writes the same bytes several times "
+             "as fast.", show_default="numba if it is installed")] = None,
     cluster: Annotated[str | None, typer.Option(
-        metavar="ADDRESS", help="Spread the tensors over the Dask cluster with this scheduler, "
-        "such as tcp://HOST:8786; its workers must see the same files.")] = None,
+        metavar="ADDRESS", help="Distribute the tensors over the Dask cluster with this scheduler, "
+        "such as tcp://HOST:8786. Its workers must see the same files.")] = None,
     force: Force = False,
     as_json: Json = False,
 ):
-    """Quantize every linear matrix of a checkpoint and pack it. Goes on where it was stopped."""
+    """Quantize and pack every linear matrix of a checkpoint. Resumes after an interruption."""
     if budget is not None and (depth is not None or depth_for):
         raise ValueError("--budget chooses the depths: give it without --depth and --depth-for")
     check_dtype(dtype)

@@ -9,7 +9,8 @@ from tritstream.golden.checkpoints.generated import GeneratedSource
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES, FLOATS
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.scripts.console import Failure, reports_errors
-from tritstream.scripts.weights.checkpoints import Force, Output, write_source
+from tritstream.scripts.options import Force, Output
+from tritstream.scripts.weights.checkpoints import write_source
 
 __all__ = ["random_model"]
 
@@ -18,12 +19,15 @@ _DTYPES = {DTYPES[name].name: name for name in FLOATS}
 
 @reports_errors
 def random_model(
-    size: Annotated[str, typer.Argument(help=f"One of {', '.join(QWEN25)}.")],
+    size: Annotated[str, typer.Argument(help=f"Size of Qwen2.5: {', '.join(QWEN25)}.")],
     output: Output,
-    layers: Annotated[int | None, typer.Option(help="Layers, if not all.")] = None,
-    vocab: Annotated[int | None, typer.Option(help="Rows of the embedding, if not all.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another gives other weights.")] = 0,
-    dtype: Annotated[str, typer.Option(help=f"{', '.join(_DTYPES)}.")] = "bfloat16",
+    layers: Annotated[int | None, typer.Option(
+        help="Number of layers.", show_default="all layers of that size")] = None,
+    vocab: Annotated[int | None, typer.Option(
+        help="Number of rows of the embedding.", show_default="all rows of that size")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the weights.")] = 0,
+    dtype: Annotated[str, typer.Option(
+        help=f"Type of the weights: {', '.join(_DTYPES)}.")] = "bfloat16",
     force: Force = False,
 ):
     """Write random weights in the exact shapes of a Qwen2.5, for measuring; without a tokenizer."""

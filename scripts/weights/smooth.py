@@ -11,7 +11,8 @@ from tritstream.golden.fixed_point import half_range
 from tritstream.golden.jobs.directory_job import check_out
 from tritstream.golden.open_source import open_source
 from tritstream.scripts.console import print_json, progress, reports_errors, table
-from tritstream.scripts.weights.checkpoints import Force, Json, Output, write_source
+from tritstream.scripts.options import Force, Json, Model, Output
+from tritstream.scripts.weights.checkpoints import write_source
 from tritstream.scripts.weights.token_windows import text_windows
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ __all__ = ["smooth"]
 
 @reports_errors
 def smooth(
-    model: Annotated[Path, typer.Argument(help="Hugging Face directory with safetensors, or a GGUF "
-                                          "file of the architecture llama or qwen2.")],
+    model: Model,
     output: Output,
-    text: Annotated[Path, typer.Option(help="Plain text in UTF-8, of the kind the model reads.")],
+    text: Annotated[Path, typer.Option(
+        help="Plain text in UTF-8, of the kind that the model will read.")],
     depth: Annotated[int, typer.Option(
-        "--depth", "-d", help="Trits a weight that it will be quantized to.")] = 3,
-    tokens: Annotated[int, typer.Option(help="Read at most so many tokens of the text.")] = 1024,
+        "--depth", "-d", help="Trits per weight to which OUTPUT will be quantized, 1..4.")] = 3,
+    tokens: Annotated[int, typer.Option(
+        help="Maximum number of tokens to read from the text.")] = 1024,
     dtype: Annotated[str, typer.Option(
         help=f"Dtype of the weights: {', '.join(DTYPE_NAMES)}, or {AUTO}: float32 where they "
              "change, unless 16 bits are exact.")] = AUTO,

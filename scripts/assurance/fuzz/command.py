@@ -14,6 +14,7 @@ from tritstream.scripts.assurance.fuzz.supervise import fuzz_target
 from tritstream.scripts.assurance.fuzz.targets import NAMES, load_target
 from tritstream.scripts.assurance.fuzz.watch import Fault, Watch
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors
+from tritstream.scripts.options import Json
 
 __all__ = ["fuzz"]
 
@@ -21,20 +22,23 @@ __all__ = ["fuzz"]
 @reports_errors
 def fuzz(
     targets: Annotated[list[str] | None, typer.Argument(
-        help=f"What to fuzz, all if not given: {', '.join(NAMES)}.")] = None,
-    seconds: Annotated[float, typer.Option(help="Time for each target.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, max=1 << 31, help="Seed of all random inputs.")] = 1,
+        help=f"Targets to fuzz: {', '.join(NAMES)}.", show_default="all")] = None,
+    seconds: Annotated[float, typer.Option(help="Seconds per target.")] = 60,
+    seed: Annotated[int, typer.Option(
+        min=0, max=1 << 31, help="Random seed of all inputs.")] = 1,
     engine: Annotated[str | None, typer.Option(
-        help="atheris, guided by coverage (extra `fuzz`), or random.")] = None,
+        help="Source of inputs: atheris, guided by coverage (extra `fuzz`), or random.",
+        show_default="atheris if it is installed")] = None,
     most: Annotated[int | None, typer.Option(
-        help="Inputs a target, of the random engine: what is run is then the same again.")] = None,
+        help="Number of inputs per target of the engine random, which makes the run "
+             "reproducible.")] = None,
     corpus: Annotated[Path, typer.Option(
-        help="Directory of inputs, from which the next run goes on.")] = Path("build/fuzz"),
+        help="Directory of inputs, from which the next run continues.")] = Path("build/fuzz"),
     output: Annotated[Path | None, typer.Option(
-        "--output", "-o", help="JSON report, to whose counts those of this run are added.")] = None,
+        "--output", "-o", help="Add the counts of this run to this JSON report.")] = None,
     input_file: Annotated[Path | None, typer.Option(
-        "--input", help="Run this one input of a target, and say what became of it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+        "--input", help="Run only this input of a target, and report its outcome.")] = None,
+    as_json: Json = False,
 ):
     """Fuzz all parsers of files and responses for hangs, memory use and undocumented errors."""
     names = targets or list(NAMES)

@@ -11,31 +11,32 @@ from tritstream.hw.config import DeviceConfig
 from tritstream.scripts.assurance.rtl_fuzz.report import FuzzReport, read_session, write_session
 from tritstream.scripts.assurance.rtl_fuzz.session import Fault, Session, Tally, run_session
 from tritstream.scripts.console import Failure, print_json, progress, reports_errors, table
+from tritstream.scripts.options import ColumnCounts, Json, LaneCounts, MaxK, Rtl
 from tritstream.sim.build import build_native, device_rtl
 from tritstream.sim.native import NativeDevice
 
 __all__ = ["fuzz"]
 
+_LANES, _COLUMNS = [8], [1]
+
 
 @reports_errors
 def fuzz(
-    lanes: Annotated[list[int], typer.Option(help="Lanes: 1, 2, 4, .., 64; may be repeated.")] =
-        (8,),
-    columns: Annotated[list[int], typer.Option(help="Vectors taken in one pass; may be "
-                                               "repeated.")] = (1,),
-    max_k: Annotated[int, typer.Option(help="Longest vector.")] = 32768,
-    cycles: Annotated[int, typer.Option(min=1, help="Cycles of each device, at least.")] =
-        5_000_000,
-    seed: Annotated[int, typer.Option(min=0, help="Decides on all sessions.")] = 0,
-    session: Annotated[int | None, typer.Option(min=0, help="Run this session alone, "
-                                       "without a report.")] = None,
-    replay: Annotated[Path | None, typer.Option(help="Run a session that was kept, in place of "
-                                                "random ones.")] = None,
-    rtl: Annotated[Path | None, typer.Option(help="Verilog of `tritstream hw verilog --plain` to "
-                                             "simulate in place of the device's own.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Report, as JSON; goes on "
-                                                "from it. Faults are kept beside it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    lanes: LaneCounts = _LANES,
+    columns: ColumnCounts = _COLUMNS,
+    max_k: MaxK = 32768,
+    cycles: Annotated[int, typer.Option(
+        min=1, help="Minimum number of cycles per device.")] = 5_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of all sessions.")] = 0,
+    session: Annotated[int | None, typer.Option(
+        min=0, help="Run only this session, without a report.")] = None,
+    replay: Annotated[Path | None, typer.Option(
+        help="Run the session in this file instead of random ones.")] = None,
+    rtl: Rtl = None,
+    output: Annotated[Path | None, typer.Option(
+        "--output", "-o", help="Write the report to this JSON file, or resume from it. Sessions "
+                               "that find a fault are written next to it.")] = None,
+    as_json: Json = False,
 ):
     """Compare simulated devices with the reference model, on valid and damaged frames.
 

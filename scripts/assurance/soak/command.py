@@ -16,6 +16,7 @@ from tritstream.scripts.assurance.soak.draw import Job
 from tritstream.scripts.assurance.soak.report import SoakReport
 from tritstream.scripts.assurance.soak.work import Outcome, config_of, run_job
 from tritstream.scripts.console import Failure, print_json, progress, reports_errors, table
+from tritstream.scripts.options import Json
 from tritstream.sim.build import build_native, device_rtl
 
 __all__ = ["DEVICES", "soak"]
@@ -28,16 +29,17 @@ DEVICES = ["sim:lanes=1", "sim:lanes=2,columns=3", "sim:lanes=4,max_k=1024", "si
 
 @reports_errors
 def soak(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Report, as JSON; a soak "
-                                                "that was stopped goes on from it.")] = None,
-    minutes: Annotated[float, typer.Option(help="How long, all runs together.")] = 60.0,
-    seed: Annotated[int, typer.Option(min=0, help="Decides on all jobs.")] = 0,
-    device: Annotated[list[str], typer.Option(help="Simulated devices to draw from; may be "
-                                              "repeated.")] = DEVICES,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    job: Annotated[int | None, typer.Option(min=0, help="Run this one job alone, and tell what it "
-                                            "was.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    output: Annotated[Path | None, typer.Option(
+        "--output", "-o", help="Write the report to this JSON file, or resume from it.")] = None,
+    minutes: Annotated[float, typer.Option(
+        help="Duration in minutes, with that of earlier runs.")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of all jobs.")] = 0,
+    device: Annotated[list[str], typer.Option(
+        help="Simulated device to draw from. May be repeated.")] = DEVICES,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    job: Annotated[int | None, typer.Option(
+        min=0, help="Run only this job, and report what it did.")] = None,
+    as_json: Json = False,
 ):
     """Run random jobs on simulated devices over bad links, and compare every row with golden.
 

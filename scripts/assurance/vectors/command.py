@@ -30,6 +30,7 @@ from tritstream.scripts.console import (
     table,
     write_bytes,
 )
+from tritstream.scripts.options import Json
 
 __all__ = ["vectors"]
 
@@ -37,17 +38,17 @@ __all__ = ["vectors"]
 @reports_errors
 def vectors(
     output: Annotated[Path | None, typer.Option(
-        "--output", "-o", help="Directory to make.")] = None,
+        "--output", "-o", help="Directory to write.")] = None,
     check: Annotated[Path | None, typer.Option(
-        help="Compare this directory with what this version makes.")] = None,
+        help="Compare this directory with the vectors of this version.")] = None,
     device: Annotated[str | None, typer.Option(
         help="Play the sessions on a device: tcp://HOST:PORT, serial:/dev/ttyUSB0, or "
              "sim:lanes=8,columns=2.")] = None,
     lanes: Annotated[list[int] | None, typer.Option(
-        "--lanes", "-L", help="Lane counts; may be repeated; all by default.")] = None,
+        "--lanes", "-L", help="Number of lanes. May be repeated.", show_default="all")] = None,
     depth: Annotated[list[int] | None, typer.Option(
-        "--depth", "-d", help="Depths; may be repeated; all by default.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+        "--depth", "-d", help="Trits per weight. May be repeated.", show_default="all")] = None,
+    as_json: Json = False,
 ):
     """Write, check or replay conformance vectors for other implementations.
 

@@ -1,4 +1,4 @@
-"""Commands ``tritstream dev bench``: each measures one thing, prints a table and keeps JSON of it.
+"""Commands ``tritstream dev bench``: each measures one thing, prints a table and writes JSON.
 
 To add one, write a module with a command, and register it here.
 """
@@ -9,13 +9,12 @@ from tritstream.scripts.reports.bench import codec, everything, layout, quantize
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Measure: tables, and JSON with the command line and the machine.",
-                  no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def several():
-    """Measure: tables, and JSON with the command line and the machine."""
+    """Measure the tools; print tables, or JSON with the command line and the machine."""
 
 
 app.command("quantize")(quantize.quantize)

@@ -1,9 +1,8 @@
-"""The command that measures the codec: quantize, pack, unpack, import, beside plain numpy."""
+"""Command that measures the codec: quantize, pack, unpack, import, next to plain numpy."""
 
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -21,6 +20,7 @@ from tritstream.golden.tiles import pack, unpack, word_stream
 from tritstream.golden.trit import decode, to_digit, to_trit
 from tritstream.golden.trit import encode as encode_bytes
 from tritstream.scripts.console import Failure, reports_errors, table
+from tritstream.scripts.options import Depth, Json, JsonFile, Repeat
 from tritstream.scripts.reports.bench.measuring import circumstances, report_to
 
 __all__ = ["codec", "measure_codec"]
@@ -33,22 +33,22 @@ _LANES = 8
 
 @reports_errors
 def codec(
-    depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight, 1..4.")] = 3,
+    depth: Depth = 3,
     rows: Annotated[int, typer.Option(min=1, help="Rows of the matrix.")] = _SHAPE[0],
     columns: Annotated[int, typer.Option(min=1, help="Columns of the matrix.")] = _SHAPE[1],
-    repeat: Annotated[int, typer.Option(min=1, help="Tries, of which the best counts.")] = 3,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON to write.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    repeat: Repeat = 3,
+    output: JsonFile = None,
+    as_json: Json = False,
 ):
-    """Rates of the codec on one matrix, and of what one would write in plain numpy."""
+    """Measure the rates of the codec on one matrix, next to straightforward numpy code."""
     report = measure_codec((rows, columns), depth, repeat)
     report_to(report, output, as_json, show_codec)
 
 
 def measure_codec(shape: tuple[int, int] = _SHAPE, depth: int = 3, repeat: int = 3) -> dict:
-    """Millions of weights a second of wall time and of CPU, by step.
+    """Return millions of weights per second of wall time and of CPU time, by step.
 
-    Raises :class:`Failure` where the plain way gives anything else.
+    Raises :class:`Failure` if the plain code gives another result.
     """
     half_range(depth)
     weights = GeneratedTensor("bench.weight", "F32", shape, seed=0).read()
@@ -61,7 +61,7 @@ def _steps(weights: np.ndarray, depth: int) -> dict[str, Callable[[], object]]:
     engine = default_engine()
     matrix = quantize(weights, depth, engine=engine)
     tiles, stored = pack(matrix), dequantize(matrix).astype(np.float16)
-    x = np.random.default_rng(0).integers(-128, 128, weights.shape[1], dtype=np.int8)
+    x = np.random.default_rng(0).integers(-128, 128, weights.shape[1:], dtype=np.int8)
     if not (np.array_equal(_plain_pack(matrix), tiles)
             and np.array_equal(_plain_unpack(tiles, depth, matrix.shape), matrix.q)):
         raise Failure("plain numpy packs or unpacks the matrix to something else")
@@ -87,7 +87,7 @@ def _steps(weights: np.ndarray, depth: int) -> dict[str, Callable[[], object]]:
 
 
 def _plain_pack(matrix: TritMatrix) -> np.ndarray:
-    """Tiles as their definition reads: digits of five rows, byte by byte."""
+    """Tiles straight from their definition: digits of five rows, byte by byte."""
     value  = matrix.q.astype(np.int64) + half_range(matrix.depth)
     trits  = value[..., None] // 3 ** np.arange(matrix.depth) % 3 - 1
     digits = to_digit(trits).reshape(matrix.rows, matrix.groups, -1)
@@ -98,7 +98,7 @@ def _plain_pack(matrix: TritMatrix) -> np.ndarray:
 
 
 def _plain_unpack(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> np.ndarray:
-    """Integers as their definition reads: trits of each byte, times powers of three."""
+    """Integers straight from their definition: trits of each byte times powers of three."""
     trits = to_trit(decode(tiles[..., :GROUP * depth]))
     trits = trits.reshape(*tiles.shape[:2], GROUP, depth, ROWS).astype(np.int64)
     q = np.tensordot(trits, 3 ** np.arange(depth), (3, 0))
@@ -106,7 +106,7 @@ def _plain_unpack(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> np.n
 
 
 def _rates(name: str, work: Callable[[], object], weights: int, repeat: int) -> dict:
-    """The best of several tries after a first."""
+    """Measure the fastest of several runs, after one that is not counted."""
     work()
     walls, cpus = [], []
     for _ in range(repeat):

@@ -1,4 +1,4 @@
-"""The command that measures all: each report on its own, measured and projected ones apart."""
+"""Command that runs all measurements, with measured and projected reports apart."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,7 @@ import typer
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.scripts.console import print_json, reports_errors, write_json
 from tritstream.scripts.hardware.soc import projections, show_projections
+from tritstream.scripts.options import Depth, Json
 from tritstream.scripts.reports.bench.codec import measure_codec, show_codec
 from tritstream.scripts.reports.bench.layout import LANES, check_layout, measure_layout, show_layout
 from tritstream.scripts.reports.bench.simulation import measure_simulation, show_simulation
@@ -18,17 +19,18 @@ __all__ = ["everything"]
 @reports_errors
 def everything(
     output: Annotated[Path | None, typer.Option(
-        "--output", "-o", help="Directory for JSON: layout, codec, simulation, projected.")] = None,
+        "--output", "-o", help="Write the reports to JSON files in this directory: layout, codec, "
+                               "simulation, projected.")] = None,
     check: Annotated[list[str] | None, typer.Option(
-        help="Size of Qwen2.5 of which a layer is checked on the RTL, 0.5B if none is given; may "
-             "be repeated.")] = None,
-    depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight, 1..4.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+        help="Size of Qwen2.5 of which one layer is checked on the RTL. May be repeated.",
+        show_default="0.5B")] = None,
+    depth: Depth = 3,
+    as_json: Json = False,
 ):
-    """All measurements but whole checkpoints: layout, codec, simulation, boards; some minutes.
+    """Run all measurements except complete checkpoints, in some minutes.
 
-    What boards could do is projected, and stands apart. `tritstream dev bench quantize MODEL` packs a
-    whole checkpoint.
+    They are layout, codec and simulation, and separately the projections of boards. To measure a
+    complete checkpoint, use `tritstream dev bench quantize MODEL`.
     """
     found = {}
     for name, measure, show in (

@@ -1,10 +1,9 @@
-"""The command that tells what the layout costs: words, cycles and bits of Qwen2.5's matrices."""
+"""Command that reports the cost of the layout: words, cycles, bits of Qwen2.5's matrices."""
 
 import asyncio
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -16,6 +15,7 @@ from tritstream.host.layout.cost import Cost, activations_cost, gemv_cost, model
 from tritstream.host.open_device import open_device
 from tritstream.host.transports.base import FOLD_WORDS
 from tritstream.scripts.console import Failure, progress, reports_errors, table
+from tritstream.scripts.options import Depth, Json, JsonFile, LaneCounts
 from tritstream.scripts.reports.bench.measuring import circumstances, report_to
 from tritstream.scripts.reports.bench.products import check_size, product
 
@@ -28,19 +28,19 @@ LANES = [1, 8, 16, 64]
 @reports_errors
 def layout(
     sizes: Annotated[list[str] | None, typer.Argument(
-        help=f"Sizes of Qwen2.5, all if none is given: {', '.join(QWEN25)}.")] = None,
-    depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight, 1..4.")] = 3,
-    lanes: Annotated[list[int], typer.Option(help="Lanes; may be repeated.")] = LANES,
+        help=f"Sizes of Qwen2.5: {', '.join(QWEN25)}.", show_default="all")] = None,
+    depth: Depth = 3,
+    lanes: LaneCounts = LANES,
     check: Annotated[list[str] | None, typer.Option(
-        help="Also multiply one layer of this size on the simulated device, with each count of "
-             "lanes, and compare words, cycles and every row; may be repeated.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON to write.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+        help="Also multiply one layer of this size on the simulated device, for each number of "
+             "lanes, and compare words, cycles and every row. May be repeated.")] = None,
+    output: JsonFile = None,
+    as_json: Json = False,
 ):
-    """Words a cycle, and information efficiency, of every matrix; computed, then checked.
+    """Compute words per cycle and information efficiency of every matrix, and check them.
 
-    The efficiency is log2(3) (d + 3/16) bits a weight over all bits that move, both ways, with
-    headers, padding, loads and results.
+    The efficiency is log2(3) (d + 3/16) bits per weight over all bits transferred in both
+    directions, with headers, padding, loads and results.
     """
     report = measure_layout(sizes or list(QWEN25), depth, lanes, check or [])
     report_to(report, output, as_json, show_layout)
@@ -48,7 +48,7 @@ def layout(
 
 
 def measure_layout(sizes: list[str], depth: int, lanes: list[int], check: list[str]) -> dict:
-    """What :func:`layout` reports."""
+    """Return the report of :func:`layout`."""
     half_range(depth)
     for name in [*sizes, *check]:
         check_size(name)
@@ -61,7 +61,7 @@ def measure_layout(sizes: list[str], depth: int, lanes: list[int], check: list[s
 
 
 def check_layout(report: dict) -> None:
-    """Raise :class:`Failure` where the RTL did other than was computed."""
+    """Raise :class:`Failure` if the RTL does not do what was computed."""
     for row in report["checks"]:
         if not row["as_computed"] or row["mismatches"]:
             raise Failure(f"{row['model']} {row['matrix']} at L = {row['lanes']}: the RTL does not "
@@ -69,7 +69,7 @@ def check_layout(report: dict) -> None:
 
 
 def _matrices(size: str, depth: int, lanes: list[int]) -> Iterator[dict]:
-    """Each linear module of a layer by itself, its scales counted and its activations."""
+    """Cost of each linear module of a layer, with its scales and its activations."""
     for name, shape in QWEN25[size].linear().items():
         for count in lanes:
             loads = scales_cost(count) + activations_cost(shape[1], count)
@@ -100,7 +100,7 @@ def _efficiency(weights: int, depth: int, cost: Cost) -> float:
 
 
 def _checks(sizes: list[str], depth: int, lanes: list[int]) -> Iterator[dict]:
-    """One layer of each size on the native device, matrix by matrix."""
+    """Run one layer of each size on the simulated device, matrix by matrix."""
     total = len(lanes) * sum(len(QWEN25[size].linear()) for size in sizes)
     with progress("checking", total) as advance:
         for size in sizes:

@@ -1,4 +1,4 @@
-"""What measurements have in common: clocks, child processes, where and how they were made."""
+"""Shared by all measurements: clocks, child processes, the machine and the command line."""
 
 import os
 import platform
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tritstream.scripts.console import print_json, write_json
 
@@ -18,7 +19,7 @@ __all__ = ["Run", "circumstances", "cpu_seconds", "report_to", "run_measured"]
 
 @dataclass(frozen=True)
 class Run:
-    """A finished process: exit status, seconds of wall and CPU, bytes at most resident, text."""
+    """Finished process: exit status, wall and CPU seconds, peak resident bytes, error text."""
 
     status: int
     wall:   float
@@ -28,7 +29,7 @@ class Run:
 
 
 def cpu_seconds(work: Callable[[], object], repeat: int) -> float:
-    """CPU seconds of this thread for ``work``, the least of several tries after a first."""
+    """Return the fewest CPU seconds of this thread for ``work``, after one uncounted run."""
     work()
     best = float("inf")
     for _ in range(repeat):
@@ -39,21 +40,22 @@ def cpu_seconds(work: Callable[[], object], repeat: int) -> float:
 
 
 def run_measured(arguments: Sequence[str | Path]) -> Run:
-    """Run ``tritstream`` with these arguments in a process of its own."""
+    """Run ``tritstream`` with these arguments in a separate process."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "tritstream.scripts.cli", *map(str, arguments)],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    with process.stderr:
-        error = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    command = [sys.executable, "-m", "tritstream", *map(str, arguments)]
+    with TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        error = errors.read()
     # Linux counts in kilobytes.
     return Run(process.returncode, time.perf_counter() - start, usage.ru_utime + usage.ru_stime,
                1024 * usage.ru_maxrss, error.strip())
 
 
 def circumstances(packages: Sequence[str]) -> dict:
-    """Command line, processor, cores and versions, as JSON can hold them."""
+    """Return command line, processor, cores and versions as plain values."""
     return {"command": shlex.join(["tritstream", *sys.argv[1:]]), "processor": _processor(),
             "cores": os.cpu_count(), "python": platform.python_version(),
             "packages": {name: _version(name) for name in packages}}
@@ -62,7 +64,7 @@ def circumstances(packages: Sequence[str]) -> dict:
 def report_to(
     report: dict, output: Path | None, as_json: bool, show: Callable[[dict], None],
 ) -> None:
-    """Write a report where it was asked for, and print it."""
+    """Write a report to ``output``, if given, and print it."""
     if output:
         write_json(output, report)
     if as_json:

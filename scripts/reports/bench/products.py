@@ -1,4 +1,4 @@
-"""Generated products to measure with: a matrix, activations, and what is due."""
+"""Generated products to measure with: a matrix, activations, and the expected row sums."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ __all__ = ["check_size", "product"]
 
 
 def check_size(name: str) -> None:
-    """Raise :class:`ValueError` unless there is a Qwen2.5 of this size."""
+    """Raise :class:`ValueError` unless a Qwen2.5 of this size exists."""
     if name not in QWEN25:
         raise ValueError(f"no size {name!r} of Qwen2.5; there are {', '.join(QWEN25)}")
 
@@ -22,7 +22,7 @@ def check_size(name: str) -> None:
 def product(
     name: str, shape: tuple[int, int], depth: int,
 ) -> tuple[TritMatrix, np.ndarray, np.ndarray]:
-    """A quantized matrix (N, K), int8 activations (K,) and the row sums int64 (N,) of golden."""
+    """Return a matrix (N, K), int8 activations (K,) and golden's row sums, int64 (N,)."""
     matrix = quantize(GeneratedTensor(name, "F32", shape, seed=0).read(), depth, engine=None)
     x, _ = quantize_activation(generated_activations(0, shape[1])[0])
     return matrix, x, gemv(matrix, x)

@@ -1,4 +1,4 @@
-"""The command that measures quantizing: inner loops, and whole checkpoints by each engine."""
+"""Command that measures quantizing: inner loops, and complete checkpoints by each engine."""
 
 import filecmp
 import math
@@ -26,6 +26,7 @@ from tritstream.golden.quantizers.registry import DEFAULT, METHODS, method_of
 from tritstream.golden.row_chunks import row_chunks
 from tritstream.golden.tiles import row_packer
 from tritstream.scripts.console import Failure, console, reports_errors, table
+from tritstream.scripts.options import Depth, Json, JsonFile, Repeat
 from tritstream.scripts.reports.bench.measuring import (
     Run,
     circumstances,
@@ -36,26 +37,29 @@ from tritstream.scripts.reports.bench.measuring import (
 
 __all__ = ["quantize"]
 
-#: Columns of the generated weights that inner loops are measured on: those of Qwen2.5-32B.
+#: Columns of the generated weights for the inner loops, as in Qwen2.5-32B.
 _COLUMNS = 5120
 _PACKAGES = ("tritstream", "numpy", "numba")
-#: Sizes that a measured run is projected to.
+#: Sizes to which a measured run is projected.
 _PROJECTED = ("32B", "72B")
 
 
 @reports_errors
 def quantize(
     model: Annotated[Path | None, typer.Argument(
-        help="Hugging Face directory to pack by each engine, if not inner loops alone.")] = None,
+        help="Hugging Face directory to pack with each engine.",
+        show_default="none: measure only the inner loops")] = None,
     work: Annotated[Path, typer.Option(
-        help="Where to pack it, a directory an engine, which go again.")] = Path("build/bench"),
-    depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight, 1..4.")] = 3,
-    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}: to pack it with.")] = DEFAULT,
-    repeat: Annotated[int, typer.Option(min=1, help="Tries, of which the best counts.")] = 5,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON to write.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+        help="Scratch directory, with one subdirectory per engine, which is deleted "
+             "afterwards.")] = Path("build/bench"),
+    depth: Depth = 3,
+    method: Annotated[str, typer.Option(
+        help=f"Quantizer to pack with: {', '.join(METHODS)}.")] = DEFAULT,
+    repeat: Repeat = 5,
+    output: JsonFile = None,
+    as_json: Json = False,
 ):
-    """Inner loops by engine and depth, on one core; then a checkpoint, and projections from it."""
+    """Measure inner loops by engine and depth on one core, and then a complete checkpoint."""
     half_range(depth)
     method_of(method)
     engines = [name for name in ENGINES if name == "numpy" or default_engine() == name]
@@ -71,7 +75,7 @@ def quantize(
 
 
 def _loops(engines: list[str], repeat: int) -> Iterator[dict]:
-    """Millions of weights a second of one core, by loop, depth and engine."""
+    """Millions of weights per second on one core, by loop, depth and engine."""
     rows = next(iter(row_chunks(1 << 16, _COLUMNS, ROWS)))
     tensor = GeneratedTensor("bench.weight", "BF16", (rows.stop, _COLUMNS), seed=0)
     groups = take_groups(tensor.read(), rows)
@@ -87,7 +91,7 @@ def _loops(engines: list[str], repeat: int) -> Iterator[dict]:
 def _cases(
     kernels: Kernels, engine: str, groups: np.ndarray, depth: int,
 ) -> dict[str, Callable[[], object]]:
-    """What is measured, on groups in the cache."""
+    """Loops to measure, on groups that fit the processor's cache."""
     half, pack, weights = half_range(depth), row_packer(depth, engine), groups.reshape(-1, _COLUMNS)
     matrix = quantize_matrix(weights, depth, engine=engine)
 
@@ -110,7 +114,7 @@ def _cases(
 
 
 def _pack(model: Path, out: Path, depth: int, method: str, engine: str) -> Run:
-    """Pack in a process of its own, whose memory is then its own too."""
+    """Pack in a separate process, so that its peak memory can be measured."""
     run = run_measured(["quantize", model, "-o", out, "-d", str(depth), "--method", method,
                         "--engine", engine, "--force", "--json"])
     if run.status:
@@ -140,7 +144,7 @@ def _same(directories: list[Path]) -> bool:
 
 
 def _projections(run: dict) -> list[dict]:
-    """Whole models at the rate of a run, of which all time is put down to packed weights."""
+    """Complete models at the rate of a run; all of its time is attributed to packed weights."""
     return [{"projection": f"Qwen2.5-{name}", "weights": _linear(QWEN25[name]),
              "wall": _linear(QWEN25[name]) / run["weights"] * run["wall"],
              "cpu": _linear(QWEN25[name]) / run["weights"] * run["cpu"]} for name in _PROJECTED]

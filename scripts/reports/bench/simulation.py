@@ -1,8 +1,7 @@
-"""The command that measures the simulated device: cycles and bytes a second of CPU, by lanes."""
+"""Command that measures the simulated device: cycles and bytes per CPU second, by lanes."""
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -13,6 +12,7 @@ from tritstream.golden.model_sizes import QWEN25
 from tritstream.host.layout.cost import model_cost
 from tritstream.host.open_device import open_device
 from tritstream.scripts.console import Failure, progress, reports_errors, table
+from tritstream.scripts.options import Depth, Json, JsonFile, LaneCounts, Repeat
 from tritstream.scripts.reports.bench.measuring import circumstances, report_to
 from tritstream.scripts.reports.bench.products import check_size, product
 
@@ -25,22 +25,22 @@ _LANES = [8, 16, 32, 64]
 @reports_errors
 def simulation(
     size: Annotated[str, typer.Argument(help=f"Size of Qwen2.5: {', '.join(QWEN25)}.")] = "0.5B",
-    depth: Annotated[int, typer.Option("--depth", "-d", help="Trits a weight, 1..4.")] = 3,
-    lanes: Annotated[list[int], typer.Option(help="Lanes; may be repeated.")] = _LANES,
-    repeat: Annotated[int, typer.Option(min=1, help="Tries, of which the best counts.")] = 2,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON to write.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    depth: Depth = 3,
+    lanes: LaneCounts = _LANES,
+    repeat: Repeat = 2,
+    output: JsonFile = None,
+    as_json: Json = False,
 ):
-    """One decoder layer through the native device, every row compared, by lanes."""
+    """Measure one decoder layer on the simulated device, by lanes, and compare every row."""
     report_to(measure_simulation(size, depth, lanes, repeat), output, as_json, show_simulation)
 
 
 def measure_simulation(
     size: str = "0.5B", depth: int = 3, lanes: list[int] | None = None, repeat: int = 2,
 ) -> dict:
-    """CPU seconds of the device for the seven matrices of a layer, and what they make a second.
+    """Measure the CPU seconds of the device for the seven matrices of a layer, and its rates.
 
-    Raises :class:`Failure` when a row differs from golden.
+    Raises :class:`Failure` if a row differs from golden.
     """
     half_range(depth)
     check_size(size)
@@ -64,7 +64,7 @@ def _token(size: str, depth: int, lanes: int) -> dict:
 
 
 async def _measure(products, lanes: int, repeat: int) -> dict:
-    """The least CPU seconds of several passes; the device's thread is all that works then."""
+    """Measure the fewest CPU seconds of several passes. Only the device's thread works then."""
     tries = []
     async with open_device(f"sim:lanes={lanes}") as device:
         prepared = [(await device.prepare(matrix), x, due) for matrix, x, due in products]

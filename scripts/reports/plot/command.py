@@ -1,4 +1,4 @@
-"""The command that draws pictures of what the repository keeps."""
+"""Command that draws pictures from the reports in the repository."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -9,10 +9,11 @@ import typer
 
 from tritstream.golden.write_errors import writing
 from tritstream.scripts.console import Failure, progress, reports_errors
+from tritstream.scripts.options import Output
 
 __all__ = ["FORMATS", "PICTURES", "plot"]
 
-#: Modules of this package; what each draws is said there.
+#: Modules of this package, one per picture.
 PICTURES = ("area", "divergence", "roofline", "efficiency", "waveform")
 FORMATS  = ("svg", "png")
 
@@ -23,12 +24,12 @@ _ROOT = Path(__file__).parents[3]
 @reports_errors
 def plot(
     names: Annotated[list[str] | None, typer.Argument(
-        help=f"Pictures, all if none is named: {', '.join(PICTURES)}.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")] =
-        Path("build/plot"),
-    form: Annotated[str, typer.Option("--format", help=f"{' or '.join(FORMATS)}.")] = "svg",
+        help=f"Pictures to draw: {', '.join(PICTURES)}.", show_default="all")] = None,
+    output: Output = Path("build/plot"),
+    form: Annotated[str, typer.Option(
+        "--format", help=f"File format: {' or '.join(FORMATS)}.")] = "svg",
 ):
-    """Draw pictures of what the repository's reports say; waveforms of a simulation made anew."""
+    """Draw pictures from the reports in the repository, and a waveform from a new simulation."""
     chosen = list(dict.fromkeys(names or PICTURES))
     for name in chosen:
         if name not in PICTURES:

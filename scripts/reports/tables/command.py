@@ -1,4 +1,4 @@
-"""The command ``tritstream dev tables``."""
+"""Command ``tritstream dev tables``."""
 
 from typing import Annotated
 
@@ -12,8 +12,8 @@ __all__ = ["fill_tables"]
 
 @reports_errors
 def fill_tables(
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; fail if a table differs "
-                                        "from its report.")] = False,
+    check: Annotated[bool, typer.Option(
+        "--check", help="Change nothing, and fail if a table differs from its report.")] = False,
 ):
     """Write the tables of README.md and docs/ from the reports in hw/ and docs/figures/."""
     stale = {path: text for path in pages() if (text := fill(path.read_text())) != path.read_text()}

@@ -1,0 +1,71 @@
+"""Command-line arguments and options that several commands share.
+
+A command adds the default, which the help shows. An option whose default depends on something says
+so by ``show_default``.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["ColumnCounts", "Columns", "Depth", "DeviceSpec", "Exclude", "Force", "Json", "JsonFile",
+           "LaneCounts", "Lanes", "MaxK", "MemoryClock", "Model", "NoTokenizer", "Output", "Packed", "PlaceSeed",
+           "Repeat", "Report", "Rtl"]
+
+# Checkpoints.
+Model  = Annotated[Path, typer.Argument(
+    help="Hugging Face directory with safetensors, or GGUF file of the architecture llama or "
+         "qwen2.")]
+Packed = Annotated[Path, typer.Argument(help="Packed checkpoint, a directory.")]
+Depth  = Annotated[int, typer.Option("--depth", "-d", help="Trits per weight, 1..4.")]
+
+# Results.
+Output   = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
+Force    = Annotated[bool, typer.Option(
+    "--force", help="Replace the files that tritstream wrote there, and start again. Other files "
+                    "are never replaced.")]
+Exclude  = Annotated[list[str] | None, typer.Option(
+    "--exclude", metavar="GLOB",
+    help="Keep the matrices whose names match GLOB unquantized, such as '*.down_proj' or "
+         "'layers.0.*'. May be repeated. Routers, vision and audio parts, classification heads, "
+         "embeddings and the output head are kept by default.")]
+NoTokenizer = Annotated[bool, typer.Option(
+    "--no-tokenizer", help="Leave out the tokenizer of a GGUF file, such as one that cannot be "
+                           "converted.")]
+Json     = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+JsonFile = Annotated[Path | None, typer.Option(
+    "--output", "-o", help="Write the report to this JSON file.")]
+Report   = Annotated[Path | None, typer.Option(
+    "--report", help="Write the report to this JSON file, too.")]
+
+# Devices to simulate or to export.
+DeviceSpec = Annotated[str, typer.Option(
+    "--device", help="Device to use: sim or sim:lanes=64,columns=2 (simulated), tcp://HOST:PORT, "
+                     "udp://HOST (board with memory), serial:/dev/ttyUSB0,baud=3000000 or "
+                     "serial:COM3 (board on a serial port). Separate several devices by commas.")]
+Lanes   = Annotated[int, typer.Option(
+    "--lanes", help="Lanes of the device, that is, bytes per stream word: 1, 2, 4, .., 64. Ignored "
+                    "by a real device.")]
+Columns = Annotated[int, typer.Option(
+    "--columns", help="Activation vectors per pass of the device. With 4, a prompt takes about a "
+                      "quarter of the cycles. Results do not change.")]
+MaxK    = Annotated[int, typer.Option(
+    "--max-k", help="Length of the longest activation vector that the device stores.")]
+Rtl     = Annotated[Path | None, typer.Option(
+    "--rtl", help="Verilog file of `tritstream hw verilog --plain` to simulate instead of the "
+                  "device's own RTL.")]
+
+# Devices to measure or to build.
+LaneCounts   = Annotated[list[int], typer.Option(
+    "--lanes", help="Number of lanes: 1, 2, 4, .., 64. May be repeated.")]
+ColumnCounts = Annotated[list[int], typer.Option(
+    "--columns", help="Activation vectors per pass. May be repeated.")]
+MemoryClock  = Annotated[float | None, typer.Option(
+    "--clock", help="Clock of core and memory controller in MHz.",
+    show_default="the board's own")]
+PlaceSeed    = Annotated[int, typer.Option(
+    "--seed", min=0, max=(1 << 31) - 1, help="Random seed of place and route.")]
+
+Repeat = Annotated[int, typer.Option(
+    "--repeat", min=1, help="Number of measured runs; the fastest one counts.")]
