@@ -98,10 +98,15 @@ def _data_of_package(package: bytes) -> tuple[bytes, bytes]:
     archive = next(data for name, data in _ar_members(package) if name.startswith("data.tar"))
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         name = next(name for name in tar.getnames() if name.endswith(INDEX_NAME))
-        index, database = (
-            tar.extractfile(member).read() for member in (name, name.removesuffix("x") + "b")
-        )
-    return index, database
+        return _member(tar, name), _member(tar, name.removesuffix("x") + "b")
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    if file is None:
+        raise ValueError(f"{name} of the corpus package must be a file; download it again")
+    with file:
+        return file.read()
 
 
 def _ar_members(archive: bytes) -> Iterator[tuple[str, bytes]]:

@@ -59,9 +59,10 @@ class _Descriptor(io.FileIO):
     def __init__(self, descriptor: int):
         super().__init__(descriptor, "w", closefd=False)
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int:
         try:
-            return super().write(data)
+            # A descriptor that would block is not one of ours: None means that nothing was written.
+            return super().write(data) or 0
         except BrokenPipeError:
             self._silence()
             raise SystemExit(GONE) from None

@@ -140,7 +140,8 @@ class SimulatedBoard:
         """What passed since the last call."""
         found = np.zeros(13, dtype=np.int64)
         self._library.soc_count(self._soc, found.ctypes.data)
-        return Counts(*found[:5].tolist(), tuple(found[5:].tolist()))
+        taken, given, first, last, refreshes, *causes = map(int, found)
+        return Counts(taken, given, first, last, refreshes, tuple(causes))
 
     def violations(self) -> tuple[int, str]:
         """Commands that were too early or too late for the memory so far, and the first."""

@@ -81,7 +81,7 @@ def evaluate(
         jobs = [job(checkpoint, backend, unquantized) for checkpoint in checkpoints]
         score(jobs, unquantized, chunks)
     report = keep(output / "report.json", _head(corpus, found, chunks),
-                  unquantized and unquantized.figures(chunks),
+                  unquantized.figures(chunks) if unquantized else None,
                   [each.figures(chunks) for each in jobs])
     print_json(report) if as_json else show(report)
 

@@ -103,11 +103,11 @@ class Job:
             "bits_per_byte": asdict(bits_per_byte(nll, int(chunks.sizes.sum()))),
             "seconds": float(scores["seconds"].sum()),
         }
-        if self.base is None:
+        if (base := self.base) is None:
             return found
-        wanted = self.base.scores.read(len(chunks.ids))["nll"]
+        wanted = base.scores.read(len(chunks.ids))["nll"]
         error = self.scores.once("error", lambda: {
-            "squared_error": squared_error(self.checkpoint, self.base.checkpoint)})
+            "squared_error": squared_error(self.checkpoint, base.checkpoint)})
         return found | error | asdict(compare(nll, wanted, scores["kl"], scores["same_top"]))
 
 

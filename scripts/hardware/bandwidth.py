@@ -13,10 +13,11 @@ from tritstream.golden.activation import quantize_activation
 from tritstream.golden.checkpoints.generated import GeneratedTensor
 from tritstream.golden.fixed_point import ROWS
 from tritstream.golden.gemv import gemv
+from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.golden.quantize import quantize
 from tritstream.host.layout.prepare import prepare
-from tritstream.host.protocol.frames import Answer, answers, padded, request
+from tritstream.host.protocol.frames import Answer, answers, padded
 from tritstream.host.protocol.operands import mantissa_bytes
 from tritstream.host.protocol.records import Stats
 from tritstream.hw.protocol import Opcode
@@ -29,6 +30,7 @@ from tritstream.scripts.console import (
     write_json,
 )
 from tritstream.scripts.options import Depth, Json, MemoryClock, Report
+from tritstream.scripts.request_bytes import request_bytes
 from tritstream.scripts.running.stream import generated_activations
 from tritstream.sim.board import SimulatedBoard
 from tritstream.sim.soc_build import SocChoice
@@ -127,7 +129,7 @@ def measure(choice: SocChoice, shapes: list[tuple[int, int]], depth: int) -> dic
 
 @dataclass(frozen=True)
 class _Job:
-    matrix:   object
+    matrix:   TritMatrix
     x:        np.ndarray
     sequence: int
 
@@ -143,11 +145,11 @@ class _Job:
         part, = prepared.parts
         x = np.pad(self.x, (0, -len(self.x) % 16)).tobytes()
         sizes = prepared.depth | part.groups << 8 | 1 << 24
-        return b"".join(bytes(piece) for frame in (
-            request(Opcode.SCALES, self.sequence, 0, 0, mantissa_bytes(prepared.mantissas)),
-            request(Opcode.ACTIVATIONS, self.sequence, 0, len(x), x),
-            request(Opcode.GEMV, self.sequence, sizes, part.blocks, part.payload(0, part.blocks)))
-            for piece in frame)
+        words = part.payload(0, part.blocks)
+        return (request_bytes(Opcode.SCALES, self.sequence,
+                              payload=mantissa_bytes(prepared.mantissas))
+                + request_bytes(Opcode.ACTIVATIONS, self.sequence, 0, len(x), x)
+                + request_bytes(Opcode.GEMV, self.sequence, sizes, part.blocks, words))
 
 
 def _answers(board: SimulatedBoard) -> list[Answer]:

@@ -85,12 +85,12 @@ async def _check_refusals(link, info) -> int:
         arg1 = length if opcode == Opcode.ACTIVATIONS else 1
         await link.ask(opcode, arg0, arg1, bytes(length))
         try:
-            found = f"answer 0x{(await link.answer(*Opcode)).header.opcode:02x}"
+            response = f"answer 0x{(await link.answer(*Opcode)).header.opcode:02x}"
         except DeviceError as error:
             if error.code == code:
                 continue
-            found = error
-        raise Failure(f"{what} must be refused with error {code} {code.name}; came: {found}")
+            response = str(error)
+        raise Failure(f"{what} must be refused with error {code} {code.name}; came: {response}")
     return len(_refusals(info))
 
 

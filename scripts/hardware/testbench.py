@@ -13,7 +13,7 @@ from tritstream.golden.fixed_point import MAX_DEPTH, ROWS
 from tritstream.golden.gemv import gemv
 from tritstream.golden.quantize import quantize
 from tritstream.host.layout.prepare import prepare
-from tritstream.host.protocol.frames import Header, padded, request
+from tritstream.host.protocol.frames import Header, padded
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.protocol import (
     REQUEST_ALIGN,
@@ -25,6 +25,7 @@ from tritstream.hw.protocol import (
 )
 from tritstream.hw.tools.core_export import export_core, testbench_verilog
 from tritstream.scripts.console import write_text
+from tritstream.scripts.request_bytes import request_bytes
 
 __all__ = ["Exchange", "Frame", "exchanges", "write_testbench"]
 
@@ -104,7 +105,7 @@ def write_testbench(config: DeviceConfig, folder: Path) -> None:
 
 def _request_words(exchange, sequence, lanes):
     opcode, arg0, arg1, payload = exchange.request
-    data = bytearray(b"".join(request(opcode, sequence, arg0, arg1, payload)))
+    data = bytearray(request_bytes(opcode, sequence, arg0, arg1, payload))
     data[-REQUEST_ALIGN] ^= exchange.damaged
     return _words(data, lanes)
 

@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.host.board.matrix_store import Store
 from tritstream.host.device import Device
 from tritstream.host.errors import DeviceError
 from tritstream.host.layout.prepare import PreparedMatrix, Tiles, prepare
@@ -59,44 +60,50 @@ async def _load(spec: str, checkpoint: PackedCheckpoint, names: list[str]) -> di
         info = await device.info()
         if not isinstance(device, Device) or device.store is None:
             raise ValueError(f"{spec}: has no memory of its own; load needs a board, udp://HOST")
-        kept = await _keep(device, checkpoint, names)
+        store = device.store
+        kept = await _keep(device, store, checkpoint, names)
         sizes = {name: checkpoint.tiles(name).nbytes for name in names}
         written = 0
         with progress("loading", sum(sizes.values()), in_bytes=True) as advance:
             for name in names:
                 if name not in kept:
-                    written += await _write(device, info, checkpoint, name)
+                    written += await _write(device, store, info, checkpoint, name)
                 advance(sizes[name], name)
-        await device.store.publish()
+        await store.publish()
         return {"device": spec, "matrices": len(names), "written": len(names) - len(kept),
-                "kept": len(kept), "bytes": written, "free": device.store.free,
+                "kept": len(kept), "bytes": written, "free": store.free,
                 "seconds": time.perf_counter() - began}
 
 
-async def _keep(device: Device, checkpoint: PackedCheckpoint, names: list[str]) -> set[str]:
+async def _keep(
+    device: Device, store: Store, checkpoint: PackedCheckpoint, names: list[str],
+) -> set[str]:
     """Return the stored matrices with a valid CRC; erase the memory if it holds anything else."""
     kept = set()
-    for name in device.store.names:
+    for name in store.names:
         if name in names:
             stored = await device.prepare(_tiles(checkpoint, name), name)
             if await _is_valid(device, stored):
                 kept.add(name)
-    if kept != set(device.store.names):
+    if kept != set(store.names):
         kept = set()
     if not kept:
-        await device.store.erase()
+        await store.erase()
     return kept
 
 
-async def _write(device: Device, info: Info, checkpoint: PackedCheckpoint, name: str) -> int:
+async def _write(
+    device: Device, store: Store, info: Info, checkpoint: PackedCheckpoint, name: str,
+) -> int:
     """Store a matrix until the board finds its CRC valid; return the bytes of its words."""
     tiles = _tiles(checkpoint, name)
     prepared = prepare(tiles, info.lanes, info.max_k, name, fold_words=None)
     for _ in range(_TRIES):
-        await device.store.add(prepared, tiles[0])
-        if await _is_valid(device, await device.store.find(tiles, name, info)):
+        await store.add(prepared, tiles[0])
+        stored = await store.find(tiles, name, info)
+        if stored and await _is_valid(device, stored):
             return sum(part.nbytes for part in prepared.parts)
-        device.store.drop(name)
+        store.drop(name)
     raise Failure(f"{name}: the board's memory does not keep it, written {_TRIES} times; check "
                   "the board")
 

@@ -99,13 +99,13 @@ def demo(
     packed, model = output / "packed", model or shipped_model()
     pack(model, packed, depth, force=True)
     checkpoint = PackedCheckpoint(packed)
-    real = GeneratedTensor(
-        "down_proj.weight", "F32", QWEN25["0.5B"].linear()["mlp.down_proj"], _SEED)
+    shape = QWEN25["0.5B"].linear()["mlp.down_proj"]
+    real = GeneratedTensor("down_proj.weight", "F32", shape, _SEED)
     jobs = [_job(checkpoint, name, model / "activations.safetensors", None)
             for name in checkpoint.matrices]
-    jobs.append(Job("generated, as Qwen2.5-0.5B down_proj", real.shape, depth,
+    jobs.append(Job("generated, as Qwen2.5-0.5B down_proj", shape, depth,
                     lambda: tiles_of(quantize(real.read(), depth)),
-                    lambda: generated_activations(_SEED, real.shape[1])))
+                    lambda: generated_activations(_SEED, shape[1])))
     opened = _open(device, DeviceConfig(lanes, columns), rtl)
     result = asyncio.run(_stream(opened, jobs, RunResults(), {}))
     result["packed"], report = str(packed), output / "report.json"
@@ -119,7 +119,7 @@ def _job(checkpoint: PackedCheckpoint, name: str, activations: Path | None,
 
     def read() -> np.ndarray:
         if activations is None:
-            return generated_activations(_SEED, info.shape[1], vectors)
+            return generated_activations(_SEED, info.shape[1], 1 if vectors is None else vectors)
         return read_activations(activations, name, info.shape[1])[:vectors]
 
     return Job(name, info.shape, info.depth, lambda: _tiles(checkpoint, name), read, info.form)
@@ -154,9 +154,11 @@ async def _stream(opened: Device | DeviceGroup, jobs: list[Job], results: RunRes
         runs = []
         with progress("streaming", sum(job.size for job in jobs), in_bytes=True) as advance:
             for job in jobs:
-                if not results.get(job.name):
-                    results.add(await stream_matrix(device, job))
-                runs.append(results.get(job.name))
+                run = results.get(job.name)
+                if not run:
+                    run = await stream_matrix(device, job)
+                    results.add(run)
+                runs.append(run)
                 advance(job.size, job.name)
     return {**about, "matrices": runs, "totals": totals(runs)}
 

@@ -51,7 +51,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        reason = error.strerror.partition(" (while")[0]
+        reason = str(error.strerror).partition(" (while")[0]
         raise ValueError(f"cannot listen on {host} port {port} ({reason}); choose another with "
                          "--listen") from None
     listener.setblocking(False)

@@ -1,9 +1,10 @@
 """Stream matrices through a device, and compare every row with golden."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -18,15 +19,20 @@ from tritstream.golden.fixed_point import (
     tiles_shape,
 )
 from tritstream.golden.gemv import dequantize_rows, gemv
-from tritstream.golden.matrix import dequantize
+from tritstream.golden.matrix import TritMatrix, dequantize
 from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.row_chunks import in_threads, row_chunks
 from tritstream.golden.tiles import unpack
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
 from tritstream.host.layout.prepare import Tiles
+from tritstream.host.protocol.records import Stats
 
-__all__ = ["Job", "MatrixRun", "Seconds", "generated_activations", "stream_matrix"]
+__all__ = ["Job", "MatrixRun", "Multiplier", "Seconds", "generated_activations", "multiplier",
+           "stream_matrix"]
+
+#: Multiplies a prepared matrix by activations: row sums and counts of the device.
+Multiplier = Callable[[np.ndarray], Awaitable[tuple[np.ndarray, Stats]]]
 
 
 @dataclass(frozen=True)
@@ -116,9 +122,9 @@ async def stream_matrix(device: Device | DeviceGroup, job: Job) -> MatrixRun:
     x, _ = quantize_activation(activations)
     with _timed() as prepare:
         matrix = job.tiles()
-        prepared = await device.prepare(matrix, job.name)
+        multiply = await multiplier(device, matrix, job.name)
     with _timed() as streamed:
-        sums, stats = await device.gemv(prepared, x)
+        sums, stats = await multiply(x)
     with _timed() as check:
         wrong, error = _compare(job, matrix, activations, sums)
     (rows, columns), depth = job.shape, job.depth
@@ -134,7 +140,21 @@ async def stream_matrix(device: Device | DeviceGroup, job: Job) -> MatrixRun:
     )
 
 
-def _compare(job, matrix, activations, sums) -> tuple[list[dict], float]:
+async def multiplier(
+    device: Device | DeviceGroup, matrix: TritMatrix | Tiles, name: str = "",
+) -> Multiplier:
+    """Prepare a matrix for a device or a group; return a function that multiplies it.
+
+    The function awaits int8 activations (K,) or (B, K), and returns exact row sums and counts.
+    """
+    if isinstance(device, DeviceGroup):
+        return partial(device.gemv, await device.prepare(matrix, name))
+    return partial(device.gemv, await device.prepare(matrix, name))
+
+
+def _compare(
+    job: Job, matrix: Tiles, activations: np.ndarray, sums: np.ndarray,
+) -> tuple[list[dict], float]:
     """Return the rows that differ from golden, and the relative error."""
     tiles, table, depth, (rows, columns) = matrix
     x, scales = quantize_activation(activations)
@@ -148,7 +168,8 @@ def _compare(job, matrix, activations, sums) -> tuple[list[dict], float]:
         return (list(_differences(found, gemv(part, x), chunk.start)),
                 float((off * off).sum()), float((exact * exact).sum()))
 
-    wrong, off, norm = [], 0.0, 0.0
+    wrong: list[dict] = []
+    off = norm = 0.0
     for some, part_off, part_norm in in_threads(
             work, row_chunks(rows, GROUP * tiles.shape[1], ROWS)):
         wrong += some

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -52,7 +53,7 @@ def make_tokenizer(texts: list[Text], vocabulary: int) -> PreTrainedTokenizerFas
     return Qwen2Tokenizer().train_new_from_iterator(lines, vocabulary, show_progress=False)
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
+def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2ForCausalLM:
     """Untrained Qwen2: grouped-query attention, biases on q, k and v, head tied to embedding."""
     torch.manual_seed(seed)
     config = Qwen2Config(
@@ -70,7 +71,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalL
     return Qwen2ForCausalLM(config)
 
 
-def token_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> Tensor:
+def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> Tensor:
     """Tokens of `text`, after one that stands for its beginning."""
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
@@ -74,8 +74,8 @@ def capture(directory: Path, prompt: str) -> None:
 
 
 @torch.inference_mode()
-def _linear_inputs(model: nn.Module, ids: Tensor) -> dict[str, Tensor]:
-    inputs = {}
+def _linear_inputs(model: PreTrainedModel, ids: Tensor) -> dict[str, Tensor]:
+    inputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable:
         def hook(module: nn.Module, args: tuple[Tensor]) -> None:
@@ -196,9 +196,11 @@ def train(directory: Path, recipe: Recipe, training: list[Text], held_out: Text)
     }
 
 
-def _save_and_evaluate(directory: Path, model: nn.Module, text: Text, context: int) -> float:
+def _save_and_evaluate(directory: Path, model: PreTrainedModel, text: Text, context: int) -> float:
     """The loss of the weights as they are stored; `model` itself stays in float32."""
-    copy.deepcopy(model).bfloat16().save_pretrained(directory)
+    stored = copy.deepcopy(model)
+    stored.bfloat16()
+    stored.save_pretrained(directory)
     return evaluate_directory(directory, text, context)
 
 

@@ -1,7 +1,8 @@
 """Command that runs all measurements, with measured and projected reports apart."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -14,6 +15,8 @@ from tritstream.scripts.reports.bench.layout import LANES, check_layout, measure
 from tritstream.scripts.reports.bench.simulation import measure_simulation, show_simulation
 
 __all__ = ["everything"]
+
+R = TypeVar("R")
 
 
 @reports_errors
@@ -32,20 +35,22 @@ def everything(
     They are layout, codec and simulation, and separately the projections of boards. To measure a
     complete checkpoint, use `tritstream dev bench quantize MODEL`.
     """
-    found = {}
-    for name, measure, show in (
-        ("layout", lambda: measure_layout(list(QWEN25), depth, LANES, check or ["0.5B"]),
-         show_layout),
-        ("codec", lambda: measure_codec(depth=depth), show_codec),
-        ("simulation", lambda: measure_simulation(depth=depth), show_simulation),
-        ("projected", projections, show_projections),
-    ):
-        found[name] = measure()
+    found: dict[str, object] = {}
+
+    def report(name: str, measured: R, show: Callable[[R], None]) -> R:
+        found[name] = measured
         if output:
-            write_json(output / f"{name}.json", found[name])
+            write_json(output / f"{name}.json", measured)
         if not as_json:
-            show(found[name])
+            show(measured)
             print()
+        return measured
+
+    words = report("layout", measure_layout(list(QWEN25), depth, LANES, check or ["0.5B"]),
+                   show_layout)
+    report("codec", measure_codec(depth=depth), show_codec)
+    report("simulation", measure_simulation(depth=depth), show_simulation)
+    report("projected", projections(), show_projections)
     if as_json:
         print_json(found)
-    check_layout(found["layout"])
+    check_layout(words)

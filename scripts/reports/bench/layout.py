@@ -18,6 +18,7 @@ from tritstream.scripts.console import Failure, progress, reports_errors, table
 from tritstream.scripts.options import Depth, Json, JsonFile, LaneCounts
 from tritstream.scripts.reports.bench.measuring import circumstances, report_to
 from tritstream.scripts.reports.bench.products import check_size, product
+from tritstream.scripts.running.stream import multiplier
 
 __all__ = ["LANES", "check_layout", "layout", "measure_layout", "show_layout"]
 
@@ -114,7 +115,8 @@ def _checks(sizes: list[str], depth: int, lanes: list[int]) -> Iterator[dict]:
 
 async def _check(matrix, x, due, lanes: int) -> dict:
     async with open_device(f"sim:lanes={lanes}") as device:
-        found, stats = await device.gemv(await device.prepare(matrix), x)
+        multiply = await multiplier(device, matrix)
+        found, stats = await multiply(x)
     cost = gemv_cost(matrix.shape, matrix.depth, lanes)
     return {"rows": len(due), "mismatches": int(np.count_nonzero(found != due)),
             "words": stats.words, "cycles": stats.cycles, "input_stalls": stats.input_stalls,

@@ -11,10 +11,12 @@ from tritstream.golden.fixed_point import half_range
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.host.layout.cost import model_cost
 from tritstream.host.open_device import open_device
+from tritstream.host.protocol.records import Stats
 from tritstream.scripts.console import Failure, progress, reports_errors, table
 from tritstream.scripts.options import Depth, Json, JsonFile, LaneCounts, Repeat
 from tritstream.scripts.reports.bench.measuring import circumstances, report_to
 from tritstream.scripts.reports.bench.products import check_size, product
+from tritstream.scripts.running.stream import multiplier
 
 __all__ = ["measure_simulation", "show_simulation", "simulation"]
 
@@ -67,13 +69,13 @@ async def _measure(products, lanes: int, repeat: int) -> dict:
     """Measure the fewest CPU seconds of several passes. Only the device's thread works then."""
     tries = []
     async with open_device(f"sim:lanes={lanes}") as device:
-        prepared = [(await device.prepare(matrix), x, due) for matrix, x, due in products]
+        prepared = [(await multiplier(device, matrix), x, due) for matrix, x, due in products]
         for _ in range(repeat + 1):
-            start, total = time.process_time(), None
-            answers = [await device.gemv(matrix, x) for matrix, x, _ in prepared]
+            start, total = time.process_time(), Stats()
+            answers = [await multiply(x) for multiply, x, _ in prepared]
             tries.append(time.process_time() - start)
             for (_, _, due), (found, stats) in zip(prepared, answers, strict=True):
-                total = stats if total is None else total + stats
+                total += stats
                 if not np.array_equal(found, due):
                     raise Failure(f"L = {lanes}: the simulated device differs from golden")
     seconds = min(tries[1:])

@@ -46,11 +46,15 @@ def collect(root: Path) -> dict:
 
 def _ours(unit: dict, includes: dict) -> dict:
     area = Area(unit)
+    if area.clocks is None or area.per_mac is None:
+        raise ValueError(f"{unit['unit']}: the report has no clock or no trit-MACs; measure it "
+                         "again with `tritstream hw report`")
+    per_mac = area.per_mac
     kind = list(_KINDS)[unit["unit"].startswith("multiplier")]
     return {
         "name": f"{unit['unit']}, L = {unit['lanes']}", "kind": kind,
-        "includes": includes[unit["unit"]], "area": area.per_mac,
-        "rate": [clock / area.per_mac for clock in area.clocks],
+        "includes": includes[unit["unit"]], "area": per_mac,
+        "rate": [clock / per_mac for clock in area.clocks],
         "cells": {cell: area.cells(cell) for cell in _CELLS}}
 
 

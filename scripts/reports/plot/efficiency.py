@@ -42,7 +42,7 @@ def _taken(report: dict) -> dict:
 
 def _matrices(rows: list[dict]) -> list[dict]:
     """A row for each shape, named by all matrices that have it."""
-    found = {}
+    found: dict[str, tuple[list[str], list]] = {}
     for name, same in _grouped(rows, "matrix"):
         label = name.removesuffix("_proj")
         shape = "×".join(map(str, same[0]["shape"]))

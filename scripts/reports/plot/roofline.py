@@ -67,12 +67,12 @@ def _roofs(axes: Axes, data: dict) -> None:
     """Each memory's roof; the weights of this format stand just left of the ridge."""
     at = _intensity(data["depth"])
     for place, board in enumerate(data["boards"]):
-        look  = {"color": COLOURS[_COLOURS[place]]}
+        color = COLOURS[_COLOURS[place]]
         ridge = board["macs"] / (board["peak_mb_s"] * 1e6)
         axes.plot((0, ridge, _INTENSITY), [0, 1e-9 * board["macs"], 1e-9 * board["macs"]],
-                  linestyle=_dashes(place), **look)
+                  linestyle=_dashes(place), color=color)
         axes.plot(at, 1e-3 * board["mb_s"] * at, marker=MARKERS[place], linestyle="none",
-                  markersize=_size(place), **look, label=f"{board['name']}: "
+                  markersize=_size(place), color=color, label=f"{board['name']}: "
                   f"{board['mb_s']:.0f} of {board['peak_mb_s']:.0f} MB/s")
     for link, rate in {board["link"]: board["link_mb_s"] for board in data["boards"]}.items():
         axes.plot((0, _INTENSITY), (0, 1e-3 * rate * _INTENSITY), color=GREY, linestyle=":")
@@ -103,14 +103,14 @@ def _tokens(axes: Axes, data: dict) -> None:
     axes.text((largest * _BYTES[1]) ** 0.5, 3, "larger than the memory of any of these boards",
               ha="center", fontsize=8, color=GREY)
     for place, board in enumerate(data["boards"]):
-        look = {"color": COLOURS[_COLOURS[place]]}
+        color = COLOURS[_COLOURS[place]]
         axes.plot(_BYTES, [board["mb_s"] * 1e6 / one for one in _BYTES],
-                  linestyle=_dashes(place), linewidth=1, **look)
+                  linestyle=_dashes(place), linewidth=1, color=color)
         mine = [one for one in data["projections"] if one["board"] == board["name"]]
         axes.plot([one["layer_bytes"] for one in mine], [one["tokens"] for one in mine],
                   marker=MARKERS[place], markersize=_size(place), markerfacecolor="none",
                   linestyle="none",
-                  label=f"projected: {board['name']}, link: {board['link']}", **look)
+                  label=f"projected: {board['name']}, link: {board['link']}", color=color)
     for name, size in data["models"].items():
         axes.axvline(size, color=GREY, linewidth=0.7, linestyle=":")
         axes.text(size, 0.8 * _TOKENS[1], name.split("-")[-1], rotation=90, fontsize=8,

@@ -10,11 +10,12 @@ from tritstream.golden.fixed_point import ROWS, SCALES, half_range
 from tritstream.golden.gemv import gemv
 from tritstream.golden.matrix import TritMatrix
 from tritstream.host.layout.prepare import PreparedMatrix, prepare
-from tritstream.host.protocol.frames import Answer, answer_bytes, answers, request
+from tritstream.host.protocol.frames import Answer, answer_bytes, answers
 from tritstream.host.protocol.operands import mantissa_bytes
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.device import TritDevice
-from tritstream.hw.protocol import DONE_FIELDS, SUM_BYTES, Opcode
+from tritstream.hw.protocol import DONE_FIELDS, REQUEST_ALIGN, SUM_BYTES, Opcode
+from tritstream.scripts.request_bytes import request_bytes
 from tritstream.sim.harness import simulate
 from tritstream.sim.streams import put
 
@@ -81,11 +82,10 @@ def _words(prepared: PreparedMatrix, x: np.ndarray) -> list[tuple[int, int]]:
     """Words of all requests in order, and cycles to wait before each."""
     part, = prepared.parts
     sizes = DEPTH | part.groups << 8 | 1 << 24
-    loads = [request(Opcode.ACTIVATIONS, 1, 0, len(x), x.tobytes()),
-             request(Opcode.SCALES, 2, payload=mantissa_bytes(prepared.mantissas))]
-    product = request(Opcode.GEMV, 3, sizes, part.blocks, part.payload(0, part.blocks))
-    head, payload = (b"".join(map(bytes, pieces)) for pieces in (
-        [*(piece for load in loads for piece in load), product[0]], product[1:]))
+    loads = (request_bytes(Opcode.ACTIVATIONS, 1, 0, len(x), x.tobytes())
+             + request_bytes(Opcode.SCALES, 2, payload=mantissa_bytes(prepared.mantissas)))
+    product = request_bytes(Opcode.GEMV, 3, sizes, part.blocks, part.payload(0, part.blocks))
+    head, payload = loads + product[:REQUEST_ALIGN], product[REQUEST_ALIGN:]
     return [*((word, 0) for word in _split(head)),
             *((word, _PAUSES.get(place, 0)) for place, word in enumerate(_split(payload)))]
 

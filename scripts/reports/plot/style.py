@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-import matplotlib
+import matplotlib.style
 from matplotlib.figure import Figure
 
 from tritstream.scripts.console import write_bytes
@@ -24,7 +25,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 #: Colours of text and of guide lines.
 INK, GREY, PALE = "#222222", "#767676", "#DDDDDD"
 
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white",
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
     "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold",

@@ -74,7 +74,8 @@ def _declared(tokens, wanted: set[str]) -> dict[str, str]:
 
 def _edges(tokens, clock: str) -> Iterator[dict[str, int | str]]:
     """All values as they stood before each rising edge."""
-    values, changes = {}, {}
+    values: dict[str, int | str] = {}
+    changes: dict[str, int | str] = {}
     for token in tokens:
         if token.kind is TokenKind.CHANGE_TIME:
             if changes.get(clock) == "1" and values.get(clock) == "0":

@@ -47,7 +47,8 @@ def _panel(axes: Axes, panel: dict) -> None:
     if panel["edge"]:
         _edge(axes, panel["edge"], len(rows))
     for place, row in enumerate(rows):
-        {"bit": _levels, "bus": _bus}[row["kind"]](axes, place + 0.5, first, row["values"])
+        draw = _levels if row["kind"] == "bit" else _bus
+        draw(axes, place + 0.5, first, row["values"])
 
 
 def _mark(axes: Axes, mark: dict, rows: int) -> None:
