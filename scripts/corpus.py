@@ -27,7 +27,7 @@ AR_HEADER = 60
 
 @dataclass(frozen=True)
 class Text:
-    """One document, named as its package or file names it."""
+    """A document, with the name that its package or file gives it."""
 
     name: str
     text: str
@@ -82,7 +82,7 @@ def read_corpus(path: Path) -> list[Text]:
 
 
 def hold_out(texts: list[Text], name: str) -> tuple[list[Text], Text]:
-    """All texts but the one called `name`, and that one."""
+    """Return all texts except the one called `name`, and that text."""
     names = [text.name for text in texts]
     if name not in names:
         raise ValueError(f"Held-out text must be one of {names}, not {name!r}")
@@ -94,7 +94,7 @@ def _data_of_directory(index: Path) -> tuple[bytes, bytes]:
 
 
 def _data_of_package(package: bytes) -> tuple[bytes, bytes]:
-    """Index and database out of a Debian package: an `ar` archive that holds a tar archive."""
+    """Index and database of a Debian package, an `ar` archive that contains a tar archive."""
     archive = next(data for name, data in _ar_members(package) if name.startswith("data.tar"))
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         name = next(name for name in tar.getnames() if name.endswith(INDEX_NAME))
@@ -122,11 +122,11 @@ def _ar_members(archive: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_lazy_load(index_and_database: tuple[bytes, bytes]) -> list[Text]:
-    """Each variable of the database: a vector of lines without their line ends."""
+    """Texts of a database whose variables are vectors of lines without line ends."""
     index, database = index_and_database
     texts = []
     for name, (offset, length) in _parse(index)["variables"].items():
-        # Four bytes of uncompressed length stand before each zlib stream.
+        # Each zlib stream follows four bytes with the uncompressed length.
         lines = _parse(zlib.decompress(database[offset + 4 : offset + length]))
         texts.append(Text(str(name), "".join(f"{line}\n" for line in lines)))
     return texts

@@ -1,4 +1,4 @@
-"""A simulated board: the whole system, on bus accesses, loads and Ethernet frames."""
+"""A simulated board with memory, driven by bus accesses, loads and Ethernet frames."""
 
 import ctypes
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint8, c_uint32, c_void_p
@@ -11,9 +11,9 @@ from tritstream.sim.soc_build import SocChoice, build_soc
 
 __all__ = ["BoardStuck", "Counts", "SimulatedBoard"]
 
-#: Cycles after which an access that is not answered never will be.
+#: Cycles without a response after which an access counts as failed.
 _MOST = 20_000
-#: Longest frame of Ethernet.
+#: Buffer for an Ethernet frame, in bytes.
 _FRAME = 2048
 
 _CALLS = {
@@ -32,16 +32,17 @@ _CALLS = {
 
 
 class BoardStuck(RuntimeError):
-    """The simulated board did not get on within the cycles it was given."""
+    """The simulated board did not finish an operation within its limit of cycles."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What passed since the last look.
+    """Counts since the last call of :meth:`SimulatedBoard.counts`.
 
-    ``taken`` and ``given`` are words of the core; ``first`` and ``last`` the cycles of the first
-    and last word taken, ``causes`` what the memory did in the cycles between, by
-    :class:`tritstream.hw.soc.cycle_monitor.Cause`; ``refreshes`` are the commands to refresh.
+    ``taken`` and ``given`` count the words into and out of the core. ``first`` and ``last`` are the
+    cycles of the first and the last word taken. ``refreshes`` counts refresh commands. ``causes``
+    counts the cycles between ``first`` and ``last`` by
+    :class:`tritstream.hw.soc.cycle_monitor.Cause`.
     """
 
     taken:  int
@@ -53,13 +54,14 @@ class Counts:
 
 
 class SimulatedBoard:
-    """A board in this process. It has started its memory when it is made.
+    """A simulated board in this process. Its constructor runs until the memory is initialized.
 
     Parameters
     ----------
     choice : SocChoice
+        Configuration of the system.
 
-    Raises :class:`tritstream.sim.build.BuildError`.
+    Raises :class:`tritstream.sim.build.BuildError` if the system cannot be built.
     """
 
     def __init__(self, choice: SocChoice):
@@ -72,7 +74,7 @@ class SimulatedBoard:
         self.wait("ready", 1)
 
     def close(self) -> None:
-        """Delete the board."""
+        """Free the simulation."""
         self._library.soc_delete(self._soc)
         self._soc = None
 
@@ -88,21 +90,21 @@ class SimulatedBoard:
         return self._library.soc_cycles(self._soc)
 
     def run(self, cycles: int) -> None:
-        """Let time pass."""
+        """Simulate a number of cycles."""
         self._library.soc_run(self._soc, cycles)
 
     def read(self, address: int, words: int) -> np.ndarray:
-        """Words of 32 bits over the bus."""
+        """Read words of 32 bits over the bus."""
         data = np.zeros(words, dtype=np.uint32)
         self._bus(0, address, data)
         return data
 
     def write(self, address: int, data: np.ndarray) -> None:
-        """Words of 32 bits over the bus."""
+        """Write words of 32 bits over the bus."""
         self._bus(1, address, np.ascontiguousarray(data, dtype=np.uint32))
 
     def get(self, name: str) -> int:
-        """A register of :data:`tritstream.hw.soc.registers.REGISTERS`."""
+        """Read a register of :data:`tritstream.hw.soc.registers.REGISTERS`."""
         return int(self.read(register(name), 1)[0])
 
     def put(self, name: str, value: int) -> None:
@@ -110,7 +112,7 @@ class SimulatedBoard:
         self.write(register(name), np.array([value]))
 
     def wait(self, name: str, value: int, cycles: int = 1_000_000) -> None:
-        """Until a register has a value; raises :class:`BoardStuck` after so many cycles."""
+        """Simulate until a register has a value; raise :class:`BoardStuck` after ``cycles``."""
         end = self.cycles + cycles
         while (found := self.get(name)) != value:
             if self.cycles > end:
@@ -118,7 +120,10 @@ class SimulatedBoard:
             self.run(200)
 
     def load(self, address: int, data: bytes) -> None:
-        """Bytes into memory at full speed; whole words of memory."""
+        """Load complete memory words at full speed, without the bus.
+
+        Raises :class:`ValueError` unless address and size are multiples of the memory's word.
+        """
         word = self.build.word
         count, rest = divmod(len(data), word)
         if rest or address % word:
@@ -128,37 +133,37 @@ class SimulatedBoard:
             raise BoardStuck(f"memory does not take {len(data)} bytes")
 
     def dump(self, address: int, size: int) -> bytes:
-        """Bytes of memory, whole words of 32 bits."""
+        """Read ``size`` bytes of memory, a multiple of four, over the bus."""
         return self.read(MEMORY + address, size // 4).tobytes()
 
     def push(self, address: int, size: int) -> None:
-        """A descriptor of request frames, in bytes."""
+        """Queue a descriptor: address and size in bytes of request frames in the memory."""
         tail = self.get("tail")
         self.write(register("address"), np.array([address // UNIT, size // UNIT, tail]))
 
     def counts(self) -> Counts:
-        """What passed since the last call."""
+        """Return the counts since the last call."""
         found = np.zeros(13, dtype=np.int64)
         self._library.soc_count(self._soc, found.ctypes.data)
         taken, given, first, last, refreshes, *causes = map(int, found)
         return Counts(taken, given, first, last, refreshes, tuple(causes))
 
     def violations(self) -> tuple[int, str]:
-        """Commands that were too early or too late for the memory so far, and the first."""
+        """Return the number of memory commands that broke the timing, and the first of them."""
         what = ctypes.create_string_buffer(200)
         return self._library.soc_violations(self._soc, what, len(what)), what.value.decode()
 
     def frame_in(self, frame: bytes) -> None:
-        """A frame of Ethernet for the board, from preamble to checksum."""
+        """Send an Ethernet frame to the board, from preamble to checksum."""
         self._library.soc_frame_in(self._soc, frame, len(frame))
 
     @property
     def waiting(self) -> int:
-        """Frames that have not all come in yet."""
+        """Number of frames that the board has not received completely."""
         return self._library.soc_waiting(self._soc)
 
     def frame_out(self) -> bytes | None:
-        """The next frame from the board."""
+        """Return the next frame from the board, or None."""
         room = (c_uint8 * _FRAME)()
         size = self._library.soc_frame_out(self._soc, room, _FRAME)
         return bytes(room[:size]) if size else None

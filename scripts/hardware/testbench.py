@@ -1,4 +1,4 @@
-"""The IP core with a testbench: requests, and the answers that golden says are due."""
+"""The IP core with a testbench: requests, and the responses that golden expects."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,12 +29,12 @@ from tritstream.scripts.request_bytes import request_bytes
 
 __all__ = ["Exchange", "Frame", "exchanges", "write_testbench"]
 
-_COUNTS = bytes(4 * SUM_BYTES)      # payload of DONE and COUNTERS: known to the device alone
+_COUNTS = bytes(4 * SUM_BYTES)      # payload of DONE and COUNTERS: only the device knows it
 _SEED   = 1
 
 
 class Frame(NamedTuple):
-    """A request or an answer, without sequence number and checksums."""
+    """A request or a response, without sequence number and checksums."""
 
     opcode:  int
     arg0:    int = 0
@@ -44,7 +44,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request, with a wrong trailer if ``damaged``, and the answers to it."""
+    """A request, with a wrong trailer if ``damaged``, and its responses."""
 
     request: Frame
     answers: list[Frame] = field(default_factory=lambda: [Frame(Opcode.ACK)])
@@ -52,7 +52,7 @@ class Exchange:
 
 
 def exchanges(config: DeviceConfig) -> Iterator[Exchange]:
-    """A session with a device just reset: products of every depth, and requests it refuses."""
+    """Yield a session after a reset: products of every depth, and requests to refuse."""
     info = pack("<6I", VERSION, config.lanes, config.columns, config.max_k, config.clock_hz,
                 config.build_id)
     yield Exchange(Frame(Opcode.IDENTIFY), [Frame(Opcode.INFO, config.lanes, 0, info)])
@@ -67,7 +67,7 @@ def exchanges(config: DeviceConfig) -> Iterator[Exchange]:
 
 
 def _product(config, rng, depth):
-    """Loads and a GEMV of two row blocks, for all columns of the device or three of them."""
+    """Loads and a GEMV of two row blocks, for at most three columns of the device."""
     rows, k = 2 * ROWS * config.lanes - 1, min(48, config.max_k)
     matrix  = quantize(rng.normal(size=(rows, k)), depth)
     x       = rng.integers(-128, 128, (min(config.columns, 3), k), dtype=np.int8)
@@ -87,7 +87,7 @@ def _product(config, rng, depth):
 
 
 def write_testbench(config: DeviceConfig, folder: Path) -> None:
-    """Write core, testbench, requests and answers, each of them whole or not at all."""
+    """Write core, testbench, requests and responses to a folder."""
     core, config = export_core(config)
     requests, answers = [], []
     for sequence, exchange in enumerate(exchanges(config)):
@@ -111,7 +111,7 @@ def _request_words(exchange, sequence, lanes):
 
 
 def _answer_words(frame, sequence, lanes):
-    """Words with two digits before their bytes: whether these are compared, and TLAST."""
+    """Words, each after two digits: whether its bytes are compared, and TLAST."""
     opcode, arg0, arg1, payload = frame
     header = Header(opcode, sequence, arg0, arg1, len(payload)).pack()
     parts  = [part.ljust(padded(len(part), lanes), b"\0") for part in (header, payload)]

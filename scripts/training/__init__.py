@@ -1,1 +1,1 @@
-"""How the small shipped model was made."""
+"""Training of the small shipped model."""

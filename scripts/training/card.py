@@ -1,4 +1,4 @@
-"""The model card of the tiny Qwen2 model, and the figures that it states."""
+"""Model card of the tiny Qwen2 model, and the figures in it."""
 
 from pathlib import Path
 from string import Template
@@ -12,7 +12,7 @@ CARD = Path(__file__).parents[2] / "models" / "card.md"
 
 
 def write_figures(directory: Path, figures: dict[str, Any]) -> None:
-    """`training.json`, and the model card that states the same."""
+    """Write `training.json`, and the model card with the same figures."""
     write_json(directory / "training.json", figures)
     template = Template(CARD.read_text(encoding="utf-8"))
     card = template.substitute(

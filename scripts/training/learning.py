@@ -1,4 +1,4 @@
-"""How the tiny Qwen2 model learns, and how well a model predicts a text."""
+"""Training of the tiny Qwen2 model, and bits per byte of any model on a text."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ WINDOWS_PER_BATCH = 8
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides the weights, beside the text and the versions of torch and tokenizers."""
+    """Settings that determine the weights, with the text and the versions of the packages."""
 
     steps: int = 3000
     seed: int = 1
@@ -40,7 +40,7 @@ class Recipe:
     vocabulary: int = 1024
 
     def rate(self, step: int) -> float:
-        """Learning rate relative to its peak: a linear rise, then a cosine to a hundredth."""
+        """Return the learning rate relative to its peak: linear rise, then cosine to 0.01."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
@@ -48,13 +48,13 @@ class Recipe:
 
 
 def make_tokenizer(texts: list[Text], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of `vocabulary` entries, split as Qwen2 does and learned from `texts`."""
+    """Return a byte-level BPE with `vocabulary` entries and Qwen2's splits, trained on `texts`."""
     lines = (text.text for text in texts)
     return Qwen2Tokenizer().train_new_from_iterator(lines, vocabulary, show_progress=False)
 
 
 def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2ForCausalLM:
-    """Untrained Qwen2: grouped-query attention, biases on q, k and v, head tied to embedding."""
+    """Return an untrained Qwen2: grouped-query attention, q, k, v biases, tied embeddings."""
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -72,14 +72,14 @@ def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2ForCausalL
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> Tensor:
-    """Tokens of `text`, after one that stands for its beginning."""
+    """Return the tokens of `text` after a start token."""
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
     return torch.tensor([start, *ids])
 
 
 def fit(model: nn.Module, ids: Tensor, recipe: Recipe, report: Callable[[float], None]) -> None:
-    """Minimize next-token loss on random windows of `ids`; `report` gets the loss of each step."""
+    """Minimize next-token loss on random windows of `ids`; call `report(loss)` after each step."""
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = _optimizer(model, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
@@ -105,20 +105,20 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def _loss(model: nn.Module, windows: Tensor, reduction: str = "mean") -> Tensor:
-    """Nats of all tokens of each window but the first."""
+    """Nats of all tokens of each window except the first."""
     logits = model(input_ids=windows[:, :-1], use_cache=False).logits
     return cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction=reduction)
 
 
 @torch.inference_mode()
 def bits_per_byte(model: nn.Module, ids: Tensor, size: int, context: int) -> float:
-    """Bits for each of the `size` bytes that `ids` (with its start token) stand for."""
+    """Return bits per byte of `ids` (with a start token), which encode `size` bytes."""
     nats = sum(_loss(model, windows, "sum").item() for windows in _windows(ids, context))
     return nats / math.log(2) / size
 
 
 def _windows(ids: Tensor, context: int) -> Iterator[Tensor]:
-    """Batches of windows that overlap by one token, so that each token is a target once."""
+    """Batches of windows that overlap by one token, so each token is a target once."""
     yield from ids.unfold(0, context + 1, context).split(WINDOWS_PER_BATCH)
     rest = (len(ids) - 1) % context
     if rest:
@@ -126,7 +126,7 @@ def _windows(ids: Tensor, context: int) -> Iterator[Tensor]:
 
 
 def evaluate_directory(directory: Path, text: Text, context: int) -> float:
-    """Bits per byte of the checkpoint as it lies on disk, computed in float32."""
+    """Return the bits per byte of a stored checkpoint, computed in float32."""
     ids = token_ids(AutoTokenizer.from_pretrained(directory), text.text)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     return bits_per_byte(model, ids, len(text.data), context)

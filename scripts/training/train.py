@@ -5,8 +5,8 @@
     tritstream dev train evaluate DIRECTORY --corpus ...  # any causal model
     tritstream dev train capture DIRECTORY --prompt "..."
 
-It needs the extras `torch` and `corpus`; using the model it leaves behind needs neither. Quality
-is stated in bits per byte of held-out text, which does not depend on a tokenizer: all nats of the
+The command needs the extras `torch` and `corpus`; using the trained model needs neither. Quality
+is measured in bits per byte of held-out text, which does not depend on a tokenizer: all nats of the
 text / ln 2 / its UTF-8 bytes. Every token is scored, in disjoint windows of `--context` tokens.
 """
 
@@ -57,10 +57,11 @@ console = Console()
 
 
 def capture(directory: Path, prompt: str) -> None:
-    """Write `activations.safetensors`: what each linear layer is given for `prompt`.
+    """Write `activations.safetensors`: the input of each linear layer for `prompt`.
 
-    One float32 array (tokens, K) a module, by its name; the metadata hold the prompt, its token
-    ids and the digest of the weights. The head is left out: it is the embedding and not packed.
+    It contains one float32 array (tokens, K) per module, by module name. The metadata contain the
+    prompt, its token ids and the digest of the weights. The head is left out, because it is the
+    embedding, which is not packed.
     """
     ids = AutoTokenizer.from_pretrained(directory)(prompt, add_special_tokens=False).input_ids
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
@@ -97,7 +98,7 @@ def file_sha256(path: Path) -> str:
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A directory to fill, which takes its place at `path` only when the block ends well."""
+    """Yield a directory to fill, which becomes `path` if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
         directory = Path(scratch) / path.name
@@ -108,7 +109,7 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def progress(steps: int) -> Iterator[Callable[[float], None]]:
-    """A bar on a terminal, else a line every `STEPS_PER_LINE` steps."""
+    """Show a bar on a terminal, else a line per `STEPS_PER_LINE` steps; yield `report(loss)`."""
     losses: list[float] = []
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("training", total=steps)
@@ -124,23 +125,26 @@ def progress(steps: int) -> Iterator[Callable[[float], None]]:
 
 
 def read_texts(corpus: Path, validation: str) -> tuple[list[Text], Text]:
-    """Training texts and the validation text, or a usage error."""
+    """Return training texts and the validation text; raise a usage error for a bad corpus."""
     try:
         return hold_out(read_corpus(corpus), validation)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
 
-Corpus = Annotated[Path, typer.Option(exists=True, help="A .deb, or a directory: see corpus.py.")]
-Model = Annotated[Path, typer.Argument(exists=True, file_okay=False)]
-Validation = Annotated[str, typer.Option(help="Document that is held out.")]
-Context = Annotated[int, typer.Option(min=1, help="Tokens in a window.")]
+Corpus = Annotated[Path, typer.Option(
+    exists=True, help="Corpus: the Debian package r-cran-janeaustenr, or a directory of texts.")]
+Model = Annotated[Path, typer.Argument(
+    exists=True, file_okay=False, help="Directory of the model.")]
+Validation = Annotated[str, typer.Option(help="Name of the document that is held out.")]
+Context = Annotated[int, typer.Option(min=1, help="Tokens per window.")]
+Prompt = Annotated[str, typer.Option(help="Prompt whose activations are stored.")]
 
 
 @app.callback()
 def main() -> None:
     """Train, capture and measure a tiny Qwen2 model."""
-    # More threads than idle cores slow such small matrices down many times over.
+    # With more threads than idle cores, such small matrices take many times as long.
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
 
@@ -148,13 +152,13 @@ def main() -> None:
 @app.command("train")
 def train_command(
     corpus: Corpus,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory that is made.")],
-    steps: Annotated[int, typer.Option(min=1)] = Recipe.steps,
-    seed: int = Recipe.seed,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = Recipe.steps,
+    seed: Annotated[int, typer.Option(help="Random seed of the training.")] = Recipe.seed,
     validation: Validation = VALIDATION,
-    prompt: Annotated[str, typer.Option(help="Whose activations are kept.")] = PROMPT,
+    prompt: Prompt = PROMPT,
 ) -> None:
-    """Train on all of the corpus but the validation document and write a checkpoint."""
+    """Train on the corpus without the validation document, and write a checkpoint."""
     if output.exists():
         raise typer.BadParameter(f"Output must not exist yet, not {str(output)!r}")
     recipe = Recipe(steps=steps, seed=seed)
@@ -171,10 +175,10 @@ def train_command(
 
 
 def train(directory: Path, recipe: Recipe, training: list[Text], held_out: Text) -> dict[str, Any]:
-    """Fill `directory` with a checkpoint in BF16; return what there is to say about it."""
+    """Fill `directory` with a checkpoint in BF16, and return its figures."""
     start = time.monotonic()
     make_tokenizer(training, recipe.vocabulary).save_pretrained(directory)
-    # Loaded back, so that the model learns the very tokens that a user of the directory gets.
+    # Load it back, so that the model learns exactly the tokens that users of the directory get.
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = make_model(tokenizer, recipe.seed)
     untrained = _save_and_evaluate(directory, model, held_out, recipe.context)
@@ -197,7 +201,7 @@ def train(directory: Path, recipe: Recipe, training: list[Text], held_out: Text)
 
 
 def _save_and_evaluate(directory: Path, model: PreTrainedModel, text: Text, context: int) -> float:
-    """The loss of the weights as they are stored; `model` itself stays in float32."""
+    """Store the weights in BF16 and return their loss; `model` itself stays in float32."""
     stored = copy.deepcopy(model)
     stored.bfloat16()
     stored.save_pretrained(directory)
@@ -218,8 +222,8 @@ def evaluate_command(
 
 
 @app.command("capture")
-def capture_command(model: Model, prompt: str = PROMPT) -> None:
-    """Write the activations of a prompt beside the model, and name the prompt in its card."""
+def capture_command(model: Model, prompt: Prompt = PROMPT) -> None:
+    """Write the activations of a prompt next to the model, and the prompt into its card."""
     capture(model, prompt)
     figures = json.loads((model / "training.json").read_text())
     write_figures(model, {**figures, "prompt": prompt})
@@ -227,7 +231,7 @@ def capture_command(model: Model, prompt: str = PROMPT) -> None:
 
 @app.command("measure")
 def measure_command(model: Model, corpus: Corpus) -> None:
-    """Measure the model packed at each depth; state the losses in its card and training.json."""
+    """Measure the model packed at each depth; write the losses to card and training.json."""
     figures = json.loads((model / "training.json").read_text())
     _, text = read_texts(corpus, figures["validation"]["name"])
     for depth in DEPTHS:
@@ -240,7 +244,7 @@ def measure_command(model: Model, corpus: Corpus) -> None:
 
 
 def export_packed(source: Path, scratch: Path, depth: int) -> Path:
-    """The checkpoint `source` packed at `depth` and exported again, in float16."""
+    """Pack the checkpoint `source` at `depth`, and return the directory of its float16 export."""
     pack_checkpoint(source, scratch / "packed", depth)
     export(scratch / "packed", scratch / "exported")
     return scratch / "exported"
