@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 __all__ = ["ColumnCounts", "Columns", "Depth", "DeviceSpec", "Exclude", "Force", "Json", "JsonFile",
-           "LaneCounts", "Lanes", "MaxK", "MemoryClock", "Model", "NoTokenizer", "Output", "Packed", "PlaceSeed",
-           "Repeat", "Report", "Rtl"]
+           "LaneCounts", "Lanes", "MaxK", "Memory", "MemoryClock", "Model", "NoTokenizer", "Output",
+           "Packed", "PlaceSeed", "Repeat", "Report", "Rtl"]
 
 # Checkpoints.
 Model  = Annotated[Path, typer.Argument(
@@ -61,6 +61,9 @@ LaneCounts   = Annotated[list[int], typer.Option(
     "--lanes", help="Number of lanes: 1, 2, 4, .., 64. May be repeated.")]
 ColumnCounts = Annotated[list[int], typer.Option(
     "--columns", help="Activation vectors per pass. May be repeated.")]
+Memory       = Annotated[str, typer.Option(
+    "--memory", help="Memory of the board: mt48lc16m16, as4c32m16 (SDRAM), mt41k64m16 or "
+                     "mt41k256m16 (DDR3).")]
 MemoryClock  = Annotated[float | None, typer.Option(
     "--clock", help="Clock of core and memory controller in MHz.",
     show_default="the board's own")]

@@ -29,7 +29,7 @@ from tritstream.scripts.console import (
     table,
     write_json,
 )
-from tritstream.scripts.options import Depth, Json, MemoryClock, Report
+from tritstream.scripts.options import Depth, Json, Memory, MemoryClock, Report
 from tritstream.scripts.request_bytes import request_bytes
 from tritstream.scripts.running.stream import generated_activations
 from tritstream.sim.board import SimulatedBoard
@@ -42,10 +42,6 @@ _FOREVER = 1 << 40
 #: Rows of a bank that are enough for small matrices.
 _ROWS = 2048
 _SHAPES = ["896x4864"]
-
-#: Shared with the other commands that simulate a board with memory.
-Memory = Annotated[str, typer.Option(
-    help="Memory of the board: mt48lc16m16, as4c32m16 (SDRAM), mt41k64m16 or mt41k256m16 (DDR3).")]
 
 
 @reports_errors

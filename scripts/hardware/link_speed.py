@@ -7,8 +7,7 @@ import numpy as np
 from tritstream.host.board.etherbone import MOST_WORDS, answer, request
 from tritstream.hw.soc.registers import MEMORY, register
 from tritstream.scripts.console import Failure, console, print_json, reports_errors, write_json
-from tritstream.scripts.hardware.bandwidth import Memory
-from tritstream.scripts.options import Json, Report
+from tritstream.scripts.options import Json, Memory, Report
 from tritstream.sim.board import SimulatedBoard
 from tritstream.sim.cable import Cable
 from tritstream.sim.soc_build import SocChoice

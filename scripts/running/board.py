@@ -19,7 +19,8 @@ from tritstream.host.open_device import open_device
 from tritstream.host.protocol.records import Info
 from tritstream.host.servers.udp_board import BoardServer
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors
-from tritstream.scripts.options import Json, Packed
+from tritstream.scripts.options import Json, Memory, Packed
+from tritstream.scripts.running.serve import listen_address
 from tritstream.sim.board import SimulatedBoard
 from tritstream.sim.soc_build import SocChoice
 
@@ -27,6 +28,7 @@ __all__ = ["board", "load"]
 
 #: Attempts to write a matrix before the board's memory counts as faulty.
 _TRIES = 3
+_ADDRESS = "127.0.0.1:1234"
 
 
 @reports_errors
@@ -125,20 +127,17 @@ def _tiles(checkpoint: PackedCheckpoint, name: str) -> Tiles:
 
 @reports_errors
 def board(
-    memory: Annotated[str, typer.Option(
-        help="Memory of the board, as for `tritstream hw bandwidth`.")] = "mt41k256m16",
+    memory: Memory = "mt41k256m16",
     rows: Annotated[int, typer.Option(
         help="Rows per bank of the memory: 2048 rows are 8 MB of SDRAM or 32 MB of DDR3.")] = 2048,
     listen: Annotated[str, typer.Option(
         metavar="HOST:PORT", help="UDP address to listen on; port 0 takes a free port.")] =
-        "127.0.0.1:1234",
+        _ADDRESS,
 ):
     """Simulate a board with memory, cycle by cycle, and serve it on a UDP port."""
-    host, _, port = listen.rpartition(":")
-    if not (host and port.isdecimal()):
-        raise ValueError(f"{listen}: listen must be HOST:PORT, such as 127.0.0.1:1234")
+    host, port = listen_address(listen, _ADDRESS)
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as listener:
-        listener.bind((host, int(port)))
+        listener.bind((host, port))
         listener.setblocking(False)
         console.print("building the simulated board (a minute the first time)")
         with SimulatedBoard(SocChoice(memory, rows, checks=False)) as simulated:

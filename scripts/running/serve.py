@@ -13,7 +13,9 @@ from tritstream.host.servers.tcp_device import DeviceServer
 from tritstream.hw.config import DeviceConfig
 from tritstream.scripts.console import console, reports_errors
 
-__all__ = ["serve"]
+__all__ = ["listen_address", "serve"]
+
+_ADDRESS = "127.0.0.1:7354"
 
 
 @reports_errors
@@ -22,14 +24,14 @@ def serve(
         help="Simulated device to serve: sim, or sim:lanes=64,columns=4,max_k=4096.")] = "sim",
     listen: Annotated[str, typer.Option(
         metavar="HOST:PORT", help="TCP address to listen on; port 0 takes a free port.")] =
-        "127.0.0.1:7354",
+        _ADDRESS,
 ):
     """Serve a simulated device over TCP to other processes and machines, one at a time.
 
     Clients use it as `--device tcp://HOST:PORT`. There is no authentication and no encryption, so
     anyone who reaches the port can use the device. Listen on trusted networks only.
     """
-    specs, (host, port) = parse_specs(device), _place(listen)
+    specs, (host, port) = parse_specs(device), listen_address(listen, _ADDRESS)
     if len(specs) != 1 or specs[0].scheme != "sim":
         raise ValueError(f"{device}: serve takes one simulated device; start one server for each")
     with closing(_listen(host, port)) as listener:
@@ -39,10 +41,11 @@ def serve(
     print("stopped")
 
 
-def _place(listen: str) -> tuple[str, int]:
+def listen_address(listen: str, example: str) -> tuple[str, int]:
+    """Return host and port of HOST:PORT; raise :class:`ValueError` with an example if malformed."""
     host, _, port = listen.rpartition(":")
     if not (host and port.isascii() and port.isdigit() and int(port) < 1 << 16):
-        raise ValueError(f"{listen}: listen must be HOST:PORT, such as 127.0.0.1:7354")
+        raise ValueError(f"{listen}: listen must be HOST:PORT, such as {example}")
     return host.strip("[]"), int(port)
 
 

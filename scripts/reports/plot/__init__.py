@@ -1,7 +1,7 @@
-"""Pictures of what is measured: one module a picture, and the command ``tritstream dev plot``.
+"""Pictures of measurements: one module per picture, and the command ``tritstream dev plot``.
 
-A picture's module has ``TITLE``, ``collect(root)``, which gathers what is drawn as plain data, and
-``draw(data)``, which makes a figure of it. To add one, write the module and name it in
+The module of a picture has ``TITLE``, ``collect(root)``, which returns plain data, and
+``draw(data)``, which returns a figure. To add a picture, write its module and add its name to
 :data:`tritstream.scripts.reports.plot.command.PICTURES`.
 """
 

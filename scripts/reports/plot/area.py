@@ -16,12 +16,12 @@ __all__ = ["TITLE", "collect", "draw"]
 TITLE = "Area of a trit-MAC, and speed per area, next to open peers"
 
 _REPORTS = Path("hw/reports")
-#: Reports that have our units, each of them once.
+#: Reports that contain our units, each unit once.
 _OURS   = ("lanes.json", "wide.json")
 _REMEDY = "tritstream hw report --report FILE"
 _PEERS  = "git restore hw/reports/peers.json"
 _CELLS  = {"MULT18X18D": "multipliers", "DP16KD": "block RAM"}
-#: Colour, marker and face of each kind.
+#: Colour, marker and face by kind.
 _KINDS  = {
     "tritstream": ("blue", "o", None),
     "tritstream, multipliers for lanes": ("purple", "s", None),
@@ -30,7 +30,7 @@ _KINDS  = {
 
 
 def collect(root: Path) -> dict:
-    """Rows of units, those that include least first."""
+    """Return rows of units, ordered by the number of parts that they include."""
     folder = root / _REPORTS
     peers  = read(folder / "peers.json", lambda report: {
         "parts": report["parts"], "part": report["part"], "ours": report["ours"],
@@ -39,7 +39,7 @@ def collect(root: Path) -> dict:
     for name in _OURS:
         ours += read(folder / name, lambda report: [
             _ours(unit, peers["ours"]) for unit in report["units"] if unit["trit_macs"]], _REMEDY)
-    # Of one kind of content, ours first.
+    # With equal parts, our units are first.
     rows = sorted(ours + peers["rows"], key=lambda row: (len(row["includes"]), row["includes"]))
     return {"parts": list(peers["parts"]), "part": peers["part"], "rows": rows}
 
@@ -70,7 +70,7 @@ def _peer(peer: dict) -> dict:
 
 
 def draw(data: dict) -> Figure:
-    """What each includes, area and speed, side by side."""
+    """Draw parts, area and speed next to each other."""
     rows  = data["rows"]
     drawn = figure(9.6, 0.7 + 0.3 * len(rows) + 0.55)
     parts, areas, rates = drawn.subplots(1, 3, sharey=True, width_ratios=(1.5, 1.7, 2.1))
@@ -95,7 +95,7 @@ def draw(data: dict) -> Figure:
 
 
 def _includes(axes: Axes, data: dict) -> None:
-    """A dot for each part that a unit has, and counts of cells that are not logic."""
+    """Draw a dot per part of a unit, and the counts of cells that are not logic."""
     names = [*data["parts"], *_CELLS.values()]
     for place, row in enumerate(data["rows"]):
         for column, part in enumerate(data["parts"]):
@@ -111,7 +111,7 @@ def _includes(axes: Axes, data: dict) -> None:
 
 
 def _point(axes: Axes, place: int, row: dict, values: list[float], form: str) -> None:
-    """The middle of the values, their range, and its number."""
+    """Draw the median of the values, their range, and its number."""
     colour, marker, face = _KINDS[row["kind"]]
     middle = values[len(values) // 2]
     axes.plot((values[0], values[-1]), (place, place), color=COLOURS[colour], linewidth=2)
@@ -122,7 +122,7 @@ def _point(axes: Axes, place: int, row: dict, values: list[float], form: str) ->
 
 
 def _divide(axes: Axes, rows: list[dict]) -> None:
-    """Lines between units that include the same and the others."""
+    """Draw lines between groups of units with equal parts."""
     place = 0
     for _, same in groupby(rows, key=lambda row: row["includes"]):
         place += len(list(same))

@@ -1,4 +1,4 @@
-"""What each method of quantizing costs at its bits: KL divergence and perplexity."""
+"""KL divergence and perplexity of each quantization method over its stored bits."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ TITLE = "KL divergence and perplexity by stored bits per weight and method"
 
 _REPORT = Path("docs/figures/divergence.json")
 _REMEDY = "git restore docs/figures/divergence.json"
-#: Name, colour, marker, face and line of (method, calibration, whether there is a budget). Budgets
-#: are rings, since they may lie where one depth for all lies.
+#: Name, colour, marker, face and line by (method, calibration, whether there is a budget). Budgets
+#: are rings, because their points may coincide with those of a single depth.
 _SERIES = {
     ("tritllm-v2", None, False):    ("tritllm-v2", "black", "o", None, "-"),
     ("tritllm-v2", None, True):     ("tritllm-v2, mixed depths", "black", "o", "none", ""),
@@ -28,7 +28,7 @@ _KL, _RATIO = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5), (1, 1.1, 1
 
 
 def collect(root: Path) -> dict:
-    """The models of the report with what is drawn of each."""
+    """Return the models of the report, each with its values to draw."""
     return read(root / _REPORT, _taken, _REMEDY)
 
 
@@ -50,7 +50,7 @@ def _pair(figure: dict) -> list[float]:
 
 
 def draw(data: dict) -> Figure:
-    """Divergence above, perplexity relative to the base below, over the same bits."""
+    """Draw divergence above, and perplexity relative to the base below, over the same bits."""
     drawn = figure(8.6, 7.4)
     upper, lower = drawn.subplots(2, 1, sharex=True, height_ratios=(1.5, 1))
     for name, *look in _SERIES.values():
@@ -84,7 +84,7 @@ def _plot(axes: Axes, models: list[dict], what: str, name: str, look: list) -> N
 
 
 def _depths(axes: Axes, models: list[dict]) -> None:
-    """Depths above the bits they take."""
+    """Label the depths above their bits."""
     for model in models:
         if model["series"] == next(iter(_SERIES.values()))[0]:
             axes.annotate(f"d = {model['depths'][0]}", (model["bits"], 1), (0, -4),

@@ -1,4 +1,4 @@
-"""Information efficiency of every matrix of Qwen2.5 by lanes: what layout and frames cost."""
+"""Information efficiency of every matrix of Qwen2.5, by lanes: the cost of layout and frames."""
 
 from itertools import groupby
 from pathlib import Path
@@ -18,14 +18,14 @@ _REPORT = Path("docs/figures/layout.json")
 _REMEDY = "tritstream dev bench layout -o docs/figures/layout.json"
 _COLOURS = ("black", "blue", "green", "orange", "purple", "yellow", "sky")
 _ACROSS = 2
-#: Efficiencies that are written at the axis, which is logarithmic in what is lost.
+#: Efficiencies with a tick at the axis, which is logarithmic in the loss.
 _TICKS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4)
-#: Share of a row's height over which its lanes are spread.
+#: Share of the height of a row over which its lanes are spread.
 _SPREAD = 0.76
 
 
 def collect(root: Path) -> dict:
-    """Efficiencies by model, matrix and lanes; matrices of one model that are alike are one row."""
+    """Return efficiencies by model, matrix and lanes; matrices of one shape share a row."""
     return read(root / _REPORT, _taken, _REMEDY)
 
 
@@ -41,7 +41,7 @@ def _taken(report: dict) -> dict:
 
 
 def _matrices(rows: list[dict]) -> list[dict]:
-    """A row for each shape, named by all matrices that have it."""
+    """Row per shape, with the names of all matrices that have it."""
     found: dict[str, tuple[list[str], list]] = {}
     for name, same in _grouped(rows, "matrix"):
         label = name.removesuffix("_proj")
@@ -53,7 +53,7 @@ def _matrices(rows: list[dict]) -> list[dict]:
 
 
 def _row(name: str, rows: list[dict]) -> dict:
-    """Lanes, efficiency, and efficiency without folding if the report has it."""
+    """Lanes, efficiency, and efficiency without folding if the report contains it."""
     return {"name": name, "points": [
         [row["lanes"], row["efficiency"], row.get("unfolded_efficiency", row["efficiency"])]
         for row in rows]}
@@ -64,7 +64,7 @@ def _grouped(rows: list[dict], key: str) -> list[tuple[str, list[dict]]]:
 
 
 def draw(data: dict) -> Figure:
-    """A panel a model, and in the place after the last the legend."""
+    """Draw a panel per model, and the legend in the place after the last panel."""
     models = data["models"]
     down   = -(-(len(models) + 1) // _ACROSS)
     drawn  = figure(9.2, 0.4 + 1.95 * down)
@@ -87,7 +87,7 @@ def draw(data: dict) -> Figure:
 
 
 def _ticks(worst: float) -> tuple[list[float], list[str]]:
-    """Places and names of the ticks that are within the axis."""
+    """Positions and labels of the ticks within the axis."""
     shown = [tick for tick in _TICKS if 1 - tick <= 1.15 * worst]
     return [1 - tick for tick in shown], [f"{tick:g}" for tick in shown]
 

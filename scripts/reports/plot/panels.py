@@ -1,4 +1,4 @@
-"""What the waveform shows: signals of the device around a group's end and around two stalls."""
+"""Panels of the waveform: signals of the device around the end of a group and two stalls."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ VCD = Path("build/plot/waveform.vcd")
 
 _CLOCK  = "bench.top.clk"
 _DEVICE = "bench.top.dut."
-#: Signals by what they are called here: path in the device, and bits where it is signed.
+#: Signals by name: path in the device, and number of bits if signed.
 _SIGNALS = {
     "valid":       ("sequencer.words__valid", 0),
     "ready":       ("sequencer.words__ready", 0),
@@ -56,7 +56,7 @@ _SIGNALS = {
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of a panel: levels of one bit, or texts of a bus, None where nothing counts."""
+    """Line of a panel: levels of one bit, or texts of a bus, with None where it is invalid."""
 
     name:   str
     kind:   str
@@ -65,7 +65,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Mark:
-    """Cycles of a panel, from ``start`` up to before ``stop``, with a text above them."""
+    """Marked cycles of a panel, from ``start`` to ``stop - 1``, with a text above them."""
 
     start: int
     stop:  int
@@ -74,7 +74,7 @@ class _Mark:
 
 @dataclass(frozen=True)
 class _Panel:
-    """Rows from cycle ``first`` on; a group ends before cycle ``edge``."""
+    """Rows that start at cycle ``first``; a group ends before cycle ``edge``."""
 
     title: str
     first: int
@@ -84,9 +84,9 @@ class _Panel:
 
 
 def collect(root: Path) -> dict:
-    """Run the device, and take what is shown out of the waveform that it left in :data:`VCD`.
+    """Simulate the device, and return the panels from its waveform in :data:`VCD`.
 
-    Nothing is read under ``root``: the device is simulated anew.
+    ``root`` is unused, because the data come from a new simulation.
     """
     record(VCD)
     note    = f"RTL in Amaranth's simulator: L = {LANES}, d = {DEPTH}, K = {GROUP * GROUPS}"
@@ -95,7 +95,7 @@ def collect(root: Path) -> dict:
 
 
 def _signals(path: Path) -> dict[str, list[int]]:
-    """Values by name from the first cycle in which a GEMV runs."""
+    """Values by name, starting at the first cycle in which a GEMV runs."""
     names  = {name: _DEVICE + place for name, (place, _) in _SIGNALS.items()}
     traces = read_traces(path, _CLOCK, list(names.values()))
     begin  = traces[names["running"]].index(1)
@@ -171,7 +171,7 @@ def _output_stall(of, full: int) -> _Panel:
 
 
 def _arrival(of, window) -> list[_Row]:
-    """A word's handshake, and what the sequencer says of it."""
+    """Handshake of a word, and its meaning according to the sequencer."""
     names = [f"s{digit}" if scale else f"w{place}.{digit}" for scale, place, digit in zip(
         of["scale"], of["place"], of["digit"], strict=True)]
     return [
@@ -185,14 +185,14 @@ def _arrival(of, window) -> list[_Row]:
 
 
 def _kinds(of) -> list[str | None]:
-    """Kind of each beat that leaves the buffer: a weight's first or later digit, or of a scale."""
+    """Kind of each beat from the buffer: first or later digit of a weight, or of a scale."""
     return [None if not valid else "s" if not weight else "w.0" if first else "w.1"
             for valid, weight, first in zip(
                 of["out_valid"], of["out_weight"], of["out_first"], strict=True)]
 
 
 def _turns(of) -> list[str | None]:
-    """Row and lane whose sum is taken; a unit has three turns a row, however many lanes it has."""
+    """Row and lane whose sum is taken; a unit has three slots per row for any number of lanes."""
     names = [f"{row}.{lane}" if lane < LANES else "–"
              for row, lane in (divmod(turn, SKEW) for turn in of["turn"])]
     return [name if valid else None
@@ -205,7 +205,7 @@ def _where(of, condition: str, name: str) -> list[int | None]:
 
 
 def _runs(cycles: list[int]) -> list[tuple[int, int]]:
-    """Stretches of neighbouring cycles, as (start, stop)."""
+    """Runs of consecutive cycles, as (start, stop)."""
     starts = [cycle for cycle in cycles if cycle - 1 not in cycles]
     stops  = [cycle + 1 for cycle in cycles if cycle + 1 not in cycles]
     return list(zip(starts, stops, strict=True))

@@ -1,4 +1,4 @@
-"""Reports that pictures are drawn from, read with errors of one line."""
+"""Read the reports behind pictures, with one-line errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +12,17 @@ _Taken = TypeVar("_Taken")
 
 
 def read(path: Path, take: Callable[[dict], _Taken], remedy: str) -> _Taken:
-    """What ``take`` finds in a JSON report.
+    """Return the result of ``take`` for a JSON report.
 
     Parameters
     ----------
     path : Path
     take : callable
-        Picks what is drawn out of it.
+        Function that takes the data to draw from the report.
     remedy : str
-        The command that makes the report.
+        Command that makes the report.
 
-    Raises :class:`ValueError` where the report is missing, no JSON, or lacks what is drawn.
+    Raises :class:`ValueError` if the report is missing, is not JSON, or lacks the data to draw.
     """
     try:
         report = parse_json(path.read_bytes())

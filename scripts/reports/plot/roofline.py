@@ -24,7 +24,7 @@ _TICKS = (0.001, 0.01, 0.1, 1, 10)
 
 
 def collect(root: Path) -> dict:
-    """Boards with their peaks and simulated bandwidth; projections; bytes of models."""
+    """Return boards with peaks and simulated bandwidth, projections, and sizes of models."""
     folder = root / _REPORTS
     boards = [_board(name, folder) for name in PROJECTED]
     lanes  = max(board["lanes"] for board in boards)
@@ -64,7 +64,7 @@ def draw(data: dict) -> Figure:
 
 
 def _roofs(axes: Axes, data: dict) -> None:
-    """Each memory's roof; the weights of this format stand just left of the ridge."""
+    """Draw the roof of each memory. The weights of this format are just left of the ridge."""
     at = _intensity(data["depth"])
     for place, board in enumerate(data["boards"]):
         color = COLOURS[_COLOURS[place]]
@@ -87,17 +87,17 @@ def _roofs(axes: Axes, data: dict) -> None:
 
 
 def _dashes(place: int) -> tuple[int, tuple[int, int]]:
-    """Dashes in the gaps of those of the board before, since two boards may share a line."""
+    """Dashes that fill the gaps of the board before, because two boards may share a line."""
     return 4 * (place % 2), (4, 4)
 
 
 def _size(place: int) -> int:
-    """Marks of one place, the later inside the earlier."""
+    """Size of a mark, so that a later mark fits inside an earlier one at the same place."""
     return 10 - 4 * (place % 2)
 
 
 def _tokens(axes: Axes, data: dict) -> None:
-    """Projections, link and all, below what the memory alone would allow."""
+    """Draw projections with the link, below the limit of the memory alone."""
     largest = max(board["bytes"] for board in data["boards"])
     axes.axvspan(largest, _BYTES[1], color=PALE, alpha=0.5, linewidth=0)
     axes.text((largest * _BYTES[1]) ** 0.5, 3, "larger than the memory of any of these boards",

@@ -1,4 +1,4 @@
-"""A product on the RTL itself, for a waveform: a source that pauses, a sink that is slow."""
+"""Simulate a product on the RTL for a waveform, with a pausing source and a slow sink."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,16 +28,16 @@ BLOCKS = 3
 
 _SEED  = 7
 _LIMIT = 3000
-#: Words of the GEMV before which the source pauses, and for how many cycles: before the last digit
-#: of a group, and before its last scale beat.
+#: Pauses of the source in cycles, by the word of the GEMV that follows: the last digit of a group,
+#: and its last scale beat.
 _GROUP  = 16 * DEPTH + 3
 _PAUSES = {2 * _GROUP + 31: 2, 2 * _GROUP + 34: 3}
-#: Cycles in which the sink does not take a word, after each that it took, while words are sent.
+#: Cycles that the sink pauses after each word that it takes, while words are sent.
 _SLOW = 3
 
 
 def record(path: Path) -> None:
-    """Run the product in Amaranth's simulator and write its waveform.
+    """Run the product in Amaranth's simulator, and write its waveform.
 
     Raises :class:`ValueError` unless every row equals golden.
     """
@@ -67,10 +67,10 @@ def record(path: Path) -> None:
 
 
 def _operands() -> tuple[TritMatrix, np.ndarray]:
-    """Small numbers, so that sums can be followed in a picture: scales of 1 to 26."""
+    """Small numbers with scales of 1 to 26, so that readers can follow the sums in a picture."""
     rng = np.random.default_rng(_SEED)
     rows, half = ROWS * LANES * BLOCKS, half_range(DEPTH)
-    # The largest scale is what mantissas of 17 bits are relative to; no group has it.
+    # Mantissas of 17 bits are relative to the largest scale, which no group uses.
     table = np.array([*range(1, SCALES), 2**17 - 1], np.float32)
     q = rng.integers(-half, half + 1, (rows, 16 * GROUPS), np.int8)
     codes = rng.integers(0, SCALES - 1, (rows, GROUPS), np.uint8)
@@ -79,7 +79,7 @@ def _operands() -> tuple[TritMatrix, np.ndarray]:
 
 
 def _words(prepared: PreparedMatrix, x: np.ndarray) -> list[tuple[int, int]]:
-    """Words of all requests in order, and cycles to wait before each."""
+    """Words of all requests in order, each with the cycles to wait before it."""
     part, = prepared.parts
     sizes = DEPTH | part.groups << 8 | 1 << 24
     loads = (request_bytes(Opcode.ACTIVATIONS, 1, 0, len(x), x.tobytes())
@@ -95,7 +95,7 @@ def _split(data: bytes) -> Iterator[int]:
 
 
 def _stalls(waits: list[int]):
-    """Stalls for :func:`tritstream.sim.streams.put`: so many before each word."""
+    """Stalls for :func:`tritstream.sim.streams.put`, by number of cycles before each word."""
     asked = iter([stall for wait in waits for stall in (*[True] * wait, False)])
     return lambda: next(asked)
 

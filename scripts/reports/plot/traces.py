@@ -1,4 +1,4 @@
-"""Values of signals cycle by cycle, out of a VCD file."""
+"""Values of signals per cycle, read from a VCD file."""
 
 import io
 import re
@@ -9,32 +9,32 @@ from vcd.reader import TokenKind, VCDParseError, tokenize
 
 __all__ = ["read_traces"]
 
-#: Amaranth calls signals without a name ``$signal``, which the reader takes only escaped.
+#: Amaranth calls signals without a name ``$signal``, which the reader accepts only escaped.
 _ANONYMOUS = re.compile(rb"^(\$var \w+ \d+ \S+ )(\$)", re.MULTILINE)
 _CHANGES = (TokenKind.CHANGE_SCALAR, TokenKind.CHANGE_VECTOR, TokenKind.CHANGE_STRING)
 
 
 def read_traces(path: Path, clock: str, signals: list[str]) -> dict[str, list[int]]:
-    """Values that stood before each rising edge of the clock, which is what registers take.
+    """Return the values before each rising edge of the clock, which are the ones registers take.
 
     Parameters
     ----------
     path : Path
-        The VCD file.
+        VCD file.
     clock : str
-        The clock's name with its scopes, joined by dots.
+        Name of the clock with its scopes, joined by dots.
     signals : list of str
-        Names of signals; a field of a structure is a further part of the name.
+        Names of signals; a field of a structure is one more part of the name.
 
     Returns
     -------
     dict
-        For each signal its values, unsigned, one a cycle.
+        Unsigned values of each signal, one per cycle.
 
     Raises
     ------
     ValueError
-        A signal is not in the file, is not always 0 or 1, or the file is no VCD.
+        A signal is not in the file, a value is neither 0 nor 1, or the file is not a VCD file.
     """
     try:
         text = _ANONYMOUS.sub(rb"\1\\\2", path.read_bytes())
@@ -56,7 +56,7 @@ def _read(tokens, path, clock, signals):
 
 
 def _declared(tokens, wanted: set[str]) -> dict[str, str]:
-    """Identifier codes of the signals wanted that the header declares."""
+    """Identifier codes of the wanted signals that the header declares."""
     scopes, codes = [], {}
     for token in tokens:
         if token.kind is TokenKind.SCOPE:
@@ -73,7 +73,7 @@ def _declared(tokens, wanted: set[str]) -> dict[str, str]:
 
 
 def _edges(tokens, clock: str) -> Iterator[dict[str, int | str]]:
-    """All values as they stood before each rising edge."""
+    """All values before each rising edge."""
     values: dict[str, int | str] = {}
     changes: dict[str, int | str] = {}
     for token in tokens:

@@ -1,4 +1,4 @@
-"""Waveforms: levels, buses with their values, and stretches of cycles that are named."""
+"""Waveforms: levels, buses with their values, and marked cycles."""
 
 from itertools import groupby
 
@@ -14,14 +14,14 @@ __all__ = ["TITLE", "collect", "draw"]
 TITLE = "The device's signals, simulated: a group's end, an input stall, an output stall"
 
 _WIDTH = 9.6
-#: Inches of a row, and of a panel's title and ticks.
+#: Height in inches of a row, and of the title and ticks of a panel.
 _ROW, _HEAD = 0.2, 0.62
-#: Height of a level in rows; cycles that a bus takes to change.
+#: Height of a level in rows; cycles that a change of a bus takes.
 _LEVEL, _SLOPE = 0.62, 0.12
 
 
 def draw(data: dict) -> Figure:
-    """One panel under another, each with a time axis of its own."""
+    """Draw the panels below each other, each with its own time axis."""
     heights = [_HEAD + _ROW * len(panel["rows"]) for panel in data["panels"]]
     drawn = figure(_WIDTH, sum(heights))
     for axes, panel in zip(drawn.subplots(len(heights), height_ratios=heights), data["panels"],
@@ -52,7 +52,7 @@ def _panel(axes: Axes, panel: dict) -> None:
 
 
 def _mark(axes: Axes, mark: dict, rows: int) -> None:
-    """Cycles that are meant, shaded, with what they are."""
+    """Shade marked cycles, with their text."""
     axes.axvspan(mark["start"], mark["stop"], 0, rows / (rows + 0.85), color=COLOURS["yellow"],
                  alpha=0.22, linewidth=0, zorder=0)
     middle = (mark["start"] + mark["stop"]) / 2
@@ -61,7 +61,7 @@ def _mark(axes: Axes, mark: dict, rows: int) -> None:
 
 
 def _edge(axes: Axes, cycle: int, rows: int) -> None:
-    """Where a group ends and the next one begins."""
+    """Draw the boundary between two groups."""
     axes.plot((cycle, cycle), (-0.6, rows), color=COLOURS["blue"], linewidth=1.2, linestyle="--",
               zorder=0.5)
     axes.text(cycle + 0.15, -0.35, "the next group follows without a gap", va="center",
@@ -69,14 +69,14 @@ def _edge(axes: Axes, cycle: int, rows: int) -> None:
 
 
 def _levels(axes: Axes, middle: float, first: int, values: list[int]) -> None:
-    """A line that is high or low for each cycle."""
+    """Draw a line that is high or low in each cycle."""
     heights = [middle + _LEVEL * (0.5 - value) for value in values]
     axes.stairs(heights, range(first, first + len(values) + 1), baseline=None, color=INK,
                 linewidth=1.1)
 
 
 def _bus(axes: Axes, middle: float, first: int, values: list[str | None]) -> None:
-    """A box for each value as long as it stays; a line in the middle where nothing counts."""
+    """Draw a box per value, and a line in the middle where there is no value."""
     start = first
     for value, same in groupby(values):
         stop = start + len(list(same))

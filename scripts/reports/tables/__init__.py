@@ -1,1 +1,1 @@
-"""Tables of README and docs, out of the reports that the repository keeps."""
+"""Tables of README and docs, made from the reports in the repository."""

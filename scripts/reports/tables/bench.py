@@ -1,4 +1,4 @@
-"""Tables of docs/benchmarks.md, out of what `tritstream dev bench` measured."""
+"""Tables of docs/benchmarks.md, from the reports of `tritstream dev bench`."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def _matrices(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _layout(path, kind, heads, label):
-    """A row a model or matrix: efficiency, and what it was without folding; words a cycle."""
+    """Row per model or matrix: efficiency with and without folding, words per cycle."""
     rows   = json.loads(path.read_text())[kind]
     lanes  = list(dict.fromkeys(row["lanes"] for row in rows))
     places = [rows[at:at + len(lanes)] for at in range(0, len(rows), len(lanes))]
@@ -48,6 +48,6 @@ def _simulation(path: Path) -> tuple[list[str], list[list[str]]]:
          f"{row['megabytes_a_second']:.1f}"] for row in devices]
 
 
-#: Makers of columns and rows, by the last part of the path that a page names.
+#: Functions that make columns and rows, by the last part of the path in the page.
 TABLES = {"layout.json": _models, "layout.json#matrices": _matrices, "codec.json": _codec,
           "simulation.json": _simulation}

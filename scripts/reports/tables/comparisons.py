@@ -1,4 +1,4 @@
-"""Tables of docs/area.md and docs/methods.md that are no report of a command of ours alone."""
+"""Tables of docs/area.md and docs/methods.md that combine several reports."""
 
 import json
 from math import log10
@@ -10,12 +10,12 @@ _PEERS = ["engine", "commit", "synthesis", "TRELLIS_COMB", "flip-flops", "DP16KD
           "trit-MACs a cycle", "COMB per trit-MAC", "G trit-MAC/s per kLUT"]
 _METHODS = ["d", "stored bits", "method", "squared error", "dB", "PPL", "KLD", "of it",
             "same top p, %"]
-#: What calibrations are called in a table.
+#: Names of calibrations in a table.
 _CALIBRATIONS = {"random": "random tokens", "novel": "a novel"}
 
 
 def density(peer: dict) -> tuple[float, float]:
-    """TRELLIS_COMB for a trit-MAC a cycle, and 1e9 trit-MACs a second for 1000 of them."""
+    """Return TRELLIS_COMB per trit-MAC per cycle, and 1e9 trit-MACs per second per 1000 of them."""
     cells = peer["cells"]["TRELLIS_COMB"]
     return cells / peer["trit_macs"], peer["fmax_mhz"] * peer["trit_macs"] / cells
 
@@ -34,7 +34,7 @@ def _peer_row(peer):
 
 
 def method_name(model: dict) -> str:
-    """What chose the weights: method, calibration, budget."""
+    """Method, calibration and budget that chose the weights."""
     how = _CALIBRATIONS.get(model["calibration"])
     if model["budget"]:
         return f"`--budget {model['budget']:g}`, {how or '`' + model['method'] + '`'}"
@@ -42,7 +42,7 @@ def method_name(model: dict) -> str:
 
 
 def reference(model: dict, models: list[dict]) -> dict | None:
-    """The model of one depth by the default method that is stored in as many bits."""
+    """Model with one depth, by the default method, that takes as many stored bits."""
     plain = (one for one in models if one["method"] == "tritllm-v2" and not one["budget"])
     return next((one for one in plain
                  if f"{one['stored_bits']:.2f}" == f"{model['stored_bits']:.2f}"), None)
@@ -68,5 +68,5 @@ def _with_error(figure, digits, times=1):
     return " ± ".join(f"{times * figure[part]:.{digits}f}" for part in ("value", "error"))
 
 
-#: Makers of columns and rows, by the last part of the path that a page names.
+#: Functions that make columns and rows, by the last part of the path in the page.
 TABLES = {"peers.json": _peers, "divergence.json": _methods}

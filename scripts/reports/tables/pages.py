@@ -1,10 +1,10 @@
-"""Tables of README and docs, made from the reports that the repository keeps in `hw/`.
+"""Tables of README and docs, made from the reports in the repository.
 
-A page has a table between ``<!-- table REPORT -->`` and ``<!-- end of table -->``; REPORT is a
-file of `tritstream hw report`, or the directory with those of `tritstream hw build`; what stands
-under ``hw/soc/reports`` is a table of :mod:`.tables.soc`, and what compares is one of
-:mod:`.tables.comparisons`; what was measured by `tritstream dev bench`, of :mod:`.tables.bench`;
-what was fuzzed and soaked, of :mod:`.tables.trust`.
+A page has a table between ``<!-- table REPORT -->`` and ``<!-- end of table -->``. REPORT is a
+report of `tritstream hw report`, or the directory with those of `tritstream hw build`. The module
+:mod:`.tables.soc` makes the tables of reports in ``hw/soc/reports``, :mod:`.tables.comparisons`
+those of comparisons, :mod:`.tables.bench` those of `tritstream dev bench`, and :mod:`.tables.trust`
+those of fuzzing and soak.
 """
 
 import json
@@ -20,7 +20,7 @@ from tritstream.scripts.reports.tables import trust as trust_tables
 
 __all__ = ["ROOT", "fill", "pages"]
 
-#: Where the project is, and its pages.
+#: Root of the repository.
 ROOT = Path(__file__).parents[3]
 
 _TABLES = {**soc_tables.TABLES, **page_tables.TABLES, **bench_tables.TABLES,
@@ -29,16 +29,16 @@ _REGION = re.compile(r"(?<=<!-- table )(\S+)( -->\n).*?(?=<!-- end of table -->)
 
 _BOARD_COLUMNS = ["name", "board", "L", "B", "max K", "MHz wanted", "reached", "logic cells",
                   "block RAM", "multipliers", "bitstream, bytes", "baud", "build"]
-#: Cells of each family.
+#: Cell types per FPGA family.
 _LOGIC       = ("TRELLIS_COMB", "ICESTORM_LC", "LUT4")
 _MEMORIES    = ("DP16KD", "ICESTORM_RAM", "BSRAM")
 _MULTIPLIERS = ("MULT18X18D", "ICESTORM_DSP", "MULT18X18")
 
 
 def pages(root: Path = ROOT) -> list[Path]:
-    """Pages that may have tables.
+    """Return the pages that may have tables.
 
-    Raises :class:`FileNotFoundError` where there are none, as in what pip installs.
+    Raises :class:`FileNotFoundError` if there are none, as in an installed wheel.
     """
     if not (root / "docs").is_dir():
         raise FileNotFoundError(f"{root / 'docs'}: not there; tables are made in a checkout")
@@ -46,7 +46,7 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def fill(text: str, root: Path = ROOT) -> str:
-    """A page with its tables as the reports have them now."""
+    """Return the text of a page with its tables made from the reports."""
     return _REGION.sub(lambda found: f"{found[1]}{found[2]}{_table(root / found[1])}", text)
 
 
@@ -86,7 +86,7 @@ def _board_row(report):
 
 
 def _used(cells, names):
-    """Cells of the first type there is: used, of how many, and the share."""
+    """Cells of the first type that the report has: used, available, and the share."""
     found = next((cells[name] for name in names if name in cells), None)
     if not found:
         return "-"

@@ -36,7 +36,7 @@ def _builds(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def _build_row(report):
     device = report["device"]
-    # Place and route names clocks as it likes.
+    # The names of clocks come from place and route.
     clock = min(report["clocks"].values(),
                 key=lambda one: abs(one["constraint"] - device["clock_hz"] / 1e6))
     cells = [" of ".join(map(str, report["cells"].get(cell, ["-"]))) for cell in (
@@ -62,6 +62,6 @@ def _reports(path):
     return [json.loads(file.read_text()) for file in sorted(path.glob("*.json"))]
 
 
-#: Makers of columns and rows, by the last part of the path that a page names.
+#: Functions that make columns and rows, by the last part of the path in the page.
 TABLES = {"bandwidth": _bandwidth, "builds": _builds, "projection": _projection,
           "link.json": _link}

@@ -1,4 +1,4 @@
-"""Tables of docs/faults.md: what fuzzing and soak have run, and planted faults that were found."""
+"""Tables of docs/faults.md: runs of fuzzing and soak, and the planted faults they found."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def _files(path: Path) -> tuple[list[str], list[list[str]]]:
     found = json.loads(path.read_text())["targets"]
     rows = [_file_row(f"`{name}`", one) for name, one in found.items()]
     sums = [str(sum(int(row[place]) for row in rows)) for place in range(2, len(_FILES) - 1)]
-    # Branches of one target are those of another too.
+    # Targets share branches, so their counts must not be added.
     sums[_FILES.index("branches") - 2] = ""
     return _FILES, [*rows, ["all", "", *sums, str(sum(int(row[-1]) for row in rows))]]
 
