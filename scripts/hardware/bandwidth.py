@@ -166,7 +166,7 @@ def _report(board: SimulatedBoard, jobs: list[_Job], found: list[Answer], began:
     span = counts.last - counts.first + 1
     stats = [Stats.parse(one.payload, build.lanes) for one in found
              if one.header.opcode == Opcode.DONE]
-    due = sum(one.words + one.input_stalls + one.output_stalls for one in stats)
+    active = sum(one.words + one.input_stalls + one.output_stalls for one in stats)
     words, peak = sum(one.words for one in stats), build.lanes * build.clock_hz
     violations, first = board.violations()
     return {
@@ -175,7 +175,7 @@ def _report(board: SimulatedBoard, jobs: list[_Job], found: list[Answer], began:
         "matrices": [list(job.matrix.shape) for job in jobs],
         "rows": sum(job.matrix.shape[0] for job in jobs),
         "mismatches": sum(_mismatches(job, found, build.lanes) for job in jobs),
-        "words": words, "cycles": span, "gemv_share": words / due,
+        "words": words, "cycles": span, "gemv_share": words / active,
         "list_share": words / span, "mb_s": words / span * peak / 1e6,
         "refreshes": counts.refreshes,
         "refreshes_due": (board.cycles - began) / build.refresh_cycles,
@@ -185,13 +185,13 @@ def _report(board: SimulatedBoard, jobs: list[_Job], found: list[Answer], began:
 
 
 def _mismatches(job: _Job, found: list[Answer], lanes: int) -> int:
-    due = gemv(job.matrix, job.x)
-    sums = np.full(padded(len(due), ROWS * lanes), np.iinfo(np.int64).min)
+    expected = gemv(job.matrix, job.x)
+    sums = np.full(padded(len(expected), ROWS * lanes), np.iinfo(np.int64).min)
     for one in found:
         if one.header.opcode == Opcode.RESULT and one.header.sequence == job.sequence:
             at = one.header.arg0 * ROWS * lanes
             sums[at:at + ROWS * lanes] = np.frombuffer(one.payload, "<i8")
-    return int(np.count_nonzero(sums[:len(due)] != due))
+    return int(np.count_nonzero(sums[:len(expected)] != expected))
 
 
 def _shapes(texts: list[str]) -> Iterator[tuple[int, int]]:

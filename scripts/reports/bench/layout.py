@@ -106,19 +106,19 @@ def _checks(sizes: list[str], depth: int, lanes: list[int]) -> Iterator[dict]:
     with progress("checking", total) as advance:
         for size in sizes:
             for name, shape in QWEN25[size].linear().items():
-                matrix, x, due = product(name, shape, depth)
+                matrix, x, expected = product(name, shape, depth)
                 for count in lanes:
-                    row = asyncio.run(_check(matrix, x, due, count))
+                    row = asyncio.run(_check(matrix, x, expected, count))
                     yield {"model": size, "matrix": name.rpartition(".")[2], "lanes": count} | row
                     advance(1, f"{size} {name}")
 
 
-async def _check(matrix, x, due, lanes: int) -> dict:
+async def _check(matrix, x, expected, lanes: int) -> dict:
     async with open_device(f"sim:lanes={lanes}") as device:
         multiply = await multiplier(device, matrix)
         found, stats = await multiply(x)
     cost = gemv_cost(matrix.shape, matrix.depth, lanes)
-    return {"rows": len(due), "mismatches": int(np.count_nonzero(found != due)),
+    return {"rows": len(expected), "mismatches": int(np.count_nonzero(found != expected)),
             "words": stats.words, "cycles": stats.cycles, "input_stalls": stats.input_stalls,
             "as_computed": (stats.words, stats.cycles) == (cost.words, cost.cycles)}
 

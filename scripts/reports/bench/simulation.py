@@ -69,18 +69,19 @@ async def _measure(products, lanes: int, repeat: int) -> dict:
     """Measure the fewest CPU seconds of several passes. Only the device's thread works then."""
     tries = []
     async with open_device(f"sim:lanes={lanes}") as device:
-        prepared = [(await multiplier(device, matrix), x, due) for matrix, x, due in products]
+        prepared = [(await multiplier(device, matrix), x, expected)
+                    for matrix, x, expected in products]
         for _ in range(repeat + 1):
             start, total = time.process_time(), Stats()
             answers = [await multiply(x) for multiply, x, _ in prepared]
             tries.append(time.process_time() - start)
-            for (_, _, due), (found, stats) in zip(prepared, answers, strict=True):
+            for (_, _, expected), (found, stats) in zip(prepared, answers, strict=True):
                 total += stats
-                if not np.array_equal(found, due):
+                if not np.array_equal(found, expected):
                     raise Failure(f"L = {lanes}: the simulated device differs from golden")
     seconds = min(tries[1:])
     return {"lanes": lanes, "cpu_seconds": seconds, "words": total.words, "cycles": total.cycles,
-            "rows": sum(len(due) for _, _, due in products),
+            "rows": sum(len(expected) for _, _, expected in products),
             "million_cycles_a_second": total.cycles / seconds / 1e6,
             "megabytes_a_second": total.stream_bytes / seconds / 1e6}
 

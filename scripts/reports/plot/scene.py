@@ -44,7 +44,7 @@ def record(path: Path) -> None:
     matrix, x = _operands()
     prepared = prepare(matrix, LANES, 16 * GROUPS)
     dut, taken, sent = TritDevice(DeviceConfig(lanes=LANES, max_k=16 * GROUPS)), bytearray(), []
-    due = sum(answer_bytes(size, LANES) for size in (
+    wanted = sum(answer_bytes(size, LANES) for size in (
         0, 0, *[SUM_BYTES * ROWS * LANES] * BLOCKS, SUM_BYTES * len(DONE_FIELDS)))
 
     async def source(ctx):
@@ -53,7 +53,7 @@ def record(path: Path) -> None:
         sent.extend(words)
 
     async def sink(ctx):
-        while len(taken) < due:
+        while len(taken) < wanted:
             ctx.set(dut.o.ready, 1)
             word, = await ctx.tick().sample(dut.o.p.data).until(dut.o.valid)
             ctx.set(dut.o.ready, 0)
@@ -100,7 +100,7 @@ def _stalls(waits: list[int]):
     return lambda: next(asked)
 
 
-def _compare(found: list[Answer], due: np.ndarray) -> None:
+def _compare(found: list[Answer], expected: np.ndarray) -> None:
     sums = b"".join(one.payload for one in found if one.header.opcode == Opcode.RESULT)
-    if not np.array_equal(np.frombuffer(sums, "<i8"), due):
+    if not np.array_equal(np.frombuffer(sums, "<i8"), expected):
         raise ValueError("the simulated rows differ from golden: the waveform is not drawn")
