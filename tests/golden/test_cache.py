@@ -342,8 +342,8 @@ def test_verilog_without_a_home(tmp_path):
                    "PYTHONPATH": str(ROOT)}
     environment.pop("XDG_CACHE_HOME", None)
     finished = subprocess.run(
-        [sys.executable, "-m", "tritstream.scripts.cli", "hw", "verilog", "-o", tmp_path / "c.v", "--lanes",
-         "1"], env=environment, capture_output=True, text=True, timeout=120)
+        [sys.executable, "-m", "tritstream.scripts.cli", "hw", "verilog", "-o", tmp_path / "c.v",
+         "--lanes", "1"], env=environment, capture_output=True, text=True, timeout=120)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "module" in (tmp_path / "c.v").read_text()
 

@@ -46,8 +46,8 @@ def packed(model):
 def command(model, out, **options):
     """The command, started."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tritstream.scripts.cli", "quantize", str(model), "-o", str(out)], cwd=ROOT,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "tritstream.scripts.cli", "quantize", str(model), "-o", str(out)],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)
 
 

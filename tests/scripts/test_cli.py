@@ -147,8 +147,9 @@ def test_run_that_was_killed_goes_on(packed, tmp_path):
 
 def kill(arguments, when):
     """Start the command, and kill it as soon as that is so."""
-    process = subprocess.Popen([sys.executable, "-m", "tritstream.scripts.cli", *map(str, arguments)],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tritstream.scripts.cli", *map(str, arguments)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not when():
         assert process.poll() is None
         time.sleep(0.005)

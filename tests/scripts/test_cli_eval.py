@@ -92,7 +92,8 @@ def log_softmax(path, text):
     ids = tritstream.host.model.load.load_tokenizer(MODEL)(text).input_ids[:CHUNKS * CONTEXT]
     chunks = torch.tensor(ids).view(CHUNKS, CONTEXT)
     with torch.no_grad():
-        logits = tritstream.host.model.load.load_model(path)(chunks).logits[:, CONTEXT // 2:-1].double()
+        model = tritstream.host.model.load.load_model(path)
+        logits = model(chunks).logits[:, CONTEXT // 2:-1].double()
     return logits.log_softmax(-1).flatten(0, 1), chunks[:, CONTEXT // 2 + 1:].flatten()
 
 

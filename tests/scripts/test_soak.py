@@ -129,7 +129,8 @@ def test_a_wrong_row_is_told(monkeypatch, tmp_path):
     (rows, _), vectors = job.shape, job.vectors
     assert outcome.fault.startswith(f"row {rows - 1} of vector {vectors - 1} is ")
     assert outcome.fault.endswith(f"in golden (1 of {rows * vectors} differ)")
-    assert command_fails("dev", "soak", *SIM, "--job", job.number) == f"job {job.number}: {outcome.fault}"
+    assert command_fails("dev", "soak", *SIM, "--job", job.number) == (
+        f"job {job.number}: {outcome.fault}")
     report = tmp_path / "soak.json"
     said = command_fails("dev", "soak", *SIM, "-o", report, "--minutes", 0.01)
     plain = json.loads(report.read_text())
@@ -177,8 +178,8 @@ def test_a_killed_soak_goes_on(tmp_path):
 
 def test_jobs_of_several_processes_are_counted_in_order(tmp_path):
     report = tmp_path / "soak.json"
-    code, out, err = run_command("dev", "soak", *SIM, "-o", report, "--minutes", 0.01, "--workers", 2,
-                                 "--json")
+    code, out, err = run_command("dev", "soak", *SIM, "-o", report, "--minutes", 0.01, "--workers",
+                                 2, "--json")
     assert code == 0, err
     plain = json.loads(out)
     assert plain == json.loads(report.read_text())
@@ -200,7 +201,8 @@ def test_wrong_inputs_are_told(tmp_path):
     report = tmp_path / "soak.json"
     assert command_fails("dev", "soak") == (
         "write the report somewhere with -o REPORT.json, or run one --job")
-    assert command_fails("dev", "soak", "-o", report, "--minutes", 0) == "minutes must be above 0, not 0"
+    assert command_fails("dev", "soak", "-o", report, "--minutes", 0) == (
+        "minutes must be above 0, not 0")
     assert command_fails("dev", "soak", "-o", report, "--device", "tcp://a:1") == (
         "tcp://a:1: a soak takes simulated devices, each by itself, such as sim:lanes=8,columns=2")
     report.write_text("[]")

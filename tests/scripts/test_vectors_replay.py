@@ -127,8 +127,9 @@ def test_wrong_options(capsys, options, message):
 
 
 def test_a_wrong_device_is_told_in_one_line(capsys, monkeypatch):
-    monkeypatch.setattr("tritstream.scripts.assurance.vectors.command.open_transport", lambda spec: ByDocument(
-        Device(8, 2), lambda data: data[:-8] + b"\1" + data[-7:]))
+    monkeypatch.setattr(
+        "tritstream.scripts.assurance.vectors.command.open_transport",
+        lambda spec: ByDocument(Device(8, 2), lambda data: data[:-8] + b"\1" + data[-7:]))
     with pytest.raises(SystemExit, match="^1$"):
         vectors(device="tcp://nowhere:1", depth=[2])
     assert capsys.readouterr().err == (

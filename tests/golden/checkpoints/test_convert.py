@@ -79,7 +79,8 @@ def test_another_file_of_that_name_is_another_job(file, tmp_path):
 
 def test_large_models_get_several_files(file, tmp_path, monkeypatch):
     tensors = write_random(file, "qwen2")
-    monkeypatch.setattr("tritstream.golden.gguf.source.shards_of", lambda *args: shards_of(*args, 30_000))
+    monkeypatch.setattr("tritstream.golden.gguf.source.shards_of",
+                        lambda *args: shards_of(*args, 30_000))
     convert(open_source(file), tmp_path / "hf")
     pack_checkpoint(file, tmp_path / "packed", 1)
     source = DirectorySource(tmp_path / "hf")

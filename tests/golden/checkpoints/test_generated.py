@@ -117,7 +117,8 @@ def test_special_tokens_are_those_of_the_vocabulary(tiny):
 
 
 def test_several_files_with_an_index(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("tritstream.golden.checkpoints.generated.shards_of", lambda *args: shards_of(*args, 40_000))
+    monkeypatch.setattr("tritstream.golden.checkpoints.generated.shards_of",
+                        lambda *args: shards_of(*args, 40_000))
     source = GeneratedSource("tiny")
     convert(source, tmp_path / "m")
     assert len(source.shards) > 2

@@ -143,5 +143,5 @@ def test_gguf_package_is_missing(file):
     code = ("import sys; sys.modules['gguf'] = None\n"
             "from tritstream.golden.open_source import open_source\nopen_source(sys.argv[1])")
     assert run_python(code, file).stderr.splitlines()[-1] == (
-        f"tritstream.golden.errors.CheckpointError: {file}: reading GGUF needs the package gguf; run "
-        "pip install 'tritstream[gguf]'")
+        f"tritstream.golden.errors.CheckpointError: {file}: reading GGUF needs the package gguf; "
+        "run pip install 'tritstream[gguf]'")

@@ -74,7 +74,8 @@ def test_a_device_by_name_is_closed_with_its_model(tmp_path, monkeypatch):
     _, packed = pack_llama(tmp_path)
     peer, closed = Peer(lanes=2), []
     monkeypatch.setattr(peer, "close", lambda: closed.append(peer), raising=False)
-    monkeypatch.setattr("tritstream.host.model.packed.open_device", lambda name, config: Device(peer))
+    monkeypatch.setattr("tritstream.host.model.packed.open_device",
+                        lambda name, config: Device(peer))
     model = load_packed(packed, "board")
     assert not closed
     del model
