@@ -1,4 +1,4 @@
-"""Calibrations that survive a kill: sums of the windows that were read, kept beside the output."""
+"""Resumable calibration: sums over the windows read so far are saved next to the output."""
 
 import os
 import time
@@ -20,39 +20,42 @@ from tritstream.golden.write_errors import writing
 
 __all__ = ["CalibrationJob"]
 
-#: Files of sums, written in turns, so that one of them is whole at any time.
+#: Files of sums, written alternately, so that one of them is complete at any time.
 _SUMS = ("sums-0.safetensors", "sums-1.safetensors")
 _MOMENTS = "moments.safetensors"
-#: Names in the journal.
+#: Names of the journal's records.
 _READ, _WRITTEN = "read", "written"
-#: Sums are kept as often as takes a tenth of the time at most: those of a 0.5B are 1.4 GB.
+#: Least ratio of the time between two saves to the time of a save. Sums of a 0.5B model are 1.4 GB.
 _SHARE = 10
 
 
 class CalibrationJob:
-    """One file of moments in the making; a context that lets go of it at its end.
+    """File of calibration statistics under construction: a context manager that closes it.
 
-    Sums of the windows that were read are kept under ``OUT.partial``, which holds two files of them
-    at most, and is removed when OUT has its name. The same job resumes there after a kill.
+    Sums over the windows read so far are saved in the directory ``OUT.partial``, in at most two
+    files. The directory is removed when OUT is complete. After an interruption, the same job
+    resumes from the sums.
 
     Parameters
     ----------
     output : Path
-        The file to be.
+        File to create, OUT.
     parameters : mapping
-        What decides every byte of it: values as JSON by name; a name that differs is told.
+        All inputs that determine the bytes of the output: JSON values by name. Errors about an
+        unfinished job report the first parameter that differs.
     force : bool
-        Replace ``output`` if it holds moments, and discard what another job left.
+        Whether to replace ``output`` if it holds calibration statistics, and to discard the
+        unfinished job of other parameters.
 
-    Raises :class:`CheckpointError` when ``output`` exists, when another job's rest is in the way,
-    and whenever something cannot be written.
+    Raises :class:`CheckpointError` if ``output`` exists, if ``OUT.partial`` belongs to another job,
+    or if writing fails.
 
     Members
     -------
     partial : Path
-        The directory.
+        The directory ``OUT.partial``.
     finished : bool
-        Whether an earlier run of the same job had done all but remove ``partial``.
+        Whether an earlier run of the same job finished except for removing ``partial``.
     windows : int
         Number of windows whose sums :meth:`restore` found.
     """
@@ -79,9 +82,9 @@ class CalibrationJob:
         self._journal.close()
 
     def restore(self, sums: Mapping[str, np.ndarray]) -> int:
-        """Fill arrays with the sums that were kept; returns of how many windows they are.
+        """Fill arrays with the saved sums, and return the number of windows in the sums.
 
-        If sums are missing or damaged, the arrays are zeros, and the number is 0.
+        If the sums are missing or damaged, the arrays are filled with zeros, and the number is 0.
         """
         read = self._records.get(_READ)
         if read is not None:
@@ -95,7 +98,7 @@ class CalibrationJob:
         return self.windows
 
     def offer(self, sums: Mapping[str, np.ndarray], windows: int) -> None:
-        """Keep the sums of the first windows, unless the last ones were kept just now."""
+        """Save the sums of the first ``windows`` windows, unless sums were saved shortly before."""
         start = time.monotonic()
         if start - self._saved < _SHARE * self._took:
             return
@@ -107,7 +110,7 @@ class CalibrationJob:
         self._took = self._saved - start
 
     def finish(self, moments: Mapping[str, Moment], made_of: Mapping) -> None:
-        """Write the file of moments, give it its name and remove ``partial``."""
+        """Write the statistics, rename the file to ``output`` and remove ``partial``."""
         write_moments(self.partial / _MOMENTS, moments, made_of)
         self._record(_WRITTEN, {})
         self._name()
@@ -133,14 +136,14 @@ class CalibrationJob:
         check_replaceable(self.output, force, fault_of_moments)
 
     def _check_strangers(self) -> None:
-        """Only what a calibration wrote may be removed."""
+        """Raise if ``partial`` holds other files, because they must not be removed."""
         ours = {JOURNAL, *_SUMS, *(path.name for path in self._moments())}
         for name in sorted({path.name for path in self.partial.iterdir()} - ours):
             raise CheckpointError(f"{self.partial}: holds {name}, which no calibration wrote; move "
                                   "it, or choose another output")
 
     def _difference(self, parameters: dict) -> str:
-        """Which parameter another job had, as far as it can be named."""
+        """Return a description of the first parameter that differs from the unfinished job's."""
         theirs = self._journal.lines[0]
         for name, value in parameters.items():
             if theirs.get(name) != value:
@@ -153,7 +156,7 @@ class CalibrationJob:
         self._records[name] = record
 
     def _name(self) -> None:
-        """Give the moments their name, unless a kill came after that; the journal goes last."""
+        """Rename the statistics to ``output``, unless already done; remove the journal last."""
         moments = self.partial / _MOMENTS
         with writing(self.output):
             if moments.exists():
@@ -167,12 +170,12 @@ class CalibrationJob:
             path.unlink(missing_ok=True)
 
     def _moments(self) -> list[Path]:
-        """The file of moments, and what kills left of it half-written."""
+        """Return the paths of the statistics and of incomplete files that interruptions left."""
         return [self.partial / _MOMENTS, *self.partial.glob(f"{_MOMENTS}.*partial")]
 
 
 def _kept(record: dict) -> tuple[int, str, dict[str, int]]:
-    """Windows, file and CRC-32s of a record."""
+    """Return the number of windows, the file name and the CRC-32s in a journal record."""
     checksums = {name: index(checksum) for name, checksum in record["checksums"].items()}
     if record["file"] not in _SUMS:
         raise ValueError
@@ -180,7 +183,7 @@ def _kept(record: dict) -> tuple[int, str, dict[str, int]]:
 
 
 def _fill(sums: Mapping[str, np.ndarray], shard: Shard, checksums: Mapping[str, int]) -> None:
-    """Copy sums into arrays; raises :class:`CheckpointError` unless they are what was written."""
+    """Copy sums to arrays; raise :class:`CheckpointError` if they are not as they were written."""
     if shard.tensors.keys() != sums.keys() or checksums.keys() != sums.keys():
         raise CheckpointError(f"{shard.path}: holds other sums")
     for name, values in sums.items():

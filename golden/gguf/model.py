@@ -1,4 +1,4 @@
-"""Models of the architectures llama and qwen2: sizes, configuration, what each tensor becomes."""
+"""Models of the architectures llama and qwen2: sizes, configuration and names of tensors."""
 
 from collections.abc import Iterator
 
@@ -21,13 +21,13 @@ _TOKENS, _HEAD = "token_embd.weight", "output.weight"
 
 
 def read_model(gguf: Gguf) -> tuple[dict, dict[str, GgufTensor]]:
-    """Configuration, and tensors by the names of Hugging Face, in the order of their bytes.
+    """Return the configuration, and tensors by Hugging Face's names in the order of their bytes.
 
-    Raises :class:`CheckpointError` for another architecture, and for every field and tensor that
-    has no counterpart, is missing, or has another shape than the sizes say.
+    Raises :class:`CheckpointError` for another architecture, for a field or tensor that has no
+    counterpart or is missing, and for a tensor whose shape does not match the sizes.
     """
     architecture = gguf.metadata.get("general.architecture")
-    # A list has no hash.
+    # A list in the metadata is not hashable.
     if not isinstance(architecture, str) or architecture not in _CLASSES:
         raise CheckpointError(f"{gguf.path}: architecture {architecture!r:.40} is not supported, "
                               f"only {' and '.join(_CLASSES)}; " + ORIGINAL)
@@ -91,7 +91,7 @@ def _config(gguf: Gguf, fields: Fields, sizes: Sizes) -> dict:
 
 
 def _biased(gguf: Gguf, architecture: str) -> set[str]:
-    """Linear layers that have a bias: Hugging Face has flags for all of a kind only."""
+    """Return the linear layers with a bias. Hugging Face has one flag per kind of layer."""
     if architecture == "qwen2":
         return {"attn_q", "attn_k", "attn_v"}
     found: set[str] = set()
@@ -107,18 +107,19 @@ def _tensors(
     if sizes.layers > len(gguf.tensors):
         raise CheckpointError(f"{gguf.path}: {sizes.layers} layers, but only {len(gguf.tensors)} "
                               "tensors; copy the file again")
-    due = {place[0]: place[1:] for place in _places(gguf, architecture, sizes, biased)}
-    for name in due:
+    expected = {name: (theirs, shape, head) for name, theirs, shape, head
+                in _expected(gguf, architecture, sizes, biased)}
+    for name in expected:
         if name not in gguf.tensors:
             raise CheckpointError(f"{gguf.path}: has no {name}; " + ORIGINAL)
     found = {}
     for name, raw in gguf.tensors.items():
         if name == FACTORS and architecture == "llama":
             continue
-        if name not in due:
+        if name not in expected:
             raise CheckpointError(f"{gguf.path}: {name} has no counterpart in Hugging Face's "
                                   f"{architecture}; " + ORIGINAL)
-        theirs, shape, head = due[name]
+        theirs, shape, head = expected[name]
         if raw.shape != shape:
             raise CheckpointError(f"{gguf.path}: {name} must have shape {shape}, not "
                                   f"{raw.shape}; " + ORIGINAL)
@@ -126,10 +127,10 @@ def _tensors(
     return found
 
 
-def _places(
+def _expected(
     gguf: Gguf, architecture: str, sizes: Sizes, biased: set[str],
 ) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
-    """Of each tensor: both its names, its shape, rows of a head where they are permuted."""
+    """Yield for each tensor: GGUF name, Hugging Face name, shape, rows per permuted head or 1."""
     table = (sizes.vocabulary, sizes.hidden)
     yield _TOKENS, "model.embed_tokens.weight", table, 1
     if _HEAD in gguf.tensors:
@@ -149,6 +150,6 @@ def _places(
 
 
 def _dtype(tensors: dict[str, GgufTensor]) -> str:
-    """Dtype of the model: that of its matrices when they have but one, which norms then get."""
+    """Return the dtype of all matrices, float32 if they differ. transformers casts norms to it."""
     dtypes = {tensor.dtype for tensor in tensors.values() if len(tensor.shape) == 2}
     return DTYPES[dtypes.pop() if len(dtypes) == 1 else "F32"].name

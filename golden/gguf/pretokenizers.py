@@ -1,4 +1,4 @@
-"""How text is split before merges apply, by the names that llama.cpp gives tokenizers."""
+"""Rules to split text before merging tokens, by the names of tokenizers in llama.cpp."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ _TEKKEN = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{L
 
 @dataclass(frozen=True)
 class Split:
-    """How a byte-level tokenizer treats text.
+    """Splitting rule of a byte-level tokenizer.
 
     Members
     -------
     patterns : tuple of str
-        Regular expressions that cut the text, one after the other.
+        Regular expressions that split the text, applied one after the other.
     normalizer : str or None
-        Unicode normalization before all.
+        Unicode normalization that is applied first.
     whole : bool
-        Whether a piece that is a token stays whole, whatever the merges say.
+        Whether a piece that is a token is not split further by the merges.
     bos : bool
-        Whether texts begin with the token for that when the file does not say.
+        Whether texts start with the bos token, unless the file states it.
     """
 
     patterns:   tuple[str, ...]
@@ -36,7 +36,7 @@ class Split:
 
 _LLAMA3 = _CL100K.format(digits="{1,3}")
 
-#: By the value of ``tokenizer.ggml.pre``.
+#: Splitting rules, by the value of ``tokenizer.ggml.pre``.
 SPLITS = {
     "gpt-2": Split((_GPT2,)),
     **dict.fromkeys(("smollm", "starcoder", "refact", "minerva-7b"), Split((r"\p{N}", _GPT2))),

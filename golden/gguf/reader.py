@@ -1,4 +1,4 @@
-"""GGUF files read without trust: every length is checked against the file before it is used."""
+"""Reader of GGUF files from untrusted sources: checks every length before using it."""
 
 import math
 import mmap
@@ -32,7 +32,7 @@ _SCALARS = {
 
 @dataclass(frozen=True)
 class RawTensor:
-    """A tensor where it lies: name, type of its blocks, sizes outermost first, place in bytes."""
+    """Tensor in a file: name, type of its blocks, shape outermost first, offset and bytes."""
 
     name:   str
     kind:   GGMLQuantizationType
@@ -44,16 +44,16 @@ class RawTensor:
 class Gguf:
     """Header of one GGUF file, version 2 or 3, little-endian.
 
-    Raises :class:`CheckpointError` unless the header is whole and each tensor lies in the file,
-    aligned and apart from the others.
+    Raises :class:`CheckpointError` unless the header is complete, and all tensors are within the
+    file, aligned and without overlaps.
 
     Members
     -------
     path : Path
         The file.
     metadata : dict
-        Values by key: numbers, text, or lists of them; a float32 is the shortest decimal that
-        rounds to it.
+        Values by key: numbers, strings, or lists of numbers or strings. A float32 is converted to
+        the shortest decimal that rounds to it.
     tensors : dict
         :class:`RawTensor` by name, in the order of their bytes.
     """
@@ -71,21 +71,21 @@ class Gguf:
         align = self.metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
         if type(align) is not int or align < 1 or align & (align - 1):
             raise cursor.damaged(f"general.alignment must be a power of two, not {align!r}")
-        self.tensors = self._placed(infos, -(-cursor.place // align) * align, align)
+        self.tensors = self._placed(infos, -(-cursor.offset // align) * align, align)
 
     def _placed(self, infos: list[RawTensor], start: int, align: int) -> dict[str, RawTensor]:
-        """Tensors by name, with offsets from the start of the file."""
-        place, size, found = start, self.path.stat().st_size, {}
+        """Return tensors by name, with offsets from the start of the file."""
+        end, size, found = start, self.path.stat().st_size, {}
         for info in sorted(infos, key=lambda info: (info.offset, info.size)):
             offset = start + info.offset
             if info.name in found:
                 raise self._damaged(f"two tensors are named {info.name}")
-            if offset < place or info.offset % align:
+            if offset < end or info.offset % align:
                 raise self._damaged(f"{info.name} starts at byte {offset}, within another tensor "
                                     "or out of alignment")
-            place = offset + info.size
-            if place > size:
-                raise self._damaged(f"cut short, {size} bytes, but {info.name} ends at {place}")
+            end = offset + info.size
+            if end > size:
+                raise self._damaged(f"cut short, {size} bytes, but {info.name} ends at {end}")
             found[info.name] = RawTensor(info.name, info.kind, info.shape, offset, info.size)
         return found
 
@@ -94,20 +94,20 @@ class Gguf:
 
 
 class _Cursor:
-    """A place in the header of a file."""
+    """Position in the header of a file, and functions that read values there."""
 
     def __init__(self, path: Path, data: mmap.mmap):
-        self.path, self.place, self._data, self._size = path, 0, data, len(data)
+        self.path, self.offset, self._data, self._size = path, 0, data, len(data)
 
     def damaged(self, fault: str) -> CheckpointError:
         return CheckpointError(f"{self.path}: {fault}; copy the file again")
 
     def take(self, size: int) -> bytes:
-        """The next bytes."""
-        if size > self._size - self.place:
+        """Return the next ``size`` bytes."""
+        if size > self._size - self.offset:
             raise self.damaged("cut short within its header, or damaged")
-        self.place += size
-        return self._data[self.place - size:self.place]
+        self.offset += size
+        return self._data[self.offset - size:self.offset]
 
     def number(self, layout: str) -> int:
         return struct.unpack(f"<{layout}", self.take(struct.calcsize(layout)))[0]
@@ -119,7 +119,7 @@ class _Cursor:
             raise self.damaged("its header holds text that is not UTF-8") from None
 
     def name(self) -> str:
-        """A text that names something."""
+        """Return a string that must be printable."""
         name = self.text()
         if not is_printable(name):
             raise self.damaged(f"its header has a name that cannot be shown, {name!a:.40}")
@@ -143,7 +143,7 @@ class _Cursor:
 
     def _values(self, kind: GGUFValueType, count: int) -> list:
         if kind == GGUFValueType.STRING:
-            if count > (self._size - self.place) // 8:
+            if count > (self._size - self.offset) // 8:
                 raise self.damaged("cut short within its header, or damaged")
             return [self.text() for _ in range(count)]
         dtype = np.dtype(_SCALARS[kind])
@@ -154,7 +154,7 @@ class _Cursor:
 
 
 def _start(cursor: _Cursor) -> tuple[int, int]:
-    """How many tensors and metadata fields there are."""
+    """Check the first fields, and return the numbers of tensors and of metadata fields."""
     if cursor.number("I") != GGUF_MAGIC:
         raise CheckpointError(f"{cursor.path}: not a GGUF file; give one, or a directory")
     version = cursor.number("I")
@@ -175,7 +175,7 @@ def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
 
 
 def _info(cursor: _Cursor) -> RawTensor:
-    """The header's entry of a tensor; its offset counts from the end of the header."""
+    """Return the header's entry for a tensor, with its offset from the end of the header."""
     name, dimensions = cursor.name(), cursor.number("I")
     if not 1 <= dimensions <= _MAX_DIMENSIONS:
         raise cursor.damaged(f"{name} has {dimensions} dimensions")

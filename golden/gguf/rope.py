@@ -1,4 +1,4 @@
-"""Rotary embeddings: base and scaling, from metadata and from the factors of Llama 3."""
+"""Rotary embeddings (RoPE): base and scaling, from metadata and from the factors of Llama 3."""
 
 import numpy as np
 
@@ -9,17 +9,17 @@ from tritstream.golden.gguf.tensors import GgufTensor
 
 __all__ = ["FACTORS", "rope_config"]
 
-#: Tensor of one factor for each frequency.
+#: Name of the tensor with one factor per frequency.
 FACTORS = "rope_freqs.weight"
 
 _BASE = 10000.0
-#: What all models of the family have: only the factor differs, and it is the largest of all.
+#: Constants of all models of the Llama 3 family. Only ``factor`` differs: the largest factor.
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0,
            "original_max_position_embeddings": 8192}
 
 
 def rope_config(gguf: Gguf, fields: Fields, head: int) -> dict:
-    """``rope_theta`` and, where there is one, ``rope_scaling``; ``head`` is the size of a head."""
+    """Return ``rope_theta``, and ``rope_scaling`` if present; ``head`` is the size of a head."""
     base = fields.number("rope.freq_base", _BASE)
     scaling = _scaling(fields)
     if FACTORS in gguf.tensors:
@@ -46,7 +46,7 @@ def _scaling(fields: Fields) -> dict | None:
 
 
 def _llama3(gguf: Gguf, base: float, head: int) -> dict | None:
-    """The scaling that gives these factors; None when they are all 1."""
+    """Return the scaling with the factors of the file, None if all factors are 1."""
     found = GgufTensor(FACTORS, gguf.path, gguf.tensors[FACTORS]).read()
     if found.shape == (head // 2,) and (found == 1).all():
         return None
@@ -58,14 +58,14 @@ def _llama3(gguf: Gguf, base: float, head: int) -> dict | None:
 
 
 def _fit(found: np.ndarray, base: float, head: int, scaling: dict) -> bool:
-    """Whether factors are those of a scaling; no factor below 1 and no other base is."""
+    """Return whether factors follow from a scaling, whose factor and base must be 1 or more."""
     if not 1 <= scaling["factor"] < np.inf or not 1 <= base < 1e30:
         return False
     return np.allclose(found.astype(np.float64), _factors(base, head, scaling), 1e-4)
 
 
 def _factors(base: float, head: int, scaling: dict) -> np.ndarray:
-    """By what the frequencies of Llama 3 are divided."""
+    """Return the divisors of the frequencies, as transformers computes them for Llama 3."""
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     frequencies = base ** -(np.arange(0, head, 2) / head)
     turns = scaling["original_max_position_embeddings"] * frequencies / (2 * np.pi)

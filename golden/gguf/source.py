@@ -16,22 +16,24 @@ _GENERATION = "generation_config.json"
 
 
 class GgufSource(Source):
-    """A model of the architecture llama or qwen2 in one GGUF file, read tensor by tensor.
+    """Model of the architecture llama or qwen2 in one GGUF file, read tensor by tensor.
 
-    Quantized tensors are float32, which holds what their blocks stand for exactly; F16, BF16 and
-    F32 stay what they are. Rows of queries and keys that llama.cpp has permuted are put back.
+    Quantized tensors are dequantized to float32, which holds their values exactly. Tensors in F16,
+    BF16 and F32 keep their dtype. Query and key rows, which llama.cpp permutes, are restored to
+    Hugging Face's order.
 
-    Raises :class:`.CheckpointError` for a file that is damaged, or holds what a
-    Hugging Face checkpoint has no place for.
+    Raises :class:`.CheckpointError` if the file is damaged, or has contents without a counterpart
+    in Hugging Face checkpoints.
 
     Parameters
     ----------
     path : path
         The file.
     tokenizer : bool
-        Whether the tokenizer is converted too. Without it, a tokenizer that is not known here does
-        no harm.
+        Whether to convert the tokenizer. If False, an unsupported tokenizer is no error.
     """
+
+    _generation: dict[str, int] | dict[str, int | list[int]]
 
     def __init__(self, path: str | Path, *, tokenizer: bool = True):
         self.path = Path(path)
@@ -45,33 +47,36 @@ class GgufSource(Source):
         else:
             self._generation = _stated_ids(gguf, config["vocab_size"])
             self.settings = {"tokenizer": False}
-        self.config = config | self._generation
+        self.config = {**config, **self._generation}
         metadata = {key: value for key, value in gguf.metadata.items()
                     if key.startswith("general.") and isinstance(value, str)}
         self.shards = shards_of(self.tensors.values(), {"format": "pt", **metadata})
         self.sharded = len(self.shards) > 1
 
     def files(self) -> list[Path]:
-        """The file."""
+        """Return the path of the GGUF file."""
         return [self.path]
 
     def write_companions(self, directory: Path) -> None:
-        """Write the tokenizer and the generation settings."""
+        """Write the tokenizer files and the generation settings."""
         for name, value in {**self._tokenizer, _GENERATION: self._generation}.items():
             write_json(directory / name, value)
 
 
 def _stated_ids(gguf: Gguf, size: int) -> dict[str, int]:
-    """The same without the vocabulary: numbers in the metadata that are rows of the embedding."""
-    found = {f"{name}_token_id": gguf.metadata.get(f"tokenizer.ggml.{theirs}_token_id")
+    """Return ids of special tokens that are valid rows of the embedding, without a vocabulary."""
+    stated = {f"{name}_token_id": gguf.metadata.get(f"tokenizer.ggml.{theirs}_token_id")
              for name, theirs in (("bos", "bos"), ("pad", "padding"), ("eos", "eos"))}
-    return {name: number for name, number in found.items()
+    return {name: number for name, number in stated.items()
             if type(number) is int and 0 <= number < size}
 
 
 def _special_ids(vocabulary: Vocabulary) -> dict[str, int | list[int]]:
-    """Ids of special tokens as configurations name them."""
-    ids = {f"{name}_token_id": vocabulary.special[name] for name in ("bos", "pad")
-           if name in vocabulary.special}
+    """Return the ids of special tokens, by the names of Hugging Face's configurations."""
+    ids: dict[str, int | list[int]] = {
+        f"{name}_token_id": vocabulary.special[name] for name in ("bos", "pad")
+        if name in vocabulary.special}
     end = vocabulary.end
-    return ids | ({"eos_token_id": end if len(end) > 1 else end[0]} if end else {})
+    if end:
+        ids["eos_token_id"] = end if len(end) > 1 else end[0]
+    return ids

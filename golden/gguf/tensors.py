@@ -1,4 +1,4 @@
-"""Tensors of GGUF files: blocks dequantized, rows in the order of Hugging Face."""
+"""Tensors of GGUF files, with dequantized blocks and rows in the order of Hugging Face."""
 
 import math
 from collections.abc import Iterator
@@ -18,26 +18,26 @@ from tritstream.golden.row_chunks import row_chunks
 
 __all__ = ["GgufTensor"]
 
-#: Types kept as they are; all others become float32, which holds their values exactly.
+#: Types that are not converted. Other types become float32, which holds their values exactly.
 _PLAIN = {GGMLQuantizationType.F32: "F32", GGMLQuantizationType.F16: "F16",
           GGMLQuantizationType.BF16: "BF16"}
 
 
 @dataclass(frozen=True)
 class GgufTensor(ChunkedTensor):
-    """A tensor of a GGUF file as a checkpoint of Hugging Face would have it.
+    """Tensor of a GGUF file as a SourceTensor with Hugging Face's name and order of rows.
 
     Members
     -------
     name : str
-        As Hugging Face calls it.
+        Hugging Face's name of the tensor.
     path : Path
-        The file.
+        The GGUF file.
     raw : RawTensor
-        Where and what it is there.
+        Name, type, shape and position in the file.
     head : int
-        Rows of a head that llama.cpp has permuted, 1 where it has not: it stores the two halves of
-        a head interleaved.
+        Rows per head if llama.cpp permuted the rows, else 1. llama.cpp interleaves the two halves
+        of a head.
     """
 
     name: str
@@ -55,12 +55,12 @@ class GgufTensor(ChunkedTensor):
 
     @property
     def dtype(self) -> str:
-        """What safetensors calls the dtype of :meth:`read`."""
+        """Dtype of :meth:`read`, as safetensors calls it."""
         return _PLAIN.get(self.raw.kind, "F32")
 
     @property
     def dequantized(self) -> bool:
-        """Whether float32 is only the form of values that are stored in blocks."""
+        """Whether the values are stored in blocks, and float32 is only their dequantized form."""
         return self.raw.kind not in _PLAIN
 
     @property
@@ -69,7 +69,7 @@ class GgufTensor(ChunkedTensor):
         return self.raw.shape
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """Rows, dequantized and in order; those of a vector are its elements."""
+        """Yield dequantized rows in Hugging Face's order; for a permuted vector, its elements."""
         rows = self.shape[0] if len(self.shape) > 1 or self.head > 1 else 1
         columns = math.prod(self.shape) // rows
         with self.path.open("rb") as file:
@@ -97,7 +97,7 @@ class GgufTensor(ChunkedTensor):
 
 @cache
 def _is_known(kind: GGMLQuantizationType) -> bool:
-    """Whether values of this type can be had: tried on a block of zeros, as gguf has no list."""
+    """Return whether gguf can dequantize a type, tried on zeros because gguf has no list."""
     try:
         dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""Tokenizers of GGUF files as the files that Hugging Face has for them."""
+"""Conversion of GGUF tokenizers to Hugging Face's tokenizer files."""
 
 from bisect import bisect_left
 from typing import Any
@@ -16,9 +16,10 @@ _SPACE = "\u2581"
 
 
 def tokenizer_files(gguf: Gguf, vocabulary: Vocabulary, context: int) -> dict[str, dict]:
-    """tokenizer.json and tokenizer_config.json by name; nothing when there is no tokenizer.
+    """Return tokenizer.json and tokenizer_config.json by name, empty if there is no tokenizer.
 
-    Raises :class:`tritstream.golden.errors.CheckpointError` for a kind that is not known here.
+    ``context`` is the longest text in tokens. Raises :class:`.CheckpointError` for an unsupported
+    kind of tokenizer.
     """
     if not vocabulary.kind:
         return {}
@@ -39,7 +40,7 @@ def tokenizer_files(gguf: Gguf, vocabulary: Vocabulary, context: int) -> dict[st
 
 
 def _templates(gguf: Gguf, vocabulary: Vocabulary) -> str | list[dict] | None:
-    """The chat template, or those of several names."""
+    """Return the chat template, a list of named templates, or None."""
     named = {key.removeprefix(f"{_TEMPLATE}."): text for key, text in gguf.metadata.items()
              if key.startswith(f"{_TEMPLATE}.")}
     default = gguf.metadata.get(_TEMPLATE)
@@ -53,7 +54,7 @@ def _templates(gguf: Gguf, vocabulary: Vocabulary) -> str | list[dict] | None:
 
 
 def _added(vocabulary: Vocabulary) -> list[dict]:
-    """Tokens that are found in the text before anything else is done with it."""
+    """Return the tokens that are recognized in the text before it is split."""
     special = {*vocabulary.of_type(TokenType.CONTROL, TokenType.UNKNOWN),
                *(vocabulary.text(number) for number in vocabulary.special.values())}
     texts = special.union(vocabulary.of_type(TokenType.USER_DEFINED))
@@ -63,7 +64,7 @@ def _added(vocabulary: Vocabulary) -> list[dict]:
 
 
 def _byte_level(vocabulary: Vocabulary) -> dict:
-    """Merges of bytes, each written as one printable character."""
+    """Return a tokenizer that merges bytes, each written as one printable character."""
     name = vocabulary.get("pre", str, "default")
     if name not in SPLITS:
         raise vocabulary.wrong(f"its pre-tokenizer (way to split text), {name}, is not known")
@@ -85,12 +86,13 @@ def _byte_level(vocabulary: Vocabulary) -> dict:
 
 
 def _sentencepiece(vocabulary: Vocabulary) -> dict:
-    """Pieces that begin with their space, and bytes for what has no piece."""
+    """Return a tokenizer of pieces that start with their space, and of bytes for other text."""
     prefix = vocabulary.get("add_space_prefix", bool, True)
-    steps = [{"type": "Prepend", "prepend": _SPACE}] if prefix else []
+    steps: list[dict[str, Any]] = [{"type": "Prepend", "prepend": _SPACE}] if prefix else []
     steps.append({"type": "Replace", "pattern": {"String": " "}, "content": _SPACE})
-    undo = [{"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
-            {"type": "ByteFallback"}, {"type": "Fuse"}]
+    undo: list[dict[str, Any]] = [
+        {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
+        {"type": "ByteFallback"}, {"type": "Fuse"}]
     undo += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefix else []
     unknown = vocabulary.special.get("unk")
     return {
@@ -103,17 +105,17 @@ def _sentencepiece(vocabulary: Vocabulary) -> dict:
 
 
 def _merges(vocabulary: Vocabulary) -> list[tuple[str, str]]:
-    """All ways to join two tokens into a third, those into the better token first.
+    """Return all pairs of tokens that join to a token, sorted by falling score of that token.
 
-    No two scores of a sentencepiece vocabulary are the same, so that this is its order of joining.
+    This is the merge order of sentencepiece, because all scores of a vocabulary are different.
     """
     scores, tokens, found = vocabulary.scores(), vocabulary.tokens, []
-    # Only where both parts have the length of a token: few places of one that is a book.
+    # Only splits at the length of some token are tried, which are few even in a very long token.
     lengths = sorted({len(text) for text in tokens if text})
     for text in vocabulary.of_type(TokenType.NORMAL):
         number = tokens[text]
-        for place in lengths[:bisect_left(lengths, len(text))]:
-            left, right = tokens.get(text[:place]), tokens.get(text[place:])
+        for length in lengths[:bisect_left(lengths, len(text))]:
+            left, right = tokens.get(text[:length]), tokens.get(text[length:])
             if left is not None and right is not None:
                 found.append((-scores[number], left, right))
     found.sort()
@@ -127,7 +129,7 @@ def _model(vocabulary: Vocabulary, merges: list, **flags: Any) -> dict:
 
 
 def _template(vocabulary: Vocabulary, bos: bool) -> dict | None:
-    """What is put before and after a text; ``bos`` is what counts when the file is silent."""
+    """Return the tokens around a text; ``bos`` is the default for a file that states nothing."""
     asked = {"bos": vocabulary.get("add_bos_token", bool, bos),
              "eos": vocabulary.get("add_eos_token", bool, False)}
     ids = {name: vocabulary.special[name] for name, wanted in asked.items()

@@ -1,4 +1,4 @@
-"""Vocabularies of GGUF files: tokens, what they are for, merges, special ones."""
+"""Vocabularies of GGUF files: tokens, their types and scores, and special tokens."""
 
 import math
 from typing import Any
@@ -11,26 +11,26 @@ from tritstream.golden.gguf.reader import Gguf
 __all__ = ["Vocabulary"]
 
 _START = "tokenizer.ggml."
-#: Special tokens by their names at Hugging Face.
+#: Names of special tokens in GGUF, by Hugging Face's names.
 _SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-#: Models of a tokenizer that say that there is none.
+#: Values of ``tokenizer.ggml.model`` for a file without a tokenizer.
 _NONE = ("none", "no_vocab")
 
 
 class Vocabulary:
-    """What a GGUF file says of its tokenizer.
+    """Vocabulary of the tokenizer in a GGUF file.
 
-    Raises :class:`CheckpointError` for a vocabulary that does not agree with itself, or has more
-    than ``size`` tokens, the rows of the embedding.
+    Raises :class:`CheckpointError` if the vocabulary is inconsistent, or has more than ``size``
+    tokens, the number of rows of the embedding.
 
     Members
     -------
     kind : str
-        ``gpt2`` or ``llama``, or one that is not known here; empty when there is no tokenizer.
+        ``gpt2``, ``llama`` or an unsupported kind; empty if there is no tokenizer.
     tokens : dict
-        Ids by text. Unused ones at the end, which only pad the embedding, are not in it.
+        Token ids by text, without the unused tokens at the end, which only pad the embedding.
     special : dict
-        Ids of bos, eos, unk and pad, as far as they are named.
+        Ids of bos, eos, unk and pad, as far as the file states them.
     end : list
         Ids that end a generated text.
     """
@@ -56,21 +56,21 @@ class Vocabulary:
         self.end = list(dict.fromkeys(number for number in ends if number is not None))
 
     def get(self, key: str, kind: type, default: Any) -> Any:
-        """A field that must be of a type when it is there."""
+        """Return a field or its default; raise if the value has another type."""
         value = self._gguf.metadata.get(_START + key, default)
         if type(value) is not kind:
             raise self.wrong(f"{_START}{key} is no {kind.__name__}")
         return value
 
     def texts(self, key: str) -> list[str]:
-        """A field that is a list of text."""
+        """Return a field that is a list of strings."""
         values = self.get(key, list, None)
         if not all(isinstance(value, str) for value in values):
             raise self.wrong(f"{_START}{key} is no list of text")
         return values
 
     def scores(self) -> list[float]:
-        """What each token is worth."""
+        """Return the score of each token."""
         values = self.get("scores", list, None)
         if len(values) < len(self.tokens):
             raise self.wrong(f"{len(values)} scores of {len(self.tokens)} tokens")
@@ -79,16 +79,16 @@ class Vocabulary:
         return values
 
     def text(self, number: int) -> str:
-        """Text of a token."""
+        """Return the text of a token, given its id."""
         return self._texts[number]
 
     def of_type(self, *types: TokenType) -> list[str]:
-        """Tokens of these types, by rising ids."""
+        """Return the texts of tokens of these types, in the order of their ids."""
         return [text for text, kind in zip(self._texts, self._types, strict=False)
                 if kind in types]
 
     def wrong(self, fault: str) -> CheckpointError:
-        """The error of a tokenizer that cannot be made."""
+        """Return the error for a tokenizer that cannot be converted."""
         return CheckpointError(f"{self._gguf.path}: its tokenizer cannot be converted: {fault}; "
                                "leave it out with --no-tokenizer, and copy tokenizer.json of the "
                                "original model")
