@@ -1,143 +1,48 @@
-"""Dtypes of checkpoints that are written: tensors rounded to 16 bits, or widened to 32."""
+"""Dtypes of checkpoints that are written: which tensors are converted to 16 or to 32 bits."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
-from tritstream.golden.checkpoints.computed_tensor import ChunkedTensor
+from tritstream.golden.checkpoints.cast_tensor import (
+    DTYPE_NAMES,
+    TORCH_NAMES,
+    CastTensor,
+    Rounding,
+    value_chunks,
+)
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.errors import CheckpointError
 
-__all__ = ["AUTO", "DTYPE_NAMES", "CastSource", "CastTensor", "Rounding", "cast", "cast_dtypes",
-           "cast_tensor", "check_dtype", "rounded_pieces"]
+__all__ = ["AUTO", "DTYPE_NAMES", "CastSource", "Rounding", "cast", "cast_dtypes", "check_dtype"]
 
-#: Chooses a dtype for each tensor: :func:`cast_dtypes`.
+#: Name that selects a dtype per tensor: see :func:`cast_dtypes`.
 AUTO = "auto"
-#: By the names of PyTorch, what safetensors calls a dtype.
-DTYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_TORCH = {ours: name for name, ours in DTYPE_NAMES.items()}
 
-#: Dtypes that are converted when one is asked for.
+#: Dtypes that are converted on request.
 _FLOATS = ("F64", "F32", "F16", "BF16")
-#: Largest error of dequantized values by their largest: half a unit in the last place of float16.
-_ENOUGH = 2.0 ** -11
-
-
-@dataclass
-class Rounding:
-    """What a tensor lost when it was converted.
-
-    Members
-    -------
-    name, before, after : str
-        The tensor, and its dtypes as safetensors calls them.
-    error : float
-        Largest absolute error of a value.
-    largest : float
-        Largest absolute value.
-    """
-
-    name:    str
-    before:  str
-    after:   str
-    error:   float = 0.0
-    largest: float = 0.0
-
-    @property
-    def share(self) -> float:
-        """The error relative to the largest value."""
-        return self.error / self.largest if self.error else 0.0
-
-    def line(self) -> str:
-        """One line for a report."""
-        lost = (f"largest error {self.error:.2e} ({self.share:.1e} of its largest value)"
-                if self.error else "exact")
-        before = _TORCH.get(self.before, self.before)
-        return f"{self.name}: {before} to {_TORCH[self.after]}, {lost}"
-
-    def record(self) -> dict:
-        """As JSON can hold it."""
-        return asdict(self)
-
-    @classmethod
-    def from_record(cls, record: dict) -> "Rounding":
-        """Reverse of :meth:`record`."""
-        return cls(**record)
-
-
-@dataclass(frozen=True)
-class CastTensor(ChunkedTensor):
-    """A tensor as it is in another dtype, rounded to nearest even: a SourceTensor.
-
-    Raises :class:`CheckpointError` while it is read, for a finite value beyond that dtype.
-    """
-
-    source: SourceTensor
-    dtype:  str
-
-    @property
-    def name(self) -> str:
-        """Name of the source tensor."""
-        return self.source.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the source tensor."""
-        return self.source.shape
-
-    @property
-    def path(self) -> Path:
-        """File of the source tensor."""
-        return self.source.path
-
-    def chunks(self) -> Iterator[np.ndarray]:
-        """The converted values, in order: (n,) each."""
-        return self.measured(self.rounding())
-
-    def rounding(self) -> Rounding:
-        """What is lost, to be filled by :meth:`measured`."""
-        return Rounding(self.name, self.source.dtype, self.dtype)
-
-    def measured(self, rounding: Rounding) -> Iterator[np.ndarray]:
-        """The same as :meth:`chunks`, while what is lost is noted."""
-        for values in _values(self.source):
-            yield self._cast(values, rounding)
-
-    def _cast(self, values: np.ndarray, rounding: Rounding) -> np.ndarray:
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            made = values.astype(DTYPES[self.dtype])
-            # Neither wide numbers nor narrow ones compute in their own dtypes.
-            before, after = values.astype(np.float64), made.astype(np.float64)
-        finite = np.isfinite(before)
-        if not np.isfinite(after[finite]).all():
-            value = before[finite][np.argmax(np.abs(before[finite]))]
-            wider = "bfloat16" if self.dtype == "F16" else "float32"
-            raise CheckpointError(f"{self.path}: {self.name} holds {value:.6g}, beyond "
-                                  f"{_TORCH[self.dtype]}; choose another --dtype, such as {wider}")
-        if finite.any():
-            rounding.error = max(rounding.error,
-                                 float(np.abs(after[finite] - before[finite]).max()))
-            rounding.largest = max(rounding.largest, float(np.abs(before[finite]).max()))
-        return made
+#: Largest accepted error of dequantized values, relative to their largest value: half a unit in the
+#: last place of float16.
+_TOLERANCE = 2.0 ** -11
 
 
 class CastSource(Source):
-    """A checkpoint some of whose tensors have another dtype.
+    """A checkpoint with some tensors converted to another dtype.
 
     Parameters
     ----------
     source : Source
-        The checkpoint.
+        The checkpoint before the conversion.
     dtypes : mapping
-        Dtype, as safetensors calls it, by the names of the tensors that change:
+        Dtype, as safetensors calls it, of each tensor that is converted, by tensor name. See
         :func:`cast_dtypes`.
     config_dtype : str, optional
-        Dtype to name in the configuration, as PyTorch calls it.
+        Dtype that the configuration states, as PyTorch calls it.
     """
 
     def __init__(
@@ -155,11 +60,11 @@ class CastSource(Source):
         self.settings = {**source.settings, **({"dtypes": dict(dtypes)} if dtypes else {})}
 
     def files(self) -> list[Path]:
-        """Files of the source: :meth:`tritstream.golden.checkpoints.source.Source.files`."""
+        """Return the files of the source: :meth:`.Source.files`."""
         return self._source.files()
 
     def write_companions(self, directory: Path) -> None:
-        """Write those of the source: :meth:`.Source.write_companions`."""
+        """Write the companion files of the source: :meth:`.Source.write_companions`."""
         self._source.write_companions(directory)
 
 
@@ -170,7 +75,7 @@ class _Shard:
 
 
 def check_dtype(dtype: str) -> None:
-    """Raises :class:`ValueError` for a dtype that a checkpoint cannot be written in."""
+    """Raise :class:`ValueError` for a dtype in which no checkpoint can be written."""
     if dtype != AUTO and dtype not in DTYPE_NAMES:
         raise ValueError(f"dtype must be one of {AUTO}, {', '.join(DTYPE_NAMES)}, not {dtype}")
 
@@ -178,53 +83,43 @@ def check_dtype(dtype: str) -> None:
 def cast(
     source: Source, dtype: str, progress: Callable[[str], None] | None = None,
 ) -> CastSource:
-    """A checkpoint in another dtype, which its configuration names where all matrices have it.
+    """Return a checkpoint with its tensors converted: see :func:`cast_dtypes`.
 
-    See :func:`cast_dtypes`.
+    If all matrices then have the same dtype, the configuration states it.
     """
     dtypes = cast_dtypes(source.tensors, dtype, progress)
     matrices = {dtypes.get(name, tensor.dtype) for name, tensor in source.tensors.items()
                 if len(tensor.shape) == 2}
-    named = _TORCH.get(matrices.pop()) if dtypes and len(matrices) == 1 else None
-    return CastSource(source, dtypes, named)
+    config_dtype = TORCH_NAMES.get(matrices.pop()) if dtypes and len(matrices) == 1 else None
+    return CastSource(source, dtypes, config_dtype)
 
 
 def cast_dtypes(
     tensors: Mapping[str, SourceTensor], dtype: str,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, str]:
-    """Dtypes of the tensors that change, by name.
+    """Return the new dtype, as safetensors calls it, of each tensor to be converted, by name.
 
-    Of a dtype by its name, all tensors of floating point change that are not of it. ``auto`` leaves
-    vectors, and what has 16 bits. It makes float16 of a float32 matrix that is only the dequantized
-    form of blocks, if no value is off by more than 2^-11 of the largest one; any other float32
-    matrix becomes float16 or bfloat16 if that is exact. Tensors that may not fit are read once, so
-    that nothing is written if one does not. ``progress`` gets the name of each tensor.
+    ``float32``, ``float16`` and ``bfloat16`` convert all floating-point tensors of other dtypes.
+    ``auto`` converts only float32 matrices. A float32 matrix that was dequantized from blocks
+    becomes float16 if no error is above 2^-11 of the largest value. Any other float32 matrix
+    becomes float16 or bfloat16 if all values are exact.
 
-    Raises :class:`ValueError` for an unknown dtype, :class:`CheckpointError` for a value beyond it.
+    Tensors whose values may be out of range are read once here, so that nothing is written if a
+    value is. ``progress`` is called with the name of each tensor.
+
+    Raises :class:`ValueError` for an unknown dtype, and :class:`CheckpointError` for a value beyond
+    the range of the dtype.
     """
     check_dtype(dtype)
     chosen = {}
     for name, tensor in tensors.items():
-        made = _narrow(tensor) if dtype == AUTO else _asked(tensor, DTYPE_NAMES[dtype])
-        if made:
-            chosen[name] = made
+        new = _narrow(tensor) if dtype == AUTO else _requested(tensor, DTYPE_NAMES[dtype])
+        if new:
+            chosen[name] = new
         if progress:
             progress(name)
     return chosen
-
-
-def cast_tensor(tensor: SourceTensor, dtype: str) -> SourceTensor:
-    """The tensor in a dtype, as safetensors calls it; itself if it has that."""
-    return tensor if tensor.dtype == dtype else CastTensor(tensor, dtype)
-
-
-def rounded_pieces(tensor: SourceTensor) -> tuple[Iterator[bytes], Rounding | None]:
-    """The bytes of a tensor, and what is lost, complete when they were read; None if unchanged."""
-    if not isinstance(tensor, CastTensor):
-        return tensor.pieces(), None
-    rounding = tensor.rounding()
-    return (chunk.tobytes() for chunk in tensor.measured(rounding)), rounding
 
 
 def _cast_all(
@@ -234,21 +129,12 @@ def _cast_all(
             for name, tensor in tensors.items()}
 
 
-def _values(tensor: SourceTensor) -> Iterator[np.ndarray]:
-    """The values of a tensor in order: (n,), a few megabytes at a time."""
-    dtype = DTYPES[tensor.dtype]
-    for piece in tensor.pieces():
-        if len(piece):
-            yield np.frombuffer(piece, dtype)
-
-
-def _asked(tensor: SourceTensor, dtype: str) -> str | None:
-    """The dtype, unless a tensor has it or is no floating point; raises if values do not fit."""
+def _requested(tensor: SourceTensor, dtype: str) -> str | None:
+    """Return the dtype, or None for a tensor that is not converted; raise if values do not fit."""
     if tensor.dtype not in _FLOATS or tensor.dtype == dtype:
         return None
-    made = CastTensor(tensor, dtype)
     if _limit(dtype) < _limit(tensor.dtype):
-        for _ in made.chunks():
+        for _ in CastTensor(tensor, dtype).chunks():
             pass
     return dtype
 
@@ -258,28 +144,31 @@ def _limit(dtype: str) -> float:
 
 
 def _narrow(tensor: SourceTensor) -> str | None:
-    """The dtype of 16 bits that holds a float32 matrix well enough, if there is one."""
+    """Return the 16-bit dtype that holds a float32 matrix accurately enough, or None."""
     if tensor.dtype != "F32" or len(tensor.shape) < 2:
         return None
-    made = [CastTensor(tensor, dtype) for dtype in ("F16", "BF16")]
-    lost = {one.dtype: one.rounding() for one in made}
-    enough = _ENOUGH if getattr(tensor, "dequantized", False) else 0.0
-    for values in _values(tensor):
-        for one in made:
-            if one.dtype in lost and not _fits(one, values, lost[one.dtype], enough):
-                del lost[one.dtype]
-        if not lost:
+    candidates = [CastTensor(tensor, dtype) for dtype in ("F16", "BF16")]
+    roundings = {one.dtype: one.rounding() for one in candidates}
+    tolerance = _TOLERANCE if getattr(tensor, "dequantized", False) else 0.0
+    for values in value_chunks(tensor):
+        for candidate in candidates:
+            rounding = roundings.get(candidate.dtype)
+            if rounding and not _fits(candidate, values, rounding, tolerance):
+                del roundings[candidate.dtype]
+        if not roundings:
             return None
-    exact = [dtype for dtype, rounding in lost.items() if not rounding.error]
-    fit = [dtype for dtype, rounding in lost.items()
-           if rounding.error <= enough * rounding.largest]
-    return next(iter(exact + fit), None)
+    exact = [dtype for dtype, rounding in roundings.items() if not rounding.error]
+    accurate = [dtype for dtype, rounding in roundings.items()
+                if rounding.error <= tolerance * rounding.largest]
+    return next(iter(exact + accurate), None)
 
 
-def _fits(made: CastTensor, values: np.ndarray, rounding: Rounding, enough: float) -> bool:
-    """Whether some values may be of this dtype; notes what is lost."""
+def _fits(
+    candidate: CastTensor, values: np.ndarray, rounding: Rounding, tolerance: float,
+) -> bool:
+    """Return whether some values may have this dtype, and update their rounding error."""
     try:
-        made._cast(values, rounding)
+        candidate.convert(values, rounding)
     except CheckpointError:
         return False
-    return bool(enough) or not rounding.error
+    return bool(tolerance) or not rounding.error

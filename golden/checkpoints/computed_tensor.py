@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from math import prod
+from typing import Protocol
 
 import numpy as np
 
@@ -11,30 +12,41 @@ from tritstream.golden.checkpoints.safetensors_reader import DTYPES
 __all__ = ["ChunkedTensor"]
 
 
-class ChunkedTensor(ABC):
-    """What a :class:`.SourceTensor` needs beside its name, path, dtype and shape."""
+class _Computed(Protocol):
+    """Members that a subclass of :class:`ChunkedTensor` has, as fields or as properties."""
 
-    dtype: str
-    shape: tuple[int, ...]
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def chunks(self) -> Iterator[np.ndarray]: ...
+
+
+class ChunkedTensor(ABC):
+    """Base class that makes a :class:`.SourceTensor` of a generator of values.
+
+    A subclass has ``name``, ``path``, ``dtype`` (as safetensors calls it) and ``shape``, and
+    defines :meth:`chunks`.
+    """
 
     @abstractmethod
     def chunks(self) -> Iterator[np.ndarray]:
-        """The values in order, in the dtype, a few megabytes at a time."""
+        """Yield the values in order, as arrays of the dtype, a few megabytes at a time."""
 
     @property
-    def size(self) -> int:
-        """Bytes of the tensor."""
+    def size(self: _Computed) -> int:
+        """Size of the tensor in bytes."""
         return prod(self.shape) * DTYPES[self.dtype].itemsize
 
-    def read(self) -> np.ndarray:
-        """The whole tensor."""
-        whole, place = np.empty(prod(self.shape), DTYPES[self.dtype]), 0
+    def read(self: _Computed) -> np.ndarray:
+        """Return the complete tensor."""
+        values, start = np.empty(prod(self.shape), DTYPES[self.dtype]), 0
         for chunk in self.chunks():
-            whole[place:place + chunk.size] = chunk.ravel()
-            place += chunk.size
-        return whole.reshape(self.shape)
+            values[start:start + chunk.size] = chunk.ravel()
+            start += chunk.size
+        return values.reshape(self.shape)
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes of :meth:`read`, a few megabytes at a time."""
+        """Yield the bytes of :meth:`read`, a few megabytes at a time."""
         for chunk in self.chunks():
             yield chunk.tobytes()

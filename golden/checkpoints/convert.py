@@ -1,12 +1,13 @@
-"""A source written as a Hugging Face directory, nothing quantized."""
+"""Conversion of a source to a Hugging Face directory, without quantization."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tritstream.golden.checkpoints.casting import Rounding, rounded_pieces
+from tritstream.golden.checkpoints.cast_tensor import Rounding, rounded_pieces
 from tritstream.golden.checkpoints.safetensors_writer import Entry, ShardWriter, write_shards
 from tritstream.golden.checkpoints.source import CONFIG, INDEX, Source
+from tritstream.golden.checkpoints.source_tensor import SourceShard
 from tritstream.golden.jobs.directory_job import Job, check_apart, fingerprint, write_json
 from tritstream.golden.jobs.journal import understood
 
@@ -17,14 +18,14 @@ def convert(
     source: Source, out_dir: str | Path, progress: Callable[[str], None] | None = None, *,
     force: bool = False,
 ) -> dict[str, list[Rounding]]:
-    """Write config.json, all tensors in their own dtypes, and the companion files.
+    """Write config.json, all tensors in the dtypes of the source, and the companion files.
 
-    Returns by file what tensors lost that have another dtype than they are stored in, if the source
-    is a :class:`tritstream.golden.checkpoints.casting.CastSource`.
+    Files are written as by :func:`.pack_checkpoint`: to OUT.partial first, and an interrupted call
+    can be repeated. Memory use is a few megabytes. ``progress`` is called with the name of each
+    tensor when the tensor is on the disk.
 
-    Files are made as by :func:`.pack_checkpoint`: OUT.partial first, resumed after a
-    kill, memory bounded by a few megabytes of a tensor. ``progress`` gets the name of each tensor
-    when it is on the disk. Raises :class:`tritstream.golden.errors.CheckpointError`.
+    Returns the rounding errors of converted tensors, by file name. Only a :class:`.CastSource` has
+    converted tensors. Raises :class:`.CheckpointError` for unusable files or directories.
     """
     out = Path(out_dir).absolute()
     check_apart(source.path, out)
@@ -33,15 +34,12 @@ def convert(
                 "settings": dict(source.settings)}
     with Job(out, identity, force=force) as job:
         for file, shard in source.shards.items():
-            metadata = dict(shard.metadata)
-            entries = [Entry(tensor.name, tensor.dtype, tensor.shape, tensor.size)
-                       for tensor in shard.tensors.values()]
-            writer = ShardWriter(job.partial / file, entries, lambda _, same=metadata: same)
+            writer = _writer(job.partial / file, shard)
 
             def write(name: str, writer: ShardWriter = writer) -> dict:
                 pieces, rounding = rounded_pieces(source.tensors[name])
                 return {"checksums": {name: writer.write(name, pieces)},
-                        "rounding": rounding and rounding.record()}
+                        "rounding": rounding.record() if rounding else None}
 
             steps = {name: partial(write, name) for name in shard.tensors}
             write_shards(job, [(writer, steps)], progress)
@@ -55,12 +53,19 @@ def convert(
 
 
 def roundings(job: Job, names: Iterable[str]) -> list[Rounding]:
-    """What tensors lost, of those that were converted, from the records of a job."""
-    found = [job.done[name].get("rounding") for name in names]
-    return [understood(Rounding.from_record, record, job.partial) for record in found if record]
+    """Return the rounding errors of converted tensors among ``names``, from a job's records."""
+    records = [job.done[name].get("rounding") for name in names]
+    return [understood(Rounding.from_record, record, job.partial) for record in records if record]
+
+
+def _writer(path: Path, shard: SourceShard) -> ShardWriter:
+    metadata = dict(shard.metadata)
+    entries = [Entry(tensor.name, tensor.dtype, tensor.shape, tensor.size)
+               for tensor in shard.tensors.values()]
+    return ShardWriter(path, entries, lambda _: metadata)
 
 
 def _index(source: Source) -> dict:
-    places = {name: file for file, shard in source.shards.items() for name in shard.tensors}
+    files = {name: file for file, shard in source.shards.items() for name in shard.tensors}
     size = sum(tensor.size for tensor in source.tensors.values())
-    return {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
+    return {"metadata": {"total_size": size}, "weight_map": dict(sorted(files.items()))}

@@ -1,4 +1,4 @@
-"""Checkpoints in the form of a Hugging Face directory with safetensors files."""
+"""Hugging Face checkpoint directories with safetensors files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from tritstream.golden.jobs.directory_job import copy_files
 __all__ = ["DirectorySource", "all_tensors", "companions", "open_shards"]
 
 
-#: Models whose linear layers are stored transposed.
+#: Model types that store the matrices of linear layers transposed.
 _TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")
 
 
@@ -29,13 +29,15 @@ _NOT_COMPANIONS = (
 
 
 class DirectorySource(Source):
-    """A checkpoint of safetensors, one file or several, with its config.json.
+    """Checkpoint directory: config.json and one or more safetensors files.
 
-    Its ``shards`` are :class:`.Shard`, its ``tensors`` in the order of their bytes.
+    ``shards`` are :class:`.Shard`. ``tensors`` are in the order of their bytes.
 
-    Raises :class:`CheckpointError` for a directory that is not such a checkpoint, is damaged, or
-    has weights that cannot be quantized as they are.
+    Raises :class:`CheckpointError` if the directory is no such checkpoint or is damaged, if the
+    model is quantized already, or if it stores its matrices transposed.
     """
+
+    shards: dict[str, Shard]
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -51,71 +53,71 @@ class DirectorySource(Source):
             raise CheckpointError(f"{self.path}: {quantized}")
 
     def files(self) -> list[Path]:
-        """config.json, the index, companions and shards."""
+        """Return the paths of config.json, the index, companion files and shards."""
         paths = [self.path / CONFIG, *companions(self.path)]
         paths += [self.path / INDEX] if self.sharded else []
         return paths + [shard.path for shard in self.shards.values()]
 
     def _drop_copies(self) -> None:
-        """Of a tensor that several shards hold, leave the copy that the index names."""
+        """Ignore all copies of a tensor except the copy in the shard that the index names."""
         for name, file in _weight_map(self.path / INDEX).items():
             for other, shard in self.shards.items():
                 if other != file:
                     shard.tensors.pop(name, None)
 
     def write_companions(self, directory: Path) -> None:
-        """Copy what :func:`companions` finds in the directory."""
+        """Copy the files that :func:`companions` returns to ``directory``."""
         copy_files(companions(self.path), directory)
 
 
 def companions(path: Path) -> list[Path]:
-    """Files that go with the weights: tokenizer, chat template, licence; sorted.
+    """Return the files to copy with the weights (tokenizer, chat template, licence), sorted.
 
-    Weights of other formats, pickles among them, are left out, and so are hidden files.
+    Hidden files and weights in other formats, such as pickles, are not included.
 
-    Raises :class:`CheckpointError` for a link out of the directory, since what it leads to would be
-    copied, whatever it is. The hub's cache, whose files are links into its own, may have them.
+    Raises :class:`CheckpointError` for a symbolic link to a file outside the directory, because
+    copying would expose that file. Links into the hub's own cache are accepted.
     """
-    found = sorted(
+    files = sorted(
         file for file in path.iterdir()
         if file.is_file() and file.name != CONFIG and not file.name.startswith(".")
         and not file.name.endswith(_NOT_COMPANIONS)
     )
-    places = [path.resolve()]
-    if places[0].parent.name == "snapshots":
-        places.append(places[0].parent.parent / "blobs")
-    for file in found:
-        if not any(file.resolve().is_relative_to(place) for place in places):
-            raise CheckpointError(f"{file}: a link out of the checkpoint; put the file there, or "
-                                  "remove the link")
-    return found
+    allowed = [path.resolve()]
+    if allowed[0].parent.name == "snapshots":
+        allowed.append(allowed[0].parent.parent / "blobs")
+    for file in files:
+        if not any(file.resolve().is_relative_to(directory) for directory in allowed):
+            raise CheckpointError(f"{file}: is a link to a file outside the checkpoint; replace "
+                                  "the link by the file, or remove it")
+    return files
 
 
 def open_shards(path: Path) -> tuple[dict, dict[str, Shard], bool]:
-    """Configuration, shards by file name, and whether they have an index."""
+    """Return the configuration, the shards by file name, and whether there is an index."""
     if not path.is_dir():
         advice = about_path(path) or "not a directory; give the directory of a checkpoint"
         raise CheckpointError(f"{path}: {advice}")
     if not (path / CONFIG).is_file():
         raise CheckpointError(f"{path}: {about_directory(path)}")
-    # Some models have an infinity in theirs: transformers writes it as Python does.
+    # transformers writes infinities as Python does, and some models have one in config.json.
     config = load_json(path / CONFIG, finite=False)
     if (path / SINGLE).is_file():
         _check_single(path)
         return config, {SINGLE: Shard(path / SINGLE)}, False
     if not (path / INDEX).is_file():
         raise CheckpointError(f"{path}: {about_weights(path, config)}")
-    places = _weight_map(path / INDEX)
-    _check_shards(path, sorted(set(places.values())))
-    shards = {name: Shard(path / name) for name in sorted(set(places.values()))}
-    for tensor, shard in places.items():
+    files = _weight_map(path / INDEX)
+    _check_shards(path, sorted(set(files.values())))
+    shards = {name: Shard(path / name) for name in sorted(set(files.values()))}
+    for tensor, shard in files.items():
         if tensor not in shards[shard].tensors:
             raise CheckpointError(f"{path / INDEX}: {tensor} is not in {shard}; copy both again")
     return config, shards, True
 
 
 def all_tensors(shards: dict[str, Shard]) -> dict[str, Tensor]:
-    """Tensors of several shards by name; raises :class:`CheckpointError` when two share one."""
+    """Return the tensors of shards by name; raise :class:`CheckpointError` for equal names."""
     tensors: dict[str, Tensor] = {}
     for shard in shards.values():
         for name, tensor in shard.tensors.items():
@@ -127,15 +129,15 @@ def all_tensors(shards: dict[str, Shard]) -> dict[str, Tensor]:
 
 
 def _weight_map(path: Path) -> dict[str, str]:
-    places = load_json(path).get("weight_map")
-    if not isinstance(places, dict) or not places:
+    files = load_json(path).get("weight_map")
+    if not isinstance(files, dict) or not files:
         raise CheckpointError(f"{path}: weight_map must name a file for each tensor; "
                               "copy the file again")
-    for tensor, name in places.items():
+    for tensor, name in files.items():
         if not is_file_name(name) or not name.endswith(".safetensors"):
             raise CheckpointError(f"{path}: {tensor} must be in a safetensors file of this "
                                   f"directory, not {name!r}; do not use this checkpoint")
-    return places
+    return files
 
 
 def _check_shards(path: Path, names: Sequence[str]) -> None:
@@ -147,11 +149,11 @@ def _check_shards(path: Path, names: Sequence[str]) -> None:
 
 
 def _check_single(path: Path) -> None:
-    """Of two sets of weights one is out of date, and nothing says which."""
+    """Refuse a directory with two sets of weights, because nothing states which one is current."""
     try:
         files = set(_weight_map(path / INDEX).values()) if (path / INDEX).is_file() else set()
     except CheckpointError:
-        # Nobody reads the index beside a single file.
+        # With a single file the index is not used, so a damaged index does not matter.
         return
     for name in sorted(files):
         if name != SINGLE and (path / name).is_file():

@@ -1,6 +1,6 @@
-"""Random weights with the statistics of trained ones, and whole models of them."""
+"""Random weights with the statistics of trained weights, and complete models of random weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,11 +17,11 @@ from tritstream.golden.row_chunks import row_chunks
 
 __all__ = ["GeneratedSource", "GeneratedTensor"]
 
-#: Weights are ``z * exp(TAIL * z * z / 2)`` of a normal z: Tukey's h distribution.
+#: Tail parameter of Tukey's h distribution: weights are ``z * exp(TAIL * z * z / 2)``, z normal.
 _TAIL = 0.05
-#: Spread of the logarithms of the sizes of rows and columns.
+#: Standard deviations of the logarithms of row and column magnitudes.
 _ROWS, _COLUMNS = 0.2, 0.2
-#: Share of columns that stand out, and by how much.
+#: Share of outlier columns, and the factor of their magnitudes.
 _OUTLIERS, _OUTLIER_SIZE = 1 / 256, 3.0
 _BIASED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _SPECIAL = {"bos_token_id": 151643, "eos_token_id": 151645}
@@ -29,23 +29,23 @@ _SPECIAL = {"bos_token_id": 151643, "eos_token_id": 151645}
 
 @dataclass(frozen=True)
 class GeneratedTensor(ChunkedTensor):
-    """A tensor whose values follow from its name and a seed: a source's tensor.
+    """Tensor with random values that depend only on its name and a seed: a SourceTensor.
 
-    A matrix has rows and columns of unequal sizes and a few columns that stand out; a vector has
-    not.
+    Rows and columns of a matrix differ in magnitude, and a few columns are outliers. The elements
+    of a vector all have the same distribution.
 
     Members
     -------
     name, dtype : str
-        The dtype as safetensors calls it.
+        Name of the tensor, and its dtype as safetensors calls it.
     shape : tuple
-        Sizes, outermost first; one or two.
+        One or two sizes, outermost first.
     seed : int
-        Another gives other values.
+        Random seed.
     center, spread : float
-        Of the values.
+        Mean and standard deviation of the normal distribution behind the values.
     path : Path
-        What messages name.
+        Path to name in messages.
     """
 
     name:   str
@@ -57,7 +57,7 @@ class GeneratedTensor(ChunkedTensor):
     path:   Path = Path("generated")
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """Rows of :meth:`read`."""
+        """Yield chunks of rows in order."""
         rows, columns = self.shape if len(self.shape) == 2 else (1, self.shape[0])
         row_sizes, column_sizes = self._sizes(rows, columns)
         random = self._random("values")
@@ -69,7 +69,7 @@ class GeneratedTensor(ChunkedTensor):
             yield values.astype(DTYPES[self.dtype])
 
     def _sizes(self, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-        """Sizes of rows (N, 1) and of columns (K,), float32."""
+        """Return the magnitudes of rows, float32 (N, 1), and of columns, float32 (K,)."""
         if len(self.shape) == 1:
             return np.full((1, 1), self.spread, np.float32), np.ones(columns, np.float32)
         random = self._random("columns")
@@ -84,27 +84,32 @@ class GeneratedTensor(ChunkedTensor):
 
 @cache
 def _quantiles() -> np.ndarray:
-    """What 65536 equally likely values are: a look-up is ten times as fast as normal numbers."""
+    """Return 65536 equally likely values: float32 (65536,).
+
+    Looking values up is ten times as fast as drawing normal numbers.
+    """
     normal = NormalDist()
-    z = np.array([normal.inv_cdf((place + 0.5) / (1 << 16)) for place in range(1 << 16)])
+    z = np.array([normal.inv_cdf((index + 0.5) / (1 << 16)) for index in range(1 << 16)])
     return (z * np.exp(_TAIL / 2 * z * z)).astype(np.float32)
 
 
 class GeneratedSource(Source):
-    """A Qwen2.5 of random weights; a layer has the same whatever the number of layers.
+    """Qwen2.5 model with random weights and no tokenizer.
+
+    The weights of a layer do not depend on the number of layers.
 
     Parameters
     ----------
     name : str
-        One of :data:`tritstream.golden.model_sizes.QWEN25`.
+        Model size, a key of :data:`tritstream.golden.model_sizes.QWEN25`.
     layers, vocabulary : int, optional
-        Other than that size has.
+        Number of layers and of rows of the embedding; default: as in the original model.
     seed : int
-        Another gives other weights.
+        Random seed.
     dtype : str
-        ``BF16``, ``F16`` or ``F32``.
+        Dtype of all tensors: ``BF16``, ``F16`` or ``F32``.
 
-    Raises :class:`ValueError` for a size that there is not.
+    Raises :class:`ValueError` for an unknown size, or for no layers or no vocabulary.
     """
 
     def __init__(self, name: str, *, layers: int | None = None, vocabulary: int | None = None,
@@ -126,14 +131,14 @@ class GeneratedSource(Source):
         self.sharded = len(self.shards) > 1
 
     def files(self) -> list[Path]:
-        """None."""
+        """Return no files."""
         return []
 
     def write_companions(self, directory: Path) -> None:
-        """Nothing: there is no tokenizer."""
+        """Write nothing, since there is no tokenizer."""
 
 
-def _config(sizes: Sizes, tied: bool, dtype: str) -> Mapping[str, object]:
+def _config(sizes: Sizes, tied: bool, dtype: str) -> dict[str, object]:
     special = {name: number for name, number in _SPECIAL.items() if number < sizes.vocabulary}
     return {
         "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", **sizes.config(),
@@ -144,7 +149,7 @@ def _config(sizes: Sizes, tied: bool, dtype: str) -> Mapping[str, object]:
 
 
 def _tensors(sizes: Sizes, tied: bool, seed: int, dtype: str) -> Iterator[GeneratedTensor]:
-    """All tensors, in the order in which transformers has them."""
+    """Yield all tensors in the order of transformers."""
     def norm(name: str) -> GeneratedTensor:
         return GeneratedTensor(f"{name}.weight", dtype, (sizes.hidden,), seed, 1.0, 0.1)
 

@@ -12,21 +12,21 @@ __all__ = ["RowReader", "weights_of"]
 
 @dataclass(frozen=True)
 class RowReader:
-    """A matrix in a file, of which rows are read when they are asked for: ``reader[2:7]``.
+    """Matrix in a file whose rows are read on access: ``reader[2:7]`` returns five rows.
 
-    ``numpy.asarray`` of it reads all.
+    ``numpy.asarray(reader)`` reads all rows.
     """
 
     tensor: Tensor
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Sizes, as of an array."""
+        """Rows N and columns K."""
         return self.tensor.shape
 
     @property
     def dtype(self) -> np.dtype:
-        """What the values are."""
+        """Dtype of the values."""
         return DTYPES[self.tensor.dtype]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
@@ -37,5 +37,5 @@ class RowReader:
 
 
 def weights_of(tensor: SourceTensor) -> np.ndarray | RowReader:
-    """Weights of a matrix, read by rows where they lie in a file as they are."""
+    """Return the weights of a matrix: a reader if a file holds them in this form, else an array."""
     return RowReader(tensor) if isinstance(tensor, Tensor) else tensor.read()

@@ -1,4 +1,11 @@
-"""Safetensors files read without trust: every header checked, one tensor at a time."""
+"""Reader of safetensors files from untrusted sources: checks every header before reading values.
+
+The safetensors library (0.8) is not used here. It maps the complete file into memory, so that a
+file that is cut short meanwhile ends the process by SIGBUS. It accepts repeated names and names
+with control characters, and it cannot return BF16 as a numpy array. This reader opens the file for
+each access, reads a few megabytes at a time, also checks the CRC-32 of the header of a packed
+checkpoint, and raises one-line errors that name the file, the tensor and the cure.
+"""
 
 import math
 import zlib
@@ -18,7 +25,7 @@ __all__ = [
     "DTYPES", "FLOATS", "HEADER_CHECKSUM", "Shard", "Tensor", "is_file_name", "load_json", "seal",
 ]
 
-#: What the format calls a dtype, and what numpy does.
+#: Dtypes of numpy, by the names of the format.
 DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype("<f2"), "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"), "BOOL": np.dtype("?"), "U8": np.dtype("u1"), "I8": np.dtype("i1"),
@@ -27,34 +34,34 @@ DTYPES = {
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn), "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
 }
 
-#: Dtypes that matrices are quantized from.
+#: Dtypes of matrices that can be quantized.
 FLOATS = ("BF16", "F16", "F32")
 
-#: Key of ``__metadata__`` for the CRC-32 of the header, in files that have one.
+#: Key of ``__metadata__`` with the CRC-32 of the header. Only packed checkpoints have it.
 HEADER_CHECKSUM = "tritstream_header_crc32"
 
-#: Bytes read at a time where a tensor is copied or compared.
+#: Bytes to read at a time when a tensor is copied or compared.
 _PIECE = 1 << 22
-#: Longest header, that of the safetensors library.
+#: Largest header in bytes, as in the safetensors library.
 _MAX_HEADER = 100_000_000
-#: What numpy takes: dimensions, and values of a tensor whose empty dimensions had one.
+#: Limits of numpy: number of dimensions, and of values, where an empty dimension counts as 1.
 _MAX_DIMENSIONS, _MAX_VALUES = 64, 1 << 59
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor where it lies.
+    """Tensor in a file, not yet read.
 
     Members
     -------
     name, dtype : str
-        As the file says; a dtype need not be known here to be copied.
+        Name and dtype from the header. A tensor of an unknown dtype can be copied, but not read.
     shape : tuple
         Sizes, outermost first.
     path : Path
         The file.
     offset, size : int
-        Where the bytes start in the file, and how many they are.
+        Position of the first byte in the file, and number of bytes.
     """
 
     name:   str
@@ -65,15 +72,15 @@ class Tensor:
     size:   int
 
     def read(self) -> np.ndarray:
-        """The tensor as an array of its own; raises :class:`CheckpointError` for other dtypes."""
+        """Return the values as a new array; raise :class:`CheckpointError` for an unknown dtype."""
         return self._read(0, self.shape)
 
     def read_rows(self, rows: slice) -> np.ndarray:
-        """The same of consecutive rows of a matrix."""
+        """Return consecutive rows of a matrix as a new array (rows, K)."""
         return self._read(rows.start * self.shape[1], (rows.stop - rows.start, self.shape[1]))
 
     def _read(self, first: int, shape: tuple[int, ...]) -> np.ndarray:
-        """An array of the values from ``first`` on."""
+        """Return an array of the values from index ``first`` on."""
         if self.dtype not in DTYPES:
             raise CheckpointError(f"{self.path}: {self.name} is {self.dtype}, which numpy cannot "
                                   "hold; convert it first")
@@ -85,34 +92,34 @@ class Tensor:
         return data.reshape(shape)
 
     def pieces(self) -> Iterator[bytes]:
-        """The raw bytes, a few megabytes at a time."""
+        """Yield the raw bytes, a few megabytes at a time."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             for start in range(0, self.size, _PIECE):
-                due = min(_PIECE, self.size - start)
-                piece = file.read(due)
-                self._check_read(start + len(piece), start + due)
+                count = min(_PIECE, self.size - start)
+                piece = file.read(count)
+                self._check_read(start + len(piece), start + count)
                 yield piece
 
-    def _check_read(self, got: int, due: int) -> None:
-        if got != due:
+    def _check_read(self, actual: int, expected: int) -> None:
+        if actual != expected:
             raise CheckpointError(f"{self.path}: cut short while {self.name} was read; "
                                   "copy it again")
 
 
 class Shard:
-    """Header of one safetensors file.
+    """Header of one safetensors file, checked completely.
 
-    Raises :class:`CheckpointError` unless the header is whole, fits its CRC-32 if it has one, its
-    tensors cover the rest of the file without gap or overlap, and each has the bytes that its dtype
-    and shape ask for.
+    Raises :class:`CheckpointError` unless the header is complete and matches its CRC-32, if there
+    is a CRC-32. The tensors must cover the rest of the file without gaps and overlaps, and the size
+    of each tensor must match its dtype and shape.
 
     Members
     -------
     path : Path
         The file.
     metadata : dict
-        What ``__metadata__`` holds: str to str.
+        Contents of ``__metadata__``: str to str.
     tensors : dict
         :class:`Tensor` by name, in the order of their bytes.
     """
@@ -133,10 +140,10 @@ class Shard:
         try:
             dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
             numbers = [*shape, start, end]
-            good = isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in numbers)
+            valid = isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in numbers)
         except (KeyError, TypeError, ValueError):
-            good = False
-        if not good or end < start or not _is_sane(name, shape):
+            valid = False
+        if not valid or end < start or not _is_sane(name, shape):
             raise CheckpointError(f"{self.path}: the header's entry of {name} is damaged; "
                                   "copy the file again")
         size = end - start
@@ -146,23 +153,24 @@ class Shard:
         return Tensor(name, dtype, tuple(shape), self.path, self._start + start, size)
 
     def _check_cover(self, tensors: list[Tensor]) -> None:
-        place = self._start
+        end = self._start
         for tensor in tensors:
-            if tensor.offset != place:
+            if tensor.offset != end:
                 raise CheckpointError(f"{self.path}: {tensor.name} starts at byte {tensor.offset}, "
-                                      f"not {place}; copy the file again")
-            place += tensor.size
+                                      f"not {end}; copy the file again")
+            end += tensor.size
         size = self.path.stat().st_size
-        if place != size:
-            fault = "cut short" if size < place else "too long"
-            raise CheckpointError(f"{self.path}: {fault}, {size} bytes instead of {place}; "
+        if end != size:
+            fault = "cut short" if size < end else "too long"
+            raise CheckpointError(f"{self.path}: {fault}, {size} bytes instead of {end}; "
                                   "copy the file again")
 
 
 def load_json(path: Path, finite: bool = True) -> dict:
-    """A JSON object from a file, by :func:`tritstream.golden.strict_json.parse_json`.
+    """Return the JSON object in a file, by :func:`tritstream.golden.strict_json.parse_json`.
 
-    Raises :class:`CheckpointError` for anything else.
+    With ``finite``, NaN and infinities are invalid. Raises :class:`CheckpointError` if the file
+    does not hold a JSON object.
     """
     try:
         data = path.read_bytes()
@@ -176,12 +184,12 @@ def load_json(path: Path, finite: bool = True) -> dict:
 
 
 def seal(text: bytes) -> bytes:
-    """Fill in :data:`HEADER_CHECKSUM` of a header, made while its eight digits are zeros."""
+    """Return a header with its CRC-32, computed while the eight digits of the CRC-32 are zeros."""
     return text.replace(_sealed("0" * 8), _sealed(f"{zlib.crc32(text):08x}"), 1)
 
 
 def is_file_name(name: Any) -> bool:
-    """Whether a name is a plain one, which cannot lead out of its directory."""
+    """Return whether a name is a plain file name, which cannot refer to another directory."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
@@ -217,7 +225,7 @@ def _metadata(path: Path, metadata: Any) -> dict[str, str]:
 
 
 def _is_sane(name: str, shape: list[int]) -> bool:
-    """Whether a name can be shown, and numpy can have the shape, which a zero in it may hide."""
+    """Return whether a name is safe to print, and a shape within the limits of numpy."""
     return (is_printable(name) and len(shape) <= _MAX_DIMENSIONS
             and math.prod(max(1, size) for size in shape) < _MAX_VALUES)
 

@@ -1,4 +1,9 @@
-"""Safetensors files written tensor by tensor, in any order, with checksums in the header."""
+"""Writer of safetensors files: tensor by tensor, in any order, with checksums in the header.
+
+The safetensors library is not used here, because it needs all tensors of a file in memory at once.
+This writer fixes the offset of every tensor first. Several threads or machines can then write
+tensors, an interrupted job can resume, and the header with the checksums is written last.
+"""
 
 import json
 import os
@@ -17,66 +22,74 @@ from tritstream.golden.jobs.journal import understood
 from tritstream.golden.jobs.step import Run, Step, one_by_one
 from tritstream.golden.write_errors import writing
 
-__all__ = ["Entry", "Place", "ShardWriter", "write_arrays", "write_shards"]
+__all__ = ["Data", "Entry", "Place", "ShardWriter", "write_arrays", "write_shards"]
 
+#: Bytes of a tensor, or part of them.
+Data = bytes | np.ndarray
 
-#: Bytes that wait for the disk, at most: more would keep it idle now and everybody waiting later.
+#: Largest number of bytes written without waiting for the disk. With more, the disk would be idle
+#: first, and all writers would be blocked later.
 _AT_ONCE = 1 << 26
 
 
 @dataclass(frozen=True)
 class Place:
-    """Bytes of a file that is there and large enough.
+    """Range of bytes in an existing file of sufficient size.
 
     Members
     -------
     path : Path
         The file.
     start, size : int
-        Where the bytes start in it, and how many they are.
+        Position of the first byte in the file, and number of bytes.
     """
 
     path:  Path
     start: int
     size:  int
 
-    def write(self, pieces: Iterable[bytes]) -> int:
-        """Write bytes that add up to the size, have them on the disk, return their CRC-32.
+    def write(self, pieces: Iterable[Data]) -> int:
+        """Write all bytes of the range, wait until they are on the disk, and return their CRC-32.
 
-        Raises :class:`tritstream.golden.errors.CheckpointError` when the disk does not take them.
+        Raises :class:`.CheckpointError` if writing fails, and :class:`ValueError` if the pieces
+        do not have ``size`` bytes in total.
         """
         with writing(self.path):
             file = os.open(self.path, os.O_WRONLY)
         try:
-            crc, place, synced = 0, self.start, self.start
+            crc, offset, synced = 0, self.start, self.start
             for piece in pieces:
-                data = memoryview(piece).cast("B")
+                data = _bytes_of(piece)
                 crc = zlib.crc32(data, crc)
-                self._put(file, data, place)
-                place += len(data)
-                if place - synced >= _AT_ONCE:
+                self._put(file, data, offset)
+                offset += len(data)
+                if offset - synced >= _AT_ONCE:
                     with writing(self.path):
                         os.fdatasync(file)
-                    synced = place
-            if place != self.start + self.size:
-                raise ValueError(f"{self.path}: {self.size} bytes are due at {self.start}, "
-                                 f"not {place - self.start}")
+                    synced = offset
+            if offset != self.start + self.size:
+                raise ValueError(f"{self.path}: {self.size} bytes are expected at {self.start}, "
+                                 f"not {offset - self.start}")
             with writing(self.path):
                 os.fsync(file)
         finally:
             os.close(file)
         return crc
 
-    def _put(self, file: int, data: memoryview, place: int) -> None:
+    def _put(self, file: int, data: memoryview, offset: int) -> None:
         with writing(self.path):
             while data:
-                count = os.pwrite(file, data, place)
-                data, place = data[count:], place + count
+                count = os.pwrite(file, data, offset)
+                data, offset = data[count:], offset + count
+
+
+def _bytes_of(piece: Data) -> memoryview:
+    return (piece.data if isinstance(piece, np.ndarray) else memoryview(piece)).cast("B")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor to be written: its name, dtype as the format calls it, shape and size in bytes."""
+    """Tensor to be written: name, dtype as safetensors calls it, shape, and size in bytes."""
 
     name:  str
     dtype: str
@@ -85,25 +98,25 @@ class Entry:
 
     @property
     def alignment(self) -> int:
-        """Bytes its place should be a multiple of."""
+        """Alignment of the first byte, in bytes."""
         return DTYPES[self.dtype].itemsize if self.dtype in DTYPES else 1
 
 
 class ShardWriter:
-    """One file, its places fixed from the start, its header written last.
+    """Writer of one file, with tensors at fixed offsets and the header written last.
 
-    :meth:`allocate` comes first; then places are written, by this process or others. Tensors lie by
-    falling alignment, so each can be mapped where it is.
+    Call :meth:`allocate` first. Then this process or other processes write the tensors. Tensors
+    are sorted by falling alignment, so that each tensor can be memory-mapped.
 
     Parameters
     ----------
     path : Path
         The file.
     entries : iterable of Entry
-        Its tensors.
+        Tensors of the file.
     metadata : callable
-        Makes ``__metadata__`` of CRC-32s by name, eight hex digits each; the length of what it
-        returns must not depend on them. The header is sealed, see :func:`.seal`.
+        Function from CRC-32s by tensor name, eight hex digits each, to ``__metadata__``. The length
+        of its result must not depend on the digits. See :func:`.seal` for the header's CRC-32.
 
     Members
     -------
@@ -128,34 +141,34 @@ class ShardWriter:
 
     @property
     def whole(self) -> bool:
-        """Whether the file is there in its full size: what was written earlier is still in it."""
+        """Whether the file exists in full size, and so still holds tensors written earlier."""
         return self.path.is_file() and self.path.stat().st_size == self._end
 
     def allocate(self) -> None:
-        """Give the file its full size; what is not written yet is zeros."""
+        """Extend the file to its full size. Bytes that are not written yet are zeros."""
         with writing(self.path), self.path.open("ab") as file:
             os.ftruncate(file.fileno(), self._end)
 
     def place(self, name: str) -> Place:
-        """Where the bytes of a tensor go."""
+        """Return the range of bytes for a tensor."""
         return self._places[name]
 
-    def write(self, name: str, pieces: Iterable[bytes]) -> int:
-        """Write a tensor, have it on the disk, return its CRC-32."""
+    def write(self, name: str, pieces: Iterable[Data]) -> int:
+        """Write a tensor, wait until it is on the disk, and return its CRC-32."""
         return self.place(name).write(pieces)
 
     def finish(self, checksums: dict[str, int]) -> None:
-        """Write the header with the CRC-32 of every tensor."""
+        """Write the header, given the CRC-32 of every tensor by name."""
         Place(self.path, 0, self._start).write([self._header(checksums)])
 
     def _header(self, checksums: dict[str, int]) -> bytes:
         texts = {name: f"{crc:08x}" for name, crc in checksums.items()}
         header: dict[str, object] = {"__metadata__": self._metadata(texts)}
-        place = 0
+        offset = 0
         for entry in self._entries:
             header[entry.name] = {"dtype": entry.dtype, "shape": list(entry.shape),
-                                  "data_offsets": [place, place + entry.size]}
-            place += entry.size
+                                  "data_offsets": [offset, offset + entry.size]}
+            offset += entry.size
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         return len(text).to_bytes(8, "little") + seal(text)
@@ -164,9 +177,9 @@ class ShardWriter:
 def write_arrays(
     path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str],
 ) -> dict[str, int]:
-    """Write float32 arrays as one file, have it on the disk, and return CRC-32s by name.
+    """Write float32 arrays to one file, wait until it is on the disk, and return CRC-32s by name.
 
-    No copy is made of an array that is contiguous.
+    Contiguous arrays are not copied.
     """
     entries = [Entry(name, "F32", values.shape, values.nbytes) for name, values in arrays.items()]
     writer = ShardWriter(path, entries, lambda _: dict(metadata))
@@ -181,18 +194,18 @@ def write_shards(
     job: Job, shards: Iterable[tuple[ShardWriter, Mapping[str, Step]]],
     progress: Callable[[str], None] | None = None, run: Run = one_by_one,
 ) -> None:
-    """Write files step by step, leaving out what an earlier run of the job did.
+    """Write files by running their steps, except steps that an earlier run of the job finished.
 
     Parameters
     ----------
     job : Job
-        Where the steps are noted.
+        Job whose journal records the finished steps.
     shards : iterable
-        The files, and the steps that write each, by name.
+        Writer of each file, and the steps that write its tensors, by step name.
     progress : callable
-        Gets each name, in that order, when its record is on the disk.
+        Called with each step name, in order, when the record of the step is on the disk.
     run : Run
-        Does the steps.
+        Function that runs the steps.
     """
     shards = list(shards)
     for writer, steps in shards:

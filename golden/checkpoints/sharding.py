@@ -1,4 +1,4 @@
-"""Tensors dealt out to files as transformers does it: in their order, none above a limit."""
+"""Distribution of tensors over files of limited size, in their order, as transformers does it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from tritstream.golden.checkpoints.source_tensor import SourceTensor
 
 __all__ = ["Part", "shards_of"]
 
-#: Bytes of tensors in a file, unless a single tensor has more.
+#: Largest number of bytes per file. A larger tensor gets a file of its own.
 _LIMIT = 5_000_000_000
 
 
 @dataclass(frozen=True)
 class Part:
-    """Tensors of one file by name, and its metadata: a :class:`.SourceShard`."""
+    """Tensors of one file by name, and the metadata of the file: a :class:`.SourceShard`."""
 
     metadata: Mapping[str, str]
     tensors:  Mapping[str, SourceTensor]
@@ -23,7 +23,7 @@ class Part:
 def shards_of(
     tensors: Iterable[SourceTensor], metadata: Mapping[str, str], limit: int = _LIMIT,
 ) -> dict[str, Part]:
-    """Parts by file name; ``model.safetensors`` when there is but one."""
+    """Return the contents of each file by name. A single file is ``model.safetensors``."""
     parts: list[dict[str, SourceTensor]] = [{}]
     size = 0
     for tensor in tensors:

@@ -1,9 +1,9 @@
-"""Smoothing: factors moved from activations into the weights that read them.
+"""Smoothing: factors moved from activations into the weights that multiply them (SmoothQuant).
 
-A linear layer reads a vector whose channels come from a norm, or from the rows of another linear
-layer. Divide a channel there by a factor, multiply the column that reads it by the same: the model
-computes what it did. So a channel that is large in every token, and would set the scale of all
-others when the vector is quantized, becomes one like the others.
+The input vector of a linear layer comes from a norm, or from the rows of another linear layer.
+Dividing a channel of the producer by a factor, and multiplying the matching columns of the readers
+by the same factor, leaves the function of the model unchanged. A channel that is large in every
+token would otherwise determine the scale of the complete vector when activations are quantized.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,22 +20,22 @@ from tritstream.golden.row_chunks import row_chunks
 
 __all__ = ["InputSet", "SmoothedSource", "input_sets", "tensor_factors"]
 
-#: Models whose norms multiply by their weight, and whose layers have the names below.
+#: Model types whose norms multiply by their weight, and whose layers have the names used below.
 _MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 @dataclass(frozen=True)
 class InputSet:
-    """Linear layers that read one vector.
+    """Linear layers with a common input vector.
 
     Members
     -------
     readers : tuple of str
-        Modules that read it.
+        Names of the modules that read the vector.
     producer : str
-        Module whose weights (a norm's, or a linear layer's rows and bias) its channels come from.
+        Name of the module that produces the vector: a norm, or a linear layer.
     channels : numpy.ndarray
-        int64 (K,): the row of the producer that each channel of the vector comes from.
+        Row of the producer that computes each channel of the vector: int64 (K,).
     """
 
     readers:  tuple[str, ...]
@@ -44,16 +44,16 @@ class InputSet:
 
 
 def input_sets(source: Source) -> list[InputSet]:
-    """The input sets of a checkpoint, layer by layer.
+    """Return the input sets of a checkpoint, layer by layer.
 
-    Raises :class:`CheckpointError` for a kind of model whose layers are not known here.
+    Raises :class:`CheckpointError` for a model type whose layers are not known.
     """
     config = source.config
     if config.get("model_type") not in _MODEL_TYPES:
         raise CheckpointError(f"{source.path}: model_type must be one of "
                               f"{', '.join(_MODEL_TYPES)} to be smoothed, not "
                               f"{config.get('model_type')!r}")
-    sets = []
+    sets: list[InputSet] = []
     for layer in range(config["num_hidden_layers"]):
         sets += _layer_sets(config, f"model.layers.{layer}")
     return sets
@@ -62,9 +62,10 @@ def input_sets(source: Source) -> list[InputSet]:
 def tensor_factors(
     found: Iterable[tuple[InputSet, np.ndarray]],
 ) -> dict[str, tuple[np.ndarray | None, np.ndarray | None]]:
-    """Factors of rows and of columns by tensor name, of input sets and their producers' factors.
+    """Return the factors of rows and of columns of each tensor, None for no factors, by name.
 
-    A factor is that of the producer's row, by which the columns of its readers are multiplied.
+    ``found`` has each input set with factors per row of the producer. Columns of the readers are
+    multiplied by the factors, and rows of the producer are divided by the factors.
     """
     rows: dict[str, np.ndarray] = {}
     columns: dict[str, np.ndarray] = {}
@@ -75,15 +76,16 @@ def tensor_factors(
 
 
 class SmoothedSource(Source):
-    """A checkpoint whose tensors are multiplied by factors as they are read.
+    """Checkpoint with tensors that are multiplied by factors when they are read.
 
-    What is multiplied is float32; all else stays as it is.
+    The dtype of multiplied tensors is float32. Other tensors are unchanged.
 
     Parameters
     ----------
     source : Source
+        Checkpoint before smoothing.
     factors : mapping
-        What :func:`tensor_factors` returns.
+        Factors of rows and columns by tensor name, from :func:`tensor_factors`.
     """
 
     def __init__(self, source: Source, factors: Mapping[str, tuple]):
@@ -97,11 +99,11 @@ class SmoothedSource(Source):
                         for name, tensor in shard.tensors.items()}
 
     def files(self) -> list[Path]:
-        """Files of the source: :meth:`tritstream.golden.checkpoints.source.Source.files`."""
+        """Return the files of the source: :meth:`.Source.files`."""
         return self._source.files()
 
     def write_companions(self, directory: Path) -> None:
-        """Write those of the source: :meth:`.Source.write_companions`."""
+        """Write the companion files of the source: :meth:`.Source.write_companions`."""
         self._source.write_companions(directory)
 
 
@@ -113,7 +115,7 @@ class _Shard:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor (N,) or (N, K), its rows and columns multiplied: a SourceTensor."""
+    """Tensor (N,) or (N, K) with multiplied rows and columns: a SourceTensor."""
 
     source:  SourceTensor
     rows:    np.ndarray | None
@@ -170,7 +172,7 @@ def _layer_sets(config: Mapping, layer: str) -> Iterator[InputSet]:
 
 
 def _value_rows(config: Mapping) -> np.ndarray:
-    """The row of v_proj behind each channel of attention's output: heads share values."""
+    """Return the row of v_proj for each channel of o_proj's input, since heads may share values."""
     heads = config["num_attention_heads"]
     groups = config.get("num_key_value_heads") or heads
     size = config.get("head_dim") or config["hidden_size"] // heads

@@ -1,4 +1,4 @@
-"""Where the tensors of a checkpoint come from: a Hugging Face directory, or another kind of it."""
+"""Base class of unquantized checkpoints: Hugging Face directories, GGUF files and others."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -29,22 +29,22 @@ INDEX = "model.safetensors.index.json"
 
 
 class Source(ABC):
-    """An unquantized checkpoint; reads nothing but headers until asked.
+    """Unquantized checkpoint. Opening it reads headers only.
 
     Members
     -------
     path : Path
         The directory or file.
     config : dict
-        What config.json holds, or will.
+        Contents of config.json, as read or as to be written.
     shards : mapping
-        :class:`SourceShard` by file name, sorted.
+        :class:`.SourceShard` by file name, sorted.
     sharded : bool
-        Whether there is an index, however many shards.
+        Whether there is an index, which is possible for a single shard too.
     tensors : mapping
-        :class:`SourceTensor` by name, shard by shard.
+        :class:`.SourceTensor` by name, shard by shard.
     settings : mapping
-        Choices, besides the files, that decide what is written, as JSON can hold them.
+        Options, in addition to the files, that determine what is written, as JSON can hold them.
     """
 
     path:    Path
@@ -56,28 +56,26 @@ class Source(ABC):
 
     @abstractmethod
     def files(self) -> list[Path]:
-        """The files that all of it comes from."""
+        """Return all files that the checkpoint is read from."""
 
     @abstractmethod
     def write_companions(self, directory: Path) -> None:
-        """Write the files that go with the weights: tokenizer, generation settings, licence."""
+        """Write the companion files: tokenizer, generation settings, licence."""
 
     def read(self, name: str) -> np.ndarray:
-        """A whole tensor, in its own dtype."""
+        """Return a complete tensor in its own dtype."""
         return self.tensors[name].read()
 
     def choose(self, selection: Selection = BY_NAME) -> Choice:
-        """Matrices to be packed, and why each other tensor is kept: tritstream.golden.checkpoints.choice.choose."""
+        """Return the matrices to pack, and the reasons for unquantized tensors: :func:`.choose`."""
         return choose(self.path, self.tensors, selection)
 
     def matrices(
         self, modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT,
         include: Sequence[str] = (),
     ) -> dict[str, SourceTensor]:
-        """Matrices to be quantized by their names alone, by module (without ``.weight``).
+        """Return the matrices to quantize, selected by name, by module (without ``.weight``).
 
-        Raises :class:`CheckpointError` as :func:`tritstream.golden.checkpoints.choice.choose`.
+        Raises :class:`CheckpointError` as :func:`.choose` does.
         """
         return self.choose(Selection(include=include, kept=modules_to_not_convert)).matrices
-
-

@@ -1,4 +1,4 @@
-"""What a source checkpoint consists of: tensors that can be read, and the files that hold them."""
+"""Interfaces of a source checkpoint: readable tensors, and the files that hold them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,9 +10,10 @@ __all__ = ["SourceShard", "SourceTensor"]
 
 
 class SourceTensor(Protocol):
-    """A tensor that can be read; as :class:`Tensor`, but wherever its values come from.
+    """A readable tensor: stored in a file like :class:`.Tensor`, converted or computed.
 
-    ``path`` is the file to name in messages, ``size`` what :meth:`pieces` adds up to.
+    ``dtype`` is named as in safetensors. ``path`` is the file to name in messages. ``size`` is the
+    total length of :meth:`pieces` in bytes. :meth:`read` returns the complete tensor.
     """
 
     @property
@@ -30,7 +31,7 @@ class SourceTensor(Protocol):
 
 
 class SourceShard(Protocol):
-    """Tensors that go into one file of a checkpoint, by name, and the metadata of that file."""
+    """Contents of one file of a checkpoint: tensors by name, and ``__metadata__``."""
 
     @property
     def metadata(self) -> Mapping[str, str]: ...

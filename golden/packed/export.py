@@ -1,4 +1,4 @@
-"""Export of a packed checkpoint dequantized, which a stock transformers model loads."""
+"""Export of a packed checkpoint as dequantized weights, which transformers can load."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -8,16 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tritstream.golden.checkpoints.casting import (
-    AUTO,
+from tritstream.golden.checkpoints.cast_tensor import (
     DTYPE_NAMES,
     CastTensor,
     Rounding,
-    cast_dtypes,
     cast_tensor,
-    check_dtype,
     rounded_pieces,
 )
+from tritstream.golden.checkpoints.casting import AUTO, cast_dtypes, check_dtype
 from tritstream.golden.checkpoints.computed_tensor import ChunkedTensor
 from tritstream.golden.checkpoints.convert import roundings
 from tritstream.golden.checkpoints.directory import companions
@@ -44,35 +42,46 @@ def export(
     path: str | Path, out_dir: str | Path, progress: Callable[[str], None] | None = None, *,
     force: bool = False, dtype: str | None = None,
 ) -> dict[str, list[Rounding]]:
-    """Write a packed checkpoint as one of weights, each matrix in its form and dtype.
+    """Dequantize a packed checkpoint, and write it as a Hugging Face checkpoint of weights.
 
-    That is float16, or for an imported matrix what it was stored in, and the very same values.
-    config.json loses its ``quantization_config`` and names the dtype, when matrices have but one;
-    kept tensors stay as they are, in their own dtypes. Files are made as by
-    :func:`.pack_checkpoint`: OUT.partial first, resumed after a kill, memory bounded
-    by the largest matrix. ``progress`` gets the name of each tensor when it is on the disk.
+    By default the weights of a matrix are float16. Those of an imported matrix have the dtype and
+    the exact values of their source. Unquantized tensors are copied. config.json is written without
+    its ``quantization_config``, and states the dtype if all matrices have the same. Files are
+    written as by :func:`.pack_checkpoint`: to OUT.partial first, and an interrupted call can be
+    repeated. Memory is limited to the largest matrix.
 
-    With a ``dtype`` of :data:`.DTYPE_NAMES`, all tensors of floating point are of it,
-    matrices rounded from float32, or from what they were imported as. With ``auto``, kept float32
-    matrices have 16 bits where that is exact. Returns by file what tensors lost.
+    Parameters
+    ----------
+    path, out_dir : path
+        Packed checkpoint, and directory to create.
+    progress : callable
+        Called with the name of each tensor when the tensor is on the disk.
+    force : bool
+        Whether to replace ``out_dir``, and to discard what another job left in ``OUT.partial``.
+    dtype : str
+        Dtype of all floating-point tensors, a key of :data:`.DTYPE_NAMES`. Weights of a matrix are
+        rounded from float32, or from the dtype of an imported matrix. ``auto`` only converts
+        unquantized float32 matrices, to 16 bits where that is exact.
 
-    Raises :class:`CheckpointError` for a packed checkpoint or a directory that does not do, or a
-    weight beyond its dtype; :class:`ValueError` for an unknown dtype.
+    Returns the rounding errors of converted tensors, by file name. Raises :class:`.CheckpointError`
+    if the packed checkpoint or the output directory is unusable, if a weight is beyond the range of
+    its dtype, or if all weights of a matrix are rounded to zero. Raises :class:`ValueError` for an
+    unknown dtype.
     """
     packed, out = PackedCheckpoint(path), Path(out_dir).absolute()
     check_apart(packed.path, out)
     changed = _changed(packed, dtype) if dtype else {}
     with Job(out, _identity(packed, changed), force=force) as job:
-        places, size, lost = {}, 0, {}
+        files, size, lost = {}, 0, {}
         for shard in packed.shards.values():
             entries = _export_shard(packed, shard, job, progress, changed)
             lost[shard.path.name] = roundings(job, [entry.name for entry in entries])
             for entry in entries:
-                places[entry.name] = shard.path.name
+                files[entry.name] = shard.path.name
                 size += entry.size
         write_json(job.partial / CONFIG, _config(packed, changed))
         if packed.sharded:
-            index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
+            index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(files.items()))}
             write_json(job.partial / INDEX, index)
         copy_files(companions(packed.path), job.partial)
         job.finish()
@@ -80,23 +89,36 @@ def export(
 
 
 def _changed(packed: PackedCheckpoint, dtype: str) -> dict[str, SourceTensor]:
-    """The tensors that get another dtype than they have without being asked."""
+    """Return the tensors whose dtype differs from the default, by name."""
     check_dtype(dtype)
     kept: dict[str, SourceTensor] = {name: CastTensor(packed.kept[name], ours)
                                      for name, ours in cast_dtypes(packed.kept, dtype).items()}
     if dtype == AUTO:
         return kept
-    weights = [_Matrix(packed, info.name) for info in packed.matrices.values()
-               if info.dtype != DTYPE_NAMES[dtype]]
-    return kept | {matrix.name: cast_tensor(matrix, DTYPE_NAMES[dtype]) for matrix in weights}
+    written = DTYPE_NAMES[dtype]
+    weights = [_Weights(packed, info.name, _exact_dtype(packed, info), written)
+               for info in packed.matrices.values() if info.dtype != written]
+    return kept | {tensor.name: cast_tensor(tensor, written) for tensor in weights}
+
+
+def _exact_dtype(packed: PackedCheckpoint, info: MatrixInfo) -> str:
+    """Return the dtype that holds the weights of a matrix before an explicit conversion."""
+    return info.dtype if packed.codec == RECOVERED else "F32"
 
 
 @dataclass(frozen=True)
-class _Matrix(ChunkedTensor):
-    """A packed matrix as a SourceTensor of the values that its integers stand for."""
+class _Weights(ChunkedTensor):
+    """Dequantized weights of a packed matrix: a SourceTensor.
 
-    packed: PackedCheckpoint
-    module: str
+    ``dtype`` is the dtype of the values, ``written`` the dtype to which they are converted later.
+    Reading raises :class:`CheckpointError` if weights are beyond the range of ``dtype``, or if all
+    weights of a matrix with weights other than zero are zeros in ``written``.
+    """
+
+    packed:  PackedCheckpoint
+    module:  str
+    dtype:   str
+    written: str
 
     @property
     def name(self) -> str:
@@ -110,14 +132,20 @@ class _Matrix(ChunkedTensor):
     def path(self) -> Path:
         return self.packed.path / self.packed.matrices[self.module].shard
 
-    @property
-    def dtype(self) -> str:
-        """What the values are known in: what they were imported as, or float32."""
-        return self.packed.matrices[self.module].dtype if self.packed.codec == RECOVERED else "F32"
-
     def chunks(self) -> Iterator[np.ndarray]:
-        for _, rows in dequantized_chunks(self.packed.matrix(self.module), DTYPES[self.dtype]):
-            yield _finite(rows, self.path.parent, self.name)
+        matrix, dtype = self.packed.matrix(self.module), DTYPES[self.dtype]
+        with np.errstate(over="ignore", under="ignore"):
+            values = code_values(matrix).astype(dtype).astype(DTYPES[self.written])
+        if matrix.q.any() and not values.any():
+            raise self._unfit(f"all weights of {self.name} vanish in {values.dtype.name}")
+        for _, rows in dequantized_chunks(matrix, dtype):
+            if not np.isfinite(rows).all():
+                raise self._unfit(f"{self.name} has weights beyond {dtype.name}")
+            yield rows
+
+    def _unfit(self, fault: str) -> CheckpointError:
+        return CheckpointError(f"{self.packed.path}: {fault}; export it with another --dtype, such "
+                               "as float32")
 
 
 def _identity(packed: PackedCheckpoint, changed: Mapping[str, SourceTensor]) -> dict:
@@ -130,14 +158,14 @@ def _identity(packed: PackedCheckpoint, changed: Mapping[str, SourceTensor]) -> 
 def _config(packed: PackedCheckpoint, changed: Mapping[str, SourceTensor]) -> dict:
     fields = {name: value for name, value in packed.config.items()
               if name != "quantization_config"}
-    names = {_dtype(info, changed).name for info in packed.matrices.values()}
+    names = {_weight_dtype(info, changed).name for info in packed.matrices.values()}
     if len(names) == 1:
         fields["dtype" if "dtype" in fields else "torch_dtype"] = names.pop()
     return fields
 
 
-def _dtype(info: MatrixInfo, changed: Mapping[str, SourceTensor]) -> np.dtype:
-    """Dtype of the weights of a matrix in the output."""
+def _weight_dtype(info: MatrixInfo, changed: Mapping[str, SourceTensor]) -> np.dtype:
+    """Return the dtype of a matrix in the output."""
     made = changed.get(f"{info.name}.weight")
     return DTYPES[made.dtype if made else info.dtype]
 
@@ -146,17 +174,16 @@ def _export_shard(
     packed: PackedCheckpoint, shard: Shard, job: Job, progress: Callable[[str], None] | None,
     changed: Mapping[str, SourceTensor],
 ) -> list[Entry]:
-    """Write one file, and return what is in it."""
+    """Write one file, and return its tensors."""
     entries = _entries(packed, shard, changed)
     ours = (QUANT_METHOD, HEADER_CHECKSUM)
     metadata = {name: text for name, text in shard.metadata.items() if name not in ours}
     writer = ShardWriter(job.partial / shard.path.name, entries, lambda _: metadata)
 
     def write(name: str) -> dict:
-        made = changed.get(name)
-        pieces, rounding = rounded_pieces(made) if made else (_pieces(packed, name), None)
+        pieces, rounding = rounded_pieces(changed.get(name) or _unchanged(packed, name))
         return {"checksums": {name: writer.write(name, pieces)},
-                "rounding": rounding and rounding.record()}
+                "rounding": rounding.record() if rounding else None}
 
     steps = {entry.name: partial(write, entry.name) for entry in entries}
     write_shards(job, [(writer, steps)], progress)
@@ -180,24 +207,9 @@ def _entries(
     return entries
 
 
-def _pieces(packed: PackedCheckpoint, name: str) -> Iterator[bytes]:
-    """Bytes of an exported tensor, a few rows at a time."""
+def _unchanged(packed: PackedCheckpoint, name: str) -> SourceTensor:
+    """Return an exported tensor in its default dtype."""
     if name in packed.kept:
-        yield from packed.kept[name].pieces()
-        return
-    module = name.removesuffix(".weight")
-    dtype, matrix = DTYPES[packed.matrices[module].dtype], packed.matrix(module)
-    if matrix.q.any() and not code_values(matrix, dtype).any():
-        raise _unfit(packed.path, f"all weights of {name} vanish in {dtype.name}")
-    for _, rows in dequantized_chunks(matrix, dtype):
-        yield _finite(rows, packed.path, name).tobytes()
-
-
-def _finite(rows: np.ndarray, path: Path, name: str) -> np.ndarray:
-    if not np.isfinite(rows).all():
-        raise _unfit(path, f"{name} has weights beyond {rows.dtype.name}")
-    return rows
-
-
-def _unfit(path: Path, fault: str) -> CheckpointError:
-    return CheckpointError(f"{path}: {fault}; export it with another --dtype, such as float32")
+        return packed.kept[name]
+    info = packed.matrices[name.removesuffix(".weight")]
+    return _Weights(packed, info.name, info.dtype, info.dtype)

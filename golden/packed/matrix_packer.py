@@ -1,4 +1,4 @@
-"""A matrix on its way into a file: tiles and the figures of its report, in one pass over rows."""
+"""Tiles of a matrix and the figures of its report, computed in one pass over the rows."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,9 @@ from tritstream.golden.fixed_point import GROUP, ROWS, SCALES, group_count, half
 from tritstream.golden.groups import WeightRows, take_groups
 from tritstream.golden.kernels import load
 from tritstream.golden.matrix import Encoded, code_values
+from tritstream.golden.packed.counts import code_counts, share_of_zeros
 from tritstream.golden.packed.group_errors import GroupErrors
-from tritstream.golden.packed.report import TensorReport, code_counts, matrix_report, share_of_zeros
+from tritstream.golden.packed.report import TensorReport, matrix_report
 from tritstream.golden.row_chunks import in_threads, row_chunks
 from tritstream.golden.tiles import row_packer
 
@@ -17,16 +18,16 @@ __all__ = ["Packing"]
 
 
 class Packing:
-    """Tiles of a matrix, top to bottom, and what they tell about it.
+    """Packing of one matrix: tiles from top to bottom, then the figures of its report.
 
     Parameters
     ----------
     matrix : Encoded
-        What to pack.
+        Matrix to pack.
     weights : WeightRows
-        What it was made of, (N, K), for its error; None where it stands for them exactly.
+        Weights (N, K) to measure the error against, None if the matrix represents them exactly.
     engine : str, optional
-        Of :mod:`tritstream.golden.kernels`; decides no bit.
+        Engine of :mod:`tritstream.golden.kernels`. It does not affect the output.
     """
 
     def __init__(self, matrix: Encoded, weights: WeightRows | None,
@@ -35,13 +36,13 @@ class Packing:
         self._kernels, self._pack = load(engine), row_packer(matrix.depth, engine)
         self._values = code_values(matrix)
         self._counts = np.zeros(self._values.shape[1], np.int64)
-        # By rows, so that sums do not depend on how many are done at a time.
+        # Per row, so that the sums do not depend on the number of rows per chunk.
         self._squares = np.zeros((2, matrix.shape[0]))
         self._codes = np.zeros(SCALES, np.int64)
         self._errors = GroupErrors()
 
     def pieces(self) -> Iterator[np.ndarray]:
-        """Some row tiles at a time, made in as many threads; to be asked for once."""
+        """Yield tiles a few row tiles at a time, computed in threads. Call this once."""
         rows, columns = self._matrix.shape
         chunks = row_chunks(rows, GROUP * group_count(columns), ROWS, self._kernels.CHUNK)
         for tiles, counts, codes, errors in in_threads(self._work, chunks):
@@ -51,7 +52,9 @@ class Packing:
             yield tiles
 
     def report(self, name: str, codec: str | None = None) -> TensorReport:
-        """Figures of the matrix, when all tiles were made; ``codec`` decides what warnings advise.
+        """Return the figures of the matrix, after all tiles have been read.
+
+        Warnings give advice for matrices of ``codec``.
         """
         lost, energy = self._squares.sum(axis=1).tolist()
         zeros = share_of_zeros(self._counts, self._matrix)

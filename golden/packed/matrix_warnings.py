@@ -1,4 +1,4 @@
-"""Warnings about a packed matrix, each with its cure."""
+"""Warnings about a packed matrix, each with advice."""
 
 import numpy as np
 
@@ -10,18 +10,18 @@ from tritstream.golden.quantizers.search import SEARCH
 
 __all__ = ["error_warnings", "range_warnings", "scale_warnings"]
 
-#: Median relative errors of groups above which a matrix has lost too much, by depth: ten times the
-#: error of normally distributed weights, but at d = 1 three times.
+#: Limit of the median relative error of groups, by depth: ten times the error of normally
+#: distributed weights, except three times at d = 1.
 _GROUP_ERROR = {1: 0.5, 2: 0.2, 3: 0.02, 4: 0.004}
-#: Share of the groups that may vanish without a warning.
+#: Largest share of groups that may become zero without a warning.
 _VANISHED = 0.01
-#: Relative error of a scale on a device that comes from more than float32: search makes scales that
-#: a device holds exactly.
+#: Relative error of a scale on a device above the rounding of float32. The method search chooses
+#: scales that a device represents exactly.
 _INACCURATE = 1e-4
-#: Largest value of float16, and the largest that it rounds to 0.
+#: Largest value of float16, and largest value that float16 rounds to 0.
 _HALF_MOST, _HALF_LEAST = 65504.0, 2.0 ** -25
 
-#: Module name to be put in.
+#: Advice by codec, with a placeholder for the module name.
 _CURES = {
     CODEC: "`tritstream quantize --method search` fits the scales to the matrix",
     SEARCH: "`tritstream quantize --exclude {name}` leaves the matrix unquantized",
@@ -32,9 +32,9 @@ _CURES = {
 def scale_warnings(
     name: str, table: np.ndarray, codes: np.ndarray, codec: str | None = None,
 ) -> list[str]:
-    """Warnings of scales that a device holds inaccurately or not at all.
+    """Return warnings about scales that a device represents inaccurately or as zero.
 
-    ``codes`` are the numbers of groups with each code that hold anything but zeros: int64 (27,).
+    ``codes`` is the number of groups per code, groups of zeros not counted: int64 (27,).
     """
     found, lost = [], (mantissas(table) == 0) & (codes > 0)
     ratio = table_ratio(table)
@@ -53,7 +53,7 @@ def scale_warnings(
 def error_warnings(
     name: str, groups: GroupErrors, depth: int, codec: str | None = None,
 ) -> list[str]:
-    """Warnings of groups that have lost too much, which the error of the matrix may hide."""
+    """Return warnings about groups with large errors, which the matrix error may hide."""
     found = []
     if groups.median > _GROUP_ERROR[depth]:
         found.append(f"half of the groups have a relative squared error above "
@@ -67,7 +67,7 @@ def error_warnings(
 def range_warnings(
     table: np.ndarray, codes: np.ndarray, codec: str | None = None,
 ) -> list[str]:
-    """Warnings of weights that the float16 of an export cannot hold, but of imported ones."""
+    """Return warnings about weights out of float16's range, unless the matrix was imported."""
     used = table[codes > 0]
     if codec == RECOVERED or not used.size:
         return []
@@ -82,7 +82,7 @@ def range_warnings(
 
 
 def _percent(share: float) -> str:
-    """Share in percent, 1 digit, never rounded to 0 or 100 unless it is that."""
+    """Return a share in percent with 1 digit, not rounded to 0 or 100."""
     return f"{min(max(share, 1e-3), 0.999) if 0 < share < 1 else share:.1%}"
 
 

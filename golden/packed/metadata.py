@@ -1,4 +1,4 @@
-"""What packed checkpoints say of themselves: configuration, and the metadata of shards."""
+"""Metadata of packed checkpoints: ``quantization_config``, and ``__metadata__`` of shards."""
 
 import json
 import re
@@ -20,25 +20,25 @@ __all__ = [
     "shard_metadata", "version_of",
 ]
 
-#: What a reader knows; :func:`version_of` is what a file says.
+#: Newest format version that this reader knows. :func:`version_of` returns the version of a file.
 FORMAT_VERSION = 3
 QUANT_METHOD = "tritstream"
-#: Codec of matrices whose exported weights are those of their source, bit for bit.
+#: Codec of imported matrices: their exported weights are bit-identical to their source.
 RECOVERED = "recovered"
-#: In the configuration, dtypes in the source by tensor name, of kept tensors that were converted.
+#: Field of the configuration: source dtypes of converted unquantized tensors, by tensor name.
 CONVERTED = "converted"
 TRITS_SUFFIX = ".trits"
 SCALES_SUFFIX = ".scales"
 
-#: Dtype of exported matrices, where the metadata name none.
+#: Dtype of exported matrices, unless the metadata state another dtype.
 _DTYPE = "F16"
-#: A checksum as :func:`shard_metadata` writes it.
+#: Format of the checksums in :func:`shard_metadata`.
 _CRC = re.compile("[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What the metadata say of a tensor; ``form`` and ``dtype`` are those of a packed matrix."""
+    """Metadata of a tensor. ``form`` and ``dtype`` are used for packed matrices only."""
 
     shape:    tuple[int, ...]
     checksum: int
@@ -50,7 +50,10 @@ def quantization_config(
     depth: int, depths: Mapping[str, int], modules_to_not_convert: list[str], *,
     codec: str = CODEC, version: int = 1,
 ) -> dict:
-    """The ``quantization_config`` of a packed checkpoint; ``depths`` are those that differ."""
+    """Return the ``quantization_config`` of a packed checkpoint.
+
+    ``depths`` has the modules whose depth is not ``depth``.
+    """
     return {
         "quant_method": QUANT_METHOD, "codec": codec, "format_version": version,
         "depth": depth, "group_size": GROUP, "modules_to_not_convert": modules_to_not_convert,
@@ -59,27 +62,27 @@ def quantization_config(
 
 
 def marks_of(form: Form, dtype: str) -> dict[str, str]:
-    """Form and dtype of a matrix as metadata name them: where they are not the usual ones."""
+    """Return form and dtype of a matrix as metadata fields, empty for the defaults."""
     marks = {"form": form.name} if form != FORM else {}
     return marks | ({"dtype": dtype} if dtype != _DTYPE else {})
 
 
 def version_of(marks: Iterable[Mapping[str, str]]) -> int:
-    """The lowest format version that has all marks of the matrices of a checkpoint.
+    """Return the lowest format version that supports all marks of a checkpoint's matrices.
 
-    Version 2 has forms and dtypes, version 3 forms that add up digits.
+    Version 2 adds forms and dtypes. Version 3 adds forms that sum digits.
     """
-    found = [mark for mark in marks if mark]
-    if any(isinstance(FORMS[mark.get("form", FORM.name)], DigitForm) for mark in found):
+    present = [mark for mark in marks if mark]
+    if any(isinstance(FORMS[mark.get("form", FORM.name)], DigitForm) for mark in present):
         return 3
-    return 2 if found else 1
+    return 2 if present else 1
 
 
 def shard_metadata(
     metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]],
     marks: Mapping[str, dict[str, str]], checksums: Mapping[str, str],
 ) -> dict[str, str]:
-    """``__metadata__`` of a shard: that of its source; shape, CRC-32 and marks of each tensor."""
+    """Return ``__metadata__`` of a shard: of its source, and shape, CRC-32 and marks per tensor."""
     records = {name: {"shape": list(shapes[name]), "crc32": checksums[name], **marks.get(name, {})}
                for name in shapes}
     text = json.dumps(records, separators=(",", ":"))
@@ -87,7 +90,10 @@ def shard_metadata(
 
 
 def read_config(path: Path, config: dict) -> tuple[int, dict[str, int]]:
-    """Depth and the depths that differ, of a configuration that can be read here."""
+    """Return the default depth, and the depths of modules with another depth, by module name.
+
+    Raises :class:`CheckpointError` if the configuration is invalid or of a newer format version.
+    """
     fields = config.get("quantization_config")
     if not isinstance(fields, dict):
         raise CheckpointError(f"{path}: has no quantization_config; pack the checkpoint first")
@@ -113,7 +119,7 @@ def read_config(path: Path, config: dict) -> tuple[int, dict[str, int]]:
 
 
 def read_records(shard: Shard) -> dict[str, Record]:
-    """Records of the tensors of a shard, by name, from its metadata."""
+    """Return the metadata of each tensor of a shard, by name."""
     if HEADER_CHECKSUM not in shard.metadata:
         raise damaged(shard.path, f"its metadata has no {HEADER_CHECKSUM}")
     try:
@@ -130,12 +136,12 @@ def read_records(shard: Shard) -> dict[str, Record]:
 
 
 def damaged(path: Path, fault: str) -> CheckpointError:
-    """The error of a file that is not as it was written."""
+    """Return the error for a damaged file."""
     return CheckpointError(f"{path}: {fault}; copy it again")
 
 
 def _check_making(path: Path, fields: dict) -> None:
-    """What a reader need not know, but :func:`tritstream.golden.packed.verify.verify` asks."""
+    """Check the fields that only :func:`tritstream.golden.packed.verify.verify` uses."""
     if not isinstance(fields.get("codec", ""), str):
         raise damaged(path, f"codec must be a name, not {fields['codec']!r}")
     made_with = fields.get("calibration", {"sha256": ""})
@@ -153,6 +159,6 @@ def _record(
     if not _CRC.fullmatch(crc32) or not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError
     if form not in FORMS or dtype not in FLOATS:
-        raise CheckpointError(f"{path}: {name} is of form {form!r} and dtype {dtype!r}, which are "
-                              "not known here; update tritstream")
+        raise CheckpointError(f"{path}: {name} has form {form!r} and dtype {dtype!r}, which this "
+                              "version does not know; update tritstream")
     return Record(tuple(shape), int(crc32, 16), FORMS[form], dtype)

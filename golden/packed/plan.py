@@ -1,5 +1,6 @@
-"""What becomes of each tensor of a checkpoint, decided before anything is written."""
+"""Plan of a packed checkpoint: output tensors and files, decided before anything is written."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,33 +25,35 @@ __all__ = ["Plan", "Written", "source_fingerprint"]
 
 @dataclass(frozen=True)
 class Written:
-    """What is written for one source tensor: entries, and the shapes that metadata give them."""
+    """Output of one source tensor: entries to write, and shapes for the metadata by entry name."""
 
     entries: tuple[Entry, ...]
     shapes:  dict[str, tuple[int, ...]]
 
 
 class Plan:
-    """Which tensors become packed matrices, and all that follows for the files.
+    """Assignment of source tensors to packed matrices, and the contents of all output files.
 
     Parameters
     ----------
     source : Source
-        The checkpoint.
+        Source checkpoint.
     matrices : mapping
         Tensors to pack, by module name.
-    depth, depths : int, mapping
-        Trits of a weight; of the modules that have another.
+    depth : int
+        Default number of trits per weight.
+    depths : mapping
+        Trits per weight by module name, for modules with another depth.
     kept : iterable of str
-        Names of modules that are kept whatever they are.
+        Names of modules that must not be converted, for config.json.
     codec : str
-        Profile that chooses the codes.
+        Profile that determines the codes.
     marks : mapping
-        By module name, what :func:`tritstream.golden.packed.metadata.marks_of` says of it.
+        Result of :func:`.marks_of` by module name.
     notes : mapping
-        More fields of the ``quantization_config``.
+        Additional fields of the ``quantization_config``.
 
-    Raises :class:`CheckpointError` for a source with a name that packed matrices take.
+    Raises :class:`CheckpointError` if the source uses a name that is reserved for packed matrices.
     """
 
     def __init__(
@@ -74,32 +77,32 @@ class Plan:
         return version_of(self._marks.values())
 
     def depth_of(self, name: str) -> int:
-        """Trits of a weight of this matrix."""
+        """Return the trits per weight of a matrix."""
         return self.depths.get(name, self.depth)
 
     def module_of(self, tensor: SourceTensor) -> str | None:
-        """Name of the matrix that a tensor becomes, None when it is kept."""
+        """Return the module name of a tensor to pack, None for an unquantized tensor."""
         name = tensor.name.removesuffix(".weight")
         return name if self.matrices.get(name) is tensor else None
 
     def config(self) -> dict:
-        """config.json of the output."""
+        """Return config.json of the output."""
         fields = quantization_config(self.depth, self.depths, self.kept, codec=self.codec,
                                      version=self.version)
         return {**self.source.config, "quantization_config": fields | self._notes}
 
     def index(self) -> dict:
-        """model.safetensors.index.json of the output."""
-        places, size = {}, 0
+        """Return model.safetensors.index.json of the output."""
+        files, size = {}, 0
         for file, shard in self.source.shards.items():
             for tensor in shard.tensors.values():
                 for entry in self.written(tensor).entries:
-                    places[entry.name] = file
+                    files[entry.name] = file
                     size += entry.size
-        return {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
+        return {"metadata": {"total_size": size}, "weight_map": dict(sorted(files.items()))}
 
     def writer(self, file: str, directory: Path) -> ShardWriter:
-        """Writer of what a shard becomes."""
+        """Return the writer of an output file, which has the name of the source file."""
         shard = self.source.shards[file]
         written = [self.written(tensor) for tensor in shard.tensors.values()]
         shapes = {name: shape for one in written for name, shape in one.shapes.items()}
@@ -108,18 +111,19 @@ class Plan:
             lambda checksums: shard_metadata(shard.metadata, shapes, self._marks, checksums))
 
     def written(self, tensor: SourceTensor) -> Written:
-        """What is written for one tensor."""
+        """Return the output of one source tensor."""
         name = self.module_of(tensor)
         if name is None:
             entry = Entry(tensor.name, tensor.dtype, tensor.shape, tensor.size)
             return Written((entry,), {tensor.name: tensor.shape})
-        rows, groups, size = shape = tiles_shape(tensor.shape, self.depth_of(name))
-        trits = Entry(name + TRITS_SUFFIX, "U8", shape, rows * groups * size)
+        rows, columns = tensor.shape
+        shape = tiles_shape((rows, columns), self.depth_of(name))
+        trits = Entry(name + TRITS_SUFFIX, "U8", shape, math.prod(shape))
         scales = Entry(name + SCALES_SUFFIX, "F32", (SCALES,), 4 * SCALES)
         return Written((trits, scales), {trits.name: tensor.shape, scales.name: (SCALES,)})
 
     def _check_names(self) -> None:
-        """No tensor may be called what a packed matrix is, or would be taken for one."""
+        """Raise if a source tensor has the name of a packed tensor, or would be read as packed."""
         taken = {name + SCALES_SUFFIX for name in self.matrices}
         for name, tensor in self.source.tensors.items():
             if name in taken or name.endswith(TRITS_SUFFIX):
@@ -128,5 +132,5 @@ class Plan:
 
 
 def source_fingerprint(source: Source) -> dict[str, list[int]]:
-    """Whether the files that decide the output are still the same."""
+    """Return data that change when a file that determines the output changes."""
     return fingerprint(source.files())

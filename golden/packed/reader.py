@@ -1,11 +1,12 @@
-"""Packed checkpoints: what is in one, and reading it.
+"""Reader of packed checkpoints.
 
-A directory as of Hugging Face whose config.json has a ``quantization_config``. In its safetensors
-files a matrix ``NAME.weight`` is ``NAME.trits``, tiles in uint8, and ``NAME.scales``, float32
-(27,); everything else is as it was. The ``__metadata__`` of each file has under ``tritstream``, as
-JSON, the CRC-32 of the bytes of every tensor (eight hex digits) and its shape; the shape of
-NAME.trits there is that of the matrix, N x K, and its form and dtype stand beside it where they are
-not the usual ones. Beside it is the CRC-32 of the header, which see :func:`.seal`.
+A packed checkpoint is a Hugging Face directory whose config.json has a ``quantization_config``.
+Its safetensors files hold a matrix ``NAME.weight`` as ``NAME.trits``, tiles in uint8, and
+``NAME.scales``, float32 (27,). All other tensors are unquantized. The ``__metadata__`` of each file
+holds, as JSON under the key ``tritstream``, the CRC-32 (eight hex digits) and the shape of every
+tensor. The shape of ``NAME.trits`` in this JSON is the shape N x K of the matrix. Form and dtype of
+a matrix are included unless they are the defaults. ``__metadata__`` also holds the CRC-32 of the
+header (see :func:`.seal`).
 """
 
 from dataclasses import dataclass
@@ -39,9 +40,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class MatrixInfo:
-    """A packed matrix: module name, shape (N, K) without padding, depth, file name of its shard.
+    """Packed matrix: module name, shape (N, K) without padding, depth, file name of its shard.
 
-    ``form`` is how its weights are computed, ``dtype`` what they are rounded to on export.
+    ``form`` defines how weights are computed, ``dtype`` to which dtype an export rounds them.
     """
 
     name:  str
@@ -53,29 +54,29 @@ class MatrixInfo:
 
 
 class PackedCheckpoint:
-    """A packed checkpoint, opened; reads nothing but headers until asked.
+    """Packed checkpoint. Opening it reads headers only.
 
-    Raises :class:`CheckpointError` for a directory that is not one, is of a newer format, or does
-    not agree with itself. Only :func:`.verify` reads the bytes against their CRC-32.
+    Raises :class:`CheckpointError` if the directory is no packed checkpoint, has a newer format
+    version, or is inconsistent. Only :func:`.verify` checks the CRC-32 of values.
 
     Members
     -------
     path : Path
         The directory.
     config : dict
-        What config.json holds.
+        Contents of config.json.
     codec : str
-        Profile that chose the codes; a reader need not know it.
+        Profile that determined the codes. Reading does not depend on it.
     depth : int
-        Depth of the matrices that have none of their own.
+        Default depth, for matrices without a depth of their own.
     shards : dict
-        :class:`tritstream.golden.checkpoints.safetensors_reader.Shard` by file name, sorted.
+        :class:`.Shard` by file name, sorted.
     sharded : bool
-        Whether there is an index, however many shards.
+        Whether there is an index, which is possible for a single shard too.
     matrices : dict
         :class:`MatrixInfo` by module name, in file order.
     kept : dict
-        :class:`.Tensor` by name: all that was not quantized.
+        Unquantized tensors: :class:`.Tensor` by name.
     checksums : dict
         CRC-32 by tensor name.
     """
@@ -104,15 +105,15 @@ class PackedCheckpoint:
                                             f"{records[name].shape}")
 
     def tiles(self, name: str) -> np.ndarray:
-        """Tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3)."""
+        """Return the tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3)."""
         return self._tensors[self._named(name) + TRITS_SUFFIX].read()
 
     def table(self, name: str) -> np.ndarray:
-        """Scale table of a matrix: float32 (27,)."""
+        """Return the scale table of a matrix: float32 (27,)."""
         return self._tensors[self._named(name) + SCALES_SUFFIX].read()
 
     def matrix(self, name: str) -> TritMatrix:
-        """A matrix, unpacked; raises :class:`CheckpointError` when its table is damaged."""
+        """Return a matrix, unpacked; raise :class:`CheckpointError` if its table is damaged."""
         tiles, table = self.tiles(name), self.table(name)
         info = self.matrices[name]
         try:
@@ -121,13 +122,13 @@ class PackedCheckpoint:
             raise damaged(self.path / info.shard, f"{name}{SCALES_SUFFIX}: {error}") from None
 
     def read_kept(self, name: str) -> np.ndarray:
-        """A tensor that was not quantized, in its own dtype."""
+        """Return the values of an unquantized tensor in its own dtype."""
         if name not in self.kept:
             raise KeyError(f"no kept tensor {name!r} in {self.path}")
         return self.kept[name].read()
 
     def tensors_of(self, name: str) -> tuple[Tensor, Tensor]:
-        """Where the tiles and the table of a matrix lie."""
+        """Return the tensors, not read yet, with the tiles and the table of a matrix."""
         return self._tensors[name + TRITS_SUFFIX], self._tensors[name + SCALES_SUFFIX]
 
     def _named(self, name: str) -> str:

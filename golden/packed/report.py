@@ -1,4 +1,4 @@
-"""Figures of each tensor after packing, and their warnings."""
+"""Figures and warnings of each tensor after packing."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -7,48 +7,53 @@ from pathlib import Path
 
 import numpy as np
 
-from tritstream.golden.checkpoints.casting import Rounding
+from tritstream.golden.checkpoints.cast_tensor import Rounding
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
-from tritstream.golden.fixed_point import GROUP, SCALES, information_bits, table_ratio, tiles_shape
+from tritstream.golden.fixed_point import SCALES, information_bits, table_ratio, tiles_shape
 from tritstream.golden.kernels import load
 from tritstream.golden.matrix import Encoded, TritMatrix
+from tritstream.golden.packed.counts import code_counts, share_of_zeros
 from tritstream.golden.packed.group_errors import GroupErrors
 from tritstream.golden.packed.matrix_warnings import error_warnings, range_warnings, scale_warnings
 from tritstream.golden.row_chunks import row_chunks
 
 __all__ = [
-    "PackReport", "TensorReport", "code_counts", "kept_report", "matrix_report",
-    "share_of_zeros", "square_sums", "table_warnings", "zero_share",
+    "PackReport", "TensorReport", "kept_report", "matrix_report", "square_sums", "table_warnings",
+    "zero_share",
 ]
 
 
 @dataclass(frozen=True)
 class TensorReport:
-    """Figures of one tensor; of a kept one ``depth`` is None and those after ``size`` are zero.
+    """Figures of one tensor. For an unquantized tensor, figures after ``size`` are zero.
 
     Members
     -------
     name : str
-        Module name of a matrix, tensor name of a kept tensor.
+        Module name of a matrix, tensor name of an unquantized tensor.
     shape : tuple
-        Sizes in the source.
+        Shape in the source.
     depth : int or None
-        Trits of a weight.
+        Trits per weight, None for an unquantized tensor.
     size : int
         Bytes written, padding and scale table included.
     stored_bits, information_bits : float
-        Bits of the file and of information, a weight.
-    error, energy : float
-        Squared error of the dequantized weights over the square of the weights; that square. A few
-        large weights can hide what happens to the others, which ``group_error`` shows.
+        Stored bits per weight, and information content in bits per weight.
+    error : float
+        Sum of squared errors of the weights, relative to the sum of squares of the weights. A few
+        large weights can hide the errors of all other weights, so see ``group_error`` as well.
+    energy : float
+        Sum of squares of the weights.
     group_error : float
-        The same for a group of 16 weights: the median of all groups that hold weights.
+        Median relative squared error of the groups with weights other than zero.
     zero_share : float
         Share of trits that are zero.
     scale_min, scale_max, table_ratio : float
-        Ends of the scale table, and the larger over the smaller.
+        Smallest and largest entry of the scale table, and their ratio.
     warnings : tuple
-        One line each.
+        One line per warning.
+    rounding : dict or None
+        Record of the :class:`.Rounding` of a tensor that was converted to another dtype.
     """
 
     name:             str
@@ -69,16 +74,16 @@ class TensorReport:
 
     @property
     def kept(self) -> bool:
-        """Whether the tensor was not quantized."""
+        """Whether the tensor is unquantized."""
         return self.depth is None
 
     def record(self) -> dict:
-        """As JSON can hold it."""
+        """Return the members as a dict that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_record(cls, record: dict) -> "TensorReport":
-        """Reverse of :meth:`record`; other keys are left out."""
+        """Return the report that :meth:`record` made a dict of; other keys are ignored."""
         values = {field.name: record[field.name] for field in fields(cls)}
         for name in ("shape", "warnings"):
             values[name] = tuple(values[name])
@@ -87,18 +92,18 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class PackReport:
-    """Figures of a whole checkpoint.
+    """Figures of a complete checkpoint.
 
     Members
     -------
     path : Path
-        The packed checkpoint.
+        Directory of the packed checkpoint.
     depth : int
-        Trits of a weight where a matrix has no other depth.
+        Trits per weight of matrices without a depth of their own.
     tensors : tuple of TensorReport
-        One for each source tensor, in file order.
+        Report of each source tensor, in file order.
     reasons : mapping
-        Why a tensor is kept, by its name.
+        Reason for each unquantized tensor, by tensor name.
     """
 
     path:    Path
@@ -113,45 +118,45 @@ class PackReport:
 
     @property
     def kept(self) -> tuple[TensorReport, ...]:
-        """Reports of the other tensors."""
+        """Reports of the unquantized tensors."""
         return tuple(report for report in self.tensors if report.kept)
 
     @property
     def roundings(self) -> tuple[Rounding, ...]:
-        """What kept tensors lost that were converted to another dtype."""
+        """Rounding errors of unquantized tensors that were converted to another dtype."""
         return tuple(Rounding.from_record(report.rounding) for report in self.tensors
                      if report.rounding)
 
     @property
     def weights(self) -> int:
-        """Weights in packed matrices."""
+        """Number of weights in packed matrices."""
         return sum(int(np.prod(report.shape)) for report in self.matrices)
 
     @property
     def packed_share(self) -> float:
-        """Share of the source's weights that is in packed matrices, 0..1."""
+        """Share of the source's weights in packed matrices, 0..1."""
         return self.weights / sum(math.prod(report.shape) for report in self.tensors)
 
     @property
     def error(self) -> float:
-        """Squared error of all packed matrices over the square of their weights."""
+        """Sum of squared errors of all packed matrices, relative to the squares of the weights."""
         energy = sum(report.energy for report in self.matrices)
         lost = sum(report.error * report.energy for report in self.matrices)
         return lost / energy if energy else 0.0
 
     @property
     def size(self) -> int:
-        """Bytes of all tensors written."""
+        """Total size of all written tensors in bytes."""
         return sum(report.size for report in self.tensors)
 
     @property
     def stored_bits(self) -> float:
-        """Bits of the file a packed weight."""
+        """Stored bits per packed weight."""
         return 8 * sum(report.size for report in self.matrices) / self.weights
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings of all tensors, each with its name."""
+        """Warnings of all tensors, each prefixed with the name of its tensor."""
         return tuple(f"{report.name}: {line}" for report in self.tensors
                      for line in report.warnings)
 
@@ -159,22 +164,37 @@ class PackReport:
 def kept_report(
     tensor: SourceTensor, fault: str | None = None, rounding: Rounding | None = None,
 ) -> TensorReport:
-    """Report of a tensor that is copied as it is, or converted, with what that lost.
+    """Return the report of an unquantized tensor.
 
-    ``fault`` is what is wrong with its values, if anything is.
+    ``fault`` is a line about invalid values, ``rounding`` the rounding error of a conversion.
     """
     return TensorReport(tensor.name, tensor.shape, None, tensor.size,
                         warnings=(fault,) if fault else (),
-                        rounding=rounding and rounding.record())
+                        rounding=rounding.record() if rounding else None)
 
 
 def matrix_report(
     name: str, matrix: Encoded, lost: float, energy: float, groups: GroupErrors,
     zero_share: float, codes: np.ndarray, codec: str | None = None,
 ) -> TensorReport:
-    """Report of a matrix from sums of squares (error, weights), zeros and :func:`code_counts`.
+    """Return the report of a packed matrix.
 
-    Warnings name the cure for a matrix of this ``codec``.
+    Parameters
+    ----------
+    name : str
+        Module name.
+    matrix : Encoded
+        The matrix.
+    lost, energy : float
+        Sums of squares of the errors and of the weights.
+    groups : GroupErrors
+        Errors of the groups.
+    zero_share : float
+        Share of trits that are zero.
+    codes : numpy.ndarray
+        Result of :func:`code_counts`: int64 (27,).
+    codec : str, optional
+        Profile of the matrix, for the advice in warnings.
     """
     size = math.prod(tiles_shape(matrix.shape, matrix.depth)) + 4 * SCALES
     warnings = [*scale_warnings(name, matrix.table, codes, codec),
@@ -196,7 +216,9 @@ def matrix_report(
 
 
 def table_warnings(name: str, matrix: TritMatrix, codec: str | None = None) -> tuple[str, ...]:
-    """Warnings of small scales, which the file holds and the 17-bit mantissas of a device do not.
+    """Return warnings about scales that the 17-bit mantissas of a device represent inaccurately.
+
+    Weights out of float16's range are included.
     """
     codes = np.zeros(SCALES, np.int64)
     for chunk in row_chunks(*matrix.q.shape):
@@ -205,23 +227,17 @@ def table_warnings(name: str, matrix: TritMatrix, codec: str | None = None) -> t
             *range_warnings(matrix.table, codes, codec))
 
 
-def code_counts(q: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Number of groups of each code that hold anything but zeros: int64 (27,)."""
-    held = q.reshape(*codes.shape, GROUP).view(np.uint64).any(axis=-1)
-    return np.bincount(codes[held], minlength=SCALES)
-
-
 def square_sums(
     chunks: Iterable[tuple[slice, np.ndarray]], weights: np.ndarray,
 ) -> tuple[float, float]:
-    """Sums of the squares of the errors and of the weights.
+    """Return the sums of squares of the errors and of the weights.
 
     Parameters
     ----------
     chunks : iterable
-        Which rows, and what stands for them, (rows, K), until all are covered.
-    weights : float (N, K)
-        What they should be.
+        Slices of rows with their dequantized weights (rows, K), for all rows.
+    weights : numpy.ndarray
+        Original weights: float (N, K).
     """
     error = total = 0.0
     for chunk, rows in chunks:
@@ -232,17 +248,9 @@ def square_sums(
 
 
 def zero_share(matrix: TritMatrix, engine: str | None = None) -> float:
-    """Share of zeros among the trits of the weights."""
+    """Return the share of zeros among the trits of the weights."""
     kernels, half = load(engine), matrix.half_range
-    counts = sum(kernels.count_levels(matrix.q[chunk], half)
-                 for chunk in row_chunks(*matrix.q.shape))
+    counts = np.zeros(2 * half + 1, np.int64)
+    for chunk in row_chunks(*matrix.q.shape):
+        counts += kernels.count_levels(matrix.q[chunk], half)
     return share_of_zeros(counts, matrix)
-
-
-def share_of_zeros(counts: np.ndarray, matrix: Encoded) -> float:
-    """The same of how often each integer occurs, padding included: (2h + 1,)."""
-    counts, padding = counts.copy(), -matrix.shape[1] % GROUP
-    counts[len(counts) // 2] -= padding * matrix.shape[0]
-    digits = np.arange(counts.size)[:, None] // 3 ** np.arange(matrix.depth) % 3
-    zeros = int(counts @ (digits == 1).sum(axis=1))
-    return zeros / (matrix.depth * int(counts.sum()))

@@ -1,4 +1,4 @@
-"""Checks of a packed checkpoint: every byte against its CRC-32, and against its source."""
+"""Verification of a packed checkpoint: CRC-32 of every byte, and comparison with its source."""
 
 import hashlib
 import zlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tritstream.golden.checkpoints.casting import DTYPE_NAMES, cast_tensor
+from tritstream.golden.checkpoints.cast_tensor import DTYPE_NAMES, cast_tensor
 from tritstream.golden.checkpoints.choice import Architecture
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES, FLOATS, Tensor
 from tritstream.golden.checkpoints.source import Source
@@ -31,7 +31,7 @@ __all__ = ["Finding", "check_sum", "verify"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a tensor or a matrix (``error``), or worth knowing (``warning``)."""
+    """Fault of a tensor or a matrix (kind ``error``), or remark about it (kind ``warning``)."""
 
     tensor:  str
     message: str
@@ -43,18 +43,28 @@ def verify(
     progress: Callable[[str], None] | None = None, *, calibration: Path | None = None,
     architecture: Architecture | None = None,
 ) -> list[Finding]:
-    """Findings about a packed checkpoint, in file order; none when all is well.
+    """Check a packed checkpoint, and return the findings in file order.
 
-    Checked are CRC-32s, second codes of trits, padding, scale tables, and that kept tensors are
-    finite. With ``against``, the source checkpoint, every matrix is quantized again and every kept
-    tensor read again, and all bytes are compared; of a recovered matrix, every weight that it
-    stands for, but not the signs of zeros.
-    What was quantized with a calibration can only be so again with its file of moments,
-    ``calibration``. With ``architecture``, the model that config.json describes, it is also checked
-    that this model can be loaded. ``progress`` gets each name when it is done.
+    Checks CRC-32s, non-canonical codes of trits, padding, scale tables, and that unquantized
+    tensors are finite.
 
-    Raises :class:`CheckpointError` for a checkpoint that cannot be opened at all: its files, its
-    headers or its configuration are damaged; and for another calibration than its own.
+    Parameters
+    ----------
+    path : path
+        Packed checkpoint.
+    against : path
+        Source checkpoint to compare with. Every matrix is quantized again, and all bytes of
+        matrices and unquantized tensors are compared. For an imported matrix, all weights are
+        compared instead, except the signs of zeros.
+    progress : callable
+        Called with the name of each matrix and of each unquantized tensor after its check.
+    calibration : path
+        Calibration statistics, required with ``against`` if the checkpoint was made with them.
+    architecture : Architecture
+        Architecture that config.json describes, to check that the model can be loaded.
+
+    Raises :class:`CheckpointError` if headers or config.json are damaged, so that the checkpoint
+    cannot be opened, and if ``calibration`` is missing or is another calibration.
     """
     packed = PackedCheckpoint(path)
     method = _method(packed, calibration) if against is not None else None
@@ -78,7 +88,7 @@ def verify(
 
 
 def _check_loading(packed: PackedCheckpoint, architecture: Architecture) -> Iterator[Finding]:
-    """Whether the model has all that it needs, and can run what is packed."""
+    """Check that the checkpoint has all tensors of the model, and that packed matrices can run."""
     model = architecture.name
     for name in architecture.missing:
         yield Finding(name, f"{model} needs it, and it is missing or of another shape, so the "
@@ -120,58 +130,58 @@ def _check_matrix(
 
 
 def _method(packed: PackedCheckpoint, calibration: Path | None) -> Method | None:
-    """What quantized a checkpoint; None when its codes were recovered."""
+    """Return the method that quantized a checkpoint, None for an imported checkpoint."""
     if packed.codec == RECOVERED:
         return None
     made_with = packed.config["quantization_config"].get("calibration")
     if made_with and calibration is None:
         raise CheckpointError(f"{packed.path}: was quantized with a calibration by "
                               f"{made_with.get('text')}; give its file of moments")
-    # The plain engine: a second opinion on what a fast one wrote.
+    # The numpy engine, as an independent check of a faster engine's output.
     method = method_of(packed.codec, "numpy", calibration)
-    if made_with and made_with["sha256"] != method.settings["calibration"]["sha256"]:
+    given = method.settings.get("calibration")
+    if made_with and not (isinstance(given, dict) and given["sha256"] == made_with["sha256"]):
         raise CheckpointError(f"{calibration}: is not the calibration that {packed.path} was "
                               f"quantized with (SHA-256 {made_with['sha256'][:16]}...)")
     return method
 
 
 def check_sum(
-    tensor: Tensor, due: int, check: FiniteCheck | None = None,
+    tensor: Tensor, expected: int, check: FiniteCheck | None = None,
 ) -> Iterator[Finding]:
-    """What is wrong with the bytes of a tensor whose CRC-32 should be ``due``.
+    """Yield a finding if the CRC-32 of a tensor is not ``expected``.
 
-    ``check`` counts the values that are not finite in the same pass.
+    ``check`` counts non-finite values in the same pass.
     """
     checksum = 0
     for piece in check.watch(tensor.pieces()) if check else tensor.pieces():
         checksum = zlib.crc32(piece, checksum)
-    if checksum != due:
-        yield Finding(tensor.name, f"CRC-32 is {checksum:08x}, not {due:08x}: damaged in "
+    if checksum != expected:
+        yield Finding(tensor.name, f"CRC-32 is {checksum:08x}, not {expected:08x}: damaged in "
                                    f"{tensor.path.name}")
 
 
 def _compare_names(packed: PackedCheckpoint, source: Source) -> list[Finding]:
-    """Tensors that only one of the two has."""
-    there = packed.kept.keys() | {f"{name}.weight" for name in packed.matrices}
+    """Return findings about tensors that only the packed or only the source checkpoint has."""
+    present = packed.kept.keys() | {f"{name}.weight" for name in packed.matrices}
     missing = [Finding(name, f"missing, but in {source.path}")
-               for name in source.tensors if name not in there]
+               for name in source.tensors if name not in present]
     return missing + [Finding(name, f"not in {source.path}")
-                      for name in sorted(there - source.tensors.keys())]
+                      for name in sorted(present - source.tensors.keys())]
 
 
 def _compare_codes(
     info: MatrixInfo, matrix: TritMatrix, origin: SourceTensor, method: Method,
 ) -> Iterator[Finding]:
-    """Whether quantizing the source gives this matrix."""
-    weights = yield from _read(info, origin)
-    if weights is None:
+    """Compare a matrix with the result of quantizing the source again."""
+    if (weights := (yield from _read(info, origin))) is None:
         return
-    due = whole(method.encode(weights, info.depth, origin.name))
-    if due.table.tobytes() != matrix.table.tobytes():
+    expected = whole(method.encode(weights, info.depth, origin.name))
+    if expected.table.tobytes() != matrix.table.tobytes():
         yield Finding(info.name, "its scale table is not that of the source")
-    wrong = np.argwhere((pack(due) != pack(matrix)).any(axis=-1))
+    wrong = np.argwhere((pack(expected) != pack(matrix)).any(axis=-1))
     if len(wrong):
-        tile, group = (int(place) for place in wrong[0])
+        tile, group = (int(index) for index in wrong[0])
         yield Finding(info.name, f"{len(wrong)} tiles are not those of the source, the first at "
                                  f"row {5 * tile}, column {16 * group}")
 
@@ -179,31 +189,30 @@ def _compare_codes(
 def _compare_weights(
     info: MatrixInfo, matrix: TritMatrix, origin: SourceTensor,
 ) -> Iterator[Finding]:
-    """Whether the matrix stands for the values of the source."""
-    weights = yield from _read(info, origin)
-    if weights is None:
+    """Compare the weights of an imported matrix with the source."""
+    if (weights := (yield from _read(info, origin))) is None:
         return
     if origin.dtype != info.dtype:
-        yield Finding(info.name, f"stands for {info.dtype}, not {origin.dtype}")
+        yield Finding(info.name, f"has weights of dtype {info.dtype}, not {origin.dtype}")
         return
-    made, bits = row_dequantizer(matrix, weights.dtype), float_bits(weights)
+    dequantize_rows, bits = row_dequantizer(matrix, weights.dtype), float_bits(weights)
     mask = magnitude_mask(bits.dtype)
 
     def wrong(rows: slice) -> np.ndarray:
-        mine, theirs = float_bits(made(rows)), bits[rows]
-        places = np.argwhere(mine != theirs)
-        real = (mine[tuple(places.T)] | theirs[tuple(places.T)]) & mask > 0
-        return places[real] + [rows.start, 0]
+        mine, theirs = float_bits(dequantize_rows(rows)), bits[rows]
+        indices = np.argwhere(mine != theirs)
+        not_zeros = (mine[tuple(indices.T)] | theirs[tuple(indices.T)]) & mask > 0
+        return indices[not_zeros] + [rows.start, 0]
 
-    places = np.concatenate(list(in_threads(wrong, row_chunks(*matrix.q.shape))))
-    if len(places):
-        row, column = places[0]
-        yield Finding(info.name, f"{len(places)} weights are not those of the source, the first "
+    indices = np.concatenate(list(in_threads(wrong, row_chunks(*matrix.q.shape))))
+    if len(indices):
+        row, column = indices[0]
+        yield Finding(info.name, f"{len(indices)} weights are not those of the source, the first "
                                  f"at row {row}, column {column}")
 
 
 def _read(info: MatrixInfo, origin: SourceTensor) -> Generator[Finding, None, np.ndarray | None]:
-    """Weights of the source, or a finding."""
+    """Return the weights of the source; yield a finding and return None if shapes differ."""
     if origin.shape != info.shape:
         yield Finding(info.name, f"shape is {info.shape}, not {origin.shape}")
         return None
@@ -214,7 +223,7 @@ def _read(info: MatrixInfo, origin: SourceTensor) -> Generator[Finding, None, np
 
 
 def _as_kept(packed: PackedCheckpoint, tensor: Tensor, origin: SourceTensor) -> SourceTensor:
-    """The source of a kept tensor, converted as the checkpoint says that it was."""
+    """Return the source of an unquantized tensor, converted as config.json records."""
     converted = packed.config["quantization_config"].get(CONVERTED, {})
     known = tensor.dtype in DTYPE_NAMES.values() and origin.dtype in DTYPES
     if converted.get(tensor.name) != origin.dtype or not known:
@@ -230,7 +239,7 @@ def _compare_kept(tensor: Tensor, origin: SourceTensor) -> Iterator[Finding]:
     try:
         same = _digest(tensor) == _digest(origin)
     except CheckpointError as error:
-        # It is beyond the dtype that it was converted to, or cannot be read.
+        # A value is out of range of the dtype after conversion, or the tensor cannot be read.
         yield Finding(tensor.name, f"cannot be compared: {error}")
         return
     if not same:
@@ -238,7 +247,7 @@ def _compare_kept(tensor: Tensor, origin: SourceTensor) -> Iterator[Finding]:
 
 
 def _digest(tensor: SourceTensor) -> bytes:
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for piece in tensor.pieces():
-        whole.update(piece)
-    return whole.digest()
+        digest.update(piece)
+    return digest.digest()

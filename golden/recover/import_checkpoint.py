@@ -1,4 +1,4 @@
-"""Import of a checkpoint that holds dequantized weights: recovered, packed, compared."""
+"""Import of a checkpoint of dequantized weights: recover integers and scales, pack, compare."""
 
 import hashlib
 import math
@@ -20,27 +20,40 @@ from tritstream.golden.jobs.journal import understood
 from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.metadata import FORMAT_VERSION, RECOVERED, marks_of
-from tritstream.golden.packed.pack import Encode, write_packed
+from tritstream.golden.packed.pack import write_packed
 from tritstream.golden.packed.plan import Plan, source_fingerprint
 from tritstream.golden.packed.report import PackReport
 from tritstream.golden.packed.verify import verify
-from tritstream.golden.recover import DEPTHS, encode, ratios
+from tritstream.golden.recover import DEPTHS, Recovery, Unfit, encode, ratios
 from tritstream.golden.recover.survey import Survey, survey
 from tritstream.golden.rounding import FORMS
 from tritstream.golden.row_chunks import in_threads
 
 __all__ = ["ImportReport", "import_checkpoint", "probe_checkpoint"]
 
-#: Why a matrix is kept that ``keep_going`` left.
+#: Reason for matrices that stay unquantized because of ``keep_going``.
 _MISFIT = "matrices that do not fit"
 
-#: Gets what is being done, and the name of the tensor with which it has been.
+#: Bytes per weight held in addition to the weights: integers, codes, and tiles to be written.
+_BYTES_PER_WEIGHT = 2
+
+#: Called as ``progress(stage, name)`` after each item of a stage is finished.
 Progress = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did: the packed tensors, the survey of each matrix, sums of the source."""
+    """Result of an import.
+
+    Members
+    -------
+    packed : PackReport
+        Figures of all tensors.
+    surveys : tuple of Survey
+        Result of the recovery of each matrix.
+    source_sha256 : dict
+        SHA-256 of each source file, by file name.
+    """
 
     packed:        PackReport
     surveys:       tuple[Survey, ...]
@@ -48,13 +61,14 @@ class ImportReport:
 
     @property
     def misfits(self) -> tuple[Survey, ...]:
-        """Matrices that were kept because they do not fit."""
+        """Matrices that stay unquantized because they do not fit."""
         return tuple(survey for survey in self.surveys if not survey.fits)
 
     @property
     def negative_zeros(self) -> int:
-        """Weights that were a negative zero and are a zero now."""
-        return sum(survey.outcome.negative_zeros for survey in self.surveys if survey.fits)
+        """Number of weights that were a negative zero in the source and are zero now."""
+        fitting = _fitting(self.surveys)
+        return sum(recovery.negative_zeros for recovery in fitting.values())
 
 
 def _silent(stage: str, name: str) -> None:
@@ -66,31 +80,31 @@ def import_checkpoint(
     keep_going: bool = False, force: bool = False, exclude: Sequence[str] = (),
     architecture: Architecture | None = None, progress: Progress = _silent,
 ) -> ImportReport:
-    """Pack a checkpoint of dequantized weights such that all its values come back.
+    """Pack a checkpoint of dequantized weights without changing a value.
 
-    Every matrix is recovered first, each at the least depth that fits; then all is packed as by
-    :func:`.pack_checkpoint`; then the files are read back and compared with the
-    source, value by value. After a kill the same call goes on. Memory is bounded by the largest
-    matrices, of which as many as there are processors are held at a time.
+    First every matrix is recovered, at the smallest depth that reproduces it. Then the checkpoint
+    is packed as by :func:`.pack_checkpoint`. Finally the files are read back and all values are
+    compared with the source. After an interruption, the same call resumes. Memory is limited to the
+    largest matrices, one per processor.
 
     Parameters
     ----------
     source_path, out_dir : path
-        The checkpoint, and the directory to make.
+        Source checkpoint, and directory to create.
     depth : int
-        Trits of a weight, if it is known.
+        Trits per weight, if known.
     keep_going : bool
-        Keep a matrix that does not fit as it is, and go on.
+        Whether to keep matrices that do not fit unquantized. Otherwise they raise an error.
     force : bool
-        Replace ``out_dir``, and discard what another job left in ``OUT.partial``.
+        Whether to replace ``out_dir``, and to discard what another job left in ``OUT.partial``.
     exclude, architecture
-        As of :func:`tritstream.golden.packed.pack.pack_checkpoint`.
+        As for :func:`.pack_checkpoint`.
     progress : callable
-        Gets ``recovering``, ``hashing``, ``packing`` or ``comparing``, and what has been: the name
-        of each matrix, of each file, of each tensor, and again of each tensor.
+        Called with the stage and the finished item: ``recovering`` (matrix), ``hashing`` (file),
+        ``packing`` and ``comparing`` (tensor).
 
-    Raises :class:`CheckpointError` for a checkpoint, a file or a directory that does not do, or a
-    matrix that does not fit; :class:`ValueError` for a wrong depth.
+    Raises :class:`CheckpointError` if the checkpoint, a file or the output directory is unusable,
+    or if a matrix does not fit. Raises :class:`ValueError` for an invalid depth.
     """
     depths = _depths(depth)
     source, out = open_source(source_path), Path(out_dir).absolute()
@@ -99,22 +113,23 @@ def import_checkpoint(
     check_apart(source.path, out)
     with Job(out, _identity(source, depth, matrices), force=force) as job:
         surveys = _survey(job, matrices, depths, keep_going, progress)
+        fitting = _fitting(surveys)
         sums = _sums(source, progress)
         notes = {"source_sha256": sums} | ({"exclude": list(exclude)} if exclude else {})
-        plan = _plan(source, matrices, surveys, notes)
-        reports = write_packed(job, plan, _encoder(surveys),
+        plan = _plan(source, matrices, fitting, notes)
+        reports = write_packed(job, plan, _RecoveredEncoder(fitting),
                                lambda report: progress("packing", report.name))
         _compare(job.partial, source, progress)
         job.finish()
-    misfits = {f"{one.name}.weight": _MISFIT for one in surveys.values() if not one.fits}
+    misfits = {f"{one.name}.weight": _MISFIT for one in surveys if not one.fits}
     packed = PackReport(out, plan.depth, reports, choice.reasons | misfits)
-    return ImportReport(packed, tuple(surveys.values()), sums)
+    return ImportReport(packed, tuple(surveys), sums)
 
 
 def probe_checkpoint(
     source_path: str | Path, depth: int | None = None, selection: Selection = BY_NAME,
 ) -> Iterator[tuple[Survey, list[tuple[float, float]]]]:
-    """What an import would find of each matrix, and of a misfit its ratios; nothing is written."""
+    """Yield what an import would find: each matrix, with the scale ratios of a misfit."""
     depths, matrices = _depths(depth), open_source(source_path).choose(selection).matrices
     for found in survey(matrices, depths, {}):
         ask = not found.fits and found.outcome.distinct
@@ -129,7 +144,7 @@ def _depths(depth: int | None) -> tuple[int, ...]:
 
 
 def _identity(source: Source, depth: int | None, matrices: Iterable[str]) -> dict:
-    """What decides every byte of the output, but which misfits are kept."""
+    """Return all inputs that determine the bytes of the output, except which misfits are kept."""
     return {"job": "import", "format_version": FORMAT_VERSION, "depth": depth,
             "matrices": sorted(matrices), "files": source_fingerprint(source)}
 
@@ -137,17 +152,17 @@ def _identity(source: Source, depth: int | None, matrices: Iterable[str]) -> dic
 def _survey(
     job: Job, matrices: dict[str, SourceTensor], depths: tuple[int, ...], keep_going: bool,
     progress: Progress,
-) -> dict[str, Survey]:
-    """Surveys by module name; those of an earlier run are in the journal."""
+) -> list[Survey]:
+    """Recover all matrices; results of an earlier run are read from the journal."""
     done = {name: understood(Survey.from_record, job.done[_key(name)], job.partial)
             for name in matrices if _key(name) in job.done}
-    surveys = {}
-    with closing(survey(matrices, depths, done)) as found:
-        for one in found:
-            surveys[one.name] = one
+    surveys = []
+    with closing(survey(matrices, depths, done)) as results:
+        for one in results:
+            surveys.append(one)
             if one.name not in done:
                 job.record(_key(one.name), one.record())
-            if not one.fits and not keep_going:
+            if isinstance(one.outcome, Unfit) and not keep_going:
                 raise CheckpointError(f"{matrices[one.name].path}: {one.outcome.reason}; keep "
                                       "going to leave it as it is")
             progress("recovering", matrices[one.name].name)
@@ -155,12 +170,12 @@ def _survey(
 
 
 def _key(name: str) -> str:
-    """Name of a survey in the journal, where the names of tensors are of what is packed."""
+    """Return the key of a survey in the journal. Tensor names are the keys of packing steps."""
     return f"recovered {name}"
 
 
 def _sums(source: Source, progress: Progress) -> dict[str, str]:
-    """SHA-256 of the files that all comes from, by name."""
+    """Return the SHA-256 of each source file, by file name."""
     sums = {}
     paths = source.files()
     for path, digest in zip(paths, in_threads(_sha256, paths), strict=True):
@@ -174,37 +189,48 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _fitting(surveys: Iterable[Survey]) -> dict[str, Recovery]:
+    """Return the recovered matrices by module name."""
+    return {one.name: one.outcome for one in surveys if isinstance(one.outcome, Recovery)}
+
+
 def _plan(
-    source: Source, matrices: dict[str, SourceTensor], surveys: dict[str, Survey],
+    source: Source, matrices: dict[str, SourceTensor], fitting: dict[str, Recovery],
     notes: Mapping[str, object],
 ) -> Plan:
-    """The depth of most weights for all, and for the others their own."""
-    fitting = {name: found for name, found in surveys.items() if found.fits}
+    """Return a plan with the depth of most weights as default, and other depths as exceptions."""
     if not fitting:
         raise CheckpointError(f"{source.path}: no matrix fits; quantize it instead")
     weights: Counter[int] = Counter()
-    for found in fitting.values():
-        weights[found.outcome.depth] += math.prod(found.shape)
+    for name, recovery in fitting.items():
+        weights[recovery.depth] += math.prod(matrices[name].shape)
     return Plan(
         source, {name: matrices[name] for name in fitting}, weights.most_common(1)[0][0],
-        depths={name: found.outcome.depth for name, found in fitting.items()},
+        depths={name: recovery.depth for name, recovery in fitting.items()},
         kept=MODULES_TO_NOT_CONVERT, codec=RECOVERED, notes=notes,
-        marks={name: marks_of(FORMS[found.outcome.form], found.dtype)
-               for name, found in fitting.items()})
+        marks={name: marks_of(FORMS[recovery.form], matrices[name].dtype)
+               for name, recovery in fitting.items()})
 
 
-def _encoder(surveys: dict[str, Survey]) -> Encode:
-    def encode_tensor(name: str, tensor: SourceTensor) -> tuple[TritMatrix, None]:
-        found = surveys[name].outcome
-        matrix = encode(tensor.read(), np.array(found.table, np.float32), found.depth,
-                        FORMS[found.form], tensor.name)
-        # Every value comes back, which is compared later on.
+@dataclass(frozen=True)
+class _RecoveredEncoder:
+    """A :class:`.TensorEncoder` that encodes by recovered tables; ``fitting`` is by module name."""
+
+    fitting: Mapping[str, Recovery]
+
+    def encode(self, module: str, tensor: SourceTensor) -> tuple[TritMatrix, None]:
+        recovery = self.fitting[module]
+        table = np.array(recovery.table, np.float32)
+        matrix = encode(tensor.read(), table, recovery.depth, FORMS[recovery.form], tensor.name)
+        # No weights to measure an error against: the matrix represents its source exactly.
         return matrix, None
-    return encode_tensor
+
+    def memory(self, tensor: SourceTensor) -> int:
+        return tensor.size + _BYTES_PER_WEIGHT * math.prod(tensor.shape)
 
 
 def _compare(partial: Path, source: Source, progress: Progress) -> None:
-    """Read all files back, and every value against the source."""
+    """Read all files back, and compare every value with the source."""
     findings = verify(partial, source.path, lambda name: progress("comparing", name))
     for finding in findings:
         if finding.kind == "error":

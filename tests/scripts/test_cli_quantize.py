@@ -179,8 +179,8 @@ def test_head_and_embedding_are_packed_when_asked(tmp_path):
     ({"depth_for": ["3"]}, "--depth-for must be GLOB=D, not '3'"),
     ({"depth_for": ["*=x"]}, "--depth-for must be GLOB=D, not '*=x'"),
     ({"depth_for": ["*=5"]}, "depth must be 1..4, not 5"),
-    ({"depth_for": ["lm=2"]}, f"{MODEL}: no matrix is named lm, for which depth 2 is asked; check "
-                              "the name"),
+    ({"depth_for": ["lm=2"]}, f"{MODEL}: no matrix is named lm, for which depth 2 is requested; "
+                              "check the name"),
     ({"method": "best"}, "method must be one of tritllm-v2, search, not best"),
     ({"calibration": "none.txt", "method": "search"}, "none.txt: no such file; give plain text"),
     ({"include": ["lm_head"]}, f"{MODEL}: has no matrix lm_head to include; a model that ties its "

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tritstream.golden.checkpoints.casting import CastTensor, cast, cast_dtypes
+from tritstream.golden.checkpoints.cast_tensor import CastTensor
+from tritstream.golden.checkpoints.casting import cast, cast_dtypes
 from tritstream.golden.checkpoints.convert import convert
 from tritstream.golden.checkpoints.directory import DirectorySource
 from tritstream.golden.checkpoints.source import CheckpointError

@@ -206,7 +206,7 @@ def test_links_to_files_that_would_be_copied(tmp_path):
     for target in (tmp_path / "secret", Path("..", "..", "secret")):
         (snapshot / "notes").symlink_to(target)
         with pytest.raises(CheckpointError, match=message(
-                f"{snapshot / 'notes'}: a link out of the checkpoint; put the file there, or "
-                "remove the link")):
+                f"{snapshot / 'notes'}: is a link to a file outside the checkpoint; replace the "
+                "link by the file, or remove it")):
             companions(snapshot)
         (snapshot / "notes").unlink()

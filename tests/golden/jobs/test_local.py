@@ -123,7 +123,7 @@ def test_a_place_takes_just_its_bytes(tmp_path, pieces):
     path = tmp_path / "x"
     path.write_bytes(b"." * 10)
     size = sum(map(len, pieces))
-    with pytest.raises(ValueError, match=rf"^{path}: 4 bytes are due at 3, not {size}$"):
+    with pytest.raises(ValueError, match=rf"^{path}: 4 bytes are expected at 3, not {size}$"):
         Place(path, 3, 4).write(pieces)
 
 

@@ -11,6 +11,7 @@ from tritstream.golden.matrix import dequantize
 from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.quantizers.registry import method_of
+from tritstream.golden.recover.import_checkpoint import import_checkpoint
 
 from support.golden_helpers import (
     contents,
@@ -137,3 +138,24 @@ def test_weights_beyond_float16(tmp_path, weight, warned, refused):
             f"{tmp_path / 'o'}: {refused}; export it with another --dtype, such as float32")):
         export(tmp_path / "o", tmp_path / "e")
     assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("weight, imported, dtype", [
+    (2.0 ** -26, True, "float16"), (1e-41, False, "bfloat16"), (1e-41, False, "float16"),
+])
+def test_weights_that_vanish_in_the_requested_dtype(tmp_path, weight, imported, dtype):
+    (tmp_path / "m").mkdir()
+    write_json(tmp_path / "m" / "config.json", {})
+    save_file({"a.weight": np.full((2, 16), weight, np.float32)},
+              tmp_path / "m" / "model.safetensors")
+    if imported:
+        import_checkpoint(tmp_path / "m", tmp_path / "o")
+    else:
+        pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
+    with pytest.raises(CheckpointError, match=message(
+            f"{tmp_path / 'o'}: all weights of a.weight vanish in {dtype}; export it with another "
+            "--dtype, such as float32")):
+        export(tmp_path / "o", tmp_path / "e", dtype=dtype)
+    assert not (tmp_path / "e").exists()
+    export(tmp_path / "o", tmp_path / "e", dtype="float32", force=True)
+    assert load_file(tmp_path / "e" / "model.safetensors")["a.weight"].all()

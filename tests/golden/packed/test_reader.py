@@ -113,8 +113,8 @@ def test_form_that_is_not_known(packed, form, dtype):
         records[f"{UP}.trits"] |= {"form": form, "dtype": dtype}
 
     rewrite(packed, change)
-    refuses(packed, f"{packed / 'model.safetensors'}: {UP}.trits is of form {form!r} and dtype "
-                    f"{dtype!r}, which are not known here; update tritstream")
+    refuses(packed, f"{packed / 'model.safetensors'}: {UP}.trits has form {form!r} and dtype "
+                    f"{dtype!r}, which this version does not know; update tritstream")
 
 
 def test_newer_format(packed):

@@ -4,13 +4,16 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from tritstream.golden.checkpoints.source import CheckpointError
+from tritstream.golden.jobs.local import in_flight
 from tritstream.golden.packed.export import export
+from tritstream.golden.packed.pack import write_packed
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import Finding, verify
 from tritstream.golden.recover import Misfit, Unfit, encode, recover, survey
@@ -59,6 +62,23 @@ def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("published") / "m"
     write_checkpoint(path, shards=2)
     return path
+
+
+def test_steps_state_their_memory(model, tmp_path, monkeypatch):
+    """The encoder of an import once lacked ``memory``, so its steps could not run concurrently."""
+    import_checkpoint(model, tmp_path / "one")
+    budgets = []
+
+    def run(steps):
+        budgets.extend(step.memory for step in steps.values() if step.module)
+        return in_flight(steps, 4 * max(budgets))
+
+    monkeypatch.setattr(importer, "write_packed", partial(write_packed, run=run))
+    import_checkpoint(model, tmp_path / "two")
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    tensors = load_all(model)
+    assert min(budgets) > min(tensor.nbytes for tensor in tensors.values() if tensor.ndim == 2)
+
 
 
 @pytest.mark.parametrize("how", [
