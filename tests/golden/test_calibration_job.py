@@ -74,9 +74,9 @@ def due(out):
 #: function: before it, after it, or for a write, when half has gone out.
 KILL = """
 import os, pathlib, signal, sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
 from pathlib import Path
-import test_golden_calibration_job as here
+import test_calibration_job as here
 from tritstream.golden import calibration_job
 
 owner, name, last, point = sys.argv[3], sys.argv[4], int(sys.argv[5]), sys.argv[6]

@@ -98,7 +98,8 @@ def test_tensor_that_cannot_be_sent(cluster, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pickle, "dumps", refuse)
     source = GeneratedSource("0.5B", layers=1, vocabulary=16)
-    monkeypatch.setattr("tritstream.golden.packed.pack.open_source", lambda _: source)
+    monkeypatch.setattr("tritstream.golden.packed.pack.open_source",
+                        lambda _, tokenizer: source)
     with on_cluster(cluster[0]) as run, pytest.raises(CheckpointError, match=message(
             "model.embed_tokens.weight: cannot be sent to a cluster; convert the model to a "
             "Hugging Face directory first")):

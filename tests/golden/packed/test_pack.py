@@ -290,7 +290,7 @@ def test_scales_of_no_matrix_are_kept(tmp_path):
 def test_depth_of_a_matrix_that_is_not_there(tmp_path):
     make_checkpoint(tmp_path / "m")
     with pytest.raises(CheckpointError, match=message(
-            f"{tmp_path / 'm'}: no matrix is named lm_head, for which depth 3 is asked; "
+            f"{tmp_path / 'm'}: no matrix is named lm_head, for which depth 3 is requested; "
             "check the name")):
         pack_checkpoint(tmp_path / "m", tmp_path / "o", 2, overrides={"lm_head": 3})
     assert [path.name for path in tmp_path.iterdir()] == ["m"]

@@ -354,7 +354,7 @@ def test_verify_against_another_source(model, tmp_path):
     import_checkpoint(model, tmp_path / "o")
     write_checkpoint(tmp_path / "x", shards=2, dtype="bfloat16")
     findings = verify(tmp_path / "o", tmp_path / "x")
-    assert Finding(UP, "stands for F16, not BF16") in findings
+    assert Finding(UP, "has weights of dtype F16, not BF16") in findings
     write_checkpoint(tmp_path / "y", shards=2, hidden=48)
     assert Finding(UP, "shape is (160, 64), not (160, 48)") in verify(
         tmp_path / "o", tmp_path / "y")
