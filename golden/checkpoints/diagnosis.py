@@ -1,7 +1,7 @@
-"""What a file or directory is that cannot be opened as a checkpoint, and what to do about it.
+"""Diagnosis of files and directories that are no usable checkpoints, with advice.
 
-All functions return the rest of a message that begins with the path, or None where they know
-nothing; none raises.
+All functions return the part of an error message after the path, or None if there is no diagnosis.
+They never raise.
 """
 
 import re
@@ -33,7 +33,7 @@ _PICKLES = ("holds weights as pickles of PyTorch; write them as safetensors firs
 _OWN_FORMAT = ("under its maker's own names of tensors; download the model in Hugging Face's "
                "format, with model.safetensors or model.safetensors.index.json")
 
-#: By the end of a file's name: what weights it has.
+#: Diagnosis of weights in other formats, by suffix of the file name.
 _OTHER_FORMATS = {
     ".onnx": "holds an ONNX model; download the same model as safetensors",
     ".h5": "holds weights of TensorFlow; download the same model as safetensors",
@@ -41,7 +41,7 @@ _OTHER_FORMATS = {
     ".bin": _PICKLES, ".pt": _PICKLES, ".pth": _PICKLES, ".ckpt": _PICKLES,
 }
 
-#: Old forms of quantized models: a file beside config.json, and the ends of tensors' names.
+#: Methods of quantized models without a quantization_config: by file name, by end of tensor names.
 _QUANTIZED_FILES = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ"}
 _QUANTIZED_TENSORS = {
     ".qweight": "GPTQ or AWQ", ".weight.absmax": "bitsandbytes", ".SCB": "bitsandbytes",
@@ -50,7 +50,7 @@ _QUANTIZED_TENSORS = {
 
 
 def about_file(head: bytes) -> str | None:
-    """What a file is, by its first bytes, that is not what its name says."""
+    """Diagnose a file by its first bytes: a pointer, a web page, or text in another encoding."""
     if pointer := about_pointer(head):
         return pointer
     if _HTML.match(head):
@@ -59,14 +59,14 @@ def about_file(head: bytes) -> str | None:
 
 
 def about_pointer(head: bytes) -> str | None:
-    """The same for a file that may hold any text but that."""
+    """Diagnose a file that may hold any text except a Git LFS pointer."""
     if head.startswith(_LFS):
         return "is a Git LFS pointer, not the file itself; run `git lfs pull` in its directory"
     return None
 
 
 def about_path(path: Path) -> str | None:
-    """Why a path is not a directory: a name of the hub, one file of a checkpoint."""
+    """Diagnose a path that is not a directory, such as a model name or a single file."""
     if not path.exists():
         return _about_missing(path)
     head = _head(path)
@@ -82,7 +82,7 @@ def about_path(path: Path) -> str | None:
 
 
 def about_directory(path: Path) -> str:
-    """What a directory without config.json is."""
+    """Diagnose a directory without config.json."""
     names = _names(path)
     checks: list[Callable[[], str | None]] = [
         lambda: _about_cache(path), lambda: _about_links(path, names),
@@ -95,7 +95,7 @@ def about_directory(path: Path) -> str:
 
 
 def about_weights(path: Path, config: Mapping[str, Any]) -> str:
-    """What a directory has in place of model.safetensors and model.safetensors.index.json."""
+    """Diagnose a directory without model.safetensors and without its index."""
     names = _names(path)
     checks: list[Callable[[], str | None]] = [
         lambda: _about_links(path, names), lambda: _about_download(path),
@@ -111,7 +111,7 @@ def about_weights(path: Path, config: Mapping[str, Any]) -> str:
 def about_quantization(
     path: Path, config: Mapping[str, Any], tensors: Iterable[str],
 ) -> str | None:
-    """By what a checkpoint was quantized: its config.json, a file of its own, names of tensors."""
+    """Name the method of a quantized checkpoint, by config.json, another file, or tensor names."""
     if fields := config.get("quantization_config"):
         method = fields.get("quant_method") if isinstance(fields, dict) else None
         if isinstance(fields, dict) and not method and any("load_in_" in key for key in fields):
@@ -148,7 +148,7 @@ def _names(path: Path) -> list[str]:
 
 def _about_missing(path: Path) -> str:
     if path.is_symlink():
-        return f"is a link to what is not there; {_DIRECTORY}"
+        return f"is a link to a file that does not exist; {_DIRECTORY}"
     partial = path.with_name(f"{path.name}.partial")
     if path.name and partial.is_dir():
         return f"not written to its end ({partial}); run the command that writes it again"
@@ -160,7 +160,7 @@ def _about_missing(path: Path) -> str:
 
 
 def _about_cache(path: Path) -> str | None:
-    """A directory of the hub's cache above the one that holds the files."""
+    """Diagnose a directory of the hub's cache above a snapshot."""
     root = path.parent if path.name in ("snapshots", "blobs", "refs") else path
     if not root.name.startswith("models--"):
         root = next((inner for inner in sorted(path.glob("models--*"))), root)
@@ -173,7 +173,7 @@ def _about_cache(path: Path) -> str | None:
 
 
 def _snapshot(root: Path) -> Path | None:
-    """The newest whole snapshot, or the one that is called main."""
+    """Return the snapshot of the branch main, else the newest complete snapshot."""
     with suppress(OSError, ValueError):
         main = root / "snapshots" / (root / "refs" / "main").read_text("utf-8").strip()
         if (main / "config.json").is_file():
@@ -190,10 +190,10 @@ def _about_links(path: Path, names: Iterable[str]) -> str | None:
 
 
 def _about_download(path: Path) -> str | None:
-    places = (path, path / ".cache" / "huggingface" / "download", path.parent.parent / "blobs"
-              if path.parent.name == "snapshots" else path)
-    found = sorted(file.name for place in places for end in _UNFINISHED
-                   for file in place.glob(f"*{end}"))
+    folders = (path, path / ".cache" / "huggingface" / "download", path.parent.parent / "blobs"
+               if path.parent.name == "snapshots" else path)
+    found = sorted(file.name for folder in folders for end in _UNFINISHED
+                   for file in folder.glob(f"*{end}"))
     return f"has {found[0]}: {_DOWNLOAD}" if found else None
 
 
@@ -218,12 +218,12 @@ def _about_shards(names: Iterable[str]) -> str | None:
     shards = [found for found in map(_SHARD.fullmatch, names) if found and found[1] == "model"]
     if not shards:
         return None
-    total, there = int(shards[0][3]), {int(found[2]) for found in shards}
-    missing = [number for number in range(1, total + 1) if number not in there]
+    total, present = int(shards[0][3]), {int(found[2]) for found in shards}
+    missing = [number for number in range(1, total + 1) if number not in present]
     if missing:
-        return (f"has {len(there)} of {total} shards, and no model.safetensors.index.json; "
+        return (f"has {len(present)} of {total} shards, and no model.safetensors.index.json; "
                 f"{_DOWNLOAD}")
-    return ("has shards, but no model.safetensors.index.json, which tells what is in each; "
+    return ("has shards, but no model.safetensors.index.json, which lists their tensors; "
             "download that file too")
 
 
@@ -251,7 +251,7 @@ def _about_other_formats(path: Path, names: list[str]) -> str | None:
 
 
 def _about_loose_weights(names: Iterable[str]) -> str | None:
-    """Files of safetensors that no one has the name of."""
+    """Diagnose safetensors files with unexpected names."""
     found = [name for name in names if name.endswith(".safetensors")]
     if not found:
         return None

@@ -2,13 +2,22 @@
 
 import numpy as np
 
-from tritstream.golden.fixed_point import TABLE_RATIO_WARNING, device_table, mantissas, table_ratio
+from tritstream.golden.fixed_point import (
+    SCALES,
+    TABLE_RATIO_WARNING,
+    device_table,
+    mantissas,
+    table_ratio,
+)
+from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.packed.counts import code_counts
 from tritstream.golden.packed.group_errors import GroupErrors
 from tritstream.golden.packed.metadata import RECOVERED
 from tritstream.golden.quantize import CODEC
 from tritstream.golden.quantizers.search import SEARCH
+from tritstream.golden.row_chunks import row_chunks
 
-__all__ = ["error_warnings", "range_warnings", "scale_warnings"]
+__all__ = ["error_warnings", "range_warnings", "scale_warnings", "table_warnings"]
 
 #: Limit of the median relative error of groups, by depth: ten times the error of normally
 #: distributed weights, except three times at d = 1.
@@ -79,6 +88,18 @@ def range_warnings(
         return [f"no weight exceeds {used.max():.3g}, so all are {kind} and vanish in float16, "
                 "so `tritstream export` needs another --dtype, such as float32; check the source"]
     return []
+
+
+def table_warnings(name: str, matrix: TritMatrix, codec: str | None = None) -> tuple[str, ...]:
+    """Return warnings about scales that the 17-bit mantissas of a device represent inaccurately.
+
+    Weights out of float16's range are included.
+    """
+    codes = np.zeros(SCALES, np.int64)
+    for chunk in row_chunks(*matrix.q.shape):
+        codes += code_counts(*matrix.take_rows(chunk))
+    return (*scale_warnings(name, matrix.table, codes, codec),
+            *range_warnings(matrix.table, codes, codec))
 
 
 def _percent(share: float) -> str:

@@ -12,14 +12,13 @@ from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.fixed_point import SCALES, information_bits, table_ratio, tiles_shape
 from tritstream.golden.kernels import load
 from tritstream.golden.matrix import Encoded, TritMatrix
-from tritstream.golden.packed.counts import code_counts, share_of_zeros
+from tritstream.golden.packed.counts import share_of_zeros
 from tritstream.golden.packed.group_errors import GroupErrors
 from tritstream.golden.packed.matrix_warnings import error_warnings, range_warnings, scale_warnings
 from tritstream.golden.row_chunks import row_chunks
 
 __all__ = [
-    "PackReport", "TensorReport", "kept_report", "matrix_report", "square_sums", "table_warnings",
-    "zero_share",
+    "PackReport", "TensorReport", "kept_report", "matrix_report", "square_sums", "zero_share",
 ]
 
 
@@ -213,18 +212,6 @@ def matrix_report(
         table_ratio=table_ratio(matrix.table),
         warnings=tuple(warnings),
     )
-
-
-def table_warnings(name: str, matrix: TritMatrix, codec: str | None = None) -> tuple[str, ...]:
-    """Return warnings about scales that the 17-bit mantissas of a device represent inaccurately.
-
-    Weights out of float16's range are included.
-    """
-    codes = np.zeros(SCALES, np.int64)
-    for chunk in row_chunks(*matrix.q.shape):
-        codes += code_counts(*matrix.take_rows(chunk))
-    return (*scale_warnings(name, matrix.table, codes, codec),
-            *range_warnings(matrix.table, codes, codec))
 
 
 def square_sums(

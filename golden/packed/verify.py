@@ -1,41 +1,32 @@
 """Verification of a packed checkpoint: CRC-32 of every byte, and comparison with its source."""
 
-import hashlib
 import zlib
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
-from tritstream.golden.checkpoints.cast_tensor import DTYPE_NAMES, cast_tensor
 from tritstream.golden.checkpoints.choice import Architecture
-from tritstream.golden.checkpoints.safetensors_reader import DTYPES, FLOATS, Tensor
+from tritstream.golden.checkpoints.safetensors_reader import Tensor
 from tritstream.golden.checkpoints.source import Source
-from tritstream.golden.checkpoints.source_tensor import SourceTensor
+from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import check_table
-from tritstream.golden.matrix import TritMatrix, row_dequantizer, whole
 from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.comparison import (
+    Finding,
+    compare_codes,
+    compare_kept,
+    compare_names,
+    compare_weights,
+)
 from tritstream.golden.packed.finite import FiniteCheck
-from tritstream.golden.packed.metadata import CONVERTED, RECOVERED
-from tritstream.golden.packed.reader import CheckpointError, MatrixInfo, PackedCheckpoint
-from tritstream.golden.packed.report import table_warnings
+from tritstream.golden.packed.matrix_warnings import table_warnings
+from tritstream.golden.packed.metadata import RECOVERED
+from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.quantizers.registry import Method, method_of
-from tritstream.golden.rounding import float_bits, magnitude_mask
-from tritstream.golden.row_chunks import in_threads, row_chunks
-from tritstream.golden.tiles import pack, padding_is_zero, unpack
+from tritstream.golden.row_chunks import row_chunks
+from tritstream.golden.tiles import padding_is_zero, unpack
 from tritstream.golden.trit import is_canonical
 
 __all__ = ["Finding", "check_sum", "verify"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Fault of a tensor or a matrix (kind ``error``), or remark about it (kind ``warning``)."""
-
-    tensor:  str
-    message: str
-    kind:    str = "error"
 
 
 def verify(
@@ -70,7 +61,7 @@ def verify(
     method = _method(packed, calibration) if against is not None else None
     source = open_source(against, tokenizer=False) if against is not None else None
     findings = list(_check_loading(packed, architecture)) if architecture else []
-    findings += _compare_names(packed, source) if source else []
+    findings += compare_names(packed, source) if source else []
     for name in packed.matrices:
         findings += _check_matrix(packed, name, source, method)
         if progress:
@@ -81,7 +72,7 @@ def verify(
         if check.fault:
             findings.append(Finding(name, check.fault, kind="warning"))
         if source and name in source.tensors:
-            findings += _compare_kept(tensor, _as_kept(packed, tensor, source.tensors[name]))
+            findings += compare_kept(packed, tensor, source.tensors[name])
         if progress:
             progress(name)
     return findings
@@ -125,8 +116,8 @@ def _check_matrix(
         yield Finding(scales, line, kind="warning")
     if source and f"{name}.weight" in source.tensors:
         origin = source.tensors[f"{name}.weight"]
-        yield from (_compare_codes(info, matrix, origin, method) if method
-                    else _compare_weights(info, matrix, origin))
+        yield from (compare_codes(info, matrix, origin, method) if method
+                    else compare_weights(info, matrix, origin))
 
 
 def _method(packed: PackedCheckpoint, calibration: Path | None) -> Method | None:
@@ -159,95 +150,3 @@ def check_sum(
     if checksum != expected:
         yield Finding(tensor.name, f"CRC-32 is {checksum:08x}, not {expected:08x}: damaged in "
                                    f"{tensor.path.name}")
-
-
-def _compare_names(packed: PackedCheckpoint, source: Source) -> list[Finding]:
-    """Return findings about tensors that only the packed or only the source checkpoint has."""
-    present = packed.kept.keys() | {f"{name}.weight" for name in packed.matrices}
-    missing = [Finding(name, f"missing, but in {source.path}")
-               for name in source.tensors if name not in present]
-    return missing + [Finding(name, f"not in {source.path}")
-                      for name in sorted(present - source.tensors.keys())]
-
-
-def _compare_codes(
-    info: MatrixInfo, matrix: TritMatrix, origin: SourceTensor, method: Method,
-) -> Iterator[Finding]:
-    """Compare a matrix with the result of quantizing the source again."""
-    if (weights := (yield from _read(info, origin))) is None:
-        return
-    expected = whole(method.encode(weights, info.depth, origin.name))
-    if expected.table.tobytes() != matrix.table.tobytes():
-        yield Finding(info.name, "its scale table is not that of the source")
-    wrong = np.argwhere((pack(expected) != pack(matrix)).any(axis=-1))
-    if len(wrong):
-        tile, group = (int(index) for index in wrong[0])
-        yield Finding(info.name, f"{len(wrong)} tiles are not those of the source, the first at "
-                                 f"row {5 * tile}, column {16 * group}")
-
-
-def _compare_weights(
-    info: MatrixInfo, matrix: TritMatrix, origin: SourceTensor,
-) -> Iterator[Finding]:
-    """Compare the weights of an imported matrix with the source."""
-    if (weights := (yield from _read(info, origin))) is None:
-        return
-    if origin.dtype != info.dtype:
-        yield Finding(info.name, f"has weights of dtype {info.dtype}, not {origin.dtype}")
-        return
-    dequantize_rows, bits = row_dequantizer(matrix, weights.dtype), float_bits(weights)
-    mask = magnitude_mask(bits.dtype)
-
-    def wrong(rows: slice) -> np.ndarray:
-        mine, theirs = float_bits(dequantize_rows(rows)), bits[rows]
-        indices = np.argwhere(mine != theirs)
-        not_zeros = (mine[tuple(indices.T)] | theirs[tuple(indices.T)]) & mask > 0
-        return indices[not_zeros] + [rows.start, 0]
-
-    indices = np.concatenate(list(in_threads(wrong, row_chunks(*matrix.q.shape))))
-    if len(indices):
-        row, column = indices[0]
-        yield Finding(info.name, f"{len(indices)} weights are not those of the source, the first "
-                                 f"at row {row}, column {column}")
-
-
-def _read(info: MatrixInfo, origin: SourceTensor) -> Generator[Finding, None, np.ndarray | None]:
-    """Return the weights of the source; yield a finding and return None if shapes differ."""
-    if origin.shape != info.shape:
-        yield Finding(info.name, f"shape is {info.shape}, not {origin.shape}")
-        return None
-    if origin.dtype not in FLOATS:
-        raise CheckpointError(f"{origin.path}: {origin.name} is {origin.dtype}, which is not "
-                              "quantized; give the checkpoint that was packed")
-    return origin.read()
-
-
-def _as_kept(packed: PackedCheckpoint, tensor: Tensor, origin: SourceTensor) -> SourceTensor:
-    """Return the source of an unquantized tensor, converted as config.json records."""
-    converted = packed.config["quantization_config"].get(CONVERTED, {})
-    known = tensor.dtype in DTYPE_NAMES.values() and origin.dtype in DTYPES
-    if converted.get(tensor.name) != origin.dtype or not known:
-        return origin
-    return cast_tensor(origin, tensor.dtype)
-
-
-def _compare_kept(tensor: Tensor, origin: SourceTensor) -> Iterator[Finding]:
-    if (tensor.dtype, tensor.shape) != (origin.dtype, origin.shape):
-        yield Finding(tensor.name, f"is {tensor.dtype} {tensor.shape}, not {origin.dtype} "
-                                   f"{origin.shape}")
-        return
-    try:
-        same = _digest(tensor) == _digest(origin)
-    except CheckpointError as error:
-        # A value is out of range of the dtype after conversion, or the tensor cannot be read.
-        yield Finding(tensor.name, f"cannot be compared: {error}")
-        return
-    if not same:
-        yield Finding(tensor.name, "its bytes are not those of the source")
-
-
-def _digest(tensor: SourceTensor) -> bytes:
-    digest = hashlib.sha256()
-    for piece in tensor.pieces():
-        digest.update(piece)
-    return digest.digest()

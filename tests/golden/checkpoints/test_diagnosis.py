@@ -146,7 +146,7 @@ def test_a_download_that_has_not_ended(bare, place, name):
     (["model-00001-of-00003.safetensors"],
      f"has 1 of 3 shards, and no model.safetensors.index.json; {INCOMPLETE}"),
     (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
-     "has shards, but no model.safetensors.index.json, which tells what is in each; download that "
+     "has shards, but no model.safetensors.index.json, which lists their tensors; download that "
      "file too"),
     (["weights.safetensors"],
      "has weights.safetensors, but neither model.safetensors nor model.safetensors.index.json; if "

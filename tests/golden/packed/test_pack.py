@@ -8,9 +8,9 @@ from safetensors.numpy import load_file, save_file
 
 from tritstream.golden.checkpoints.source import CheckpointError
 from tritstream.golden.matrix import TritMatrix, dequantize
+from tritstream.golden.packed.matrix_warnings import table_warnings
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
-from tritstream.golden.packed.report import table_warnings
 from tritstream.golden.quantizers.registry import method_of
 from tritstream.golden.tiles import pack
 
