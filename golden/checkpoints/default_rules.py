@@ -32,7 +32,7 @@ _KEPT_PARTS = {
 _UNSURE_PARTS = {
     "not part of a plain model": (
         "_orig_mod", "module", "base_model", "lora_*", "mtp*", "*nextn*"),
-    "experts, which only an architecture that is known can tell": ("experts",),
+    "experts of an unknown architecture": ("experts",),
     "weights that state space models use directly": ("x_proj", "dt_proj"),
 }
 

@@ -43,7 +43,7 @@ def model(tmp_path):
     ("shared.weight", "embeddings"), ("model.tok_embeddings.weight", "embeddings"),
     ("gpt_neox.embed_in.weight", "embeddings"), ("lm_head.weight", "output head"),
     ("model.layers.0.mlp.experts.3.w1.weight",
-     "experts, which only an architecture that is known can tell"),
+     "experts of an unknown architecture"),
     ("backbone.layers.0.mixer.dt_proj.weight", "weights that state space models use directly"),
     ("_orig_mod.model.layers.0.mlp.up_proj.weight", "not part of a plain model"),
     ("base_model.model.model.layers.0.mlp.up_proj.weight", "not part of a plain model"),
