@@ -37,7 +37,7 @@ class DeviceConfig:
     clock_hz: int = 0
     build_id: int | None = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if index(self.lanes) not in LANE_COUNTS:
             raise ValueError(f"Lanes must be one of {LANE_COUNTS}, not {self.lanes!r}")
         if not 1 <= index(self.columns) <= MAX_COLUMNS:

@@ -47,7 +47,7 @@ class TritDevice(wiring.Component):
         The last request was refused.
     """
 
-    def __init__(self, config: DeviceConfig):
+    def __init__(self, config: DeviceConfig) -> None:
         self._config = config
         super().__init__({
             "i":         In(stream.Signature(8 * config.lanes)),
@@ -62,7 +62,7 @@ class TritDevice(wiring.Component):
     def config(self):
         return self._config
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes, columns = self._config.lanes, self._config.columns
 

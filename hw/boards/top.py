@@ -3,7 +3,7 @@
 from functools import reduce
 
 from amaranth import ClockDomain, ClockSignal, Elaboratable, Module, Signal
-from amaranth.build import Subsignal
+from amaranth.build import Platform, Subsignal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
@@ -28,13 +28,13 @@ class BoardTop(Elaboratable):
         Setting of the family's PLL.
     """
 
-    def __init__(self, board, config, line, pll=None):
+    def __init__(self, board, config, line, pll=None) -> None:
         self._board  = board
         self._config = config
         self._line   = line
         self._pll    = pll
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Platform) -> Module:
         m = Module()
         self._make_clock(m, platform)
         m.submodules.serial = serial = SerialDevice(self._config, self._line)

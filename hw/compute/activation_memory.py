@@ -46,7 +46,7 @@ class ActivationMemory(wiring.Component):
 
     PRIME = 3
 
-    def __init__(self, columns: int, max_k: int, word_bytes: int):
+    def __init__(self, columns: int, max_k: int, word_bytes: int) -> None:
         self._columns   = columns
         self._max_k     = max_k
         self._row_bytes = min(word_bytes, MAX_ROW_BYTES)
@@ -67,7 +67,7 @@ class ActivationMemory(wiring.Component):
         """Rows a column: vectors come padded to 64 bytes."""
         return -(-self._max_k // _WORD_ALIGN) * _WORD_ALIGN // self._row_bytes
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         move, row, byte = self._sequence(m)

@@ -27,7 +27,7 @@ class BeatBuffer(wiring.Component):
         Forgets what is inside.
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         super().__init__({
             "i":       In(Beat),
@@ -37,7 +37,7 @@ class BeatBuffer(wiring.Component):
             "restart": In(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         # Latest first. The first stage is a plain register, so that what moves all the others,

@@ -38,7 +38,7 @@ class Datapath(wiring.Component):
     rows : :py:`Out(RowSums(columns, places, units))`
     """
 
-    def __init__(self, lanes: int, columns: int, lane: type = Lane):
+    def __init__(self, lanes: int, columns: int, lane: type = Lane) -> None:
         self._lanes   = lanes
         self._columns = columns
         self._lane    = lane
@@ -52,7 +52,7 @@ class Datapath(wiring.Component):
             "rows":        Out(RowSums(columns, self._map.places, self._map.units)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         m.submodules.buffer = buffer = BeatBuffer(self._lanes)

@@ -41,10 +41,13 @@ class Lane(wiring.Component):
     #: Broadcast to all lanes, sign extended once and not in every lane.
     FEED = unsigned(GROUP_SUM_BITS)
 
-    trits: In(Trit).array(ROWS)
-    x:     In(FEED).array(ROWS)
-    clear: In(1).array(ROWS)
-    sums:  Out(GROUP_SUM_BITS).array(ROWS)
+    def __init__(self) -> None:
+        super().__init__({
+            "trits": In(Trit).array(ROWS),
+            "x":     In(self.FEED).array(ROWS),
+            "clear": In(1).array(ROWS),
+            "sums":  Out(GROUP_SUM_BITS).array(ROWS),
+        })
 
     @staticmethod
     def feed(m, beat, x, restart, name):
@@ -80,7 +83,7 @@ class Lane(wiring.Component):
             m.d.sync += live.eq(0)
         return live
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         for trit, x, clear, acc in zip(self.trits, self.x, self.clear, self.sums, strict=True):

@@ -48,7 +48,7 @@ class LaneArray(wiring.Component):
     sums : :py:`Out(18).array(columns, lanes, 5)`
     """
 
-    def __init__(self, lanes: int, columns: int, lane: type = Lane):
+    def __init__(self, lanes: int, columns: int, lane: type = Lane) -> None:
         self._lanes   = lanes
         self._columns = columns
         self._lane    = lane
@@ -66,7 +66,7 @@ class LaneArray(wiring.Component):
         """Cycles that sums come later than those of a lane of latency one."""
         return self._lane.LATENCY - 1
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         trits  = self._unpack(m)
         clears = self._skew(m, self._clear(m), "clear")

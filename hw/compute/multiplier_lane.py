@@ -45,10 +45,13 @@ class MultiplierLane(wiring.Component):
         "power": _POWER_BITS,               # of three that the digit counts, or zero
     })
 
-    trits: In(Trit).array(ROWS)
-    x:     In(FEED).array(ROWS)
-    clear: In(1).array(ROWS)
-    sums:  Out(GROUP_SUM_BITS).array(ROWS)
+    def __init__(self) -> None:
+        super().__init__({
+            "trits": In(Trit).array(ROWS),
+            "x":     In(self.FEED).array(ROWS),
+            "clear": In(1).array(ROWS),
+            "sums":  Out(GROUP_SUM_BITS).array(ROWS),
+        })
 
     @classmethod
     def feed(cls, m, beat, x, restart, name):
@@ -69,7 +72,7 @@ class MultiplierLane(wiring.Component):
             m.d.sync += held.eq(0)
         return feed
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         for row, acc in enumerate(self.sums):
             m.submodules[f"multiplier{row}"] = multiplier = Multiplier()

@@ -27,7 +27,7 @@ class UnitMap:
     two); three such lanes, in steps of W, make a unit: three multipliers for eight lanes.
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self.lanes  = lanes
         self.places = max(1, lanes // 8)
         #: Runs of W lanes.
@@ -74,7 +74,7 @@ class ResultBanks(wiring.Component):
         Sign-extended to 64 bits.
     """
 
-    def __init__(self, lanes: int, columns: int):
+    def __init__(self, lanes: int, columns: int) -> None:
         self._map     = UnitMap(lanes)
         self._lanes   = lanes
         self._columns = columns
@@ -89,7 +89,7 @@ class ResultBanks(wiring.Component):
             "sums":     Out(stream.Signature(8 * SUM_BYTES * self._map.places)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         # Behind it the pipeline of the banks moves on a register and not on the framer's say.

@@ -56,14 +56,14 @@ class SlotSequencer(wiring.Component):
     slots : :py:`Out(Slot).array(ScaleUnit.STAGES)`
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({
             "beat":  In(Beat),
             "onehot":  Out(SLOTS),
             "slots": Out(Slot).array(ScaleUnit.STAGES),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         slot = self.slots[0]
@@ -107,7 +107,7 @@ class ScaleCodes(wiring.Component):
 
     LATENCY = 5 + BlockRam.LATENCY
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         super().__init__({
             "onehot":     In(SLOTS),
@@ -116,7 +116,7 @@ class ScaleCodes(wiring.Component):
             "mantissa": Out(MANTISSA_BITS),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         # One cycle each: the row, three digits, the lane, the table.
@@ -181,7 +181,7 @@ class ScaleUnit(wiring.Component):
     #: Stages from a slot's ``onehot`` to its row sum, both included.
     STAGES = ScaleCodes.LATENCY + Multiplier.LATENCY + 2
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         super().__init__({
             "onehot":     In(SLOTS),
@@ -191,7 +191,7 @@ class ScaleUnit(wiring.Component):
             "row_sum":  Out(signed(ROW_SUM_BITS)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         factor = self._pick(m)

@@ -31,7 +31,7 @@ class Sequencer(wiring.Component):
     running : :py:`Out(1)`
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         super().__init__({
             "gemv":      In(GemvRun),
@@ -42,7 +42,7 @@ class Sequencer(wiring.Component):
             "running":   Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         digit = Signal(2)                   # of a weight, or of a scale code

@@ -33,7 +33,7 @@ class TritUnpacker(wiring.Component):
         The :data:`.Trit` of each lane, for each of the five rows that share a byte.
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         super().__init__({
             "packed":   In(_BYTE * lanes),
@@ -45,7 +45,7 @@ class TritUnpacker(wiring.Component):
     def lanes(self):
         return self._lanes
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         def plane(value, name):

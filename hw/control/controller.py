@@ -1,7 +1,9 @@
 """Controller: carries out one request after another and answers each."""
 
+from enum import IntEnum
+
 from amaranth import Module, Mux, Signal
-from amaranth.lib import enum, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritstream.golden.fixed_point import ROWS
@@ -18,7 +20,7 @@ __all__ = ["Controller", "Route"]
 _REQUESTS = [code for code in Opcode if code < Opcode.INFO]
 
 
-class Route(enum.Enum, shape=2):
+class Route(IntEnum):
     """Where payload words go."""
 
     NOWHERE = 0
@@ -62,7 +64,7 @@ class Controller(wiring.Component):
         A request is at hand; the last one was refused.
     """
 
-    def __init__(self, config: DeviceConfig):
+    def __init__(self, config: DeviceConfig) -> None:
         self._config = config
         columns = range(config.columns)
         super().__init__({
@@ -87,7 +89,7 @@ class Controller(wiring.Component):
             "failed":       Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.check    = check    = RequestCheck(self._config)
         m.submodules.counters = counters = Counters()
@@ -273,7 +275,7 @@ class Controller(wiring.Component):
 class _Registers:
     """What the controller knows of the request at hand."""
 
-    def __init__(self, check_cycles: int):
+    def __init__(self, check_cycles: int) -> None:
         self.asked       = Signal(len(_REQUESTS))   # its opcode, one bit each
         self.error       = Signal(8)
         self.out_of_sync = Signal()                 # there is no request, only dropped words

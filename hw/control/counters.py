@@ -33,23 +33,26 @@ class Counters(wiring.Component):
     last_error : :py:`Out(8)`
     """
 
-    begin:         In(1)
-    gemv:          In(1)
-    word:          In(1)
-    refused:       In(1)
-    missing:       In(1)
-    good:          In(1)
-    bad:           In(1)
-    error:         In(8)
-    reset:         In(1)
-    cycles:        Out(_CYCLE_BITS)
-    input_stalls:  Out(_CYCLE_BITS)
-    output_stalls: Out(_CYCLE_BITS)
-    words:         Out(_CYCLE_BITS)
-    uptime:        Out(_CYCLE_BITS)
-    frames_good:   Out(_FRAME_BITS)
-    frames_bad:    Out(_FRAME_BITS)
-    last_error:    Out(8)
+    def __init__(self) -> None:
+        super().__init__({
+            "begin":         In(1),
+            "gemv":          In(1),
+            "word":          In(1),
+            "refused":       In(1),
+            "missing":       In(1),
+            "good":          In(1),
+            "bad":           In(1),
+            "error":         In(8),
+            "reset":         In(1),
+            "cycles":        Out(_CYCLE_BITS),
+            "input_stalls":  Out(_CYCLE_BITS),
+            "output_stalls": Out(_CYCLE_BITS),
+            "words":         Out(_CYCLE_BITS),
+            "uptime":        Out(_CYCLE_BITS),
+            "frames_good":   Out(_FRAME_BITS),
+            "frames_bad":    Out(_FRAME_BITS),
+            "last_error":    Out(8),
+        })
 
     @property
     def done(self):
@@ -63,7 +66,7 @@ class Counters(wiring.Component):
         return {"frames_good": self.frames_good, "frames_bad": self.frames_bad,
                 "last_error": self.last_error, "cycles": self.uptime}
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         # An event counts a cycle late: it may come from far away.

@@ -32,7 +32,7 @@ class Loader(wiring.Component):
         A mantissa of this payload does not fit 17 bits.
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         self._row   = min(lanes, MAX_ROW_BYTES)
         super().__init__({
@@ -44,7 +44,7 @@ class Loader(wiring.Component):
             "bad_mantissa": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes = self._lanes
 

@@ -42,7 +42,7 @@ class RequestCheck(wiring.Component):
 
     LATENCY = 3
 
-    def __init__(self, config):
+    def __init__(self, config) -> None:
         self._config = config
         super().__init__({
             "header":     In(Header),
@@ -52,7 +52,7 @@ class RequestCheck(wiring.Component):
             "forget":     In(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         found  = (ErrorCode.OPCODE, ErrorCode.LENGTH, ErrorCode.DEPTH, ErrorCode.SIZE,
                   ErrorCode.NOT_LOADED)     # the first that holds is told

@@ -95,7 +95,7 @@ class Crc32(wiring.Component):
 
     LATENCY = 4
 
-    def __init__(self, word_bytes: int):
+    def __init__(self, word_bytes: int) -> None:
         self._word_bytes = word_bytes
         super().__init__({
             "en":    In(1),
@@ -105,7 +105,7 @@ class Crc32(wiring.Component):
             "sound": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         size  = self._word_bytes
@@ -169,12 +169,15 @@ class HeaderCrc(wiring.Component):
     _BYTES  = HEADER_CRC_OFFSET - 2
     LATENCY = _BYTES + 2
 
-    start: In(1)
-    data:  In(8 * _BYTES)
-    crc:   Out(CRC_BITS)
-    done:  Out(1)
+    def __init__(self) -> None:
+        super().__init__({
+            "start": In(1),
+            "data":  In(8 * self._BYTES),
+            "crc":   Out(CRC_BITS),
+            "done":  Out(1),
+        })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         state = Signal(CRC_BITS)

@@ -56,7 +56,7 @@ class Deframer(wiring.Component):
         Nothing is under way.
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self._lanes     = lanes
         self._per_part  = REQUEST_ALIGN // lanes
         self._in_header = _words(HEADER_BYTES, lanes)
@@ -71,7 +71,7 @@ class Deframer(wiring.Component):
             "abandoned":    Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = Crc32(self._lanes)
         r = _Registers(self._lanes)
@@ -260,7 +260,7 @@ class Deframer(wiring.Component):
 class _Registers:
     """Registers of a deframer, and what is decided about the word at hand."""
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self.store    = Signal(8 * lanes * _words(HEADER_BYTES, lanes))
         self.trailer  = Signal(8 * lanes * _words(TRAILER_BYTES, lanes))
         self.count    = Signal(range(REQUEST_ALIGN // lanes + 1))   # words left of this part

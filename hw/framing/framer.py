@@ -38,7 +38,7 @@ class Framer(wiring.Component):
         Everything requested had left a cycle ago.
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         self._segment = SUM_BYTES * max(1, lanes // 8)
         super().__init__({
@@ -49,7 +49,7 @@ class Framer(wiring.Component):
             "idle":     Out(1, init=1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes      = self._lanes
         word_bits  = 8 * lanes

@@ -43,7 +43,7 @@ class Sealer(wiring.Component):
         No word is inside.
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         super().__init__({
             "i":     In(stream.Signature(UnsealedWord(lanes))),
@@ -51,7 +51,7 @@ class Sealer(wiring.Component):
             "empty": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.buffer = buffer = StreamBuffer(UnsealedWord(self._lanes))
         m.submodules.crc    = crc    = Crc32(self._lanes)

@@ -32,7 +32,7 @@ class AxiStreamDevice(wiring.Component):
         Answer frames; TLAST stands on the last word of each.
     """
 
-    def __init__(self, config: DeviceConfig):
+    def __init__(self, config: DeviceConfig) -> None:
         self._config = config
         super().__init__({
             "aclk":          In(1),
@@ -47,7 +47,7 @@ class AxiStreamDevice(wiring.Component):
             "m_axis_tlast":  Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.domains.sync = domain = ClockDomain("sync", reset_less=True, local=True)
         reset  = Signal(init=1)

@@ -32,7 +32,7 @@ class WordAssembler(wiring.Component):
     abandoned : :py:`In(1)`
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         super().__init__({
             "i":         In(stream.Signature(Received)),
@@ -41,7 +41,7 @@ class WordAssembler(wiring.Component):
             "abandoned": In(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         count = Signal(range(self._lanes))
         free  = ~self.o.valid | self.o.ready
@@ -75,14 +75,14 @@ class WordSplitter(wiring.Component):
     o : :py:`Out(stream.Signature(8))`
     """
 
-    def __init__(self, lanes: int):
+    def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         super().__init__({
             "i": In(stream.Signature(AnswerWord(lanes))),
             "o": Out(stream.Signature(8)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         byte = Signal(range(self._lanes))
         m.d.comb += [
@@ -115,7 +115,7 @@ class SerialDevice(wiring.Component):
         Of :class:`tritstream.hw.device.TritDevice`.
     """
 
-    def __init__(self, config, line):
+    def __init__(self, config, line) -> None:
         self._config = config
         self._line   = line
         super().__init__({
@@ -125,7 +125,7 @@ class SerialDevice(wiring.Component):
             "failed": Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes = self._config.lanes
         m.submodules.receiver  = receiver  = UartReceiver(self._line)

@@ -35,7 +35,7 @@ class Line:
     bit_cycles: float
     idle_bytes: int = IDLE_BYTES
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.bit_cycles < _MIN_CYCLES:
             raise ValueError(f"a UART needs {_MIN_CYCLES} clock cycles a bit, not "
                              f"{self.bit_cycles:.3g}: raise the clock or lower the baud rate")
@@ -51,11 +51,11 @@ class _BitClock(wiring.Component):
     tick : :py:`Out(1)`
     """
 
-    def __init__(self, line: Line):
+    def __init__(self, line: Line) -> None:
         self._cycles = Fraction(line.bit_cycles).limit_denominator(_MAX_STEP)
         super().__init__({"restart": In(1), "tick": Out(1)})
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         bit, step = self._cycles.numerator, self._cycles.denominator
         phase = Signal(range(bit))
@@ -86,14 +86,14 @@ class UartReceiver(wiring.Component):
     o : :py:`Out(stream.Signature(Received))`
     """
 
-    def __init__(self, line: Line):
+    def __init__(self, line: Line) -> None:
         self._line = line
         super().__init__({
             "rx": In(1, init=1),
             "o":  Out(stream.Signature(Received)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.clock = clock = _BitClock(self._line)
         idle_bits = BYTE_BITS * self._line.idle_bytes
@@ -170,14 +170,14 @@ class UartTransmitter(wiring.Component):
         The line; high when idle.
     """
 
-    def __init__(self, line: Line):
+    def __init__(self, line: Line) -> None:
         self._line = line
         super().__init__({
             "i":  In(stream.Signature(8)),
             "tx": Out(1, init=1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.clock = clock = _BitClock(self._line)
         bits = Signal(8)

@@ -37,7 +37,7 @@ class BlockRam(wiring.Component):
     #: Rows of a memory that may lie in LUTs as well as in a block.
     SMALL = 64
 
-    def __init__(self, width: int, depth: int):
+    def __init__(self, width: int, depth: int) -> None:
         self._depth = depth
         super().__init__({
             "write_en":   In(1),
@@ -48,7 +48,7 @@ class BlockRam(wiring.Component):
             "read_data":  Out(width),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         if ecp5.is_ecp5(platform) and self._depth <= max(ecp5.BLOCK_DEPTHS):
             ecp5.block_ram(m, self._depth, (self.write_en, self.write_addr, self.write_data),
@@ -56,7 +56,7 @@ class BlockRam(wiring.Component):
             return m
 
         # Without a platform this is an exported core: its user's synthesis chooses for small ones.
-        attrs = {"no_rw_check": 1}
+        attrs: dict[str, int | str] = {"no_rw_check": 1}
         if self._depth > self.SMALL or platform is not None:
             attrs["ram_style"] = "block"
         m.submodules.memory = memory = Memory(
@@ -85,11 +85,14 @@ class Multiplier(wiring.Component):
 
     LATENCY = 3
 
-    a:       In(signed(18))
-    b:       In(signed(18))
-    product: Out(signed(36))
+    def __init__(self) -> None:
+        super().__init__({
+            "a":       In(signed(18)),
+            "b":       In(signed(18)),
+            "product": Out(signed(36)),
+        })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         if ecp5.is_ecp5(platform):
             ecp5.multiply(m, self.a, self.b, self.product)

@@ -23,13 +23,13 @@ class StreamBuffer(wiring.Component):
     o : :py:`Out(stream.Signature(shape))`
     """
 
-    def __init__(self, shape):
+    def __init__(self, shape) -> None:
         super().__init__({
             "i": In(stream.Signature(shape)),
             "o": Out(stream.Signature(shape)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
 
         kept  = Signal.like(self.i.payload)

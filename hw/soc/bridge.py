@@ -25,7 +25,7 @@ class Bridge(LiteXModule):
         Bus address of the memory.
     """
 
-    def __init__(self, bus, port, base):
+    def __init__(self, bus, port, base) -> None:
         ratio  = port.data_width // 32
         shift  = ratio.bit_length() - 1
         adr    = Signal(30)

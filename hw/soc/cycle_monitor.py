@@ -44,7 +44,7 @@ class Monitor(LiteXModule):
         The memory gets a command to refresh itself.
     """
 
-    def __init__(self, sdram, feeder, bridge_port, cycles):
+    def __init__(self, sdram, feeder, bridge_port, cycles) -> None:
         self.cause, self.refreshed = cause, _ = Signal(3), Signal()
         multiplexer, controller = sdram.controller.multiplexer, sdram.controller
         request  = multiplexer.choose_req

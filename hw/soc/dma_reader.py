@@ -45,7 +45,7 @@ class Feeder(LiteXModule):
         An address waits for a port, for counting.
     """
 
-    def __init__(self, ports, depth, stretch):
+    def __init__(self, ports, depth, stretch) -> None:
         width, bits = ports[0].data_width, ports[0].address_width
         shift = (8 * UNIT // width).bit_length() - 1
         self.sink   = sink   = stream.Endpoint([("address", 26), ("length", 26)])

@@ -43,7 +43,7 @@ class Collector(LiteXModule):
         Nothing waits to be written.
     """
 
-    def __init__(self, port, first, size):
+    def __init__(self, port, first, size) -> None:
         self.sink = sink = stream.Endpoint([("data", port.data_width)])
         self.busy, self.drop, self.idle = Signal(), Signal(), Signal()
         self.written, self.taken = Signal(COUNT_BITS), Signal(COUNT_BITS)

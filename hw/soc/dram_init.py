@@ -54,7 +54,7 @@ class Starter(LiteXModule):
     done : Signal
     """
 
-    def __init__(self, writes):
+    def __init__(self, writes) -> None:
         self.bus  = bus = wishbone.Interface(data_width=32, adr_width=30)
         self.done = Signal()
 

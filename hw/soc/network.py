@@ -35,7 +35,7 @@ class Network(LiteXModule):
     udp : LiteEthUDP
     """
 
-    def __init__(self, phy, mac_address, ip_address, clock_hz):
+    def __init__(self, phy, mac_address, ip_address, clock_hz) -> None:
         address  = convert_ip(ip_address)
         self.mac = LiteEthMAC(phy=phy, dw=_WIDTH, interface="crossbar", endianness="big",
                               hw_mac=mac_address, with_preamble_crc=True, with_sys_datapath=True)

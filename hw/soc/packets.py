@@ -34,7 +34,7 @@ class PacketBuffer(LiteXModule):
         The packet that was given has been worked on.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         bits   = _DEPTH.bit_length()    # one more than addresses have
         layout = eth_udp_user_description(32)
         self.sink, self.source = sink, source = stream.Endpoint(layout), stream.Endpoint(layout)
@@ -98,7 +98,7 @@ class _Buffered:
 
     dw = 32
 
-    def __init__(self, udp):
+    def __init__(self, udp) -> None:
         self.crossbar, self._crossbar = self, udp.crossbar
         self.buffer = PacketBuffer()
 
@@ -118,7 +118,7 @@ class Etherbone(LiteEthEtherbone):
     port : int
     """
 
-    def __init__(self, udp, port):
+    def __init__(self, udp, port) -> None:
         buffered = _Buffered(udp)
         LiteEthEtherbone.__init__(self, buffered, port, buffer_depth=_LONGEST)
         self.buffer = buffered.buffer

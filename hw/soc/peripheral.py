@@ -25,7 +25,7 @@ class Core(LiteXModule):
     reset : Signal
     """
 
-    def __init__(self, lanes):
+    def __init__(self, lanes) -> None:
         self.sink   = stream.Endpoint([("data", 8 * lanes)])
         self.source = stream.Endpoint([("data", 8 * lanes)])
         self.reset  = Signal()
@@ -69,7 +69,7 @@ class Tritstream(LiteXModule):
     """
 
     def __init__(self, readers, writer, lanes, memory, ring, depth, stretch,
-                 levels=0):
+                 levels=0) -> None:
         word = writer.data_width // 8
         self.ready = Signal()
         self.registers = self._make_registers()

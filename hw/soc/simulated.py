@@ -30,7 +30,7 @@ def _pins(width):
 
 
 class _Clock(LiteXModule):
-    def __init__(self, platform):
+    def __init__(self, platform) -> None:
         self.cd_sys = ClockDomain()
         self.comb += [self.cd_sys.clk.eq(platform.request("clk")),
                       self.cd_sys.rst.eq(platform.request("rst"))]
@@ -56,7 +56,7 @@ class SimulatedSoC(BoardSoC):
         Of :class:`BoardSoC`.
     """
 
-    def __init__(self, memory, checks=True, link=True, controller=None, **parts):
+    def __init__(self, memory, checks=True, link=True, controller=None, **parts) -> None:
         settings = memory.phy_settings()
         width    = settings.dfi_databits * settings.nphases
         platform = SimPlatform("SIM", _pins(width))

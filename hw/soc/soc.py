@@ -42,7 +42,7 @@ class BoardSoC(SoCMini):
     csr_map = {name: place for place, name in enumerate(CSR)}
     mem_map = {"csr": CSR_BASE, "main_ram": MEMORY}
 
-    def __init__(self, platform, memory: Memory, readers=2, depth=32, stretch=None, ring=RING):
+    def __init__(self, platform, memory: Memory, readers=2, depth=32, stretch=None, ring=RING) -> None:
         SoCMini.__init__(self, platform, memory.clock_hz, ident="", with_ctrl=False)
         self.memory = memory
         self._parts = (readers, depth, stretch, ring)

@@ -58,7 +58,7 @@ class Unit:
     lanes: int = 1
     columns: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name not in UNITS:
             raise ValueError(f"there is no unit {self.name!r}, but {', '.join(UNITS)}")
         DeviceConfig(self.lanes, self.columns)

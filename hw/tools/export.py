@@ -37,7 +37,7 @@ class _Clocked(wiring.Component):
     compiled simulation need not evaluate the whole design whenever a pin changes.
     """
 
-    def __init__(self, component):
+    def __init__(self, component) -> None:
         self._component = component
         super().__init__({
             "clk": In(1),
@@ -45,7 +45,7 @@ class _Clocked(wiring.Component):
             **component.signature.members,
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.domains.sync = domain = ClockDomain("sync", reset_less=True, local=True)
         m.d.comb += domain.clk.eq(self.clk)

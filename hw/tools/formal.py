@@ -63,11 +63,11 @@ class Proof:
 class _Clocked(Elaboratable):
     """The specification with a clock; registers begin with their initial values."""
 
-    def __init__(self, spec):
+    def __init__(self, spec) -> None:
         self.domain = ClockDomain("sync", reset_less=True)
         self._spec  = spec
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.domains.sync    = self.domain
         m.submodules.spec = self._spec
@@ -88,11 +88,11 @@ class Equal(Elaboratable):
         Adds :class:`~amaranth.hdl.Assume` statements on the inputs.
     """
 
-    def __init__(self, first, second, assume=None):
+    def __init__(self, first, second, assume=None) -> None:
         self._pair   = first, second
         self._assume = assume
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         first, second = self._pair
         if first.signature != second.signature:
             raise ValueError(f"components must have the same members, not {first.signature!r} "
