@@ -14,21 +14,30 @@ MAX_COLUMNS = 255
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """What is fixed when a device is built; everything else is a field of a job.
+    """Parameters that are fixed when a device is built. All others are fields of a request.
 
     Parameters
     ----------
     lanes : int
-        Bytes a word, and row tiles served at once; one of :data:`LANE_COUNTS`.
+        Bytes per word, which is also the number of row tiles processed in parallel. One of
+        :data:`LANE_COUNTS`.
     columns : int
-        Activation vectors a weight pass can serve, 1..255.
+        Largest number of activation vectors that a GEMV multiplies in one pass over the weights,
+        1..255.
     max_k : int
-        Longest activation vector, a multiple of 16, at most 32768.
+        Largest number of elements per activation vector, a multiple of 16, at most 32768.
     clock_hz : int
-        Clock told to the host by INFO; 0 in simulation.
+        Clock frequency in Hz that INFO reports; 0 in simulation.
     build_id : int, optional
-        32 bits told to the host by INFO; None for the first 32 bits of a digest of the RTL, which
-        :mod:`tritstream.hw.tools.export` fills in.
+        32-bit number that INFO reports. None stands for the first 32 bits of a digest of the RTL;
+        :mod:`tritstream.hw.tools.export` fills them in.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
+    TypeError
+        A parameter is not an integer.
     """
 
     lanes: int = 8
@@ -53,14 +62,16 @@ class DeviceConfig:
                 raise ValueError(f"{name} must fit 32 bits, not {value!r}")
 
     @property
-    def word_bits(self):
+    def word_bits(self) -> int:
+        """Bits per word of the request and response streams."""
         return 8 * self.lanes
 
     @property
-    def max_groups(self):
+    def max_groups(self) -> int:
+        """Largest number of groups of 16 elements per activation vector."""
         return self.max_k // GROUP
 
     @property
-    def sums_per_word(self):
-        """Row sums a framer beat carries: one for every eight lanes, at least one."""
+    def sums_per_word(self) -> int:
+        """Row sums that a word or segment of a response carries: one per 8 lanes, at least one."""
         return max(1, self.lanes // 8)

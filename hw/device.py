@@ -1,4 +1,4 @@
-"""The device: one word stream in, one word stream out; no bus, no board."""
+"""The device: a stream of request words in, a stream of response words out."""
 
 from amaranth import Module
 from amaranth.lib import stream, wiring
@@ -20,29 +20,32 @@ __all__ = ["TritDevice"]
 
 
 class TritDevice(wiring.Component):
-    """Ternary GEMV accelerator.
+    """Ternary GEMV accelerator, independent of bus and board.
 
-    Speaks the frames of :mod:`tritstream.hw.protocol`: words of ``lanes`` bytes, byte 0 in the low bits.
-    During a GEMV it takes a word a cycle; a GEMV takes ``blocks * groups * (16 d + 3)`` cycles
-    and, for its last RESULT, some 80 more at L = 8.
+    Accepts and sends the frames of :mod:`tritstream.hw.protocol` as words of ``lanes`` bytes, byte
+    0 in the low bits. During a GEMV it takes one word per cycle. A GEMV takes
+    ``blocks * groups * (16 d + 3)`` cycles, plus about 80 cycles for its last RESULT at L = 8.
 
     Parameters
     ----------
     config : DeviceConfig
+        Build parameters.
 
     Members
     -------
     i : :py:`In(stream.Signature(8 * lanes))`
         Request frames.
     o : :py:`Out(stream.Signature(AnswerWord(lanes)))`
-        Answer frames; ``last`` marks the last word of each.
+        Response frames; ``last`` marks the last word of each frame.
     abandon : :py:`In(1)`
-        For a transport that can lose words: the frame at hand will not go on. Held, with nothing
-        offered at ``i``, until ``abandoned``. A frame whose header has counted is answered by
-        ERROR 6, a part of a header by ERROR 1; an answer under way stays whole.
+        Request to give up the current frame, for a transport that can lose words. Must be held,
+        with nothing offered at ``i``, until ``abandoned``. The response is ERROR 6 if the header of
+        the frame was accepted, and ERROR 1 if only a part of the header came. A response that is
+        being sent is completed.
     abandoned : :py:`Out(1)`
+        No frame is being received any more.
     busy : :py:`Out(1)`
-        A request is being taken or answered.
+        A request is being processed or its response is being sent.
     failed : :py:`Out(1)`
         The last request was refused.
     """
@@ -59,7 +62,8 @@ class TritDevice(wiring.Component):
         })
 
     @property
-    def config(self):
+    def config(self) -> DeviceConfig:
+        """Build parameters."""
         return self._config
 
     def elaborate(self, platform: object) -> Module:
@@ -92,14 +96,14 @@ class TritDevice(wiring.Component):
 
         self._route(m, deframer.payload, control, loader, sequencer)
         m.d.comb += [
-            # What the buffer holds came before.
+            # Words in the input buffer came before the request to give up.
             deframer.abandon.eq(self.abandon & ~source.o.valid),
             self.abandoned.eq(deframer.abandoned & ~source.o.valid),
             self.busy.eq(control.active),
             self.failed.eq(control.failed),
 
             loader.restart.eq(control.begin),
-            # The bit in which the opcodes of the two loads differ.
+            # The opcodes of ACTIVATIONS and SCALES differ in this bit.
             loader.scales.eq(deframer.headers.p.header.opcode[1]),
             control.bad_mantissa.eq(loader.bad_mantissa),
             activation.write_column.eq(control.column),
@@ -125,7 +129,7 @@ class TritDevice(wiring.Component):
         return m
 
     def _route(self, m, payload, control, loader, sequencer):
-        """Payload words to the loader, the sequencer or nowhere."""
+        """Route payload words to the loader or the sequencer, or drop them."""
         m.d.comb += [
             loader.words.p.eq(payload.p),
             sequencer.words.p.eq(payload.p),

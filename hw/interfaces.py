@@ -1,4 +1,4 @@
-"""Layouts and signatures of what passes between the parts of the device."""
+"""Layouts and signatures of the connections between the rooms of the device."""
 
 from amaranth import signed
 from amaranth.lib.data import Layout, StructLayout
@@ -20,14 +20,14 @@ __all__ = [
     "RowSums", "Slot", "Trit",
 ]
 
-#: Cycles a row runs behind the row before it.
+#: Delay in cycles of each row against the row before it.
 SKEW  = SCALE_TRITS
-#: Time slots in which the five rows of three lanes hand over their sums, one a cycle.
+#: Time slots per group in which five rows of three lanes hand over their sums, one per cycle.
 SLOTS = ROWS * SKEW
-#: Bits of a scale code on wires: three trits of two bits, no arithmetic.
+#: Bits of a scale code on wires: three trits of two bits each, not a binary number.
 CODE_BITS = 2 * SCALE_TRITS
 
-#: Header of a request frame up to its CRC, in the order of the wire.
+#: Header of a request frame without its CRC, fields in wire order.
 Header = StructLayout({
     "magic":    16,
     "opcode":   8,
@@ -37,77 +37,86 @@ Header = StructLayout({
     "length":   32,
 })
 
-#: Request header, or (``out_of_sync``) a notice that words were dropped which are no header.
+#: Request header or, if ``out_of_sync`` is set, a notice that unrecognized words were dropped.
 FoundHeader = StructLayout({"header": Header, "out_of_sync": 1})
 
-#: Header of a frame to send, after its magic, in the order of the wire.
+#: Header of a response frame without magic and CRC, fields in wire order.
 AnswerHeader = StructLayout({"opcode": 8, "sequence": 8, "arg0": 32, "arg1": 32, "length": 32})
 
-#: A GEMV apart from its words; each count is less one.
+#: Sizes of a GEMV request. Each field is a count minus one.
 Job = StructLayout({
     "digit_last": 2,                    # depth - 1
     "group_last": range(MAX_K // GROUP),
     "block_last": 32,
 })
 
-#: A balanced trit on a wire. As a digit of a scale code its value is ``nonzero + negative``.
+#: Balanced trit on wires. As a digit of a scale code its value is ``nonzero + negative``.
 Trit = StructLayout({"nonzero": 1, "negative": 1})
 
-#: What the datapath needs to know of a word in addition to its bytes.
+#: Control signals that accompany the bytes of a word through the datapath.
 Beat = StructLayout({
     "valid":       1,
-    "weight":      1,  # a digit of a weight, not of a scale code
-    "first":       1,  # the weight's lowest digit: take a new activation
+    "weight":      1,  # the beat holds digits of weights, not of scale codes
+    "first":       1,  # lowest digit of the weights: take a new activation
     "scale_first": 1,  # first of the three scale beats
     "scale_last":  1,  # last of the three scale beats
-    "group_first": 1,  # the beat belongs to a row block's first group
-    "group_last":  1,
+    "group_first": 1,  # the beat belongs to the first group of a row block
+    "group_last":  1,  # the beat belongs to the last group of a row block
 })
 
-#: One of the 15 time slots of a scale unit in a group, one for each row of each lane.
+#: One of the 15 time slots per group of a scale unit: one slot per row and lane.
 Slot = StructLayout({
     "valid": 1,
     "index": range(SLOTS),  # 3 * row + lane
-    "first": 1,             # of a row block's first group: the row sum starts anew
-    "last":  1,             # of a row block's last group: the row sum is complete
+    "first": 1,             # first group of a row block: the row sum starts at zero
+    "last":  1,             # last group of a row block: the row sum is complete
 })
 
-#: Write port of the mantissa tables.
+#: Write port of the mantissa tables: ``mantissa`` is the scale of ``code``.
 MantissaPort = StructLayout({"en": 1, "code": CODE_BITS, "mantissa": MANTISSA_BITS})
 
 
 def Payload(lanes: int) -> Layout:
-    """Word of a request's payload; ``last`` marks the last one."""
+    """Return the layout of a payload word of a request; ``last`` marks the last word."""
     return StructLayout({"data": 8 * lanes, "last": 1})
 
 
 def AnswerWord(lanes: int) -> Layout:
-    """Word that leaves the device; ``last`` marks the last one of a frame."""
+    """Return the layout of a word of a response; ``last`` marks the last word of a frame."""
     return StructLayout({"data": 8 * lanes, "last": 1})
 
 
 def BankRequest(columns: int) -> Layout:
-    """Column of a bank, and whether it is the last one wanted from that bank."""
+    """Return the layout of a request to read one column of a result bank.
+
+    ``last`` says that no other column of this bank will be read, so that the bank becomes free.
+    """
     return StructLayout({"column": range(columns), "last": 1})
 
 
-#: Request to the sequencer for a GEMV. ``job`` is held while it runs; ``complete`` says that the
-#: last GEMV had exactly its words.
+#: Command to the sequencer to run a GEMV. ``job`` must be stable while the GEMV runs. ``complete``
+#: says that the last GEMV received exactly the number of words that it needs.
 GemvRun = Signature({"job": Out(Job), "start": Out(1), "complete": In(1)})
 
 
 def ActivationRows(row_bytes: int) -> Signature:
-    """Rows that are written to the activation memory; ``first`` marks the first one of a column."""
+    """Return the signature of the write port of the activation memory.
+
+    A row has ``row_bytes`` bytes; ``first`` marks the first row of a column.
+    """
     return Signature({"valid": Out(1), "first": Out(1), "data": Out(8 * row_bytes)})
 
 
 def Activations(columns: int) -> Signature:
-    """Activation ``x`` of each column; after ``advance`` the next one comes in the next cycle."""
+    """Return the signature of the read port of the activation memory.
+
+    ``x`` is the current activation of each column. The cycle after ``advance`` has the next one.
+    """
     return Signature({"advance": Out(1), "x": In(signed(ACTIVATION_BITS)).array(columns)})
 
 
 def RowSums(columns: int, places: int, units: int) -> Signature:
-    """Row sums of a time slot, in the order of :class:`.UnitMap`."""
+    """Return the signature of the row sums of a time slot, in the order of :class:`.UnitMap`."""
     return Signature({
         "slot": Out(Slot),
         "sums": Out(signed(ROW_SUM_BITS)).array(columns, places, units),

@@ -1,8 +1,9 @@
-"""Frame protocol: the one table of opcodes, codes and layouts, for gateware, driver and docs.
+"""Frame protocol: opcodes, error codes and layouts shared by gateware, driver and docs.
 
-A frame is header, payload, trailer. Every number is little-endian. A request's three parts are
-each padded with zeros to :data:`REQUEST_ALIGN` bytes whatever the lane count is, so that a host
-can speak before it knows the word size; an answer's parts are padded to whole words of L bytes.
+A frame consists of header, payload and trailer. All numbers are little-endian. Each of the three
+parts of a request is padded with zeros to a multiple of :data:`REQUEST_ALIGN` bytes. This holds for
+every lane count, so a host can send requests before it knows the word size. Each part of a response
+is padded to complete words of L bytes.
 """
 
 from enum import IntEnum
@@ -12,43 +13,44 @@ __all__ = [
     "MAGIC", "VERSION", "HEADER_BYTES", "HEADER_CRC_OFFSET", "TRAILER_BYTES", "REQUEST_ALIGN",
     "SUM_BYTES", "BANKS", "BYTE_BITS", "IDLE_BYTES", "INFO_FIELDS", "DONE_FIELDS",
     "COUNTER_FIELDS", "Opcode", "ErrorCode", "idle_bytes",
+    "word_count",
 ]
 
 MAGIC             = 0x3354
 VERSION           = 1
-#: magic u16, opcode u8, sequence u8, arg0 u32, arg1 u32, length u32, header CRC u32
+#: Fields: magic u16, opcode u8, sequence u8, arg0 u32, arg1 u32, length u32, header CRC u32.
 HEADER_BYTES      = 20
 #: The header CRC covers the bytes before it.
 HEADER_CRC_OFFSET = 16
-#: CRC-32 over the padded header and the padded payload.
+#: The trailer is the CRC-32 of the padded header and the padded payload.
 TRAILER_BYTES     = 4
 REQUEST_ALIGN     = 64
-#: A row sum travels as int64.
+#: A row sum is transmitted as int64.
 SUM_BYTES         = 8
-#: Row blocks whose results a device can hold, so that a GEMV of no more never waits.
+#: Row blocks whose results a device can hold. A GEMV with at most so many never has to wait.
 BANKS             = 2
-#: Bit times of a byte on a serial line, with start and stop bit.
+#: Bit times per byte on a serial line, with start and stop bit.
 BYTE_BITS         = 10
-#: A serial line that is idle for so many byte times, or longer, has a gap: :func:`idle_bytes`.
+#: Shortest silence, in byte times, that counts as a gap on a serial line: :func:`idle_bytes`.
 IDLE_BYTES        = 64
 
-#: Payload of INFO, u32 each.
+#: Fields of the payload of INFO, u32 each.
 INFO_FIELDS    = ("version", "lanes", "columns", "max_k", "clock_hz", "build_id")
-#: Payload of DONE, u64 each.
+#: Fields of the payload of DONE, u64 each.
 DONE_FIELDS    = ("cycles", "input_stalls", "output_stalls", "words")
-#: Payload of COUNTERS, u64 each.
+#: Fields of the payload of COUNTERS, u64 each.
 COUNTER_FIELDS = ("frames_good", "frames_bad", "last_error", "cycles")
 
 
 class Opcode(IntEnum):
-    """What a frame asks (below 0x80) or answers (0x80 and above)."""
+    """Kind of a frame: requests are below 0x80, responses are 0x80 and above."""
 
-    IDENTIFY    = 0x00  #: no payload; answered by INFO
-    ACTIVATIONS = 0x01  #: arg0 column, arg1 K; payload K int8; answered by ACK
-    SCALES      = 0x02  #: payload 27 u32 mantissas; answered by ACK
+    IDENTIFY    = 0x00  #: no payload; response INFO
+    ACTIVATIONS = 0x01  #: arg0 column, arg1 K; payload K int8; response ACK
+    SCALES      = 0x02  #: payload 27 u32 mantissas; response ACK
     GEMV        = 0x03  #: arg0 depth | groups << 8 | columns << 24, arg1 row blocks; RESULTs, DONE
-    STATUS      = 0x04  #: no payload; answered by COUNTERS
-    RESET       = 0x05  #: no payload; forgets activations, scales, counters; answered by ACK
+    STATUS      = 0x04  #: no payload; response COUNTERS
+    RESET       = 0x05  #: no payload; clears activations, scales and counters; response ACK
 
     INFO        = 0x80  #: arg0 lanes; payload INFO_FIELDS
     ACK         = 0x81  #: no payload
@@ -59,21 +61,27 @@ class Opcode(IntEnum):
 
 
 class ErrorCode(IntEnum):
-    """Why a frame was refused; TRAILER outranks the others."""
+    """Reason why a frame was refused. TRAILER takes precedence over all others."""
 
-    NO_HEADER  = 1  #: words that are no header where a header was due; sequence is 0
+    NO_HEADER  = 1  #: words that are no header where a header was expected; sequence is 0
     OPCODE     = 2  #: unknown opcode
-    LENGTH     = 3  #: payload length does not agree with opcode and arguments
+    LENGTH     = 3  #: payload length does not match opcode and arguments
     DEPTH      = 4  #: depth outside 1..4
     SIZE       = 5  #: K, groups, columns or blocks zero or too large, K not 16 groups, mantissa
-    TRAILER    = 6  #: CRC of the trailer is wrong
+    TRAILER    = 6  #: the CRC in the trailer is wrong
     NOT_LOADED = 7  #: GEMV before activations of a used column, or before scales
 
 
-def idle_bytes(baud):
-    """Byte times of silence that make a gap on a real line: at least 64, at least 20 ms.
+def idle_bytes(baud: int) -> int:
+    """Return the silence, in byte times, that counts as a gap on a line of ``baud`` bit/s.
 
-    A host that is late by a few USB frames of 1 ms each, in the middle of a frame of ours, must
-    not lose it: at 3 Mbaud, 64 byte times are 0.2 ms.
+    The silence lasts at least 64 byte times and at least 20 ms. At 3 Mbaud, 64 byte times are only
+    0.2 ms, but a host may pause for a few USB frames of 1 ms each in the middle of a request, and
+    that request must not be lost.
     """
     return max(IDLE_BYTES, ceil(0.02 * baud / BYTE_BITS))
+
+
+def word_count(size: int, lanes: int) -> int:
+    """Return the number of words of ``lanes`` bytes that hold ``size`` bytes."""
+    return -(-size // lanes)

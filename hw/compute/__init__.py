@@ -1,1 +1,1 @@
-"""The data path: trit unpacker, lanes, scale units, result banks and memories."""
+"""Datapath: trit unpacker, lanes, scale units, result banks and activation memory."""

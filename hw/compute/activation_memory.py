@@ -1,4 +1,4 @@
-"""Activation memory: written by words, replayed one activation at a time."""
+"""Activation memory: written in rows, read one activation per column at a time."""
 
 from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
@@ -11,39 +11,45 @@ from tritstream.hw.primitives.cells import BlockRam
 
 __all__ = ["ActivationMemory", "MAX_ROW_BYTES"]
 
-#: A memory row is at most this long; wider words are written in several rows.
+#: Largest width of a memory row in bytes. Wider words are written as several rows.
 MAX_ROW_BYTES = 8
 _WORD_ALIGN   = 64
 
 
 class ActivationMemory(wiring.Component):
-    """One vector of int8 a column, read in order and again from the start for each row block.
+    """Memory for one int8 vector per column, read in order and repeated for each row block.
 
-    Reading is a pipeline that moves on ``advance`` only, so that the next activation of every
-    column always stands ready at ``x``: element 0 from :data:`PRIME` + 1 cycles after
-    ``restart``, the following element in the cycle after each ``advance``. After element
-    ``16 * (group_last + 1) - 1`` comes element 0. The output of the memory has a register of its
-    own, as block memories are slow.
+    The read pipeline moves only on ``advance``, so that the next activation of every column is
+    always available at ``x``. Element 0 is available from :data:`PRIME` + 1 cycles after
+    ``restart``, and each following element in the cycle after ``advance``. Element
+    ``16 * (group_last + 1) - 1`` is followed by element 0. The memory has an output register,
+    because block memories are slow.
 
     Parameters
     ----------
     columns : int
+        Number of activation vectors.
     max_k : int
-        Elements a column, a multiple of 16.
+        Largest number of elements per vector, a multiple of 16.
     word_bytes : int
-        Bytes of a word on the way in. A word of more than 8 bytes takes a cycle every 8 bytes.
+        Bytes per word of the payload. Words of more than 8 bytes are written as rows of 8 bytes,
+        one row per cycle.
 
     Members
     -------
     restart : :py:`In(1)`
+        Start reading at element 0.
     group_last : :py:`In(11)`
-        Groups of the vectors, less one.
+        Number of groups of 16 elements per vector, minus one.
     activations : :py:`In(Activations(columns))`
+        Read port.
     write : :py:`In(ActivationRows(row_bytes))`
-        Next row of ``write_column``.
+        Write port: next row of ``write_column``.
     write_column : :py:`In(range(columns))`
+        Column that is written.
     """
 
+    #: Cycles in which the read pipeline fills after ``restart``.
     PRIME = 3
 
     def __init__(self, columns: int, max_k: int, word_bytes: int) -> None:
@@ -59,12 +65,13 @@ class ActivationMemory(wiring.Component):
         })
 
     @property
-    def row_bytes(self):
+    def row_bytes(self) -> int:
+        """Bytes per row of the memory."""
         return self._row_bytes
 
     @property
-    def rows(self):
-        """Rows a column: vectors come padded to 64 bytes."""
+    def rows(self) -> int:
+        """Rows per column. Vectors arrive padded to 64 bytes."""
         return -(-self._max_k // _WORD_ALIGN) * _WORD_ALIGN // self._row_bytes
 
     def elaborate(self, platform: object) -> Module:
@@ -94,7 +101,7 @@ class ActivationMemory(wiring.Component):
         return m
 
     def _sequence(self, m):
-        """Enable of the pipeline, row to read, and byte to take two stages later."""
+        """Return the pipeline enable, the row to read, and the byte to select two stages later."""
         prime = Signal(self.PRIME)
         move  = Signal()
         group = Signal.like(self.group_last)

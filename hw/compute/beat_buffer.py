@@ -10,21 +10,28 @@ __all__ = ["BeatBuffer"]
 
 
 class BeatBuffer(wiring.Component):
-    """Two-word buffer that lets the three scale beats of a group leave in three cycles.
+    """Two-word buffer that sends the three scale beats of a group in consecutive cycles.
 
-    A beat moves on when the next one comes, so the first scale beat leaves as the third arrives;
-    the last two then leave in the two cycles after it, whether or not anything follows.
-    Throughput one beat a cycle; a beat leaves at the latest when the second after it comes (the
-    last two scale beats one and two cycles after the last of them came), and two cycles later
-    stands at the output.
+    Each beat moves on when the next beat arrives, so the first scale beat leaves when the third
+    arrives. The other two scale beats leave in the two cycles after that, even if no beat follows.
+
+    Throughput is one beat per cycle. A beat leaves at the latest when the second beat after it
+    arrives; the last two scale beats leave one and two cycles after the last scale beat arrived. It
+    is at the output two cycles after it leaves.
+
+    Parameters
+    ----------
+    lanes : int
+        Bytes per word.
 
     Members
     -------
     i, i_word : :py:`In(Beat)`, :py:`In(8 * lanes)`
-        A beat, taken whenever ``i.valid``.
+        Beat and its word, taken in every cycle with ``i.valid``.
     o, o_word : :py:`Out(Beat)`, :py:`Out(8 * lanes)`
+        Beat and its word, for one cycle.
     restart : :py:`In(1)`
-        Forgets what is inside.
+        Drop all beats in the buffer.
     """
 
     def __init__(self, lanes: int) -> None:
@@ -40,8 +47,8 @@ class BeatBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        # Latest first. The first stage is a plain register, so that what moves all the others,
-        # and the array behind them, is a register and not a handshake.
+        # Latest first. The first stage is a plain register, so that a register and not a handshake
+        # moves all other stages and the array behind them.
         stages = ("arrived", "newer", "older")
         beats  = [Signal(Beat, name=name) for name in stages]
         words  = [Signal(8 * self._lanes, name=f"{name}_word") for name in stages]
@@ -58,11 +65,11 @@ class BeatBuffer(wiring.Component):
             m.d.sync += [later.eq(earlier) for later, earlier in zip(beats[1:], beats[:2],
                                                                      strict=True)]
             m.d.sync += words[2].eq(words[1])
-        # Bytes that no beat names stop here: they may be X in a simulation, where a lane's sum
-        # would become X although their activation is zero.
+        # Bytes without a valid beat stop here. In a simulation they may be X, and the sum of a lane
+        # would become X although the activation is zero.
         with m.If(beats[0].valid):
             m.d.sync += words[1].eq(words[0])
-        # One more, so that the array's inputs come straight from flip-flops.
+        # One more register, so that the inputs of the array come directly from flip-flops.
         m.d.sync += [
             self.o.eq(beats[-1]),
             self.o.valid.eq(beats[-1].valid & shift),

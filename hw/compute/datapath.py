@@ -1,4 +1,4 @@
-"""Datapath: from the words of a GEMV to finished row sums."""
+"""Datapath: computes row sums from the words of a GEMV."""
 
 from amaranth import Module, Signal
 from amaranth.lib import wiring
@@ -18,24 +18,32 @@ __all__ = ["Datapath"]
 class Datapath(wiring.Component):
     """Beat buffer, lane array and scale units.
 
-    ``row_sums = sum over groups of mantissa * sum_j q_j x_j`` for 5 L rows; twin of
-    :func:`.gemv`. Takes a beat a cycle; nothing inside ever waits. The last slot of a
-    block stands at ``slot`` 28 cycles after the block's last scale beat.
+    Computes ``row_sums = sum over groups of mantissa * sum_j q_j x_j`` for 5 L rows; the reference
+    model is :func:`.gemv`. Throughput is one beat per cycle, and no stage ever stalls. The last
+    slot of a row block is at ``rows.slot`` 28 cycles after the last scale beat of the block. A lane
+    with a latency of more than one cycle adds the difference.
 
     Parameters
     ----------
-    lanes, columns : int
-    lane : component, optional
-        Of :class:`tritstream.hw.compute.lane_array.LaneArray`; its latency beyond one is added.
+    lanes : int
+        Bytes per word.
+    columns : int
+        Number of activation columns.
+    lane : type, optional
+        Lane component, as for :class:`tritstream.hw.compute.lane_array.LaneArray`.
 
     Members
     -------
     restart : :py:`In(1)`
-        A GEMV begins with the next beat; the cycle before had none.
+        A GEMV starts with the next beat. The cycle before must have no beat.
     beat, word : :py:`In(Beat)`, :py:`In(8 * lanes)`
+        Beat and its word.
     activations : :py:`Out(Activations(columns))`
+        Read port of the activation memory.
     load : :py:`In(MantissaPort)`
+        Write port of all mantissa tables.
     rows : :py:`Out(RowSums(columns, places, units))`
+        Row sums, one slot per cycle.
     """
 
     def __init__(self, lanes: int, columns: int, lane: type = Lane) -> None:
@@ -83,7 +91,7 @@ class Datapath(wiring.Component):
         return m
 
     def _unit(self, m, place, unit, array, slots):
-        """A unit's codes, and its multiplier for each column."""
+        """Add the scale codes of one unit, and its multiplier for each column."""
         members = range(self._map.unit_lanes(unit))
         lanes = [[self._map.lane(place, unit, member, row) for row in range(ROWS)]
                  for member in members]

@@ -1,4 +1,4 @@
-"""MAC lane: five accumulators that add or subtract, never multiply."""
+"""MAC lane: five accumulators that add or subtract and need no multiplier."""
 
 from amaranth import Module, Signal, signed, unsigned
 from amaranth.lib import wiring
@@ -10,35 +10,36 @@ from tritstream.hw.primitives.ecp5 import gated_add, is_ecp5
 
 __all__ = ["Lane"]
 
-#: 27 * 128 and a sign.
+#: 27 * 128 plus a sign bit.
 _PRODUCT_BITS = 13
 
 
 class Lane(wiring.Component):
-    """Five ternary multiply-accumulates, one for each row that shares a byte.
+    """Five ternary multiply-accumulates, one for each of the five rows in a byte.
 
-    Every cycle, for each row r: ``sums[r] += trits[r] * x[r]``, or ``sums[r] = 0`` where
-    ``clear[r]``. Latency one cycle, throughput five trit-MACs a cycle. There is no handshake: a
-    cycle that must not count has ``x[r] = 0``, which costs the lane no gate.
+    In every cycle and for each row r: ``sums[r] += trits[r] * x[r]``, or ``sums[r] = 0`` if
+    ``clear[r]`` is set. Latency is one cycle, throughput five trit-MACs per cycle. There is no
+    handshake. In cycles without a weight digit ``x[r]`` is 0, which costs no gate in the lane.
 
-    Sums and activations are two's complement in :data:`GROUP_SUM_BITS` bits, so that no sign
-    extension is left inside; a sum of a group fits (``16 * 40 * 128 < 2^17``).
+    Sums and activations are two's complement numbers of :data:`GROUP_SUM_BITS` bits, so the lane
+    needs no sign extension. The sum of a group fits (``16 * 40 * 128 < 2^17``).
 
     Members
     -------
     trits : :py:`In(Trit).array(5)`
-        One digit of five weights.
+        One digit of the weight of each row.
     x : :py:`In(18).array(5)`
-        The activation times the digit's power of three, for each row.
+        Activation times the power of three of the digit, for each row.
     clear : :py:`In(1).array(5)`
-        Forget the sum.
+        Set the sum to zero.
     sums : :py:`Out(18).array(5)`
         Running group sums.
     """
 
+    #: Cycles from ``trits`` and ``x`` to ``sums``.
     LATENCY = 1
 
-    #: Broadcast to all lanes, sign extended once and not in every lane.
+    #: Shape of ``x``. The value is broadcast to all lanes, so it is sign-extended only once.
     FEED = unsigned(GROUP_SUM_BITS)
 
     def __init__(self) -> None:
@@ -51,24 +52,27 @@ class Lane(wiring.Component):
 
     @staticmethod
     def feed(m, beat, x, restart, name):
-        """Return what :class:`.LaneArray` broadcasts to the row 0 of all its lanes.
+        """Return the value that :class:`.LaneArray` broadcasts to row 0 of all its lanes.
 
-        Part of the interface that another lane must have, as :class:`MultiplierLane`: the members
-        of this class, of which ``x`` has the shape ``FEED``; ``LATENCY`` in cycles; and this
-        function. Here: ``x * 3^i`` a cycle after its beat, zero outside weight beats.
+        This lane gets ``x * 3^i`` one cycle after the beat with digit i, and zero after cycles
+        without a weight digit.
+
+        The function is part of the interface of a lane. Another lane, as :class:`MultiplierLane`,
+        must have the members of this class (``x`` with the shape ``FEED``), the constant
+        ``LATENCY`` in cycles, and this function.
 
         Parameters
         ----------
         m : Module
-            Gets the statements.
+            Module to which the statements are added.
         beat : Beat
-            Beat of this cycle.
+            Beat of the current cycle.
         x : Value
-            Activation of the beat's weight; counts on a valid ``first`` beat.
+            Activation for the weights of the beat, read on a valid ``first`` beat.
         restart : Value
-            A GEMV begins; unused here, for lanes that keep state across weights.
+            Start of a GEMV, for lanes that keep state across weights. Unused here.
         name : int
-            Column, for the names of signals.
+            Column number, used in signal names.
         """
         scaled = Signal(signed(_PRODUCT_BITS), name=f"scaled{name}")
         held   = Signal.like(scaled, name=f"held{name}")

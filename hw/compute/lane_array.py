@@ -1,4 +1,4 @@
-"""Lane array: unpacker, skew of the five rows, lanes."""
+"""Lane array: trit unpacker, skew of the five rows, and lanes."""
 
 from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import wiring
@@ -13,39 +13,44 @@ __all__ = ["LaneArray"]
 
 
 class LaneArray(wiring.Component):
-    """L lanes behind one unpacker, fed by a broadcast of the activation.
+    """Array of L lanes per column behind one trit unpacker; activations are broadcast.
 
-    Takes one beat a cycle. A digit i of weight j is multiplied by 3^i centrally
-    (``m <- 3 m``), so a lane only adds or subtracts what is broadcast.
+    Throughput is one beat per cycle. The activation is multiplied by 3^i for digit i once for all
+    lanes (``m <- 3 m``), so each lane only adds or subtracts the broadcast value.
 
-    **Rows run skewed**: trits and activation of row r are delayed by 3 r cycles. A group sum is
-    at rest during the three scale beats of its row, so in each of the 15 cycles after the first
-    scale beat one row's sums are at rest: three lanes can hand over their 15 sums to one
-    multiplier, one a cycle, with no register to hold them. This needs the scale beats back to
-    back, which :class:`tritstream.hw.compute.beat_buffer.BeatBuffer` grants.
+    **Rows are skewed**: trits and activations of row r are delayed by 3 r cycles. A group sum is
+    stable during the three scale beats of its row. Therefore the sums of exactly one row are stable
+    in each of the 15 cycles after the first scale beat, and three lanes can hand over their 15 sums
+    to one multiplier, one per cycle, without registers that hold them. The scale beats must come in
+    consecutive cycles, which :class:`tritstream.hw.compute.beat_buffer.BeatBuffer` guarantees.
 
-    With the first scale beat of a group at cycle t, ``trits[r]`` is scale digit i at cycle
-    ``t + 1 + 3 r + i`` and ``sums[..][r]`` is the group sum in cycles ``t + 1 + 3 r + (0, 1, 2)``;
-    all of them ``delay`` cycles later with a lane of more latency than one.
+    If the first scale beat of a group is at cycle t, ``trits[..][r]`` is scale digit i at cycle
+    ``t + 1 + 3 r + i``, and ``sums[..][r]`` is the group sum in cycles ``t + 1 + 3 r + (0, 1, 2)``.
+    With a lane that has a latency of more than one cycle, both are ``delay`` cycles later.
 
     Parameters
     ----------
-    lanes, columns : int
-    lane : component, optional
-        :class:`.Lane`, or one with the same members but for the shape of ``x``, ``FEED``,
-        which its ``feed`` makes of a beat, and its own ``LATENCY``.
+    lanes : int
+        Bytes per word.
+    columns : int
+        Number of activation columns.
+    lane : type, optional
+        Lane component. See :meth:`.Lane.feed` for the interface that it must have.
 
     Members
     -------
     beat : :py:`In(Beat)`
+        Beat of the current cycle.
     word : :py:`In(8 * lanes)`
+        Word of the beat: one trit block per lane.
     x : :py:`In(signed(8)).array(columns)`
-        The activation of the beat's weight; counts on a valid ``first`` beat.
+        Activation for the weights of the beat, read on a valid ``first`` beat.
     restart : :py:`In(1)`
-        Clears all sums; may be given in the cycle before the first beat.
+        Clear all sums. Allowed in the cycle before the first beat.
     trits : :py:`Out(2).array(lanes, 5)`
         Skewed trits, for the scale codes.
     sums : :py:`Out(18).array(columns, lanes, 5)`
+        Skewed group sums.
     """
 
     def __init__(self, lanes: int, columns: int, lane: type = Lane) -> None:
@@ -62,8 +67,8 @@ class LaneArray(wiring.Component):
         })
 
     @property
-    def delay(self):
-        """Cycles that sums come later than those of a lane of latency one."""
+    def delay(self) -> int:
+        """Cycles by which the latency of the lane exceeds one cycle."""
         return self._lane.LATENCY - 1
 
     def elaborate(self, platform: object) -> Module:
@@ -84,7 +89,7 @@ class LaneArray(wiring.Component):
         return m
 
     def _unpack(self, m):
-        """Trits of each lane and row, the row's skew included."""
+        """Return the trits of each lane and row, skewed."""
         m.submodules.unpacker = unpacker = TritUnpacker(self._lanes)
         m.d.comb += unpacker.packed.eq(self.word)
         rows = []
@@ -103,7 +108,7 @@ class LaneArray(wiring.Component):
         return trits
 
     def _broadcast(self, m, column):
-        """What each row's lanes get of the activation."""
+        """Return the value that the lanes get for each row, skewed."""
         live = self._lane.feed(m, self.beat, self.x[column], self.restart, column)
         rows = []
         for row, value in enumerate(self._skew(m, live, f"x{column}")):
@@ -113,7 +118,7 @@ class LaneArray(wiring.Component):
         return rows
 
     def _clear(self, m):
-        """Clear of row 0: in the last cycle in which its sums are at rest."""
+        """Return the clear of row 0, set in the last cycle in which its sums are stable."""
         rest  = Signal(SKEW)
         clear = Signal()
         m.d.sync += rest.eq(Cat(self.beat.valid & self.beat.scale_first, rest))
@@ -121,7 +126,7 @@ class LaneArray(wiring.Component):
         return self._delay(m, clear, self.delay)
 
     def _skew(self, m, value, name):
-        """The value for each row, row r delayed by 3 r cycles."""
+        """Return the value for each row, delayed by 3 r cycles for row r."""
         rows = [value]
         for _ in range(ROWS - 1):
             rows.append(self._delay(m, rows[-1], SKEW))
@@ -130,7 +135,7 @@ class LaneArray(wiring.Component):
     @staticmethod
     def _delay(m, value, cycles):
         for _ in range(cycles):
-            stage = Signal.like(value, reset_less=True)     # long settled when a GEMV begins
+            stage = Signal.like(value, reset_less=True)     # settled long before a GEMV starts
             m.d.sync += stage.eq(value)
             value = stage
         return value

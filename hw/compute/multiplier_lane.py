@@ -1,4 +1,4 @@
-"""MAC lane of multipliers: what the trit lane is measured against."""
+"""MAC lane with multipliers, the baseline of area comparisons with the trit lane."""
 
 from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
@@ -13,36 +13,37 @@ from tritstream.hw.primitives.ecp5 import gated_add, is_ecp5
 __all__ = ["MultiplierLane"]
 
 _POWER_BITS  = (3 ** (MAX_DEPTH - 1)).bit_length()
-#: -40..40.
+#: Weights are -40..40.
 _WEIGHT_BITS = 7
 
 
 class MultiplierLane(wiring.Component):
-    """Five multiply-accumulates of whole weights, one for each row that shares a byte.
+    """Five multiply-accumulates of complete weights, one for each of the five rows in a byte.
 
-    Gives the same sums as :class:`.Lane` in its place: collects the digits of a weight to an
-    integer and multiplies that by the activation, once a weight, in one 18x18 multiplier a row.
-    Latency five cycles; throughput five digits a cycle.
+    Computes the same sums as :class:`.Lane` and has the same interface. The lane collects the
+    digits of a weight into an integer and multiplies it by the activation, once per weight, in one
+    18x18 multiplier per row. Latency is five cycles, throughput five digits per cycle.
 
     Members
     -------
     trits : :py:`In(Trit).array(5)`
-        One digit of five weights.
+        One digit of the weight of each row.
     x : :py:`In(FEED).array(5)`
-        What :meth:`feed` makes of a beat, for each row.
+        Value that :meth:`feed` computes from a beat, for each row.
     clear : :py:`In(1).array(5)`
-        Forget the sum.
+        Set the sum to zero.
     sums : :py:`Out(18).array(5)`
         Running group sums.
     """
 
-    #: Weights are multiplied when the beat after them comes.
+    #: Latency in cycles. A weight is multiplied only when the next beat arrives.
     LATENCY = 2 + Multiplier.LATENCY
 
+    #: Shape of ``x``.
     FEED = StructLayout({
-        "x":     signed(ACTIVATION_BITS),   # of the weight before, where a new one begins
+        "x":     signed(ACTIVATION_BITS),   # activation of the previous weight, when one starts
         "first": 1,                         # lowest digit of a weight
-        "power": _POWER_BITS,               # of three that the digit counts, or zero
+        "power": _POWER_BITS,               # power of three of the digit, or zero
     })
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class MultiplierLane(wiring.Component):
 
     @classmethod
     def feed(cls, m, beat, x, restart, name):
-        """What the lanes need of a beat, a cycle later."""
+        """Return the broadcast value of a beat, one cycle later. See :meth:`.Lane.feed`."""
         feed  = Signal(cls.FEED, name=f"feed{name}")
         held  = Signal.like(x, name=f"held{name}")
         power = Signal(_POWER_BITS, name=f"power{name}")
@@ -88,7 +89,7 @@ class MultiplierLane(wiring.Component):
         return m
 
     def _weight(self, m, platform, row):
-        """The digits of a row's weight so far, as an integer."""
+        """Return the weight of a row as an integer, from the digits that have arrived."""
         feed, trit = self.x[row], self.trits[row]
         weight = Signal(signed(_WEIGHT_BITS), name=f"weight{row}")
         before = Signal(_WEIGHT_BITS, name=f"before{row}")

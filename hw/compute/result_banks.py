@@ -1,4 +1,4 @@
-"""Result banks: where scale units leave finished row sums, and their way out in row order."""
+"""Result banks: buffer the row sums of the scale units and read them in row order."""
 
 from itertools import product
 
@@ -19,59 +19,70 @@ __all__ = ["ResultBanks", "UnitMap"]
 
 
 class UnitMap:
-    """Which sum goes to which scale unit.
+    """Assignment of row sums to scale units.
 
-    A word out carries ``W = max(1, L / 8)`` sums. Row ``n = 5 l + r`` of a block stands at place
-    ``n mod W`` of its word, and each place has units of its own, so that W sums can be read at
-    once. Of every W neighbouring lanes one has its row r at a given place (5 is odd, W a power of
-    two); three such lanes, in steps of W, make a unit: three multipliers for eight lanes.
+    An output word carries ``W = max(1, L / 8)`` sums. Row ``n = 5 l + r`` of a block (lane l, row r)
+    is at place ``n mod W`` of its word. Each place has its own units, so that W sums can be read in
+    one cycle. Among W neighbouring lanes exactly one has its row r at a given place, because 5 is
+    odd and W is a power of two. Three such lanes, W apart, share a unit, which makes three
+    multipliers per eight lanes.
+
+    Parameters
+    ----------
+    lanes : int
+        Lanes L of the device.
     """
 
     def __init__(self, lanes: int) -> None:
         self.lanes  = lanes
         self.places = max(1, lanes // 8)
-        #: Runs of W lanes.
+        #: Number of runs of W neighbouring lanes.
         self.runs   = lanes // self.places
         self.units  = -(-self.runs // LANES_PER_UNIT)
 
-    def unit_lanes(self, unit):
-        """Lanes of a unit, 1..3."""
+    def unit_lanes(self, unit: int) -> int:
+        """Return the number of lanes that share a unit, 1..3."""
         return min(LANES_PER_UNIT, self.runs - unit * LANES_PER_UNIT)
 
-    def lane(self, place, unit, turn, row):
-        """Lane whose sum of ``row`` is the unit's slot ``3 * row + turn``."""
+    def lane(self, place: int, unit: int, turn: int, row: int) -> int:
+        """Return the lane whose sum of ``row`` uses slot ``3 * row + turn`` of the unit."""
         low = (unit * LANES_PER_UNIT + turn) * self.places
         return next(l for l in range(low, low + self.places)
                     if (ROWS * l + row) % self.places == place)
 
 
 class ResultBanks(wiring.Component):
-    """Two banks of 5 L row sums a column, filled by the scale units and read in row order.
+    """Two banks of 5 L row sums per column, filled by the scale units and read in row order.
 
-    ``request`` asks for one column of the oldest full bank; its 5 L sums then leave at ``sums``,
-    ``max(1, L / 8)`` a cycle, the first four cycles later. With its ``last`` column a bank counts
-    as taken, and is free again once that is read.
+    A transfer at ``request`` selects one column of the oldest full bank. Its 5 L sums then leave at
+    ``sums``, ``max(1, L / 8)`` per cycle; the latency of the first is four cycles. A request with
+    ``last`` removes the bank from ``full``, and the bank is free when that column has been read.
 
     Parameters
     ----------
-    lanes, columns : int
+    lanes : int
+        Lanes L of the device.
+    columns : int
+        Number of activation columns.
 
     Members
     -------
     restart : :py:`In(1)`
-        Both banks are empty.
+        Mark both banks as empty.
     reserve : :py:`In(1)`
-        A row block has been taken in that will need a bank.
+        Reserve a bank for a row block whose last beat was taken.
     credit : :py:`Out(1)`
-        There is a bank to reserve.
+        A bank is available to ``reserve``.
     rows : :py:`In(RowSums(columns, places, units))`
+        Row sums of the scale units.
     full : :py:`Out(1)`
-        A bank is complete and not yet taken.
+        A bank is complete, and its last column has not been requested.
     busy : :py:`Out(1)`
         A bank is reserved, full or being read.
     request : :py:`In(stream.Signature(BankRequest(columns)))`
+        Column to read.
     sums : :py:`Out(stream.Signature(64 * places))`
-        Sign-extended to 64 bits.
+        Row sums, sign-extended to 64 bits each.
     """
 
     def __init__(self, lanes: int, columns: int) -> None:
@@ -92,7 +103,7 @@ class ResultBanks(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        # Behind it the pipeline of the banks moves on a register and not on the framer's say.
+        # With the buffer, a register and not the ready of the framer moves the read pipeline.
         m.submodules.buffer = buffer = StreamBuffer(
             ArrayLayout(signed(ROW_SUM_BITS), self._map.places))
         move   = Signal()
@@ -118,9 +129,9 @@ class ResultBanks(wiring.Component):
         return m
 
     def _account(self, m, passed, release):
-        """Bank to fill and bank to read; banks are taken in turn.
+        """Return the bank to fill and the bank to read; banks are used in turn.
 
-        The bank to read is another once the last address of one has ``passed``; that one is free
+        The bank to read changes when the last address of a bank has ``passed``. That bank is free
         at its ``release``.
         """
         free       = Signal(range(BANKS + 1), init=BANKS)
@@ -148,17 +159,17 @@ class ResultBanks(wiring.Component):
         return write_bank, read_bank
 
     def _sequence(self, m, move, column):
-        """Run of one column: addresses are made, four enabled cycles later its sums are there.
+        """Sequence the read of one column. Sums are valid four enabled cycles after their address.
 
-        Returns whether there are sums, whether the last address of a bank is made, and whether it
-        is read.
+        Return three flags: sums are valid, the last address of a bank is generated, the last
+        address of a bank is read.
         """
         beats  = ROWS * self._lanes // self._map.places
         left   = Signal(range(beats + 1))
-        more   = Signal()                   # left is not zero
+        more   = Signal()                   # ``left`` is not zero
         stages = Signal(4)
         last   = Signal()
-        final  = Signal()                   # the address that is read is the last of its bank
+        final  = Signal()                   # the last address of a bank is being read
         m.d.comb += self.request.ready.eq(~more)
         with m.If(move):
             m.d.sync += [stages.eq(Cat(more, stages)), left.eq(left - 1)]
@@ -166,7 +177,7 @@ class ResultBanks(wiring.Component):
                 m.d.sync += more.eq(0)
         with m.If(self.request.valid & ~more):
             m.d.sync += [left.eq(beats), more.eq(1)]
-        # The column may change while the last sums of the one before are still under way.
+        # The column may change while the last sums of the previous column are in the pipeline.
         later = [Signal.like(column, name=f"column{stage}") for stage in range(3)]
         with m.If(self.request.valid & self.request.ready):
             m.d.sync += [later[0].eq(self.request.p.column), last.eq(self.request.p.last)]
@@ -176,7 +187,7 @@ class ResultBanks(wiring.Component):
         return stages[-1], move & more & (left == 1) & last, move & final
 
     def _position(self, m, place, move):
-        """Unit (three stages later) and slot of the place's next sum; rows go in steps of W."""
+        """Return the unit (three stages later) and the slot of the next sum; rows step by W."""
         step  = self._map.places
         shift = exact_log2(step)
         lane  = Signal(range(max(2, self._lanes)), name=f"lane{place}")
@@ -199,7 +210,7 @@ class ResultBanks(wiring.Component):
                 with m.Case(now):
                     m.d.comb += [
                         unit.eq(now // LANES_PER_UNIT),
-                        # 3 * row, which must not become a multiplier.
+                        # 3 * row, written so that synthesis infers no multiplier.
                         slot.eq(row + (row << 1) + now % LANES_PER_UNIT),
                     ]
         for stage in range(3):
@@ -210,7 +221,7 @@ class ResultBanks(wiring.Component):
         return unit, slot
 
     def _read(self, m, place, move, column, unit, address, write_bank):
-        """The place's memories, a register behind each, and the choice among them."""
+        """Add the memories of a place with their output registers; return the selected sum."""
         outputs = [[] for _ in range(self._columns)]
         for which, number in product(range(self._columns), range(self._map.units)):
             bank = BlockRam(ROW_SUM_BITS, BANKS << len(self.rows.slot.index))

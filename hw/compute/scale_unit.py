@@ -1,4 +1,4 @@
-"""Scale units: group sums times scale mantissas, added up to row sums."""
+"""Scale units: multiply group sums by scale mantissas and accumulate row sums."""
 
 from functools import reduce
 from operator import or_
@@ -15,15 +15,16 @@ __all__ = [
     "LANES_PER_UNIT", "SlotSequencer", "ScaleCodes", "ScaleUnit",
 ]
 
-#: Lanes that share a multiplier: a row's sums rest for three cycles, one for each of them.
+#: Lanes that share a multiplier. The sums of a row are stable for three cycles, one per lane.
 LANES_PER_UNIT = SKEW
 
 
 def select_by_slot(m, values, slots, name):
-    """Return the value whose slot was at hand a cycle ago, zero if none was.
+    """Return the value whose slot was active in the cycle before, or zero without such a slot.
 
-    ``slots`` has a bit for each value. Each value is held at zero outside its slot by the reset of
-    its register, which costs no gate (and no other reset may be mixed in). What is left is an OR.
+    ``slots`` has one bit per value. Outside its slot, the register of each value is reset to zero
+    by the synchronous reset of the flip-flop, which costs no gate. No other reset may be combined
+    with it. The result is the OR of all registers.
     """
     held = []
     for index, (value, slot) in enumerate(zip(values, slots, strict=True)):
@@ -37,7 +38,7 @@ def select_by_slot(m, values, slots, name):
 
 
 class SlotSequencer(wiring.Component):
-    """Counts the 15 time slots of a group, for all units.
+    """Counter of the 15 time slots of a group, for all units.
 
     ``slots`` is a delay line from which each stage of a unit takes its own copy. ``onehot`` is the
     index of ``slots[0]``, one bit per slot. With the first scale beat of a group at cycle t::
@@ -52,8 +53,11 @@ class SlotSequencer(wiring.Component):
     Members
     -------
     beat : :py:`In(Beat)`
+        Beat of the current cycle.
     onehot : :py:`Out(15)`
+        Active slot, one bit per slot.
     slots : :py:`Out(Slot).array(ScaleUnit.STAGES)`
+        Delay line of the active slot.
     """
 
     def __init__(self) -> None:
@@ -85,26 +89,30 @@ class SlotSequencer(wiring.Component):
 
 
 class ScaleCodes(wiring.Component):
-    """Scale mantissas of one unit's 15 rows, shared by all its columns.
+    """Scale mantissas of the 15 rows of one unit, shared by all columns.
 
-    Collects three trits from each of the unit's lanes while their row is in its scale beats, then
-    looks the three codes up, one a cycle: the mantissa of slot s leaves :data:`LATENCY` cycles
+    Collects three trits from each lane of the unit while a row is in its scale beats. Then looks up
+    the three codes, one per cycle. The mantissa of slot s is at ``mantissa`` :data:`LATENCY` cycles
     after that slot was at ``slots[0]``.
 
     Parameters
     ----------
     lanes : int
-        Lanes of the unit, 1..3.
+        Number of lanes that share the unit, 1..3.
 
     Members
     -------
     onehot : :py:`In(15)`
-        Slot at hand, one bit each, from :class:`SlotSequencer`.
+        Active slot, one bit per slot, from :class:`SlotSequencer`.
     trits : :py:`In(2).array(lanes, 5)`
+        Skewed trits of the lanes.
     load : :py:`In(MantissaPort)`
+        Write port of the mantissa table.
     mantissa : :py:`Out(17)`
+        Mantissa of a slot.
     """
 
+    #: Cycles from ``slots[0]`` to the mantissa of the slot.
     LATENCY = 5 + BlockRam.LATENCY
 
     def __init__(self, lanes: int) -> None:
@@ -119,7 +127,7 @@ class ScaleCodes(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        # One cycle each: the row, three digits, the lane, the table.
+        # One cycle each for the row, three digits, and the lane; then the table.
         row_slots = [self.onehot[SKEW * row:SKEW * (row + 1)].any() for row in range(ROWS)]
         codes = []
         for lane, rows in enumerate(self.trits):
@@ -153,32 +161,34 @@ class ScaleCodes(wiring.Component):
 class ScaleUnit(wiring.Component):
     """One multiplier for three lanes of one column: ``row_sum[s] += sum[s] * mantissa[s]``.
 
-    The sum of slot s is picked up when ``onehot`` has bit s, its row sum leaves :data:`STAGES` - 1
-    cycles later. Throughput one product a cycle. Equation: row rule of the numeric contract,
-    ``A = sum_g S_g * m_g``, exact in 46 bits for K up to 32768; twin of :func:`.gemv`.
+    The sum of slot s is sampled when bit s of ``onehot`` is set. The row sum of the slot leaves
+    :data:`STAGES` - 1 cycles later. Throughput is one product per cycle. The equation is the row
+    rule of the numeric contract, ``A = sum_g S_g * m_g``, exact in 46 bits for K up to 32768. The
+    reference model is :func:`.gemv`.
 
-    Picking costs one flip-flop with synchronous reset per bit and an OR tree: all sums but that
-    of the slot at hand are held at zero.
+    The selection costs one flip-flop with synchronous reset per bit, and an OR tree: all sums
+    except the sum of the active slot are held at zero.
 
     Parameters
     ----------
     lanes : int
-        Lanes of the unit, 1..3.
+        Number of lanes that share the unit, 1..3.
 
     Members
     -------
     onehot : :py:`In(15)`
-        Slot at hand, one bit each, from :class:`SlotSequencer`.
+        Active slot, one bit per slot, from :class:`SlotSequencer`.
     slots : :py:`In(Slot).array(STAGES)`
+        Delay line of the active slot, from :class:`SlotSequencer`.
     sums : :py:`In(18).array(lanes, 5)`
-        Group sums, at rest in their slot.
+        Group sums, stable in their slot.
     mantissa : :py:`In(17)`
-        As :class:`ScaleCodes` gives it.
+        Mantissa of a slot, from :class:`ScaleCodes`.
     row_sum : :py:`Out(signed(46))`
-        Row sum of ``slots[-1]``; complete where that slot is ``last``.
+        Row sum of ``slots[-1]``, complete if that slot is ``last``.
     """
 
-    #: Stages from a slot's ``onehot`` to its row sum, both included.
+    #: Stages from the ``onehot`` of a slot to its row sum, both included.
     STAGES = ScaleCodes.LATENCY + Multiplier.LATENCY + 2
 
     def __init__(self, lanes: int) -> None:
@@ -211,7 +221,7 @@ class ScaleUnit(wiring.Component):
         m.d.sync += self.row_sum.eq(base + multiplier.product)
         m.d.comb += [
             partial.read_en.eq(1),
-            # Two cycles of the memory and one of ``base`` before the sum: see the table of
+            # The memory takes two cycles and ``base`` one before the sum. See the table in
             # SlotSequencer.
             partial.read_addr.eq(self.slots[-3 - BlockRam.LATENCY].index),
             partial.write_en.eq(self.slots[-1].valid),
@@ -221,7 +231,7 @@ class ScaleUnit(wiring.Component):
         return m
 
     def _pick(self, m):
-        """Return the sum of the slot at hand, two cycles later."""
+        """Return the sum of the active slot, two cycles later."""
         sums  = [value for rows in self.sums for value in rows]
         slots = [self.onehot[SKEW * row + lane]
                  for lane in range(self._lanes) for row in range(ROWS)]

@@ -1,4 +1,4 @@
-"""Sequencer: counts the words of a GEMV and says what each one means."""
+"""Sequencer: counts the words of a GEMV and labels each one as a beat."""
 
 from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
@@ -11,24 +11,32 @@ __all__ = ["Sequencer"]
 
 
 class Sequencer(wiring.Component):
-    """Names the beats of a GEMV: 16 d digits, then three scale beats, for each group.
+    """Counter of the beats of a GEMV: each group has 16 d digit beats, then three scale beats.
 
-    Takes a word in every cycle in which it is offered, except that the last beat of a row block
-    waits for a free output bank (``credit``, which only ``block_end`` may take away); the beat
-    stands at ``beat`` in the same cycle. What comes when nothing runs is thrown away.
+    Throughput is one word per cycle, and ``beat`` is valid in the cycle in which its word is taken.
+    Only the last beat of a row block may wait, for a free result bank (``credit``). ``credit`` must
+    not fall except after ``block_end``. Words that come while no GEMV runs are dropped.
+
+    Parameters
+    ----------
+    lanes : int
+        Bytes per word.
 
     Members
     -------
     gemv : :py:`In(GemvRun)`
-        Words are taken from the cycle after ``start`` on, also where a GEMV runs that was cut
-        short. ``complete`` counts once ``running`` has fallen.
+        Command to run a GEMV. Its words are taken from the cycle after ``start``, even if the
+        previous GEMV is incomplete. ``complete`` is valid when ``running`` is low.
     words : :py:`In(stream.Signature(Payload(lanes)))`
+        Words of the payload.
     credit : :py:`In(1)`
-        A bank is free for the block that would end now.
+        A result bank is free for the current row block.
     beat : :py:`Out(Beat)`
+        Beat of the word that is taken.
     block_end : :py:`Out(1)`
-        ``beat`` ends a row block.
+        ``beat`` is the last beat of a row block.
     running : :py:`Out(1)`
+        A GEMV runs.
     """
 
     def __init__(self, lanes: int) -> None:
@@ -45,12 +53,12 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        digit = Signal(2)                   # of a weight, or of a scale code
+        digit = Signal(2)                   # digit of a weight or of a scale code
         place = Signal(range(GROUP))
         group = Signal.like(self.gemv.job.group_last)
         block = Signal.like(self.gemv.job.block_last)
         scale = Signal()
-        end   = Signal()                    # this beat ends its row block
+        end   = Signal()                    # this beat is the last of its row block
         next_end = Signal()
         take  = Signal()
 
@@ -64,7 +72,8 @@ class Sequencer(wiring.Component):
             self.beat.scale_first.eq(scale & (digit == 0)),
             self.beat.scale_last.eq(scale & (digit == SCALE_TRITS - 1)),
         ]
-        # A cycle late, which the 16 beats or more before a scale beat allow.
+        # One cycle late, which is early enough: a group has at least 16 beats before the first
+        # scale beat.
         last_block = Signal()
         m.d.sync += [
             self.beat.group_first.eq(group == 0),
@@ -72,7 +81,7 @@ class Sequencer(wiring.Component):
             last_block.eq(block == self.gemv.job.block_last),
         ]
 
-        # Ready is a register: much hangs on it.
+        # Ready is registered because of its high fan-out.
         m.d.sync += [
             end.eq(next_end),
             self.words.ready.eq(~self.running | ~next_end | self.credit),
@@ -88,7 +97,7 @@ class Sequencer(wiring.Component):
                 m.d.sync += [digit.eq(0), scale.eq(0), group.eq(group + 1)]
             with m.If(end):
                 m.d.sync += [group.eq(0), block.eq(block + 1)]
-            # A payload that ends early or goes on ends the run as well, as not complete.
+            # A payload that is too short or too long also ends the run, as not complete.
             with m.If(self.words.p.last | (end & last_block)):
                 m.d.sync += self.running.eq(0)
                 m.d.sync += self.gemv.complete.eq(self.words.p.last & end & last_block)

@@ -1,4 +1,4 @@
-"""Trit unpacker: ASTC trit blocks to balanced trits, all lanes at once."""
+"""Trit unpacker: decodes ASTC trit blocks to balanced trits, all lanes in parallel."""
 
 from amaranth import Cat, Const, Module, Signal
 from amaranth.lib import wiring
@@ -12,25 +12,25 @@ _BYTE = 8
 
 
 class TritUnpacker(wiring.Component):
-    """Trit block decoder for the bytes of several lanes.
+    """Trit block decoder for one word.
 
-    Combinational; twin of :func:`tritstream.golden.trit.decode`. Equations: Khronos Data Format
-    Specification, ASTC integer sequence encoding of trits; 15 LUT4 a lane.
+    Combinational, 15 LUT4 per lane. The reference model is :func:`tritstream.golden.trit.decode`.
+    Equations: Khronos Data Format Specification, ASTC integer sequence encoding of trits.
 
-    Works on *bit planes*: bit l of a plane belongs to lane l. On silicon that is a matter of
-    names; in a compiled simulation one operation serves all lanes.
+    The decoder works on *bit planes*: bit l of a plane belongs to lane l. On silicon this changes
+    only names. In a compiled simulation one operation serves all lanes.
 
     Parameters
     ----------
     lanes : int
-        Bytes decoded at once.
+        Bytes per word.
 
     Members
     -------
     packed : :py:`In(8 * lanes)`
-        One trit block a lane, lane 0 in the low bits.
+        One trit block per lane, lane 0 in the low bits.
     nonzero, negative : :py:`Out(lanes).array(5)`
-        The :data:`.Trit` of each lane, for each of the five rows that share a byte.
+        Fields of the :data:`.Trit` of each lane, for each of the five rows in a byte.
     """
 
     def __init__(self, lanes: int) -> None:
@@ -42,7 +42,8 @@ class TritUnpacker(wiring.Component):
         })
 
     @property
-    def lanes(self):
+    def lanes(self) -> int:
+        """Bytes per word."""
         return self._lanes
 
     def elaborate(self, platform: object) -> Module:
@@ -55,7 +56,7 @@ class TritUnpacker(wiring.Component):
 
         t = [plane(value, f"t{bit}") for bit, value in enumerate(_planes(m, self.packed))]
 
-        # Digits 3 and 4, and whether both are 2 and lend their bits to the first three.
+        # Digits 3 and 4. If both are 2, their bits encode a part of digits 0 to 2.
         both = plane(t[2] & t[3] & t[4], "both")
         two4 = plane(t[5] & t[6] & ~both, "two4")
         hi4, lo4 = both | two4, t[7] & ~(both | two4)
@@ -78,7 +79,7 @@ class TritUnpacker(wiring.Component):
         hi0 = (low & c[3]) | (~low & c[1])
         lo0 = (low & c[2] & ~c[3]) | (high & c[0]) | (none & c[0] & ~c[1])
 
-        # Digit 1 is +1 and digit 2 is -1: no arithmetic.
+        # Digit 1 means +1 and digit 2 means -1.
         pairs = [(hi0, lo0), (hi1, lo1), (hi2, lo2), (hi3, lo3), (hi4, lo4)]
         for row, (hi, lo) in enumerate(pairs):
             m.d.comb += [self.nonzero[row].eq(hi | lo), self.negative[row].eq(hi)]
@@ -87,17 +88,18 @@ class TritUnpacker(wiring.Component):
 
 
 def _planes(m, packed):
-    """The eight bit planes of a word: bit b of each of its bytes."""
+    """Return the eight bit planes of a word; plane b holds bit b of each byte."""
     size = _BYTE * min(_BYTE, len(packed) // _BYTE)
     parts = [_transposed(m, packed[low:low + size]) for low in range(0, len(packed), size)]
     return [Cat(part[bit] for part in parts) for bit in range(_BYTE)]
 
 
 def _transposed(m, block):
-    """Bit planes of up to eight bytes."""
+    """Return the bit planes of up to eight bytes."""
     if len(block) < _BYTE ** 2:
         return [block[bit::_BYTE] for bit in range(_BYTE)]
-    # Wires on silicon. Three exchanges of masked bits are fewer operations than 64 single bits.
+    # Only wires on silicon. In a compiled simulation, three exchanges of masked bits take fewer
+    # operations than 64 single bits.
     for step in (1, 2, 4):
         stay, up = _masks(step)
         shift = (_BYTE - 1) * step
@@ -108,7 +110,11 @@ def _transposed(m, block):
 
 
 def _masks(step):
-    """Bits of an 8 by 8 matrix that stay, and those that go ``step`` columns down, rows up."""
+    """Return two masks for one step of the transposition of an 8 by 8 bit matrix.
+
+    The first holds the bits that stay. The second holds the bits that move up: their row number
+    increases by ``step`` and their column number decreases by ``step``.
+    """
     bits = [(row, column) for row in range(_BYTE) for column in range(_BYTE)]
     stay = sum(1 << _BYTE * row + column for row, column in bits
                if bool(row & step) == bool(column & step))

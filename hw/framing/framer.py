@@ -51,42 +51,25 @@ class Framer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes      = self._lanes
-        word_bits  = 8 * lanes
-        in_header  = -(-HEADER_BYTES // lanes)
-        in_trailer = -(-TRAILER_BYTES // lanes)
-        result_segments = ROWS * lanes * SUM_BYTES // self._segment
-
         fields, header, built, take = self._headers(m)
-        m.submodules.sealer = sealer = Sealer(lanes)
-
-        store         = Signal(word_bits * in_header)
-        words_left    = Signal(range(in_header))                # of the header, after this one
-        result        = Signal()
-        segment       = Signal(8 * self._segment)               # of the payload
-        segments_left = Signal(range(result_segments + 1))
-        segment_index = Signal(range(ANSWER_BYTES // self._segment))
-        word_index    = Signal(range(self._segment // lanes))   # within a segment or the trailer
-        is_first      = Signal()
-        word          = sealer.i.p
-        valid         = sealer.i.valid
-        ready         = sealer.i.ready
+        m.submodules.sealer = sealer = Sealer(self._lanes)
+        r = _Registers(self._lanes, self._segment)
 
         connect(m, sealer.o, wiring.flipped(self.o))
-        m.d.comb += segment.eq(self.answer.word_select(segment_index, 8 * self._segment))
-        with m.If(result):
-            m.d.comb += segment.eq(self.sums.payload)
+        m.d.comb += r.segment.eq(self.answer.word_select(r.segment_index, 8 * self._segment))
+        with m.If(r.result):
+            m.d.comb += r.segment.eq(self.sums.payload)
 
-        def begin():
-            """Begin the next frame, or wait for it."""
+        def start() -> None:
+            """Take the next frame if its header is built, otherwise wait for it."""
             m.d.comb += take.eq(1)
             m.d.sync += [
-                store.eq(header),
-                result.eq(fields.opcode == Opcode.RESULT),
-                segments_left.eq((fields.length[:12] + (self._segment - 1)) // self._segment),
-                segment_index.eq(0),
-                is_first.eq(1),
-                words_left.eq(in_header - 1),
+                r.store.eq(header),
+                r.result.eq(fields.opcode == Opcode.RESULT),
+                r.segments_left.eq((fields.length[:12] + (self._segment - 1)) // self._segment),
+                r.segment_index.eq(0),
+                r.is_first.eq(1),
+                r.words_left.eq(_words(HEADER_BYTES, self._lanes) - 1),
             ]
             m.next = "Idle"
             with m.If(built):
@@ -94,48 +77,57 @@ class Framer(wiring.Component):
 
         with m.FSM() as fsm:
             with m.State("Idle"):
-                begin()
-
-            with m.State("Header"):
-                m.d.comb += [valid.eq(1), word.data.eq(store), word.first.eq(is_first)]
-                with m.If(ready):
-                    m.d.sync += [store.eq(store >> word_bits), words_left.eq(words_left - 1),
-                                 is_first.eq(0)]
-                    with m.If(words_left == 0):
-                        m.next = "Payload"
-                        with m.If(segments_left == 0):
-                            m.next = "Trailer"
-
-            with m.State("Payload"):
-                m.d.comb += [
-                    valid.eq(self.sums.valid | ~result),
-                    word.data.eq(segment.word_select(word_index, word_bits)),
-                ]
-                with m.If(valid & ready):
-                    m.d.sync += word_index.eq(word_index + 1)
-                    with m.If(word_index == self._segment // lanes - 1):
-                        m.d.comb += self.sums.ready.eq(result)
-                        m.d.sync += [word_index.eq(0), segment_index.eq(segment_index + 1),
-                                     segments_left.eq(segments_left - 1)]
-                        with m.If(segments_left == 1):
-                            m.next = "Trailer"
-
-            with m.State("Trailer"):
-                m.d.comb += [
-                    valid.eq(1),
-                    word.trailer.eq(1),
-                    word.part.eq(word_index),
-                    word.last.eq(word_index == in_trailer - 1),
-                ]
-                with m.If(ready):
-                    m.d.sync += word_index.eq(word_index + 1)
-                    with m.If(word.last):
-                        m.d.sync += word_index.eq(0)
-                        begin()
+                start()
+            self._send_header(m, r, sealer.i)
+            self._send_payload(m, r, sealer.i)
+            self._send_trailer(m, r, sealer.i, start)
 
         m.d.sync += self.idle.eq(fsm.ongoing("Idle") & self.requests.ready & ~self.requests.valid
                                  & sealer.empty)
         return m
+
+    def _send_header(self, m, r, out):
+        word_bits = 8 * self._lanes
+        with m.State("Header"):
+            m.d.comb += [out.valid.eq(1), out.p.data.eq(r.store), out.p.first.eq(r.is_first)]
+            with m.If(out.ready):
+                m.d.sync += [r.store.eq(r.store >> word_bits), r.words_left.eq(r.words_left - 1),
+                             r.is_first.eq(0)]
+                with m.If(r.words_left == 0):
+                    m.next = "Payload"
+                    with m.If(r.segments_left == 0):
+                        m.next = "Trailer"
+
+    def _send_payload(self, m, r, out):
+        """Send the segments of the payload, each word by word."""
+        with m.State("Payload"):
+            m.d.comb += [
+                out.valid.eq(self.sums.valid | ~r.result),
+                out.p.data.eq(r.segment.word_select(r.word_index, 8 * self._lanes)),
+            ]
+            with m.If(out.valid & out.ready):
+                m.d.sync += r.word_index.eq(r.word_index + 1)
+                with m.If(r.word_index == self._segment // self._lanes - 1):
+                    m.d.comb += self.sums.ready.eq(r.result)
+                    m.d.sync += [r.word_index.eq(0), r.segment_index.eq(r.segment_index + 1),
+                                 r.segments_left.eq(r.segments_left - 1)]
+                    with m.If(r.segments_left == 1):
+                        m.next = "Trailer"
+
+    def _send_trailer(self, m, r, out, start):
+        """Send the words that the sealer fills with the CRC, then ``start`` the next frame."""
+        with m.State("Trailer"):
+            m.d.comb += [
+                out.valid.eq(1),
+                out.p.trailer.eq(1),
+                out.p.part.eq(r.word_index),
+                out.p.last.eq(r.word_index == _words(TRAILER_BYTES, self._lanes) - 1),
+            ]
+            with m.If(out.ready):
+                m.d.sync += r.word_index.eq(r.word_index + 1)
+                with m.If(out.p.last):
+                    m.d.sync += r.word_index.eq(0)
+                    start()
 
     def _headers(self, m):
         """Builds the next frame's header: fields, 20 bytes, whether built, and the taker."""
@@ -159,3 +151,25 @@ class Framer(wiring.Component):
         with m.If(taken):
             m.d.sync += [built.eq(0), busy.eq(0)]
         return fields, Cat(Const(MAGIC, 16), fields, header_crc.crc), built, take
+
+
+class _Registers:
+    """Registers of a framer, and the segment of the payload that is sent."""
+
+    def __init__(self, lanes: int, segment_bytes: int) -> None:
+        in_header     = _words(HEADER_BYTES, lanes)
+        in_segment    = segment_bytes // lanes
+        result_bytes  = ROWS * lanes * SUM_BYTES
+        self.store         = Signal(8 * lanes * in_header)
+        self.words_left    = Signal(range(in_header))           # of the header, after this word
+        self.result        = Signal()                           # the frame is a RESULT
+        self.segment       = Signal(8 * segment_bytes)
+        self.segments_left = Signal(range(result_bytes // segment_bytes + 1))
+        self.segment_index = Signal(range(ANSWER_BYTES // segment_bytes))
+        self.word_index    = Signal(range(in_segment))          # in a segment or in the trailer
+        self.is_first      = Signal()                           # first word of the frame
+
+
+def _words(size: int, lanes: int) -> int:
+    """Return the number of words that hold ``size`` bytes."""
+    return -(-size // lanes)
