@@ -21,11 +21,11 @@ __all__ = ["ResultBanks", "UnitMap"]
 class UnitMap:
     """Assignment of row sums to scale units.
 
-    An output word carries ``W = max(1, L / 8)`` sums. Row ``n = 5 l + r`` of a block (lane l, row r)
-    is at place ``n mod W`` of its word. Each place has its own units, so that W sums can be read in
-    one cycle. Among W neighbouring lanes exactly one has its row r at a given place, because 5 is
-    odd and W is a power of two. Three such lanes, W apart, share a unit, which makes three
-    multipliers per eight lanes.
+    An output word carries ``W = max(1, L / 8)`` sums. Row r of lane l is row ``n = 5 l + r`` of its
+    block, at place ``n mod W`` of its word. Each place has its own units, so that W sums can be
+    read in one cycle. Among W neighbouring lanes exactly one has its row r at a given place,
+    because 5 is odd and W is a power of two. Three such lanes, W apart, share a unit, which makes
+    three multipliers per eight lanes.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Request control: checks, loads, GEMV requests, answers and counters."""
+"""Control of requests: checks, loads, GEMV, responses and counters."""

@@ -1,4 +1,4 @@
-"""Answers of the controller: their headers, and the payloads that are not sums."""
+"""Headers of the responses, and the payloads of INFO, DONE and COUNTERS."""
 
 from amaranth import Cat, Const, Mux
 
@@ -13,21 +13,29 @@ from tritstream.hw.protocol import (
 
 __all__ = ["BUILD_ID_PLACEHOLDER", "drive_payload", "prepare_answer"]
 
-#: Stands in a design for a build id that is not known yet. No other constant has these 32 bits.
+#: Placeholder in a design for a build id that is not known yet. No other constant has this value.
 BUILD_ID_PLACEHOLDER = 0x9E3779B9
 
 
 def prepare_answer(m, answer, config, header, asked, error, lost):
-    """Register the header of the frame that ends an exchange.
+    """Register the header of the response that ends a request.
 
     Parameters
     ----------
+    m : Module
+        Module to which the statements are added.
     answer : :data:`tritstream.hw.interfaces.AnswerHeader`
+        Register for the header.
     config : DeviceConfig
-    header : :data:`tritstream.hw.interfaces.Header` of the request
-    asked : its opcode, one bit each
-    error : 0, or the code to refuse with
-    lost : there was no request, but a hunt
+        Build parameters.
+    header : :data:`tritstream.hw.interfaces.Header`
+        Header of the request.
+    asked : Signal
+        Opcode of the request, one bit per opcode.
+    error : Signal
+        Error code, or 0 if the request succeeded.
+    lost : Signal
+        Unrecognized words were dropped, so that there is no request.
     """
     m.d.sync += [
         answer.sequence.eq(Mux(lost, 0, header.sequence)),
@@ -62,7 +70,10 @@ def prepare_answer(m, answer, config, header, asked, error, lost):
 
 
 def drive_payload(m, target, config, asked, counters):
-    """Register the payload of the answer to what was asked: INFO, DONE or COUNTERS."""
+    """Register in ``target`` the payload of INFO, DONE or COUNTERS, as the request needs it.
+
+    See :func:`prepare_answer` for the parameters; ``counters`` is the :class:`.Counters`.
+    """
     info = {
         "version": VERSION, "lanes": config.lanes, "columns": config.columns,
         "max_k": config.max_k, "clock_hz": config.clock_hz,

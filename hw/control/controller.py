@@ -1,4 +1,4 @@
-"""Controller: carries out one request after another and answers each."""
+"""Controller: executes requests in order and sends a response to each."""
 
 from enum import IntEnum
 
@@ -21,7 +21,7 @@ _REQUESTS = [code for code in Opcode if code < Opcode.INFO]
 
 
 class Route(IntEnum):
-    """Where payload words go."""
+    """Destination of the payload words."""
 
     NOWHERE = 0
     LOADER  = 1
@@ -29,39 +29,48 @@ class Route(IntEnum):
 
 
 class Controller(wiring.Component):
-    """Takes requests in order, each when the one before it is answered.
+    """Executes requests in order, each after the response to the previous request was sent.
 
-    Nothing counts before a good trailer: what a frame loads, resets or reports takes effect
-    after it. RESULT frames leave while their GEMV runs.
+    A request takes effect only after a correct trailer: loads, resets and reports wait for it. The
+    exception are RESULT frames, which leave while their GEMV runs.
 
     Parameters
     ----------
     config : DeviceConfig
+        Build parameters.
 
     Members
     -------
-    headers, frame_status
-        From :class:`tritstream.hw.framing.deframer.Deframer`.
+    headers : :py:`In(stream.Signature(FoundHeader))`
+        Request headers of :class:`tritstream.hw.framing.deframer.Deframer`.
+    frame_status : :py:`In(stream.Signature(1))`
+        Status of each request frame, from the deframer.
     route : :py:`Out(Route)`
-        Where the payload of the frame at hand goes.
+        Destination of the payload of the current frame.
     word, word_refused, word_missing : :py:`In(1)`
-        A GEMV word was taken; was offered but not taken; was wanted but not there.
+        A GEMV word was taken; was offered but not taken; was expected but not offered.
     load_word : :py:`In(1)`
         A word of a load was offered.
     begin : :py:`Out(1)`
-        A payload begins: whatever handles payloads starts anew.
+        A payload starts. Components that handle payloads reset their state.
     gemv : :py:`Out(GemvRun)`
-        To :class:`tritstream.hw.compute.sequencer.Sequencer`.
+        Command to :class:`tritstream.hw.compute.sequencer.Sequencer`.
     bad_mantissa : :py:`In(1)`
-        SCALES held a mantissa that does not fit.
+        The payload of SCALES has a mantissa of more than 17 bits.
     column : :py:`Out(range(columns))`
         Column of a load.
-    full, busy, results
-        Full and reserved banks and the column to send, of :class:`.ResultBanks`.
-    requests, answer, idle
-        To :class:`tritstream.hw.framing.framer.Framer`.
+    full, busy : :py:`In(1)`
+        State of :class:`.ResultBanks`: a bank is full; a bank is in use.
+    results : :py:`Out(stream.Signature(BankRequest(columns)))`
+        Column of the result banks to send.
+    requests : :py:`Out(stream.Signature(AnswerHeader))`
+        Header of the next response, for :class:`tritstream.hw.framing.framer.Framer`.
+    answer : :py:`Out(256)`
+        Payload of a response other than RESULT, stable until ``idle``.
+    idle : :py:`In(1)`
+        The framer has sent all responses.
     active, failed : :py:`Out(1)`
-        A request is at hand; the last one was refused.
+        A request is being processed; the last request was refused.
     """
 
     def __init__(self, config: DeviceConfig) -> None:
@@ -95,7 +104,7 @@ class Controller(wiring.Component):
         m.submodules.counters = counters = Counters()
         r = _Registers(check.LATENCY)
         header = self.headers.p.header
-        # One bit per opcode; the header has stood for some cycles when they count.
+        # One bit per opcode, read only when the header has been stable for some cycles.
         m.d.sync += [r.asked[code].eq(header.opcode == code) for code in _REQUESTS]
         self._send_results(m, header)
         m.d.comb += r.drained.eq(~self.busy & self.idle)
@@ -117,7 +126,7 @@ class Controller(wiring.Component):
 
     def _describe_job(self, m, header):
         depth, groups, _ = gemv_arguments(header)
-        # The header has stood for some cycles when a GEMV starts.
+        # The header has been stable for some cycles when a GEMV starts.
         m.d.sync += [
             self.gemv.job.digit_last.eq(depth - 1),
             self.gemv.job.group_last.eq(groups - 1),
@@ -126,10 +135,10 @@ class Controller(wiring.Component):
         m.d.comb += self.column.eq(header.arg0)
 
     def _watch(self, m, r, check, counters):
-        """What the check and the counters see, and pulses that last a cycle."""
+        """Connect the request check and the counters, and end pulses after one cycle."""
         m.d.comb += [
             check.header.eq(self.headers.p.header),
-            # To the last RESULT: the trailer may come later.
+            # Counted until the last RESULT has left, since the trailer may come later.
             counters.begin.eq(self.gemv.start),
             counters.gemv.eq(r.runs_gemv & ~(self.gemv.complete & r.drained)),
             counters.word.eq(self.word),
@@ -140,7 +149,7 @@ class Controller(wiring.Component):
         m.d.sync += check.begin_load.eq((self.route == Route.LOADER) & self.load_word)
         with m.If(counters.good | counters.bad):
             m.d.sync += self.failed.eq(counters.bad)
-        # From registers: they reach far.
+        # Registered because of their high fan-out.
         m.d.sync += [self.begin.eq(0), self.gemv.start.eq(0)]
         concluded = (counters.good, counters.bad, counters.reset, check.end_load, check.forget)
         m.d.sync += [pulse.eq(0) for pulse in concluded]
@@ -176,7 +185,7 @@ class Controller(wiring.Component):
             m.next = "Begin"
 
     def _begin_payload(self, m, r):
-        """Start what takes the payload, then let it come, and wait for the frame's status."""
+        """Reset the handlers of the payload, route the payload, and wait for the frame status."""
         with m.State("Begin"):
             m.d.sync += [self.begin.eq(1), self.gemv.start.eq(r.runs_gemv)]
             m.next = "Open"
@@ -193,7 +202,7 @@ class Controller(wiring.Component):
                 m.next = "Judge"
 
     def _judge(self, m, r):
-        """Faults that only a complete frame shows; a wrong trailer outranks all others."""
+        """Set errors that need the complete frame. A wrong trailer takes precedence."""
         with m.State("Judge"):
             with m.If(r.runs_gemv & ~self.gemv.complete):
                 m.d.sync += r.error.eq(ErrorCode.LENGTH)
@@ -228,18 +237,18 @@ class Controller(wiring.Component):
                 m.next = "Sent"
 
         with m.State("Sent"):
-            # The answer's payload is held until it has left.
+            # The payload of the response must be stable until it has left.
             with m.If(self.idle):
                 with m.If(~r.out_of_sync):
                     m.d.comb += self.frame_status.ready.eq(1)
                 m.next = "Idle"
 
     def _send_results(self, m, header):
-        """Send a RESULT for each column of each full bank, oldest first."""
+        """Send a RESULT for each column of each full bank, oldest bank first."""
         _, _, columns = gemv_arguments(header)
         block  = Signal(32)
         column = Signal(range(self._config.columns + 1))
-        last   = Signal()       # a cycle late, which the request allows
+        last   = Signal()       # one cycle late: ``column`` is stable before the request
         sums   = SUM_BYTES * ROWS * self._config.lanes
         m.d.sync += last.eq(column == columns - 1)
         with m.If(self.gemv.start):
@@ -273,15 +282,15 @@ class Controller(wiring.Component):
 
 
 class _Registers:
-    """What the controller knows of the request at hand."""
+    """State of the current request."""
 
     def __init__(self, check_cycles: int) -> None:
-        self.asked       = Signal(len(_REQUESTS))   # its opcode, one bit each
+        self.asked       = Signal(len(_REQUESTS))   # opcode, one bit per opcode
         self.error       = Signal(8)
-        self.out_of_sync = Signal()                 # there is no request, only dropped words
-        self.answer      = Signal(AnswerHeader)     # ends the exchange, after all RESULTs
+        self.out_of_sync = Signal()                 # no request: unrecognized words were dropped
+        self.answer      = Signal(AnswerHeader)     # header of the last response, after all RESULTs
         self.crc_ok      = Signal()
         self.checking    = Signal(check_cycles)     # one bit per cycle
-        self.runs_gemv   = Signal()                 # the request is a GEMV that is carried out
-        self.loads       = Signal()                 # or a load
+        self.runs_gemv   = Signal()                 # the request is an accepted GEMV
+        self.loads       = Signal()                 # the request is an accepted load
         self.drained     = Signal()                 # every RESULT has left

@@ -1,4 +1,4 @@
-"""Counters behind DONE and COUNTERS."""
+"""Counters that DONE and COUNTERS report."""
 
 from amaranth import Module, Signal
 from amaranth.lib import wiring
@@ -6,31 +6,38 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["Counters"]
 
-#: Wide enough for days at 200 MHz; narrower than the u64 on the wire.
+#: Enough for 16 days at 200 MHz. Frames carry them as u64.
 _CYCLE_BITS = 48
 _FRAME_BITS = 32
 
 
 class Counters(wiring.Component):
-    """Counts frames and the cycles of a GEMV.
+    """Counters of frames, and of the cycles of a GEMV.
 
-    A GEMV is counted from its first word while ``gemv`` holds; its counts stay until the next
-    ``begin``. ``uptime`` is taken when a frame is concluded.
+    The cycles of a GEMV are counted from its first word on, while ``gemv`` is set. The counts are
+    kept until the next ``begin``. ``uptime`` is sampled when a frame is concluded.
 
     Members
     -------
     begin, gemv : :py:`In(1)`
-        A GEMV begins; is under way.
+        A GEMV starts; a GEMV runs.
     word, refused, missing : :py:`In(1)`
-        A word was taken, was offered in vain, was wanted in vain.
+        A word was taken; was offered but not taken; was expected but not offered.
     good, bad : :py:`In(1)`
-        A frame was concluded.
+        A frame was concluded without or with an error.
     error : :py:`In(8)`
-        Code of a bad frame.
+        Error code of a bad frame.
     reset : :py:`In(1)`
-    cycles, input_stalls, output_stalls, words, uptime : :py:`Out(48)`
+        Clear the frame counters, the last error and the uptime.
+    cycles, input_stalls, output_stalls, words : :py:`Out(48)`
+        Cycles of the last GEMV, its cycles without an input word, its cycles in which a word was
+        not taken, and its words.
+    uptime : :py:`Out(48)`
+        Cycles since the reset, at the end of the last frame.
     frames_good, frames_bad : :py:`Out(32)`
+        Frames since the reset.
     last_error : :py:`Out(8)`
+        Error code of the last bad frame.
     """
 
     def __init__(self) -> None:
@@ -55,21 +62,21 @@ class Counters(wiring.Component):
         })
 
     @property
-    def done(self):
-        """Values of DONE's fields by name."""
+    def done(self) -> dict[str, Signal]:
+        """Values of the fields of DONE by name."""
         return {name: getattr(self, name)
                 for name in ("cycles", "input_stalls", "output_stalls", "words")}
 
     @property
-    def status(self):
-        """Values of COUNTERS' fields by name."""
+    def status(self) -> dict[str, Signal]:
+        """Values of the fields of COUNTERS by name."""
         return {"frames_good": self.frames_good, "frames_bad": self.frames_bad,
                 "last_error": self.last_error, "cycles": self.uptime}
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        # An event counts a cycle late: it may come from far away.
+        # Events are registered before they are counted, because their sources may be far away.
         started = Signal()
         events  = [
             (self.cycles,        self.gemv & (started | self.word)),

@@ -1,4 +1,4 @@
-"""Loader: payloads of ACTIVATIONS and SCALES into their memories."""
+"""Loader: writes the payloads of ACTIVATIONS and SCALES to their memories."""
 
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
@@ -14,22 +14,30 @@ _ENTRY_BYTES = 4
 
 
 class Loader(wiring.Component):
-    """Cuts payload words into activation rows or scale mantissas, one a cycle.
+    """Converter of payload words to activation rows or scale mantissas.
 
-    A row stands one cycle after its word, a mantissa two.
+    Throughput is one row or mantissa per cycle. A row is written one cycle after its word, a
+    mantissa two cycles after its last byte.
+
+    Parameters
+    ----------
+    lanes : int
+        Bytes per word.
 
     Members
     -------
     restart : :py:`In(1)`
-        A new payload begins with the next word.
+        A new payload starts with the next word.
     scales : :py:`In(1)`
-        The payload is SCALES: 27 u32; otherwise int8 activations.
+        Kind of the payload: 27 u32 mantissas if set, otherwise int8 activations.
     words : :py:`In(stream.Signature(Payload(lanes)))`
+        Words of the payload.
     rows : :py:`Out(ActivationRows(min(lanes, 8)))`
-        To :class:`tritstream.hw.compute.activation_memory.ActivationMemory`.
+        Write port of :class:`tritstream.hw.compute.activation_memory.ActivationMemory`.
     mantissa : :py:`Out(MantissaPort)`
+        Write port of the mantissa tables.
     bad_mantissa : :py:`Out(1)`
-        A mantissa of this payload does not fit 17 bits.
+        A mantissa of the current payload has more than 17 bits.
     """
 
     def __init__(self, lanes: int) -> None:
@@ -49,9 +57,9 @@ class Loader(wiring.Component):
         lanes = self._lanes
 
         pieces = max(lanes // self._row, lanes // _ENTRY_BYTES, 1)
-        piece  = Signal(range(pieces))      # row or entry of this word
+        piece  = Signal(range(pieces))      # index of the row or mantissa in this word
         following = Signal.like(piece)
-        end    = Signal()                   # of this word
+        end    = Signal()                   # last row or mantissa of this word
         first  = Signal()
         row    = self.words.p.data.word_select(piece[:_bits(lanes // self._row)], 8 * self._row)
 
@@ -63,7 +71,7 @@ class Loader(wiring.Component):
         last = Mux(self.scales, max(lanes // _ENTRY_BYTES, 1) - 1, lanes // self._row - 1)
         m.d.sync += [
             piece.eq(following),
-            # From a register: ready reaches far.
+            # Registered because of the high fan-out of ready.
             end.eq(following == last),
             self.rows.data.eq(row),
             self.rows.valid.eq(self.words.valid & ~self.scales),
@@ -87,9 +95,12 @@ class Loader(wiring.Component):
         return m
 
     def _entries(self, m, piece):
-        """The u32 at hand, and whether it is whole and one of the 27; a cycle after its word."""
+        """Return the current u32, and whether it is complete and one of the 27 mantissas.
+
+        Both are one cycle later than the word.
+        """
         lanes = self._lanes
-        left  = Signal(range(SCALES))       # entries after this one
+        left  = Signal(range(SCALES))       # mantissas after this one
         due   = Signal()
         entry = Signal(8 * _ENTRY_BYTES)
         whole = Signal()
@@ -120,7 +131,7 @@ class Loader(wiring.Component):
         return entry, valid
 
     def _codes(self, m, step):
-        """Counts codes as their three trits stand on wires: 0, 1, 3 for digits 0, 1, 2."""
+        """Count scale codes in their wire format: trits 0, 1, 3 for digits 0, 1, 2."""
         code  = Signal(CODE_BITS)
         carry = step
         for digit in range(0, len(code), 2):

@@ -1,11 +1,13 @@
-"""Request check: may this frame be carried out, and what has been loaded so far."""
+"""Request check: validates request headers and tracks which operands are loaded."""
 
-from amaranth import Array, Module, Signal
+from amaranth import Array, Module, Signal, Value
 from amaranth.lib import wiring
+from amaranth.lib.data import View
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from tritstream.golden.fixed_point import GROUP, MAX_DEPTH, SCALES
+from tritstream.hw.config import DeviceConfig
 from tritstream.hw.interfaces import Header
 from tritstream.hw.protocol import ErrorCode, Opcode
 
@@ -14,35 +16,39 @@ __all__ = ["RequestCheck", "gemv_arguments"]
 _SCALES_BYTES = 4 * SCALES
 
 
-def gemv_arguments(header):
-    """Depth, groups and columns in arg0 of a GEMV."""
+def gemv_arguments(header: View) -> tuple[Value, Value, Value]:
+    """Return depth, groups and columns from arg0 of a GEMV header."""
     return header.arg0[:8], header.arg0[8:24], header.arg0[24:]
 
 
 class RequestCheck(wiring.Component):
-    """Compares a header with the device and with what is loaded.
+    """Check of a request header against the device parameters and the loaded operands.
 
-    ``error`` is right :data:`LATENCY` cycles after ``header``; 0 means carry out. Whether a
-    GEMV's length agrees is only known when its words have been counted
-    (:class:`tritstream.hw.compute.sequencer.Sequencer`).
+    ``error`` is valid :data:`LATENCY` cycles after ``header``. The payload length of a GEMV is not
+    checked here, except that it must consist of complete words:
+    :class:`tritstream.hw.compute.sequencer.Sequencer` counts the words.
 
     Parameters
     ----------
     config : DeviceConfig
+        Build parameters.
 
     Members
     -------
     header : :py:`In(Header)`
+        Header of the request.
     error : :py:`Out(8)`
+        :class:`.ErrorCode`, or 0 if the request is valid.
     begin_load, end_load : :py:`In(1)`
-        ``header``'s load begins, which unloads its target, or has ended well.
+        The load of ``header`` starts, which invalidates its target; the load was successful.
     forget : :py:`In(1)`
-        Nothing is loaded any more.
+        Mark all operands as not loaded.
     """
 
+    #: Cycles from ``header`` to ``error``.
     LATENCY = 3
 
-    def __init__(self, config) -> None:
+    def __init__(self, config: DeviceConfig) -> None:
         self._config = config
         super().__init__({
             "header":     In(Header),
@@ -55,7 +61,7 @@ class RequestCheck(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         found  = (ErrorCode.OPCODE, ErrorCode.LENGTH, ErrorCode.DEPTH, ErrorCode.SIZE,
-                  ErrorCode.NOT_LOADED)     # the first that holds is told
+                  ErrorCode.NOT_LOADED)     # the first fault is reported
         faults = {code: Signal(name=f"fault_{code.name.lower()}") for code in found}
         m.d.sync += [
             faults[ErrorCode.OPCODE].eq(self.header.opcode > Opcode.RESET),
@@ -108,7 +114,7 @@ class RequestCheck(wiring.Component):
         return _late(m, self.header.opcode == code, code.name.lower())
 
     def _loaded(self, m):
-        """Whether a GEMV misses a load, and whether a used column's K is another one."""
+        """Return whether a GEMV needs an operand that is not loaded, and whether K differs."""
         header = self.header
         _, groups, columns = gemv_arguments(header)
         scales  = Signal()
@@ -135,7 +141,7 @@ class RequestCheck(wiring.Component):
 
 
 def _late(m, condition, name):
-    """The condition a cycle later: the header stands still, and each is a path of its own."""
+    """Return the condition, registered: the header is stable, and this shortens the paths."""
     late = Signal(name=name)
     m.d.sync += late.eq(condition)
     return late

@@ -1,1 +1,1 @@
-"""Frames in and out of the word stream, and their CRCs."""
+"""Framing: request frames from the word stream, response frames to it, and CRCs."""

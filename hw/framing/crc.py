@@ -1,4 +1,4 @@
-"""CRC-32 of a word stream, one word a cycle."""
+"""CRC-32 of a word stream, one word per cycle."""
 
 from functools import cache, reduce
 from operator import or_, xor
@@ -15,17 +15,17 @@ __all__ = ["CRC_BITS", "Crc32", "HeaderCrc", "crc_step"]
 
 CRC_BITS = 32
 
-#: The reflected polynomial of IEEE 802.3, which zlib uses.
+#: Polynomial of IEEE 802.3, bit-reflected, as zlib uses it.
 POLYNOMIAL = 0xEDB88320
 _INIT      = 0xFFFFFFFF
-#: What a message and its own CRC leave in the register.
+#: Value of the register after a message followed by its own CRC.
 _RESIDUE   = 0xDEBB20E3
-#: Bytes whose contributions are added in the first stage.
+#: Bytes per partial sum in the first pipeline stage.
 _CHUNK     = 8
 
 
-def crc_step(state, data, data_bytes):
-    """CRC register after ``data_bytes`` bytes of ``data``, the low byte first."""
+def crc_step(state: int, data: int, data_bytes: int) -> int:
+    """Return the CRC register after ``data_bytes`` bytes of ``data``, low byte first."""
     for _ in range(8 * data_bytes):
         bit   = (state ^ data) & 1
         data  >>= 1
@@ -35,7 +35,7 @@ def crc_step(state, data, data_bytes):
 
 @cache
 def _powers():
-    """x^0 .. x^62 modulo the polynomial; bit 31 of a register is x^0."""
+    """Return x^0 .. x^62 modulo the polynomial; bit 31 of a register is x^0."""
     powers = [1 << CRC_BITS - 1]
     for _ in range(2 * CRC_BITS - 2):
         powers.append((powers[-1] >> 1) ^ (POLYNOMIAL if powers[-1] & 1 else 0))
@@ -43,7 +43,10 @@ def _powers():
 
 
 def _squared(value, times):
-    """``value^(2^times)`` modulo the polynomial: linear, as in every field of characteristic 2."""
+    """Return ``value^(2^times)`` modulo the polynomial.
+
+    Squaring is linear, because the field has characteristic 2.
+    """
     for _ in range(times):
         value = reduce(xor, (_powers()[2 * bit] for bit in range(CRC_BITS)
                              if value >> CRC_BITS - 1 - bit & 1), 0)
@@ -51,10 +54,10 @@ def _squared(value, times):
 
 
 def _table(m, name, value, contribution):
-    """Exclusive or of the contributions of each four bits of ``value``."""
+    """Return the exclusive or of the contributions of every four bits of ``value``."""
     terms = []
     for low in range(0, len(value), 4):
-        # Too small for a block memory: a LUT4 for each bit.
+        # One LUT4 per bit; the table is too small for a block memory.
         table = Memory(shape=CRC_BITS, depth=16, attrs={"ram_style": "logic"},
                        init=[contribution(bits << low) for bits in range(16)])
         m.submodules[f"{name}{low}"] = table
@@ -65,34 +68,47 @@ def _table(m, name, value, contribution):
 
 
 class Crc32(wiring.Component):
-    """CRC-32 as zlib computes it, of words of any size.
+    """CRC-32 of a stream of words, the same as in zlib.
 
-    A word taken at cycle t counts in ``crc`` from cycle t + 4; throughput one word a cycle.
+    Throughput is one word per cycle. A word that is taken at cycle t is included in ``crc`` from
+    cycle t + 4 on.
 
-    A step over a word multiplies the CRC register by ``x^n``, n the word's bits, in the field of
-    2^32 elements: a dense matrix in the loop. n is a power of two, so the register is kept as its
-    n-th root, on which the step is ``x``, a single shift; the root of a word's contribution is
-    formed before, the n-th power behind. Both are linear, exclusive ors of 16-entry tables, one for
-    four bits, which is a LUT4 for each bit of a table on silicon and one load in a compiled
-    simulation.
+    The CRC register is an element of the field with 2^32 elements. A word of n bits multiplies the
+    register by ``x^n`` and adds a contribution of the word. Done directly, the multiplication is a
+    dense 32 by 32 bit matrix inside the feedback loop. This component shortens the loop:
+
+    1. n is a power of two, so each element has a unique n-th root: ``a^n = b`` has one solution a
+       for each b, and the map is linear because squaring is linear.
+    2. The register stores the n-th root of the CRC state. The n-th root of ``x^n`` is ``x``, so the
+       multiplication becomes a single shift.
+    3. The contribution of a word is stored as its n-th root, computed before the loop. The n-th
+       power of the register is computed after the loop.
+
+    Both maps are exclusive ors of tables with 16 entries, one table per four input bits. Each bit
+    of a table is one LUT4 on silicon. A table look-up is one load in a compiled simulation.
 
     Parameters
     ----------
     word_bytes : int
+        Bytes per word, a power of two.
 
     Members
     -------
     en : :py:`In(1)`
         Take ``word``.
     first : :py:`In(1)`
-        ``word`` begins a new message.
+        ``word`` is the first of a new message.
     word : :py:`In(8 * word_bytes)`
+        Next word of the message, low byte first.
     crc : :py:`Out(32)`
+        CRC of the message.
     sound : :py:`Out(1)`
-        Of cycle t + 4: the word at cycle t held the end of a message's first 20 bytes, and the last
-        four of these are the CRC of the others.
+        Whether a frame header has a correct CRC. At cycle t + 4 it refers to the word of cycle t,
+        which must contain the last of the first 20 bytes of a message. It is set if the last four
+        of these bytes are the CRC of the 16 bytes before them.
     """
 
+    #: Cycles from a word to the CRC that includes the word.
     LATENCY = 4
 
     def __init__(self, word_bytes: int) -> None:
@@ -118,7 +134,7 @@ class Crc32(wiring.Component):
         total, head, check = (Signal(CRC_BITS, name=name, reset_less=True)
                               for name in ("total", "head", "check"))
         state, moved = Signal(CRC_BITS), Signal(CRC_BITS)
-        # Where the header ends in its last word.
+        # Number of bytes of the header in its last word.
         end   = HEADER_BYTES % size or size
         parts = self._parts(m, end, root)
 
@@ -139,7 +155,7 @@ class Crc32(wiring.Component):
         return m
 
     def _parts(self, m, end, root):
-        """Contributions of parts of the word by their first bytes; ``end`` is between two."""
+        """Return contributions of parts of the word by first byte; a part starts at ``end``."""
         size  = self._word_bytes
         parts = {}
         edges = sorted({*range(0, size, _CHUNK), end, size})
@@ -152,21 +168,25 @@ class Crc32(wiring.Component):
 
 
 class HeaderCrc(wiring.Component):
-    """CRC-32 of the 16 bytes of a frame header before their CRC, from those after the magic.
+    """CRC-32 of a frame header, computed from the 14 bytes between the magic and the CRC.
 
-    A byte a cycle: ``crc`` is right from :data:`LATENCY` cycles after ``start`` until the next.
-    ``data`` is held meanwhile.
+    One byte is processed per cycle. ``crc`` is valid from :data:`LATENCY` cycles after ``start``
+    until the next ``start``. ``data`` must be stable from ``start`` until ``done``.
 
     Members
     -------
     start : :py:`In(1)`
+        Start the computation.
     data : :py:`In(112)`
+        Header without magic and CRC.
     crc : :py:`Out(32)`
+        CRC of the magic and ``data``.
     done : :py:`Out(1)`
-        High for one cycle, the first in which ``crc`` is right.
+        Set for one cycle, the first cycle in which ``crc`` is valid.
     """
 
     _BYTES  = HEADER_CRC_OFFSET - 2
+    #: Cycles from ``start`` to ``done``.
     LATENCY = _BYTES + 2
 
     def __init__(self) -> None:

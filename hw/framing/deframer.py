@@ -1,4 +1,4 @@
-"""Deframer: finds request frames in the word stream and checks them."""
+"""Deframer: finds and checks request frames in the word stream."""
 
 from amaranth import Cat, Module, Signal
 from amaranth.lib import stream, wiring
@@ -13,6 +13,7 @@ from tritstream.hw.protocol import (
     MAGIC,
     REQUEST_ALIGN,
     TRAILER_BYTES,
+    word_count,
 )
 
 __all__ = ["Deframer"]
@@ -21,21 +22,22 @@ __all__ = ["Deframer"]
 class Deframer(wiring.Component):
     """Splits the request stream into headers, payloads and the status of each frame.
 
-    For each frame: one header at ``headers``, then its payload word by word without padding, then
-    one ``frame_status``; the next header is looked for once that is taken, and
-    ``headers.p.header`` holds until then. A header counts if its magic and its CRC are right.
+    Each frame produces one transfer at ``headers``, then its payload word by word without padding,
+    then one transfer at ``frame_status``. ``headers.p.header`` is stable until the status is taken;
+    then the search for the next header starts. A header is accepted if its magic and its CRC are
+    correct.
 
-    Words that are neither zero nor the start of a header start a hunt. It is reported once, by a
-    ``headers`` transfer that is ``out_of_sync`` and has neither payload nor status. Of a candidate
-    whose CRC is wrong, all words are dropped (``ceil(20 / L)``).
+    Words that are neither zero nor the start of a header start a hunt. A hunt is reported once, by
+    a transfer at ``headers`` with ``out_of_sync``, which has neither payload nor status. If the CRC
+    of a header is wrong, all ``ceil(20 / L)`` words of the header are dropped.
 
-    A frame that is abandoned ends there. Its status is wrong if its header has counted; otherwise
-    it is reported as ``out_of_sync``. If only padding of its trailer is missing, the status is that
-    of a complete frame.
+    An abandoned frame ends early. Its status is 0 if its header was accepted; otherwise it is
+    reported as ``out_of_sync``. If only padding of the trailer is missing, the status is the same
+    as for a complete frame.
 
-    Payload words pass in the cycle in which they come, one per cycle. While a header is looked
-    for, a word is taken every other cycle. A frame costs its header, padding and trailer words and
-    at most 12 cycles in addition to its payload.
+    Payload words pass in the cycle in which they arrive, one per cycle. During the search for a
+    header, one word is taken every two cycles. In addition to its payload, a frame takes one cycle
+    per word of header, padding and trailer, and at most 12 more cycles.
 
     Parameters
     ----------
@@ -45,22 +47,25 @@ class Deframer(wiring.Component):
     Members
     -------
     i : :py:`In(stream.Signature(8 * lanes))`
+        Request frames.
     headers : :py:`Out(stream.Signature(FoundHeader))`
+        Header of each frame, or notice of a hunt.
     payload : :py:`Out(stream.Signature(Payload(lanes)))`
+        Words of the payload.
     frame_status : :py:`Out(stream.Signature(1))`
-        Whether the trailer was right.
+        1 if the trailer is correct and the frame was not abandoned.
     abandon : :py:`In(1)`
-        The frame under way will not be continued. Held, with nothing offered at ``i``, until
+        Request to give up the current frame. Must be held, with nothing offered at ``i``, until
         ``abandoned``.
     abandoned : :py:`Out(1)`
-        Nothing is under way.
+        No frame is being received.
     """
 
     def __init__(self, lanes: int) -> None:
         self._lanes     = lanes
         self._per_part  = REQUEST_ALIGN // lanes
-        self._in_header = _words(HEADER_BYTES, lanes)
-        self._in_crc    = _words(TRAILER_BYTES, lanes)
+        self._in_header = word_count(HEADER_BYTES, lanes)
+        self._in_crc    = word_count(TRAILER_BYTES, lanes)
         self._magic     = MAGIC & ((1 << min(16, 8 * lanes)) - 1)
         super().__init__({
             "i":            In(stream.Signature(8 * lanes)),
@@ -130,20 +135,23 @@ class Deframer(wiring.Component):
                 self._hunt(m, r)
 
     def _check_second_byte(self, m, r, crc):
-        """With one lane the magic spans two words: its first byte may come again as garbage."""
+        """Check the second byte of the magic, which is a word of its own with one lane.
+
+        The byte may again be the first byte of the magic.
+        """
         with m.If(self.i.valid & (r.count == self._in_header - 1)
                   & (self.i.payload != MAGIC >> 8)):
             with m.If(self.i.payload == self._magic):
                 self._begin(m, r, crc)
                 m.next = "Collect"
-                with m.If(~r.hunting):      # the byte before it was garbage
+                with m.If(~r.hunting):      # the first byte was garbage
                     m.d.sync += [r.hunting.eq(1), r.has_candidate.eq(1)]
                     m.next = "Out of sync"
             with m.Else():
                 self._hunt(m, r)
 
     def _check_header(self, m, r, crc):
-        """Wait for the header's CRC; report garbage; take what is left of the header's part."""
+        """Wait for the CRC of the header, report a hunt, and take the padding of the header."""
         with m.State("Check"):
             length = self.headers.p.header.length
             m.d.sync += [
@@ -184,7 +192,7 @@ class Deframer(wiring.Component):
                     m.next = "Trailer"
 
     def _pass_payload(self, m, r):
-        """Hand the payload's words on, and take its padding."""
+        """Pass the words of the payload on, then take its padding."""
         with m.State("Payload"):
             m.d.comb += r.is_covered.eq(1)
             with m.If(self.i.valid & self.payload.ready):
@@ -219,7 +227,7 @@ class Deframer(wiring.Component):
             self._skip(m, r, "Settle")
 
     def _offer_status(self, m, r, crc):
-        """Wait for the CRC of the frame, and compare it with the trailer."""
+        """Wait for the CRC of the frame, compare it with the trailer, and offer the status."""
         with m.State("Settle"):
             m.d.sync += [r.timer.eq(r.timer << 1),
                          r.crc_ok.eq(r.trailer[:CRC_BITS] == crc.crc)]
@@ -233,12 +241,12 @@ class Deframer(wiring.Component):
                 m.next = "Find"
 
     def _begin(self, m, r, crc):
-        """Take the first word of what may be a header."""
+        """Take the first word of a possible header."""
         m.d.comb += [r.is_covered.eq(1), crc.first.eq(1)]
         m.d.sync += [self._shift_in(r.store), r.count.eq(self._in_header - 1)]
 
     def _hunt(self, m, r):
-        """Report a hunt that begins here, or continue one."""
+        """Report a new hunt, or continue the current hunt."""
         with m.If(r.hunting):
             m.next = "Find"
         with m.Else():
@@ -246,7 +254,7 @@ class Deframer(wiring.Component):
             m.next = "Out of sync"
 
     def _skip(self, m, r, then):
-        """Take the padding that is left of a part."""
+        """Take the remaining padding of the header, payload or trailer."""
         m.d.comb += self.i.ready.eq(1)
         with m.If(self.i.valid):
             m.d.sync += r.count.eq(r.count - 1)
@@ -258,29 +266,25 @@ class Deframer(wiring.Component):
 
 
 class _Registers:
-    """Registers of a deframer, and what is decided about the word at hand."""
+    """Registers of a deframer, and flags of the current word."""
 
     def __init__(self, lanes: int) -> None:
-        self.store    = Signal(8 * lanes * _words(HEADER_BYTES, lanes))
-        self.trailer  = Signal(8 * lanes * _words(TRAILER_BYTES, lanes))
-        self.count    = Signal(range(REQUEST_ALIGN // lanes + 1))   # words left of this part
-        self.words_left     = Signal(32)        # of the payload, after this one
-        self.is_last_word   = Signal()          # of the payload
+        self.store    = Signal(8 * lanes * word_count(HEADER_BYTES, lanes))
+        self.trailer  = Signal(8 * lanes * word_count(TRAILER_BYTES, lanes))
+        #: Words left of the header, payload or trailer.
+        self.count    = Signal(range(REQUEST_ALIGN // lanes + 1))
+        self.words_left     = Signal(32)        # payload words after this one
+        self.is_last_word   = Signal()          # this is the last word of the payload
         self.has_no_payload = Signal()
-        #: Words of the trailer's CRC after this one, one bit each.
-        self.crc_left       = Signal(_words(TRAILER_BYTES, lanes) - 1)
+        #: Words of the CRC in the trailer after this one, one bit per word.
+        self.crc_left       = Signal(word_count(TRAILER_BYTES, lanes) - 1)
         self.hunting        = Signal()
-        self.has_candidate  = Signal()          # a header may have begun with the hunt (one lane)
+        self.has_candidate  = Signal()          # one lane: a header may have started with the hunt
         self.is_covered     = Signal()          # the trailer's CRC covers this word
         self.aborted        = Signal()
         self.crc_ok         = Signal()
-        self.timer          = Signal(Crc32.LATENCY)     # until the CRC is right, one bit a cycle
+        self.timer          = Signal(Crc32.LATENCY)     # until the CRC is valid, one bit per cycle
         self.word_taken     = Signal()
-        self.is_magic       = Signal()          # the word taken last
-        self.is_blank       = Signal()
-        self.in_payload     = Signal()          # payload words pass
-
-
-def _words(size: int, lanes: int) -> int:
-    """Words of a part of ``size`` bytes."""
-    return -(-size // lanes)
+        self.is_magic       = Signal()          # the last word is the start of the magic
+        self.is_blank       = Signal()          # the last word is zero
+        self.in_payload     = Signal()          # payload words pass on

@@ -1,4 +1,4 @@
-"""Framer: puts headers and CRCs around answers."""
+"""Framer: adds headers and CRCs to responses."""
 
 from amaranth import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
@@ -8,34 +8,45 @@ from tritstream.golden.fixed_point import ROWS
 from tritstream.hw.framing.crc import HeaderCrc
 from tritstream.hw.framing.sealer import Sealer
 from tritstream.hw.interfaces import AnswerHeader, AnswerWord
-from tritstream.hw.protocol import HEADER_BYTES, MAGIC, SUM_BYTES, TRAILER_BYTES, Opcode
+from tritstream.hw.protocol import (
+    HEADER_BYTES,
+    MAGIC,
+    SUM_BYTES,
+    TRAILER_BYTES,
+    Opcode,
+    word_count,
+)
 
 __all__ = ["ANSWER_BYTES", "Framer"]
 
-#: Longest payload of an answer other than RESULT.
+#: Longest payload in bytes of a response other than RESULT.
 ANSWER_BYTES = 32
 
 
 class Framer(wiring.Component):
-    """Sends answers as whole frames, one word a cycle.
+    """Sends responses as complete frames.
 
-    A RESULT takes its payload from ``sums``; any other answer from ``answer``, which is held from
-    the request until ``idle``. The header CRC of a frame is made while the frame before it is
-    sent; a frame costs its words and at most 3 cycles.
+    Throughput is one word per cycle; each frame takes at most 3 more cycles. The CRC of a header is
+    computed while the previous frame is sent.
 
     Parameters
     ----------
     lanes : int
+        Bytes per word.
 
     Members
     -------
     requests : :py:`In(stream.Signature(AnswerHeader))`
-        Frame to send.
+        Header of the next frame to send.
     answer : :py:`In(256)`
+        Payload of a frame other than RESULT. Must be stable from the transfer at ``requests`` until
+        ``idle``.
     sums : :py:`In(stream.Signature(64 * max(1, lanes // 8)))`
+        Payload of RESULT frames.
     o : :py:`Out(stream.Signature(AnswerWord(lanes)))`
+        Words of the frames.
     idle : :py:`Out(1)`
-        Everything requested had left a cycle ago.
+        All requested frames have left, one cycle ago or earlier.
     """
 
     def __init__(self, lanes: int) -> None:
@@ -69,7 +80,7 @@ class Framer(wiring.Component):
                 r.segments_left.eq((fields.length[:12] + (self._segment - 1)) // self._segment),
                 r.segment_index.eq(0),
                 r.is_first.eq(1),
-                r.words_left.eq(_words(HEADER_BYTES, self._lanes) - 1),
+                r.words_left.eq(word_count(HEADER_BYTES, self._lanes) - 1),
             ]
             m.next = "Idle"
             with m.If(built):
@@ -121,7 +132,7 @@ class Framer(wiring.Component):
                 out.valid.eq(1),
                 out.p.trailer.eq(1),
                 out.p.part.eq(r.word_index),
-                out.p.last.eq(r.word_index == _words(TRAILER_BYTES, self._lanes) - 1),
+                out.p.last.eq(r.word_index == word_count(TRAILER_BYTES, self._lanes) - 1),
             ]
             with m.If(out.ready):
                 m.d.sync += r.word_index.eq(r.word_index + 1)
@@ -130,7 +141,10 @@ class Framer(wiring.Component):
                     start()
 
     def _headers(self, m):
-        """Builds the next frame's header: fields, 20 bytes, whether built, and the taker."""
+        """Build the header of the next frame, which its consumer takes by setting ``take``.
+
+        Return its fields, its 20 bytes, whether it is complete, and ``take``.
+        """
         m.submodules.header_crc = header_crc = HeaderCrc()
         fields = Signal(AnswerHeader)
         busy   = Signal()
@@ -146,7 +160,8 @@ class Framer(wiring.Component):
             m.d.sync += [fields.eq(self.requests.payload), busy.eq(1)]
         with m.If(header_crc.done):
             m.d.sync += built.eq(1)
-        # A cycle late: a frame has a header word before the next is taken.
+        # One cycle late, which is early enough: a frame has a header word before the next header is
+        # taken.
         m.d.sync += taken.eq(built & take)
         with m.If(taken):
             m.d.sync += [built.eq(0), busy.eq(0)]
@@ -157,7 +172,7 @@ class _Registers:
     """Registers of a framer, and the segment of the payload that is sent."""
 
     def __init__(self, lanes: int, segment_bytes: int) -> None:
-        in_header     = _words(HEADER_BYTES, lanes)
+        in_header     = word_count(HEADER_BYTES, lanes)
         in_segment    = segment_bytes // lanes
         result_bytes  = ROWS * lanes * SUM_BYTES
         self.store         = Signal(8 * lanes * in_header)
@@ -168,8 +183,3 @@ class _Registers:
         self.segment_index = Signal(range(ANSWER_BYTES // segment_bytes))
         self.word_index    = Signal(range(in_segment))          # in a segment or in the trailer
         self.is_first      = Signal()                           # first word of the frame
-
-
-def _words(size: int, lanes: int) -> int:
-    """Return the number of words that hold ``size`` bytes."""
-    return -(-size // lanes)

@@ -1,4 +1,4 @@
-"""Sealer: computes the CRC of each frame that leaves, and puts it into the trailer."""
+"""Sealer: computes the CRC of each response frame and writes it to the trailer."""
 
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
@@ -14,10 +14,14 @@ __all__ = ["Sealer", "UnsealedWord"]
 
 
 def UnsealedWord(lanes: int) -> Layout:
-    """Word of a frame without CRC: ``data``, or word ``part`` of the trailer to be filled in."""
+    """Return the layout of a word of a frame without its CRC.
+
+    The word holds ``data``; if ``trailer`` is set, the sealer replaces it by word ``part`` of the
+    CRC.
+    """
     return StructLayout({
         "data":    8 * lanes,
-        "first":   1,               # of a frame
+        "first":   1,               # first word of a frame
         "trailer": 1,
         "part":    range(max(2, TRAILER_BYTES // lanes)),
         "last":    1,
@@ -25,10 +29,10 @@ def UnsealedWord(lanes: int) -> Layout:
 
 
 class Sealer(wiring.Component):
-    """Puts the CRC of a frame's words into its trailer. Latency two cycles.
+    """Writes the CRC of a frame to its trailer.
 
-    Throughput one word per cycle; before a trailer, three cycles pass. ``i.ready``, ``o.valid`` and
-    ``o.payload`` come straight from registers.
+    Latency is two cycles. Throughput is one word per cycle, except that a trailer waits three
+    cycles for the CRC. ``i.ready``, ``o.valid`` and ``o.payload`` come directly from registers.
 
     Parameters
     ----------
@@ -38,7 +42,9 @@ class Sealer(wiring.Component):
     Members
     -------
     i : :py:`In(stream.Signature(UnsealedWord(lanes)))`
+        Words of frames without CRC.
     o : :py:`Out(stream.Signature(AnswerWord(lanes)))`
+        Words of frames with CRC.
     empty : :py:`Out(1)`
         No word is inside.
     """
@@ -57,11 +63,11 @@ class Sealer(wiring.Component):
         m.submodules.crc    = crc    = Crc32(self._lanes)
         connect(m, wiring.flipped(self.i), buffer.i)
 
-        unsealed   = buffer.o.p
-        free    = Signal()
-        move    = Signal()
-        pending = Signal(crc.LATENCY - 1)   # words that do not yet count in the CRC
-        trailer = crc.crc
+        unsealed = buffer.o.p
+        free     = Signal()
+        move     = Signal()
+        pending  = Signal(crc.LATENCY - 1)   # words that the CRC does not include yet
+        trailer  = crc.crc
         if self._lanes < TRAILER_BYTES:
             trailer = crc.crc.word_select(unsealed.part, 8 * self._lanes)
 

@@ -1,1 +1,1 @@
-"""The device behind a UART or behind AXI4-Stream."""
+"""Device with a UART, and device with AXI4-Stream ports."""

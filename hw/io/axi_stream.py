@@ -1,5 +1,4 @@
-"""The device as an IP core: AXI4-Stream on both sides, as one Verilog file."""
-
+"""IP core: the device with AXI4-Stream ports."""
 
 from amaranth import ClockDomain, Module, ResetInserter, Signal
 from amaranth.lib import wiring
@@ -12,24 +11,27 @@ __all__ = ["AxiStreamDevice"]
 
 
 class AxiStreamDevice(wiring.Component):
-    """:class:`TritDevice` with the ports of AXI4-Stream.
+    """:class:`.TritDevice` with AXI4-Stream ports.
 
-    All of TDATA counts in every transfer: there is no TKEEP. Both TREADY out and TVALID out are
-    low while ``aresetn`` is.
+    There is no TKEEP: every transfer carries ``lanes`` bytes. ``s_axis_tready`` and
+    ``m_axis_tvalid`` are low while ``aresetn`` is low.
 
     Parameters
     ----------
     config : DeviceConfig
+        Build parameters.
 
     Members
     -------
     aclk : :py:`In(1)`
+        Clock.
     aresetn : :py:`In(1)`
-        Reset, active low, sampled at the rising edge; low for two cycles or more.
+        Reset, active low, sampled at the rising edge of ``aclk``. Must be low for at least two
+        cycles.
     s_axis_tdata, s_axis_tvalid, s_axis_tready, s_axis_tlast
-        Request frames, ``8 * lanes`` bits; TLAST is ignored.
+        Request frames, ``8 * lanes`` bits per transfer. TLAST is ignored.
     m_axis_tdata, m_axis_tvalid, m_axis_tready, m_axis_tlast
-        Answer frames; TLAST stands on the last word of each.
+        Response frames, ``8 * lanes`` bits per transfer. TLAST marks the last word of each frame.
     """
 
     def __init__(self, config: DeviceConfig) -> None:
@@ -52,7 +54,7 @@ class AxiStreamDevice(wiring.Component):
         m.domains.sync = domain = ClockDomain("sync", reset_less=True, local=True)
         reset  = Signal(init=1)
         device = TritDevice(self._config)
-        # Behind a flip-flop: it reaches every register of the device.
+        # Registered, because the reset reaches every register of the device.
         m.d.sync += reset.eq(~self.aresetn)
         m.submodules.core = ResetInserter(reset)(device)
         m.d.comb += [
@@ -66,5 +68,3 @@ class AxiStreamDevice(wiring.Component):
             device.o.ready.eq(self.m_axis_tready & self.aresetn),
         ]
         return m
-
-

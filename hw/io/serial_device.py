@@ -1,35 +1,44 @@
-"""A device on a serial line: words of L bytes out of bytes, and back in step after a loss."""
+"""Device on a serial line: conversion of bytes to words, and recovery after lost bytes."""
 
 from amaranth import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
 
+from tritstream.hw.config import DeviceConfig
 from tritstream.hw.device import TritDevice
 from tritstream.hw.interfaces import AnswerWord
-from tritstream.hw.io.uart import Received, UartReceiver, UartTransmitter
+from tritstream.hw.io.uart import Line, Received, UartReceiver, UartTransmitter
 from tritstream.hw.primitives.stream_buffer import StreamBuffer
 
 __all__ = ["SerialDevice", "WordAssembler", "WordSplitter"]
 
-#: Holds what a host may send while answers to an older request are still going out: SCALES.
+#: Holds SCALES, which a host may send while responses to an earlier request are being sent.
 _FIFO_BYTES = 256
 
 
 class WordAssembler(wiring.Component):
-    """Words out of bytes; a gap drops a partial word and has the device abandon its frame.
+    """Converter of bytes to words, lowest byte first.
+
+    A gap drops a partial word and makes the device abandon its frame. Throughput is one byte per
+    cycle.
 
     Parameters
     ----------
     lanes : int
+        Bytes per word.
 
     Members
     -------
     i : :py:`In(stream.Signature(Received))`
+        Bytes and gaps.
     o : :py:`Out(stream.Signature(8 * lanes))`
+        Words.
     abandon : :py:`Out(1)`
-        The frame at hand will not go on; held, with nothing offered at ``o``, until ``abandoned``.
+        Request to give up the current frame. Held, with nothing offered at ``o``, until
+        ``abandoned``.
     abandoned : :py:`In(1)`
+        No frame is being received any more.
     """
 
     def __init__(self, lanes: int) -> None:
@@ -63,16 +72,19 @@ class WordAssembler(wiring.Component):
 
 
 class WordSplitter(wiring.Component):
-    """Bytes out of words, lowest first.
+    """Converter of words to bytes, lowest byte first. Throughput is one byte per cycle.
 
     Parameters
     ----------
     lanes : int
+        Bytes per word.
 
     Members
     -------
     i : :py:`In(stream.Signature(AnswerWord(lanes)))`
+        Words.
     o : :py:`Out(stream.Signature(8))`
+        Bytes.
     """
 
     def __init__(self, lanes: int) -> None:
@@ -96,26 +108,30 @@ class WordSplitter(wiring.Component):
 
 
 class SerialDevice(wiring.Component):
-    """The device behind a UART: all of a board but its clock and its pins.
+    """The device with a UART: everything on a board except clock and pins.
 
-    There is no flow control. The device takes words as fast as a line can bring them, but for a
-    GEMV whose results take longer to send than its words to come: see
+    There is no flow control. The device takes words at the rate of the line, except during a GEMV
+    whose results take longer to send than its words to arrive. See
     :attr:`tritstream.host.transports.base.Transport.flow_control`.
 
     Parameters
     ----------
     config : DeviceConfig
+        Build parameters.
     line : Line
+        Timing of the serial line.
 
     Members
     -------
     rx : :py:`In(1)`
+        Line from the host, asynchronous, high when idle.
     tx : :py:`Out(1)`
+        Line to the host, high when idle.
     busy, failed : :py:`Out(1)`
-        Of :class:`tritstream.hw.device.TritDevice`.
+        Status of :class:`tritstream.hw.device.TritDevice`.
     """
 
-    def __init__(self, config, line) -> None:
+    def __init__(self, config: DeviceConfig, line: Line) -> None:
         self._config = config
         self._line   = line
         super().__init__({
@@ -137,7 +153,7 @@ class SerialDevice(wiring.Component):
         m.submodules.splitter  = splitter  = WordSplitter(lanes)
         m.submodules.sender    = sender    = UartTransmitter(self._line)
 
-        # The memory is slow to give its data: nothing is decided from it before a register.
+        # The read data of the memory is late, so it is registered before any logic uses it.
         connect(m, fifo.r_stream, buffer.i)
         connect(m, assembler.o, device.i)
         connect(m, device.o, splitter.i)

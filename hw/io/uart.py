@@ -1,4 +1,4 @@
-"""UART: bytes from and to a serial line, eight bits, no parity, one stop bit."""
+"""UART: receiver and transmitter for eight data bits, no parity, one stop bit."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,20 +16,25 @@ __all__ = ["Line", "Received", "UartReceiver", "UartTransmitter"]
 _MIN_CYCLES = 4
 _MAX_STEP   = 64
 
-#: A byte or, in its place, a gap: the line broke off or fell silent here.
+#: Byte, or (``gap``) notice that the line was interrupted or idle. A gap carries no byte.
 Received = StructLayout({"data": 8, "gap": 1})
 
 
 @dataclass(frozen=True)
 class Line:
-    """How a serial line is timed.
+    """Timing of a serial line.
 
     Parameters
     ----------
     bit_cycles : float
-        Clock cycles a bit, at least 4; need not be whole.
+        Clock cycles per bit, at least 4; may be a fraction.
     idle_bytes : int
-        Byte times of silence that make a gap.
+        Silence, in byte times, that counts as a gap.
+
+    Raises
+    ------
+    ValueError
+        The clock is too slow for the baud rate.
     """
 
     bit_cycles: float
@@ -37,18 +42,27 @@ class Line:
 
     def __post_init__(self) -> None:
         if self.bit_cycles < _MIN_CYCLES:
-            raise ValueError(f"a UART needs {_MIN_CYCLES} clock cycles a bit, not "
+            raise ValueError(f"a UART needs {_MIN_CYCLES} clock cycles per bit, not "
                              f"{self.bit_cycles:.3g}: raise the clock or lower the baud rate")
 
 
 class _BitClock(wiring.Component):
-    """Ticks once a bit; the cycles between ticks are right on average, and need not be whole.
+    """Clock divider that ticks once per bit.
+
+    The number of cycles between two ticks varies by one, so that a fractional bit time is exact on
+    average.
+
+    Parameters
+    ----------
+    line : Line
+        Timing of the serial line.
 
     Members
     -------
     restart : :py:`In(1)`
-        An edge was seen: tick half a bit after it.
+        An edge was detected. The next tick is half a bit after the edge.
     tick : :py:`Out(1)`
+        Set for one cycle per bit.
     """
 
     def __init__(self, line: Line) -> None:
@@ -63,27 +77,30 @@ class _BitClock(wiring.Component):
         with m.If(phase >= bit - step):
             m.d.sync += phase.eq(phase + step - bit)
         with m.If(self.restart):
-            # The edge was seen, and the tick will come, two cycles late.
+            # Edge detection and tick are two cycles late.
             m.d.sync += [phase.eq(bit // 2 + 2 * step - 1), self.tick.eq(0)]
         return m
 
 
 class UartReceiver(wiring.Component):
-    """Bytes from a line, and where they are interrupted.
+    """Receiver of bytes and gaps.
 
-    A byte whose stop bit is missing is passed on (its frame's CRC will tell); one of zeros without
-    stop bit is a break, which is a gap. So is a line idle for as long as it may be, once.
-    Nothing can hold the line back: what comes while ``o`` is blocked is lost.
+    A gap is reported for a break, which is a zero byte without stop bit, and once when the line has
+    been idle for ``line.idle_bytes`` byte times. Any other byte without stop bit is passed on,
+    because the CRC of its frame detects the error. There is no flow control: bytes that arrive
+    while ``o`` is blocked are lost.
 
     Parameters
     ----------
     line : Line
+        Timing of the serial line.
 
     Members
     -------
     rx : :py:`In(1)`
-        The line; asynchronous.
+        Serial line, asynchronous, high when idle.
     o : :py:`Out(stream.Signature(Received))`
+        Bytes and gaps.
     """
 
     def __init__(self, line: Line) -> None:
@@ -101,8 +118,8 @@ class UartReceiver(wiring.Component):
         byte   = Signal(8)
         bit    = Signal(range(8))
         idle   = Signal(range(idle_bits + 1), init=idle_bits)
-        ended  = Signal()       # a byte stands at ``byte``
-        gap    = Signal()       # a gap begins
+        ended  = Signal()       # ``byte`` is complete
+        gap    = Signal()       # a gap starts
         m.submodules.line = FFSynchronizer(self.rx, line, init=1)
 
         with m.FSM():
@@ -130,7 +147,7 @@ class UartReceiver(wiring.Component):
             with m.State("Stop"):
                 with m.If(clock.tick):
                     m.d.comb += [ended.eq(line | (byte != 0)), gap.eq(~ended)]
-                    # The next start bit may begin in the next cycle.
+                    # The next start bit may start in the next cycle.
                     m.next = "Idle"
                     with m.If(~line):
                         m.next = "Low"
@@ -143,7 +160,7 @@ class UartReceiver(wiring.Component):
         return m
 
     def _offer(self, m, byte, ended, gap):
-        """Bytes and gaps in order; a gap waits until it is taken."""
+        """Offer bytes and gaps in order. A gap waits until ``o`` is free."""
         due = Signal()
         with m.If(~self.o.valid | self.o.ready):
             m.d.sync += [
@@ -157,17 +174,19 @@ class UartReceiver(wiring.Component):
 
 
 class UartTransmitter(wiring.Component):
-    """Bytes to a line, one in ten bit times.
+    """Transmitter of bytes, one per ten bit times.
 
     Parameters
     ----------
     line : Line
+        Timing of the serial line.
 
     Members
     -------
     i : :py:`In(stream.Signature(8))`
+        Bytes.
     tx : :py:`Out(1)`
-        The line; high when idle.
+        Serial line, high when idle.
     """
 
     def __init__(self, line: Line) -> None:
@@ -181,7 +200,7 @@ class UartTransmitter(wiring.Component):
         m = Module()
         m.submodules.clock = clock = _BitClock(self._line)
         bits = Signal(8)
-        left = Signal(range(BYTE_BITS))     # bits after the one on the line
+        left = Signal(range(BYTE_BITS))     # bits after the current bit
         m.d.comb += self.i.ready.eq(clock.tick & (left == 0))
         with m.If(clock.tick & (left != 0)):
             m.d.sync += [Cat(self.tx, bits).eq(Cat(bits, C(1, 1))), left.eq(left - 1)]

@@ -1,1 +1,1 @@
-"""Stream buffer, and cells with one form per FPGA family."""
+"""Stream buffer, and cells with an implementation per FPGA family."""

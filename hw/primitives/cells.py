@@ -1,8 +1,8 @@
-"""What an FPGA has cells for: gated adders, multipliers, block RAM.
+"""Components for which FPGAs have dedicated cells: block RAM and multipliers.
 
-Each has a generic form, which any synthesis takes and which is simulated, and one that
-instantiates the cells of a family, chosen by the platform that ``elaborate`` gets. Both behave
-alike, cycle by cycle.
+Each component has a generic form for any synthesis tool and for simulation, and a form that
+instantiates the cells of an FPGA family. The platform passed to ``elaborate`` selects the form.
+Both forms behave the same in every cycle.
 """
 
 from amaranth import Module, Signal, signed, unsigned
@@ -16,25 +16,32 @@ __all__ = ["BlockRam", "Multiplier"]
 
 
 class BlockRam(wiring.Component):
-    """Memory with one write port and one read port, and a register behind the read port.
+    """Memory with one write port, one read port and an output register.
 
-    ``read_data`` is what stood at ``read_addr`` two cycles with ``read_en`` before; without
-    ``read_en`` it stays. A row that is written in the cycle its address is given must not be used:
-    what is read then is undefined on silicon.
+    ``read_data`` is the row at the ``read_addr`` of two cycles before, counting only cycles with
+    ``read_en``; in other cycles it is stable. If a row is read in the cycle in which it is written,
+    the data is undefined on silicon and must not be used.
 
     Parameters
     ----------
-    width, depth : int
+    width : int
+        Bits per row.
+    depth : int
+        Number of rows.
 
     Members
     -------
-    write_en, write_addr, write_data : :py:`In`
-    read_en, read_addr : :py:`In`
+    write_en, write_addr, write_data : :py:`In(1)`, :py:`In(range(depth))`, :py:`In(width)`
+        Write port.
+    read_en, read_addr : :py:`In(1)`, :py:`In(range(depth))`
+        Read enable, and address of the row.
     read_data : :py:`Out(width)`
+        Row, two cycles with ``read_en`` after its address.
     """
 
+    #: Cycles with ``read_en`` from an address to its row.
     LATENCY = 2
-    #: Rows of a memory that may lie in LUTs as well as in a block.
+    #: Largest number of rows of a memory that synthesis may build from LUTs.
     SMALL = 64
 
     def __init__(self, width: int, depth: int) -> None:
@@ -55,7 +62,8 @@ class BlockRam(wiring.Component):
                            (self.read_en, self.read_addr, self.read_data))
             return m
 
-        # Without a platform this is an exported core: its user's synthesis chooses for small ones.
+        # Without a platform this is an exported core. The synthesis tool of its user chooses how
+        # to build small memories.
         attrs: dict[str, int | str] = {"no_rw_check": 1}
         if self._depth > self.SMALL or platform is not None:
             attrs["ram_style"] = "block"
@@ -75,14 +83,19 @@ class BlockRam(wiring.Component):
 
 
 class Multiplier(wiring.Component):
-    """``product = a * b``, both signed; latency three cycles, throughput one a cycle.
+    """Signed multiplier, ``product = a * b``.
+
+    Latency is three cycles, throughput one product per cycle.
 
     Members
     -------
     a, b : :py:`In(signed(18))`
+        Factors.
     product : :py:`Out(signed(36))`
+        Product of the factors of three cycles before.
     """
 
+    #: Cycles from the factors to the product.
     LATENCY = 3
 
     def __init__(self) -> None:

@@ -1,6 +1,7 @@
-"""Cells of the Lattice ECP5 that synthesis does not find, or does not use in full.
+"""Cells of the Lattice ECP5 that Yosys does not infer, or does not use completely.
 
-Sources: Lattice, ECP5 and ECP5-5G Family Data Sheet, and the memory and sysDSP usage guides.
+Sources: Lattice FPGA-DS-02012, ECP5 and ECP5-5G Family Data Sheet; FPGA-TN-02204, ECP5 and
+ECP5-5G Memory Usage Guide; FPGA-TN-02205, ECP5 and ECP5-5G sysDSP Usage Guide.
 """
 
 from amaranth import Cat, ClockSignal, Const, Instance, Signal
@@ -10,30 +11,32 @@ __all__ = ["BLOCK_DEPTHS", "Ecp5", "SYNTH_FILES", "SYNTH_SCRIPT", "block_ram", "
 
 
 class Ecp5:
-    """Stands for an ECP5 where no board's platform is at hand."""
+    """Platform stand-in that selects the ECP5 cells without the platform of a board."""
 
     family = "ecp5"
 
 
-def is_ecp5(platform):
-    """Whether a platform, as ``elaborate`` gets it, is an ECP5."""
+def is_ecp5(platform: object) -> bool:
+    """Return whether a platform, as passed to ``elaborate``, is an ECP5."""
     return getattr(platform, "family", None) == "ecp5"
 
 
 def _init(function):
-    """INIT of a LUT4 with inputs A, B, C, D."""
+    """Return the INIT value of a LUT4 with inputs A, B, C, D."""
     return sum((function(i & 1, i >> 1 & 1, i >> 2 & 1, i >> 3) & 1) << i for i in range(16))
 
 
-#: A + (B where D), or A - B where C too. A half passes its carry on, or gives A, as its LUT says.
+#: LUT of A + (D ? B : 0), or of A - B if C is also set. The carry mux of a half passes the carry
+#: in, or selects A, as the LUT decides.
 _ADD = _init(lambda a, b, c, d: a ^ (b & d) ^ c)
-#: With C = 1: gives A as carry, whatever comes in. Synthesis scripts know a chain's start by it.
+#: With C = 1, A becomes the carry out, whatever the carry in. This value marks the start of a
+#: chain for the synthesis scripts.
 _START = _init(lambda a, b, c, d: a & ~c & ~d)
 
 
-# nextpnr puts a cell in front of a chain whose CIN is driven, even by a constant, and one behind a
-# chain whose COUT has a net, even if nothing reads it. Both ports may only stay open: that is what
-# an x in the netlist makes of them.
+# nextpnr adds a cell in front of a chain whose CIN is driven, even by a constant, and a cell behind
+# a chain whose COUT has a net, even an unused one. Both ports must stay unconnected, which an x in
+# the netlist achieves.
 _MAP = """(* techmap_celltype = "CCU2C" *)
 module {name} (input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
   parameter [15:0] INIT0 = 0;
@@ -49,7 +52,7 @@ module {name} (input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
 endmodule
 """
 
-#: Files that :data:`SYNTH_SCRIPT` reads.
+#: Files that :data:`SYNTH_SCRIPT` reads: text by file name.
 SYNTH_FILES = {
     "carry_start.map": _MAP.format(
         name="carry_start", cell="CCU2C", cin="1'bx", cout="COUT",
@@ -59,7 +62,7 @@ SYNTH_FILES = {
         name="carry_end", cell="CCU2C_END", cin="CIN", cout="1'bx", fail="0"),
 }
 
-#: Yosys commands after ``synth_ecp5``: two or four LUT4 less for each carry chain.
+#: Yosys commands to run after ``synth_ecp5``. They save two or four LUT4 per carry chain.
 SYNTH_SCRIPT = """\
 techmap -map carry_start.map t:CCU2C
 select -set carries t:CCU2C %ci1:+[CIN] w:* %i
@@ -71,11 +74,22 @@ chtype -set CCU2C t:CCU2C_END
 
 
 def gated_add(m, total, x, trit, result):
-    """``result = total + x * trit`` in one carry chain, one LUT4 a bit.
+    """Add ``result = total + x * trit`` as one carry chain with one LUT4 per bit.
 
-    Each LUT4 is ``A ^ (B & D) ^ C`` with A = total, B = x, C = negative, D = nonzero: synthesis
-    takes another LUT4 a bit for the gate. The carry in, which makes the complement a negation,
-    comes from half a cell below bit 0.
+    Each LUT4 computes ``A ^ (B & D) ^ C`` with A = total, B = x, C = negative, D = nonzero.
+    Synthesis would use a second LUT4 per bit for the gate. The carry in turns the complement into a
+    negation; it comes from half a cell below bit 0.
+
+    Parameters
+    ----------
+    m : Module
+        Module to which the cells are added.
+    total, x : Value
+        Operands, as wide as ``result``.
+    trit : :data:`tritstream.hw.interfaces.Trit`
+        Factor of ``x``: -1, 0 or 1.
+    result : Signal
+        Sum modulo 2 to the number of its bits.
     """
     zero, one = Const(0, 1), Const(1, 1)
     halves = [(_START, trit.negative, zero, one, zero, Signal())]
@@ -94,9 +108,9 @@ def gated_add(m, total, x, trit, result):
 
 
 def multiply(m, a, b, product):
-    """``product = a * b``, signed 18 by 18 bits, three cycles later, in one DSP block.
+    """Add ``product = a * b`` as one DSP block, signed 18 by 18 bits, with a latency of 3 cycles.
 
-    Registers: both inputs, the middle, the output.
+    The inputs, the pipeline stage and the output of the block are registered.
     """
     ports = _bits("i_A", a, 18) | _bits("i_B", b, 18) | _bits("i_C", Const(0, 18), 18)
     for name in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT"):
@@ -113,14 +127,22 @@ def multiply(m, a, b, product):
     m.d.comb += product.eq(whole[:len(product)].as_signed())
 
 
-#: Data width of a block RAM for the deepest memory it makes. (36 bits would take both ports' pins.)
+#: Data width in bits of a block RAM by its number of rows. A width of 36 bits would use the pins
+#: of both ports.
 BLOCK_DEPTHS = {1024: 18, 2048: 9, 4096: 4, 8192: 2, 16384: 1}
 
 
 def block_ram(m, depth, write, read):
-    """One write port, one read port two cycles behind its address: DP16KD with output register.
+    """Add a memory with one write port and one read port, made of DP16KD with output register.
 
-    ``write`` is (enable, address, data), ``read`` is (enable, address, data); at most 16384 deep.
+    Parameters
+    ----------
+    m : Module
+        Module to which the cells are added.
+    depth : int
+        Number of rows, at most 16384.
+    write, read : tuple of Value
+        Enable, address and data of each port. Read data has a latency of two cycles.
     """
     width = next(width for most, width in BLOCK_DEPTHS.items() if depth <= most)
     for low in range(0, len(write[2]), width):
@@ -129,9 +151,9 @@ def block_ram(m, depth, write, read):
 
 
 def _block(m, width, write, read):
-    """One DP16KD: port A writes, port B reads."""
-    unused = {18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]     # low address bits
-    enable = 0b11 if width == 18 else 0                 # of which two then select bytes
+    """Add one DP16KD: port A writes, port B reads."""
+    unused = {18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]     # unused low address bits
+    enable = 0b11 if width == 18 else 0                 # two of them select bytes at 18 bits
     data   = Signal(18)
     m.d.comb += read[2].eq(data)
     m.submodules += Instance(
@@ -149,5 +171,5 @@ def _block(m, width, write, read):
 
 
 def _bits(name, value, width):
-    """Single-bit inputs of a cell, zero beyond the value."""
+    """Return the single-bit inputs of a cell, zero above the bits of the value."""
     return {f"{name}{bit}": value[bit] if bit < len(value) else 0 for bit in range(width)}

@@ -1,6 +1,6 @@
-"""Stream buffer: cuts every combinational path between two sides of a stream."""
+"""Stream buffer: breaks all combinational paths between the two sides of a stream."""
 
-from amaranth import Module, Signal
+from amaranth import Module, ShapeLike, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,22 +8,25 @@ __all__ = ["StreamBuffer"]
 
 
 class StreamBuffer(wiring.Component):
-    """Two-entry buffer (skid buffer). Latency one cycle, throughput one payload a cycle.
+    """Buffer of two entries (skid buffer).
 
-    ``i.ready``, ``o.valid`` and ``o.payload`` come straight from registers.
+    Latency is one cycle, throughput one payload per cycle. ``i.ready``, ``o.valid`` and
+    ``o.payload`` come directly from registers.
 
     Parameters
     ----------
-    shape
-        Of the payload.
+    shape : ShapeLike
+        Shape of the payload.
 
     Members
     -------
     i : :py:`In(stream.Signature(shape))`
+        Stream to buffer.
     o : :py:`Out(stream.Signature(shape))`
+        The same stream, at least one cycle later.
     """
 
-    def __init__(self, shape) -> None:
+    def __init__(self, shape: ShapeLike) -> None:
         super().__init__({
             "i": In(stream.Signature(shape)),
             "o": Out(stream.Signature(shape)),
@@ -33,14 +36,14 @@ class StreamBuffer(wiring.Component):
         m = Module()
 
         kept  = Signal.like(self.i.payload)
-        full  = Signal()        # what was taken while the output was blocked
+        full  = Signal()        # ``kept`` holds a payload taken while the output was blocked
         taken = Signal()
         next_full = Signal()
         m.d.comb += [
             taken.eq(self.i.valid & self.i.ready),
             next_full.eq((taken | full) & self.o.valid & ~self.o.ready),
         ]
-        # Not ready in reset, when a transfer would be lost.
+        # Not ready during reset, because a transfer would be lost.
         m.d.sync += [full.eq(next_full), self.i.ready.eq(~next_full)]
         with m.If(self.i.ready):
             m.d.sync += kept.eq(self.i.payload)

@@ -183,7 +183,7 @@ def test_a_clock_that_is_missed_leaves_no_bitstream(monkeypatch, tmp_path):
     ("tang-nano-9k", Choice(clock_hz=50 * MHZ),
      r"^tang-nano-9k runs at its own 27 MHz, not at 50$"),
     ("icebreaker", Choice(clock_hz=5 * MHZ), r"^the PLL of an iCE40 at 12 MHz makes no 5 MHz; "),
-    ("icebreaker", Choice(clock_hz=12 * MHZ), r"^a UART needs 4 clock cycles a bit, not 2: "),
+    ("icebreaker", Choice(clock_hz=12 * MHZ), r"^a UART needs 4 clock cycles per bit, not 2: "),
     ("ulx3s-85f", Choice(lanes=3), r"^Lanes must be one of "),
     ("ulx3s-85f", Choice(max_k=100), r"^Maximum K must be a multiple of 16 "),
 ])
