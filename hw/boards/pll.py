@@ -1,37 +1,42 @@
-"""PLLs: settings for a wanted clock, checked against the limits of the silicon."""
+"""PLLs: settings for a requested clock, within the limits of the data sheet.
+
+Sources: Lattice FPGA-DS-02012, ECP5 and ECP5-5G Family Data Sheet; FPGA-DS-02008, iCE40 UltraPlus
+Family Data Sheet; FPGA-TN-02052, iCE40 sysCLOCK PLL Design and Usage Guide.
+"""
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Self
 
-from amaranth import Instance
+from amaranth import Instance, Module, Signal
 from amaranth.lib import io
 
 __all__ = ["Ecp5Pll", "Ice40Pll"]
 
 _MHZ = 1_000_000
-#: A setting that misses the wanted clock by more is none.
+#: Largest relative error of the clock.
 _TOLERANCE = 0.02
 
 
 def _nearest(settings, wanted, what):
-    """The setting whose output is nearest; the first of those as near."""
+    """Return the setting with the output nearest to ``wanted`` in Hz, the first of equal ones."""
     best = min(settings, key=lambda pll: abs(pll.output - wanted))
     if abs(best.output - wanted) > _TOLERANCE * wanted:
-        raise ValueError(f"{what} makes no {wanted / _MHZ:g} MHz; nearest is "
+        raise ValueError(f"{what} cannot generate {wanted / _MHZ:g} MHz; the nearest clock is "
                          f"{best.output / _MHZ:.3f} MHz")
     return best
 
 
 @dataclass(frozen=True)
 class Ecp5Pll:
-    """An EHXPLLL whose feedback is its output: ``output = source / div * feedback``.
+    """EHXPLLL with feedback from its output: ``output = source / div * feedback``.
 
     Parameters
     ----------
     source : int
-        Clock in, Hz.
+        Input clock in Hz.
     div, feedback, post : int
-        Dividers of the clock in, of the feedback, and from the oscillator to the output.
+        Dividers of the input clock, of the feedback, and from the oscillator to the output.
     """
 
     source:   int
@@ -39,13 +44,13 @@ class Ecp5Pll:
     feedback: int
     post:     int
 
-    #: Hz, of the family's data sheet.
+    #: Limits in Hz of the phase detector and of the oscillator.
     DETECTOR   = (3_125_000, 400 * _MHZ)
     OSCILLATOR = (400 * _MHZ, 800 * _MHZ)
 
     @classmethod
-    def make(cls, source, wanted):
-        """The setting for a clock; raises :class:`ValueError` where none comes within 2 %."""
+    def make(cls, source: int, wanted: int) -> Self:
+        """Return the setting for a clock in Hz; raise :class:`ValueError` if it is over 2 % off."""
         found = (cls(source, div, feedback, post)
                  for div, feedback in product(range(1, 129), repeat=2)
                  if cls.DETECTOR[0] <= source / div <= cls.DETECTOR[1]
@@ -54,17 +59,17 @@ class Ecp5Pll:
         return _nearest(found, wanted, f"the PLL of an ECP5 at {source / _MHZ:g} MHz")
 
     @property
-    def output(self):
-        """Clock out, Hz."""
+    def output(self) -> float:
+        """Output clock in Hz."""
         return self.source / self.div * self.feedback
 
     @property
-    def oscillator(self):
-        """Oscillator, Hz."""
+    def oscillator(self) -> float:
+        """Oscillator frequency in Hz."""
         return self.output * self.post
 
-    def connect(self, m, port, clock, lock):
-        """Put the PLL between the pin and ``clock``."""
+    def connect(self, m: Module, port: io.PortLike, clock: Signal, lock: Signal) -> None:
+        """Add the PLL between the pin and ``clock``; ``lock`` is set when the clock is stable."""
         m.submodules.clock_pin = pin = io.Buffer("i", port)
         m.submodules.pll = Instance(
             "EHXPLLL",
@@ -84,13 +89,14 @@ class Ecp5Pll:
 
 @dataclass(frozen=True)
 class Ice40Pll:
-    """An SB_PLL40_PAD with simple feedback: ``output = source / (r + 1) * (f + 1) / 2^q``.
+    """SB_PLL40_PAD with simple feedback: ``output = source / (r + 1) * (f + 1) / 2^q``.
 
     Parameters
     ----------
     source : int
-        Clock in, Hz; its pin is the PLL's own.
+        Input clock in Hz, at the dedicated pin of the PLL.
     r, f, q : int
+        DIVR, DIVF and DIVQ: dividers of the input clock, of the feedback and of the output.
     """
 
     source: int
@@ -98,15 +104,15 @@ class Ice40Pll:
     f:      int
     q:      int
 
-    #: Hz, of the family's data sheet.
+    #: Limits in Hz of the phase detector and of the oscillator.
     DETECTOR   = (10 * _MHZ, 133 * _MHZ)
     OSCILLATOR = (533 * _MHZ, 1066 * _MHZ)
-    #: Upper limits of the detector for the filter ranges 1 to 5; above them, 6.
+    #: Upper limits in Hz of the phase detector for filter ranges 1 to 5. Above, the range is 6.
     _FILTERS = tuple(limit * _MHZ for limit in (17, 26, 44, 66, 101))
 
     @classmethod
-    def make(cls, source, wanted):
-        """The setting for a clock; raises :class:`ValueError` where none comes within 2 %."""
+    def make(cls, source: int, wanted: int) -> Self:
+        """Return the setting for a clock in Hz; raise :class:`ValueError` if it is over 2 % off."""
         found = (cls(source, r, f, q)
                  for r, f, q in product(range(16), range(128), range(1, 7))
                  if cls.DETECTOR[0] <= source / (r + 1) <= cls.DETECTOR[1]
@@ -114,22 +120,22 @@ class Ice40Pll:
         return _nearest(found, wanted, f"the PLL of an iCE40 at {source / _MHZ:g} MHz")
 
     @property
-    def output(self):
-        """Clock out, Hz."""
+    def output(self) -> float:
+        """Output clock in Hz."""
         return self.oscillator / 2 ** self.q
 
     @property
-    def oscillator(self):
-        """Oscillator, Hz."""
+    def oscillator(self) -> float:
+        """Oscillator frequency in Hz."""
         return self.source / (self.r + 1) * (self.f + 1)
 
     @property
-    def filter_range(self):
-        """Bandwidth of the loop filter, 1..6."""
+    def filter_range(self) -> int:
+        """Bandwidth setting of the loop filter, 1..6."""
         return 1 + sum(self.source / (self.r + 1) >= limit for limit in self._FILTERS)
 
-    def connect(self, m, port, clock, lock):
-        """Put the PLL between the pin and ``clock``."""
+    def connect(self, m: Module, port: io.PortLike, clock: Signal, lock: Signal) -> None:
+        """Add the PLL between the pin and ``clock``; ``lock`` is set when the clock is stable."""
         m.submodules.pll = Instance(
             "SB_PLL40_PAD",
             p_FEEDBACK_PATH="SIMPLE", p_PLLOUT_SELECT="GENCLK",

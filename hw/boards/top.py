@@ -1,4 +1,4 @@
-"""Top level of a board: clock, reset, serial line, lights."""
+"""Top level of a board: clock, reset, serial line and LEDs."""
 
 from functools import reduce
 
@@ -7,28 +7,35 @@ from amaranth.build import Platform, Subsignal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
+from tritstream.hw.boards.board import Board
+from tritstream.hw.boards.pll import Ecp5Pll, Ice40Pll
+from tritstream.hw.config import DeviceConfig
 from tritstream.hw.io.serial_device import SerialDevice
+from tritstream.hw.io.uart import Line
 
 __all__ = ["BoardTop"]
 
-#: A blink that can be seen, as a share of a second.
+#: Shortest visible pulse of an LED, in seconds.
 _BLINK = 1 / 20
 
 
 class BoardTop(Elaboratable):
-    """The device on a board's pins.
+    """The device on the pins of a board.
 
     Parameters
     ----------
     board : tritstream.hw.boards.board.Board
+        Board.
     config : DeviceConfig
-        Its ``clock_hz`` is what the PLL makes, or the board's own clock.
+        Build parameters. ``clock_hz`` must be the output of the PLL, or the clock of the board.
     line : Line
-    pll : optional
-        Setting of the family's PLL.
+        Timing of the serial line.
+    pll : Ecp5Pll or Ice40Pll, optional
+        Setting of the PLL.
     """
 
-    def __init__(self, board, config, line, pll=None) -> None:
+    def __init__(self, board: Board, config: DeviceConfig, line: Line,
+                 pll: Ecp5Pll | Ice40Pll | None = None) -> None:
         self._board  = board
         self._config = config
         self._line   = line
@@ -52,7 +59,7 @@ class BoardTop(Elaboratable):
         return m
 
     def _make_clock(self, m, platform):
-        """Domain ``sync`` from the board's clock; in reset until the PLL has locked."""
+        """Add the domain ``sync``, in reset until the PLL has locked."""
         port  = _request(platform, platform.default_clk)
         clock = Signal()
         lock  = Signal()
@@ -67,7 +74,7 @@ class BoardTop(Elaboratable):
         platform.add_clock_constraint(clock, self._config.clock_hz)
 
     def _stretch(self, m, level):
-        """``level``, and for a while after it."""
+        """Return ``level``, extended to a visible pulse."""
         left = Signal(range(int(self._config.clock_hz * _BLINK)))
         with m.If(level):
             m.d.sync += left.eq(~0)
@@ -76,7 +83,7 @@ class BoardTop(Elaboratable):
         return left != 0
 
     def _request_lights(self, platform):
-        """Ports by what they tell; several may be parts of one resource."""
+        """Return the LED ports by name. Several ports may be parts of one resource."""
         wanted = self._board.lights
         ports  = {where: _request(platform, *where)
                   for where in dict.fromkeys(where[:2] for where in wanted.values())}
@@ -85,7 +92,7 @@ class BoardTop(Elaboratable):
 
 
 def _request(platform, name, number=0):
-    """A resource as bare ports, for :mod:`amaranth.lib.io`."""
+    """Return a resource as bare ports, for :mod:`amaranth.lib.io`."""
     parts = platform.lookup(name, number).ios
     bare  = {part.name: "-" for part in parts if isinstance(part, Subsignal)}
     return platform.request(name, number, dir=bare or "-")

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from tritstream.golden.fixed_point import ROWS
 from tritstream.hw.compute.beat_buffer import BeatBuffer
 from tritstream.hw.compute.lane import Lane
-from tritstream.hw.compute.lane_array import LaneArray
+from tritstream.hw.compute.lane_array import LaneArray, LaneType
 from tritstream.hw.compute.result_banks import UnitMap
 from tritstream.hw.compute.scale_unit import ScaleCodes, ScaleUnit, SlotSequencer
 from tritstream.hw.interfaces import Activations, Beat, MantissaPort, RowSums
@@ -46,7 +46,7 @@ class Datapath(wiring.Component):
         Row sums, one slot per cycle.
     """
 
-    def __init__(self, lanes: int, columns: int, lane: type = Lane) -> None:
+    def __init__(self, lanes: int, columns: int, lane: LaneType = Lane) -> None:
         self._lanes   = lanes
         self._columns = columns
         self._lane    = lane

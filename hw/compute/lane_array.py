@@ -6,10 +6,14 @@ from amaranth.lib.wiring import In, Out
 
 from tritstream.golden.fixed_point import GROUP_SUM_BITS, ROWS
 from tritstream.hw.compute.lane import Lane
+from tritstream.hw.compute.multiplier_lane import MultiplierLane
 from tritstream.hw.compute.trit_unpacker import TritUnpacker
 from tritstream.hw.interfaces import SKEW, Beat
 
-__all__ = ["LaneArray"]
+__all__ = ["LaneArray", "LaneType"]
+
+#: Lane component of an array.
+LaneType = type[Lane] | type[MultiplierLane]
 
 
 class LaneArray(wiring.Component):
@@ -53,7 +57,7 @@ class LaneArray(wiring.Component):
         Skewed group sums.
     """
 
-    def __init__(self, lanes: int, columns: int, lane: type = Lane) -> None:
+    def __init__(self, lanes: int, columns: int, lane: LaneType = Lane) -> None:
         self._lanes   = lanes
         self._columns = columns
         self._lane    = lane

@@ -1,1 +1,1 @@
-"""A board with memory: the core in LiteX, fed from DRAM."""
+"""Boards with memory: the core as a LiteX peripheral that reads weights from DRAM."""

@@ -1,5 +1,6 @@
-"""Boards with memory: clocks, pins, link; pins and clocks are those of litex-boards."""
+"""Boards with memory: clocks, pins and link, with pins and clocks from litex-boards."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from liteeth.phy.ecp5rgmii import LiteEthPHYRGMII
@@ -9,7 +10,7 @@ from litex_boards.targets import gsd_orangecrab as orangecrab
 from litex_boards.targets import lambdaconcept_ecpix5 as ecpix5
 from litex_boards.targets import radiona_ulx3s as ulx3s
 
-from tritstream.hw.soc.memory import MEMORIES
+from tritstream.hw.soc.memory import MEMORIES, Memory
 from tritstream.hw.soc.soc import BoardSoC
 
 __all__ = ["BOARDS", "Board", "find_board"]
@@ -19,21 +20,22 @@ _BAUD = 3_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """A board with memory.
+    """Board with memory.
 
     Parameters
     ----------
     title : str
+        Full name with FPGA part and memory size.
     memory : str
-        Its memory in :data:`tritstream.hw.soc.memory.MEMORIES`.
+        Name of the memory in :data:`tritstream.hw.soc.memory.MEMORIES`.
     columns, max_k : int
-        Of the core.
-    place : list of str
+        Parameters of the core, see :class:`.DeviceConfig`.
+    place : tuple of str
         Options of nextpnr for the part.
     make : callable
-        A system with clock, memory and link, from (board, memory).
+        Function that makes the system, with clock, memory and link, from the memory.
     link : str
-        How it is reached.
+        Link to the host: UART or Ethernet.
     """
 
     title:   str
@@ -41,11 +43,11 @@ class Board:
     columns: int
     max_k:   int
     place:   tuple[str, ...]
-    make:    object
+    make:    Callable[[Memory], BoardSoC]
     link:    str
 
-    def system(self, clock_hz=None):
-        """The system, at another clock if one is given."""
+    def system(self, clock_hz: int | None = None) -> BoardSoC:
+        """Return the system, at the clock of the memory or at ``clock_hz``."""
         memory = MEMORIES[self.memory]
         return self.make(replace(memory, clock_hz=clock_hz) if clock_hz else memory)
 
@@ -73,6 +75,7 @@ def _ecpix5(memory):
 
 def _orangecrab(memory):
     platform = gsd_orangecrab.Platform(revision="0.2", device="25F", toolchain="trellis")
+    platform.add_extension(gsd_orangecrab.feather_serial)
     soc = BoardSoC(platform, memory)
     soc.crg = orangecrab._CRGSDRAM(platform, memory.clock_hz)
     _add_ddr3(soc, platform, memory)
@@ -88,7 +91,7 @@ def _add_ddr3(soc, platform, memory):
 
 
 def _add_serial(soc, platform):
-    """The bus behind a UART: for a look at the registers, too slow for weights."""
+    """Add a UART as a bus master, for debugging. It is too slow for weights."""
     phy = RS232PHY(platform.request("serial"), soc.memory.clock_hz, _BAUD)
     soc.add_module("serial", phy)
     soc.serial_bus = UARTBone(phy, soc.memory.clock_hz)
@@ -112,7 +115,7 @@ BOARDS = {
 
 
 def find_board(name: str) -> Board:
-    """The board of this name; raises :class:`ValueError` with the names there are."""
+    """Return the board with this name; raise :class:`ValueError` if it is unknown."""
     if name not in BOARDS:
-        raise ValueError(f"there is no board {name!r} with memory, but {', '.join(BOARDS)}")
+        raise ValueError(f"unknown board with memory {name!r}; use one of {', '.join(BOARDS)}")
     return BOARDS[name]

@@ -1,31 +1,35 @@
-"""From the bus of a link to memory, a word of memory at a time."""
+"""Bridge from the bus of a link to memory, one memory word at a time."""
 
+from litedram.common import LiteDRAMNativePort
 from litex.gen import LiteXModule
+from litex.soc.interconnect import wishbone
 from migen import FSM, Array, If, NextState, NextValue, Replicate, Signal
 
 __all__ = ["Bridge"]
 
-#: Cycles without an access after which a word that was read is read anew: less than lie between
-#: two packets of a link, more than between two accesses of one.
+#: Cycles without an access after which a buffered word is read again: fewer than between two
+#: packets of a link, more than between two accesses of a packet.
 _FRESH = 63
 
 
 class Bridge(LiteXModule):
-    """A slave on the bus, 32 bits wide, before a port of the memory, as wide or wider.
+    """Bus slave of 32 bits in front of a memory port of the same width or wider.
 
-    A word of memory that was read serves the reads that follow it closely: LiteDRAM takes some 30
-    cycles for each. It is forgotten at a write, and when the bus has been quiet for a while, so
-    that what the core has written meanwhile is seen.
+    The last memory word that was read is buffered for the following reads, because LiteDRAM takes
+    about 30 cycles per read. The buffer is cleared at a write. It is also cleared after a pause on
+    the bus, so that words that the core writes in the meantime are read.
 
     Parameters
     ----------
     bus : wishbone.Interface
+        Bus of 32 bits.
     port : LiteDRAMNativePort
+        Port of the memory, a multiple of 32 bits wide.
     base : int
-        Bus address of the memory.
+        Bus address of the memory in bytes.
     """
 
-    def __init__(self, bus, port, base) -> None:
+    def __init__(self, bus: wishbone.Interface, port: LiteDRAMNativePort, base: int) -> None:
         ratio  = port.data_width // 32
         shift  = ratio.bit_length() - 1
         adr    = Signal(30)
@@ -63,5 +67,6 @@ class Bridge(LiteXModule):
             If(port.rdata.valid,
                 NextValue(line, port.rdata.data), NextValue(held, adr[shift:]),
                 NextValue(valid, 1), NextState("ANSWER")))
-        # Not in an access's first cycle: LiteX's bus chooses the slave that is read a cycle late.
+        # Not in the first cycle of an access, because the LiteX bus selects the slave that is read
+        # one cycle late.
         fsm.act("ANSWER", bus.ack.eq(1), NextState("IDLE"))

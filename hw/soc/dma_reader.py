@@ -1,5 +1,6 @@
-"""From descriptors to a stream of memory words, at the rate of the memory."""
+"""Reader of descriptors: streams memory words at the rate of the memory."""
 
+from litedram.common import LiteDRAMNativePort
 from litedram.frontend.dma import LiteDRAMDMAReader
 from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
@@ -9,43 +10,44 @@ from tritstream.hw.soc.registers import UNIT
 
 __all__ = ["Feeder"]
 
-#: Addresses that wait for a port. More would let the next bank's reads come before their turn, and
-#: both ports' buffers be full when a row has to be opened.
+#: Addresses that can wait for each port. With more, reads of the next bank would be issued too
+#: early, and the buffers of both ports would be full when a row has to be opened.
 _AHEAD = 2
 
 
 class Feeder(LiteXModule):
-    """Reads what descriptors name, one after the other, without a gap between them.
+    """Reads the memory that descriptors name, in order and without gaps.
 
-    LiteDRAM lets a port ask for a bank only when its last bank has no command left, so that a
-    stream over one port waits for a row to be opened whenever the bank changes. Over two ports,
-    which take turns of ``stretch`` words, the next bank opens its row while the last one's commands
-    run out.
+    A LiteDRAM port can request a new bank only when its previous bank has no command left.
+    Therefore a stream over one port stalls whenever the bank changes, until a row is open. Two
+    ports alternate every ``stretch`` words, so the next bank opens its row while the previous bank
+    finishes its commands.
 
     Parameters
     ----------
     ports : list of LiteDRAMNativePort
-        One or two.
+        One or two ports.
     depth : int
-        Words each port may have under way or waiting.
+        Largest number of outstanding or buffered words per port.
     stretch : int
-        Words that stay in one bank, a power of two.
+        Consecutive words in one bank, a power of two.
 
     Members
     -------
     sink : Endpoint
-        ``address`` and ``length`` in units of :data:`UNIT` bytes; length is not 0.
+        Descriptors: ``address`` and ``length`` in units of :data:`.UNIT` bytes. A length of 0 is
+        invalid.
     source : Endpoint
-        ``data``, ``last`` at the end of a descriptor.
+        Memory words: ``data``, and ``last`` at the end of a descriptor.
     idle : Signal
-        Nothing waits and nothing is under way.
+        No descriptor waits and no word is outstanding.
     stop : Signal, in
-        Forget the descriptor at the sink; what was asked for still comes.
+        Drop the descriptor at the sink. Words that were requested still arrive.
     waiting : Signal
-        An address waits for a port, for counting.
+        An address waits for a port, for statistics.
     """
 
-    def __init__(self, ports, depth, stretch) -> None:
+    def __init__(self, ports: list[LiteDRAMNativePort], depth: int, stretch: int) -> None:
         width, bits = ports[0].data_width, ports[0].address_width
         shift = (8 * UNIT // width).bit_length() - 1
         self.sink   = sink   = stream.Endpoint([("address", 26), ("length", 26)])
@@ -58,7 +60,7 @@ class Feeder(LiteXModule):
         for addresses, reader in zip(self.addresses, self.readers, strict=True):
             self.comb += addresses.source.connect(reader.sink)
 
-        # Which port each word comes from, and whether it is a descriptor's last.
+        # Port of each outstanding word, and whether the word is the last of its descriptor.
         self.order = order = stream.SyncFIFO([("port", 1), ("end", 1)],
                                              len(ports) * (_AHEAD + depth))
         done    = Signal(26 + shift)

@@ -1,5 +1,6 @@
-"""From the core's answers to a ring in memory."""
+"""Writer of the responses of the core to a ring buffer in memory."""
 
+from litedram.common import LiteDRAMNativePort
 from litedram.frontend.dma import LiteDRAMDMAWriter
 from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
@@ -9,41 +10,42 @@ from tritstream.hw.soc.registers import COUNT_BITS
 
 __all__ = ["Collector"]
 
-#: Memory words gathered before they are written while weights are read: to turn the memory's bus
-#: round costs as much as a dozen words.
+#: Memory words that are collected before a write, while weights are read. A change of direction of
+#: the memory bus costs as much time as a dozen words.
 _GATHER = 192
 _DEPTH  = 256
 
 
 class Collector(LiteXModule):
-    """Writes words to a ring in memory.
+    """Writes words to a ring buffer in memory.
 
-    Words are gathered while ``busy``, since every change from reading to writing costs the memory
-    time, and written at once when it is not.
+    Words are collected while ``busy`` is set, because every change from reading to writing costs
+    time. Otherwise they are written immediately.
 
     Parameters
     ----------
     port : LiteDRAMNativePort
+        Port of the memory.
     first, size : int
-        First word of the ring and its length in words, a power of two.
+        First word of the ring, and size of the ring in words, a power of two.
 
     Members
     -------
     sink : Endpoint
-        ``data``.
-    busy : Signal
-        Whether something else is reading.
+        Words to write: ``data``.
+    busy : Signal, in
+        Weights are being read.
     written : Signal
-        Words in memory, ever; one that is counted is read by any later read.
+        Number of words written since power-on. Every later read returns these words.
     taken : Signal, in
-        Words whose place is free again, ever.
+        Number of words since power-on that software has released.
     drop : Signal, in
-        Forget what waits.
+        Drop the words that wait.
     idle : Signal
-        Nothing waits to be written.
+        No word waits or is being written.
     """
 
-    def __init__(self, port, first, size) -> None:
+    def __init__(self, port: LiteDRAMNativePort, first: int, size: int) -> None:
         self.sink = sink = stream.Endpoint([("data", port.data_width)])
         self.busy, self.drop, self.idle = Signal(), Signal(), Signal()
         self.written, self.taken = Signal(COUNT_BITS), Signal(COUNT_BITS)

@@ -1,5 +1,6 @@
-"""Starts the memory without a processor."""
+"""Initialization of the memory without a processor."""
 
+from litedram.common import PhySettings, Settings
 from litedram.init import get_sdram_phy_init_sequence
 from litex.gen import LiteXModule
 from litex.soc.interconnect import wishbone
@@ -9,10 +10,10 @@ from tritstream.hw.soc.registers import CSR, CSR_BASE, CSR_STEP
 
 __all__ = ["DFII", "Starter", "start_sequence"]
 
-#: Registers of LiteDRAM's command injector that a start needs, by place.
+#: Indices of the registers of the LiteDRAM command injector that the initialization writes.
 DFII = {"control": 0, "command": 1, "issue": 2, "address": 3, "bank": 4}
 
-#: Cycles of reset; cycles of a turn of the loop in which LiteX's processor waits, at most.
+#: Cycles of reset, and largest number of cycles per iteration of the delay loop in LiteX software.
 _RESET, _LOOP = 20_000, 4
 
 _BITS = {"DFII_CONTROL_SEL": 1, "DFII_CONTROL_CKE": 2, "DFII_CONTROL_ODT": 4,
@@ -20,14 +21,16 @@ _BITS = {"DFII_CONTROL_SEL": 1, "DFII_CONTROL_CKE": 2, "DFII_CONTROL_ODT": 4,
          "DFII_COMMAND_CAS": 4, "DFII_COMMAND_RAS": 8}
 
 
-def start_sequence(phy_settings, timing_settings, quick=False):
-    """Writes that start a memory: (register of :data:`DFII`, value, cycles to wait after it).
+def start_sequence(phy_settings: PhySettings, timing_settings: Settings,
+                   quick: bool = False) -> list[tuple[str, int, int]]:
+    """Return the register writes that initialize a memory.
 
-    LiteDRAM's own sequence, after a reset of 200 us at any clock here. ``quick`` cuts long waits,
-    for simulation.
+    Each write is (register of :data:`DFII`, value, cycles to wait after the write). The sequence is
+    the sequence of LiteDRAM after a reset of at least 200 us at every supported clock. ``quick``
+    shortens long waits, for simulation.
     """
     sequence, _ = get_sdram_phy_init_sequence(phy_settings, timing_settings)
-    # Software has the memory for the time of the start.
+    # The command injector controls the memory during the initialization.
     writes = [("control", 0, 50 if quick else _RESET)]
     for _, address, bank, command, delay in sequence:
         value = sum(_BITS[name] for name in command.split("|"))
@@ -45,16 +48,18 @@ class Starter(LiteXModule):
 
     Parameters
     ----------
-    writes : list
-        Of :func:`start_sequence`.
+    writes : list of tuple
+        Result of :func:`start_sequence`.
 
     Members
     -------
     bus : wishbone.Interface
+        Bus master of 32 bits.
     done : Signal
+        The sequence is complete.
     """
 
-    def __init__(self, writes) -> None:
+    def __init__(self, writes: list[tuple[str, int, int]]) -> None:
         self.bus  = bus = wishbone.Interface(data_width=32, adr_width=30)
         self.done = Signal()
 

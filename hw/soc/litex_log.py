@@ -1,4 +1,4 @@
-"""LiteX without its log."""
+"""LiteX without its log messages."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ __all__ = ["quiet"]
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let LiteX tell only what is wrong: it says at length what it does."""
+    """Suppress log messages of LiteX below the level of warnings."""
     before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:

@@ -1,9 +1,11 @@
-"""Memories of boards: chips, their timing, and how LiteDRAM drives them."""
+"""Memories of boards: chips, timing, and settings of LiteDRAM."""
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from litedram import modules
+from litedram.common import PhySettings
 from litedram.core.controller import ControllerSettings
 from litedram.modules import _SpeedgradeTimings
 from litedram.phy import ECP5DDRPHY, GENSDRPHY, HalfRateGENSDRPHY
@@ -14,7 +16,7 @@ __all__ = ["MEMORIES", "Memory", "find_memory"]
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """A memory of 16 data lines at a clock.
+    """Memory with 16 data lines at a given clock.
 
     Parameters
     ----------
@@ -23,18 +25,19 @@ class Memory:
     phy : type
         Class of :mod:`litedram.phy`.
     clock_hz : int
-        Of core and controller; the memory's own is twice that where the PHY has two phases.
+        Clock of core and controller in Hz. The memory clock is twice as fast if the PHY has two
+        phases.
     lanes : int
-        Bytes the memory moves in a cycle of that clock: a word of the core.
+        Bytes per cycle of this clock, which is the word size of the core.
     refresh_ns : int, optional
-        tRFC, where LiteDRAM counts it in clock cycles of a faster grade: at the clocks of an ECP5
-        that would be five times as long as the data sheet asks.
+        tRFC in ns, for chips for which LiteDRAM has it in clock cycles of a faster speed grade. At
+        the clocks of an ECP5, those cycles take five times as long as the data sheet requires.
     cl : int, optional
-        CAS latency, where LiteDRAM would not know it.
+        CAS latency in cycles, if LiteDRAM does not know it.
     postponing : int
-        Refreshes done together, at most 8: the rows are closed once for all of them.
+        Number of refreshes that are done together, at most 8. Rows are closed once for all.
     rows : int, optional
-        Fewer rows, for a simulation of less memory. Timing does not depend on it.
+        Reduced number of rows, for a simulation with less memory. The timing is the same.
     """
 
     chip:       str
@@ -47,9 +50,10 @@ class Memory:
     rows:       int | None = None
 
     @cached_property
-    def module(self):
-        """Geometry and timing, as LiteDRAM takes them."""
-        base, own = getattr(modules, self.chip), {}
+    def module(self) -> modules.SDRAMModule:
+        """Geometry and timing of the chip for LiteDRAM."""
+        base = getattr(modules, self.chip)
+        own: dict[str, Any] = {}
         if self.rows:
             own["nrows"] = self.rows
         if self.refresh_ns:
@@ -60,36 +64,36 @@ class Memory:
         return type(self.chip, (base,), own)(self.clock_hz, f"1:{self.phases}")
 
     @property
-    def phases(self):
-        """Cycles of the memory in one of the controller."""
+    def phases(self) -> int:
+        """Cycles of the memory per cycle of the controller."""
         return 1 if self.phy is GENSDRPHY else 2
 
     @property
-    def options(self):
-        """Of the PHY, beside its pins."""
+    def options(self) -> dict[str, int]:
+        """Options of the PHY in addition to its pins."""
         return {"sys_clk_freq": self.clock_hz, **({"cl": self.cl} if self.cl else {})}
 
-    def phy_settings(self):
-        """What the PHY tells the controller; of one on no pins."""
+    def phy_settings(self) -> PhySettings:
+        """Return the settings of the PHY for the controller, from a PHY without real pins."""
         return self.phy(_pads(self.module), **self.options).settings
 
-    def controller_settings(self, **others):
-        """For LiteDRAM's controller."""
+    def controller_settings(self, **others: Any) -> ControllerSettings:
+        """Return the settings of the LiteDRAM controller, with ``others`` added."""
         return ControllerSettings(refresh_postponing=self.postponing, **others)
 
     @property
-    def size(self):
-        """Bytes."""
+    def size(self) -> int:
+        """Size in bytes."""
         return 2 * self.module.nbanks * self.module.nrows * self.module.ncols
 
     @property
-    def row_bytes(self):
-        """Bytes that follow each other in one bank."""
+    def row_bytes(self) -> int:
+        """Consecutive bytes in one bank."""
         return 2 * self.module.ncols
 
 
 def _pads(module):
-    """Pins of a memory that is not there."""
+    """Return placeholders for the pins of a memory."""
     geometry = module.geom_settings
     pads = [("a", geometry.addressbits), ("ba", geometry.bankbits), ("ras_n", 1), ("cas_n", 1),
             ("we_n", 1), ("dq", 16), ("dm", 2)]
@@ -98,7 +102,7 @@ def _pads(module):
     return Record(pads)
 
 
-# tRFC of the data sheets: 110 ns for 1 Gbit of DDR3, 160 for 2, 260 for 4.
+# tRFC of DDR3, from the chip data sheets: 110 ns for 1 Gbit, 160 ns for 2 Gbit, 260 ns for 4 Gbit.
 MEMORIES = {
     "mt48lc16m16": Memory(chip="MT48LC16M16", phy=HalfRateGENSDRPHY, clock_hz=66_666_667, lanes=4,
                           cl=3),
@@ -112,7 +116,7 @@ MEMORIES = {
 
 
 def find_memory(name: str) -> Memory:
-    """The memory of this name; raises :class:`ValueError` with the names there are."""
+    """Return the memory with this name; raise :class:`ValueError` if it is unknown."""
     if name not in MEMORIES:
-        raise ValueError(f"there is no memory {name!r}, but {', '.join(MEMORIES)}")
+        raise ValueError(f"unknown memory {name!r}; use one of {', '.join(MEMORIES)}")
     return MEMORIES[name]

@@ -1,4 +1,4 @@
-"""UDP over Ethernet by LiteEth, with registers between its layers."""
+"""UDP over Ethernet with LiteEth, and registers between its layers."""
 
 from types import SimpleNamespace
 
@@ -18,24 +18,28 @@ _WIDTH = 32
 class Network(LiteXModule):
     """MAC, ARP, IPv4 and UDP, 32 bits wide.
 
-    What LiteEth's own ``LiteEthUDPIPCore`` is, without ICMP, and with a register stage between the
-    layers both ways: their handshakes go through all of them at once, which at the clock of an
-    ECP5's DDR3 they have no time for.
+    The same as ``LiteEthUDPIPCore`` of LiteEth, but without ICMP, and with a register stage between
+    the layers in both directions. Without these registers, the handshakes are combinational through
+    all layers, which is too slow for the clock of a DDR3 memory on an ECP5.
 
     Parameters
     ----------
-    phy
-        Of LiteEth.
+    phy : LiteXModule
+        Ethernet PHY of LiteEth.
     mac_address : int
+        MAC address, 48 bits.
     ip_address : str
+        IPv4 address.
     clock_hz : int
+        Clock of the system in Hz.
 
     Members
     -------
     udp : LiteEthUDP
+        UDP layer.
     """
 
-    def __init__(self, phy, mac_address, ip_address, clock_hz) -> None:
+    def __init__(self, phy: LiteXModule, mac_address: int, ip_address: str, clock_hz: int) -> None:
         address  = convert_ip(ip_address)
         self.mac = LiteEthMAC(phy=phy, dw=_WIDTH, interface="crossbar", endianness="big",
                               hw_mac=mac_address, with_preamble_crc=True, with_sys_datapath=True)
@@ -45,7 +49,7 @@ class Network(LiteXModule):
         self.udp = LiteEthUDP(self._staged(self.ip), address, dw=_WIDTH)
 
     def _staged(self, layer):
-        """The layer, as far as those above look at it; its ports have registers."""
+        """Return a stand-in for a layer, whose ports have registers."""
         def get_port(number, dw):
             port = layer.crossbar.get_port(number, dw)
             source, sink = (self._stage(end) for end in (port.source, port.sink))

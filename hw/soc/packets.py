@@ -1,6 +1,7 @@
-"""Etherbone that loses what it cannot hold, whole packets at a time."""
+"""Etherbone with a packet buffer that drops complete packets on overflow or error."""
 
 from liteeth.common import eth_udp_user_description
+from liteeth.core.udp import LiteEthUDP
 from liteeth.frontend.etherbone import LiteEthEtherbone
 from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
@@ -8,34 +9,35 @@ from migen import Cat, If, Memory, Signal
 
 __all__ = ["Etherbone", "PacketBuffer"]
 
-#: Words of 32 bits that LiteEth's record buffer holds: a longer packet would stop it for good.
+#: Capacity in 32-bit words of the record buffer of LiteEth. A longer packet would block it forever.
 _LONGEST = 256
-#: Words before what a record writes and reads: Etherbone's header, the record's.
+#: Words before the data of a record: the headers of Etherbone and of the record.
 _HEAD = 3
-#: First 16 bits of a packet as they come, and behind them that it is no probe.
+#: First 16 bits of a packet in order of arrival; bit 16 is 0, since the packet is no probe.
 _MAGIC = 0x6F4E
-#: Words, packets that wait at most.
+#: Capacity in words and in packets.
 _DEPTH, _PACKETS = 2048, 16
 
 
 class PacketBuffer(LiteXModule):
-    """Takes packets at any rate; gives those that are whole, sound, and fit a record.
+    """Accepts packets at any rate, and passes on the valid packets that fit a record.
 
-    LiteEth 2024.12 has no room for a packet while it works on one, and gets stuck when one has to
-    wait half way; and one that lost its end, or whose counts do not agree with its length, would
-    take the next one along. So packets are given one at a time, and what comes while there is no
-    room, with a wrong checksum, or of another length than its record tells, is dropped.
+    LiteEth 2024.12 cannot buffer a packet while it processes another, and blocks if a packet is
+    interrupted. A packet that lost its end, or whose counts do not match its length, would also
+    corrupt the next packet. Therefore this buffer passes on one packet at a time. It drops packets
+    that arrive while the buffer is full, have a wrong checksum, or do not have the length that
+    their record header states.
 
     Members
     -------
     sink, source : Endpoint
-        Of a UDP port, 32 bits. ``sink.ready`` always stands.
+        Streams of a UDP port, 32 bits wide. ``sink.ready`` is always set.
     done : Signal, in
-        The packet that was given has been worked on.
+        The last packet at ``source`` has been processed.
     """
 
     def __init__(self) -> None:
-        bits   = _DEPTH.bit_length()    # one more than addresses have
+        bits   = _DEPTH.bit_length()    # one bit more than an address
         layout = eth_udp_user_description(32)
         self.sink, self.source = sink, source = stream.Endpoint(layout), stream.Endpoint(layout)
         self.done    = Signal()
@@ -94,11 +96,11 @@ class PacketBuffer(LiteXModule):
 
 
 class _Buffered:
-    """A UDP port with a :class:`PacketBuffer`, in the place of LiteEth's UDP."""
+    """UDP port with a :class:`PacketBuffer`, as a replacement for the UDP layer of LiteEth."""
 
     dw = 32
 
-    def __init__(self, udp) -> None:
+    def __init__(self, udp: LiteEthUDP) -> None:
         self.crossbar, self._crossbar = self, udp.crossbar
         self.buffer = PacketBuffer()
 
@@ -109,21 +111,23 @@ class _Buffered:
 
 
 class Etherbone(LiteEthEtherbone):
-    """LiteEth's Etherbone, a bus master for whoever sends packets to a UDP port.
+    """Etherbone of LiteEth: a bus master that is controlled by packets to a UDP port.
 
     Parameters
     ----------
     udp : LiteEthUDP
-        32 bits wide.
+        UDP layer, 32 bits wide.
     port : int
+        Number of the UDP port.
     """
 
-    def __init__(self, udp, port) -> None:
+    def __init__(self, udp: LiteEthUDP, port: int) -> None:
         buffered = _Buffered(udp)
         LiteEthEtherbone.__init__(self, buffered, port, buffer_depth=_LONGEST)
         self.buffer = buffered.buffer
         self.comb += buffered.received.connect(self.buffer.sink)
-        # LiteEth 2024.12 takes the number of a record that writes and reads for its first address.
+        # LiteEth 2024.12 uses the return address of a record that writes and reads as its first
+        # address.
         receiver = self.record.receiver
         receiver.fsm.act("RECEIVE_BASE_RET_ADDR", receiver.fifo.source.ready.eq(1))
         self.comb += self.buffer.done.eq(receiver.fsm.before_entering("IDLE"))

@@ -1,5 +1,6 @@
-"""The core as a peripheral of LiteX: descriptors in, answers in memory."""
+"""LiteX peripheral with the core: takes descriptors, writes responses to memory."""
 
+from litedram.common import LiteDRAMNativePort
 from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
 from litex.soc.interconnect.csr import CSRStatus, CSRStorage
@@ -16,16 +17,24 @@ _WRITTEN = ("restart", "address", "length", "index", "take")
 
 
 class Core(LiteXModule):
-    """The exported Verilog of a device; module ``tritstream``, whose file the platform gets.
+    """Instance of the exported core, module ``tritstream``.
+
+    The platform must be given the Verilog file of the core.
+
+    Parameters
+    ----------
+    lanes : int
+        Bytes per word.
 
     Members
     -------
     sink, source : Endpoint
-        Words of ``lanes`` bytes.
-    reset : Signal
+        Words of requests and of responses.
+    reset : Signal, in
+        Reset of the core.
     """
 
-    def __init__(self, lanes) -> None:
+    def __init__(self, lanes: int) -> None:
         self.sink   = stream.Endpoint([("data", 8 * lanes)])
         self.source = stream.Endpoint([("data", 8 * lanes)])
         self.reset  = Signal()
@@ -39,37 +48,36 @@ class Core(LiteXModule):
 
 
 class Tritstream(LiteXModule):
-    """Feeds the core with frames from memory and writes its answers to a ring in memory.
+    """Sends request frames from memory to the core, and writes responses to a ring in memory.
 
-    A descriptor names a stretch of memory that holds whole request frames, as they would be sent.
-    Registers are those of :data:`.REGISTERS`. A restart waits until no read is
-    under way any more, and holds the core in reset meanwhile.
+    A descriptor names a segment of memory with complete request frames. The registers are
+    :data:`.REGISTERS`. A restart holds the core in reset until no read is outstanding.
 
     Parameters
     ----------
     readers : list of LiteDRAMNativePort
-        One or two, of a word of the core or twice that.
+        One or two ports, as wide as a word of the core or twice as wide.
     writer : LiteDRAMNativePort
-        As wide.
+        Port of the same width.
     lanes : int
-        Of the core.
+        Bytes per word of the core.
     memory, ring : int
-        Bytes of memory, and at its end of the ring; powers of two.
+        Size in bytes of the memory, and of the ring at its end; powers of two.
     depth : int
-        Words each reader may have under way.
+        Largest number of outstanding words per reader.
     stretch : int
-        Words of memory that stay in one bank.
+        Consecutive memory words in one bank.
     levels : int
-        Told by a register.
+        Value of the register ``levels``.
 
     Members
     -------
     ready : Signal, in
-        The memory works.
+        The memory is initialized.
     """
 
-    def __init__(self, readers, writer, lanes, memory, ring, depth, stretch,
-                 levels=0) -> None:
+    def __init__(self, readers: list[LiteDRAMNativePort], writer: LiteDRAMNativePort, lanes: int,
+                 memory: int, ring: int, depth: int, stretch: int, levels: int = 0) -> None:
         word = writer.data_width // 8
         self.ready = Signal()
         self.registers = self._make_registers()
@@ -102,7 +110,7 @@ class Tritstream(LiteXModule):
         ]
 
     def _make_registers(self):
-        """A register for each name; those that software reads, and those it writes."""
+        """Add the registers, and return them by name."""
         registers = {}
         for name, what in REGISTERS.items():
             kind = CSRStorage if name in _WRITTEN else CSRStatus
@@ -111,7 +119,7 @@ class Tritstream(LiteXModule):
         return registers
 
     def _make_restart(self):
-        """Level that stands from an accepted restart until nothing is under way."""
+        """Return a level that is set from an accepted restart until no transfer is outstanding."""
         draining, begun = Signal(), Signal(3)
         session, restart = self.registers["session"].status, self.registers["restart"]
         quiet = (self.feeder.idle & ~self.queue.source.valid & ~self.narrow.source.valid
@@ -127,7 +135,7 @@ class Tritstream(LiteXModule):
         return draining
 
     def _make_queue(self, draining):
-        """Take each descriptor once: under the number that is due."""
+        """Accept each descriptor once, with the expected index."""
         index, length = self.registers["index"], self.registers["length"]
         tail, head = self.registers["tail"].status, self.registers["head"].status
         self.comb += [
@@ -144,7 +152,7 @@ class Tritstream(LiteXModule):
         ]
 
     def _make_ring(self):
-        """Give room back only forward, and never more than was written."""
+        """Release space of the ring only forward, and never more than was written."""
         take, taken = self.registers["take"], self.registers["taken"].status
         written = self.collector.written
         ahead, most = Signal(32), Signal(32)

@@ -1,29 +1,29 @@
-"""Where everything stands on a board's bus: one table for gateware, driver and docs.
+"""Address map and registers of a board with memory, shared by gateware, driver and docs.
 
-Addresses are in bytes, registers 32 bits. What is written over a link that may repeat and reorder
-has to do no harm when it comes twice or late: indices only grow, and a descriptor or a restart
-counts only with the one number that is due.
+Addresses are in bytes, registers have 32 bits. The link may duplicate and reorder writes, so a
+write that arrives twice or late must have no effect. For this purpose indices only increase, and a
+descriptor or a restart is accepted only with the expected number.
 """
 
 __all__ = ["COUNT_BITS", "CSR", "CSR_BASE", "CSR_STEP", "DESCRIPTORS", "MAGIC", "MEMORY",
            "REGISTERS", "UNIT", "register"]
 
-#: First byte of the memory.
+#: Address of the memory.
 MEMORY = 0x4000_0000
-#: First register, and distance from one peripheral's to the next's.
+#: Address of the first register, and distance in bytes between the registers of two peripherals.
 CSR_BASE, CSR_STEP = 0xF000_0000, 0x800
 #: Peripherals in the order of their registers.
 CSR = ("tritstream", "sdram", "ddrphy")
-#: Addresses and lengths of descriptors count units of so many bytes, a request's alignment.
+#: Unit in bytes of addresses and lengths in descriptors: the alignment of requests.
 UNIT = 64
-#: Descriptors that wait at most.
+#: Largest number of descriptors that wait.
 DESCRIPTORS = 512
-#: Indices count modulo 2^32; two that are compared are less than half of that apart.
+#: Bits of indices, which wrap around. Two indices that are compared differ by less than 2^31.
 COUNT_BITS = 32
-#: What the first register reads.
+#: Value of the first register.
 MAGIC = 0x3154_5354     # "TST1"
 
-#: Registers of the peripheral, in order, and what they are.
+#: Registers of the peripheral in address order, with a description.
 REGISTERS = {
     "magic":   "constant",
     "ready":   "1 once the memory has been started",
@@ -46,5 +46,5 @@ REGISTERS = {
 
 
 def register(name: str) -> int:
-    """Address of a register of the peripheral."""
+    """Return the address in bytes of a register of the peripheral."""
     return CSR_BASE + CSR_STEP * CSR.index("tritstream") + 4 * list(REGISTERS).index(name)

@@ -1,4 +1,6 @@
-"""The system with a model of its memory, and pins for a harness."""
+"""Simulated system with a model of the memory, and pins for a test harness."""
+
+from typing import Any
 
 from litedram.frontend.dma import LiteDRAMDMAWriter
 from litedram.phy.model import SDRAM_VERBOSE_OFF, SDRAM_VERBOSE_STD, SDRAMPHYModel
@@ -10,13 +12,14 @@ from litex.soc.interconnect import wishbone
 from migen import ClockDomain
 
 from tritstream.hw.soc.cycle_monitor import Monitor
+from tritstream.hw.soc.memory import Memory
 from tritstream.hw.soc.soc import BoardSoC
 
 __all__ = ["SimulatedSoC", "soc_verilog"]
 
 
 def _pins(width):
-    """Pins of the harness; words for loading are as wide as the memory's."""
+    """Return the pins of the harness. ``width`` is the width of a memory word in bits."""
     def group(name, **signals):
         return (name, 0, *(Subsignal(signal, Pins(bits)) for signal, bits in signals.items()))
 
@@ -37,33 +40,37 @@ class _Clock(LiteXModule):
 
 
 class _EthernetPins(LiteEthPHYModel):
-    """LiteEth's model of a PHY, with preamble and checksum on its pins as on a cable."""
+    """PHY model of LiteEth, with preamble and checksum on its pins as on a cable."""
 
     with_preamble_crc = True
 
 
 class SimulatedSoC(BoardSoC):
-    """:class:`BoardSoC` on LiteDRAM's model of the memory and LiteEth's of a PHY.
+    """:class:`.BoardSoC` with the memory model of LiteDRAM and the PHY model of LiteEth.
 
     Parameters
     ----------
     memory : Memory
+        Memory to simulate.
     checks : bool
-        Check every command against the memory's timing.
+        Check every command against the timing of the memory.
     link : bool
-        Etherbone over UDP; the harness's own bus is always there.
-    parts
-        Of :class:`BoardSoC`.
+        Add Etherbone over UDP, next to the bus of the harness.
+    controller : dict, optional
+        Settings of the memory controller.
+    parts : dict
+        Further parameters of :class:`.BoardSoC`.
     """
 
-    def __init__(self, memory, checks=True, link=True, controller=None, **parts) -> None:
+    def __init__(self, memory: Memory, checks: bool = True, link: bool = True,
+                 controller: dict[str, Any] | None = None, **parts: Any) -> None:
         settings = memory.phy_settings()
         width    = settings.dfi_databits * settings.nphases
         platform = SimPlatform("SIM", _pins(width))
         BoardSoC.__init__(self, platform, memory, **parts)
         self.crg = _Clock(platform)
-        # The model cuts times to whole picoseconds: a clock of such a period, not a longer one, and
-        # a trifle more that is cut.
+        # The model truncates times to picoseconds. The period is therefore a whole number of
+        # picoseconds, rounded down, plus a small excess that is truncated.
         period = 10**12 // (memory.clock_hz * settings.nphases) + 1e-3
         phy = SDRAMPHYModel(memory.module, settings, clk_freq=1e12 / period / settings.nphases,
                             verbosity=SDRAM_VERBOSE_STD if checks else SDRAM_VERBOSE_OFF)
@@ -85,7 +92,7 @@ class SimulatedSoC(BoardSoC):
         ]
 
     def _add_load(self, pins):
-        """Whole words into memory, one a cycle: through LiteDRAM, past the link."""
+        """Add a port that writes one word per cycle to memory, without the link."""
         self.loader = LiteDRAMDMAWriter(self.sdram.crossbar.get_port(), fifo_depth=16)
         self.comb += [
             self.loader.sink.address.eq(pins.address), self.loader.sink.data.eq(pins.data),
@@ -105,7 +112,7 @@ class SimulatedSoC(BoardSoC):
         ]
 
 
-def soc_verilog(soc) -> str:
-    """Verilog of the system, module ``top``, without the core's."""
+def soc_verilog(soc: BoardSoC) -> str:
+    """Return the Verilog of the system, module ``top``, without the core."""
     soc.finalize()
     return str(soc.platform.get_verilog(soc, name="top"))

@@ -1,6 +1,10 @@
-"""The system on a board: memory, core, and what moves between them."""
+"""System on a board: memory controller, core, and the transfers between them."""
+
+from typing import Any
 
 from litedram.core import LiteDRAMCore
+from litex.build.generic_platform import GenericPlatform
+from litex.gen import LiteXModule
 from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCMini
 from litex.soc.interconnect import wishbone
@@ -15,40 +19,55 @@ from tritstream.hw.soc.registers import CSR, CSR_BASE, MEMORY
 
 __all__ = ["BoardSoC", "RING"]
 
-#: Bytes at the end of memory for answers: those of a matrix of 100,000 rows.
+#: Size in bytes of the ring of responses at the end of memory, enough for 100,000 rows.
 RING = 1 << 20
-#: Where a board answers.
+#: IPv4 address, UDP port and MAC address of a board.
 ADDRESS, PORT, MAC = "192.168.1.50", 1234, 0x10E2D5000000
 
 
 class BoardSoC(SoCMini):
-    """LiteX without a processor: a bus for whoever comes by the link, memory, core.
+    """LiteX system without a processor: a bus for the link, memory controller and core.
 
     Parameters
     ----------
-    platform
-        Of LiteX; gets the core's Verilog from whoever builds.
+    platform : GenericPlatform
+        Platform of LiteX. The caller must add the Verilog of the core.
     memory : Memory
+        Memory of the board.
     readers : int
-        Ports that read weights.
+        Number of memory ports that read weights, 1 or 2.
     depth : int
-        Words each of them may have under way.
+        Largest number of outstanding words per port.
     stretch : int, optional
-        Words after which the ports take turns; a row of a bank if not given.
+        Words after which the ports alternate. By default a row of a bank.
     ring : int
-        Bytes for answers.
+        Size in bytes of the ring of responses.
     """
 
     csr_map = {name: place for place, name in enumerate(CSR)}
     mem_map = {"csr": CSR_BASE, "main_ram": MEMORY}
 
-    def __init__(self, platform, memory: Memory, readers=2, depth=32, stretch=None, ring=RING) -> None:
+    def __init__(self, platform: GenericPlatform, memory: Memory, readers: int = 2,
+                 depth: int = 32, stretch: int | None = None, ring: int = RING) -> None:
         SoCMini.__init__(self, platform, memory.clock_hz, ident="", with_ctrl=False)
         self.memory = memory
         self._parts = (readers, depth, stretch, ring)
 
-    def add_memory(self, phy, quick=False, levels=0, **controller):
-        """The memory behind ``phy`` on the bus, started by itself, and the core that it feeds."""
+    def add_memory(self, phy: LiteXModule, quick: bool = False, levels: int = 0,
+                   **controller: Any) -> None:
+        """Add the memory behind ``phy`` with its initialization, and the core.
+
+        Parameters
+        ----------
+        phy : LiteXModule
+            PHY of LiteDRAM.
+        quick : bool
+            Shorten the initialization, for simulation.
+        levels : int
+            Value of the register ``levels``.
+        controller : dict
+            Settings of the memory controller.
+        """
         memory = self.memory
         readers, depth, stretch, ring = self._parts
         self.sdram = LiteDRAMCore(
@@ -68,8 +87,8 @@ class BoardSoC(SoCMini):
         self.bus.add_master("starter", self.starter.bus)
         self.comb += self.tritstream.ready.eq(self.starter.done)
 
-    def add_link(self, phy):
-        """Etherbone over UDP behind an Ethernet PHY."""
+    def add_link(self, phy: LiteXModule) -> None:
+        """Add Etherbone over UDP behind an Ethernet PHY."""
         self.ethphy  = phy
         self.network = Network(phy, MAC, ADDRESS, self.memory.clock_hz)
         self.etherbone = Etherbone(self.network.udp, PORT)

@@ -1,1 +1,1 @@
-"""Verilog export, synthesis, area reports and proofs."""
+"""Tools for RTL: Verilog export, synthesis, area reports and formal proofs."""

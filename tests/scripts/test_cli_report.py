@@ -63,7 +63,7 @@ def test_report_goes_on_where_it_was_stopped(tools, tmp_path):
     (("--lanes", 3), "Lanes must be one of (1, 2, 4, 8, 16, 32, 64), not 3"),
     (("--columns", 0), "Columns must be 1..255, not 0"),
     (("--unit", "adder"),
-     "there is no unit 'adder', but decoder, lane, array, array with scaling, device, "
+     "unknown unit 'adder'; use one of decoder, lane, array, array with scaling, device, "
      "multiplier lane, multiplier array, core, generic core"),
 ])
 def test_what_cannot_be_measured_is_refused(options, message):

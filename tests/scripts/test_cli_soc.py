@@ -81,8 +81,8 @@ def test_a_wrong_shape():
 
 
 def test_a_wrong_board():
-    with pytest.raises(ValueError, match=r"^there is no board 'ulx4s' with memory, but ulx3s-85f, "
-                                         r"ecpix5-85, orangecrab-25f$"):
+    with pytest.raises(ValueError, match=r"^unknown board with memory 'ulx4s'; use one of ulx3s-85f"
+                                         r", ecpix5-85, orangecrab-25f$"):
         find_board("ulx4s")
 
 

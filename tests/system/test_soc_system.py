@@ -39,7 +39,7 @@ def board():
 
 
 def test_a_wrong_memory_is_refused():
-    with pytest.raises(ValueError, match=r"^there is no memory 'ddr9', but mt48lc16m16, "):
+    with pytest.raises(ValueError, match=r"^unknown memory 'ddr9'; use one of mt48lc16m16, "):
         build_soc(SocChoice("ddr9"))
 
 

@@ -142,6 +142,6 @@ def test_bytes_sent_are_received(cycles, stalls):
 
 
 def test_too_few_cycles_a_bit_are_refused():
-    with pytest.raises(ValueError, match=r"^a UART needs 4 clock cycles per bit, not 3.6: raise the "
-                                         r"clock or lower the baud rate$"):
+    with pytest.raises(ValueError, match=r"^a UART needs 4 clock cycles per bit, not 3.6: raise "
+                                         r"the clock or lower the baud rate$"):
         Line(3.6)

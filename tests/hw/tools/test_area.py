@@ -17,7 +17,7 @@ def test_trit_macs():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (("adder",), r"^there is no unit 'adder', but decoder, lane, array, array with scaling, "
+    (("adder",), r"^unknown unit 'adder'; use one of decoder, lane, array, array with scaling, "
                  r"device, multiplier lane, multiplier array, core, generic core$"),
     (("array", 3), r"^Lanes must be one of \(1, 2, 4, 8, 16, 32, 64\), not 3$"),
     (("array", 8, 0), r"^Columns must be 1..255, not 0$"),

@@ -113,7 +113,6 @@ def test_a_board_has_the_id_of_its_own_design(monkeypatch, name):
 
 
 def test_a_design_without_a_device_is_refused():
-    with pytest.raises(ValueError, match=r"^the design must hold the place of one build id, not "
-                                         r"of 0$"):
+    with pytest.raises(ValueError, match=r"^the design must contain one build id, not 0$"):
         identify("module \\top\nend\n", OPEN)
     assert identify("", replace(OPEN, build_id=7)) == ("", replace(OPEN, build_id=7))

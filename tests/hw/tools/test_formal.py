@@ -136,8 +136,8 @@ def test_twins_have_the_same_members(tmp_path):
 
 @pytest.mark.parametrize("method, depth", [(Method.PDR, 1), (Method.BOUNDED, 0)])
 def test_wrong_depth(tmp_path, method, depth):
-    with pytest.raises(ValueError, match=rf"^depth must be 0 for PDR and positive for others, not "
-                                         rf"{depth} for {method.name}$"):
+    with pytest.raises(ValueError, match=rf"^depth must be 0 for PDR and positive for other "
+                                         rf"methods, not {depth} for {method.name}$"):
         prove(None, tmp_path, method, depth)
 
 
