@@ -44,14 +44,14 @@ _HEADER = """\
 //     .s_axis_tdata  (s_axis_tdata),    // [{top}:0], byte 0 of a frame in bits 7:0
 //     .s_axis_tvalid (s_axis_tvalid),
 //     .s_axis_tready (s_axis_tready),
-//     .s_axis_tlast  (s_axis_tlast),    // ignored: a frame's header tells its length
+//     .s_axis_tlast  (s_axis_tlast),    // ignored: the frame header has the length
 //     .m_axis_tdata  (m_axis_tdata),    // [{top}:0]
 //     .m_axis_tvalid (m_axis_tvalid),
 //     .m_axis_tready (m_axis_tready),
 //     .m_axis_tlast  (m_axis_tlast)     // last word of a frame
 //   );
 //
-// Lint (verilator -Wall), what is let pass and why:
+// Warnings of verilator -Wall that are suppressed, and why:
 {exceptions}
 
 {off}
@@ -70,10 +70,10 @@ FAMILIES = {
 #: Verilator warnings that the file turns off for itself, with the reason.
 _EXCEPTIONS = {
     "DECLFILENAME": "one file holds all modules",
-    "PROCASSINIT":  "registers have power-on values, for FPGAs, beside their reset",
-    "UNUSEDSIGNAL": "carries that the number formats keep at zero; fields not needed everywhere",
-    "WIDTHEXPAND":  "operators rely on Verilog's own rules for widths, as Yosys writes them",
-    "WIDTHTRUNC":   "the same",
+    "PROCASSINIT":  "registers have power-on values, for FPGAs, in addition to their reset",
+    "UNUSEDSIGNAL": "carries that are always zero; fields that are not needed everywhere",
+    "WIDTHEXPAND":  "Yosys writes operators that rely on the width rules of Verilog",
+    "WIDTHTRUNC":   "as for WIDTHEXPAND",
 }
 
 

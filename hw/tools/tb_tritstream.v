@@ -1,21 +1,21 @@
 // Testbench of the IP core for any Verilog-2005 simulator.
 //
-// Replays the request words of requests.hex, compares the answers with answers.hex word by word,
-// pauses at random on both sides, and ends with a line PASS or FAIL. Both files, and a core to go
-// with them, are written by `tritstream hw testbench`. Every input is X in the cycles in which it
-// must not count: TDATA and TLAST while TVALID is low, TREADY while the core offers nothing.
+// Replays the request words of requests.hex and compares the responses with answers.hex word by
+// word. Pauses at random on both sides, and ends with a line PASS or FAIL. Both files and a matching
+// core are written by `tritstream hw testbench`. Every input is X in cycles in which the core must
+// ignore it: TDATA and TLAST while TVALID is low, TREADY while the core offers no word.
 //
 //   $ iverilog -g2005 -o tb tritstream.v tb_tritstream.v && vvp tb
 // or:
 //   $ verilator --binary --timing --top tb_tritstream tritstream.v tb_tritstream.v
 //   $ obj_dir/Vtb_tritstream
 //
-// A word of answers.hex has two digits before its bytes: 1 if the bytes are compared (cycle
-// counters and their checksum are not), and TLAST.
+// A word of answers.hex has two digits before its bytes. The first is 1 if the bytes are compared,
+// which excludes cycle counters and their checksum. The second is TLAST.
 
 module tb_tritstream;
-  parameter LANES = 8;          // as the core has
-  parameter PAUSES = 4;         // one cycle in so many on either side; 0 for none
+  parameter LANES = 8;          // must match the core
+  parameter PAUSES = 4;         // average cycles per pause on each side; 0 for no pauses
   localparam BITS = 8 * LANES;
   localparam QUIET = 5000;      // cycles without a transfer after which a core is stuck
 
@@ -47,12 +47,12 @@ module tb_tritstream;
   integer requests, answers, seed;
   integer cycles = 0, quiet = 0, sent = 0, words = 0, frames = 0, faults = 0;
   reg [BITS-1:0] word;
-  reg [BITS+7:0] due;           // next answer word, if `more`
+  reg [BITS+7:0] due;           // expected response word, valid if `more`
   reg            more;
-  reg            waiting = 0;   // an answer word was offered and not taken
+  reg            waiting = 0;   // a response word was offered and not taken
   reg [BITS:0]   offered;
 
-  function paused(input integer unused);        // at random
+  function paused(input integer unused);        // true at random
     paused = PAUSES != 0 && $random(seed) % PAUSES == 0;
   endfunction
 
@@ -93,13 +93,13 @@ module tb_tritstream;
 
   always #5 aclk = !aclk;
 
-  // Source: a word stays until it is taken.
+  // Source: each word is held until it is taken.
   always @(posedge aclk)
     if (aresetn && (!s_axis_tvalid || s_axis_tready)) begin
       s_axis_tvalid <= 0;
       s_axis_tdata  <= {BITS{1'bx}};
       s_axis_tlast  <= 1'bx;
-      if (!paused(0))           // no `&&`: some simulators would read a word all the same
+      if (!paused(0))           // no `&&`: some simulators would read a word anyway
         if ($fscanf(requests, "%h\n", word) == 1) begin
           s_axis_tdata  <= word;
           s_axis_tvalid <= 1;
@@ -108,7 +108,7 @@ module tb_tritstream;
         end
     end
 
-  // Sink.
+  // Sink: compares each response word.
   always @(posedge aclk) begin
     ready   <= !paused(0);
     waiting <= m_axis_tvalid && !m_axis_tready;
@@ -131,7 +131,7 @@ module tb_tritstream;
     end
   end
 
-  // The core may be silent for as long as it computes, but not for good.
+  // The core may be silent while it computes, but not longer than QUIET cycles.
   always @(posedge aclk) begin
     cycles = cycles + 1;
     quiet  = (s_axis_tvalid && s_axis_tready) || (m_axis_tvalid && m_axis_tready) ? 0 : quiet + 1;
