@@ -108,7 +108,6 @@ class TritDevice(wiring.Component):
             control.bad_mantissa.eq(loader.bad_mantissa),
             activation.write_column.eq(control.column),
             datapath.load.eq(loader.mantissa),
-
             sequencer.credit.eq(results.credit),
 
             activation.restart.eq(control.gemv.start),
