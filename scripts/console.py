@@ -69,28 +69,35 @@ def reports_errors(command: Callable) -> Callable:
 
 
 @contextmanager
-def progress(what: str, total: float, in_bytes: bool = False) -> Iterator[Callable[..., None]]:
-    """Show progress, as a bar on a terminal, else as lines; yield ``advance(count, label)``."""
+def progress(
+    what: str, total: float, in_bytes: bool = False, start: int = 0,
+) -> Iterator[Callable[..., None]]:
+    """Show progress, as a bar on a terminal, else as lines; yield ``advance(count, label)``.
+
+    The first ``start`` of ``total`` steps were done by an earlier run: no rate is taken from them.
+    """
     if not console.is_terminal:
-        with _log(what, total, in_bytes) as advance:
+        with _log(what, total, in_bytes, start) as advance:
             yield advance
         return
     counts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}"), BarColumn(), *counts,
                TimeRemainingColumn(), TextColumn("{task.fields[label]}"))
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total, label="")
+        task = bar.add_task(what, total=total, completed=start, label="")
         yield lambda count, label="": bar.update(task, advance=count, label=label)
 
 
 @contextmanager
-def _log(what: str, total: float, in_bytes: bool) -> Iterator[Callable[..., None]]:
+def _log(
+    what: str, total: float, in_bytes: bool, start: int,
+) -> Iterator[Callable[..., None]]:
     seconds = interval()
     if not seconds:
         yield lambda count, label="": None
         return
     shown = (lambda count: decimal(round(count))) if in_bytes else "{:.0f}".format
-    with ProgressLog(what, total, shown, _print_line, seconds) as log:
+    with ProgressLog(what, total, shown, _print_line, seconds, start) as log:
         yield log.advance
 
 

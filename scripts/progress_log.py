@@ -47,13 +47,15 @@ class ProgressLog:
         Prints one line.
     seconds : float
         Seconds between two lines.
+    start : int
+        Steps that an earlier run has done; the estimate of the time left does not count them.
     """
 
     def __init__(self, what: str, total: float, shown: Callable[[float], str],
-                 write: Callable[[str], None], seconds: float):
+                 write: Callable[[str], None], seconds: float, start: int = 0):
         self._what, self._total, self._shown, self._write = what, total, shown, write
-        self._seconds = seconds
-        self._done, self._label, self._began = 0.0, "", time.monotonic()
+        self._seconds, self._start = seconds, start
+        self._done, self._label, self._began = float(start), "", time.monotonic()
         self._over = Event()
         self._thread = Thread(target=self._run, name="progress", daemon=True)
 
@@ -74,8 +76,9 @@ class ProgressLog:
         seconds = time.monotonic() - self._began
         text = (f"{self._what}: {self._shown(self._done)} of {self._shown(self._total)}, "
                 f"{_duration(seconds)}")
-        if 0 < self._done < self._total:
-            text += f", about {_duration(seconds * (self._total / self._done - 1))} left"
+        if self._start < self._done < self._total:
+            left = (self._total - self._done) / (self._done - self._start)
+            text += f", about {_duration(seconds * left)} left"
         return f"{text} ({self._label})" if self._label else text
 
     def _run(self) -> None:

@@ -1,7 +1,7 @@
-"""Calibration: moments of every packed layer's inputs and results, from a few windows of tokens."""
+"""Calibration statistics of linear layers: second moments of inputs and output derivatives."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -11,82 +11,96 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tritstream.golden.quantizers.moments import BLOCK, Moment, blocks
+from tritstream.host.model.skeleton import linear_layer
 
 __all__ = ["Keeper", "collect_moments", "random_windows"]
 
-#: Logits, or derivatives of them, that are worked on at a time.
+#: Logits, or their derivatives, processed at a time.
 _VALUES = 1 << 23
 
 
 class Keeper(Protocol):
-    """Where sums are kept, so that a calibration resumes after a kill.
+    """Storage for partial sums, so that a calibration can resume after an interruption.
 
-    :class:`tritstream.golden.calibration_job.CalibrationJob` is one. Arrays are float32, by name.
+    :class:`.CalibrationJob` implements it. Arrays are float32, by name.
     """
 
     def restore(self, sums: Mapping[str, np.ndarray]) -> int:
-        """Fill arrays with what was kept; returns of how many windows that is."""
+        """Fill arrays with stored sums; return the number of windows in the sums."""
 
     def offer(self, sums: Mapping[str, np.ndarray], windows: int) -> None:
-        """Keep arrays, which are of the first windows, or leave it for now."""
+        """Store the sums of the first windows, or skip this call."""
 
 
 def collect_moments(
     model: PreTrainedModel, layers: Mapping[str, str], windows: Sequence[Tensor], *,
-    seed: int = 0, progress: Callable[[], None] | None = None, keeper: Keeper | None = None,
+    seed: int = 0, progress: Callable[[int], None] | None = None, keeper: Keeper | None = None,
 ) -> dict[str, Moment]:
-    """Moments of linear layers, one forward and one backward pass a window.
+    """Return the calibration statistics of linear layers: one forward and backward pass per window.
 
-    The derivatives are of the log-likelihood of next tokens that are drawn from the model itself,
-    so no token of a window is a label. The tokens of a window depend on its place alone, so that
-    windows that a keeper has need not be read again, and the moments are the same.
+    The derivatives are those of the log-likelihood of next tokens drawn from the model itself, so
+    no token of a window serves as a label. The random numbers for a window depend on ``seed`` and
+    the index of the window only. A resumed calibration therefore returns the same statistics.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Unquantized, as :func:`.load_model` loads it; its parameters are frozen.
+        Unquantized model of :func:`.load_model`. Its parameters are frozen.
     layers : mapping
-        Module of each linear layer, by the name that its moments get.
+        Module of each linear layer, by the name for its statistics.
     windows : sequence of Tensor
         Token ids (T,).
     seed : int
-        Seed of the drawn tokens.
+        Random seed of the drawn tokens.
     progress : callable
-        Called after each window, and at once for those that the keeper has.
+        Called with the number of finished windows: first with the number that the keeper restored,
+        then after each window.
     keeper : Keeper
-        Keeps the sums.
+        Stores partial sums.
+
+    Raises :class:`TypeError` if a layer is not a ``torch.nn.Linear``.
     """
     model.requires_grad_(False)
-    sums = {name: _Sums(model.get_submodule(module)) for name, module in layers.items()}
+    linear = {name: linear_layer(model, module) for name, module in layers.items()}
+    sums = {name: _Sums(layer) for name, layer in linear.items()}
     arrays = {f"{name}.{part}": values for name, one in sums.items()
               for part, values in one.arrays().items()}
-    done = keeper.restore(arrays) if keeper else 0
-    with ExitStack() as stack:
-        for name, module in layers.items():
-            hook = model.get_submodule(module).register_forward_hook(sums[name].watch)
-            stack.callback(hook.remove)
-        for place, window in enumerate(windows):
-            if place >= done:
-                _backward(model, window, torch.Generator().manual_seed(seed + place))
-                if keeper:
-                    keeper.offer(arrays, place + 1)
-            if progress:
-                progress()
+    report = progress or _silent
+    report(done := keeper.restore(arrays) if keeper else 0)
+    with _watched(linear, sums):
+        for index, window in enumerate(windows[done:], done):
+            _backward(model, window, torch.Generator().manual_seed(seed + index))
+            if keeper:
+                keeper.offer(arrays, index + 1)
+            report(index + 1)
     count = sum(map(len, windows))
     return {name: one.moment(count) for name, one in sums.items()}
 
 
 def random_windows(vocabulary: int, special: Iterable[int], size: int, count: int) -> list[Tensor]:
-    """Windows of tokens drawn evenly from a vocabulary without its special tokens: (size,) each."""
+    """Return windows of random tokens, int64 (size,) each, without the ``special`` tokens."""
     rng = np.random.default_rng(0)
     plain = np.setdiff1d(np.arange(vocabulary), list(special))
     return [torch.from_numpy(rng.choice(plain, size)) for _ in range(count)]
 
 
+def _silent(windows: int) -> None:
+    pass
+
+
+@contextmanager
+def _watched(layers: Mapping[str, nn.Linear], sums: Mapping[str, "_Sums"]) -> Iterator[None]:
+    """Collect sums in every pass through the layers, until the context ends."""
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_hook(sums[name].watch).remove)
+        yield
+
+
 def _backward(model: PreTrainedModel, window: Tensor, drawn: torch.Generator) -> None:
     embedded = model.get_input_embeddings()(window[None]).requires_grad_(True)
     with torch.enable_grad():
-        # Not those of one sequence: autograd would hold them all once more.
+        # A cache of keys and values would make autograd hold them once more.
         logits = model(inputs_embeds=embedded, use_cache=False).logits
         logits.backward(_derivatives(logits[0].detach(), drawn)[None])
 
@@ -94,24 +108,25 @@ def _backward(model: PreTrainedModel, window: Tensor, drawn: torch.Generator) ->
 def _derivatives(logits: Tensor, drawn: torch.Generator) -> Tensor:
     """Derivatives (T, V) of the negative log-likelihood of tokens drawn from logits (T, V).
 
-    They are shares, less 1 at what was drawn; a few tokens at a time, since logits are large.
+    A derivative is the probability of the token, less 1 for the drawn token. A few tokens are
+    processed at a time, because logits are large.
     """
     derivatives = torch.empty_like(logits)
     for rows, out in zip(*_by_rows(logits, derivatives), strict=True):
         shares = torch.softmax(rows.float(), dim=-1)
-        came = torch.multinomial(shares, 1, generator=drawn)
-        out.copy_(shares.scatter_add_(1, came, torch.full(came.shape, -1.0)))
+        tokens = torch.multinomial(shares, 1, generator=drawn)
+        out.copy_(shares.scatter_add_(1, tokens, torch.full(tokens.shape, -1.0)))
     return derivatives
 
 
-def _by_rows(whole: Tensor, other: Tensor) -> list[tuple[Tensor, ...]]:
-    """Two tensors of as many rows, in parts of a few rows of the first."""
-    count = max(1, _VALUES // whole.shape[1])
-    return [whole.split(count), other.split(count)]
+def _by_rows(first: Tensor, second: Tensor) -> list[tuple[Tensor, ...]]:
+    """Split two tensors with the same number of rows into chunks of rows, sized by the first."""
+    count = max(1, _VALUES // first.shape[1])
+    return [first.split(count), second.split(count)]
 
 
 class _Sums:
-    """Sums over tokens for one layer: F by diagonal blocks, and squared derivatives by result."""
+    """Sums over tokens for one layer: diagonal blocks of F, and squared derivatives per output."""
 
     def __init__(self, layer: nn.Linear):
         size = layer.in_features
@@ -119,15 +134,15 @@ class _Sums:
         self._results = torch.zeros(layer.out_features)
 
     def watch(self, layer: nn.Module, inputs: tuple[Tensor, ...], results: Tensor) -> None:
-        """The forward hook: have the derivatives come with what was put in."""
+        """Forward hook: add to the sums when the derivatives of the results arrive."""
         results.register_hook(partial(self._add, inputs[0][0].detach().float()))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The sums, as they lie in memory."""
+        """Sums as arrays that share their memory."""
         return {"inputs": self._inputs.numpy(), "results": self._results.numpy()}
 
     def moment(self, tokens: int) -> Moment:
-        """What the sums amount to, in their place: they are no sums any more."""
+        """Turn the sums into statistics, in place: the sums are unusable afterwards."""
         mean = self._results.mean()
         shares = self._results / mean if mean > 0 else torch.ones_like(self._results)
         return Moment(self._inputs.div_(tokens).numpy(), shares.numpy())

@@ -1,9 +1,10 @@
-"""Models of transformers without weights: which class, and where tensors of a checkpoint go."""
+"""Models of transformers without weights: their class, and the names of their tensors."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -22,21 +23,21 @@ from transformers.utils import logging
 
 from tritstream.golden.errors import CheckpointError
 
-__all__ = ["TensorNames", "built", "make_skeleton", "model_class", "module_places",
-           "no_bars", "quiet", "read_by_others", "read_config", "unfit"]
+__all__ = ["TensorNames", "built", "linear_layer", "make_skeleton", "model_class",
+           "module_places", "no_bars", "quiet", "read_by_others", "read_config", "unfit"]
 
-#: Classes that compute what a linear layer does, though by themselves.
+#: Classes with a method of their own that computes the same as a linear layer.
 _PLAIN = ("FalconLinear",)
 
 
 def read_config(path: Path, fields: Mapping) -> PreTrainedConfig:
-    """Configuration of transformers, of a directory or of what its config.json will hold.
+    """Return the configuration of a directory, or of ``fields`` if ``path`` is not a directory.
 
-    Raises :class:`CheckpointError` for a kind of model that transformers does not know, or fields
-    that it refuses.
+    Raises :class:`.CheckpointError` if transformers does not know the model type, or rejects a
+    field.
     """
     kind = fields.get("model_type")
-    if kind not in CONFIG_MAPPING:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise CheckpointError(f"{path}: transformers cannot build the model (model_type {kind!r} "
                               "is not known); check its config.json")
     with built(path):
@@ -49,48 +50,54 @@ def read_config(path: Path, fields: Mapping) -> PreTrainedConfig:
 
 
 def model_class(path: Path, config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """Class of a model that generates text: what ``architectures`` names, or the causal one.
+    """Return the class that generates text: from ``architectures``, else the causal model.
 
-    Raises :class:`CheckpointError` when there is none.
+    Raises :class:`.CheckpointError` if no such class exists.
     """
     if config.is_encoder_decoder:
         raise CheckpointError(f"{path}: {config.model_type} has an encoder, which is not "
                               "supported; use a model that only decodes")
-    for name in config.architectures or ():
-        found = getattr(transformers, name, None)
+    named = (getattr(transformers, name, None) for name in config.architectures or ())
+    for found in named:
         if (isinstance(found, type) and issubclass(found, PreTrainedModel)
                 and found.config_class is type(config) and found.can_generate()):
             return found
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise CheckpointError(f"{path}: {config.model_type} has no model that generates text; use "
                               "another model")
-    found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return found[0] if isinstance(found, tuple) else found
+    causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return causal[0] if isinstance(causal, tuple) else causal
 
 
 def make_skeleton(path: Path, config: PreTrainedConfig) -> PreTrainedModel:
-    """The model of a configuration on the meta device; raises :class:`CheckpointError`."""
-    found = model_class(path, config)
+    """Build a model on the meta device; raise :class:`.CheckpointError` if that fails."""
+    kind = model_class(path, config)
     with built(path), torch.device("meta"):
-        return found(config).eval()
+        return kind(config).eval()
 
 
 class TensorNames:
-    """Where transformers puts the tensors of a checkpoint: names differ between its versions.
+    """Names of checkpoint tensors in a model, which depend on the version of transformers.
 
     Parameters
     ----------
     model : PreTrainedModel
+
+    Members
+    -------
+    conversions : list
+        Renamings and converters that transformers applies to the tensors of a checkpoint.
     """
 
     def __init__(self, model: PreTrainedModel):
-        self.conversions = get_model_conversion_mapping(model)
+        self.conversions = [one for one in get_model_conversion_mapping(model)
+                            if isinstance(one, WeightRenaming | WeightConverter)]
         self._renamings = [one for one in self.conversions if isinstance(one, WeightRenaming)]
         self._converters = [one for one in self.conversions if isinstance(one, WeightConverter)]
         self._prefix, self._state = model.base_model_prefix, model.state_dict()
 
     def find(self, name: str) -> tuple[str, bool]:
-        """Name in the model, and whether its tensor is made of others too, or of a part of one."""
+        """Return the name in the model, and whether the tensor is merged with others, or split."""
         found, pattern = rename_source_key(
             name, self._renamings, self._converters, self._prefix, self._state)
         if found not in self._state and name in self._state:
@@ -98,19 +105,27 @@ class TensorNames:
         return found, pattern is not None
 
     def __contains__(self, name: str) -> bool:
-        """Whether the model has a tensor of this name, which :meth:`find` gave."""
+        """Return whether the model has a tensor with this name, as returned by :meth:`find`."""
         return name in self._state
 
 
 def module_places(model: PreTrainedModel, tensors: Iterable[str]) -> dict[str, str]:
-    """Module in the model of each ``MODULE.weight`` of a checkpoint, by MODULE."""
+    """Return the module in the model of each ``MODULE.weight`` of a checkpoint, by MODULE."""
     names = TensorNames(model)
     return {name.removesuffix(".weight"): names.find(name)[0].removesuffix(".weight")
             for name in tensors if name.endswith(".weight")}
 
 
-def unfit(layer: nn.Module | None, shape: tuple[int, ...]) -> str | None:
-    """Why a layer cannot have a packed matrix of a shape (N, K) in its place; None if it can."""
+def linear_layer(model: PreTrainedModel, module: str) -> nn.Linear:
+    """Return the linear layer with this module name; raise :class:`TypeError` for another layer."""
+    layer = model.get_submodule(module)
+    if not isinstance(layer, nn.Linear):
+        raise TypeError(f"{module} must be a linear layer, not {type(layer).__name__}")
+    return layer
+
+
+def unfit(layer: nn.Module, shape: tuple[int, ...]) -> str | None:
+    """Return why a packed matrix (N, K) cannot replace the weights of a layer; None if it can."""
     kind = type(layer)
     if not isinstance(layer, nn.Linear | nn.Embedding):
         return f"matrices of {kind.__name__}, which is no linear layer"
@@ -124,13 +139,13 @@ def unfit(layer: nn.Module | None, shape: tuple[int, ...]) -> str | None:
 
 
 def built(path: str | Path) -> AbstractContextManager[None]:
-    """Errors of transformers that builds a model as :class:`CheckpointError`."""
+    """Turn errors of transformers while it builds a model into :class:`.CheckpointError`."""
     return read_by_others(f"{path}: transformers cannot build the model", "check its config.json")
 
 
 @contextmanager
 def read_by_others(what: str, advice: str) -> Iterator[None]:
-    """Errors of readers that are not ours, which have no common base, as one of ours."""
+    """Turn errors of a foreign reader, whose types vary, into :class:`.CheckpointError`."""
     try:
         yield
     except CheckpointError:
@@ -142,7 +157,7 @@ def read_by_others(what: str, advice: str) -> Iterator[None]:
 
 @contextmanager
 def no_bars() -> Iterator[None]:
-    """Keep transformers from drawing progress bars: those of a command are its own."""
+    """Turn off the progress bars of transformers, because commands show their own."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -154,7 +169,7 @@ def no_bars() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from saying anything while nothing but names and shapes is asked."""
+    """Turn off messages of transformers, for models of which only names and shapes are used."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

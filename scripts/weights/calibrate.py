@@ -1,9 +1,9 @@
-"""Calibration of a model: the command, and the file of moments that `quantize` makes for itself."""
+"""The command calibrate, and calibration files that the command quantize creates and keeps."""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["RANDOM", "TOKENS", "calibrate", "moments_file"]
 
-#: In place of a text: tokens drawn evenly from the vocabulary.
+#: Name that stands for random tokens of the vocabulary, in place of a text.
 RANDOM = "random"
-#: Tokens that are read unless told otherwise.
+#: Default number of tokens to read.
 TOKENS = 16384
 
-#: Where moments that nobody asked to keep are kept.
+#: Directory of the calibration files that the command quantize creates.
 _KEPT = Path("build/calibration")
 
 
@@ -52,25 +52,25 @@ def calibrate(
     force: Force = False,
     as_json: Json = False,
 ):
-    """Learn from a text which errors of weights matter, for `quantize --calibration`.
+    """Measure on a text which errors of weights matter, for `quantize --calibration`.
 
-    Resumes where it was stopped: sums are kept in OUTPUT.partial. Memory is that of the model in
-    float32, 4 K min(K, 2048) bytes per matrix of K columns, 8 bytes per token of a window (512)
-    and entry of the vocabulary, and the activations of a window.
+    Resumes after an interruption: partial sums are kept in OUTPUT.partial. Memory: the model in
+    float32; 4 K min(K, 2048) bytes per matrix with K columns; 4 KiB per entry of the vocabulary;
+    the activations of one window of 512 tokens.
     """
     made_of = _write(open_source(model), model, output, text, tokens, force)
     if as_json:
         print_json({"output": str(output), **made_of})
     else:
-        print(f"moments of {made_of['layers']} layers, {made_of['tokens']} tokens of "
+        print(f"calibration of {made_of['layers']} layers, {made_of['tokens']} tokens of "
               f"{made_of['text']} read: {output}")
 
 
 def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
-    """The file of moments by what calibrates: the file itself, a text, or `random`.
+    """Return the calibration file for a calibration file, a text, or `random`.
 
-    Those of a text are made once for each model, text and number of tokens, and again when the
-    file is damaged.
+    The file for a text is created once per model, text and number of tokens. A damaged file is
+    created again.
     """
     if what.endswith(".safetensors"):
         return Moments(what).path
@@ -81,7 +81,7 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
     path = find_entry(_KEPT, key, ".safetensors", private=False)
     if path is None:
         part = _KEPT / f"{key}.safetensors"
-        # What is in its way is of another version: the name says all else.
+        # A file with this name was written by another version: the name covers all else.
         _write(source, model, part, what, tokens, force=True)
         path = keep_entry(part, key, ".safetensors")
     return path
@@ -90,7 +90,7 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
 def _write(
     source: Source, model: Path, output: Path, text: str, tokens: int, force: bool = False,
 ) -> dict:
-    """Make moments and write them; returns what they were made of."""
+    """Calibrate, write the calibration file, and return its description."""
     windows = _windows(model, text, tokens)
     count = sum(map(len, windows))
     with CalibrationJob(output, _parameters(source, text, count), force=force) as job:
@@ -108,13 +108,13 @@ def _collect(
 
     loaded = load_model(model)
     layers = _layers(source, loaded)
-    with _shown(job, len(windows)) as advance:
-        moments = collect_moments(loaded, layers, windows, progress=advance, keeper=job)
+    with _progress(job, len(windows)) as report:
+        moments = collect_moments(loaded, layers, windows, progress=report, keeper=job)
     job.finish(moments, made_of | {"layers": len(layers)})
 
 
 def _parameters(source: Source, text: str, tokens: int) -> dict[str, str]:
-    """What decides the bytes of the moments, in words that an error can show."""
+    """Return all that determines the bytes of the file, in words for an error message."""
     files = hashlib.sha256(json.dumps(source_fingerprint(source), sort_keys=True).encode())
     digest = _digest(text)
     return {
@@ -126,25 +126,31 @@ def _parameters(source: Source, text: str, tokens: int) -> dict[str, str]:
 
 
 @contextmanager
-def _shown(job: CalibrationJob, windows: int) -> Iterator[Callable[[], None]]:
-    """Progress by windows, of which the first tells where it is kept, and what was there."""
-    with progress("calibrating", windows) as advance:
-        told = False
+def _progress(job: CalibrationJob, windows: int) -> Iterator[Callable[[int], None]]:
+    """Show progress in windows; it starts at the windows that an earlier run has finished."""
+    with ExitStack() as stack:
+        advance: Callable[[int], None] | None = None
 
-        def count() -> None:
-            nonlocal told
-            if not told:
-                read = f"{job.windows} of {windows} windows were read by an earlier run; "
-                console.print(f"calibrating: {read if job.windows else ''}{job.partial} is kept "
-                              "for a restart", markup=False, soft_wrap=True)
-            told = True
-            advance(1)
+        def report(finished: int) -> None:
+            nonlocal advance
+            if advance:
+                advance(1)
+                return
+            _show_start(job, windows)
+            advance = stack.enter_context(progress("calibrating", windows, start=finished))
 
-        yield count
+        yield report
+
+
+def _show_start(job: CalibrationJob, windows: int) -> None:
+    read = f"{job.windows} of {windows} windows were read by an earlier run; "
+    console.print(f"calibrating: {read if job.windows else ''}{job.partial} is kept for a restart",
+                  markup=False, soft_wrap=True)
 
 
 def _layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
-    """Module of each matrix that may be packed; a head may be stored as the embedding it shares."""
+    """Return the module of each matrix that may be packed, including a head tied to the embedding.
+    """
     from tritstream.host.model.skeleton import module_places
 
     places = module_places(model, source.tensors)
@@ -166,7 +172,7 @@ def _digest(text: str) -> str | None:
 
 
 def _windows(model: Path, text: str, tokens: int) -> "list[Tensor]":
-    """Token ids, in windows spread evenly over the text."""
+    """Return windows of token ids, spread evenly over the text."""
     count = max(1, tokens // WINDOW)
     if text == RANDOM:
         from tritstream.host.model.calibration import random_windows
@@ -176,4 +182,4 @@ def _windows(model: Path, text: str, tokens: int) -> "list[Tensor]":
         return random_windows(len(tokenizer), tokenizer.all_special_ids, WINDOW, count)
     windows = text_windows(model, Path(text))
     count = min(count, len(windows))
-    return [windows[place * len(windows) // count] for place in range(count)]
+    return [windows[index * len(windows) // count] for index in range(count)]

@@ -1,9 +1,11 @@
 """Progress where standard error is a log."""
 
 import re
+from io import StringIO
 from threading import Event
 
 import pytest
+from rich.console import Console
 
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.scripts.console import progress
@@ -80,6 +82,25 @@ def test_times_of_a_line(monkeypatch, seconds, done, shown):
     log.advance(done)
     now[0] += seconds
     assert log.line() == f"working: {done} of 4, {shown}"
+
+
+def test_steps_of_an_earlier_run_do_not_shorten_the_estimate(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("tritstream.scripts.progress_log.time.monotonic", lambda: now[0])
+    log = ProgressLog("working", 10, "{:.0f}".format, print, 1, start=6)
+    now[0] += 20
+    assert log.line() == "working: 6 of 10, 20 s"
+    log.advance(1)
+    assert log.line() == "working: 7 of 10, 20 s, about 1 min 0 s left"
+
+
+def test_a_bar_starts_at_the_steps_of_an_earlier_run(monkeypatch):
+    shown = Console(file=StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr("tritstream.scripts.console.console", shown)
+    with progress("working", 10, start=6) as advance:
+        advance(1)
+    assert re.findall(r"\d+/10", shown.file.getvalue())[0] == "6/10"
+    assert re.findall(r"\d+/10", shown.file.getvalue())[-1] == "7/10"
 
 
 class EveryStep:

@@ -111,7 +111,7 @@ def test_calibrate_writes_what_quantize_takes(tmp_path, text, capsys):
         f"{tmp_path / 'm.safetensors'}: exists already; remove it, choose another, or force")
     calibrate(MODEL, tmp_path / "m.safetensors", "random", 512, force=True)
     assert capsys.readouterr().out == (
-        f"moments of 29 layers, 512 tokens of random read: {tmp_path / 'm.safetensors'}\n")
+        f"calibration of 29 layers, 512 tokens of random read: {tmp_path / 'm.safetensors'}\n")
 
 
 def test_depths_by_name(tmp_path):
