@@ -171,7 +171,7 @@ def dequantized_chunks(
 
 def row_dequantizer(
     matrix: TritMatrix, dtype: np.dtype = _SINGLE,
-) -> Callable[[slice], np.ndarray]:
+) -> Callable[[slice | np.ndarray], np.ndarray]:
     """Return a function that dequantizes rows, given as a slice or as an array of row numbers.
 
     It looks the weights up, because a matrix has few different weights: 27 (2h + 1) at most.
@@ -179,7 +179,7 @@ def row_dequantizer(
     """
     weights = code_values(matrix, dtype)
 
-    def rows(chunk: slice) -> np.ndarray:
+    def rows(chunk: slice | np.ndarray) -> np.ndarray:
         zeros = weights.shape[1] * matrix.codes[chunk].astype(np.int32) + matrix.half_range
         indices = matrix.q[chunk].reshape(-1, matrix.groups, GROUP) + zeros[..., None]
         return weights.take(indices).reshape(len(zeros), -1)[:, :matrix.columns]

@@ -1,4 +1,4 @@
-"""Models of transformers whose linear layers are packed; the only room that needs torch."""
+"""Models of transformers with packed linear layers. Only this room requires torch."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""Whether another model would have gone on in the same way, token by token."""
+"""Comparison of a generated text with the choices of another model, token by token."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,18 @@ __all__ = ["Agreement", "agreement"]
 
 @dataclass(frozen=True)
 class Agreement:
-    """What a model takes for likeliest at each new token, after the prompt and the tokens before.
+    """Most likely token of a model at each generated position.
+
+    The model gets the prompt and the generated tokens before that position.
 
     Members
     -------
     choices : list of int
-        Its token for each that was generated.
+        Most likely token per generated token.
     same : int
-        How many of them are the generated ones.
+        Number of choices that equal the generated token.
     first_difference : int or None
-        Number of the first that is not, from zero.
+        Index of the first choice that differs from the generated token, from 0.
     """
 
     choices:          list[int]

@@ -1,4 +1,4 @@
-"""What packing has to know of the model that a config.json describes."""
+"""Analysis of an architecture: which tensors of a checkpoint can be packed, and why not others."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,56 +25,66 @@ __all__ = ["read_architecture"]
 _MERGED = "experts and other matrices that the model merges"
 _DIRECT = "matrices that the model uses otherwise than by a product"
 
+#: Shapes of tensors by name.
+Shapes = Mapping[str, tuple[int, ...]]
 
-def read_architecture(
-    path: Path, config: Mapping, shapes: Mapping[str, tuple[int, ...]],
-) -> Architecture:
-    """Build the model on the meta device and see what it does with each tensor of a checkpoint.
+
+def read_architecture(path: Path, config: Mapping, shapes: Shapes) -> Architecture:
+    """Build the model on the meta device and find out how it uses each tensor of a checkpoint.
 
     Parameters
     ----------
     path : Path
-        The checkpoint, for messages.
+        The checkpoint, for error messages.
     config : mapping
-        What config.json holds.
+        Contents of config.json.
     shapes : mapping
-        Shape of each tensor by its name in the checkpoint; of a packed matrix, (N, K) and
-        ``MODULE.weight``.
+        Shape of each tensor by its name in the checkpoint. A packed matrix has the shape (N, K)
+        and the name ``MODULE.weight``.
 
-    Raises :class:`CheckpointError` when transformers cannot build the model.
+    Raises :class:`.CheckpointError` if transformers cannot build the model.
     """
     with quiet():
-        return _read(path, config, shapes)
+        model = make_skeleton(path, read_config(path, config))
+        return _describe(path, model, shapes)
 
 
-def _read(path: Path, config: Mapping, shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
-    model = make_skeleton(path, read_config(path, config))
+def _describe(path: Path, model: PreTrainedModel, shapes: Shapes) -> Architecture:
     names = TensorNames(model)
     places = {name: names.find(name) for name in shapes}
     unknown = {name for name, (place, _) in places.items() if place not in names}
     missing = _missing(path, model, names, shapes)
-    layers = {name.removesuffix(".weight"): None if merged else _layer(model, place)
-              for name, (place, merged) in places.items()
-              if name not in unknown and name.endswith(".weight") and len(shapes[name]) == 2}
-    reasons = {module: _MERGED if layer is None else unfit(layer, shapes[f"{module}.weight"])
-               for module, layer in layers.items()}
-    head, used = model.get_output_embeddings(), directly_used(model)
-    reasons |= {module: _DIRECT for module, layer in layers.items() if layer in used}
-    runnable = frozenset(module for module, reason in reasons.items() if reason is None)
-    heads = frozenset(module for module, layer in layers.items() if layer and layer is head)
+    matrices = [name for name, shape in shapes.items()
+                if name not in unknown and name.endswith(".weight") and len(shape) == 2]
+    layers = {name.removesuffix(".weight"): _layer(model, *places[name]) for name in matrices}
+    head = model.get_output_embeddings()
+    reasons = _reasons(model, layers, shapes)
     return Architecture(
-        type(model).__name__, runnable, {m: why for m, why in reasons.items() if why},
-        frozenset(unknown), missing, heads)
+        type(model).__name__,
+        frozenset(layers.keys() - reasons.keys()), reasons, frozenset(unknown), missing,
+        frozenset(module for module, layer in layers.items() if layer and layer is head))
 
 
-def _layer(model: PreTrainedModel, place: str) -> nn.Module:
-    return model.get_submodule(place.rpartition(".")[0])
+def _layer(model: PreTrainedModel, name: str, merged: bool) -> nn.Module | None:
+    """Return the module of a weight; None if the model merges it with others or splits it."""
+    return None if merged else model.get_submodule(name.rpartition(".")[0])
+
+
+def _reasons(
+    model: PreTrainedModel, layers: Mapping[str, nn.Module | None], shapes: Shapes,
+) -> dict[str, str]:
+    """Return why modules cannot be packed, by module name. The model is unusable afterwards."""
+    found = {module: _MERGED if layer is None else unfit(layer, shapes[f"{module}.weight"])
+             for module, layer in layers.items()}
+    used = directly_used(model)
+    found |= {module: _DIRECT for module, layer in layers.items() if layer in used}
+    return {module: reason for module, reason in found.items() if reason}
 
 
 def _missing(
-    path: Path, model: PreTrainedModel, names: TensorNames, shapes: Mapping[str, tuple[int, ...]],
+    path: Path, model: PreTrainedModel, names: TensorNames, shapes: Shapes,
 ) -> tuple[str, ...]:
-    """What transformers would not find in the checkpoint, by loading tensors without values."""
+    """Return the tensors that transformers would not find, by loading tensors without values."""
     state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     how = LoadStateDictConfig(weight_mapping=names.conversions, device_map={"": "meta"},
                               dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""What computes the products of packed matrices: integers in numpy, a device, or plain floats."""
+"""Backends for the products of packed matrices: integers in numpy, a device, or plain floats."""
 
 import time
 from abc import ABC, abstractmethod
@@ -22,22 +22,22 @@ from tritstream.host.protocol.records import Info, Stats
 __all__ = ["ActivationBits", "Backend", "Cost", "DeviceBackend", "GoldenBackend", "MatrixDevice",
            "Product", "ReferenceBackend"]
 
-#: Bits of activations, 8 or 16: for all matrices, or by module name, ``*`` and the like allowed; of
-#: several names that fit the last counts, and 8 where none does.
+#: Bits per activation, 8 or 16: a number for all matrices, or a mapping from globs of module names
+#: to numbers. The last glob that matches counts; without a match, activations have 8 bits.
 ActivationBits = int | Mapping[str, int]
 
-#: int8 (B, K) to int64 row sums (B, N) of one matrix.
+#: Function from int8 (B, K) to int64 row sums (B, N) of one matrix.
 Multiply = Callable[[np.ndarray], np.ndarray]
 
 
 class Product(Protocol):
-    """A matrix W (N, K), ready to be multiplied: float (T, K) to float (T, N), ``x @ W.T``."""
+    """Product with a loaded matrix W (N, K): float (T, K) to float (T, N), ``x @ W.T``."""
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
 class MatrixDevice(Protocol):
-    """What a :class:`.Device` or :class:`.DeviceGroup` is here."""
+    """Interface of :class:`.Device` and :class:`.DeviceGroup` that a backend uses."""
 
     async def identify(self) -> Info: ...
 
@@ -48,7 +48,7 @@ class MatrixDevice(Protocol):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a device counted, and the wall time in which it was waited for, in seconds."""
+    """Counters of a device, and the wall time of the requests in seconds."""
 
     stats:   Stats = Stats()
     seconds: float = 0.0
@@ -58,31 +58,31 @@ class Cost:
 
 
 class Backend(ABC):
-    """Maker of products."""
+    """Source of :class:`Product` objects for the matrices of a checkpoint."""
 
     @abstractmethod
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
-        """Read a matrix, once for many products."""
+        """Read a matrix once, and return its product."""
 
     def take_cost(self) -> Cost:
-        """What a device has taken for the products since this was last asked."""
+        """Return the cost of the products on a device since the last call, and reset it."""
         return Cost()
 
 
 class ReferenceBackend(Backend):
-    """Dequantized weights in floating point, activations as they are."""
+    """Products in floating point, with dequantized weights and unquantized activations."""
 
     def __init__(self, dtype: torch.dtype = torch.float32):
         self._dtype = dtype
 
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
-        """Dequantize a matrix: :meth:`Backend.prepare`."""
+        """Dequantize a matrix, and return its product: :meth:`Backend.prepare`."""
         weight = torch.from_numpy(dequantize(checkpoint.matrix(name))).to(self._dtype)
         return lambda x: torch.nn.functional.linear(x, weight)
 
 
 class _IntegerBackend(Backend):
-    """Activations to integers, one scale a vector; integer row sums; results in float32."""
+    """Integer products: activations with one scale per vector, int64 row sums, float32 results."""
 
     def __init__(self, activation_bits: ActivationBits = 8):
         rules = {"*": activation_bits} if isinstance(activation_bits, int) else activation_bits
@@ -92,7 +92,7 @@ class _IntegerBackend(Backend):
         self._rules = {"*": 8, **rules}
 
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
-        """Read a matrix: :meth:`Backend.prepare`."""
+        """Read a matrix, and return its product: :meth:`Backend.prepare`."""
         bits = [bits for rule, bits in self._rules.items() if fnmatchcase(name, rule)][-1]
         table, depth = checkpoint.table(name), checkpoint.matrices[name].depth
         return partial(_product, _DIGITS[bits], self._multiply(checkpoint, name), table, depth)
@@ -102,12 +102,13 @@ class _IntegerBackend(Backend):
 
 
 class GoldenBackend(_IntegerBackend):
-    """The integers of :mod:`tritstream.golden.gemv`.
+    """Integer products of :mod:`tritstream.golden.gemv`.
 
     Parameters
     ----------
     activation_bits : int or mapping
-        8, or 16 as two int8 columns; or either by module name, as :data:`ActivationBits` says.
+        Bits per activation: 8, or 16 as two int8 columns. For bits per module, see
+        :data:`ActivationBits`.
     """
 
     def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
@@ -115,16 +116,17 @@ class GoldenBackend(_IntegerBackend):
 
 
 class DeviceBackend(_IntegerBackend):
-    """The same integers from a device.
+    """Integer products computed by a device. Results equal those of :class:`GoldenBackend`.
 
     Parameters
     ----------
     device : MatrixDevice
+        Open device or group of devices.
     run : callable
-        Of a function that makes a coroutine, and its arguments: waits for it and returns its
-        result, as :meth:`tritstream.host.loop_thread.LoopThread.run`.
+        Function that calls a coroutine function with arguments, waits, and returns the result, such
+        as :meth:`.LoopThread.run`.
     activation_bits : int or mapping
-        As of :class:`GoldenBackend`.
+        Bits per activation, as for :class:`GoldenBackend`.
     """
 
     def __init__(self, device: MatrixDevice, run: Callable[..., Any],
@@ -134,11 +136,11 @@ class DeviceBackend(_IntegerBackend):
         self._cost = Cost()
 
     def identify(self) -> Info:
-        """Ask the device what it is."""
+        """Return the description of the device from its INFO response."""
         return self._run(self._device.identify)
 
     def take_cost(self) -> Cost:
-        """Count anew: :meth:`Backend.take_cost`."""
+        """Return the cost, and reset it: :meth:`Backend.take_cost`."""
         cost, self._cost = self._cost, Cost()
         return cost
 
@@ -159,21 +161,21 @@ def _product(
 ) -> Tensor:
     digits, scales = digits_of(x.float().numpy())
     sums = np.split(multiply(np.concatenate(digits)), len(digits))
-    whole = reduce(lambda high, low: 256 * high + low, sums)
-    return torch.from_numpy(dequantize_rows(whole, table, depth, scales))
+    total = reduce(lambda high, low: 256 * high + low, sums)
+    return torch.from_numpy(dequantize_rows(total, table, depth, scales))
 
 
 def _one_digit(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Digits in base 256, highest first, each int8 (T, K); float64 scales (T,)."""
+    """Quantize to 8 bits: one digit, int8 (T, K), and float64 scales (T,)."""
     levels, scales = quantize_activation(x)
     return [levels], scales
 
 
 def _two_digits(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """The same of 16 bits."""
+    """Quantize to 16 bits: two digits in base 256, highest first, each int8 (T, K), and scales."""
     high, low, scales = quantize_activation16(x)
     return [high, low], scales
 
 
-#: By the bits of an activation.
+#: Quantizer of activations by bits per activation.
 _DIGITS = {8: _one_digit, 16: _two_digits}

@@ -1,4 +1,4 @@
-"""Linear layers whose weights a model uses itself, so that nothing can stand in for them."""
+"""Search for linear layers whose weights a model reads directly, so that they cannot be packed."""
 
 import inspect
 import re
@@ -10,35 +10,35 @@ from transformers import PreTrainedModel
 
 __all__ = ["directly_used"]
 
-#: What may be asked of a weight that is not there; all else needs its values.
-_HARMLESS = (Tensor.dtype.__get__, Tensor.device.__get__, Tensor.is_floating_point)
-#: ``self.NAME.weight``, but for its dtype and device.
+#: Operations on a weight that do not need its values.
+_HARMLESS = (*(inspect.getattr_static(Tensor, name).__get__ for name in ("dtype", "device")),
+             Tensor.is_floating_point)
+#: ``self.NAME.weight``, but not its dtype or device.
 _USE = re.compile(r"\bself\.(\w+)\.weight\b(?!\.(?:dtype|device))")
-#: Methods that run never, or on a GPU only.
+#: Methods that run never, or only on a GPU.
 _NOT_RUN = ("_init_weights", "reset_parameters", "cuda_kernels_forward")
 _TOKENS = 4
 
 
 def directly_used(model: PreTrainedModel) -> set[nn.Module]:
-    """Linear layers and embeddings of a model on the meta device whose weights are read elsewhere.
+    """Return the linear layers of a model on the meta device whose weights other code reads.
 
-    Found by running it. Where that fails, since its way depends on values, the source of its
-    modules tells. The model cannot be used afterwards.
+    The model is run without values. If that fails, because its control flow depends on values,
+    the source code of its modules is searched as well. The model is unusable afterwards.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Embedding)]
-    kinds = {layer: type(layer) for layer in layers}
     suspects = set(_by_source(model))
-    watched = {layer: _watch(layer) for layer in layers if kinds[layer] is nn.Linear}
+    layers = [module for module in model.modules() if type(module) is nn.Linear]
+    watched = {layer: _watch(layer) for layer in layers}
     try:
         _run(model)
     except Exception:
-        # The model's own code: it may fail in any way on values that are not there.
+        # The code of the model may fail in any way, because its tensors have no values.
         return suspects | {layer for layer, weight in watched.items() if weight.used}
     return {layer for layer, weight in watched.items() if weight.used}
 
 
 class _Watched(Tensor):
-    """A weight on the meta device that notes whether it is used."""
+    """Weight on the meta device that records whether it is used."""
 
     used = False
 
@@ -63,18 +63,19 @@ def _tensors(value: object) -> Iterator[_Watched]:
 
 
 def _watch(layer: nn.Linear) -> _Watched:
-    """Put a watched weight into a layer, whose own product does not count."""
+    """Put a watched weight into a layer, whose own product is not recorded."""
     weight = torch.empty_like(layer.weight, device="meta").detach().as_subclass(_Watched)
     del layer._parameters["weight"]
     layer.weight = weight
-    layer.forward = lambda x: x.new_empty(*x.shape[:-1], layer.out_features)
+    # In place of the method, for this layer only.
+    vars(layer)["forward"] = lambda x: x.new_empty(*x.shape[:-1], layer.out_features)
     weight.used = False
     return weight
 
 
 @torch.inference_mode()
 def _run(model: PreTrainedModel) -> None:
-    """A pass over a few tokens, and one more token after them."""
+    """Run a pass over a few tokens, then a pass over one more token."""
     ids = torch.zeros(1, _TOKENS, dtype=torch.long, device="meta")
     first = model(input_ids=ids, use_cache=True)
     for name in ("past_key_values", "cache_params"):
@@ -83,7 +84,7 @@ def _run(model: PreTrainedModel) -> None:
 
 
 def _by_source(model: PreTrainedModel) -> Iterator[nn.Module]:
-    """Linear layers whose weight a method of their parent names."""
+    """Yield the linear layers whose weight is named in a method of their parent."""
     names = {kind: set(_USE.findall(_source(kind))) for kind in {type(m) for m in model.modules()}}
     for module in model.modules():
         for name in names[type(module)]:
@@ -93,7 +94,7 @@ def _by_source(model: PreTrainedModel) -> Iterator[nn.Module]:
 
 
 def _source(kind: type) -> str:
-    """Source of the methods of a class that may run on a CPU."""
+    """Return the source code of the methods of a class that may run on a CPU."""
     methods = [method for name, method in inspect.getmembers(kind, inspect.isfunction)
                if name not in _NOT_RUN and method.__module__.startswith("transformers.models.")]
     return "\n".join(inspect.getsource(method) for method in methods)

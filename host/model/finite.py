@@ -1,4 +1,4 @@
-"""Layers that stop a pass whose values are not finite: NaN would come out as text."""
+"""Checks that stop a pass with NaN or infinite values, which would yield arbitrary text."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -15,15 +15,15 @@ __all__ = ["stop_at_non_finite"]
 
 
 def stop_at_non_finite(model: PreTrainedModel) -> None:
-    """Make each layer of a model check what it gets and gives, in every pass from now on.
+    """Make each layer of a model check its inputs and results in every later pass.
 
-    A pass with NaN or an infinity then raises :class:`.CheckpointError`, which names
-    the first layer where it appears, and the tensor of this layer that holds it if there is one.
+    A pass with NaN or an infinity then raises :class:`.CheckpointError`. The message names the
+    first layer where the value appears, and the tensor of this layer that holds the value, if any.
     """
     path = str(model.name_or_path)
     for name, module in model.named_modules():
         if isinstance(module, TritLinear):
-            # Integers cannot be made of such inputs, so that there would be no result to check.
+            # Such inputs cannot be quantized, so the check of the results would come too late.
             module.register_forward_pre_hook(partial(_check_inputs, path, name))
         if next(module.children(), None) is None:
             module.register_forward_hook(partial(_check_results, path, name))
@@ -54,7 +54,7 @@ def _check_logits(path: str, _: nn.Module, __: tuple, results: Any) -> None:
 
 
 def _broken_tensor(name: str, module: nn.Module) -> str | None:
-    """The parameter or buffer of a module that is not finite."""
+    """Return the parameter or buffer of a module that is not finite, with its value."""
     for part, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if fault := _fault([tensor]):
             return f"{name}.{part} holds {fault}"
@@ -62,12 +62,12 @@ def _broken_tensor(name: str, module: nn.Module) -> str | None:
 
 
 def _fault(values: Iterable[Any], least: bool = False) -> str | None:
-    """The first value that is not finite, and its place; ``least`` allows minus infinity."""
+    """Return the first non-finite value with its index; ``least`` allows minus infinity."""
     for value in values:
         if not isinstance(value, Tensor) or not value.is_floating_point():
             continue
         value = value.detach()
-        # A sum is finite only when all its terms are, and takes no memory.
+        # Fast path without memory: a sum is finite only if all its terms are.
         if torch.isfinite(value.sum(dtype=torch.float32)):
             continue
         wrong = ~torch.isfinite(value) & ~(torch.isneginf(value) & least)

@@ -1,13 +1,20 @@
-"""Text from a model, as it comes, and what each part of the work took."""
+"""Text generation with streamed output, and the cost of its phases."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
+from transformers import (
+    BatchEncoding,
+    GenerationMixin,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TextStreamer,
+)
 
 from tritstream.golden.errors import CheckpointError
 from tritstream.host.model.backends import Cost
@@ -18,14 +25,14 @@ __all__ = ["MAX_SEED", "Generation", "Phase", "generate_text", "prompt_tokens"]
 #: The largest seed of torch.
 MAX_SEED = (1 << 64) - 1
 
-
 #: Lowest temperature above 0: logits divided by it stay finite.
 _COLDEST = 1e-6
 
 
 @dataclass
 class Phase:
-    """Passes through the model: tokens that went in, wall time, what the device took of it."""
+    """Passes through the model: number of input tokens, wall time in seconds, cost on the device.
+    """
 
     tokens:  int = 0
     seconds: float = 0.0
@@ -34,18 +41,18 @@ class Phase:
 
 @dataclass
 class Generation:
-    """What came out.
+    """Result of a generation.
 
     Members
     -------
     prompt, tokens : list of int
-        Token ids that went in and that came out.
+        Token ids of the prompt, and of the generated text.
     text : str
-        What the new tokens spell, special tokens left out.
+        Generated text, without special tokens.
     prefill, decode : Phase
-        The pass over the prompt, which gives the first token, and the passes of one token each.
+        Pass over the prompt, which yields the first token, and passes over one token each.
     interrupted : bool
-        Whether the keyboard ended it.
+        Whether the user interrupted the generation.
     unused : list of str
         Settings of the checkpoint that had no effect.
     """
@@ -60,14 +67,14 @@ class Generation:
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list[int]:
-    """Token ids of a prompt; for ``chat`` as a user's message in the checkpoint's own template.
+    """Return the token ids of a prompt; for ``chat``, of a user message in the chat template.
 
-    Raises :class:`.CheckpointError` when there is no template and :class:`ValueError`
-    for a prompt of no token, or that is no text.
+    Raises :class:`.CheckpointError` if the tokenizer has no template, and :class:`ValueError` for
+    a prompt that has no token or is not valid UTF-8.
     """
     try:
         prompt = prompt.encode("utf-8", "surrogateescape").decode()
-    except UnicodeError as error:
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise ValueError(f"the prompt is not UTF-8 at byte {error.start}; give it in "
                          "UTF-8") from None
     if not chat:
@@ -76,8 +83,10 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -
         raise CheckpointError(f"{tokenizer.name_or_path}: has no chat template; leave out --chat")
     else:
         message = {"role": "user", "content": prompt}
-        ids = tokenizer.apply_chat_template(
-            [message], add_generation_prompt=True, return_dict=True).input_ids
+        encoding = tokenizer.apply_chat_template(
+            [message], add_generation_prompt=True, return_dict=True)
+        # The annotation covers all combinations of arguments.
+        ids = cast(BatchEncoding, encoding).input_ids
     if not ids:
         raise ValueError("the prompt has no token; give some text")
     return ids
@@ -90,14 +99,30 @@ def generate_text(
 ) -> Generation:
     """Generate up to ``count`` tokens after ``prompt`` by transformers' ``generate``.
 
-    Greedy at temperature 0, else sampled, with the settings of the checkpoint's
-    generation_config.json that one text has use for; ``Generation.unused`` has the others, such as
-    ``num_beams``. ``emit`` gets text as soon as it is sure; ``take_cost`` gives what the device has
-    taken since it was last called. An interrupt ends the text, not the program.
+    Decoding is greedy at temperature 0, otherwise sampled. It uses the settings of the checkpoint's
+    generation_config.json that apply to a single text; ``Generation.unused`` names all other
+    settings, such as ``num_beams``. A keyboard interrupt ends the text, not the program.
 
-    Raises :class:`ValueError` when the model has no room for so many tokens, or for a temperature
-    or seed out of range, and :class:`.CheckpointError` for settings of the checkpoint
-    that transformers refuses.
+    Parameters
+    ----------
+    model : PreTrainedModel
+    tokenizer : PreTrainedTokenizerBase
+    prompt : list of int
+        Token ids: :func:`prompt_tokens`.
+    count : int
+        Maximum number of tokens to generate.
+    emit : callable
+        Called with each part of the text as soon as later tokens cannot change it.
+    take_cost : callable
+        Returns the cost on the device since its last call: :meth:`.Backend.take_cost`.
+    temperature : float
+        Sampling temperature, or 0.
+    seed : int
+        Random seed of the sampling, 0..``MAX_SEED``.
+
+    Raises :class:`ValueError` if the tokens exceed the context of the model, or if a temperature
+    or seed is out of range, and :class:`.CheckpointError` if transformers rejects the settings of
+    the checkpoint.
     """
     sampling = _sampling(temperature, seed)
     room = getattr(model.config, "max_position_embeddings", None)
@@ -110,8 +135,10 @@ def generate_text(
     ids = torch.tensor([prompt])
     try:
         with only_used(model) as result.unused, _settings_named(model):
-            model.generate(ids, attention_mask=torch.ones_like(ids), streamer=streamer,
-                           tokenizer=tokenizer, max_new_tokens=count, **sampling)
+            # All classes that load_model() accepts can generate.
+            cast(GenerationMixin, model).generate(
+                ids, attention_mask=torch.ones_like(ids), streamer=streamer, tokenizer=tokenizer,
+                max_new_tokens=count, **sampling)
     except KeyboardInterrupt:
         result.interrupted = True
         streamer.end()
@@ -120,7 +147,7 @@ def generate_text(
 
 @contextmanager
 def _settings_named(model: PreTrainedModel) -> Iterator[None]:
-    """Turn an error from before the first pass through the model into one that names its cause."""
+    """Turn an error before the first pass through the model into one that names the settings."""
     passes: list[bool] = []
     hook = model.register_forward_pre_hook(lambda *_: passes.append(True))
     try:
@@ -147,7 +174,7 @@ def _sampling(temperature: float, seed: int) -> dict:
 
 
 class _Recorder(TextStreamer):
-    """Takes tokens as they come: ids, text, and what each pass took."""
+    """Records generated tokens, their text, and the cost of each pass."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, result: Generation,
                  emit: Callable[[str], None], take_cost: Callable[[], Cost]):
@@ -156,14 +183,14 @@ class _Recorder(TextStreamer):
         self._began = time.perf_counter()
 
     def put(self, value: torch.Tensor) -> None:
-        """Take the prompt, then each token."""
+        """Receive the prompt, then each token."""
         if not self.next_tokens_are_prompt:
-            self._record(value.item())
+            self._record(int(value.item()))
         super().put(value)
         self._began = time.perf_counter()
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Pass on text that the next token cannot change."""
+        """Receive text that later tokens cannot change."""
         self._result.text += text
         self._emit(text)
 

@@ -1,4 +1,4 @@
-"""Layers whose weights are packed: linear, and embeddings."""
+"""Linear and embedding layers with packed weights."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,16 @@ from tritstream.host.model.backends import Product
 
 __all__ = ["TritEmbedding", "TritLinear"]
 
-#: Rows of a matrix, int64 (T,), to float32 (T, K).
+#: Function from row numbers of a matrix, int64 (T,), to float32 (T, K).
 Rows = Callable[[np.ndarray], np.ndarray]
+
+_NOT_LOADED = "this layer has no matrix: load the model by tritstream.host.model.load"
 
 
 class TritLinear(nn.Module):
-    """Stands for a ``torch.nn.Linear``; the products come from a backend, the bias is added after.
+    """Replacement for ``torch.nn.Linear``: a backend computes the product, then the bias is added.
 
-    Inference only. The bias is a parameter as ever; the weights are not.
+    For inference only. The bias is a parameter as usual, the weights are not.
 
     Members
     -------
@@ -26,10 +28,14 @@ class TritLinear(nn.Module):
     matrix : str
         Name of the matrix in the checkpoint.
     product : tritstream.host.model.backends.Product or None
-        What multiplies; None until :func:`.load_model` has read the matrix.
+        Product with the matrix; None until :func:`.load_model` has read the matrix.
+    bias : torch.nn.Parameter or None
+        Values (N,) that are added to each result.
     dtype : torch.dtype
-        Of the weights that it stands for.
+        Dtype of the replaced weights.
     """
+
+    bias: nn.Parameter | None
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, matrix: str = ""):
         super().__init__()
@@ -40,24 +46,24 @@ class TritLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """No value, (0,): some models ask for the dtype of a weight before they multiply."""
+        """Empty tensor (0,), because some models read the dtype of a weight before a product."""
         return torch.empty(0, dtype=self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiply: float (..., K) to float (..., N)."""
+        """Multiply float (..., K); return float (..., N)."""
         if self.product is None:
-            raise RuntimeError("this layer has no matrix: load the model by tritstream.host.model.load")
+            raise RuntimeError(_NOT_LOADED)
         rows = self.product(x.detach().reshape(-1, self.in_features))
         rows = rows.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
         return rows if self.bias is None else rows + self.bias
 
     def extra_repr(self) -> str:
-        """What ``print(model)`` shows of it."""
+        """Return the text that ``print(model)`` shows for this layer."""
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
 
 
 class TritEmbedding(nn.Module):
-    """Stands for a ``torch.nn.Embedding``; the rows that are looked up are dequantized.
+    """Replacement for ``torch.nn.Embedding``: rows are dequantized when they are looked up.
 
     Members
     -------
@@ -66,9 +72,9 @@ class TritEmbedding(nn.Module):
     matrix : str
         Name of the matrix in the checkpoint.
     rows : callable or None
-        Gives rows; None until :func:`tritstream.host.model.load.load_model` has read the matrix.
+        Function that dequantizes rows; None until :func:`.load_model` has read the matrix.
     dtype : torch.dtype
-        Of what comes out.
+        Dtype of the results.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, matrix: str = ""):
@@ -79,12 +85,12 @@ class TritEmbedding(nn.Module):
         self.dtype = torch.float32
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Look up: int (...) to float (..., K)."""
+        """Look up rows, int (...); return float (..., K)."""
         if self.rows is None:
-            raise RuntimeError("this layer has no matrix: load the model by tritstream.host.model.load")
+            raise RuntimeError(_NOT_LOADED)
         found = torch.from_numpy(self.rows(ids.reshape(-1).numpy()))
         return found.to(self.dtype).reshape(*ids.shape, self.embedding_dim)
 
     def extra_repr(self) -> str:
-        """What ``print(model)`` shows of it."""
+        """Return the text that ``print(model)`` shows for this layer."""
         return f"{self.num_embeddings}, {self.embedding_dim}"

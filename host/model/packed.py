@@ -1,4 +1,4 @@
-"""A packed model whose linear layers run on a device, in one call."""
+"""Loading of a packed model whose linear layers run on a device, in one call."""
 
 import weakref
 from collections.abc import Callable
@@ -21,19 +21,19 @@ def load_packed(
     path: str | Path, device: str | MatrixDevice = "sim", *, activation_bits: ActivationBits = 8,
     dtype: torch.dtype = torch.float32, progress: Callable[[str], None] | None = None,
 ) -> PreTrainedModel:
-    """Load a packed checkpoint as a stock model of transformers that multiplies on a device.
+    """Load a packed checkpoint as a standard model of transformers that multiplies on a device.
 
     Parameters
     ----------
     path : path
         Directory of a packed checkpoint.
     device : str or MatrixDevice
-        What :func:`.open_device` opens, closed when the model is gone or the program
-        ends; or an open device, which stays open.
+        Description for :func:`.open_device`; this device is closed when the model is deleted or
+        the program ends. Or an open device, which stays open.
     activation_bits, dtype, progress
-        As of :func:`tritstream.host.model.load.load_model`.
+        As for :func:`.load_model`.
 
-    Raises what :func:`tritstream.host.model.load.load_model` and the device raise.
+    Raises the errors of :func:`.load_model` and of the device.
     """
     with ExitStack() as stack:
         backend = device_backend(stack, device, activation_bits)
@@ -46,12 +46,13 @@ def device_backend(
     stack: ExitStack, device: str | MatrixDevice, activation_bits: ActivationBits = 8,
     config: DeviceConfig | None = None,
 ) -> DeviceBackend:
-    """A backend whose event loop, and device unless that is open already, end with ``stack``.
+    """Return a backend whose event loop ends with ``stack``, and its device too if opened here.
 
-    ``config`` is of a simulated device where its name does not tell.
+    ``config`` applies to a simulated device whose description does not configure it.
     """
-    opened = open_device(device, config) if isinstance(device, str) else device
+    if not isinstance(device, str):
+        return DeviceBackend(device, stack.enter_context(LoopThread()).run, activation_bits)
+    opened = open_device(device, config)
     loop = stack.enter_context(LoopThread())
-    if opened is not device:
-        stack.callback(loop.run, opened.close)
+    stack.callback(loop.run, opened.close)
     return DeviceBackend(opened, loop.run, activation_bits)

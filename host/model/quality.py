@@ -1,9 +1,9 @@
-"""How well a model predicts text, and how far it is from another, as llama.cpp's perplexity tool.
+"""Statistics of prediction quality, as in llama.cpp's perplexity tool.
 
-A score is of one token of a text: its negative log-likelihood, and against a base model the
-Kullback-Leibler divergence of the whole distribution it was drawn from. Every ± is one standard
-error, with tokens taken as independent. Unlike the tool, the base's log-probabilities are not
-rounded to 16 bits and nothing is cut off them.
+A score belongs to one token of a text. It is the negative log-likelihood of the token and, against
+a base model, the Kullback-Leibler divergence of the distribution at its position. Every ± is one
+standard error and treats tokens as independent. Unlike in the tool, log-probabilities of the base
+model are neither rounded to 16 bits nor truncated.
 """
 
 import math
@@ -22,12 +22,13 @@ _DELTA_PERCENTS = (100, 99.9, 99, 95, 90, 75, 50, 25, 10, 5, 1, 0.1, 0)
 
 
 class Prediction:
-    """Distributions of the next token at T places of a text.
+    """Distributions of the next token at T positions of a text.
 
     Parameters
     ----------
     logits : float (T, V)
-        Over a vocabulary of V; kept as they are, and worked on in float64 a few rows at a time.
+        Logits for a vocabulary of V tokens. They are not copied; computations use float64, a few
+        rows at a time.
     """
 
     def __init__(self, logits: np.ndarray):
@@ -37,21 +38,21 @@ class Prediction:
             np.log(np.exp(shifted).sum(axis=1, keepdims=True)) for shifted in self._shifted()])
 
     def nll(self, targets: np.ndarray) -> np.ndarray:
-        """Negative log-likelihoods of the tokens that came, int (T,): float64 (T,), in nats."""
-        came = self.logits[np.arange(len(targets)), targets]
-        return self._log_sums[:, 0] + (self._tops[:, 0] - came)
+        """Return the negative log-likelihoods of tokens, int (T,), in nats: float64 (T,)."""
+        actual = self.logits[np.arange(len(targets)), targets]
+        return self._log_sums[:, 0] + (self._tops[:, 0] - actual)
 
     def top(self) -> np.ndarray:
-        """The likeliest token at each place, the first of equals: int (T,)."""
+        """Return the most likely token at each position, the first one of equals: int (T,)."""
         return self.logits.argmax(axis=1)
 
     def log_probabilities(self) -> Iterator[np.ndarray]:
-        """Log-probabilities, float64 (t, V), for a few of the T places after the other."""
+        """Yield the log-probabilities in chunks of t positions: float64 (t, V)."""
         for rows, shifted in zip(self._pieces(), self._shifted(), strict=True):
             yield shifted - self._log_sums[rows]
 
     def _shifted(self) -> Iterator[np.ndarray]:
-        """Logits less the highest of their row, so that no exponential is above one."""
+        """Yield the logits less the maximum of their row, so that no exponential exceeds 1."""
         for rows in self._pieces():
             yield self.logits[rows] - self._tops[rows]
 
@@ -60,9 +61,9 @@ class Prediction:
 
 
 def kl_divergence(base: Prediction, other: Prediction) -> np.ndarray:
-    """Kullback-Leibler divergence of ``other`` from ``base`` at each place: float64 (T,), in nats.
+    """Return the Kullback-Leibler divergence of ``other`` from ``base`` in nats: float64 (T,).
 
-    Raises :class:`ValueError` when the two are not of the same places and vocabulary.
+    Raises :class:`ValueError` if the shapes (T, V) of the logits differ.
     """
     if base.logits.shape != other.logits.shape:
         raise ValueError(f"predictions must be of one shape, not {base.logits.shape} and "
@@ -73,7 +74,7 @@ def kl_divergence(base: Prediction, other: Prediction) -> np.ndarray:
 
 def _divergence(wanted: np.ndarray, got: np.ndarray) -> np.ndarray:
     share = np.exp(wanted)
-    # What has no probability adds nothing, be its logarithm minus infinity in both.
+    # A token without probability adds 0, even if both logarithms are minus infinity.
     lost = np.subtract(wanted, got, out=np.zeros_like(wanted), where=share > 0)
     return (share * lost).sum(axis=1)
 
@@ -87,40 +88,40 @@ class Estimate:
 
 
 def mean(values: np.ndarray) -> Estimate:
-    """The mean of at least two values."""
+    """Return the mean of at least two values."""
     return Estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size)))
 
 
 def perplexity(nll: np.ndarray) -> Estimate:
-    """The exponential of the mean negative log-likelihood."""
+    """Return the exponential of the mean negative log-likelihood."""
     return _exponential(mean(nll))
 
 
 def bits_per_byte(nll: np.ndarray, size: int) -> Estimate:
-    """Bits for each of the ``size`` bytes that the scored tokens spell, whatever the tokenizer."""
+    """Return the bits per byte of text, for scored tokens that represent ``size`` bytes."""
     nats, scale = mean(nll), nll.size / (math.log(2) * size)
     return Estimate(nats.value * scale, nats.error * scale)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model against its base on the same tokens.
+    """Comparison of a model with its base model on the same tokens.
 
     Members
     -------
     log_ratio, ratio : Estimate
-        ln(PPL / PPL of the base), whose error is paired: it counts what the two have in common
-        once. And its exponential.
+        ln(PPL / PPL of the base), and its exponential. The error is paired: it includes the
+        covariance of the two models.
     kl : Estimate
-        Mean divergence, in nats.
+        Mean divergence in nats.
     kl_percentiles : dict
-        Divergence that so many percent of the tokens do not exceed, by percent.
+        Percentiles of the divergence, by percent.
     delta_p, delta_p_rms : Estimate
-        Change of the probability of the token that came: mean, and root of the mean square.
+        Change of the probability of the actual token: mean, and root of the mean square.
     delta_p_percentiles : dict
-        The same as of the divergence.
+        Percentiles of the change of this probability, by percent.
     same_top : Estimate
-        Share of tokens at which the likeliest token is the same.
+        Share of tokens for which both models have the same most likely token, 0..1.
     """
 
     log_ratio:           Estimate
@@ -136,7 +137,7 @@ class Comparison:
 def compare(
     nll: np.ndarray, nll_base: np.ndarray, kl: np.ndarray, same_top: np.ndarray,
 ) -> Comparison:
-    """Compare two models by their scores of the same T tokens, each (T,)."""
+    """Compare two models by their scores for the same T tokens, each float64 or bool (T,)."""
     # Var(a) + Var(b) - 2 Cov(a, b), written as the variance of the difference.
     log_ratio = mean(nll - nll_base)
     delta_p = np.exp(-nll) - np.exp(-nll_base)

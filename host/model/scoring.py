@@ -1,4 +1,4 @@
-"""Text as models are scored on it: chunks of tokens, and what a model makes of each."""
+"""Scoring of models on a text: tokens, chunks of tokens, and predictions per chunk."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from tritstream.host.model.quality import Prediction
 
 __all__ = ["Chunks", "Tokens", "predict", "split", "tokenize"]
 
-#: Fewer scored tokens say nothing: llama.cpp makes no statistics of them either.
+#: Minimum number of scored tokens for statistics, as in llama.cpp.
 _FEWEST = 100
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A text in tokens.
+    """Text as tokens.
 
     Members
     -------
     ids : int64 (T,)
-        Token ids, after the one that begins a text where the vocabulary has it so.
+        Token ids; the first is ``bos`` if the tokenizer starts a text with it.
     ends : int64 (T,)
-        Characters of the text up to the end of each token; one that several tokens make up ends
-        with the first of them.
+        Number of characters of the text up to the end of each token. A character that consists of
+        several tokens ends with its first token.
     bos : int or None
-        The id that begins every chunk, if any.
+        Token id at the start of every chunk, if any.
     """
 
     ids:  np.ndarray
@@ -37,20 +37,20 @@ class Tokens:
 
     @property
     def sha256(self) -> str:
-        """Digest of the ids."""
+        """SHA-256 of the ids as little-endian int64."""
         return hashlib.sha256(self.ids.astype("<i8").tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """Disjoint chunks of a text, each read from nothing; the second half of each is scored.
+    """Disjoint chunks of a text. A model reads each without context; its second half is scored.
 
     Members
     -------
     ids : int64 (C, n)
-        Tokens of each chunk as the model reads them.
+        Tokens per chunk, as the model reads them.
     sizes : int64 (C,)
-        UTF-8 bytes that the scored tokens of a chunk spell.
+        Number of UTF-8 bytes of the scored tokens per chunk.
     """
 
     ids:   np.ndarray
@@ -58,31 +58,31 @@ class Chunks:
 
     @property
     def context(self) -> int:
-        """Tokens n of a chunk."""
+        """Number of tokens n per chunk."""
         return self.ids.shape[1]
 
     @property
     def scored(self) -> int:
-        """Scored tokens of a chunk."""
+        """Number of scored tokens per chunk."""
         return scored_tokens(self.context)
 
     def targets(self, chunk: int) -> np.ndarray:
-        """The scored tokens of a chunk, which are its last."""
+        """Return the scored tokens of a chunk, which are its last ones."""
         return self.ids[chunk, -self.scored:]
 
 
 def scored_tokens(context: int) -> int:
-    """How many tokens of a chunk are scored: those after the one in the middle."""
+    """Return the number of scored tokens per chunk: all tokens after the middle one."""
     return context - 1 - context // 2
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
-    """Tokens of a whole text; raises :class:`CheckpointError` for a tokenizer without offsets."""
+    """Tokenize a text; raise :class:`.CheckpointError` if the tokenizer has no offsets."""
     if not tokenizer.is_fast:
         raise CheckpointError(f"{tokenizer.name_or_path}: its tokenizer cannot tell which text a "
                               "token stands for; add its tokenizer.json")
-    begin = tokenizer("").input_ids[:1]
-    bos = begin[0] if begin and begin[0] == tokenizer.bos_token_id else None
+    first = tokenizer("").input_ids[:1]
+    bos = first[0] if first and first[0] == tokenizer.bos_token_id else None
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ends = np.array([end for _, end in found.offset_mapping], np.int64)
     ids = np.array(found.input_ids, np.int64)
@@ -92,18 +92,19 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
 
 
 def split(tokens: Tokens, text: str, context: int, limit: int) -> Chunks:
-    """Cut tokens into chunks.
+    """Split tokens into chunks.
 
     Parameters
     ----------
     tokens : Tokens
-        Of ``text``.
+        Tokens of ``text``.
+    text : str
     context : int
-        Tokens of a chunk.
+        Number of tokens per chunk.
     limit : int
-        Scored tokens, at most; 0 for all of the text.
+        Maximum number of scored tokens; 0 for the complete text.
 
-    Raises :class:`ValueError` when there is too little to score.
+    Raises :class:`ValueError` if too few tokens would be scored.
     """
     if context < 4:
         raise ValueError(f"ctx must be at least 4 tokens, not {context}")
@@ -126,7 +127,7 @@ def split(tokens: Tokens, text: str, context: int, limit: int) -> Chunks:
 
 @torch.inference_mode()
 def predict(model: PreTrainedModel, chunks: Chunks, chunk: int) -> Prediction:
-    """What a model expects at each scored place of a chunk; raises :class:`ValueError` for NaN."""
+    """Return predictions for the scored tokens of a chunk; raise :class:`ValueError` for NaN."""
     ids = torch.from_numpy(chunks.ids[chunk:chunk + 1])
     logits = model(ids, use_cache=False, logits_to_keep=chunks.scored + 1).logits
     logits = logits[0, :-1].float().numpy()

@@ -1,4 +1,4 @@
-"""Settings of generation that come with a checkpoint: generation_config.json."""
+"""Generation settings of a checkpoint: generation_config.json."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ __all__ = ["FILE", "only_used", "read_settings"]
 
 FILE = "generation_config.json"
 
-#: Settings with an effect on one text that is made token by token, greedily or by sampling.
+#: Settings that affect a single text generated token by token, greedily or by sampling.
 _USED = frozenset({
     "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "do_sample",
     "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "eos_token_id",
@@ -24,7 +24,7 @@ _USED = frozenset({
     "repetition_penalty", "sequence_bias", "stop_strings", "suppress_tokens", "temperature",
     "top_h", "top_k", "top_p", "typical_p", "watermarking_config",
 })
-#: Settings whose place an option of the command takes, and what says nothing of the text.
+#: Settings that an option of the command replaces, or that do not affect the text.
 _REPLACED = frozenset({
     "max_length", "max_new_tokens", "use_cache", "return_dict_in_generate", "transformers_version",
     "_from_model_config", "output_attentions", "output_hidden_states", "output_logits",
@@ -35,11 +35,11 @@ _TOKENS = ("bos_token_id", "eos_token_id", "forced_bos_token_id", "forced_eos_to
 
 
 def read_settings(path: Path) -> tuple[GenerationConfig | None, dict[str, Any]]:
-    """The settings of a checkpoint directory that a text is made with, and all others by name.
+    """Return the settings of a checkpoint directory that affect a text, and all others by name.
 
-    None where there is no file: transformers then looks into config.json.
+    The settings are None if the file does not exist: transformers then reads config.json.
 
-    Raises :class:`CheckpointError` for a file that is damaged, or has a setting that is wrong.
+    Raises :class:`.CheckpointError` if the file is damaged or a setting is invalid.
     """
     if not (path / FILE).is_file():
         return None, {}
@@ -59,9 +59,9 @@ def read_settings(path: Path) -> tuple[GenerationConfig | None, dict[str, Any]]:
 
 @contextmanager
 def only_used(model: PreTrainedModel) -> Iterator[list[str]]:
-    """Leave out the settings that one text made token by token has no use for; their names.
+    """Remove the settings that do not affect a single text, and yield their names.
 
-    What a model was loaded with comes back at the end of the context.
+    At the end of the context, the model gets its original settings back.
     """
     settings = model.generation_config
     found = settings.to_diff_dict()
@@ -80,7 +80,7 @@ _DEFAULT = GenerationConfig()
 
 
 def _is_neutral(value: Any) -> bool:
-    """Whether a setting asks for nothing: one beam, a penalty of 0 or 1."""
+    """Return whether a setting has no effect by its value, such as one beam or a penalty of 1."""
     return value in (None, False) or (type(value) in (int, float) and value == 1)
 
 

@@ -1,4 +1,4 @@
-"""The search for smoothing factors: calibration on a text, then a trial of a few for each input."""
+"""Search for smoothing factors: capture inputs on a text, then try several factors per input."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,21 +12,22 @@ from tritstream.golden.activation import quantize_activation
 from tritstream.golden.checkpoints.smoothed import InputSet
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.quantize import quantize
+from tritstream.host.model.skeleton import linear_layer
 
 __all__ = ["ALPHAS", "Choice", "capture_inputs", "choose", "find_factors"]
 
-#: Exponents that are tried; 0 leaves everything as it is.
+#: Exponents to try; 0 leaves the weights unchanged.
 ALPHAS = tuple(step / 10 for step in range(10))
 
-#: Vectors and rows that a trial is judged by, at most.
+#: Maximum number of vectors and of rows in a trial.
 _VECTORS, _ROWS = 256, 512
-#: Largest channel over the smallest that counts: a channel that is always zero needs no care.
+#: Maximum ratio of the largest channel to the smallest, because a channel may be always zero.
 _SPAN = 1e4
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was found for an input set.
+    """Factors chosen for an input set.
 
     Members
     -------
@@ -34,10 +35,10 @@ class Choice:
     alpha : float
         Exponent of the factors.
     factors : numpy.ndarray
-        float32: the factor of each row of the producer.
+        Factor per row of the producer, float32.
     before, after : float
-        Squared error of the readers' results relative to their squares, weights and activations
-        quantized, averaged over the readers: without factors, and with them.
+        Squared error of the readers' results with quantized weights and activations, relative to
+        the squares of the exact results, averaged over the readers: without and with factors.
     """
 
     inputs:  InputSet
@@ -56,18 +57,18 @@ def find_factors(
     Parameters
     ----------
     model : PreTrainedModel
-        As :func:`tritstream.host.model.load.load_model` loads it.
+        Unquantized model of :func:`.load_model`.
     sets : sequence of InputSet
     windows : iterable of Tensor
         Token ids (T,) of a calibration text.
     depth : int
-        Trits of a weight that the model is to be quantized to.
+        Trits per weight of the later quantization.
     progress : callable
-        Gets the first reader of each set when its choice is made.
+        Called with the first reader of each set after its factors are chosen.
     """
     vectors, choices = capture_inputs(model, sets, windows), []
     for inputs in sets:
-        weights = [model.get_submodule(name).weight.detach().float().numpy()
+        weights = [linear_layer(model, name).weight.detach().float().numpy()
                    for name in inputs.readers]
         choices.append(choose(inputs, vectors.pop(inputs.readers[0]), weights, depth))
         if progress:
@@ -79,14 +80,14 @@ def find_factors(
 def capture_inputs(
     model: PreTrainedModel, sets: Sequence[InputSet], windows: Iterable[Tensor],
 ) -> dict[str, np.ndarray]:
-    """What each input set is given for windows of token ids (T,): float32 (all T, K) by reader."""
+    """Return the inputs of each set for windows of T token ids: float32 (all T, K) by reader."""
     found: dict[str, list[Tensor]] = {inputs.readers[0]: [] for inputs in sets}
     hooks = [model.get_submodule(name).register_forward_pre_hook(
         lambda module, inputs, into=into: into.append(inputs[0][0].float()))
         for name, into in found.items()]
     try:
         for window in windows:
-            model.model(input_ids=window[None], use_cache=False)
+            model.base_model(input_ids=window[None], use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
@@ -96,27 +97,38 @@ def capture_inputs(
 def choose(
     inputs: InputSet, vectors: np.ndarray, weights: Sequence[np.ndarray], depth: int,
 ) -> Choice:
-    """Try factors for one input set and take the best.
+    """Try factors for one input set, and return the best ones.
 
-    The factor of a channel is a power of how large it is: its root mean square, each vector taken
-    relative to its own. ``weights`` are the readers', float32 (N, K).
+    The factor of a channel is a power of its size: the root mean square of its values, each divided
+    by the root mean square of its vector.
+
+    Parameters
+    ----------
+    inputs : InputSet
+    vectors : numpy.ndarray
+        Captured inputs, float32 (T, K).
+    weights : sequence of numpy.ndarray
+        Matrices of the readers, float32 (N, K).
+    depth : int
+        Trits per weight.
     """
-    largeness = _largeness(inputs, vectors)
+    sizes = _sizes(inputs, vectors)
     vectors = _thinned(vectors, _VECTORS)
     weights = [_thinned(weight, _ROWS) for weight in weights]
-    best, before = None, None
-    for alpha in ALPHAS:
-        factors = largeness ** np.float32(alpha)
-        factors /= np.sqrt(factors.max() * factors.min())
-        error = _error(vectors, weights, factors[inputs.channels], depth)
-        before = error if before is None else before
-        if best is None or error < best.after:
-            best = Choice(inputs, alpha, factors, before, error)
-    return best
+    factors = {alpha: _factors(sizes, alpha) for alpha in ALPHAS}
+    errors = {alpha: _error(vectors, weights, factors[alpha][inputs.channels], depth)
+              for alpha in ALPHAS}
+    best = min(ALPHAS, key=lambda alpha: errors[alpha])
+    return Choice(inputs, best, factors[best], errors[ALPHAS[0]], errors[best])
 
 
-def _largeness(inputs: InputSet, vectors: np.ndarray) -> np.ndarray:
-    """Float32, one for each row of the producer, of its largest channel; within _SPAN."""
+def _factors(sizes: np.ndarray, alpha: float) -> np.ndarray:
+    factors = sizes ** np.float32(alpha)
+    return factors / np.sqrt(factors.max() * factors.min())
+
+
+def _sizes(inputs: InputSet, vectors: np.ndarray) -> np.ndarray:
+    """Return the size of the largest channel per row of the producer, float32, within _SPAN."""
     size = np.sqrt((vectors ** 2).mean(axis=1, keepdims=True))
     relative = np.divide(vectors, size, out=np.zeros_like(vectors), where=size > 0)
     largest = np.zeros(inputs.channels.max() + 1, np.float32)
@@ -138,5 +150,5 @@ def _error(
 
 
 def _thinned(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many rows, evenly spaced."""
+    """Return at most ``most`` rows, evenly spaced."""
     return rows[::-(-len(rows) // most)]

@@ -1,4 +1,4 @@
-"""Bytes of weights behind one token: those that are packed, and those the host keeps."""
+"""Bytes of weights read per token: packed on the device, unquantized on the host."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.host.model.linear import TritEmbedding, TritLinear
 from tritstream.host.model.skeleton import TensorNames
 
 __all__ = ["Traffic", "token_traffic"]
@@ -13,18 +14,18 @@ __all__ = ["Traffic", "token_traffic"]
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes of weights that decoding one token reads, as the checkpoint stores them.
+    """Bytes of weights that decoding one token reads, as stored in the checkpoint.
 
     Members
     -------
     packed : int
-        Tiles and scale tables of packed matrices, without what a device pads.
+        Tiles and scale tables of packed matrices, without the padding of a device.
     head : int
-        The head where it is not packed; one tied to the embedding is read all the same.
+        Output head if it is not packed, even if it is tied to the embedding.
     embedding : int
         One row of the embedding.
     other : int
-        Norms, biases and whatever else is kept.
+        All other unquantized tensors, such as norms and biases.
     """
 
     packed:    int
@@ -34,12 +35,12 @@ class Traffic:
 
     @property
     def packed_share(self) -> float:
-        """Share of the packed matrices, 0..1."""
+        """Share of the packed matrices in all bytes, 0..1."""
         return self.packed / (self.packed + self.head + self.embedding + self.other)
 
 
 def token_traffic(model: PreTrainedModel, checkpoint: PackedCheckpoint) -> Traffic:
-    """What one token of a loaded model reads of its checkpoint."""
+    """Return the bytes of the checkpoint that a loaded model reads per token."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     names, modules = TensorNames(model), {module: name for name, module in model.named_modules()}
     kept = {names.find(name)[0]: tensor.size for name, tensor in checkpoint.kept.items()}
@@ -47,15 +48,21 @@ def token_traffic(model: PreTrainedModel, checkpoint: PackedCheckpoint) -> Traff
               for name in checkpoint.matrices}
     rows, heads = (packed.get(_matrix(layer)) or kept.pop(f"{modules.get(layer)}.weight", 0)
                    for layer in (embedding, head))
-    # A packed embedding is multiplied whole only where the head shares it.
+    # A product reads all rows of a packed embedding only if the head shares it.
     if _matrix(embedding) in packed and _matrix(head) != _matrix(embedding):
         del packed[_matrix(embedding)]
-    size = (rows or heads) // embedding.num_embeddings
-    # One of two that share their weights is not stored.
-    whole = 0 if _matrix(head) in packed else heads or rows
-    return Traffic(sum(packed.values()), whole, size, sum(kept.values()))
+    row = (rows or heads) // _row_count(embedding)
+    # Of two layers that share their weights, one is not stored.
+    unpacked = 0 if _matrix(head) in packed else heads or rows
+    return Traffic(sum(packed.values()), unpacked, row, sum(kept.values()))
 
 
-def _matrix(layer: nn.Module | None) -> str | None:
-    """Name of the packed matrix of a layer."""
-    return getattr(layer, "matrix", None)
+def _matrix(layer: nn.Module | None) -> str:
+    """Return the name of the packed matrix of a layer; empty if the layer is not packed."""
+    return layer.matrix if isinstance(layer, TritLinear | TritEmbedding) else ""
+
+
+def _row_count(embedding: nn.Module | None) -> int:
+    if not isinstance(embedding, nn.Embedding | TritEmbedding):
+        raise TypeError(f"the model must have an embedding, not {type(embedding).__name__}")
+    return embedding.num_embeddings

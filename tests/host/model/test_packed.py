@@ -96,6 +96,7 @@ def test_nothing_is_left_of_what_cannot_be_loaded(tmp_path):
 @pytest.mark.parametrize("change", [
     {"num_hidden_layers": 3, "layer_types": ["full_attention"]}, {"hidden_act": 3},
     {"rope_parameters": {"rope_type": "none of them"}}, {"model_type": "none of them"},
+    {"model_type": ["qwen2"]},
 ])
 def test_a_configuration_that_builds_nothing(packed, tmp_path, change):
     copy = shutil.copytree(packed, tmp_path / "copy")
