@@ -1,1 +1,1 @@
-"""Commands that make packed checkpoints, and look at them."""
+"""Commands that create, convert and check packed checkpoints."""

@@ -1,4 +1,4 @@
-"""The architecture of a checkpoint, for commands that pack or check it."""
+"""Architecture of a checkpoint, for the commands that pack or check it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ __all__ = ["Found", "architecture_of", "packed_architecture", "warn_of_faults"]
 
 @dataclass(frozen=True)
 class Found:
-    """An architecture, or why there is none; ``is_fault`` when the checkpoint is to blame."""
+    """Architecture, or the reason why it is unknown; ``is_fault`` if the checkpoint is faulty."""
 
     architecture: Architecture | None
     reason:       str = ""
@@ -24,25 +24,25 @@ class Found:
 
 
 def architecture_of(source: Source) -> Found:
-    """The architecture that the config.json of a source describes."""
+    """Return the architecture described by the config.json of a source."""
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
     return _look_up(source.path, source.config, shapes)
 
 
 def packed_architecture(packed: PackedCheckpoint) -> Found:
-    """The same of a packed checkpoint, each matrix under the name of its weights."""
+    """Return the architecture of a packed checkpoint, with each matrix as ``MODULE.weight``."""
     shapes = {name: tensor.shape for name, tensor in packed.kept.items()}
     shapes |= {f"{name}.weight": info.shape for name, info in packed.matrices.items()}
     return _look_up(packed.path, packed.config, shapes)
 
 
 def warn_of_faults(path: Path, found: Found) -> None:
-    """Say on standard error, before long work, why its result could not be loaded."""
+    """Warn on standard error, before long work, if its result could not be loaded."""
     if found.is_fault:
         _warn(f"{found.reason}. Matrices are chosen by their names")
-    missing = found.architecture.missing if found.architecture else ()
-    if missing:
-        _warn(f"{path}: lacks {len(missing)} tensors of {found.architecture.name}, the first "
+    architecture = found.architecture
+    if architecture and (missing := architecture.missing):
+        _warn(f"{path}: lacks {len(missing)} tensors of {architecture.name}, the first "
               f"{missing[0]}; no model can be loaded from it, packed or not: check config.json, "
               "or copy the checkpoint again")
 
@@ -56,7 +56,7 @@ def _look_up(path: Path, config: Mapping, shapes: Mapping[str, tuple[int, ...]])
         return Found(None, "torch and transformers are not installed")
     if not config.get("model_type"):
         return Found(None, "config.json names no model_type")
-    # They take seconds to import, and are an extra.
+    # An extra, which takes seconds to import.
     from tritstream.host.model.architecture import read_architecture
 
     try:

@@ -1,4 +1,4 @@
-"""Commands on checkpoints: convert, inspect, verify, export."""
+"""The commands convert, inspect, verify and export."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -27,7 +27,7 @@ from tritstream.scripts.weights.architecture import packed_architecture
 __all__ = ["check_no_tokenizer", "convert", "export", "inspect", "show_roundings", "verify",
            "write_source"]
 
-#: Names of dtypes in help texts.
+#: Names of dtypes, for help texts.
 _NAMES = f"{AUTO}, {', '.join(DTYPE_NAMES)}"
 
 
@@ -37,12 +37,12 @@ def convert(
         help="GGUF file of the architecture llama or qwen2 to convert.")],
     output: Output,
     dtype: Annotated[str, typer.Option(
-        help=f"Dtype of the weights: {_NAMES}. auto: matrices have 16 bits where no value is off "
-             "by more than 2^-11 of the largest one; float32 holds all exactly.")] = AUTO,
+        help=f"Dtype of the weights: {_NAMES}. auto: a matrix gets 16 bits if the error of each "
+             "value is at most 2^-11 of the largest value, else float32, which is exact.")] = AUTO,
     no_tokenizer: NoTokenizer = False,
     force: Force = False,
 ):
-    """Write a GGUF file as a Hugging Face directory, nothing quantized."""
+    """Convert a GGUF file to a Hugging Face directory with unquantized weights."""
     if model.is_dir():
         raise Failure(f"{model}: is a directory already; give a GGUF file")
     write_source(open_source(model, tokenizer=not no_tokenizer), output, force, dtype)
@@ -52,10 +52,10 @@ def convert(
 def write_source(
     source: Source, output: Path, force: bool = False, dtype: str | None = None,
 ) -> None:
-    """Write a source as a Hugging Face directory, in a dtype if given, with a progress bar."""
+    """Write a source as a Hugging Face directory, converted to ``dtype`` if one is given."""
     check_dtype(dtype or AUTO)
     if not (output / JOURNAL).exists():
-        # Before weights are read; with a journal the job itself knows.
+        # Before weights are read. If a journal exists, the job itself checks the directory.
         check_out(output, force)
     if dtype:
         with progress("choosing dtypes", len(source.tensors)) as advance:
@@ -66,7 +66,7 @@ def write_source(
 
 
 def show_roundings(lost: Mapping[str, Sequence[Rounding]]) -> None:
-    """Tell by file which dtypes tensors were converted to, and the largest error of each."""
+    """Print the conversions of dtypes per file, with the largest error of each conversion."""
     for file, roundings in lost.items():
         for pair in sorted({(one.before, one.after) for one in roundings}):
             same = [one for one in roundings if (one.before, one.after) == pair]
@@ -76,7 +76,7 @@ def show_roundings(lost: Mapping[str, Sequence[Rounding]]) -> None:
 
 
 def check_no_tokenizer(model: Path, asked: bool) -> None:
-    """Raises :class:`ValueError` if a tokenizer is to be left out that is only copied."""
+    """Raise :class:`ValueError` if --no-tokenizer is given for a directory."""
     if asked and model.is_dir():
         raise ValueError(f"{model}: is a directory, whose tokenizer is copied and not converted; "
                          "--no-tokenizer is for GGUF files")
@@ -84,7 +84,7 @@ def check_no_tokenizer(model: Path, asked: bool) -> None:
 
 @reports_errors
 def inspect(packed: Packed, as_json: Json = False):
-    """Show the matrices of a packed checkpoint: shape, depth, bits, scales, zero trits."""
+    """List the matrices of a packed checkpoint: shape, depth, bits per weight, scales, zeros."""
     checkpoint = PackedCheckpoint(packed)
     records = []
     with progress("reading", len(checkpoint.matrices)) as advance:
@@ -125,7 +125,7 @@ def verify(
         help="Calibration file with which PACKED was quantized, if any.")] = None,
     as_json: Json = False,
 ):
-    """Check shapes, checksums, byte codes, padding, and whether the model can be loaded."""
+    """Check a packed checkpoint: shapes, checksums, byte codes, padding, loading of the model."""
     checkpoint = PackedCheckpoint(packed)
     count = len(checkpoint.matrices) + len(checkpoint.kept)
     found = packed_architecture(checkpoint)
@@ -148,7 +148,7 @@ def verify(
     if not as_json:
         warned = len({finding.tensor for finding in findings})
         print(f"{packed}: {count} tensors, "
-              + (f"{warned} with a warning, no error" if warned else "all sound"))
+              + (f"{warned} with a warning, no error" if warned else "all valid"))
         print(f"it can be loaded, as {found.architecture.name}" if found.architecture else
               f"whether it can be loaded was not checked: {found.reason}")
 
@@ -158,12 +158,13 @@ def export(
     packed: Packed,
     output: Output,
     dtype: Annotated[str | None, typer.Option(
-        help=f"Dtype of all tensors: {_NAMES}; if not given, packed matrices are float16, or what "
-             "they were imported as, and other tensors what they are. auto: such tensors have 16 "
-             "bits where that is exact.")] = None,
+        help=f"Dtype of all tensors: {_NAMES}. auto: an unquantized matrix in float32 gets 16 "
+             "bits if that is exact; nothing else changes.",
+        show_default="float16 or the imported dtype for packed matrices, the stored dtype for "
+                     "other tensors")] = None,
     force: Force = False,
 ):
-    """Write the dequantized checkpoint, which stock transformers loads: float16, or as imported."""
+    """Write a dequantized checkpoint that transformers loads without tritstream."""
     check_dtype(dtype or AUTO)
     checkpoint = PackedCheckpoint(packed)
     with progress("exporting", len(checkpoint.matrices) + len(checkpoint.kept)) as advance:

@@ -1,7 +1,8 @@
-"""Depths of matrices by a budget of bits, from losses that are measured once and kept."""
+"""Depths of matrices for a budget of bits, from losses that are measured once and kept."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tritstream.golden.checkpoints.choice import BY_NAME, Selection
@@ -18,14 +19,14 @@ from tritstream.scripts.console import progress, write_text
 
 __all__ = ["depths_by_budget"]
 
-#: Where losses are kept, so that another budget, or a run after a kill, need not measure again.
+#: Directory of measured losses, which other budgets and resumed runs use again.
 _KEPT = Path("build/depths")
 
 
 def depths_by_budget(
     model: Path, method: Method, budget: float, selection: Selection = BY_NAME,
 ) -> dict[str, int]:
-    """Depth of each matrix of a checkpoint, for ``budget`` stored bits a weight on average."""
+    """Return the depth per matrix for an average of ``budget`` stored bits per weight."""
     source = open_source(model, tokenizer=False)
     losses, path = {}, _KEPT / f"{_key(source, method)}.json"
     kept = _read_kept(path)
@@ -35,13 +36,15 @@ def depths_by_budget(
             if name not in kept:
                 kept[name] = measure(weights_of(tensor), method, tensor.name).losses
                 write_text(path, json.dumps(kept))
-            losses[name] = Losses(tensor.shape, tuple(kept[name]))
+            rows, columns = tensor.shape
+            losses[name] = Losses((rows, columns), tuple(kept[name]))
             advance(1, name)
     return choose_depths(losses, budget)
 
 
-def _read_kept(path: Path) -> dict[str, list[float]]:
-    """Losses that an earlier run kept; a damaged file is removed, and measured again."""
+def _read_kept(path: Path) -> dict[str, Sequence[float]]:
+    """Return the losses of earlier runs by matrix; a damaged file is removed, so they are measured.
+    """
     try:
         kept = load_json(path) if path.is_file() else {}
         if all(isinstance(found, list) and len(found) == MAX_DEPTH

@@ -1,4 +1,4 @@
-"""Options that tell a number for some modules: ``GLOB=NUMBER``."""
+"""Parser of options that set a number for some modules: ``GLOB=NUMBER``."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,11 @@ __all__ = ["numbers_by_glob"]
 
 
 def numbers_by_glob(option: str, number: str, rules: Sequence[str]) -> dict[str, int]:
-    """Numbers by pattern, the last rule last; ``option`` and ``number`` are its names in a message.
+    """Return the numbers by glob, in the order of the rules; a repeated glob moves to the end.
 
-    Raises :class:`ValueError` for a rule that is none.
+    ``option`` and ``number`` are the names of the option and of the number in an error message.
+
+    Raises :class:`ValueError` if a rule is malformed.
     """
     found: dict[str, int] = {}
     for rule in rules:

@@ -1,4 +1,4 @@
-"""The command import: a published, dequantized checkpoint becomes a packed one."""
+"""The command import, which packs a checkpoint that was published with dequantized weights."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,6 +10,7 @@ import typer
 from tritstream.golden.checkpoints.choice import Selection
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.report import TensorReport
+from tritstream.golden.recover import Recovery, Unfit
 from tritstream.golden.recover.import_checkpoint import (
     ImportReport,
     import_checkpoint,
@@ -41,10 +42,10 @@ def import_model(
     force: Force = False,
     as_json: Json = False,
 ):
-    """Recover the trits of a checkpoint that was published dequantized, and pack them.
+    """Recover the trits of a checkpoint with dequantized weights, and pack them without loss.
 
-    Every stored value comes back, which is checked on the written files; a matrix of which that is
-    not possible is refused. Goes on where it was stopped.
+    The command reads the written files back and compares every value. It rejects a matrix that
+    cannot be recovered exactly. Resumes after an interruption.
     """
     if probe:
         _probe(model, depth, exclude or (), as_json)
@@ -69,13 +70,19 @@ def _import(
             model, output, depth, keep_going=keep_going, force=force, exclude=exclude,
             architecture=found.architecture,
             progress=lambda stage, name: advance(1, f"{stage} {name}"))
-    for line in [*report.packed.warnings, *(found.outcome.reason for found in report.misfits)]:
+    for line in [*report.packed.warnings, *(unfit.reason for unfit in _misfits(report).values())]:
         console.print(f"warning: {line}", markup=False, soft_wrap=True)
     warn_of_share(report.packed)
     if as_json:
         print_json(_as_json(report))
     else:
         _print(report)
+
+
+def _misfits(report: ImportReport) -> dict[str, Unfit]:
+    """Return the matrices that were not recovered, by module name."""
+    return {found.name: found.outcome for found in report.misfits
+            if isinstance(found.outcome, Unfit)}
 
 
 def _as_json(report: ImportReport) -> dict:
@@ -93,11 +100,12 @@ def _as_json(report: ImportReport) -> dict:
 
 
 def _print(report: ImportReport) -> None:
-    surveys = {found.name: found for found in report.surveys}
+    packed, tensors = report.packed, {tensor.name: tensor for tensor in report.packed.matrices}
+    rows = {found.name: _row(tensors[found.name], found, found.outcome) for found in report.surveys
+            if isinstance(found.outcome, Recovery)}
     table("", ["matrix", "shape", "d", "form", "dtype", "magnitudes", "scales", "largest/least",
-               "negative zeros", "stored b/w"],
-          [_row(tensor, surveys[tensor.name]) for tensor in report.packed.matrices])
-    packed, misfits = report.packed, {f"{found.name}.weight" for found in report.misfits}
+               "negative zeros", "stored b/w"], [rows[name] for name in tensors])
+    misfits = {f"{name}.weight" for name in _misfits(report)}
     print(f"\n{len(packed.matrices)} matrices, {packed.weights} weights at "
           f"{packed.stored_bits:.2f} bits with padding and tables; read back, every value is that "
           f"of the source ({report.negative_zeros} negative zeros are zeros)")
@@ -109,16 +117,16 @@ def _print(report: ImportReport) -> None:
     print(f"packed checkpoint: {packed.path}")
 
 
-def _row(tensor: TensorReport, found: Survey) -> list[str]:
+def _row(tensor: TensorReport, found: Survey, recovery: Recovery) -> list[str]:
     return [
-        tensor.name, _shape(found), str(tensor.depth), found.outcome.form, found.dtype,
-        str(found.outcome.distinct), str(found.outcome.scales), f"{tensor.table_ratio:.3g}",
-        str(found.outcome.negative_zeros), f"{tensor.stored_bits:.2f}",
+        tensor.name, _shape(found), str(tensor.depth), recovery.form, found.dtype,
+        str(recovery.distinct), str(recovery.scales), f"{tensor.table_ratio:.3g}",
+        str(recovery.negative_zeros), f"{tensor.stored_bits:.2f}",
     ]
 
 
 def _patterns(names: set[str] | list[str]) -> str:
-    """Names in short: numbers of layers become asterisks."""
+    """Return the distinct names, with an asterisk for each layer number."""
     return ", ".join(name_patterns(names)) or "none"
 
 
@@ -144,13 +152,14 @@ def _probe(model: Path, depth: int | None, exclude: Sequence[str], as_json: bool
 
 
 def _found(survey: Survey) -> list[str]:
-    outcome = survey.outcome
-    rest = [str(outcome.depth), outcome.form, str(outcome.scales)] if survey.fits else ["-"] * 3
+    outcome, rest = survey.outcome, ["-"] * 3
+    if isinstance(outcome, Recovery):
+        rest = [str(outcome.depth), outcome.form, str(outcome.scales)]
     return [survey.name, _shape(survey), survey.dtype, str(outcome.distinct), *rest]
 
 
 def _print_misfit(survey: Survey, ratios: list[tuple[float, float]]) -> None:
-    if survey.fits:
+    if not isinstance(survey.outcome, Unfit):
         return
     print(f"\n{survey.outcome.reason}")
     for one in survey.outcome.attempts:

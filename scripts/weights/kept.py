@@ -1,4 +1,4 @@
-"""What a packed checkpoint keeps as it was: how much, and why."""
+"""Report on the unquantized tensors of a packed checkpoint: their share, and the reasons."""
 
 import re
 from collections import defaultdict
@@ -11,17 +11,17 @@ from tritstream.scripts.console import console
 
 __all__ = ["KeptPart", "kept_parts", "name_patterns", "show_kept", "warn_of_share"]
 
-#: Share of the weights that should be packed; below it a warning says what was not.
+#: Share of packed weights, 0..1, below which a warning lists the unquantized tensors.
 _ENOUGH = 0.9
-#: Patterns of names on a line of a summary.
+#: Maximum number of name patterns per line of a summary.
 _PATTERNS = 4
-#: What is packed when somebody asks for it.
+#: Reasons of tensors that --include packs.
 _OPTIONAL = ("embeddings", "output head")
 
 
 @dataclass(frozen=True)
 class KeptPart:
-    """Tensors that are kept for one reason: their names, and their share of all weights, 0..1."""
+    """Unquantized tensors with the same reason: share in all weights, 0..1, and tensor names."""
 
     reason:  str
     share:   float
@@ -29,19 +29,20 @@ class KeptPart:
 
 
 def kept_parts(report: PackReport) -> list[KeptPart]:
-    """What was kept, the largest part first."""
-    names, weights = defaultdict(list), defaultdict(int)
+    """Return the unquantized tensors by reason, the largest part first."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    weights: defaultdict[str, int] = defaultdict(int)
     for tensor in report.kept:
         reason = report.reasons[tensor.name]
         names[reason].append(tensor.name)
         weights[reason] += prod(tensor.shape)
-    whole = report.weights + sum(weights.values())
-    parts = [KeptPart(reason, weights[reason] / whole, tuple(names[reason])) for reason in names]
+    total = report.weights + sum(weights.values())
+    parts = [KeptPart(reason, weights[reason] / total, tuple(names[reason])) for reason in names]
     return sorted(parts, key=lambda part: -part.share)
 
 
 def show_kept(report: PackReport) -> None:
-    """Print which share was packed, and a line for each part that was not."""
+    """Print the packed share, and a line per reason for unquantized tensors."""
     how = "kept" if report.roundings else "kept as they were"
     print(f"packed {report.packed_share:.1%} of all weights; {how}:")
     for part in kept_parts(report):
@@ -49,7 +50,7 @@ def show_kept(report: PackReport) -> None:
 
 
 def warn_of_share(report: PackReport) -> None:
-    """Say on standard error that much was not packed, and what can be done."""
+    """Warn on standard error if the packed share is low, and say which option raises it."""
     if report.packed_share >= _ENOUGH:
         return
     parts = [part for part in kept_parts(report) if part.share >= 0.01]
@@ -62,7 +63,7 @@ def warn_of_share(report: PackReport) -> None:
 
 
 def name_patterns(names: Iterable[str]) -> list[str]:
-    """Names in short: numbers of layers become asterisks."""
+    """Return the distinct names, sorted, with an asterisk for each layer number."""
     return sorted({re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names})
 
 

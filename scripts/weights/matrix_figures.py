@@ -1,4 +1,4 @@
-"""The linear layers of a checkpoint as figures: which bytes they are, bits, error."""
+"""Figures for the linear layers of a checkpoint: digest, bits per weight, squared error."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,25 +16,25 @@ from tritstream.golden.row_chunks import row_chunks
 
 __all__ = ["Checkpoint", "figures", "fingerprint", "squared_error"]
 
-#: Both have ``path``, ``config`` and ``shards``.
+#: A packed or an unquantized checkpoint. Both have ``path``, ``config`` and ``shards``.
 Checkpoint = PackedCheckpoint | Source
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """SHA-256 of the digests of the configuration and of each file of weights.
+    """Return the SHA-256 of the digests of config.json and of each file of weights.
 
-    A GGUF file is both.
+    For a GGUF file, it is the SHA-256 of the digest of that file.
     """
-    whole = hashlib.sha256()
+    found = hashlib.sha256()
     for path in _paths(checkpoint):
-        whole.update(_digest(path))
-    return whole.hexdigest()
+        found.update(_digest(path))
+    return found.hexdigest()
 
 
 def _paths(checkpoint: Checkpoint) -> list[Path]:
     if checkpoint.path.is_file():
         return [checkpoint.path]
-    return [checkpoint.path / CONFIG, *(shard.path for shard in checkpoint.shards.values())]
+    return [checkpoint.path / CONFIG, *(checkpoint.path / name for name in checkpoint.shards)]
 
 
 def _digest(path: Path) -> bytes:
@@ -43,11 +43,14 @@ def _digest(path: Path) -> bytes:
 
 
 def figures(checkpoint: Checkpoint) -> dict:
-    """Depths (none if not packed), and bits a weight of linear layers: stored, of information."""
+    """Return the depths, and the stored and information bits per weight, of the linear layers.
+
+    A checkpoint that is not packed has no depths and no information bits.
+    """
     if isinstance(checkpoint, Source):
         tensors = checkpoint.matrices().values()
         weights = sum(prod(tensor.shape) for tensor in tensors)
-        # A tensor of a GGUF file takes the bytes of its blocks, and not those of its values.
+        # The stored size of a GGUF tensor is the size of its blocks.
         stored = sum(getattr(tensor, "raw", tensor).size for tensor in tensors)
         return {"depths": [], "stored_bits": 8 * stored / weights, "information_bits": None}
     counts = {info: prod(info.shape) for info in checkpoint.matrices.values()}
@@ -59,30 +62,30 @@ def figures(checkpoint: Checkpoint) -> dict:
 
 
 def squared_error(checkpoint: Checkpoint, base: Checkpoint) -> float | None:
-    """Squared error of all linear layers over the square of their weights in an unpacked base.
+    """Return the squared error of all linear layers relative to the squared weights of a base.
 
-    None where the base is packed, or has other matrices.
+    The result is None if the base is packed or has other matrices.
     """
     if isinstance(base, PackedCheckpoint):
         return None
-    wanted = {tensor.name.removesuffix(".weight"): tensor for tensor in base.tensors.values()}
+    expected = {tensor.name.removesuffix(".weight"): tensor for tensor in base.tensors.values()}
     error, total, shapes = 0.0, 0.0, _shapes(checkpoint)
-    if any(name not in wanted or wanted[name].shape != shape for name, shape in shapes.items()):
+    if any(name not in expected or expected[name].shape != shape for name, shape in shapes.items()):
         return None
     for name in shapes:
-        part = square_sums(_rows(checkpoint, name), wanted[name].read())
+        part = square_sums(_rows(checkpoint, name), expected[name].read())
         error, total = error + part[0], total + part[1]
     return error / total if total else 0.0
 
 
 def _shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    packed = isinstance(checkpoint, PackedCheckpoint)
-    matrices = checkpoint.matrices if packed else checkpoint.matrices()
-    return {name: tuple(matrix.shape) for name, matrix in matrices.items()}
+    if isinstance(checkpoint, PackedCheckpoint):
+        return {name: tuple(info.shape) for name, info in checkpoint.matrices.items()}
+    return {name: tuple(tensor.shape) for name, tensor in checkpoint.matrices().items()}
 
 
 def _rows(checkpoint: Checkpoint, name: str) -> Iterator[tuple[slice, np.ndarray]]:
-    """A matrix as floats, a few rows at a time."""
+    """Yield a matrix as floats, in chunks of rows."""
     if isinstance(checkpoint, PackedCheckpoint):
         yield from dequantized_chunks(checkpoint.matrix(name))
         return

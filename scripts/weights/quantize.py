@@ -1,4 +1,4 @@
-"""The command that packs a checkpoint: which method, how deep, and what came of it."""
+"""The command quantize: packs a checkpoint by a method, at one or several depths."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ def quantize(
     check_no_tokenizer(model, no_tokenizer)
     depth = _DEPTH if depth is None else depth
     overrides = numbers_by_glob("--depth-for", "D", depth_for or [])
-    # Before a calibration, which may take long.
+    # Checked before a calibration, which may take long.
     check_method(method, calibration is not None)
     for asked in (depth, *overrides.values()):
         half_range(asked)
@@ -85,7 +85,7 @@ def quantize(
     found = architecture_of(source)
     warn_of_faults(model, found)
     selection = Selection(include or (), exclude or (), architecture=found.architecture)
-    # A pattern that fits nothing is told now, too.
+    # Reports a pattern that matches nothing.
     source.choose(selection)
     moments = calibration and moments_file(model, calibration, calibration_tokens)
     chosen = method_of(method, engine, moments or None)
@@ -108,7 +108,7 @@ def pack(model: Path, output: Path, depth: int, force: bool = False, *,
          method: Method | None = None, cluster: str | None = None,
          overrides: Mapping[str, int] | None = None, selection: Selection = BY_NAME,
          dtype: str | None = None, tokenizer: bool = True) -> PackReport:
-    """Pack a checkpoint with a progress bar; warnings go to standard error."""
+    """Pack a checkpoint with a progress bar, and print warnings to standard error."""
     with (on_cluster(cluster) if cluster else nullcontext(in_flight) as run,
           progress("quantizing", len(open_source(model, tokenizer=tokenizer).tensors)) as advance):
         report = pack_checkpoint(model, output, depth, force=force, method=method, run=run,

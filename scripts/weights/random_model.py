@@ -1,4 +1,4 @@
-"""The command that writes a model of random weights in the shapes of Qwen2.5."""
+"""The command random-model, which writes random weights in the shapes of Qwen2.5."""
 
 from math import prod
 from typing import Annotated
@@ -30,7 +30,7 @@ def random_model(
         help=f"Type of the weights: {', '.join(_DTYPES)}.")] = "bfloat16",
     force: Force = False,
 ):
-    """Write random weights in the exact shapes of a Qwen2.5, for measuring; without a tokenizer."""
+    """Write random weights in the shapes of a Qwen2.5, for measurements. Writes no tokenizer."""
     if dtype not in _DTYPES:
         raise Failure(f"dtype must be one of {', '.join(_DTYPES)}, not {dtype}")
     source = GeneratedSource(size, layers=layers, vocabulary=vocab, seed=seed,

@@ -1,4 +1,4 @@
-"""The command that makes activations of a model even, before it is quantized."""
+"""The command smooth, which evens out the activations of a model before quantization."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,14 +33,14 @@ def smooth(
     tokens: Annotated[int, typer.Option(
         help="Maximum number of tokens to read from the text.")] = 1024,
     dtype: Annotated[str, typer.Option(
-        help=f"Dtype of the weights: {', '.join(DTYPE_NAMES)}, or {AUTO}: float32 where they "
-             "change, unless 16 bits are exact.")] = AUTO,
+        help=f"Dtype of the weights: {AUTO}, {', '.join(DTYPE_NAMES)}. auto: a changed tensor gets "
+             "float32, unless 16 bits are exact; other tensors keep their dtype.")] = AUTO,
     force: Force = False,
     as_json: Json = False,
 ):
-    """Move factors from activations into weights: the same model, easier to quantize.
+    """Move factors from activations into weights, so that the model loses less when quantized.
 
-    Quantize the output in place of the model.
+    The model computes the same results. Quantize OUTPUT instead of MODEL.
     """
     from tritstream.host.model.load import load_model
     from tritstream.host.model.smoothing import find_factors

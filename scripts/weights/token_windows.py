@@ -1,4 +1,4 @@
-"""Windows of tokens, in which a calibration text is read."""
+"""Windows of tokens of a calibration text."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 __all__ = ["WINDOW", "text_windows"]
 
-#: Tokens that are read at a time.
+#: Number of tokens per window.
 WINDOW = 512
 
 
 def text_windows(model: Path, text: Path, count: int | None = None) -> "list[Tensor]":
-    """Token ids of a text, or of its first ``count`` tokens, in windows.
+    """Return the token ids of a text, or its first ``count`` tokens, in windows, int64 (T,) each.
 
-    Raises :class:`ValueError` when there is none.
+    Raises :class:`ValueError` if no token remains.
     """
     from torch import tensor
 

@@ -180,7 +180,7 @@ def test_inspect_shows_each_matrix(packed):
 def test_verify_against_the_source(packed):
     code, out, err = tritstream("verify", packed, "--against", MODEL)
     assert (code, err) == (0, "")
-    assert out.endswith("all sound\nit can be loaded, as Qwen2ForCausalLM\n")
+    assert out.endswith("all valid\nit can be loaded, as Qwen2ForCausalLM\n")
 
 
 def overwritten(packed, tmp_path, tensor, at, value):

@@ -42,7 +42,7 @@ def test_import_verify_export(model, tmp_path):
     assert out.endswith(f"packed checkpoint: {tmp_path / 'o'}\n")
     code, out, err = tritstream("verify", tmp_path / "o", "--against", model)
     assert (code, err) == (0, "")
-    assert out == (f"{tmp_path / 'o'}: 14 tensors, all sound\nwhether it can be loaded was not "
+    assert out == (f"{tmp_path / 'o'}: 14 tensors, all valid\nwhether it can be loaded was not "
                    "checked: config.json names no model_type\n")
     code, _, err = tritstream("export", tmp_path / "o", "-o", tmp_path / "e")
     assert (code, err) == (0, "")
