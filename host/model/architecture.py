@@ -23,7 +23,7 @@ from tritstream.host.model.skeleton import (
 __all__ = ["read_architecture"]
 
 _MERGED = "experts and other matrices that the model merges"
-_DIRECT = "matrices that the model uses otherwise than by a product"
+_DIRECT = "matrices whose weights the model reads directly"
 
 #: Shapes of tensors by name.
 Shapes = Mapping[str, tuple[int, ...]]

@@ -77,19 +77,20 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise ValueError(f"the prompt is not UTF-8 at byte {error.start}; give it in "
                          "UTF-8") from None
-    if not chat:
-        ids = tokenizer(prompt).input_ids
-    elif tokenizer.chat_template is None:
-        raise CheckpointError(f"{tokenizer.name_or_path}: has no chat template; leave out --chat")
-    else:
-        message = {"role": "user", "content": prompt}
-        encoding = tokenizer.apply_chat_template(
-            [message], add_generation_prompt=True, return_dict=True)
-        # The annotation covers all combinations of arguments.
-        ids = cast(BatchEncoding, encoding).input_ids
+    ids = _chat_tokens(tokenizer, prompt) if chat else tokenizer(prompt).input_ids
     if not ids:
         raise ValueError("the prompt has no token; give some text")
     return ids
+
+
+def _chat_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    if tokenizer.chat_template is None:
+        raise CheckpointError(f"{tokenizer.name_or_path}: has no chat template; leave out --chat")
+    message = {"role": "user", "content": prompt}
+    encoding = tokenizer.apply_chat_template(
+        [message], add_generation_prompt=True, return_dict=True)
+    # The annotation of the method covers all combinations of its arguments.
+    return cast(BatchEncoding, encoding).input_ids
 
 
 def generate_text(
@@ -125,10 +126,7 @@ def generate_text(
     the checkpoint.
     """
     sampling = _sampling(temperature, seed)
-    room = getattr(model.config, "max_position_embeddings", None)
-    if count < 1 or room and len(prompt) + count > room:
-        raise ValueError(f"tokens must be at least 1 and, with the {len(prompt)} of the prompt, at "
-                         f"most {room}, not {count}")
+    _check_room(model, len(prompt), count)
     result = Generation(prompt, [], "", Phase(), Phase())
     streamer = _Recorder(tokenizer, result, emit, take_cost)
     torch.manual_seed(seed)
@@ -143,6 +141,13 @@ def generate_text(
         result.interrupted = True
         streamer.end()
     return result
+
+
+def _check_room(model: PreTrainedModel, prompt: int, count: int) -> None:
+    room = getattr(model.config, "max_position_embeddings", None)
+    if count < 1 or room and prompt + count > room:
+        raise ValueError(f"tokens must be at least 1 and, with the {prompt} of the prompt, at most "
+                         f"{room}, not {count}")
 
 
 @contextmanager

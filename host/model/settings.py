@@ -53,8 +53,8 @@ def read_settings(path: Path) -> tuple[GenerationConfig | None, dict[str, Any]]:
         return GenerationConfig(**used), {k: v for k, v in fields.items() if k not in used}
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{path / FILE}: transformers does not take it ({reason}); correct "
-                              "it or remove the file") from None
+        raise CheckpointError(f"{path / FILE}: transformers rejects it ({reason}); correct it "
+                              "or remove the file") from None
 
 
 @contextmanager

@@ -54,9 +54,11 @@ def calibrate(
 ):
     """Measure on a text which errors of weights matter, for `quantize --calibration`.
 
-    Resumes after an interruption: partial sums are kept in OUTPUT.partial. Memory: the model in
-    float32; 4 K min(K, 2048) bytes per matrix with K columns; 4 KiB per entry of the vocabulary;
-    the activations of one window of 512 tokens.
+    Resumes after an interruption: partial sums are kept in OUTPUT.partial.
+
+    Memory: the model in float32, 4 K min(K, 2048) bytes per matrix with K
+    columns, 4 KiB per entry of the vocabulary, and the activations of one
+    window of 512 tokens.
     """
     made_of = _write(open_source(model), model, output, text, tokens, force)
     if as_json:

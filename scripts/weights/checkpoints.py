@@ -96,12 +96,18 @@ def inspect(packed: Packed, as_json: Json = False):
         print_json({"config": checkpoint.config["quantization_config"], "matrices": records,
                     "kept": kept})
         return
-    table(f"{packed}", [
-        "matrix", "shape", "d", "stored b/w", "info b/w", "scales", "zero trits", "form"], [[
-            r["name"], "x".join(map(str, r["shape"])), str(r["depth"]), f"{r['stored_bits']:.2f}",
-            f"{r['information_bits']:.2f}", f"{r['scale_min']:.2e}..{r['scale_max']:.2e}",
-            f"{r['zero_share']:.3f}", r["form"]] for r in records])
+    table(f"{packed}", ["matrix", "shape", "d", "stored b/w", "info b/w", "scales", "zero trits",
+                        "form"], [_row(record) for record in records])
     print(f"\n{len(kept)} tensors kept as they were")
+
+
+def _row(record: dict) -> list[str]:
+    return [
+        record["name"], "x".join(map(str, record["shape"])), str(record["depth"]),
+        f"{record['stored_bits']:.2f}", f"{record['information_bits']:.2f}",
+        f"{record['scale_min']:.2e}..{record['scale_max']:.2e}", f"{record['zero_share']:.3f}",
+        record["form"],
+    ]
 
 
 def _describe(name: str, matrix: TritMatrix) -> dict:
@@ -134,14 +140,14 @@ def verify(
                                      calibration=calibration, architecture=found.architecture)
     if found.is_fault:
         findings.append(Finding("config.json", found.reason))
-    errors = [finding for finding in findings if finding.kind == "error"]
+    model = found.architecture.name if found.architecture else None
     if as_json:
-        print_json({"packed": str(packed), "tensors": count,
-                    "model": found.architecture.name if found.architecture else None,
+        print_json({"packed": str(packed), "tensors": count, "model": model,
                     "findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             print(f"{finding.kind}: {finding.tensor}: {finding.message}")
+    errors = [finding for finding in findings if finding.kind == "error"]
     if errors:
         raise Failure(f"{packed}: {len(errors)} errors, the first in {errors[0].tensor}: "
                       f"{errors[0].message}")
@@ -149,7 +155,7 @@ def verify(
         warned = len({finding.tensor for finding in findings})
         print(f"{packed}: {count} tensors, "
               + (f"{warned} with a warning, no error" if warned else "all valid"))
-        print(f"it can be loaded, as {found.architecture.name}" if found.architecture else
+        print(f"it can be loaded, as {model}" if model else
               f"whether it can be loaded was not checked: {found.reason}")
 
 

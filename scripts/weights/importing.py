@@ -44,21 +44,24 @@ def import_model(
 ):
     """Recover the trits of a checkpoint with dequantized weights, and pack them without loss.
 
-    The command reads the written files back and compares every value. It rejects a matrix that
-    cannot be recovered exactly. Resumes after an interruption.
+    The command reads the written files back and compares every value. It
+    rejects a matrix that cannot be recovered exactly. Resumes after an
+    interruption.
     """
     if probe:
         _probe(model, depth, exclude or (), as_json)
     elif output is None:
         raise ValueError("give a directory to write with -o, or --probe")
     else:
-        _import(model, output, depth, keep_going, exclude or (), force, as_json)
+        report = _import(model, output, depth, keep_going, exclude or (), force)
+        _warn(report)
+        print_json(_as_json(report)) if as_json else _print(report)
 
 
 def _import(
     model: Path, output: Path, depth: int | None, keep_going: bool, exclude: Sequence[str],
-    force: bool, as_json: bool,
-) -> None:
+    force: bool,
+) -> ImportReport:
     source = open_source(model)
     found = architecture_of(source)
     warn_of_faults(model, found)
@@ -66,17 +69,16 @@ def _import(
     steps = (len(source.choose(selection).matrices) + len(source.files())
              + 2 * len(source.tensors))
     with progress("importing", steps) as advance:
-        report = import_checkpoint(
+        return import_checkpoint(
             model, output, depth, keep_going=keep_going, force=force, exclude=exclude,
             architecture=found.architecture,
             progress=lambda stage, name: advance(1, f"{stage} {name}"))
+
+
+def _warn(report: ImportReport) -> None:
     for line in [*report.packed.warnings, *(unfit.reason for unfit in _misfits(report).values())]:
         console.print(f"warning: {line}", markup=False, soft_wrap=True)
     warn_of_share(report.packed)
-    if as_json:
-        print_json(_as_json(report))
-    else:
-        _print(report)
 
 
 def _misfits(report: ImportReport) -> dict[str, Unfit]:
@@ -130,13 +132,21 @@ def _patterns(names: set[str] | list[str]) -> str:
     return ", ".join(name_patterns(names)) or "none"
 
 
-def _probe(model: Path, depth: int | None, exclude: Sequence[str], as_json: bool) -> None:
+def _survey(
+    model: Path, depth: int | None, exclude: Sequence[str],
+) -> list[tuple[Survey, list[tuple[float, float]]]]:
+    """Return the survey of each matrix, and the ratios of its magnitudes if it does not fit."""
     found, source = [], open_source(model)
     selection = Selection(exclude=exclude, architecture=architecture_of(source).architecture)
     with progress("probing", len(source.choose(selection).matrices)) as advance:
         for survey, ratios in probe_checkpoint(model, depth, selection):
             found.append((survey, ratios))
             advance(1, survey.name)
+    return found
+
+
+def _probe(model: Path, depth: int | None, exclude: Sequence[str], as_json: bool) -> None:
+    found = _survey(model, depth, exclude)
     if as_json:
         print_json({"source": str(model), "matrices": [
             asdict(survey) | {"fits": survey.fits, "ratios": ratios} for survey, ratios in found]})

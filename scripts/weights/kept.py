@@ -56,10 +56,10 @@ def warn_of_share(report: PackReport) -> None:
     parts = [part for part in kept_parts(report) if part.share >= 0.01]
     cures = [f"--include {part.tensors[0].removesuffix('.weight').rpartition('.')[2]}"
              for part in parts if part.reason in _OPTIONAL]
-    told = ", ".join(f"{part.reason} ({part.share:.1%})" for part in parts)
+    reasons = ", ".join(f"{part.reason} ({part.share:.1%})" for part in parts)
     cure = f"; {' '.join(cures)} packs what can be packed of them" if cures else ""
     console.print(f"warning: only {report.packed_share:.1%} of the weights are packed; kept are "
-                  f"{told}{cure}", markup=False, soft_wrap=True)
+                  f"{reasons}{cure}", markup=False, soft_wrap=True)
 
 
 def name_patterns(names: Iterable[str]) -> list[str]:

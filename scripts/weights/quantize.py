@@ -1,7 +1,7 @@
 """The command quantize: packs a checkpoint by a method, at one or several depths."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -71,37 +71,50 @@ def quantize(
     as_json: Json = False,
 ):
     """Quantize and pack every linear matrix of a checkpoint. Resumes after an interruption."""
-    if budget is not None and (depth is not None or depth_for):
-        raise ValueError("--budget chooses the depths: give it without --depth and --depth-for")
+    # All options are checked before a calibration, which may take long.
+    default, overrides = _depths(depth, depth_for or [], budget)
     check_dtype(dtype)
     check_no_tokenizer(model, no_tokenizer)
-    depth = _DEPTH if depth is None else depth
-    overrides = numbers_by_glob("--depth-for", "D", depth_for or [])
-    # Checked before a calibration, which may take long.
     check_method(method, calibration is not None)
-    for asked in (depth, *overrides.values()):
-        half_range(asked)
-    source = open_source(model, tokenizer=not no_tokenizer)
-    found = architecture_of(source)
-    warn_of_faults(model, found)
-    selection = Selection(include or (), exclude or (), architecture=found.architecture)
-    # Reports a pattern that matches nothing.
-    source.choose(selection)
+    found, selection = _select(model, not no_tokenizer, include or [], exclude or [])
     moments = calibration and moments_file(model, calibration, calibration_tokens)
     chosen = method_of(method, engine, moments or None)
     if budget is not None:
         overrides = depths_by_budget(model, chosen, budget, selection)
-        depth = Counter(overrides.values()).most_common(1)[0][0]
-    began = perf_counter()
-    report = pack(model, output, depth, force, method=chosen, cluster=cluster,
+        default = Counter(overrides.values()).most_common(1)[0][0]
+    start = perf_counter()
+    report = pack(model, output, default, force, method=chosen, cluster=cluster,
                   overrides=overrides, selection=selection, dtype=dtype,
                   tokenizer=not no_tokenizer)
-    seconds = perf_counter() - began
+    seconds = perf_counter() - start
     warn_of_share(report)
-    if as_json:
-        _print_json(output, report, found, seconds)
-    else:
-        _show(output, report, found, seconds)
+    show = _print_json if as_json else _show
+    show(output, report, found, seconds)
+
+
+def _depths(
+    depth: int | None, rules: Sequence[str], budget: float | None,
+) -> tuple[int, dict[str, int]]:
+    """Return the default depth, and the depths by glob, that the options ask for."""
+    if budget is not None and (depth is not None or rules):
+        raise ValueError("--budget chooses the depths: give it without --depth and --depth-for")
+    default = _DEPTH if depth is None else depth
+    overrides = numbers_by_glob("--depth-for", "D", rules)
+    for asked in (default, *overrides.values()):
+        half_range(asked)
+    return default, overrides
+
+
+def _select(
+    model: Path, tokenizer: bool, include: Sequence[str], exclude: Sequence[str],
+) -> tuple[Found, Selection]:
+    """Return the architecture, and the selection of matrices; raise if a name matches nothing."""
+    source = open_source(model, tokenizer=tokenizer)
+    found = architecture_of(source)
+    warn_of_faults(model, found)
+    selection = Selection(include, exclude, architecture=found.architecture)
+    source.choose(selection)
+    return found, selection
 
 
 def pack(model: Path, output: Path, depth: int, force: bool = False, *,

@@ -74,6 +74,32 @@ def test_moments_are_what_they_are_defined_as(monkeypatch, block):
                                        atol=1e-4 * np.abs(inputs).max())
 
 
+class Restored:
+    """Storage that has the sums of the first windows."""
+
+    def __init__(self, windows):
+        self.windows, self.offered = windows, []
+
+    def restore(self, sums):
+        return self.windows
+
+    def offer(self, sums, windows):
+        self.offered.append(windows)
+
+
+@pytest.mark.parametrize(("restored", "calls"), [(0, [0, 1, 2]), (1, [1, 2]), (2, [2])])
+def test_progress_starts_at_the_restored_windows(restored, calls):
+    reported, keeper = [], Restored(restored)
+    collect_moments(load_model(MODEL), {"a": UP}, windows(2, 8), progress=reported.append,
+                    keeper=keeper)
+    assert reported == calls and keeper.offered == calls[1:]
+
+
+def test_a_layer_that_is_not_linear():
+    with pytest.raises(TypeError, match="^model.norm must be a linear layer, not Qwen2RMSNorm$"):
+        collect_moments(load_model(MODEL), {"a": "model.norm"}, [])
+
+
 def test_hooks_are_gone_and_so_are_gradients():
     model = load_model(MODEL)
     before = logits(model)
