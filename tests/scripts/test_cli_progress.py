@@ -12,7 +12,6 @@ from tritstream.scripts.console import progress
 from tritstream.scripts.progress_log import ProgressLog
 
 from support.cli_helpers import command_fails, run_command
-from support.golden_helpers import make_checkpoint
 from support.model_helpers import MODEL, PROMPT
 
 #: Times of a line.
@@ -65,9 +64,8 @@ def test_work_that_is_quick_has_none(monkeypatch, capsys, seconds):
 
 @pytest.mark.parametrize("seconds", ["x", "-1", "nan", "inf"])
 def test_wrong_seconds(monkeypatch, tmp_path, seconds):
-    make_checkpoint(tmp_path / "m")
     monkeypatch.setenv("TRITSTREAM_PROGRESS", seconds)
-    assert command_fails("quantize", tmp_path / "m", "-o", tmp_path / "out") == (
+    assert command_fails("quantize", MODEL, "-o", tmp_path / "out") == (
         "TRITSTREAM_PROGRESS must be the seconds between two lines of progress, 0 for none, not "
         f"{seconds!r}")
 
