@@ -49,7 +49,8 @@ def build_soc_command(
     folder = output or Path("build/soc") / board
     check_work_folder(folder, ["build.json", "top.ys"])
     with progress(f"building {board}", STEPS) as advance:
-        built = build_board(board, folder, advance, clock and round(clock * 1e6), seed)
+        built = build_board(board, folder, advance, round(clock * 1e6) if clock else None,
+                            seed)
     built["command"] = " ".join(["tritstream hw soc", board, *(
         [f"--clock {clock:g}"] if clock else []), *([f"--seed {seed}"] if seed != 1 else [])])
     if report:

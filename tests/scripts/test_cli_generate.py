@@ -87,7 +87,8 @@ def test_text_and_figures(packed, capsys):
 def test_interrupt_ends_the_text_in_one_line(packed):
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "tritstream.scripts.cli", "generate", packed,
-         "--prompt", PROMPT, "--tokens", "400"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+         "--prompt", PROMPT, "--tokens", "400"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.read(8)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
