@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tritstream.golden.atomic_write import PARTIAL
 from tritstream.golden.checkpoints.safetensors_reader import Shard
 from tritstream.golden.checkpoints.safetensors_writer import write_arrays
 from tritstream.golden.errors import CheckpointError
@@ -171,7 +172,7 @@ class CalibrationJob:
 
     def _moments(self) -> list[Path]:
         """Return the paths of the statistics and of incomplete files that interruptions left."""
-        return [self.partial / _MOMENTS, *self.partial.glob(f"{_MOMENTS}.*partial")]
+        return [self.partial / _MOMENTS, *self.partial.glob(f".{_MOMENTS}.*{PARTIAL}")]
 
 
 def _kept(record: dict) -> tuple[int, str, dict[str, int]]:

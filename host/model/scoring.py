@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tritstream.golden.errors import CheckpointError
-from tritstream.host.model.quality import Prediction
+from tritstream.host.quality import Prediction
 
 __all__ = ["Chunks", "Tokens", "predict", "split", "tokenize"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tritstream.host.model.quality import (
+from tritstream.host.quality import (
     Prediction,
     bits_per_byte,
     compare,

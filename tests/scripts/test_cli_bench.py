@@ -57,7 +57,7 @@ def test_bench_quantize_without_a_model():
 def test_bench_refuses_what_it_cannot_pack(tmp_path):
     done = bench("quantize", tmp_path, "--work", tmp_path / "work", "--repeat", 1)
     assert done.exit_code == 1
-    assert done.stderr.startswith(f"error: {tmp_path}: has no config.json")
+    assert done.stderr.startswith(f"error: {tmp_path}: is empty")
 
 
 def test_bench_layout(tmp_path):

@@ -35,7 +35,8 @@ def test_goes_on_after_a_kill_between_tensors(model, packed, tmp_path, written, 
     kill(model, tmp_path / "o", 2, "report", last)
     assert [path.name for path in tmp_path.iterdir()] == ["o.partial"]
     _, done = journal(tmp_path / "o.partial")
-    assert last <= len(done) < last + 4      # those in flight
+    # Small tensors that were in flight may have been recorded before the kill.
+    assert last <= len(done) < last + 8
     reports = []
     report = pack_checkpoint(model, tmp_path / "o", 2, progress=reports.append)
     assert contents(tmp_path / "o") == contents(packed)

@@ -10,7 +10,7 @@ from tritstream.golden.quantizers.moments import Moment
 from tritstream.host.model import calibration
 from tritstream.host.model.calibration import collect_moments, random_windows
 from tritstream.host.model.load import load_model, load_tokenizer
-from tritstream.host.model.quality import Prediction, kl_divergence
+from tritstream.host.quality import Prediction, kl_divergence
 
 from support.model_helpers import MODEL, logits
 

@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from tritstream.golden.errors import CheckpointError
 from tritstream.host.model.load import load_model, load_tokenizer
-from tritstream.host.model.quality import bits_per_byte, perplexity
 from tritstream.host.model.scoring import Tokens, predict, split, tokenize
+from tritstream.host.quality import bits_per_byte, perplexity
 
 from support.golden_helpers import message
 from support.model_helpers import MODEL

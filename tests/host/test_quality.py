@@ -4,7 +4,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from tritstream.host.model.quality import (
+from tritstream.host.quality import (
     Estimate,
     Prediction,
     bits_per_byte,
