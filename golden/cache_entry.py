@@ -76,7 +76,7 @@ def _digest_of(path: Path, private: bool) -> str | None:
     with open(handle, "rb") as file:
         status = os.fstat(handle)
         shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid != os.geteuid()
-        if not stat.S_ISREG(status.st_mode) or private and shared:
+        if not stat.S_ISREG(status.st_mode) or (private and shared):
             return None
         return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-__all__ = ["DigitForm", "FORM", "FORMS", "Form", "float_bits", "magnitude_mask", "rec", "to_dtype"]
+__all__ = ["FORM", "FORMS", "DigitForm", "Form", "float_bits", "magnitude_mask", "rec", "to_dtype"]
 
 _SINGLE = np.dtype(np.float32)
 _HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 __all__ = [
-    "HostError", "TransportError", "TransportTimeout", "TransportClosed", "BadAnswer",
-    "DeviceError", "naming",
+    "BadAnswer",
+    "DeviceError",
+    "HostError",
+    "TransportClosed",
+    "TransportError",
+    "TransportTimeout",
+    "naming",
 ]
 
 

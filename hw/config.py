@@ -5,7 +5,7 @@ from operator import index
 
 from tritstream.golden.fixed_point import GROUP, MAX_K
 
-__all__ = ["DeviceConfig", "LANE_COUNTS", "MAX_COLUMNS"]
+__all__ = ["LANE_COUNTS", "MAX_COLUMNS", "DeviceConfig"]
 
 LANE_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 #: The GEMV header counts columns in eight bits.

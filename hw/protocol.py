@@ -10,9 +10,22 @@ from enum import IntEnum
 from math import ceil
 
 __all__ = [
-    "MAGIC", "VERSION", "HEADER_BYTES", "HEADER_CRC_OFFSET", "TRAILER_BYTES", "REQUEST_ALIGN",
-    "SUM_BYTES", "BANKS", "BYTE_BITS", "IDLE_BYTES", "INFO_FIELDS", "DONE_FIELDS",
-    "COUNTER_FIELDS", "Opcode", "ErrorCode", "idle_bytes",
+    "BANKS",
+    "BYTE_BITS",
+    "COUNTER_FIELDS",
+    "DONE_FIELDS",
+    "HEADER_BYTES",
+    "HEADER_CRC_OFFSET",
+    "IDLE_BYTES",
+    "INFO_FIELDS",
+    "MAGIC",
+    "REQUEST_ALIGN",
+    "SUM_BYTES",
+    "TRAILER_BYTES",
+    "VERSION",
+    "ErrorCode",
+    "Opcode",
+    "idle_bytes",
     "word_count",
 ]
 

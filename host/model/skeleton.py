@@ -132,7 +132,7 @@ def unfit(layer: nn.Module, shape: tuple[int, ...]) -> str | None:
     if tuple(layer.weight.shape) != shape:
         return f"matrices that are {tuple(layer.weight.shape)} in the model"
     plain = nn.Linear if isinstance(layer, nn.Linear) else nn.Embedding
-    if kind.forward is not plain.forward and kind.__name__ not in _PLAIN or issubclass(
+    if (kind.forward is not plain.forward and kind.__name__ not in _PLAIN) or issubclass(
             kind, NonDynamicallyQuantizableLinear):
         return f"matrices of {kind.__name__}, which computes in its own way"
     return None

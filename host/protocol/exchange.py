@@ -11,7 +11,7 @@ from tritstream.host.protocol.frames import Answer, Header, request, rest_bytes
 from tritstream.host.transports.base import Stored, Transport
 from tritstream.hw.protocol import HEADER_BYTES, ErrorCode, Opcode
 
-__all__ = ["DISCARD_LIMIT", "Exchange", "SEQUENCES"]
+__all__ = ["DISCARD_LIMIT", "SEQUENCES", "Exchange"]
 
 #: Sequence numbers of requests. 0 is reserved for responses to no request.
 SEQUENCES = range(1, 256)

@@ -21,8 +21,16 @@ from tritstream.hw.protocol import (
     TRAILER_BYTES,
 )
 
-__all__ = ["Header", "Answer", "padded", "request", "answer_bytes", "rest_bytes", "answer",
-           "answers"]
+__all__ = [
+    "Answer",
+    "Header",
+    "answer",
+    "answer_bytes",
+    "answers",
+    "padded",
+    "request",
+    "rest_bytes",
+]
 
 _FIELDS = Struct("<HBBIII")
 _CRC    = Struct("<I")

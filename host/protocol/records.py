@@ -9,7 +9,7 @@ from tritstream.host.errors import BadAnswer, DeviceError
 from tritstream.hw.config import LANE_COUNTS, MAX_COLUMNS
 from tritstream.hw.protocol import COUNTER_FIELDS, DONE_FIELDS, INFO_FIELDS, VERSION
 
-__all__ = ["Info", "Counters", "Stats"]
+__all__ = ["Counters", "Info", "Stats"]
 
 
 @dataclass(frozen=True)

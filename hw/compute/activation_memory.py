@@ -9,7 +9,7 @@ from tritstream.golden.fixed_point import GROUP, MAX_K
 from tritstream.hw.interfaces import ActivationRows, Activations
 from tritstream.hw.primitives.cells import BlockRam
 
-__all__ = ["ActivationMemory", "MAX_ROW_BYTES"]
+__all__ = ["MAX_ROW_BYTES", "ActivationMemory"]
 
 #: Largest width of a memory row in bytes. Wider words are written as several rows.
 MAX_ROW_BYTES = 8

@@ -12,7 +12,10 @@ from tritstream.hw.interfaces import CODE_BITS, SKEW, SLOTS, Beat, MantissaPort,
 from tritstream.hw.primitives.cells import BlockRam, Multiplier
 
 __all__ = [
-    "LANES_PER_UNIT", "SlotSequencer", "ScaleCodes", "ScaleUnit",
+    "LANES_PER_UNIT",
+    "ScaleCodes",
+    "ScaleUnit",
+    "SlotSequencer",
 ]
 
 #: Lanes that share a multiplier. The sums of a row are stable for three cycles, one per lane.

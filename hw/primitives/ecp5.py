@@ -6,8 +6,16 @@ ECP5-5G Memory Usage Guide; FPGA-TN-02205, ECP5 and ECP5-5G sysDSP Usage Guide.
 
 from amaranth import Cat, ClockSignal, Const, Instance, Signal
 
-__all__ = ["BLOCK_DEPTHS", "Ecp5", "SYNTH_FILES", "SYNTH_SCRIPT", "block_ram", "gated_add",
-           "is_ecp5", "multiply"]
+__all__ = [
+    "BLOCK_DEPTHS",
+    "SYNTH_FILES",
+    "SYNTH_SCRIPT",
+    "Ecp5",
+    "block_ram",
+    "gated_add",
+    "is_ecp5",
+    "multiply",
+]
 
 
 class Ecp5:

@@ -17,7 +17,7 @@ from tritstream.hw.soc.packets import Etherbone
 from tritstream.hw.soc.peripheral import Tritstream
 from tritstream.hw.soc.registers import CSR, CSR_BASE, MEMORY
 
-__all__ = ["BoardSoC", "RING"]
+__all__ = ["RING", "BoardSoC"]
 
 #: Size in bytes of the ring of responses at the end of memory, enough for 100,000 rows.
 RING = 1 << 20

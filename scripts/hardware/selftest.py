@@ -17,6 +17,7 @@ from tritstream.scripts.console import Failure
 
 __all__ = ["Soak", "selftest"]
 
+
 @dataclass(frozen=True)
 class Soak:
     """Amount of random products.

@@ -41,6 +41,7 @@ __all__ = ["demo", "run", "tell_of_building"]
 
 _SEED = 2026
 
+
 @reports_errors
 def run(
     packed: Packed,

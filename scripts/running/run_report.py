@@ -83,8 +83,10 @@ async def describe(device: Device | DeviceGroup) -> dict:
 def totals(runs: list[MatrixRun]) -> dict:
     """Return sums over the matrices, and bits per weight as averages over the weights."""
     weights = sum(run.rows * run.columns for run in runs)
+
     def mean(name):
         return sum(getattr(run, name) * run.rows * run.columns for run in runs) / weights
+
     def total(name):
         return sum(getattr(run, name) for run in runs)
     return {

@@ -137,7 +137,6 @@ class Cable:
         self._rx.value = 1
         await Timer(2 * BIT_NS, "ns")
 
-
     async def unheard(self, byte):
         """The next byte of an answer is lost."""
         await self.whole(byte)

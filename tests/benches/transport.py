@@ -13,7 +13,7 @@ from tritstream.hw.protocol import HEADER_BYTES, REQUEST_ALIGN
 
 from benches.wires import reset, unknown
 
-__all__ = ["BenchTransport", "QUIET_CYCLES"]
+__all__ = ["QUIET_CYCLES", "BenchTransport"]
 
 #: A device that neither takes nor gives a word for so many cycles is silent.
 QUIET_CYCLES = 2000

@@ -124,7 +124,7 @@ class FaultyTransport(Transport):
         first, self.happened = due and not self.happened, self.happened or due
         if first and self._what == "reset":
             self._native.reset()
-        if first and self._what == "pause" or due and self._what == "hang":
+        if (first and self._what == "pause") or (due and self._what == "hang"):
             raise TransportTimeout("silent")
         if due and self._what == "die":
             raise TransportClosed("the device is gone")

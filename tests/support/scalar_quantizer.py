@@ -6,7 +6,7 @@ import numpy as np
 
 from tritstream.golden.matrix import dequantize
 
-__all__ = ["F", "HALF", "Scalar"]
+__all__ = ["HALF", "F", "Scalar"]
 
 F = np.float32
 HALF = {1: 1, 2: 4, 3: 13, 4: 40}

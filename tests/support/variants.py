@@ -65,7 +65,7 @@ def main():
         weights = make(np.random.default_rng(0), shape, **how)
         found, exact, rate = measure(weights)
         print(f"{name:42} {found.depth}  {weights.dtype.name:8}  {found.form:21} "
-              f"{found.distinct:10} {found.scales:6} {len(found.attempts):5} {str(exact):5} "
+              f"{found.distinct:10} {found.scales:6} {len(found.attempts):5} {exact!s:5} "
               f"{rate / 1e6:12.1f}", flush=True)
 
 

@@ -21,8 +21,16 @@ from tritstream.scripts.assurance.device_model import DeviceModel
 from tritstream.scripts.assurance.frames import Response, frame, parse_header
 from tritstream.scripts.assurance.fuzz.mutation import changed_bytes, changed_number
 
-__all__ = ["COLUMNS", "MATRIX", "SUMS", "X", "Tape", "answers_to_all", "changed_answers",
-           "results_in"]
+__all__ = [
+    "COLUMNS",
+    "MATRIX",
+    "SUMS",
+    "Tape",
+    "X",
+    "answers_to_all",
+    "changed_answers",
+    "results_in",
+]
 
 #: Number of vectors that the device can hold, and their greatest length.
 COLUMNS, _MAX_K = 2, 64

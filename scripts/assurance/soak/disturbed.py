@@ -11,7 +11,7 @@ from tritstream.hw.protocol import HEADER_BYTES, MAGIC, REQUEST_ALIGN, Opcode
 from tritstream.scripts.assurance.frames import frame
 from tritstream.sim.native import NativeDevice, SimulationIdle
 
-__all__ = ["ANSWER_FAULTS", "Disturbance", "DisturbedTransport", "REQUEST_FAULTS"]
+__all__ = ["ANSWER_FAULTS", "REQUEST_FAULTS", "Disturbance", "DisturbedTransport"]
 
 #: What may happen to requests, and to answers.
 REQUEST_FAULTS = ("flip", "lose", "repeat", "garbage", "reset pin", "abandon pin", "RESET frame")

@@ -105,7 +105,7 @@ def test_norms_are_near_one_and_biases_around_zero(tiny):
     assert abs(norm.mean() - 1) < 0.1 and 0.05 < norm.std() < 0.2
     bias = source.read("model.layers.1.self_attn.q_proj.bias")
     assert abs(bias.mean()) < 0.2 and 0.1 < bias.std() < 0.5
-    assert not any(".o_proj.bias" in name or "mlp" in name and "bias" in name
+    assert not any(".o_proj.bias" in name or ("mlp" in name and "bias" in name)
                    for name in source.tensors)
 
 

@@ -48,7 +48,7 @@ class Sleep:
         self.watch.begun.append(self.name)
         self.watch.change(self.memory, 1)
         hang = time.monotonic() + 300
-        while (self.beside and self.beside not in self.watch.begun
+        while ((self.beside and self.beside not in self.watch.begun)
                or len(self.watch.ended) < self.last):
             assert time.monotonic() < hang, f"{self.name} waits in vain"
             time.sleep(0.001)

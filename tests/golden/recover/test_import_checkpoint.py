@@ -80,7 +80,6 @@ def test_steps_state_their_memory(model, tmp_path, monkeypatch):
     assert min(budgets) > min(tensor.nbytes for tensor in tensors.values() if tensor.ndim == 2)
 
 
-
 @pytest.mark.parametrize("how", [
     {"depth": 1}, {"depth": 2, "shards": 3}, {"depth": 3, "tied": False},
     {"depth": 3, "shards": 2, "tied": False, "form": "s*(q/h)", "inner": "float16"},

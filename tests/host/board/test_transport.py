@@ -23,7 +23,7 @@ def test_memory_is_not_reused_before_it_was_read():
     for index in range(1, 4000):
         size = 64 * coin.choice((1, 2, 3, 17, 300, 512))
         address, before = area.take(size, index)
-        assert 1000 <= address and address + size <= 1000 + REQUEST_BYTES
+        assert address >= 1000 and address + size <= 1000 + REQUEST_BYTES
         read = max(read, before or 0)
         held = [one for one in held if one[2] > read]
         assert not [one for one in held if one[0] < address + size and address < one[1]]
