@@ -155,7 +155,7 @@ def _total_row(total: dict) -> list[str]:
 def _show_rates(total: dict) -> None:
     seconds, size = total["seconds"], total["stream_bytes"] / 1e6
     print(f"\ndevice  {seconds['device']:.2f} s ({seconds['device_cpu']:.2f} s of CPU) for "
-          f"{size:.1f} MB of words: {size / seconds['device']:.1f} MB a second, "
-          f"{total['cycles'] / seconds['device'] / 1e6:.2f} M cycles a second")
+          f"{size:.1f} MB of words: {size / seconds['device']:.1f} MB per second, "
+          f"{total['cycles'] / seconds['device'] / 1e6:.2f} M cycles per second")
     print(f"host    {seconds['prepare']:.2f} s to read the matrices and make the words, "
           f"{seconds['check']:.2f} s to compare with golden")

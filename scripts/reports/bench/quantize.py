@@ -156,7 +156,7 @@ def _linear(sizes: Sizes) -> int:
 
 def _show(report: dict) -> None:
     engines = [name for name in ENGINES if name in report["loops"][0]]
-    table("inner loops: millions of weights a second of one core", ["loop", "d", *engines], [
+    table("inner loops: millions of weights per second of one core", ["loop", "d", *engines], [
         [row["loop"], str(row["depth"]), *(f"{row[engine]:.0f}" for engine in engines)]
         for row in report["loops"]])
     if "packing" not in report:
