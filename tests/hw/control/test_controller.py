@@ -84,8 +84,10 @@ class Bench:
         await self.tick(ctx)
         ctx.set(dut.requests.ready, 0)
         ctx.set(dut.idle, 0)
-        for _ in range(3):      # held until the answer has left
+        for _ in range(8):      # held until the answer has left
             assert ctx.get(dut.active) and not ctx.get(dut.frame_status.ready)
+            if said.opcode == Opcode.DONE:
+                assert ctx.get(dut.answer).to_bytes(32, "little") == payload
             await self.tick(ctx)
         ctx.set(dut.idle, 1)
         assert ctx.get(dut.frame_status.ready) == (not out_of_sync)
@@ -140,6 +142,7 @@ REFUSED = [
     ({"head": header(200, 7)}, ErrorCode.OPCODE), ({"head": gemv(sequence=7, columns=4)}, 5),
     ({"head": gemv(sequence=7), "complete": 0}, ErrorCode.LENGTH),
     ({"head": {**SCALES_LOAD, "sequence": 7}, "bad": 1}, ErrorCode.SIZE),
+    ({"head": {**SCALES_LOAD, "sequence": 7, "length": 16}, "bad": 1}, ErrorCode.LENGTH),
     ({"head": header(IDENTIFY, 7), "crc_ok": 0}, ErrorCode.TRAILER),
     ({"head": gemv(sequence=7, depth=0), "crc_ok": 0}, ErrorCode.TRAILER),
     ({"head": gemv(sequence=7), "crc_ok": 0, "complete": 0}, ErrorCode.TRAILER),
@@ -192,6 +195,45 @@ def test_reset_clears_the_counters():
     assert struct.unpack("<3Q", status[:24]) in {(0, 0, 0), (1, 0, 0)}
 
 
+def test_a_refused_reset_keeps_the_counters():
+    _, _, (_, status) = exchanges([{"head": header(9)}, {"head": header(Opcode.RESET), "crc_ok": 0},
+                                   {"head": header(Opcode.STATUS)}])
+    assert struct.unpack("<3Q", status[:24]) == (4, 2, ErrorCode.TRAILER)
+
+
+@pytest.mark.parametrize("blocker, level", [("busy", 1), ("idle", 0)])
+def test_cycles_count_from_the_first_word_until_the_last_result_has_left(blocker, level):
+    bench = Bench()
+
+    async def drive(ctx):
+        dut = bench.dut
+        port = getattr(dut, blocker)
+        await bench.loads(ctx)
+        ctx.set(dut.gemv.complete, 0)
+        ctx.set(dut.headers.p, {"header": gemv(), "out_of_sync": 0})
+        ctx.set(dut.headers.valid, 1)
+        await ctx.tick().until(dut.headers.ready)
+        ctx.set(dut.headers.valid, 0)
+        await ctx.tick().repeat(5)      # not yet
+        ctx.set(dut.word, 1)
+        await ctx.tick().repeat(4)
+        ctx.set(dut.word, 0)
+        ctx.set(port, level)            # a result leaves, and the next word is late
+        await ctx.tick().repeat(3)
+        ctx.set(dut.gemv.complete, 1)
+        await ctx.tick().repeat(5)
+        ctx.set(port, not level)
+        await ctx.tick().repeat(9)      # the trailer is late
+        ctx.set(dut.frame_status.payload, 1)
+        ctx.set(dut.frame_status.valid, 1)
+        done, payload = await bench._answer(ctx, 0)
+        assert done[0] == Opcode.DONE
+        cycles, _, _, words = struct.unpack("<4Q", payload)
+        assert (cycles, words) == (4 + 3 + 5, 4)
+
+    simulate(bench.dut, drive)
+
+
 @pytest.mark.parametrize("depth, groups, blocks", [
     (1, 1, 1), (4, 2, 3), (3, 2, 1 << 31), (2, 2, 2**32 - 1), (1, 2, 256), (4, 2, 65536)])
 def test_job_of_a_gemv(depth, groups, blocks):
@@ -208,13 +250,14 @@ def test_job_of_a_gemv(depth, groups, blocks):
     simulate(bench.dut, drive)
 
 
-@pytest.mark.parametrize("columns", [1, 2, 3])
-def test_results_are_asked_for_block_by_block_and_column_by_column(columns):
-    bench, asked = Bench(), []
+@pytest.mark.parametrize("columns, config", [
+    (1, CONFIG), (2, CONFIG), (3, CONFIG), (17, DeviceConfig(8, 17, 256))])
+def test_results_are_asked_for_block_by_block_and_column_by_column(columns, config):
+    bench, asked = Bench(config), []
 
     async def drive(ctx):
         dut = bench.dut
-        await bench.loads(ctx)
+        await bench.loads(ctx, columns)
         for _ in range(2):
             ctx.set(dut.headers.p, {"header": gemv(columns=columns, sequence=9), "out_of_sync": 0})
             ctx.set(dut.headers.valid, 1)

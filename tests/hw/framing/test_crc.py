@@ -3,7 +3,7 @@ import zlib
 import numpy as np
 import pytest
 
-from tritstream.hw.framing.crc import Crc32, HeaderCrc, crc_step
+from tritstream.hw.framing.crc import POLYNOMIAL, Crc32, HeaderCrc, crc_step
 from tritstream.hw.protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC
 from tritstream.sim.harness import simulate
 
@@ -37,6 +37,31 @@ def test_word_crc_equals_zlib_after_its_latency(size):
     simulate(dut, drive)
 
 
+def single_bits(size):
+    """Errors of a header's CRC which the register of a unit shows in one bit each.
+
+    The unit compares the n-th root of the register after the whole last word, n = 8 * size.
+    """
+    zeros = 4 + -HEADER_BYTES % size
+    for bit in range(32):
+        state = 1 << bit
+        for _ in range((8 * size).bit_length() - 1):
+            state = square(state)
+        for _ in range(8 * zeros):      # a step of the register, backwards
+            carry = state >> 31
+            state = (state ^ POLYNOMIAL * carry) << 1 | carry
+        yield state
+
+
+def square(value):
+    """Square of an element of the field; bit 31 is x^0."""
+    product, power = 0, value
+    for bit in range(32):
+        product ^= power * (value >> 31 - bit & 1)
+        power = power >> 1 ^ POLYNOMIAL * (power & 1)
+    return product
+
+
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 32, 64])
 def test_sound_tells_a_header_that_ends_in_its_crc(size):
     rng = np.random.default_rng(size)
@@ -56,7 +81,7 @@ def test_sound_tells_a_header_that_ends_in_its_crc(size):
         assert ctx.get(dut.sound) == (spoil == 0)
 
     async def drive(ctx):
-        for spoil in (0, 1, 0, 1 << 31, 0x00010000, 0):
+        for spoil in (0, 1, 0, 1 << 31, 0x00010000, 0, *single_bits(size), 0):
             await check(ctx, spoil)
 
     simulate(dut, drive)
