@@ -34,6 +34,7 @@ _LIMIT = 300
 
 #: Modules in ``hw/``, and their tests in ``tests/hw/``, which take seconds each.
 TESTS = {
+    "boards/top": ["boards/test_top.py"],
     "compute/activation_memory": ["compute/test_activation_memory.py"],
     "compute/beat_buffer": ["compute/test_beat_buffer.py", "compute/test_datapath.py"],
     "compute/datapath": ["compute/test_datapath.py"],

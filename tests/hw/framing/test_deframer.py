@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 
@@ -263,3 +266,53 @@ def test_abandoning_ends_a_hunt(lanes):
     garbage = b"\xa5" * 64
     assert run(lanes, 2 * garbage + frame(b"x"), 0, [64 // lanes])[0] == [
         LOST, LOST, *events_of(lanes, b"x")]
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_a_header_with_a_wrong_bit_in_its_magic_is_garbage(lanes):
+    """Its CRC fits, so that nothing but the magic tells. One lane sees a first byte before it."""
+    data, due = b"", []
+    for bit in range(16):
+        fields = struct.pack("<HBBIII", 0x3354 ^ 1 << bit, *FIELDS.values(), 0)
+        header = (fields + struct.pack("<I", zlib.crc32(fields))).ljust(64, b"\0")
+        for before in (b"", b"T") if lanes == 1 else (b"",):
+            data += before + header + frame()
+            due += [LOST, *events_of(lanes)]
+    assert run(lanes, data)[0] == due
+
+
+@pytest.mark.parametrize("lanes", [4, 16])
+def test_every_bit_of_a_length_counts(lanes):
+    """A frame of any long length is cut short: none of its words is the last."""
+    begin = bytes(range(2 * lanes))
+    _, *words, _ = events_of(lanes, begin)
+    data, due = b"", []
+    for bit in range(8, 32):
+        for length in (1 << bit, (1 << bit) + lanes, (1 << bit) + 2 * lanes):
+            header = build_header(**FIELDS, length=length).ljust(64, b"\0")
+            data += header + begin
+            due += [("header", header[:16]), *((name, word, False) for name, word, _ in words),
+                    ("verdict", False)]
+    size = 64 // lanes + 2
+    cuts = range(size, len(data) // lanes + 1, size)
+    assert run(lanes, data, 0, cuts)[0] == due
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 16])
+def test_padding_of_every_length_is_taken(lanes):
+    payloads = [bytes(range(1, 65 - padding)) for padding in (1, 2, 4, 8, 16, 32)]
+    assert run(lanes, b"".join(map(frame, payloads)))[0] == [
+        event for payload in payloads for event in events_of(lanes, payload)]
+
+
+@pytest.mark.parametrize("lanes", [4, 16])
+def test_every_bit_of_the_trailer_counts(lanes):
+    data = b"".join(frame(spoil_trailer=1 << bit) for bit in range(32))
+    assert run(lanes, data)[0] == 32 * events_of(lanes, good=False)
+
+
+@pytest.mark.parametrize("lanes", SMALL)
+def test_a_single_bit_is_garbage(lanes):
+    bits = [bit for bit in range(8 * lanes) if bit % 31 < 8 or bit == 8 * lanes - 1]
+    data = b"".join((1 << bit).to_bytes(lanes, "little") + frame(b"x") for bit in bits)
+    assert run(lanes, data)[0] == len(bits) * [LOST, *events_of(lanes, b"x")]

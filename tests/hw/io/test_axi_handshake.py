@@ -88,6 +88,20 @@ def test_words_wait_and_are_not_lost():
     run(test)
 
 
+def test_an_idle_core_takes_nothing_from_the_first_cycle_of_a_reset_on():
+    async def test(master):
+        await master.until(lambda: len(master.taken) == 24)
+        await master.cycle()
+        assert master.ctx.get(master.dut.s_axis_tready)
+        master.words = IDENTIFY[:32]
+        for _ in range(2):
+            await master.cycle(reset=0)
+        assert master.words == IDENTIFY[:32]
+        await master.until(lambda: len(master.taken) == 36)
+        assert master.infos() == [1, 2, 1]
+    run(test)
+
+
 def test_a_reset_drops_requests_and_responses():
     async def test(master):
         ctx, dut = master.ctx, master.dut

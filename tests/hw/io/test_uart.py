@@ -83,6 +83,11 @@ def test_a_missing_stop_bit_passes_the_byte():
     assert receive(levels, 8) == [0x12, 0x34, 0x56]
 
 
+def test_a_byte_with_any_bit_is_no_break():
+    levels = [level for bit in range(8) for level in [*frame(1 << bit, stop=0), (1, 1)]]
+    assert receive(levels, 8) == [1 << bit for bit in range(8)]
+
+
 @pytest.mark.parametrize("bits", [10, 11, 40])
 def test_a_break_is_one_gap_and_no_byte(bits):
     levels = [*frame(0x12), (0, bits), (1, 1), *frame(0x34)]
@@ -132,6 +137,13 @@ def test_bytes_sent_follow_each_other_at_once():
     first, *middle, _ = runs(levels_of([0x00, 0xFF, 0x0F], 8))
     assert first[0] == 1
     assert middle == [(0, 72), (1, 8), (0, 8), (1, 72), (0, 8), (1, 32), (0, 32)]
+
+
+@pytest.mark.parametrize("pause", range(1, 120, 17))
+def test_a_byte_after_a_pause_starts_within_a_bit(pause):
+    waits = iter([True] * pause)
+    levels = levels_of([0x0F], 8, lambda: next(waits, False))
+    assert pause <= levels.index(0) <= pause + 8 + 2
 
 
 @pytest.mark.parametrize("stalls", [never, coin(5, 0.9)])

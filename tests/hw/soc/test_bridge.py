@@ -96,6 +96,22 @@ def test_a_write_changes_the_selected_bytes_only():
                              & 0xFFFFFFFF_00000000}
 
 
+@pytest.mark.parametrize("cyc, stb", [(0, 1), (1, 0)])
+def test_half_an_access_is_none(cyc, stb):
+    # The strobe of an access to another slave reaches the bridge without its cycle.
+    bench = Bench()
+
+    def master():
+        yield bench.bus.cyc.eq(cyc)
+        yield bench.bus.stb.eq(stb)
+        for _ in range(20):
+            yield
+            assert not (yield bench.bus.ack)
+
+    bench.run(master())
+    assert not bench.commands
+
+
 @pytest.mark.parametrize("width", [32, 64])
 def test_every_bit_of_an_address_counts(width):
     bench = Bench(width)
