@@ -281,7 +281,7 @@ def test_a_header_with_a_wrong_bit_in_its_magic_is_garbage(lanes):
     assert run(lanes, data)[0] == due
 
 
-@pytest.mark.parametrize("lanes", [4, 16])
+@pytest.mark.parametrize("lanes", [1, 4, 16])
 def test_every_bit_of_a_length_counts(lanes):
     """A frame of any long length is cut short: none of its words is the last."""
     begin = bytes(range(2 * lanes))
