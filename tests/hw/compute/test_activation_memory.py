@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tritstream.golden.fixed_point import MAX_K
 from tritstream.hw.compute.activation_memory import MAX_ROW_BYTES, ActivationMemory
 from tritstream.sim.harness import simulate
 from tritstream.sim.streams import coin, never
@@ -135,6 +136,19 @@ def test_a_new_vector_replaces_its_column_only(lanes):
         np.testing.assert_array_equal((await read(ctx, dut, 4, 64))[0], x[0])
 
     simulate(dut, drive, cycles=1_000)
+
+
+@pytest.mark.parametrize("bit", range(11))
+def test_a_vector_goes_on_where_any_bit_of_the_group_differs(bit):
+    # Of 2^bit + 1 groups, two are read. Without that bit, the first would be taken for the last.
+    dut = ActivationMemory(columns=1, max_k=MAX_K, word_bytes=8)
+    x = vectors(1, 32, seed=bit)
+
+    async def drive(ctx):
+        await write(ctx, dut, 0, x[0])
+        np.testing.assert_array_equal(await read(ctx, dut, 1 + (1 << bit), 32), x)
+
+    simulate(dut, drive, cycles=200)
 
 
 def test_write_that_broke_off_is_begun_anew():

@@ -9,6 +9,9 @@ from tritstream.sim.streams import coin
 LANES = 2
 #: Bytes beside every idle cycle: X in other simulators, so that they must never come out.
 GARBAGE = 0xDEAD
+#: Beat of an idle cycle. The sequencer describes the next word before it comes.
+IDLE = {"valid": 0, **dict.fromkeys(
+    ("weight", "first", "scale_first", "scale_last", "group_first", "group_last"), 1)}
 
 
 def beats_of(groups, depth):
@@ -33,7 +36,7 @@ def run(beats, gap, cycles, restart_at=None):
         waiting = list(beats)
         for cycle in range(cycles):
             ctx.set(dut.restart, cycle == restart_at)
-            ctx.set(dut.i.valid, 0)
+            ctx.set(dut.i, IDLE)
             ctx.set(dut.i_word, GARBAGE)
             assert ctx.get(dut.o_word) != GARBAGE
             if waiting and not gap():

@@ -212,6 +212,26 @@ def test_more_groups_than_a_byte_counts():
     assert agree(run.beats, due) and run.ends == [(0, 1)]
 
 
+def test_only_the_first_group_is_the_first():
+    # Group 1024 differs from group 0 in the highest bit only.
+    run, firsts = Run(), []
+
+    async def drive(ctx):
+        await run.start(ctx, 1, 1025, 1)
+        ctx.set(run.dut.words.valid, 1)
+        ctx.set(run.dut.credit, 1)
+        for group in range(1025):
+            await ctx.tick().repeat(18)
+            beat = ctx.get(run.dut.beat)
+            assert beat.valid and beat.scale_last and beat.group_last == (group == 1024)
+            if beat.group_first:
+                firsts.append(group)
+            await ctx.tick()
+
+    simulate(run.dut, drive)
+    assert firsts == [0]
+
+
 @pytest.mark.parametrize("bit", range(32))
 def test_a_block_too_few_in_any_bit_is_not_complete(bit):
     # 2^bit + 1 blocks are asked for, one is sent: without that bit it would be complete.
