@@ -8,7 +8,7 @@ import pytest
 from tritstream.hw.compute.result_banks import ResultBanks, UnitMap
 from tritstream.hw.interfaces import SLOTS
 from tritstream.sim.harness import simulate
-from tritstream.sim.streams import coin, never
+from tritstream.sim.streams import coin, get, never, put
 
 SIZES = [(1, 1), (2, 3), (8, 1), (8, 2), (16, 1), (64, 1)]
 #: Cycles from a request to its first sum, as documented.
@@ -34,11 +34,11 @@ class Bench:
         await ctx.tick()
         ctx.set(self.dut.reserve, 0)
 
-    async def fill(self, ctx, sums, last=1):
-        """A group's 15 slots; what is not ``last`` must leave no trace."""
+    async def fill(self, ctx, sums, last=1, valid=1):
+        """A group's 15 slots; what is not ``last`` and ``valid`` must leave no trace."""
         for index in range(SLOTS):
             row, turn = divmod(index, 3)
-            ctx.set(self.dut.rows.slot, {"valid": 1, "index": index, "first": 1, "last": last})
+            ctx.set(self.dut.rows.slot, {"valid": valid, "index": index, "first": 1, "last": last})
             for column, place, unit in product(range(self.columns), range(self.map.places),
                                                range(self.map.units)):
                 if turn < self.map.unit_lanes(unit):
@@ -120,6 +120,75 @@ def test_banks_are_counted(lanes, columns):
     # credit, full, busy: of two banks.
     assert said == [(1, 0, 0), (1, 0, 1), (0, 0, 1), (0, 1, 1), (0, 1, 1),
                     *(columns - 1) * [(0, 1, 1)], (1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 0, 0)]
+
+
+@pytest.mark.parametrize("ignored", [{"last": 0}, {"valid": 0}], ids=str)
+def test_full_banks_keep_their_sums(ignored):
+    # Only the last beat of a block waits for a free bank, so its other groups come before.
+    bench = Bench(8, 2)
+    blocks = [block_of(8, 2, number) for number in range(2)]
+
+    async def drive(ctx):
+        for block in blocks:
+            await bench.reserve(ctx)
+            await bench.fill(ctx, block)
+        await bench.fill(ctx, block_of(8, 2, 99), **ignored)
+        for block in blocks:
+            for column in range(2):
+                np.testing.assert_array_equal(await bench.read(ctx, column, column), block[column])
+        await ctx.tick()
+        assert bench.counts(ctx) == (1, 0, 0)
+
+    simulate(bench.dut, drive)
+
+
+@pytest.mark.parametrize("lanes", [1, 8, 16])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_requests_wait_for_the_column_before(lanes, share):
+    # The next request is offered while a column is read, and is taken once.
+    bench, sums = Bench(lanes, 3), []
+    blocks = [block_of(lanes, 3, number) for number in range(2)]
+    beats = 5 * lanes // bench.map.places
+
+    async def ask(ctx):
+        for block in blocks:
+            await bench.reserve(ctx)
+            await bench.fill(ctx, block)
+        await put(ctx, bench.dut.request, [{"column": column, "last": column == 2}
+                                           for column in (0, 1, 2, 1, 0, 2)])
+        assert not ctx.get(bench.dut.full)
+
+    async def take(ctx):
+        for word in await get(ctx, bench.dut.sums, 6 * beats, coin(lanes, share)):
+            sums.extend(word >> 64 * place & 2**64 - 1 for place in range(bench.map.places))
+        await ctx.tick().repeat(3 * beats)
+        assert bench.counts(ctx) == (1, 0, 0) and not ctx.get(bench.dut.sums.valid)
+
+    simulate(bench.dut, ask, take)
+    np.testing.assert_array_equal(
+        np.array(sums, np.uint64).astype(np.int64).reshape(6, -1),
+        [*blocks[0], *blocks[1][[1, 0, 2]]])
+
+
+def test_the_next_column_is_read_behind_a_blocked_output():
+    # Two sums of a column are left in the buffer; those of the next column follow without a gap.
+    bench, valid = Bench(1, 2), []
+
+    async def drive(ctx):
+        dut = bench.dut
+        await bench.reserve(ctx)
+        await bench.fill(ctx, block_of(1, 2, 0))
+        await put(ctx, dut.request, [{"column": 0, "last": 0}])
+        await get(ctx, dut.sums, 3)
+        await put(ctx, dut.request, [{"column": 1, "last": 1}])
+        await ctx.tick().repeat(10)
+        ctx.set(dut.sums.ready, 1)
+        for _ in range(9):
+            valid.append(ctx.get(dut.sums.valid))
+            await ctx.tick()
+
+    simulate(bench.dut, drive)
+    assert valid == 7 * [1] + 2 * [0]
 
 
 def test_a_bank_reserved_as_another_is_freed_is_counted():
