@@ -42,8 +42,9 @@ def beats_of(words, depth):
         yield beat, word, group == groups - 1 and scale == 2
 
 
-NO_BEAT = dict.fromkeys(
-    ("valid", "weight", "first", "scale_first", "scale_last", "group_first", "group_last"), 0)
+#: What an idle cycle says beside ``valid`` must not matter.
+NO_BEAT = {"valid": 0, **dict.fromkeys(
+    ("weight", "first", "scale_first", "scale_last", "group_first", "group_last"), 1)}
 
 
 def run(words, depth, x, mantissas, gap, spoilt=0, lane=Lane):
