@@ -235,10 +235,11 @@ def test_a_slot_that_is_not_valid_finishes_nothing():
 
 @pytest.mark.parametrize("lanes", [1, 8, 64])
 def test_first_sum_after_the_latency_then_one_a_cycle(lanes):
-    bench, cycles = Bench(lanes, 1), []
+    bench, cycles, busy = Bench(lanes, 1), [], 0
     beats = 5 * lanes // bench.map.places
 
     async def drive(ctx):
+        nonlocal busy
         dut = bench.dut
         await bench.reserve(ctx)
         await bench.fill(ctx, block_of(lanes, 1, 0))
@@ -246,6 +247,7 @@ def test_first_sum_after_the_latency_then_one_a_cycle(lanes):
         ctx.set(dut.request.valid, 1)
         ctx.set(dut.sums.ready, 1)
         for cycle in range(beats + 20):
+            busy += ctx.get(dut.busy)
             if ctx.get(dut.sums.valid):
                 cycles.append(cycle)
             await ctx.tick()
@@ -254,6 +256,8 @@ def test_first_sum_after_the_latency_then_one_a_cycle(lanes):
     simulate(bench.dut, drive)
     assert cycles == list(range(cycles[0], cycles[0] + beats))
     assert cycles[0] == LATENCY + 2     # a cycle of the request itself, and the buffer's
+    # Free from the cycle after its last row was read: a cycle of the request, one of the address.
+    assert busy == beats + 2
 
 
 @pytest.mark.parametrize("filled", range(3))
