@@ -141,6 +141,21 @@ def stalls(missing, refused):
     return said
 
 
+def test_a_row_block_that_waits_for_nothing_has_no_stalls():
+    bench, job = Bench(), Job(LANES, depth=1, blocks=1, k=16)
+
+    async def drive(ctx):
+        ctx.set(bench.dut.o.ready, 1)
+        await bench.load(ctx, job)
+        await bench.send(ctx, job.gemv())
+        assert [await bench.answer(ctx)] == job.results(range(1))
+        opcode, _, _, _, payload = await bench.answer(ctx)
+        assert opcode == DONE
+        assert struct.unpack("<4Q", payload)[1:] == (0, 0, job.words.size // LANES)
+
+    simulate(bench.dut, drive, cycles=2000)
+
+
 def test_a_word_that_could_not_be_taken_is_not_missing():
     first = stalls(missing=20, refused=20)
     assert first[0] == 0 and first[1] > 20
