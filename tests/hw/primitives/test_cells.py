@@ -1,7 +1,11 @@
+import re
+
 import numpy as np
 import pytest
+from amaranth.back import rtlil
 
 from tritstream.hw.primitives.cells import BlockRam, Multiplier
+from tritstream.hw.primitives.ecp5 import Ecp5
 from tritstream.sim.harness import simulate
 
 
@@ -54,3 +58,22 @@ def test_multiplier_after_its_latency():
             due.append(a * b)
 
     simulate(dut, drive)
+
+
+@pytest.mark.parametrize("depth, bits", [
+    (2, 18), (1024, 18), (1025, 9), (2048, 9), (2049, 4), (4096, 4), (4097, 2), (8192, 2),
+    (8193, 1), (16384, 1)])
+def test_a_memory_of_an_ecp5_uses_the_widest_blocks_with_enough_rows(depth, bits):
+    text = rtlil.convert(BlockRam(20, depth), platform=Ecp5())
+    assert re.findall(r"DATA_WIDTH_[AB] (\d+)", text) == -(-20 // bits) * 2 * [str(bits)]
+
+
+def test_a_memory_too_deep_for_a_block_of_an_ecp5_is_inferred():
+    text = rtlil.convert(BlockRam(8, 16385), platform=Ecp5())
+    assert "DP16KD" not in text and 'ram_style "block"' in text
+
+
+@pytest.mark.parametrize("depth, platform, forced", [
+    (64, None, False), (65, None, True), (16, object(), True)])
+def test_small_memories_of_an_exported_core_are_left_to_synthesis(depth, platform, forced):
+    assert ("ram_style" in rtlil.convert(BlockRam(8, depth), platform=platform)) == forced
