@@ -42,9 +42,10 @@ def run(sums, codes, mantissas, blocks, starts, seed=0):
         await ctx.tick()
 
     async def feed(ctx, cycle, group):
-        begins = cycle in starts
+        # Other beats, and what idle cycles say, begin nothing.
+        valid, scale_first = (1, 1) if cycle in starts else rng.choice([(0, 0), (0, 1), (1, 0)])
         ctx.set(dut.beat, {
-            "valid": begins, "scale_first": int(begins or rng.integers(2)), "weight": 0,
+            "valid": int(valid), "scale_first": int(scale_first), "weight": 0,
             "first": 0, "scale_last": 0, "group_first": int(group in edges),
             "group_last": int(group + 1 in edges),
         })
