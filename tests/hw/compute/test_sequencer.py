@@ -173,6 +173,21 @@ def test_a_payload_that_goes_on_ends_with_the_job():
     assert run.waits == 0
 
 
+def test_words_behind_a_payload_that_ends_before_the_word_that_waits_are_dropped():
+    run, due = Run(credit=lambda: False), beats_of(1, 1, 2)[:18]
+
+    async def drive(ctx):
+        await run.start(ctx, 1, 1, 2)
+        await run.feed(ctx, len(due))
+        await ctx.tick()
+        await run.feed(ctx, 20, last=False)
+
+    simulate(run.dut, drive, cycles=100)
+    assert agree(run.beats, due)
+    assert run.ends == [(0, 0), (0, 0)]
+    assert run.waits == 0
+
+
 @pytest.mark.parametrize("words", [1, 16, 17, 18, 19, 20, 40])
 def test_a_start_forgets_the_run_before(words):
     run, due = Run(), beats_of(2, 2, 2)
