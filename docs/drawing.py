@@ -1,6 +1,7 @@
 """Draw boxes and arrows from plain data, whose digest a test can compare."""
 
 import re
+from itertools import pairwise
 
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
@@ -74,7 +75,7 @@ def _point(boxes, end):
 
 
 def _arrow(axes, points, label):
-    for start, end in zip(points[:-2], points[1:-1], strict=True):
+    for start, end in pairwise(points[:-1]):
         axes.plot(*zip(start, end, strict=True), color="#222222", linewidth=1.1,
                   solid_capstyle="round")
     axes.annotate("", points[-1], points[-2], arrowprops={
@@ -85,7 +86,7 @@ def _arrow(axes, points, label):
 
 def _label(axes, points, label):
     """Write the label next to the middle of the longest segment."""
-    start, end = max(zip(points[:-1], points[1:], strict=True),
+    start, end = max(pairwise(points),
                      key=lambda pair: abs(pair[0][0] - pair[1][0]) + abs(pair[0][1] - pair[1][1]))
     level = abs(start[0] - end[0]) > abs(start[1] - end[1])
     x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2

@@ -40,7 +40,7 @@ def atomic_file(path: Path, *, private: bool = False) -> Iterator[Path]:
                              0o600 if private else 0o666))
             yield part
             sync(part)
-            os.replace(part, path)
+            part.replace(path)
             sync(path.parent)
         finally:
             part.unlink(missing_ok=True)

@@ -73,7 +73,7 @@ def _digest_of(path: Path, private: bool) -> str | None:
         handle = os.open(path, os.O_RDONLY | (os.O_NOFOLLOW if private else 0))
     except OSError:
         return None
-    with open(handle, "rb") as file:
+    with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
         shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid != os.geteuid()
         if not stat.S_ISREG(status.st_mode) or (private and shared):

@@ -134,4 +134,4 @@ def _temporary() -> Path | None:
     except FileNotFoundError:
         return cache_dir()
     # The last resort of the standard library is the current directory.
-    return cache_dir() if usual == os.getcwd() else None
+    return cache_dir() if usual == str(Path.cwd()) else None

@@ -1,6 +1,5 @@
 """Resumable calibration: sums over the windows read so far are saved next to the output."""
 
-import os
 import time
 from collections.abc import Mapping
 from operator import index
@@ -161,7 +160,7 @@ class CalibrationJob:
         moments = self.partial / _MOMENTS
         with writing(self.output):
             if moments.exists():
-                os.replace(moments, self.output)
+                moments.replace(self.output)
             self._discard()
             (self.partial / JOURNAL).unlink()
             self.partial.rmdir()

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from numba import config, njit
@@ -66,7 +67,7 @@ class _CheckedFile(IndexDataCacheFile):
 
     def _load_index(self) -> dict:
         try:
-            with open(self._index_path, "rb") as file:
+            with Path(self._index_path).open("rb") as file:
                 version, data = pickle.load(file), file.read()
             stamp, overloads = _checked(data) if version == self._version else (None, {})
         except Exception:       # a damaged pickle can raise any exception
@@ -74,7 +75,7 @@ class _CheckedFile(IndexDataCacheFile):
         return overloads if stamp == self._source_stamp else {}
 
     def _load_data(self, name: str) -> Any:
-        with open(self._data_path(name), "rb") as file:
+        with Path(self._data_path(name)).open("rb") as file:
             return _checked(file.read())
 
 

@@ -1,6 +1,7 @@
 """CRC-32 of a word stream, one word per cycle."""
 
 from functools import cache, reduce
+from itertools import pairwise
 from operator import or_, xor
 
 from amaranth import Cat, Module, Mux, Signal
@@ -159,7 +160,7 @@ class Crc32(wiring.Component):
         size  = self._word_bytes
         parts = {}
         edges = sorted({*range(0, size, _CHUNK), end, size})
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in pairwise(edges):
             parts[low] = Signal(CRC_BITS, name=f"part{low}", reset_less=True)
             m.d.sync += parts[low].eq(_table(
                 m, f"byte{low}_", self.word[8 * low:8 * high],

@@ -1,6 +1,6 @@
 """System on a board: memory controller, core, and the transfers between them."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from litedram.core import LiteDRAMCore
 from litex.build.generic_platform import GenericPlatform
@@ -44,8 +44,8 @@ class BoardSoC(SoCMini):
         Size in bytes of the ring of responses.
     """
 
-    csr_map = {name: place for place, name in enumerate(CSR)}
-    mem_map = {"csr": CSR_BASE, "main_ram": MEMORY}
+    csr_map: ClassVar = {name: place for place, name in enumerate(CSR)}
+    mem_map: ClassVar = {"csr": CSR_BASE, "main_ram": MEMORY}
 
     def __init__(self, platform: GenericPlatform, memory: Memory, readers: int = 2,
                  depth: int = 32, stretch: int | None = None, ring: int = RING) -> None:

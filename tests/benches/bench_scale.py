@@ -1,6 +1,7 @@
 """Scale bench: groups at random distances against numpy, noise wherever nothing is promised."""
 
 from dataclasses import dataclass
+from itertools import chain
 
 import cocotb
 import numpy as np
@@ -160,9 +161,9 @@ async def latency(dut):
 async def largest_row_sums(dut, sign):
     await start(dut)
     await load(dut, [(1 << MANTISSA_BITS) - 1] * SCALES)
-    for port in sum(array(dut, "sums", LANES, ROWS), []):
+    for port in chain.from_iterable(array(dut, "sums", LANES, ROWS)):
         port.value = unsigned(sign * LARGEST, GROUP_SUM_BITS)
-    for port in sum(array(dut, "trits", LANES, ROWS), []):
+    for port in chain.from_iterable(array(dut, "trits", LANES, ROWS)):
         port.value = trit_bits(2)
     groups = MAX_K // 16
     for group in range(groups):

@@ -34,7 +34,7 @@ def patient(side: socket.socket):
         number = next(numbers) % 256
         side.send(bytes([number]))
         while True:
-            readable, writable, _ = select.select([*readers, side], writers, [], _HANG)
+            readable, _, _ = select.select([*readers, side], writers, [], _HANG)
             said = side.recv(256) if side in readable else b""
             if side not in readable or said[-1:] == bytes([number]) or len(readable) > 1:
                 return select.select(readers, writers, [], 0)

@@ -134,7 +134,7 @@ def test_a_user_without_rights(place):
             "os.setgid(4242); os.setuid(4242); tempfile.tempdir = sys.argv[1]; "
             "print(cache_place.cache_dir())")
     with tempfile.TemporaryDirectory(dir="/tmp") as spool:
-        os.chmod(spool, 0o1777)
+        Path(spool).chmod(0o1777)
         finished = run_python(code, spool)
     assert finished.stdout == f"{spool}/tritstream-4242\n", finished.stderr
     # pytest's own directories are for root alone.

@@ -274,7 +274,7 @@ def test_a_quantization_config_that_says_nothing_is_loaded(tmp_path, fields):
 
 
 def test_a_model_that_the_import_packs_can_be_loaded(tmp_path):
-    source, out = packed(save_model(tmp_path / "m", "qwen3_moe"))
+    _, out = packed(save_model(tmp_path / "m", "qwen3_moe"))
     export(out, tmp_path / "published")
     code, text, _ = run_command("import", tmp_path / "published", "-o", tmp_path / "o",
                                 "--exclude", "layers.1.*")
@@ -289,7 +289,7 @@ def test_a_model_that_the_import_packs_can_be_loaded(tmp_path):
 
 @pytest.mark.parametrize("include", [[], ["lm_head"]])
 def test_a_tied_model_stored_by_its_head(tmp_path, include):
-    source, out = packed(changed(tmp_path, tie), include=include)
+    _, out = packed(changed(tmp_path, tie), include=include)
     assert found_in(out) == []
     model = load_model(out)
     expected = packed(shipped(tmp_path), include=["embed_tokens"] if include else [])[1]

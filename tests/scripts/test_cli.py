@@ -265,7 +265,7 @@ def test_verilog_is_written_whole(tmp_path):
     place = tmp_path / "sub" / "core.v"
     for option, module in (((), "tritstream"), (("--plain",), "top"),
                            (("--family", "ecp5"), "tritstream")):
-        code, out, err = tritstream("hw", "verilog", "--lanes", 1, *option, "-o", place)
+        code, _, err = tritstream("hw", "verilog", "--lanes", 1, *option, "-o", place)
         assert code == 0, err
         assert f"\nmodule {module}(" in place.read_text()
         assert list(place.parent.iterdir()) == [place]

@@ -51,7 +51,7 @@ def test_a_step_that_takes_long_still_has_lines(monkeypatch):
     with progress("working", 4, in_bytes=True):
         log.wait()
         log.wait()
-    assert set(line.rsplit(",", 1)[0] for line in log.lines) == {"working: 0 bytes of 4 bytes"}
+    assert {line.rsplit(",", 1)[0] for line in log.lines} == {"working: 0 bytes of 4 bytes"}
 
 
 @pytest.mark.parametrize("seconds", ["1000", "0"])

@@ -44,11 +44,11 @@ def test_a_server_that_is_killed_is_told_by_name():
             await device.gemv(prepared, ~x)
 
     matrix, x = matrix_of(600, 64), vectors(64)
-    with serving("--device", "sim:lanes=4") as (process, spec):
-        with pytest.raises(TransportClosed, match=(
+    with serving("--device", "sim:lanes=4") as (process, spec), pytest.raises(
+            TransportClosed, match=(
                 rf"^{spec}: layer\.3: GEMV of row blocks 0\.\.29 \(depth 2, K = 64\): the server "
                 "closed the connection: it ended, or has another client; it takes one at a time")):
-            asyncio.run(kill())
+        asyncio.run(kill())
 
 
 def test_wrong_options():

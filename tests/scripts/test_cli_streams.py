@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_a_log_whose_reader_goes_away(places):
 
 @pytest.mark.parametrize("command", [["hw", "list"], ["--version"], ["--help"]], ids=" ".join)
 def test_results_that_a_full_disk_does_not_take(command):
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         process = start(command, stdout=full, stderr=subprocess.PIPE)
         _, err = process.communicate(timeout=300)
     assert process.returncode == 1

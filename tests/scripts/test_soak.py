@@ -147,8 +147,8 @@ class Breaks(NativeDevice):
 
 
 def test_whatever_a_driver_raises_is_a_finding():
-    job, outcome = next(done for number in range(9)
-                        if (done := run_job(0, number, SPECS[:1], Breaks))[0].kind == "device")
+    _, outcome = next(done for number in range(9)
+                      if (done := run_job(0, number, SPECS[:1], Breaks))[0].kind == "device")
     assert outcome.fault == "IndexError: planted"
 
 

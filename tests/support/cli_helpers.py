@@ -39,7 +39,7 @@ def tritstream(*arguments):
 
 def fails(*arguments):
     """The one line that a failing command says, after ``error: ``."""
-    code, out, err = tritstream(*arguments)
+    code, _, err = tritstream(*arguments)
     assert code == 1, err
     assert "Traceback" not in err
     lines = [line for line in err.splitlines() if not line.startswith("building")]

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -36,7 +37,7 @@ def links(page: Path) -> list[str]:
 def anchors(page: Path) -> set[str]:
     """Names of the headings as GitHub makes them."""
     tokens, found = _PARSER.parse(page.read_text()), set()
-    for opening, inline in zip(tokens, tokens[1:], strict=False):
+    for opening, inline in pairwise(tokens):
         if opening.type == "heading_open":
             text = "".join(child.content for child in inline.children)
             name = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")

@@ -49,7 +49,7 @@ def duplicate(index):
 
 def truncate(index, length):
     """Send ``length`` bytes of answer ``index``, then nothing more of this request."""
-    return lambda peer, request, answers: answers[:index] + [answers[index][:length]]
+    return lambda peer, request, answers: [*answers[:index], answers[index][:length]]
 
 
 def done_early(peer, request, answers):

@@ -38,7 +38,7 @@ def make(rng, shape, depth=3, how=None, seed=1, **rest):
     if how is None:
         return published(rng, *shape, depth, **rest)
     _, levels = draw_levels(rng, (3 ** depth - 1) // 2, (shape[0], shape[1] // 16, 16), how)
-    kind, table = draw_table(np.random.default_rng(seed))
+    _, table = draw_table(np.random.default_rng(seed))
     codes = rng.integers(0, 27, (shape[0], shape[1] // 16))
     return dequantize(levels.reshape(shape), codes, table, depth).astype(np.float16)
 

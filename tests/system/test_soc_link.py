@@ -145,14 +145,14 @@ def test_stored_matrices_are_found_by_name_and_content(board):
     other = matrix_of(100, 256, seed=9)
 
     async def use(port):
-        device, link = await _device(port)
+        device, _ = await _device(port)
         async with device:
             info = await device.info()
             await device.store.erase()
             for name, matrix in (("a", MATRIX), ("b", other)):
                 await device.store.add(prepare(matrix, 4, info.max_k, name), pack(matrix))
             await device.store.publish()
-        device, link = await _device(port)
+        device, _ = await _device(port)
         async with device:                      # another client, who reads the directory
             stored = [await device.prepare(matrix, name) for name, matrix in
                       (("a", MATRIX), ("b", other), ("a", other), ("c", MATRIX))]
@@ -169,7 +169,7 @@ def test_stored_matrices_are_found_by_name_and_content(board):
 
 def test_boards_do_not_fold(board):
     async def use(port):
-        device, link = await _device(port)
+        device, _ = await _device(port)
         async with device:
             sent = await device.prepare(narrow, "n")
             folded = prepare(narrow, 4, 2048, "n")
@@ -206,7 +206,7 @@ def test_damage_to_what_is_stored_is_told(board):
 
 def test_a_matrix_that_does_not_fit(board):
     async def use(port):
-        device, link = await _device(port)
+        device, _ = await _device(port)
         async with device:
             await device.info()
             device.store.end = device.store.end - device.store.free + 64

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -90,7 +89,7 @@ def _write(output: Path, files: dict[str, bytes]) -> None:
                 for path, data in files.items():
                     write_bytes(folder / path, data)
                     advance(1, path)
-            os.replace(folder, output)
+            folder.replace(output)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -80,9 +80,7 @@ def build(lanes: Sequence[int] = (), depths: Sequence[int] = ()) -> dict[str, by
     checkpoints, which hold the matrices of all chosen lane counts.
     """
     lanes, depths = chosen(lanes, depths)
-    files: dict[str, bytes] = {}
-    for path, data in (*_common(), *_packed(lanes, depths), *_frames(lanes, depths)):
-        files[path] = data
+    files = dict((*_common(), *_packed(lanes, depths), *_frames(lanes, depths)))
     files[MANIFEST] = as_json(_manifest(files, lanes, depths))
     return files
 

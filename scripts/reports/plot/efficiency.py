@@ -46,7 +46,7 @@ def _matrices(rows: list[dict]) -> list[dict]:
     for name, same in _grouped(rows, "matrix"):
         label = name.removesuffix("_proj")
         shape = "×".join(map(str, same[0]["shape"]))
-        names, points = found.setdefault(shape, ([], _row("", same)["points"]))
+        names, _ = found.setdefault(shape, ([], _row("", same)["points"]))
         names.append(label)
     return [{"name": f"{', '.join(names)}  {shape}", "points": points}
             for shape, (names, points) in found.items()]

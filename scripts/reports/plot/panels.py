@@ -108,7 +108,7 @@ def _signed(value: int, bits: int) -> int:
 
 
 def _panels(of: dict[str, list[int]]) -> list[_Panel]:
-    edge  = [cycle for cycle, end in enumerate(of["block_end"]) if end][0]
+    edge  = of["block_end"].index(1)
     short = _first(of, lambda cycle: of["running"][cycle] and not of["valid"][cycle])
     full  = _first(of, lambda cycle: of["valid"][cycle] and not of["ready"][cycle])
     return [_boundary(of, edge), _input_stall(of, short), _output_stall(of, full)]

@@ -85,7 +85,7 @@ def test_large_models_get_several_files(file, tmp_path, monkeypatch):
     pack_checkpoint(file, tmp_path / "packed", 1)
     source = DirectorySource(tmp_path / "hf")
     assert len(source.shards) > 3
-    assert list(source.shards)[0] == f"model-00001-of-{len(source.shards):05}.safetensors"
+    assert next(iter(source.shards)) == f"model-00001-of-{len(source.shards):05}.safetensors"
     assert all((source.read(name) == values).all() for name, values in tensors.items())
     for shard in source.shards.values():
         sizes = [tensor.size for tensor in shard.tensors.values()]

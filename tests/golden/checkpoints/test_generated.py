@@ -122,7 +122,7 @@ def test_several_files_with_an_index(tiny, tmp_path, monkeypatch):
     source = GeneratedSource("tiny")
     convert(source, tmp_path / "m")
     assert len(source.shards) > 2
-    model, info = AutoModelForCausalLM.from_pretrained(tmp_path / "m", output_loading_info=True)
+    _, info = AutoModelForCausalLM.from_pretrained(tmp_path / "m", output_loading_info=True)
     assert not any(info.values()), info
 
 

@@ -2,6 +2,7 @@ import json
 import math
 import random
 import time
+from itertools import pairwise
 
 import pytest
 from gguf import TokenType
@@ -143,7 +144,7 @@ def merged(text, fields, prefix):
     symbols = list(("▁" if prefix and text else "") + text.replace(" ", "▁"))
     while True:
         pairs = [(-scores[tokens.index(left + right)], place)
-                 for place, (left, right) in enumerate(zip(symbols, symbols[1:], strict=False))
+                 for place, (left, right) in enumerate(pairwise(symbols))
                  if left + right in tokens]
         if not pairs:
             break

@@ -102,9 +102,8 @@ def test_output_never_replaces_its_source(model, packed):
 
 
 def test_one_process_at_a_time(tmp_path):
-    with Job(tmp_path / "o", {"job": "x"}):
-        with pytest.raises(CheckpointError, match=message(
-                f"{tmp_path / 'o.partial'}: another process is writing it; wait for it")):
-            Job(tmp_path / "o", {"job": "x"})
+    with Job(tmp_path / "o", {"job": "x"}), pytest.raises(CheckpointError, match=message(
+            f"{tmp_path / 'o.partial'}: another process is writing it; wait for it")):
+        Job(tmp_path / "o", {"job": "x"})
     with Job(tmp_path / "o", {"job": "x"}) as job:
         assert job.done == {}

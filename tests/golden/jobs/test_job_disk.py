@@ -133,6 +133,11 @@ def test_short_writes_are_completed(model, packed, tmp_path, monkeypatch):
     assert contents(tmp_path / "o") == contents(packed)
 
 
+def opened(file):
+    """Path of an open file."""
+    return str(Path(f"/proc/self/fd/{file}").readlink())
+
+
 def test_data_is_on_the_disk_before_the_journal_says_so(model, tmp_path, monkeypatch):
     """Each write of a tensor is followed by a sync of its file, then by a record of its name."""
     unsynced, tensors, real = {}, {}, (os.pwrite, os.fsync, Job.record)
@@ -145,7 +150,7 @@ def test_data_is_on_the_disk_before_the_journal_says_so(model, tmp_path, monkeyp
         real[1](file)
         place = unsynced.pop(threading.get_ident(), None)
         if place is not None:
-            tensors[os.readlink(f"/proc/self/fd/{file}"), place] = True
+            tensors[opened(file), place] = True
 
     def record(job, name, record):
         noted.update(dict.fromkeys(record["checksums"], len(tensors)))
@@ -165,7 +170,7 @@ def test_data_is_on_the_disk_before_the_journal_says_so(model, tmp_path, monkeyp
 def test_all_is_on_the_disk_before_it_has_its_name(packed, tmp_path, monkeypatch):
     log, real = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: (
-        log.append(os.readlink(f"/proc/self/fd/{file}").removeprefix(f"{tmp_path}/")), real(file)))
+        log.append(opened(file).removeprefix(f"{tmp_path}/")), real(file)))
     with Job(tmp_path / "o", {}) as job:
         (job.partial / "config.json").write_text("{}")
         (job.partial / "LICENSE").write_text("as is")

@@ -114,7 +114,7 @@ def test_exchanges_find_what_greed_misses():
     # Greed takes 50, which pierces four groups, and then needs three points more.
     groups = [[(10, 10), (50, 50)], [(10, 10), (50, 50)], [(10, 10)],
               [(20, 20), (50, 50)], [(20, 20), (50, 50)], [(20, 20)]]
-    groups = [group + [(900 + n, 900 + n)] for n, group in enumerate(groups)]
+    groups = [[*group, (900 + n, 900 + n)] for n, group in enumerate(groups)]
     points, _ = pierce(pieces_of(*groups), 2)
     assert points.tolist() == [10, 20]
     assert pierce_most(pieces_of(*groups), 1)[1] == 4

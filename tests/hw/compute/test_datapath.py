@@ -30,7 +30,7 @@ def row_sums(words, depth, x, mantissas):
 
 def beats_of(words, depth):
     """(beat, word, is last of a block) for each word."""
-    blocks, groups, size, lanes = words.shape
+    blocks, groups, size, _ = words.shape
     for block, group, place in np.ndindex(blocks, groups, size):
         scale = place - 16 * depth
         beat = {

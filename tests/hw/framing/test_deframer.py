@@ -1,5 +1,6 @@
 import struct
 import zlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -221,7 +222,7 @@ def test_frame_costs_its_words_and_at_most_twelve_cycles(lanes):
     *_, taken = run(lanes, b"".join(frames))
     words = [len(data) // lanes for data in frames]
     begins = [taken[sum(words[:number])] for number in range(len(frames))]
-    for number, (begin, following) in enumerate(zip(begins, begins[1:], strict=False)):
+    for number, (begin, following) in enumerate(pairwise(begins)):
         assert following - begin <= words[number] + 12, f"frame {number}"
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -122,7 +124,7 @@ def test_a_word_a_cycle_and_at_most_three_cycles_a_frame(lanes):
     words, times, _, _ = run(lanes, requests, sums)
     ends = [time for (_, last), time in zip(words, times, strict=True) if last]
     size = len(words) // 4
-    for begin, end in zip(ends, ends[1:], strict=False):
+    for begin, end in pairwise(ends):
         assert end - begin <= size + 3
     # They come between frames and before the trailer, never inside what it covers.
     covered = size - -(-4 // lanes)

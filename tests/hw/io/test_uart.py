@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -122,7 +124,7 @@ def levels_of(data, cycles, stalls=never):
 def runs(levels):
     """(level, cycles) of each run."""
     cuts = [0, *(np.flatnonzero(np.diff(levels)) + 1), len(levels)]
-    return [(levels[low], high - low) for low, high in zip(cuts, cuts[1:], strict=False)]
+    return [(levels[low], high - low) for low, high in pairwise(cuts)]
 
 
 @pytest.mark.parametrize("cycles", [4, 5.3, 16])

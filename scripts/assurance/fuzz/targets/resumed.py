@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -42,10 +43,8 @@ def _begun(folder: Path, tensors: int) -> tuple[Path, Path, Path]:
         if left < 0:
             raise _Killed
 
-    try:
+    with suppress(_Killed):
         pack_checkpoint(source, folder / "out", _DEPTH, method=_METHOD, progress=count)
-    except _Killed:
-        pass
     return source, folder / "out", folder / "out.partial" / ".journal.jsonl"
 
 
