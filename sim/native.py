@@ -143,7 +143,7 @@ class NativeDevice:
             given  = self._advance(0, 2 * _ROOM // self.lanes, IDLE_CYCLES)
             if self.words_in == before and self._library.device_abandons(self._handle):
                 raise SimulationIdle(f"the simulated device does not abandon its frame: it takes "
-                                     f"nothing, and has said {given} words meanwhile")
+                                     f"no word, and has sent {given} words meanwhile")
 
     def ready(self) -> bytes:
         """Return the response bytes that have arrived and were not pulled."""
@@ -161,8 +161,8 @@ class NativeDevice:
     def _run(self, wanted):
         if self._advance(wanted, max(wanted, _ROOM // self.lanes), IDLE_CYCLES) < wanted:
             raise SimulationIdle(
-                f"the simulated device has been quiet for {IDLE_CYCLES} cycles, with "
-                f"{len(self._answer)} of the answer bytes that were waited for")
+                f"the simulated device has been quiet for {IDLE_CYCLES} cycles, after "
+                f"{len(self._answer)} of the expected response bytes")
 
     def _advance(self, wanted, room, idle):
         words    = np.empty((room, self.lanes), np.uint8)

@@ -117,9 +117,9 @@ def progress(steps: int) -> Iterator[Callable[[float], None]]:
         def report(loss: float) -> None:
             losses.append(loss)
             recent = sum(losses[-STEPS_PER_LINE:]) / len(losses[-STEPS_PER_LINE:])
-            bar.update(task, advance=1, description=f"training, {recent:.3f} nats a token")
+            bar.update(task, advance=1, description=f"training, {recent:.3f} nats per token")
             if not console.is_terminal and len(losses) % STEPS_PER_LINE == 0:
-                print(f"step {len(losses)} of {steps}: {recent:.3f} nats a token", flush=True)
+                print(f"step {len(losses)} of {steps}: {recent:.3f} nats per token", flush=True)
 
         yield report
 
@@ -218,7 +218,7 @@ def evaluate_command(
     """Print the bits per byte of a document for any model that transformers can load."""
     _, text = read_texts(corpus, validation)
     loss = evaluate_directory(model, text, context)
-    print(f"{loss:.4f} bits a byte ({text.name}, {len(text.data)} bytes, context {context})")
+    print(f"{loss:.4f} bits per byte ({text.name}, {len(text.data)} bytes, context {context})")
 
 
 @app.command("capture")
@@ -239,7 +239,7 @@ def measure_command(model: Model, corpus: Corpus) -> None:
             exported = export_packed(model, Path(scratch), depth)
             loss = evaluate_directory(exported, text, figures["validation"]["context"])
         figures["bits_per_byte"]["packed"][str(depth)] = loss
-        print(f"depth {depth}: {loss:.4f} bits a byte", flush=True)
+        print(f"depth {depth}: {loss:.4f} bits per byte", flush=True)
     write_figures(model, figures)
 
 

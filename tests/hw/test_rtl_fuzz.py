@@ -134,8 +134,8 @@ class Repairs(NativeDevice):
 
 
 @pytest.mark.parametrize(("device_type", "fault"), [
-    (Flips, "of sequence"), (Says, "where nothing is due"), (Forgets, ""), (Slow, " cycles for "),
-    (Repairs, "answer 0x80 of sequence ")])
+    (Flips, "of sequence"), (Says, "where nothing is expected"), (Forgets, ""), (Slow, " cycles for "),
+    (Repairs, "response 0x80 of sequence ")])
 def test_faults_of_a_device_are_found(device_type, fault):
     assert fault in found(device_type, 20 if device_type is Repairs else 4)
 
@@ -176,7 +176,7 @@ def test_the_command_goes_on_from_its_report(tmp_path):
         assert entry["cycles"] >= cycles and entry["faults"] == []
     assert counts[0] == counts[1] < counts[2]
     assert command_fails("dev", "rtl-fuzz", "--seed", 3, "-o", report) == (
-        f"{report} is of --seed 0: go on with that, or write elsewhere")
+        f"{report} is of --seed 0: use this seed, or write elsewhere")
 
 
 def test_wrong_inputs_are_told(tmp_path):

@@ -35,7 +35,7 @@ def test_bench_quantize(tmp_path):
     for row in (plain, fast):
         assert row["weights"] == sum(math.prod(t.shape) for t in source.matrices().values())
         assert row["bytes"] == sum(tensor.size for tensor in source.tensors.values())
-        assert math.isclose(row["million_weights_a_second"] * row["wall"] * 1e6, row["weights"])
+        assert math.isclose(row["million_weights_per_second"] * row["wall"] * 1e6, row["weights"])
         assert 3e7 < row["peak"] < 2e9
     assert report["same_bytes"] is True
     assert [row["projection"] for row in report["projections"]] == ["Qwen2.5-32B", "Qwen2.5-72B"]
@@ -111,7 +111,7 @@ def test_bench_codec():
     steps = {row["step"]: row for row in json.loads(done.stdout)["steps"]}
     assert {"quantize, numpy", "quantize, numba", "pack, plain", "pack, numpy", "unpack, plain",
             "unpack", "import: encode"} < steps.keys()
-    assert all(row["million_weights_a_second"] > 0 for row in steps.values())
+    assert all(row["million_weights_per_second"] > 0 for row in steps.values())
 
 
 def test_bench_codec_notices_other_bytes(monkeypatch):

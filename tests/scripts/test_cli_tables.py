@@ -39,7 +39,7 @@ BOARD = {
     "bitstream": {"bytes": 104090}, "baud": 6000000,
 }
 BOARD_TABLE = """\
-| name | board | L | B | max K | MHz wanted | reached | logic cells | block RAM | multipliers \
+| name | board | L | B | max K | MHz required | achieved | logic cells | block RAM | multipliers \
 | bitstream, bytes | baud | build |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 | `icebreaker` | 1BitSquared iCEBreaker, iCE40UP5K | 1 | 1 | 8960 | 24.0 | 26.5 \

@@ -114,10 +114,10 @@ def test_an_earlier_fault_that_is_none_any_more_is_mended(tmp_path):
     (tmp_path / "gone").write_bytes(b"good")
     (tmp_path / "left").write_bytes(b"bad")
     earlier = {"executions": {"random": 3}, "seconds": 1, "read": 1, "refused": 0, "places": 0,
-               "covered": 0, "stops": 0, "mended": {}, "faults": {
+               "covered": 0, "stops": 0, "fixed": {}, "faults": {
                    name: {"input": str(tmp_path / name), "detail": "", "times": 1}
                    for name in ("gone", "left")}}
     target = "tests.support.fuzz_faults:KEY"
     found = merged({target: earlier}, target, "about", "random", supervise.Counts())
-    assert (list(found["mended"]), list(found["faults"])) == (["gone"], ["left"])
+    assert (list(found["fixed"]), list(found["faults"])) == (["gone"], ["left"])
     assert found["executions"] == {"random": 3}

@@ -106,8 +106,7 @@ def test_words_are_counted_at_the_pins(device):
 def test_silence_is_an_error_and_keeps_what_came(device):
     device.push(identify(1))
     with pytest.raises(SimulationIdle, match=r"^the simulated device has been quiet for 20000 "
-                                             r"cycles, with 56 of the answer bytes that were "
-                                             r"waited for$"):
+                                             r"cycles, after 56 of the expected response bytes$"):
         device.pull(64)
     assert len(device.pull(56)) == 56
 
@@ -152,7 +151,7 @@ def test_an_answer_that_cannot_leave_is_not_abandoned(device):
     device.stall(1, sink=0.999999)
     device.push(identify(1))
     with pytest.raises(SimulationIdle, match=r"^the simulated device does not abandon its frame: "
-                                             r"it takes nothing, and has said 0 words meanwhile$"):
+                                             r"it takes no word, and has sent 0 words meanwhile$"):
         device.abandon()
     device.stall(1)
     assert device.pull(56)[3] == 1
@@ -160,7 +159,7 @@ def test_an_answer_that_cannot_leave_is_not_abandoned(device):
 
 def test_answers_without_end_are_an_error(device, monkeypatch):
     monkeypatch.setattr(device, "_advance", lambda *_: 7)
-    with pytest.raises(SimulationIdle, match="and has said 7 words meanwhile$"):
+    with pytest.raises(SimulationIdle, match="and has sent 7 words meanwhile$"):
         device.abandon()
 
 

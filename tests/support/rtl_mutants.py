@@ -60,7 +60,7 @@ MUTANTS = {
         ("check", "self._length_fault(m))", "self._length_fault(m) & 0)"),
     "columns not checked":
         ("check", '| _late(m, (columns == 0) | (columns > config.columns), "columns")', ""),
-    "error of the highest code told":
+    "error of the highest code reported":
         ("check", "for code in reversed(found):", "for code in found:"),
     "error 6 does not outrank":
         ("control", "with m.If(~r.crc_ok):", "with m.If(~r.crc_ok & (r.error == 0)):"),
@@ -133,8 +133,8 @@ def main():
         # One lane is where a header's magic spans two words; two columns have more to forget.
         config = DeviceConfig(1) if "one lane" in name else DeviceConfig(8, 2, 256)
         found[name] = found_after(name, config, options.cycles)
-        told = found[name] or {"cycles": "-", "found": "not found"}
-        print(f"{name:52} {told['cycles']:>9}  {told['found']}", flush=True)
+        seen = found[name] or {"cycles": "-", "found": "not found"}
+        print(f"{name:52} {seen['cycles']:>9}  {seen['found']}", flush=True)
         if options.output:
             write_text(options.output, json.dumps(found, indent=2) + "\n")
 

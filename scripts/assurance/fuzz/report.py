@@ -10,7 +10,7 @@ from tritstream.scripts.console import table, write_json
 __all__ = ["merged", "read_report", "show", "write_report"]
 
 _HEADER = ["target", "engine", "executions", "seconds", "read", "refused", "places of refusal",
-           "branches", "mended", "faults"]
+           "branches", "fixed", "faults"]
 
 
 def read_report(path: Path | None) -> dict:
@@ -19,22 +19,22 @@ def read_report(path: Path | None) -> dict:
 
 
 def _part(name: str, faults: dict) -> tuple[dict, dict]:
-    """Earlier faults whose inputs are at hand: those that are still there, and those mended."""
+    """Return earlier faults whose inputs are kept: those that still occur, and those that are fixed."""
     left: dict[str, dict] = {}
-    mended: dict[str, dict] = {}
+    fixed: dict[str, dict] = {}
     for fault, found in faults.items():
         path = Path(found["input"])
         gone = path.is_file() and not happens_again(name, path.read_bytes())
-        (mended if gone else left)[fault] = found
-    return left, mended
+        (fixed if gone else left)[fault] = found
+    return left, fixed
 
 
 def merged(earlier: dict, name: str, about: str, engine: str, counts: Counts) -> dict:
     """Counts of a target with those of earlier runs."""
     before = earlier.get(name, {"executions": {}, "seconds": 0, "read": 0, "refused": 0,
-                                "places": 0, "covered": 0, "stops": 0, "faults": {}, "mended": {}})
+                                "places": 0, "covered": 0, "stops": 0, "faults": {}, "fixed": {}})
     faults = sum(times for outcome, times in counts.outcomes.items() if outcome.startswith("fault"))
-    left, mended = _part(name, before["faults"])
+    left, fixed = _part(name, before["faults"])
     whole = Counts(faults=left)
     for fault, found in counts.faults.items():
         whole.add_fault(fault, found["input"], found["detail"], found["times"])
@@ -50,7 +50,7 @@ def merged(earlier: dict, name: str, about: str, engine: str, counts: Counts) ->
         "places": max(before["places"], len(places)),
         "covered": max(before["covered"], counts.covered),
         "stops": before["stops"] + counts.stops, "faults": asdict(whole)["faults"],
-        "mended": before["mended"] | mended,
+        "fixed": before["fixed"] | fixed,
     }
 
 
@@ -60,9 +60,9 @@ def write_report(path: Path, targets: dict) -> None:
 
 
 def show(targets: dict) -> None:
-    """Print a line a target."""
+    """Print one line per target."""
     table("", _HEADER, [
         [name, "+".join(one["executions"]), str(sum(one["executions"].values())),
          f"{one['seconds']:.0f}", str(one["read"]), str(one["refused"]), str(one["places"]),
-         str(one["covered"] or "-"), str(len(one["mended"])), str(len(one["faults"]))]
+         str(one["covered"] or "-"), str(len(one["fixed"])), str(len(one["faults"]))]
         for name, one in targets.items()])

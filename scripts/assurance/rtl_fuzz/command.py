@@ -97,14 +97,14 @@ def _replay(path: Path, text: str | None) -> None:
                 session.take(step)
         except Fault as fault:
             raise Failure(f"{path}: step {len(session.steps)} of {len(steps)}: {fault}") from None
-    print(f"{path}: {len(steps)} steps, {sum(session.answers.values())} answers, no fault")
+    print(f"{path}: {len(steps)} steps, {sum(session.answers.values())} responses, no fault")
 
 
 def _tell(report: FuzzReport, as_json: bool) -> None:
     if as_json:
         print_json(report.plain)
     else:
-        columns = ["device", "sessions", "cycles", "words in", "words out", "elements", "answers",
+        columns = ["device", "sessions", "cycles", "words in", "words out", "elements", "responses",
                    "errors among them", "faults"]
         table("", columns, [[str(cell) for cell in _row(one)] for one in report.plain["devices"]])
     if report.faults:

@@ -35,7 +35,7 @@ class FuzzReport:
         self._path, self._written = path, time.monotonic()
         self.plain = self._read() or {"fuzz": {"seed": seed}, "engine": "", "devices": []}
         if self.plain["fuzz"] != {"seed": seed}:
-            raise ValueError(f"{path} is of --seed {self.plain['fuzz']['seed']}: go on with that, "
+            raise ValueError(f"{path} is of --seed {self.plain['fuzz']['seed']}: use this seed, "
                              "or write elsewhere")
 
     @property

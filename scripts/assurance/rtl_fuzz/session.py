@@ -133,7 +133,7 @@ class Session:
         if not self.model.results():
             self._device.idle(_QUIET)
             if more := self._device.ready():
-                raise Fault(f"{more[:HEADER_BYTES].hex()} where nothing is due")
+                raise Fault(f"{more[:HEADER_BYTES].hex()} where nothing is expected")
         self._start_count()
 
     def _start_count(self) -> None:
@@ -147,7 +147,7 @@ class Session:
         limit = self._waited + (4 * words + 600 * (frames + 1)) / pace
         took = self._device.cycles - self._since
         if took > limit:
-            raise Fault(f"{took} cycles for {words} words and {frames} answers")
+            raise Fault(f"{took} cycles for {words} words and {frames} responses")
 
     def _size(self, response: Response) -> int:
         return sum(response.sizes(self._lanes))
@@ -156,7 +156,7 @@ class Session:
         start, size, _ = expected.sizes(self._lanes)
         end, trailer = start + expected.length, start + size
         if sent[:HEADER_BYTES] != expected.header():
-            raise Fault(f"{_described(sent)} where {expected} is due")
+            raise Fault(f"{_described(sent)} where {expected} is expected")
         if unpack_from("<I", sent, trailer)[0] != crc32(sent[:trailer]):
             raise Fault(f"the trailer of {expected} is wrong")
         if any(sent[HEADER_BYTES:start] + sent[end:trailer] + sent[trailer + TRAILER_BYTES:]):
@@ -183,7 +183,7 @@ class Session:
             cycles, *stalls, words = numbers
             correct = words == expected.counts[0] and words + sum(stalls) <= cycles
         if not correct:
-            raise Fault(f"{expected}: counts are {numbers}, due are {expected.counts}")
+            raise Fault(f"{expected}: counts are {numbers}, expected are {expected.counts}")
 
 
 def _described(sent: bytes) -> str:
@@ -191,7 +191,7 @@ def _described(sent: bytes) -> str:
     header = parse_header(sent)
     if header is None:
         return sent[:HEADER_BYTES].hex()
-    return (f"answer 0x{header.opcode:02x} of sequence {header.sequence}, arguments "
+    return (f"response 0x{header.opcode:02x} of sequence {header.sequence}, arguments "
             f"{header.arg0}, {header.arg1}, {header.length} bytes,")
 
 

@@ -15,7 +15,7 @@ from tritstream.sim.build import engine
 __all__ = ["SoakReport"]
 
 #: Seconds between two writes of the report, and number of failures it describes.
-_EVERY, _TOLD = 3.0, 50
+_EVERY, _LISTED = 3.0, 50
 _COUNTS = ("jobs", "rows_compared", "answers_checked", "cycles", "words", "retries", "failed")
 
 
@@ -43,7 +43,7 @@ class SoakReport:
         if self.plain["soak"] != {"seed": seed, "devices": list(specs)}:
             found = self.plain["soak"]
             raise ValueError(f"{path} is of a soak with --seed {found['seed']} on "
-                             f"{' '.join(found['devices'])}: go on with these, or write elsewhere")
+                             f"{' '.join(found['devices'])}: use these options, or write elsewhere")
         if sources_digest() not in self.plain["rtl"]:
             self.plain["rtl"].append(sources_digest())
 
@@ -72,7 +72,7 @@ class SoakReport:
         _add(plain["faults"], outcome.faults)
         if job.kind != "frames":
             _add(plain["products"], job.traits())
-        if outcome.fault and len(plain["failures"]) < _TOLD:
+        if outcome.fault and len(plain["failures"]) < _LISTED:
             plain["failures"].append({"job": asdict(job), "fault": outcome.fault})
         plain["next"] = job.number + 1
         plain["seconds"] = round(plain["seconds"] + seconds, 3)

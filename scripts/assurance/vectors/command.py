@@ -118,7 +118,7 @@ def _try(spec: str, lanes: list[int], depths: list[int], as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        table("", ["session", "answers"], [
+        table("", ["session", "responses"], [
             *([name, fault or "equal"] for name, fault in report["sessions"].items()),
             *([name, f"left out: {lacks}"] for name, lacks in report["left_out"].items())])
     faults = [f"{name}: {fault}" for name, fault in report["sessions"].items() if fault]

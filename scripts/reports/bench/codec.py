@@ -114,13 +114,13 @@ def _rates(name: str, work: Callable[[], object], weights: int, repeat: int) -> 
         work()
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
-    return {"step": name, "million_weights_a_second": weights / min(walls) / 1e6,
-            "million_weights_a_cpu_second": weights / min(cpus) / 1e6}
+    return {"step": name, "million_weights_per_second": weights / min(walls) / 1e6,
+            "million_weights_per_cpu_second": weights / min(cpus) / 1e6}
 
 
 def show_codec(report: dict) -> None:
     """Print a report of :func:`measure_codec`."""
     table(f"codec, {report['shape'][0]}x{report['shape'][1]}, d = {report['depth']}",
           ["step", "M weights/s", "M weights/CPU s"],
-          [[row["step"], f"{row['million_weights_a_second']:.1f}",
-            f"{row['million_weights_a_cpu_second']:.1f}"] for row in report["steps"]])
+          [[row["step"], f"{row['million_weights_per_second']:.1f}",
+            f"{row['million_weights_per_cpu_second']:.1f}"] for row in report["steps"]])

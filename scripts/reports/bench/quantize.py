@@ -127,9 +127,9 @@ def _packing(model: Path, depth: int, runs: dict[str, Run]) -> list[dict]:
     size = sum(tensor.size for tensor in source.tensors.values())
     weights = sum(math.prod(tensor.shape) for tensor in source.matrices().values())
     return [{"engine": engine, "depth": depth, "bytes": size, "weights": weights,
-             "million_weights_a_second": weights / run.wall / 1e6,
-             "million_weights_a_cpu_second": weights / run.cpu / 1e6,
-             "megabytes_a_second": size / run.wall / 1e6,
+             "million_weights_per_second": weights / run.wall / 1e6,
+             "million_weights_per_cpu_second": weights / run.cpu / 1e6,
+             "megabytes_per_second": size / run.wall / 1e6,
              **{name: value for name, value in asdict(run).items() if name in (
                  "wall", "cpu", "peak")}} for engine, run in runs.items()]
 
@@ -164,8 +164,8 @@ def _show(report: dict) -> None:
     table("\na checkpoint", ["engine", "GB", "M weights", "wall s", "CPU s", "M weights/s",
                              "M weights/CPU s", "MB/s", "peak MB"], [[
         row["engine"], f"{row['bytes'] / 1e9:.2f}", f"{row['weights'] / 1e6:.0f}",
-        f"{row['wall']:.1f}", f"{row['cpu']:.1f}", f"{row['million_weights_a_second']:.1f}",
-        f"{row['million_weights_a_cpu_second']:.1f}", f"{row['megabytes_a_second']:.0f}",
+        f"{row['wall']:.1f}", f"{row['cpu']:.1f}", f"{row['million_weights_per_second']:.1f}",
+        f"{row['million_weights_per_cpu_second']:.1f}", f"{row['megabytes_per_second']:.0f}",
         f"{row['peak'] / 1e6:.0f}"] for row in report["packing"]])
     print(f"same bytes: {report['same_bytes']}")
     table("\nprojections, not measured: whole models at the rate of the last run",

@@ -82,8 +82,8 @@ async def _measure(products, lanes: int, repeat: int) -> dict:
     seconds = min(tries[1:])
     return {"lanes": lanes, "cpu_seconds": seconds, "words": total.words, "cycles": total.cycles,
             "rows": sum(len(expected) for _, _, expected in products),
-            "million_cycles_a_second": total.cycles / seconds / 1e6,
-            "megabytes_a_second": total.stream_bytes / seconds / 1e6}
+            "million_cycles_per_second": total.cycles / seconds / 1e6,
+            "megabytes_per_second": total.stream_bytes / seconds / 1e6}
 
 
 def show_simulation(report: dict) -> None:
@@ -91,8 +91,8 @@ def show_simulation(report: dict) -> None:
     table(f"simulated device, one layer of Qwen2.5-{report['size']} at d = {report['depth']}; a "
           "token is as many layers as the model has",
           ["L", "rows, all equal", "words", "cycles", "CPU s", "M cycles/s", "MB/s",
-           "cycles a token", "CPU s a token"],
+           "cycles per token", "CPU s per token"],
           [[str(row["lanes"]), str(row["rows"]), str(row["words"]), str(row["cycles"]),
-            f"{row['cpu_seconds']:.2f}", f"{row['million_cycles_a_second']:.2f}",
-            f"{row['megabytes_a_second']:.1f}", str(row["token_cycles"]),
+            f"{row['cpu_seconds']:.2f}", f"{row['million_cycles_per_second']:.2f}",
+            f"{row['megabytes_per_second']:.1f}", str(row["token_cycles"]),
             f"{row['token_cpu_seconds']:.1f}"] for row in report["devices"]])

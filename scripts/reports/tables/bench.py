@@ -36,16 +36,16 @@ def _efficiency(row):
 def _codec(path: Path) -> tuple[list[str], list[list[str]]]:
     steps = json.loads(path.read_text())["steps"]
     return ["step", "M weights/s", "M weights/CPU s"], [
-        [row["step"], f"{row['million_weights_a_second']:.0f}",
-         f"{row['million_weights_a_cpu_second']:.0f}"] for row in steps]
+        [row["step"], f"{row['million_weights_per_second']:.0f}",
+         f"{row['million_weights_per_cpu_second']:.0f}"] for row in steps]
 
 
 def _simulation(path: Path) -> tuple[list[str], list[list[str]]]:
     devices = json.loads(path.read_text())["devices"]
-    return ["L", "words a token", "cycles a token", "CPU s a token", "M cycles/s", "MB/s"], [
+    return ["L", "words per token", "cycles per token", "CPU s per token", "M cycles/s", "MB/s"], [
         [str(row["lanes"]), f"{row['token_words']:,}", f"{row['token_cycles']:,}",
-         f"{row['token_cpu_seconds']:.1f}", f"{row['million_cycles_a_second']:.2f}",
-         f"{row['megabytes_a_second']:.1f}"] for row in devices]
+         f"{row['token_cpu_seconds']:.1f}", f"{row['million_cycles_per_second']:.2f}",
+         f"{row['megabytes_per_second']:.1f}"] for row in devices]
 
 
 #: Functions that make columns and rows, by the last part of the path in the page.

@@ -7,8 +7,8 @@ from pathlib import Path
 __all__ = ["TABLES", "density", "method_name", "reference"]
 
 _PEERS = ["engine", "commit", "synthesis", "TRELLIS_COMB", "flip-flops", "DP16KD", "Fmax, MHz",
-          "trit-MACs a cycle", "COMB per trit-MAC", "G trit-MAC/s per kLUT"]
-_METHODS = ["d", "stored bits", "method", "squared error", "dB", "PPL", "KLD", "of it",
+          "trit-MACs per cycle", "COMB per trit-MAC", "G trit-MAC/s per kLUT"]
+_METHODS = ["d", "stored bits", "method", "squared error", "dB", "PPL", "KLD", "KLD change",
             "same top p, %"]
 #: Names of calibrations in a table.
 _CALIBRATIONS = {"random": "random tokens", "novel": "a novel"}

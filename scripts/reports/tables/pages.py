@@ -27,7 +27,7 @@ _TABLES = {**soc_tables.TABLES, **page_tables.TABLES, **bench_tables.TABLES,
            **trust_tables.TABLES}
 _REGION = re.compile(r"(?<=<!-- table )(\S+)( -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 
-_BOARD_COLUMNS = ["name", "board", "L", "B", "max K", "MHz wanted", "reached", "logic cells",
+_BOARD_COLUMNS = ["name", "board", "L", "B", "max K", "MHz required", "achieved", "logic cells",
                   "block RAM", "multipliers", "bitstream, bytes", "baud", "build"]
 #: Cell types per FPGA family.
 _LOGIC       = ("TRELLIS_COMB", "ICESTORM_LC", "LUT4")

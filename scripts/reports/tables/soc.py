@@ -10,7 +10,7 @@ __all__ = ["TABLES"]
 _BANDWIDTH = ["`tritstream hw bandwidth`", "MHz", "peak MB/s", "rows, all equal", "share in GEMV",
               "share of list", "MB/s", "refresh %", "rows %", "writes, turns %", "arbitration %",
               "no address %"]
-_BUILDS = ["name", "board", "L", "max K", "clock: wanted MHz", "reached", "TRELLIS_COMB",
+_BUILDS = ["name", "board", "L", "max K", "clock: required MHz", "achieved", "TRELLIS_COMB",
            "flip-flops", "DP16KD", "MULT18X18D", "bitstream, bytes", "link", "build"]
 
 
@@ -49,7 +49,7 @@ def _build_row(report):
 
 def _link(path: Path) -> tuple[list[str], list[list[str]]]:
     found = json.loads(path.read_text())
-    return ["`tritstream hw link`", "cycles a word", "MB/s"], [
+    return ["`tritstream hw link`", "cycles per word", "MB/s"], [
         [what, f"{found[f'{way}_cycles']:.2f}", f"{found[f'{way}_mb_s']:.1f}"]
         for what, way in (("to memory", "write"), ("from memory", "read"))]
 

@@ -8,8 +8,8 @@ __all__ = ["TABLES"]
 _ANSWERS = ["RESULT", "DONE", "ACK", "INFO", "COUNTERS", *(f"ERROR {code}" for code in range(1, 8))]
 _FUZZ = ["L", "B", "max K", "cycles", "words in", "elements", *_ANSWERS, "faults"]
 _FILES = ["target", "what is read", "inputs", "seconds", "read", "refused", "branches", "stops",
-          "mended", "faults left"]
-_SOAK = ["devices", "jobs", "rows compared", "answers compared", "cycles", "words", "tries again",
+          "fixed", "faults left"]
+_SOAK = ["devices", "jobs", "rows compared", "responses compared", "cycles", "words", "retries",
          "failed"]
 
 
@@ -47,9 +47,9 @@ def _soak_faults(path: Path) -> tuple[list[str], list[list[str]]]:
     name, _, _ = path.name.partition("#")
     faults = json.loads(path.with_name(name).read_text())["faults"]
     links = {kind: count for kind, count in faults.items() if not kind.startswith("frames")}
-    links["elements that are no good frames, to raw devices"] = (
+    links["damaged frames, sent to raw devices"] = (
         sum(faults.values()) - sum(links.values()))
-    return ["put in", "times"], [[kind, str(count)] for kind, count in links.items()]
+    return ["fault", "times"], [[kind, str(count)] for kind, count in links.items()]
 
 
 def _files(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -63,7 +63,7 @@ def _files(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def _file_row(name, one):
     values = (sum(one["executions"].values()), round(one["seconds"]), one["read"], one["refused"],
-              one["covered"], one["stops"], len(one["mended"]), len(one["faults"]))
+              one["covered"], one["stops"], len(one["fixed"]), len(one["faults"]))
     return [name, one["about"], *map(str, values)]
 
 

@@ -213,7 +213,7 @@ class _Asked(BoardLink):
     def _asked(self, packet: bytes) -> None:
         number = packet[12:16]
         for one in (self._data, self._data[:12] + number + self._data[16:]):
-            # What has the form of the answer that is due cannot be told from it.
+            # A response with the expected form cannot be distinguished from the expected response.
             if (found := answer(one)) is None or len(found[1]) != 8 or one[12:16] != number:
                 self.datagram_received(one, None)
         self.datagram_received(pack(">HBBIBBBB", 0x4E6F, 0x10, 0x44, 0, 0, 15, 2, 0) + number

@@ -130,7 +130,7 @@ def _run_scores(data: bytes, folder: Path) -> None:
         raise Broken("scores that are no numbers")
 
 
-JOURNAL = Target("journals of a job that goes on: pack, verify against the source",
+JOURNAL = Target("journals of a job that resumes: pack, verify against the source",
                  _journal_seeds, _run_journal, _journal_changed, seconds=10)
 MOMENTS = Target("calibrations: read, quantize with them", _moments_seeds, _run_moments,
                  changed_safetensors)
