@@ -62,7 +62,7 @@ class DeviceModel:
         self.forget()
 
     def forget(self) -> None:
-        """Lose activations and scales."""
+        """Discard activations and scales."""
         self.groups: dict[int, int] = {}
         self.scaled = False
         self._vectors: dict[int, np.ndarray] = {}
@@ -109,7 +109,7 @@ class DeviceModel:
         return [*results, self._error(ErrorCode.TRAILER, header)]
 
     def _step(self) -> Exchange | None:
-        """Deal with the first words held; None when more words are needed for that."""
+        """Process the first words in the buffer; return None if more words are needed."""
         if not self.header:
             return self._find_header()
         header = self.header
@@ -139,7 +139,7 @@ class DeviceModel:
         return Exchange(None, b"", [])
 
     def _hunt(self, size: int) -> Exchange:
-        """Drop bytes that are no header; ERROR 1 is sent for the first ones of a hunt only."""
+        """Drop bytes that are not a header; only the first ones of a hunt cause ERROR 1."""
         hunting, self._hunting = self._hunting, True
         return self._drop(size, [] if hunting else [self._out_of_sync()])
 
@@ -156,7 +156,7 @@ class DeviceModel:
         return Response(Opcode.ERROR, header.sequence, int(code), header.opcode)
 
     def _conclude(self, header: Header, frame: bytes) -> Exchange:
-        """Answer a frame that has ended."""
+        """Return the responses to a frame that has ended."""
         payload = frame[REQUEST_ALIGN:REQUEST_ALIGN + header.length]
         code = self.refusal(header)
         results = [] if code or header.opcode != Opcode.GEMV else self._products(header, payload)

@@ -184,12 +184,12 @@ def test_wrong_inputs_are_told(tmp_path):
     other = tmp_path / "other.json"
     other.write_text("[]")
     assert command_fails("dev", "rtl-fuzz", "-o", other) == (
-        f"{other}: no report of fuzzing; write elsewhere")
+        f"{other}: not a report of fuzzing; write elsewhere")
     other.write_text("{")
     assert command_fails("dev", "rtl-fuzz", "-o", other).startswith(
         f"{other}: cannot be read as a report of fuzzing (")
     assert command_fails("dev", "rtl-fuzz", "--replay", other).startswith(
-        f"{other}: no session of `tritstream dev rtl-fuzz` (")
+        f"{other}: not a session of `tritstream dev rtl-fuzz` (")
 
 
 @pytest.mark.long

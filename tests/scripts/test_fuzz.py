@@ -100,7 +100,7 @@ def test_a_process_that_is_stuck_or_dies(name, kind, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "fault"), [
-    (["nothing"], "nothing: no such target, only checkpoint, quantize, "),
+    (["nothing"], "nothing: unknown target; use one of checkpoint, quantize, "),
     (["gguf", "--engine", "magic"], "magic: engine must be one of atheris, random"),
     (["gguf", "answers", "--input", "x"], "an input is of one target: give its name"),
 ])

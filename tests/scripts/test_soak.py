@@ -207,7 +207,7 @@ def test_wrong_inputs_are_told(tmp_path):
         "tcp://a:1: a soak takes simulated devices, each by itself, such as sim:lanes=8,columns=2")
     report.write_text("[]")
     assert command_fails("dev", "soak", "-o", report) == (
-        f"{report}: no report of a soak; write elsewhere")
+        f"{report}: not a report of a soak; write elsewhere")
     report.write_text("{")
     assert command_fails("dev", "soak", "-o", report).startswith(
         f"{report}: cannot be read as a report of a soak (")

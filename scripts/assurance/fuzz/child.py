@@ -43,7 +43,7 @@ def _fuzz(options: argparse.Namespace) -> None:
     from tritstream.scripts.assurance.fuzz.targets import load_target
 
     target = load_target(options.target)
-    # What is imported and kept on the way counts as no input's memory.
+    # Memory of modules that are imported here does not count against an input.
     for data in target.seeds():
         target.run(data, Path(tempfile.mkdtemp(dir=options.folder)))
     session = Session(target, options.corpus, options.folder / "input", options.notes)

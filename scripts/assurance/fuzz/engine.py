@@ -129,7 +129,8 @@ def guided_inputs(session: Session, seed: int, seconds: float) -> None:
             return atheris.Mutate(data, size)
         return session.target.mutate(bytes(data), rng)[:size]
 
-    # Time is watched here: atheris has but whole seconds of wall time, and ends at the first fault.
+    # Time is limited here, because atheris only counts whole seconds of wall time and ends at the
+    # first fault.
     atheris.Setup(
         ["fuzz", f"-max_total_time={max(1, int(seconds))}", f"-seed={seed}", "-timeout=3600",
          "-rss_limit_mb=0", f"-max_len={_MOST_BYTES}", "-print_final_stats=1", "-close_fd_mask=1",

@@ -12,7 +12,7 @@ _HIDDEN, _INNER, _HEADS, _KV, _HEAD, _TOKENS = 32, 32, 4, 2, 8, 40
 
 
 def gguf_seeds() -> list[bytes]:
-    """Models of both architectures and both kinds of tokenizers, of several types."""
+    """Return models of both architectures, with both kinds of tokenizers and several types."""
     return [_model("qwen2", "F32", "gpt2"), _model("llama", "Q8_0", "llama"),
             _model("llama", "F16", "none", factors=True), _model("qwen2", "Q4_0", "none")]
 

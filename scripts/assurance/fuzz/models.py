@@ -1,4 +1,4 @@
-"""Small checkpoints to begin with."""
+"""Small checkpoints as seeds."""
 
 import json
 import tempfile
@@ -28,7 +28,7 @@ _DTYPES = {"F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16),
 
 
 def packed_seeds() -> list[bytes]:
-    """Packed checkpoints of every depth, in one file and in two, and imported ones."""
+    """Return packed checkpoints of every depth, in one file and in two, and imported ones."""
     def packed(depth: int, **how) -> bytes:
         return _made(lambda source, out: pack_checkpoint(source, out, depth), **how)
 
@@ -40,25 +40,25 @@ def packed_seeds() -> list[bytes]:
 
 
 def source_seeds() -> list[bytes]:
-    """Checkpoints of weights."""
+    """Return unquantized checkpoints."""
     files = [source_files("F16"), source_files("BF16", sharded=True), source_files("F32")]
     return [joined(one) for one in files]
 
 
 def recovered_seeds() -> list[bytes]:
-    """Checkpoints of dequantized weights."""
+    """Return checkpoints with dequantized weights."""
     forms = (("F16", FORM.name), ("F32", "s*(q/h)"), ("BF16", "s*q/h in bfloat16"))
     return [joined(source_files(dtype, form=form)) for dtype, form in forms]
 
 
 def files_of(path: Path) -> dict[int, bytes]:
-    """The files of a directory by number."""
+    """Return the files of a directory, by number."""
     return {number: (path / name).read_bytes() for number, name in enumerate(NAMES)
             if (path / name).is_file()}
 
 
 def write_source(path: Path, files: dict[int, bytes]) -> Path:
-    """Files by number, in a directory, which is made."""
+    """Write files, given by number, into a new directory, and return its path."""
     path.mkdir(parents=True)
     for number, data in files.items():
         (path / NAMES[number]).write_bytes(data)
@@ -68,7 +68,7 @@ def write_source(path: Path, files: dict[int, bytes]) -> Path:
 def source_files(
     dtype: str = "F16", sharded: bool = False, form: str | None = None,
 ) -> dict[int, bytes]:
-    """A checkpoint: two matrices, an embedding, a norm, a bias."""
+    """Return the files of a checkpoint: two matrices, an embedding, a norm, a bias."""
     tensors = _tensors(_DTYPES[dtype], form)
     files = {0: json.dumps({"model_type": "llama", "hidden_size": 20}).encode(),
              5: b'{"version": "1.0"}'}
@@ -100,7 +100,7 @@ def _tensors(dtype: np.dtype, form: str | None) -> dict[str, np.ndarray]:
 
 
 def _made(make: Callable[[Path, Path], object], **how) -> bytes:
-    """The files of what is made of a source."""
+    """Return the files that ``make`` writes from a source."""
     with tempfile.TemporaryDirectory() as folder:
         source = write_source(Path(folder) / "source", source_files(**how))
         make(source, Path(folder) / "out")

@@ -34,7 +34,7 @@ def changed_bytes(data: bytes, rng: Random) -> bytes:
 
 
 def changed_json(value: Any, rng: Random, times: int = 1) -> bytes:
-    """A JSON text with one or more changes somewhere in a value, which is changed itself."""
+    """Return ``value`` as JSON after one or more changes. ``value`` is modified."""
     for _ in range(times):
         holders = list(_holders(value))
         if not holders:
@@ -50,7 +50,7 @@ def changed_json(value: Any, rng: Random, times: int = 1) -> bytes:
 
 
 def _repeat_key(text: str, rng: Random) -> str:
-    """A member of an object that is there already, with another value."""
+    """Insert a second member with the name of an existing one, and another value."""
     place = text.find('":', rng.randrange(len(text)))
     start = text.rfind('"', 0, place)
     if place < 0 or start < 0:
@@ -59,7 +59,7 @@ def _repeat_key(text: str, rng: Random) -> str:
 
 
 def _holders(value: Any):
-    """All objects and lists that hold anything, outermost first."""
+    """Yield all objects and lists that are not empty, outermost first."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -108,8 +108,8 @@ def _put_number(data: bytearray, rng: Random) -> None:
     orders: tuple[Literal["little", "big"], ...] = ("little", "little", "big")
     order = rng.choice(orders)
     at = rng.randrange(max(1, len(data) - size + 1))
-    there = int.from_bytes(data[at:at + size], order)
-    number = changed_number(there, rng) % (1 << 8 * size)
+    value = int.from_bytes(data[at:at + size], order)
+    number = changed_number(value, rng) % (1 << 8 * size)
     data[at:at + size] = number.to_bytes(size, order)
 
 

@@ -19,7 +19,7 @@ def read_report(path: Path | None) -> dict:
 
 
 def _part(name: str, faults: dict) -> tuple[dict, dict]:
-    """Return earlier faults whose inputs are kept: those that still occur, and those that are fixed."""
+    """Return the earlier faults that still occur or have no kept input, and the fixed ones."""
     left: dict[str, dict] = {}
     fixed: dict[str, dict] = {}
     for fault, found in faults.items():

@@ -1,4 +1,4 @@
-"""Changes of safetensors files that leave lengths and checksums right."""
+"""Changes of safetensors files that keep lengths and checksums valid."""
 
 import json
 import zlib
@@ -13,9 +13,10 @@ _RECORDS = "tritstream"
 
 
 def changed_safetensors(data: bytes, rng: Random) -> bytes:
-    """A file with a change of its header, of the texts in its metadata, or of its bytes.
+    """Return a file with a changed header, changed JSON in its metadata, or changed data.
 
-    Mostly with all CRC-32 made right, so that what is behind them is reached.
+    Most of the time all CRC-32 are made valid, so that the code that runs after the CRC check is
+    reached.
     """
     if rng.random() < 0.15:
         return changed_bytes(data, rng)
@@ -39,7 +40,7 @@ def changed_safetensors(data: bytes, rng: Random) -> bytes:
 
 
 def _changed_values(body: bytes, rng: Random) -> bytes:
-    """As long as before: some bytes are others."""
+    """Return ``body`` with some other bytes, and the same length."""
     found = bytearray(body)
     for _ in range(rng.choice((1, 2, 16))):
         if found:
@@ -50,7 +51,7 @@ def _changed_values(body: bytes, rng: Random) -> bytes:
 
 
 def _change_metadata(metadata: dict, rng: Random) -> None:
-    """Change the JSON in a text of the metadata."""
+    """Change the JSON in one value of the metadata."""
     name = rng.choice(sorted(metadata))
     changed = changed_json(json.loads(metadata[name]), rng)
     metadata[name] = changed.decode("utf-8", "surrogatepass")
@@ -68,7 +69,7 @@ def _seal_tensors(header: dict, body: bytes) -> None:
 
 
 def _sealed(text: bytes) -> bytes:
-    """A header with the CRC-32 of itself, where it has one."""
+    """Return a header with a valid CRC-32 of itself, if it has that field."""
     field = f'"{_SEAL}":"'.encode()
     at = text.find(field) + len(field)
     if at < len(field):

@@ -1,4 +1,4 @@
-"""A process for each target, killed when it is stuck: what it counted."""
+"""Runs each target in its own process, kills it if it hangs, and collects its counts."""
 
 import json
 import os
@@ -22,7 +22,7 @@ _COVERED = re.compile(r"cov: (\d+)")
 
 @dataclass
 class Counts:
-    """What became of inputs.
+    """Outcomes of inputs.
 
     Members
     -------
@@ -31,13 +31,13 @@ class Counts:
     seconds : float
         Wall time.
     outcomes : Counter
-        Inputs by what became of them: ``read``, a documented error and its line, a fault.
+        Number of inputs by outcome: ``read``, a documented error and its line, or a fault.
     faults : dict
-        By what happened: file of the input, more of it, how often.
+        By fault: file of an input that triggers it, detail, and number of times.
     covered : int
-        Branches of the readers that were taken, as atheris counts them; 0 without it.
+        Branches of the readers that were executed, as counted by atheris; 0 without atheris.
     stops : int
-        Processes that ended at an input which ends none when it is run again.
+        Processes that died on an input which does not reproduce the crash.
     """
 
     executions: int = 0
@@ -48,14 +48,14 @@ class Counts:
     stops:      int = 0
 
     def add(self, notes: dict) -> None:
-        """Take what a process noted."""
+        """Add the counts of a process."""
         self.executions += notes["executions"]
         self.outcomes.update(notes["outcomes"])
         for fault, found in notes["faults"].items():
             self.add_fault(fault, found["input"], found["detail"], found["times"])
 
     def add_fault(self, fault: str, path: str, detail: str = "", times: int = 1) -> None:
-        """A fault, and an input that brings it about."""
+        """Count a fault and the input that triggers it."""
         found = self.faults.setdefault(fault, {"input": path, "detail": detail, "times": 0})
         found["times"] += times
 
@@ -63,9 +63,9 @@ class Counts:
 def fuzz_target(
     engine: str, target: str, corpus: Path, seconds: float, seed: int, most: int | None = None,
 ) -> Counts:
-    """Fuzz a target for some seconds, in as many processes as its faults take.
+    """Fuzz a target for ``seconds``. A new process is started after each fault that ends one.
 
-    Raises :class:`ValueError` when a process does not get as far as its first input.
+    Raises :class:`ValueError` if a process ends before its first input.
     """
     counts, began, turn = Counts(), time.monotonic(), 0
     corpus.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def fuzz_target(
 
 def _fuzz_once(counts: Counts, engine: str, target: str, corpus: Path, seconds: float, seed: int,
                most: int | None) -> str:
-    """Fuzz in one process, take what it counted; why it ended."""
+    """Fuzz in one process, add its counts, and return why it ended."""
     with tempfile.TemporaryDirectory(prefix="tritstream-fuzz-") as name:
         folder = Path(name)
         arguments = [engine, target, "--corpus", corpus, "--notes", folder / "notes.json",
@@ -94,14 +94,14 @@ def _fuzz_once(counts: Counts, engine: str, target: str, corpus: Path, seconds: 
         if notes.is_file():
             counts.add(json.loads(notes.read_text()))
         elif end == "done" or not _pending(corpus).is_file():
-            last = (log.strip().splitlines() or ["it said nothing"])[-1]
+            last = (log.strip().splitlines() or ["no message"])[-1]
             raise ValueError(f"the process that fuzzes {target} failed: {last}")
     counts.covered = max([counts.covered, *map(int, _COVERED.findall(log))])
     return end
 
 
 def _keep_pending(counts: Counts, end: str, target: str, corpus: Path) -> None:
-    """Keep the input at which a process ended, as a fault if it ends another one too."""
+    """Count the input at which a process died as a fault if it also ends a second process."""
     if not _pending(corpus).is_file():
         counts.stops += 1
         return
@@ -119,7 +119,7 @@ def _keep_pending(counts: Counts, end: str, target: str, corpus: Path) -> None:
 
 
 def happens_again(target: str, data: bytes) -> bool:
-    """Whether an input is a fault of its target, in a process of its own."""
+    """Return whether an input still triggers a fault of its target, in a new process."""
     with tempfile.TemporaryDirectory(prefix="tritstream-fuzz-") as folder:
         alone, counts = Path(folder), Counts()
         (alone / "input").write_bytes(data)
@@ -131,7 +131,7 @@ def happens_again(target: str, data: bytes) -> bool:
 
 
 def _run_child(arguments: list[str], folder: Path, corpus: Path, seconds: float) -> str:
-    """Run a process to its end; why it ended: ``done``, ``hang``, or how it died."""
+    """Run a process and return why it ended: ``done``, ``hang``, or how it died."""
     log = (folder / "log").open("wb")
     with log, subprocess.Popen(
             [sys.executable, "-m", "tritstream.scripts.assurance.fuzz.child", *arguments],
@@ -162,7 +162,7 @@ def _wait(child: subprocess.Popen, notes: Path, corpus: Path, seconds: float) ->
 
 
 def _pending(corpus: Path) -> Path:
-    """The input under way."""
+    """Return the path of the input that is being run."""
     return corpus / "faults" / "pending"
 
 

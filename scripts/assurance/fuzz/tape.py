@@ -151,7 +151,7 @@ def _change(found: list[_Frame], rng: Random) -> None:
 
 
 def _frames(data: bytes, lanes: int) -> Iterator[_Frame]:
-    """Complete responses with valid CRCs, at any offset."""
+    """Yield complete responses with valid CRCs, at any offset."""
     for found in _MAGIC.finditer(data):
         start = found.start()
         header = parse_header(data, start)

@@ -1,4 +1,4 @@
-"""What can be fuzzed: a reader, files or answers to begin with, and ways to change them."""
+"""Definition of a fuzz target: a reader, seeds, and a function that changes inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from tritstream.host.errors import HostError
 
 __all__ = ["Broken", "Mutator", "Target"]
 
-#: Changes bytes, with what a generator draws; anything may come out.
+#: Returns changed bytes. The generator makes all random choices.
 Mutator = Callable[[bytes, Random], bytes]
 
 
 class Broken(Exception):
-    """A reader took what it should not, or gave something else than was in it."""
+    """A reader accepted invalid input, or returned something that is not in the input."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Target:
     Members
     -------
     about : str
-        What is read, in a line.
+        One line that says what is read.
     seeds : callable
-        Inputs to begin with, which are good and are read without an error.
+        Function that returns valid inputs, which are read without an error.
     run : callable
-        Reads an input; the directory is empty, and all that may be opened lies in it. Raises
-        :class:`Broken` for a wrong result.
+        Function that reads an input. It may open only files in the given directory, which is
+        empty. Raises :class:`Broken` if the result is wrong.
     mutate : Mutator
-        Changes an input such that what is behind its lengths and checksums is reached too.
+        Function that changes an input. Some changes keep lengths and checksums valid.
     seconds : float
-        CPU time that a run may take.
+        Largest CPU time of a run.
     memory : int
-        Bytes that a run may take beside 64 for each byte of the input.
+        Largest memory of a run in bytes, in addition to 64 per byte of the input.
     expected : tuple
         Documented exceptions.
     """

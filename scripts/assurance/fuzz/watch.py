@@ -1,4 +1,4 @@
-"""One input under watch: what a reader may raise, how long it may take, what it may open."""
+"""Limits for a run of a reader: the errors it may raise, its time, the files it may open."""
 
 import linecache
 import os
@@ -20,12 +20,12 @@ _ROOT = Path(__file__).parents[3]
 _OURS = tuple(f"{_ROOT / room}{os.sep}" for room in ("golden", "host", "scripts"))
 #: Longest message of an error.
 _LONGEST = 2000
-#: What no input may bring about.
+#: Audit events that no input may cause.
 _FORBIDDEN = {"pickle.find_class", "os.system", "os.exec", "subprocess.Popen"}
 
 
 class Fault(Exception):
-    """What must not happen; ``kind`` says what and where, ``detail`` more of this input."""
+    """Defect in a reader. ``kind`` names it and its place, ``detail`` describes this input."""
 
     def __init__(self, kind: str, detail: str = ""):
         super().__init__(kind)
@@ -33,17 +33,17 @@ class Fault(Exception):
 
 
 class _Hang(KeyboardInterrupt):
-    """Out of time; an event loop lets an interrupt through, but no other exception."""
+    """Time limit exceeded. A KeyboardInterrupt, because event loops catch other exceptions."""
 
 
 class Watch:
-    """Runs inputs of a target, each in an empty directory; made once in a process.
+    """Runs inputs of a target, each in an empty directory. One instance per process.
 
     Parameters
     ----------
     target : Target
     folder : Path
-        The directory; emptied before each input.
+        The directory, which is emptied before each input.
     """
 
     def __init__(self, target: Target, folder: Path):
@@ -55,7 +55,7 @@ class Watch:
         sys.addaudithook(self._audit)
 
     def run(self, data: bytes) -> str:
-        """What became of an input: ``read``, or which documented error; raises :class:`Fault`."""
+        """Return ``read`` or the documented error of an input; raise :class:`Fault` otherwise."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         try:
@@ -88,7 +88,7 @@ class Watch:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-                # Again, should something have caught the first.
+                # The signal is repeated in case the reader caught the first one.
                 signal.setitimer(signal.ITIMER_PROF, self._target.seconds, 2.0)
                 yield
         finally:
@@ -97,12 +97,12 @@ class Watch:
             self._active = False
 
     def _audit(self, event: str, arguments: tuple) -> None:
-        """Note what is opened elsewhere, and what is run: to raise here might be caught."""
+        """Record forbidden files and events. An exception raised here might be caught."""
         if not self._active:
             return
         if event == "open":
             path = arguments[0]
-            # What is open already has a number.
+            # A number is the descriptor of a file that is already open.
             if isinstance(path, str | bytes) and not self._may_open(os.fsdecode(path)):
                 self._seen = f"elsewhere: opened {os.fsdecode(path)!r}"
         elif event in _FORBIDDEN:
@@ -112,7 +112,7 @@ class Watch:
         try:
             return f"{os.path.realpath(path)}{os.sep}".startswith(self._allowed)
         except ValueError:
-            return True         # no file has such a name
+            return True         # no file can have this name
 
 
 def _hang(_: int, frame: FrameType | None) -> None:
@@ -120,7 +120,9 @@ def _hang(_: int, frame: FrameType | None) -> None:
 
 
 def _documented(error: Exception) -> str:
-    """Where a documented error was raised; a fault unless somebody meant it and it is one line."""
+    """Return type and place of an error; raise :class:`Fault` unless it is one line and raised
+    on purpose.
+    """
     message, place = str(error), _place(error.__traceback__)
     if not message.isprintable() or len(message) > _LONGEST:
         raise Fault(f"message: {place}", ascii(message)) from error
@@ -138,13 +140,13 @@ def _frames(traceback: TracebackType | None) -> list[tuple[str, int]]:
 
 
 def _is_raised(traceback: TracebackType | None) -> bool:
-    """Whether the last line is a ``raise`` of this project."""
+    """Return whether the error comes from a ``raise`` statement of this project."""
     path, line = _frames(traceback)[-1]
     return path.startswith(_OURS) and linecache.getline(path, line).lstrip().startswith("raise")
 
 
 def _place(traceback: TracebackType | None) -> str:
-    """The last line of this project that was being executed."""
+    """Return the innermost line of this project in a traceback."""
     frames = _frames(traceback)
     ours = [frame for frame in frames if frame[0].startswith(_OURS)] or frames
     path, line = ours[-1]
@@ -152,5 +154,5 @@ def _place(traceback: TracebackType | None) -> str:
 
 
 def _address_space() -> int:
-    """Bytes of address space of this process."""
+    """Return the address space of this process in bytes."""
     return int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()

@@ -83,7 +83,7 @@ class FuzzReport:
             raise ValueError(f"{self._path}: cannot be read as a report of fuzzing ({error}); "
                              "write elsewhere") from None
         if plain is not None and not (isinstance(plain, dict) and "fuzz" in plain):
-            raise ValueError(f"{self._path}: no report of fuzzing; write elsewhere")
+            raise ValueError(f"{self._path}: not a report of fuzzing; write elsewhere")
         return plain
 
 
@@ -105,7 +105,7 @@ def read_session(path: Path) -> tuple[DeviceConfig, list[tuple]]:
                  for what, *values in plain["steps"]]
         return DeviceConfig(**plain["device"]), steps
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no session of `tritstream dev rtl-fuzz` ({error})") from None
+        raise ValueError(f"{path}: not a session of `tritstream dev rtl-fuzz` ({error})") from None
 
 
 def _plain(tally: Tally) -> dict:

@@ -40,7 +40,7 @@ class Tally:
 
 
 class Session:
-    """One device from its reset on, next to the model.
+    """A device and its model since the last reset of the device.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Session:
         expected = [*self._expected, *self.model.results()]
         while sent:
             if not expected:
-                raise Fault(f"{len(sent)} bytes before a reset that nothing asked for")
+                raise Fault(f"{len(sent)} bytes before a reset, where no response is expected")
             size = self._size(expected[0])
             if len(sent) < size:
                 if sent[:HEADER_BYTES] != expected[0].header()[:len(sent)]:
@@ -187,7 +187,7 @@ class Session:
 
 
 def _described(sent: bytes) -> str:
-    """Fields of a response, or its first bytes if they are no header."""
+    """Return the fields of a response, or its first bytes if they are not a header."""
     header = parse_header(sent)
     if header is None:
         return sent[:HEADER_BYTES].hex()

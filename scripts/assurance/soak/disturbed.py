@@ -1,4 +1,4 @@
-"""A transport to a simulated device on which what a link can do wrong happens at chosen bytes."""
+"""Transport to a simulated device, with link errors at chosen bytes."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tritstream.sim.native import NativeDevice, SimulationIdle
 
 __all__ = ["ANSWER_FAULTS", "REQUEST_FAULTS", "Disturbance", "DisturbedTransport"]
 
-#: What may happen to requests, and to answers.
+#: Kinds of errors in requests, and in responses.
 REQUEST_FAULTS = ("flip", "lose", "repeat", "garbage", "reset pin", "abandon pin", "RESET frame")
 ANSWER_FAULTS  = ("flip answer", "lose answer", "repeat answer")
 
@@ -24,16 +24,17 @@ _RESET = frame(Opcode.RESET, 0)
 
 @dataclass(frozen=True)
 class Disturbance:
-    """Something that goes wrong.
+    """Error of the link.
 
     Members
     -------
     kind : str
         One of :data:`REQUEST_FAULTS` or :data:`ANSWER_FAULTS`.
     at : int
-        Byte of the requests, or of the answers, at which it happens.
+        Offset in bytes, in all requests or in all responses, at which it happens.
     size : int
-        Bits that are flipped, words that are lost, repeated or put in, cycles before a reset.
+        Number of bits that are flipped; of words that are lost, repeated or inserted; or of cycles
+        before a reset.
     """
 
     kind: str
@@ -47,17 +48,17 @@ class DisturbedTransport(Transport):
     Parameters
     ----------
     device : NativeDevice
-        Closed with the transport.
+        The device, which is closed with the transport.
     disturbances : sequence of Disturbance
     rng : numpy.random.Generator
-        For garbage, and for which bits.
+        Generator for inserted words and for the bits to flip.
     fold_words : int or None
         Words that folding must save.
 
     Members
     -------
     done : Counter
-        What has happened, by kind.
+        Number of errors so far, by kind.
     """
 
     def __init__(self, device: NativeDevice, disturbances, rng: np.random.Generator,
@@ -71,7 +72,7 @@ class DisturbedTransport(Transport):
         self.done: Counter = Counter()
 
     async def send(self, data: bytes | memoryview | Stored) -> None:
-        """Queue ``data``, or what becomes of it."""
+        """Queue ``data`` after the errors that fall into it."""
         view = memoryview(self._bytes_only(data)).cast("B")
         starts = bytes(view[:2]) == _MAGIC and len(view) >= REQUEST_ALIGN
         for one in self._now(REQUEST_FAULTS, self._sent + len(view)):
@@ -86,7 +87,7 @@ class DisturbedTransport(Transport):
         self._device.push(view)
 
     async def recv(self, count: int) -> bytes:
-        """Run the device until ``count`` bytes have come through."""
+        """Run the device until ``count`` bytes have arrived."""
         while len(self._answers) < count:
             try:
                 come = self._device.pull(count - len(self._answers))
@@ -107,7 +108,7 @@ class DisturbedTransport(Transport):
         self._device.close()
 
     def _now(self, way, end):
-        """What happens before byte ``end``; taken from what is to come."""
+        """Remove and return the errors before byte ``end``."""
         coming = self._coming[way]
         now = [one for one in coming if one.at < end]
         del coming[:len(now)]
@@ -134,7 +135,7 @@ class DisturbedTransport(Transport):
         return memoryview(bytes(view[:at]) + words + bytes(view[at:]))
 
     def _reset_pin(self, view, at, size):
-        """The rest of the frame comes to a device that knows of nothing."""
+        """Reset the device within a frame, so that it receives only the rest of the frame."""
         self._device.push(view[:at])
         self._device.idle(size)
         self._answers += self._device.ready()
@@ -147,7 +148,7 @@ class DisturbedTransport(Transport):
         return view[at:]
 
     def _RESET_frame(self, view, at, size):
-        """Someone else makes the device forget."""
+        """Insert a RESET from another sender, which discards activations and scales."""
         return memoryview(_RESET + bytes(view))
 
     def _flip_answer(self, come, at, size):

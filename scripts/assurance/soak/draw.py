@@ -1,4 +1,4 @@
-"""What a job is: drawn from a seed and the job's number alone."""
+"""Random jobs. A job depends only on the seed and its number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,15 +27,16 @@ from tritstream.scripts.running.stream import generated_activations
 
 __all__ = ["KINDS", "Job", "draw_activations", "draw_disturbances", "draw_job", "draw_matrix"]
 
-#: Jobs by how they reach their devices, and how often they come.
+#: Share of jobs by the way in which they reach their devices.
 KINDS = {"device": 0.55, "group": 0.2, "opened": 0.1, "frames": 0.15}
 _MATRICES = ("bytes", "one byte", "few bytes", "quantized", "generated")
 _TABLES = ("geometric", "alike", "wide", "one large", "lognormal", "subnormal")
 _ACTIVATIONS = ("any", "lowest", "ends", "one", "zeros", "quantized")
 
-#: Words of a job on its narrowest device, all passes together, and weights that are quantized.
+#: Largest number of words of a job in all passes on the device with the fewest lanes, and of
+#: weights that are quantized.
 _MOST_WORDS, _MOST_QUANTIZED = 1 << 19, 1 << 18
-#: Matrices of more weights than this take one pass, and few stalls.
+#: Matrices with more weights than this are multiplied in one pass with few stalls.
 _LARGE = 1 << 19
 _SHARES, _FEW_SHARES = (0.0, 0.0, 0.0, 0.1, 0.5, 0.9), (0.0, 0.1)
 _QWEN = list(QWEN25["0.5B"].linear().values())
@@ -51,16 +52,16 @@ class Job:
     kind : str
         One of :data:`KINDS`.
     devices : tuple of int
-        Places of its devices among those of the soak.
+        Indices of its devices in the list of the soak.
     depth, shape, vectors : int, (int, int), int
     matrix, table, activations : str
-        How their values are made.
+        Names of the methods that generate the values.
     frame_bytes : int
         Longest payload of a GEMV frame.
     stalls : (float, float)
         Shares of cycles in which source and sink pause.
     faults : int
-        Disturbances of each device.
+        Number of link errors per device.
     fold_words : int or None
         Words that folding must save (:mod:`tritstream.host.layout.folding`), None for no folding.
     """
@@ -80,7 +81,7 @@ class Job:
     fold_words:  int | None
 
     def traits(self) -> dict[str, int]:
-        """What of a product reports count."""
+        """Return the properties of a product that reports count."""
         traits = [f"depth {self.depth}", f"matrix {self.matrix}", f"table {self.table}",
                   f"activations {self.activations}", f"stalled {any(self.stalls)}",
                   f"faults {self.faults}", f"folding {self.fold_words}"]
@@ -90,7 +91,7 @@ class Job:
 
 
 def draw_job(seed: int, number: int, configs: Sequence[DeviceConfig]) -> Job:
-    """Job ``number`` of a soak on devices of these configurations."""
+    """Return job ``number`` of a soak on devices with these configurations."""
     rng = np.random.default_rng([seed, number])
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     count = {"group": int(rng.integers(2, 4)), "opened": int(rng.integers(1, 3))}.get(kind, 1)
@@ -119,7 +120,7 @@ def _vectors(rng, large, configs) -> int:
 
 
 def _shape(rng) -> tuple[int, int]:
-    """Rows and columns: of Qwen2.5-0.5B, or few rows of many columns, or sizes of any order."""
+    """Return rows and columns: of Qwen2.5-0.5B, few rows with many columns, or random sizes."""
     kind = rng.random()
     if kind < 0.05:
         return _QWEN[rng.integers(len(_QWEN))]
@@ -130,7 +131,7 @@ def _shape(rng) -> tuple[int, int]:
 
 
 def _fitting(shape, depth, vectors, configs) -> tuple[int, int]:
-    """The shape with so few rows that no device takes too many words."""
+    """Return the shape with its rows reduced so that no device takes too many words."""
     rows, columns = shape
     lanes = min(config.lanes for config in configs)
     passes = max(-(-vectors // config.columns) for config in configs)
@@ -140,7 +141,7 @@ def _fitting(shape, depth, vectors, configs) -> tuple[int, int]:
 
 
 def draw_matrix(job: Job, rng: np.random.Generator) -> Tiles:
-    """Tiles, table, depth and shape of the job's matrix."""
+    """Return tiles, table, depth and shape of the matrix of a job."""
     table = _table(job.table, rng)
     if job.matrix in ("quantized", "generated"):
         found = quantize(_weights(job, rng), job.depth)
@@ -161,7 +162,7 @@ def _weights(job, rng) -> np.ndarray:
 
 
 def _table(kind: str, rng) -> np.ndarray:
-    """27 scales, float32."""
+    """Return 27 scales, float32."""
     match kind:
         case "geometric":
             values = np.geomspace(1, 300, SCALES)
@@ -179,7 +180,7 @@ def _table(kind: str, rng) -> np.ndarray:
 
 
 def draw_activations(job: Job, rng: np.random.Generator) -> np.ndarray:
-    """int8 (vectors, K)."""
+    """Return activations, int8 (vectors, K)."""
     shape = job.vectors, job.shape[1]
     match job.activations:
         case "any":
@@ -200,7 +201,7 @@ def draw_activations(job: Job, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_disturbances(job: Job, requests: int, answers: int, rng) -> list[Disturbance]:
-    """What goes wrong on the way to a device, anywhere in so many bytes of requests and answers."""
+    """Return link errors at random offsets within these numbers of request and response bytes."""
     found = []
     for _ in range(job.faults):
         kind = str(rng.choice(REQUEST_FAULTS + ANSWER_FAULTS))

@@ -28,9 +28,9 @@ class SoakReport:
         File of the report; created if it does not exist.
     seed : int
     specs : sequence of str
-        Specs of the devices.
+        Specifications of the devices.
 
-    Raises :class:`ValueError` if the file is of a soak with other options, or no report.
+    Raises :class:`ValueError` if the file belongs to a soak with other options, or is not a report.
     """
 
     def __init__(self, path: Path, seed: int, specs: Sequence[str]):
@@ -93,7 +93,7 @@ class SoakReport:
             raise ValueError(f"{self._path}: cannot be read as a report of a soak ({error}); write "
                              "elsewhere") from None
         if not isinstance(plain, dict) or "soak" not in plain:
-            raise ValueError(f"{self._path}: no report of a soak; write elsewhere")
+            raise ValueError(f"{self._path}: not a report of a soak; write elsewhere")
         return plain
 
 

@@ -96,7 +96,7 @@ def run_job(
         else:
             rng = np.random.default_rng([seed, number, 1])
             asyncio.run(_run_product(job, specs, configs, rng, outcome, device_type))
-    except Exception as error:      # whatever a bad link brings out of the driver is a finding
+    except Exception as error:      # any exception of the driver on a bad link is a finding
         outcome.fault = f"{type(error).__name__}: {error}"
     return job, outcome
 
@@ -141,7 +141,7 @@ async def _multiply(device: Device | DeviceGroup, matrix: Tiles, x: np.ndarray
 
 def _end(job, config, rng, device_type) -> tuple[NativeDevice, DisturbedTransport]:
     """Return a simulated device and a disturbed link to it."""
-    rng = rng.spawn(1)[0]       # of its own: devices of a group work at a time
+    rng = rng.spawn(1)[0]       # one per device, because the devices of a group run concurrently
     native = device_type(_library(config))
     native.stall(int(rng.integers(1 << 32)), *job.stalls)
     disturbances = draw_disturbances(job, *_traffic(job, config), rng)

@@ -49,7 +49,7 @@ FORM_CASES = MappingProxyType({
 
 @dataclass(frozen=True)
 class _Held:
-    """A tensor of a source, in memory; a matrix to be packed has a shape and no bytes."""
+    """Tensor in memory. A matrix to be packed has a shape and no bytes."""
 
     name:  str
     dtype: str
@@ -69,7 +69,7 @@ class _Held:
 
 
 class _HeldSource(Source):
-    """A source in memory: what a plan of a packed checkpoint asks for."""
+    """Source in memory, with the members that a plan of a packed checkpoint uses."""
 
     path = Path("vectors")
 
@@ -81,17 +81,17 @@ class _HeldSource(Source):
         self.tensors = {tensor.name: tensor for tensors in shards.values() for tensor in tensors}
 
     def files(self) -> list[Path]:
-        """None."""
+        """Return no files."""
         return []
 
     def write_companions(self, directory: Path) -> None:
-        """Nothing."""
+        """Write nothing."""
 
 
 def plain_checkpoint(cases: list[Case], kept: bool = True) -> dict[str, bytes]:
-    """Files of a checkpoint of one shard, whose matrices are of one depth; version 1.
+    """Return the files of a checkpoint with one shard and matrices of one depth; version 1.
 
-    There is another tensor in it, if ``kept``.
+    It has an unquantized tensor, too, if ``kept``.
     """
     tensors = [*([_kept("norm.weight", "BF16", 3)] if kept else []),
                *(_Held(f"{case.name}.weight", "BF16", case.shape) for case in cases)]
@@ -100,21 +100,21 @@ def plain_checkpoint(cases: list[Case], kept: bool = True) -> dict[str, bytes]:
 
 
 def form_cases() -> list[FormCase]:
-    """A matrix for each form and dtype."""
+    """Return a matrix for each form and dtype."""
     tried = [(form, *each) for form, tried in FORM_CASES.items() for each in tried]
     return [FormCase(f"forms.{number}", dtype, _all_levels(number, form, depth))
             for number, (form, dtype, depth) in enumerate(tried)]
 
 
 def digit_cases() -> list[FormCase]:
-    """A matrix of depth 4 for each form that adds up digits, whose digits are all finite."""
+    """Return a matrix of depth 4 for each form that adds up digits. All digits are finite."""
     return [FormCase(f"digits.{number}", _own_dtype(form),
                      _all_levels(number, form.name, 4, "digits", 0.75))
             for number, form in enumerate(FORMS.values()) if isinstance(form, DigitForm)]
 
 
 def digits_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
-    """Files of a checkpoint of one shard; version 3."""
+    """Return the files of a checkpoint with one shard; version 3."""
     tiles = {case.name: (pack(case.matrix), case.matrix.table) for case in cases}
     marks = {case.name: marks_of(case.matrix.form, case.dtype) for case in cases}
     return _files({SINGLE: [_unpacked(case) for case in cases]}, tiles, 4, {}, marks)
@@ -125,7 +125,7 @@ def _own_dtype(form: DigitForm) -> str:
 
 
 def forms_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
-    """Files of a checkpoint of two shards with an index; version 2, several depths and dtypes."""
+    """Return the files of two shards with an index; version 2, several depths and dtypes."""
     half = len(cases) // 2
     shards = {
         "model-00001-of-00002.safetensors": [
@@ -141,7 +141,7 @@ def forms_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
 
 
 def _files(shards, tiles, depth, depths, marks) -> dict[str, bytes]:
-    """Files by name, in the layout that the packer plans."""
+    """Return the files by name, in the layout that the packer plans."""
     source = _HeldSource(shards)
     matrices = {name: source.tensors[f"{name}.weight"] for name in tiles}
     plan = Plan(source, matrices, depth, depths=depths, kept=("lm_head",), codec=_CODEC,
@@ -182,7 +182,7 @@ def _unpacked(case: FormCase) -> _Held:
 def _all_levels(
     number: int, form: str, depth: int, name: str = "forms", largest: float = 100001,
 ) -> TritMatrix:
-    """A matrix with every integer of its depth, and scales from 2^-24 to ``largest``.
+    """Return a matrix with all integers of its depth, and scales from 2^-24 to ``largest``.
 
     There are subnormals of float16 among its weights; one is an infinity where ``largest`` is more
     than float16 holds.

@@ -1,4 +1,4 @@
-"""What the manifest says of how its files are read."""
+"""Text in the manifest about the format of its files."""
 
 __all__ = ["GUIDE", "READING"]
 

@@ -1,4 +1,4 @@
-"""The worked examples in the documents: made here, put in their places by ``python -m``."""
+"""Worked examples of the documents. Run with ``python -m`` to write them into the pages."""
 
 import re
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ _CYCLES = 175
 
 
 def _weights() -> np.ndarray:
-    """Weights in sixteenths of 1: a group's are as large as its scale lets them."""
+    """Return weights in units of 1/16. The scale of a group limits their size."""
     scales = (16 * _table()[_codes()]).astype(int)
     spread = np.repeat(scales, GROUP, axis=1)[:, :_SHAPE[1]]
     weights = integers("pages/weights", 1 << 20, *_SHAPE) % (2 * spread + 1) - spread
@@ -43,12 +43,12 @@ def _weights() -> np.ndarray:
 
 
 def _codes() -> np.ndarray:
-    """Codes 0, 1 and 25; that of the first two rows' first group is 0."""
+    """Return codes 0, 1 and 25. The code of the first group is 0 in the first two rows."""
     return np.array([[0, 1], [0, 25], [1, 0], [25, 1], [1, 25], [25, 0], [0, 1]])
 
 
 def _table() -> np.ndarray:
-    """Scale 1 for code 0, 1/2 for 1, 1/4 for 25; the others fall from there."""
+    """Return the scales: 1 for code 0, 1/2 for code 1, 1/4 for code 25, and smaller ones."""
     table = np.ldexp(1.0, -3 - np.arange(SCALES) % 4)
     table[[0, 1, 25]] = 1, 0.5, 0.25
     return table.astype(np.float32)
@@ -71,7 +71,7 @@ EXAMPLE = _example()
 
 
 def blocks() -> dict[str, str]:
-    """Text of each example by name, to stand as a Markdown code block."""
+    """Return the text of each example by name, for a Markdown code block."""
     case = EXAMPLE
     shard = plain_checkpoint([case], kept=False)[SINGLE]
     header = shard[8:8 + int.from_bytes(shard[:8], "little")]
@@ -94,7 +94,7 @@ def blocks() -> dict[str, str]:
 
 
 def fill_in(text: str) -> str:
-    """A page with the examples in their places."""
+    """Return a page with its examples filled in."""
     made = blocks()
 
     def place(found: re.Match) -> str:
@@ -137,7 +137,7 @@ def _exchange(case: Case) -> Iterator[str]:
 
 
 def _frame(name: str, data: bytes, align: int) -> Iterator[str]:
-    """Header, payload and trailer of a frame, each with its padding."""
+    """Yield header, payload and trailer of a frame, each with its padding."""
     head, tail = (size + -size % align for size in (HEADER_BYTES, TRAILER_BYTES))
     yield _hexed(name, data[:HEADER_BYTES], head - HEADER_BYTES)
     length = int.from_bytes(data[12:16], "little")
@@ -148,14 +148,14 @@ def _frame(name: str, data: bytes, align: int) -> Iterator[str]:
 
 
 def _hexed(label: str, data: bytes, padding: int = 0) -> str:
-    """Bytes in hex, 32 a line, and how many zeros follow."""
+    """Return bytes in hexadecimal, 32 per line, and the number of zeros that follow."""
     parts = [bytes(data[at:at + 32]).hex() for at in range(0, len(data), 32)]
     parts[-1] += f" 00*{padding}" if padding else ""
     return "".join(f"{label if not place else '':<14}{part}\n" for place, part in enumerate(parts))
 
 
 def _wrapped(label: str, words: list[str]) -> str:
-    """Words in lines of at most 94 characters behind a label."""
+    """Return words in lines of at most 94 characters after a label."""
     lines, start = [""], 10 if label else 0
     for word in words:
         if len(lines[-1]) + len(word) + 1 > 84:

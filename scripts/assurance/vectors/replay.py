@@ -58,9 +58,9 @@ async def _answers(transport: Transport, session) -> bytes:
     """Receive all expected responses; optional ones may be missing."""
     got, held = b"", b""
     for exchange in session.exchanges:
-        for due in exchange["answers"]:
+        for expected in exchange["answers"]:
             frame = held or await _frame(transport, session.lanes)
-            held = frame if due.get("optional") and frame[2] != Opcode.RESULT else b""
+            held = frame if expected.get("optional") and frame[2] != Opcode.RESULT else b""
             got += frame if not held else b""
     return got
 
@@ -74,7 +74,7 @@ async def _frame(transport: Transport, lanes: int) -> bytes:
     return head + await transport.recv(rest)
 
 
-def mismatch(session: dict, due: bytes, got: bytes) -> str | None:
+def mismatch(session: dict, expected: bytes, got: bytes) -> str | None:
     """Return the first difference from the expected responses as one line, or None.
 
     ``session`` is the JSON of a session. docs/conformance.md describes these steps.
@@ -86,16 +86,16 @@ def mismatch(session: dict, due: bytes, got: bytes) -> str | None:
             frame = got[place:place + size]
             if answer.get("optional") and frame[2:3] != bytes([Opcode.RESULT]):
                 continue
-            fault = _fault(due[start:start + size], frame, start, answer.get("device", []))
+            fault = _fault(expected[start:start + size], frame, start, answer.get("device", []))
             if fault:
                 return f"{exchange['about']}: {answer['opcode']}: {fault}"
             place += size
     return f"{len(got) - place} bytes too many" if place < len(got) else None
 
 
-def _fault(due: bytes, got: bytes, start: int, fields: list) -> str:
-    if len(got) < len(due):
-        return f"{len(got)} of {len(due)} bytes"
+def _fault(expected: bytes, got: bytes, start: int, fields: list) -> str:
+    if len(got) < len(expected):
+        return f"{len(got)} of {len(expected)} bytes"
     frame = bytearray(got)
     for name, place, _ in fields:
         if name == "trailer":
@@ -103,6 +103,9 @@ def _fault(due: bytes, got: bytes, start: int, fields: list) -> str:
             if struct.unpack_from("<I", frame, place - start)[0] != right:
                 return "its trailer is wrong"
     for _, place, size in fields:
-        frame[place - start:place - start + size] = due[place - start:place - start + size]
-    places = [place for place, (a, b) in enumerate(zip(frame, due, strict=True)) if a != b]
-    return f"byte {places[0]} is {frame[places[0]]:02x}, not {due[places[0]]:02x}" if places else ""
+        at = place - start
+        frame[at:at + size] = expected[at:at + size]
+    for at, (found, wanted) in enumerate(zip(frame, expected, strict=True)):
+        if found != wanted:
+            return f"byte {at} is {found:02x}, not {wanted:02x}"
+    return ""

@@ -1,4 +1,4 @@
-"""Targets by name, and where each is: imported where it is run, for some need extras."""
+"""Targets by name. A target is imported only when it runs, because some need extras."""
 
 from importlib import import_module
 
@@ -35,5 +35,5 @@ def load_target(name: str) -> Target:
         return getattr(import_module(f"{__name__}.{module}"), attribute)
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise ValueError(f"{name}: no such target, only {', '.join(NAMES)}")
+        raise ValueError(f"{name}: unknown target; use one of {', '.join(NAMES)}")
     return getattr(import_module(module), attribute)

@@ -1,4 +1,4 @@
-"""A board with memory: its registers, its answers in memory, its directory, its packets."""
+"""Board with memory: registers, responses in memory, directory, packets."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ __all__ = ["DIRECTORY", "ETHERBONE", "REGISTERS"]
 
 _LANES, _ALIGN = 8, 64
 _MEMORY, _RING = 1 << 20, 1 << 16
-#: Registers of a board at rest.
+#: Registers of an idle board.
 _REST = {"magic": MAGIC, "ready": 1, "levels": 0, "lanes": _LANES, "memory": _MEMORY,
          "ring": _RING, "align": _ALIGN, "session": 5, "head": 0, "tail": 0, "written": 0,
          "taken": 0}
@@ -40,10 +40,10 @@ _NUMBERS = 1 << 32
 
 
 class _Board(BoardLink):
-    """Link to a board whose registers and ring are those of an input.
+    """Link to a board that takes its registers and its ring from an input.
 
-    An input is changes of registers, six bytes each: after how many reads, which register, its
-    value; a mark; and what is in the ring.
+    An input consists of register changes, a mark, and the contents of the ring. A change has six
+    bytes: the number of reads before it, the register, and the value.
     """
 
     def __init__(self, data: bytes):
@@ -91,7 +91,7 @@ def _registers_seeds() -> list[bytes]:
 
 
 def _aligned(answers: bytes) -> bytes:
-    """Answers, each filled up to a unit of the ring."""
+    """Return responses, each padded to a unit of the ring."""
     found = b""
     while answers:
         length = int.from_bytes(answers[12:16], "little")
@@ -125,11 +125,11 @@ async def _product(board: _Board, data: bytes) -> None:
         sums, _ = await device.gemv(await device.prepare(MATRIX), X)
     good = results_in(answers_to_all(_LANES), _LANES)
     if not np.array_equal(sums, SUMS) and results_in(data, _LANES) <= good:
-        raise Broken("sums that no answer holds")
+        raise Broken("sums that are in no response")
 
 
 class _Memory(BoardLink):
-    """Link to a board of which only the memory is read."""
+    """Link to a board, of which only the memory is read."""
 
     def __init__(self, data: bytes):
         super().__init__("board", 1, 0)
@@ -184,7 +184,7 @@ def _run_etherbone(data: bytes, _: Path) -> None:
 
 
 async def _receive(data: bytes) -> None:
-    """A link that waits for an answer gets a packet of anybody before it."""
+    """Give a link that waits for a response another packet before the response."""
     link = _Asked(data)
     if await link.read(MEMORY, 8) != bytes(range(8)):
         raise Broken("words of another packet")
@@ -203,7 +203,8 @@ class _Endpoint(asyncio.DatagramTransport):
 
 
 class _Asked(BoardLink):
-    """A link whose packets get an answer from the input, under the right number, then a good one.
+    """Link that gets the input as response to each packet, also with the expected number, and
+    then the valid response.
     """
 
     def __init__(self, data: bytes):
@@ -220,9 +221,9 @@ class _Asked(BoardLink):
                                + bytes([3, 2, 1, 0, 7, 6, 5, 4]), None)
 
 
-REGISTERS = Target("a board's registers and answers in its memory: restart, product",
+REGISTERS = Target("a board's registers, and responses in its memory: restart, product",
                    _registers_seeds, _run_registers, _registers_changed)
 DIRECTORY = Target("the directory in a board's memory", _directory_seeds, _run_directory,
                    _directory_changed)
-ETHERBONE = Target("Etherbone packets that a board, or anybody, sends", _etherbone_seeds,
+ETHERBONE = Target("Etherbone packets from a board or from another sender", _etherbone_seeds,
                    _run_etherbone, changed_bytes)

@@ -1,4 +1,4 @@
-"""Packed checkpoints: what opens and verifies must be what is in the files."""
+"""Packed checkpoints: what is read must be equal to the contents of the files."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ __all__ = ["TARGET", "changed_checkpoint"]
 
 
 def changed_checkpoint(data: bytes, rng: Random) -> bytes:
-    """One of the files is changed by what knows its format, or is lost."""
+    """Return a checkpoint with one file changed according to its format, or removed."""
     files = parted(data)
     if not files or rng.random() < 0.05:
         return changed_bytes(data, rng)
@@ -58,9 +58,9 @@ def _run(data: bytes, folder: Path) -> None:
 
 
 def _compare_tensors(packed: PackedCheckpoint, path: Path) -> None:
-    """The library of the format reads the same bytes."""
+    """Check that the safetensors library reads the same bytes."""
     tensors = packed.shards[path.name].tensors
-    # What we only copy, it does not open; and numpy has no name for what it does.
+    # The library does not open dtypes that we only copy, and numpy has no name for F8 dtypes.
     if any(tensor.dtype not in DTYPES or tensor.dtype.startswith("F8")
            for tensor in tensors.values()):
         return
@@ -72,7 +72,7 @@ def _compare_tensors(packed: PackedCheckpoint, path: Path) -> None:
 
 
 def _compare_matrix(packed: PackedCheckpoint, name: str) -> None:
-    """Integers and codes are what the bytes of the tiles say, digit by digit."""
+    """Check integers and codes against the bytes of the tiles, digit by digit."""
     info, tiles, matrix = packed.matrices[name], packed.tiles(name), packed.matrix(name)
     digits = _DIGITS[tiles]                             # (row tile, group, byte, row)
     weights = digits[:, :, :16 * info.depth].reshape(*tiles.shape[:2], 16, info.depth, 5)
@@ -80,13 +80,13 @@ def _compare_matrix(packed: PackedCheckpoint, name: str) -> None:
     codes = np.einsum("tgir,i->trg", digits[:, :, 16 * info.depth:], 3 ** np.arange(3))
     rows, columns = info.shape
     if (q.reshape(-1, 16 * tiles.shape[1])[:rows, :columns] != matrix.q[:, :columns]).any():
-        raise Broken("other integers than the tiles hold")
+        raise Broken("integers that differ from the tiles")
     if (codes.reshape(-1, tiles.shape[1])[:rows] != matrix.codes).any():
-        raise Broken("other codes than the tiles hold")
+        raise Broken("codes that differ from the tiles")
 
 
 def _digits(t: int) -> tuple[int, int, int, int, int]:
-    """D0..D4 of a trit block of ASTC, as the Khronos Data Format Specification writes it."""
+    """Return D0..D4 of an ASTC trit block, as in the Khronos Data Format Specification."""
     if t >> 2 & 7 == 7:
         c, d3, d4 = (t >> 5) << 2 | t & 3, 2, 2
     else:

@@ -1,4 +1,4 @@
-"""Answers of a device: the driver multiplies right, or says what was wrong."""
+"""Responses of a device: the driver returns a correct product or a documented error."""
 
 import asyncio
 from pathlib import Path
@@ -22,7 +22,7 @@ from tritstream.scripts.assurance.fuzz.target import Broken, Target
 
 __all__ = ["TARGET"]
 
-#: The first byte of an input says how many lanes the device has, and whether a line may lose bytes.
+#: Flag in the first byte of an input, next to the number of lanes: the link may lose bytes.
 _LINE = 0x80
 
 
@@ -47,12 +47,12 @@ def _run(data: bytes, _: Path) -> None:
     sums = asyncio.run(_product(Tape(answers, not first & _LINE)))
     if np.array_equal(sums, SUMS):
         return
-    # A device may compute anything; noise may not.
+    # A wrong product is accepted only if the device sent other sums with valid CRCs.
     good = results_in(answers_to_all(_lanes(first)), _lanes(first))
     for lanes in LANE_COUNTS:
         if not results_in(answers, lanes) <= good:
             return
-    raise Broken("sums that no answer holds")
+    raise Broken("sums that are in no response")
 
 
 async def _product(tape: Tape) -> np.ndarray:
@@ -65,4 +65,4 @@ async def _product(tape: Tape) -> np.ndarray:
         return sums
 
 
-TARGET = Target("answers of a device: identify, status, product", _seeds, _run, _changed)
+TARGET = Target("responses of a device: identify, status, product", _seeds, _run, _changed)

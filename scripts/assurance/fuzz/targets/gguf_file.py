@@ -1,4 +1,4 @@
-"""GGUF files: what opens must be what the gguf package reads; what converts must come back."""
+"""GGUF files: must be read as the gguf package reads them, also after conversion."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from tritstream.scripts.assurance.fuzz.target import Broken, Target
 __all__ = ["TARGET"]
 
 _STRING, _ARRAY = 8, 9
-#: Numbers of bytes and letters of struct by type of value.
+#: Letter of struct by type of value.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q",
             12: "d"}
 _SIZES = {kind: np.dtype(letter).itemsize for kind, letter in _SCALARS.items()}
@@ -28,7 +28,7 @@ _SIZES = {kind: np.dtype(letter).itemsize for kind, letter in _SCALARS.items()}
 
 @dataclass
 class _File:
-    """A GGUF file taken apart: fields (key, type, value), tensors (name, sizes, type, place)."""
+    """Parsed GGUF file: fields (key, type, value), tensors (name, sizes, type, offset)."""
 
     version: int = 3
     fields:  list[list[Any]] = field(default_factory=list)
@@ -36,7 +36,7 @@ class _File:
     data:    bytes = b""
 
     def packed(self) -> bytes:
-        """Put together again; numbers that are too large wrap."""
+        """Return the file as bytes; numbers that are too large wrap."""
         head = pack("<4sIQQ", b"GGUF", self.version, len(self.tensors), len(self.fields))
         head += b"".join(_text(key) + pack("<I", kind % (1 << 32)) + _value(kind, value)
                          for key, kind, value in self.fields)
@@ -66,7 +66,7 @@ def _value(kind: int, value: Any) -> bytes:
 
 
 def _parsed(data: bytes) -> _File:
-    """A file taken apart; IndexError, ValueError or struct's error for one that is damaged."""
+    """Return a parsed file. Raises IndexError, ValueError or struct.error if it is damaged."""
     place = 24
     _, version, tensors, fields = unpack_from("<4sIQQ", data)
     found = _File(version)
@@ -112,7 +112,7 @@ def _changed(data: bytes, rng: Random) -> bytes:
         for _ in range(rng.choice((1, 1, 2, 3))):
             _change(file, rng)
         return file.packed()
-    except Exception:       # a file that is no longer one, or a value that does not fit its type
+    except Exception:       # a damaged file, or a value that does not fit its type
         return changed_bytes(data, rng)
 
 
@@ -193,7 +193,7 @@ def _run(data: bytes, folder: Path) -> None:
 
 
 def _theirs(path: Path) -> dict[str, Any]:
-    """Tensors by the reader of llama.cpp, which fails where it fails."""
+    """Return the tensors that the gguf package reads, none if it fails."""
     try:
         return {tensor.name: tensor for tensor in GGUFReader(path).tensors}
     except (ValueError, KeyError, IndexError, OverflowError):

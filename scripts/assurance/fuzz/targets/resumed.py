@@ -1,4 +1,4 @@
-"""What a job finds when it is started again: journals, calibrations, activations, scores."""
+"""Files that a resumed job reads: journals, calibrations, activations, scores."""
 
 import json
 import tempfile
@@ -29,11 +29,11 @@ _METHOD = method_of("tritllm-v2", "numpy")
 
 
 class _Killed(Exception):
-    """A job ends here."""
+    """Ends a job, as a signal would."""
 
 
 def _begun(folder: Path, tensors: int) -> tuple[Path, Path, Path]:
-    """A source, where it is packed to, and the journal of a job that got so far."""
+    """Return source, output and journal of a packing job that ended after ``tensors`` tensors."""
     source = write_source(folder / "source", source_files("F32"))
     left = tensors
 
@@ -49,7 +49,7 @@ def _begun(folder: Path, tensors: int) -> tuple[Path, Path, Path]:
 
 
 def _journal_seeds() -> list[bytes]:
-    """What follows the first line, which has the times of files."""
+    """Return the lines of a journal without the first line, which has the times of files."""
     with tempfile.TemporaryDirectory() as folder:
         journal = _begun(Path(folder), 3)[2]
         lines = journal.read_bytes().splitlines(keepends=True)
@@ -74,7 +74,7 @@ def _run_journal(data: bytes, folder: Path) -> None:
     journal.write_bytes(first + data)
     with Journal(journal) as opened:
         parameters = opened.lines[0]
-        # A line of a tensor that was not written is the truth only of another run.
+        # A line for a tensor that this job has not written cannot be checked.
         known = set(opened.begin(parameters))
     if not known <= {json.loads(line)[0] for line in written}:
         return
@@ -110,7 +110,7 @@ def _run_activations(data: bytes, folder: Path) -> None:
     (folder / "x").write_bytes(data)
     x = read_activations(folder / "x", "a", 20)
     if x.dtype != np.float32 or not np.isfinite(x).all():
-        raise Broken("activations that are no numbers")
+        raise Broken("activations that are not finite float32")
 
 
 def _scores_seeds() -> list[bytes]:
@@ -127,7 +127,7 @@ def _run_scores(data: bytes, folder: Path) -> None:
     found = scores.read(2)
     if found.keys() != {"nll", "seconds"} or not all(
             values.dtype == np.float64 and np.isfinite(values).all() for values in found.values()):
-        raise Broken("scores that are no numbers")
+        raise Broken("scores that are not finite float64")
 
 
 JOURNAL = Target("journals of a job that resumes: pack, verify against the source",

@@ -1,4 +1,4 @@
-"""What clients send to ``tritstream serve``."""
+"""Bytes from clients of ``tritstream serve``."""
 
 import asyncio
 import socket
@@ -46,7 +46,7 @@ async def _talk(data: bytes) -> None:
         await _client(server, data, Random(len(data)))
         whole = len(data) - len(data) % REQUEST_ALIGN
         if device.taken != data[:whole]:
-            raise Broken("the device got other bytes than came")
+            raise Broken("the device received other bytes than the client sent")
         if await _client(server, bytes(REQUEST_ALIGN), Random(0)) != bytes(REQUEST_ALIGN):
             raise Broken("the next client was not served")
     finally:
@@ -56,7 +56,7 @@ async def _talk(data: bytes) -> None:
 
 
 async def _client(server: DeviceServer, data: bytes, rng: Random) -> bytes:
-    """What a client gets that sends some bytes and no more."""
+    """Return the response to a client that sends ``data`` and closes its side."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())
         theirs, _ = listener.accept()
@@ -76,7 +76,7 @@ async def _client(server: DeviceServer, data: bytes, rng: Random) -> bytes:
         await asyncio.wait_for(serving, 20)
         return await reader.read()
     except ConnectionResetError:
-        return b""              # it left before it had all
+        return b""              # the server closed the connection first
     finally:
         writer.transport.abort()
 

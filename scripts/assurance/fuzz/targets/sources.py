@@ -1,4 +1,4 @@
-"""Checkpoints of weights, which are quantized, or recovered: importing loses no value."""
+"""Unquantized checkpoints: quantizing must verify, and importing must keep every value."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def _import(data: bytes, folder: Path) -> None:
 
 
 def _same(mine: np.ndarray, theirs: np.ndarray) -> bool:
-    """Whether all values are the same, but for signs of zeros."""
+    """Return whether all values are equal, except for the signs of zeros."""
     if (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape):
         return False
     if mine.dtype.name not in ("float16", "bfloat16", "float32"):
@@ -53,7 +53,7 @@ def _same(mine: np.ndarray, theirs: np.ndarray) -> bool:
     return not ((mine != theirs) & ((mine | theirs) & magnitude_mask(mine.dtype) > 0)).any()
 
 
-QUANTIZE = Target("checkpoints of weights: quantize both ways, verify against the source",
+QUANTIZE = Target("unquantized checkpoints: quantize by two methods, verify against the source",
                   source_seeds, _quantize, changed_checkpoint, seconds=10)
-IMPORT = Target("checkpoints of weights: import, export, compare",
+IMPORT = Target("dequantized checkpoints: import, export, compare",
                 recovered_seeds, _import, changed_checkpoint, seconds=10)
