@@ -215,6 +215,6 @@ def _show(report: dict) -> None:
         f"{report['list_share']:.4f}", f"{report['mb_s']:.1f}"]])
     print("of the cycles, %: " + ", ".join(
         f"{name} {100 * share:.2f}" for name, share in causes.items()))
-    print(f"refreshes {report['refreshes']}, due {report['refreshes_due']:.0f}; timing "
+    print(f"refreshes {report['refreshes']}, expected {report['refreshes_due']:.0f}; timing "
           + (f"checked, {report['violations']} violations" if report["checked"]
              else "not checked"))

@@ -43,15 +43,15 @@ def vectors(seed, *shape):
     return np.random.default_rng(seed).integers(-128, 128, shape, dtype=np.int8)
 
 
-def check(what, sums, due):
+def check(what, sums, expected):
     """Row sums (N,) or (B, N) are equal."""
-    assert sums.shape == due.shape, f"{what}: shape {sums.shape}, not {due.shape}"
-    sums, due = np.atleast_2d(sums), np.atleast_2d(due)
-    wrong = np.argwhere(sums != due)
+    assert sums.shape == expected.shape, f"{what}: shape {sums.shape}, not {expected.shape}"
+    sums, expected = np.atleast_2d(sums), np.atleast_2d(expected)
+    wrong = np.argwhere(sums != expected)
     if wrong.size:
         column, row = wrong[0]
         raise AssertionError(f"{what}: row {row}, column {column}: {sums[column, row]}, not "
-                             f"{due[column, row]}; {len(wrong)} of {sums.size} sums are wrong")
+                             f"{expected[column, row]}; {len(wrong)} of {sums.size} sums are wrong")
 
 
 async def multiply(device, matrix, x):

@@ -42,9 +42,10 @@ async def cleared(dut):
     return driver
 
 
-def check(cycle, sums, due):
+def check(cycle, sums, expected):
     for row in range(ROWS):
-        assert sums[row] == due[row], f"cycle {cycle}, row {row}: sum {sums[row]}, not {due[row]}"
+        assert sums[row] == expected[row], (
+            f"cycle {cycle}, row {row}: sum {sums[row]}, not {expected[row]}")
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")

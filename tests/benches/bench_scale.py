@@ -97,26 +97,27 @@ async def play(dut, schedule):
     return seen
 
 
-def expected(groups, mantissas):
-    """Outputs due: {cycle: (index, first, last, row sum)}; no row sum for a lane left out."""
-    due, total = {}, np.zeros((LANES, ROWS), np.int64)
+def expected_outputs(groups, mantissas):
+    """Return {cycle: (index, first, last, row sum)}, without row sum for a lane left out."""
+    expected, total = {}, np.zeros((LANES, ROWS), np.int64)
     for group in groups:
         total = group.sums * mantissas[group.codes] + (0 if group.first else total)
         for index in range(SLOTS):
             row, lane = divmod(index, LANES_PER_UNIT)
             row_sum = int(total[lane, row]) if lane < LANES else None
-            due[group.at + ScaleUnit.STAGES + index] = (index, group.first, group.last, row_sum)
-    return due
+            cycle = group.at + ScaleUnit.STAGES + index
+            expected[cycle] = (index, group.first, group.last, row_sum)
+    return expected
 
 
-def check(seen, due):
+def check(seen, expected):
     for cycle, (slot, row_sum) in enumerate(seen):
-        assert slot.valid == (cycle in due), f"cycle {cycle}: slot valid is {slot.valid}"
+        assert slot.valid == (cycle in expected), f"cycle {cycle}: slot valid is {slot.valid}"
         if not slot.valid:
             continue
-        index, first, last, right = due[cycle]
+        index, first, last, right = expected[cycle]
         assert (slot.index, slot.first, slot.last) == (index, first, last), (
-            f"cycle {cycle}: slot {slot}, not {due[cycle]}")
+            f"cycle {cycle}: slot {slot}, not {expected[cycle]}")
         row, lane = divmod(index, LANES_PER_UNIT)
         assert right in (None, row_sum), (
             f"cycle {cycle}, row {row}, lane {lane}: row sum {row_sum}, not {right}")
@@ -141,7 +142,7 @@ async def random_blocks(dut, seed):
         mantissas = rng.integers(0, 1 << MANTISSA_BITS, SCALES)
         await load(dut, mantissas)
         groups = random_groups(rng, 15)
-        check(await play(dut, Schedule(rng, groups)), expected(groups, mantissas))
+        check(await play(dut, Schedule(rng, groups)), expected_outputs(groups, mantissas))
 
 
 @cocotb.test(timeout_time=10, timeout_unit="us")
@@ -172,11 +173,11 @@ async def largest_row_sums(dut, sign):
         await RisingEdge(dut.clk)
         dut.beat.value = 0
         await ClockCycles(dut.clk, GROUP_CYCLES - 1)
-    due = sign * groups * LARGEST * ((1 << MANTISSA_BITS) - 1)
+    expected = sign * groups * LARGEST * ((1 << MANTISSA_BITS) - 1)
     row_sums = []
     for _ in range(SLOTS + ScaleUnit.STAGES):
         slot = Slot.from_bits(int(dut.slot.value))
         if slot.valid and slot.last and slot.index % LANES_PER_UNIT < LANES:
             row_sums.append(signed(int(dut.row_sum.value), ROW_SUM_BITS))
         await RisingEdge(dut.clk)
-    assert row_sums and set(row_sums) == {due}, f"row sums {row_sums}, not {due}"
+    assert row_sums and set(row_sums) == {expected}, f"row sums {row_sums}, not {expected}"

@@ -98,7 +98,7 @@ class Cable:
             self._waits, self._quiet = b"", 0
 
     def close(self):
-        assert not self._harms, f"{len(self._harms)} GEMVs more were due"
+        assert not self._harms, f"{len(self._harms)} more GEMVs were expected"
         os.close(self._master)
         os.close(self._slave)
         self._side.close()

@@ -18,11 +18,11 @@ async def check(dut, packed):
     await Timer(1, "ns")
     nonzero, negative = ([int(plane.value) for plane in array(dut, name, ROWS)]
                          for name in ("nonzero", "negative"))
-    for (lane, row), due in np.ndenumerate(to_trit(decode(packed))):
+    for (lane, row), expected in np.ndenumerate(to_trit(decode(packed))):
         wires = (nonzero[row] >> lane & 1) | (negative[row] >> lane & 1) << 1
-        assert trit_value(wires) == due, (
+        assert trit_value(wires) == expected, (
             f"row {row}, lane {lane}: byte 0x{packed[lane]:02x} gives {trit_value(wires)} "
-            f"(wires {wires:#04x}), not {due}")
+            f"(wires {wires:#04x}), not {expected}")
 
 
 @cocotb.test(timeout_time=1, timeout_unit="us")

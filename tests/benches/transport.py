@@ -111,7 +111,7 @@ class BenchTransport(Transport):
         assert not self._bytes, f"extra answer bytes: {self._bytes.hex()}"
 
     def _damaged(self, data):
-        """Keeps count of the requests; the data with a fault where one is due."""
+        """Count the requests, and return the data, with a fault if one is planned for it."""
         if not self._due:
             header = Header.parse(data)
             self.requests.append(header)
@@ -175,9 +175,9 @@ class BenchTransport(Transport):
         """``last`` has ended a frame: its header tells how long it had to be."""
         header = Header.parse(self._frame) if len(self._frame) >= HEADER_BYTES else None
         assert header, f"last after {len(self._frame)} bytes that hold no header"
-        due = HEADER_BYTES + rest_bytes(header, self._lanes)
-        assert len(self._frame) == due, (
-            f"last after {len(self._frame)} bytes of opcode 0x{header.opcode:02x}, not {due}")
+        expected = HEADER_BYTES + rest_bytes(header, self._lanes)
+        assert len(self._frame) == expected, (
+            f"last after {len(self._frame)} bytes of opcode 0x{header.opcode:02x}, not {expected}")
         self.answers.append(header)
         self._bytes += self._frame
         self._frame.clear()

@@ -21,7 +21,7 @@ def build_frame(align, opcode, sequence, arg0=0, arg1=0, payload=b""):
 class Device:
     """A device; clock, build id, cycles and stalls are 0 in its answers.
 
-    ``feed`` takes any bytes and returns the answers that are then due.
+    ``feed`` takes any bytes and returns the expected answers.
     """
 
     def __init__(self, lanes, columns=1, max_k=32768):

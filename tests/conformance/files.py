@@ -131,8 +131,8 @@ def _matrix(name, tensors, depth):
     _demand(scales is not None, f"{name}.scales")
     _demand(type(depth) is int and 1 <= depth <= 4, "depth")
     rows, columns = trits.record["shape"]
-    due = -(-rows // 5), -(-columns // 16), 16 * depth + 3
-    _demand((trits.dtype, trits.shape) == ("U8", due), f"{name}.trits")
+    expected = -(-rows // 5), -(-columns // 16), 16 * depth + 3
+    _demand((trits.dtype, trits.shape) == ("U8", expected), f"{name}.trits")
     _demand((scales.dtype, scales.shape) == ("F32", (27,)), f"{name}.scales")
     table = [f"{bits:08x}" for bits in struct.unpack("<27I", scales.data)]
     return Matrix(depth, (rows, columns), trits.data, table, trits.record.get("form", "s*q/h"),

@@ -89,10 +89,10 @@ class Accumulates(Elaboratable):
         for trit, x, clear, total in zip(lane.trits, lane.x, lane.clear, lane.sums, strict=True):
             free(m, x, clear)
             value = signal_trit(m, trit)
-            due, began = Signal(len(total)), Signal()
-            m.d.sync += [due.eq(Mux(clear, 0, total + value * x.as_signed())), began.eq(1)]
+            expected, began = Signal(len(total)), Signal()
+            m.d.sync += [expected.eq(Mux(clear, 0, total + value * x.as_signed())), began.eq(1)]
             with m.If(began):
-                m.d.comb += Assert(total == due)
+                m.d.comb += Assert(total == expected)
         return m
 
 

@@ -1,4 +1,4 @@
-"""What runs a request comes to an end, and takes or gives just the words that are due."""
+"""Units that carry out a request finish it, and take or give exactly the expected words."""
 
 import pytest
 from amaranth import Array, Elaboratable, Module, Signal

@@ -60,7 +60,7 @@ def out(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def due(out):
+def expected(out):
     """The bytes of a run that nothing disturbs."""
     path = out.with_name("whole.safetensors")
     assert calibrate(path) == WINDOWS
@@ -112,26 +112,26 @@ here.calibrate(Path(sys.argv[2]))
     ("Path.unlink", 2, "after", None),
     ("Path.unlink", 5, "before", None),
 ])
-def test_resumes_after_a_kill(out, due, call, last, point, left):
+def test_resumes_after_a_kill(out, expected, call, last, point, left):
     owner, name = call.split(".")
     finished = run_python(KILL, __file__.rpartition("/")[0], out, owner, name, last, point)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     assert calibrate(out) == left
-    assert out.read_bytes() == due
+    assert out.read_bytes() == expected
     assert [file.name for file in out.parent.iterdir()] == [out.name]
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_resumes_with_the_sums_that_were_kept(out, due, count):
+def test_resumes_with_the_sums_that_were_kept(out, expected, count):
     stop_after(out, count)
     kept = list(out.with_name("m.safetensors.partial").glob("sums-*"))
     assert len(kept) == min(count, 2)
     assert calibrate(out) == WINDOWS - count
-    assert out.read_bytes() == due
+    assert out.read_bytes() == expected
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone", "other"])
-def test_damaged_sums_do_not_count(out, due, damage):
+def test_damaged_sums_do_not_count(out, expected, damage):
     stop_after(out, 1)
     file = out.with_name("m.safetensors.partial") / "sums-0.safetensors"
     data = bytearray(file.read_bytes())
@@ -143,7 +143,7 @@ def test_damaged_sums_do_not_count(out, due, damage):
     else:
         file.write_bytes(data[:-4] if damage == "cut" else data)
     assert calibrate(out) == WINDOWS
-    assert out.read_bytes() == due
+    assert out.read_bytes() == expected
 
 
 def test_sums_are_kept_as_often_as_takes_little_time(out, monkeypatch):
@@ -170,7 +170,7 @@ def test_sums_are_kept_as_often_as_takes_little_time(out, monkeypatch):
 
 @pytest.mark.parametrize(("name", "theirs", "mine"), [
     ("text", "a.txt, SHA-256 0", "a.txt, SHA-256 1"), ("model", "m, files 0", "n, files 0")])
-def test_another_job_with_this_output(out, due, name, theirs, mine):
+def test_another_job_with_this_output(out, expected, name, theirs, mine):
     stop_after(out, 2)
     with pytest.raises(CheckpointError, match=message(
             f"{out}.partial: was left by a calibration with another {name} ({theirs}, not {mine});"
@@ -178,23 +178,23 @@ def test_another_job_with_this_output(out, due, name, theirs, mine):
         calibrate(out, job=JOB | {name: mine})
     # What was refused changed nothing.
     assert calibrate(out) == WINDOWS - 2
-    assert out.read_bytes() == due
+    assert out.read_bytes() == expected
 
 
-def test_force_discards_another_job(out, due):
+def test_force_discards_another_job(out, expected):
     stop_after(out, 2, JOB | {"text": "b.txt"})
     assert calibrate(out, force=True) == WINDOWS
-    assert out.read_bytes() == due
+    assert out.read_bytes() == expected
 
 
-def test_output_that_exists(out, due):
+def test_output_that_exists(out, expected):
     write_moments(out, {}, {})
     with pytest.raises(CheckpointError, match=message(
             f"{out}: exists already; remove it, choose another, or force")):
         calibrate(out)
     assert [file.name for file in out.parent.iterdir()] == [out.name]
     assert calibrate(out, force=True) == WINDOWS
-    assert out.read_bytes() == due
+    assert out.read_bytes() == expected
 
 
 def test_output_that_holds_no_moments_is_never_replaced(out):
@@ -209,7 +209,7 @@ def test_output_that_holds_no_moments_is_never_replaced(out):
     assert contents(out.with_name("m.safetensors.partial")) == kept
 
 
-def test_output_that_exists_is_not_taken_for_that_of_a_killed_run(out, due):
+def test_output_that_exists_is_not_taken_for_that_of_a_killed_run(out, expected):
     write_moments(out, {}, {})
     before = out.read_bytes()
     with pytest.raises(Stopped), CalibrationJob(out, JOB, force=True) as job:
@@ -218,22 +218,22 @@ def test_output_that_exists_is_not_taken_for_that_of_a_killed_run(out, due):
         calibrate(out)
     assert out.read_bytes() == before
     assert calibrate(out, force=True) == WINDOWS - 1
-    assert out.read_bytes() == due
+    assert out.read_bytes() == expected
 
 
 def stop():
     raise Stopped
 
 
-def test_moments_that_were_removed_after_the_kill_are_made_again(out, due):
+def test_moments_that_were_removed_after_the_kill_are_made_again(out, expected):
     stop_after(out, 2)
     with Journal(out.with_name("m.safetensors.partial") / ".journal.jsonl") as journal:
         journal.record("written", {})
     assert calibrate(out) == WINDOWS - 2
-    assert out.read_bytes() == due
+    assert out.read_bytes() == expected
 
 
-def test_what_is_not_ours_is_not_touched(out, due):
+def test_what_is_not_ours_is_not_touched(out, expected):
     partial = out.with_name("m.safetensors.partial")
     partial.mkdir()
     (partial / "thesis.docx").write_text("x")
@@ -248,7 +248,7 @@ def test_what_is_not_ours_is_not_touched(out, due):
         calibrate(out.parent / "d", force=True)
 
 
-def test_only_one_process_at_a_time(out, due):
+def test_only_one_process_at_a_time(out, expected):
     with (CalibrationJob(out, JOB), pytest.raises(CheckpointError, match=message(
             f"{out}.partial: another process is writing it; wait for it"))):
         calibrate(out)

@@ -97,8 +97,8 @@ def test_dequantizes_in_its_form():
     codes = rng.integers(0, 27, (9, 3)).astype(np.uint8)
     form = FORMS["s/h*q in bfloat16"]
     matrix = TritMatrix(3, (9, 40), q, codes, table, form)
-    due = form.weights(table[codes].repeat(16, axis=1), q, 13)[:, :40]
-    np.testing.assert_array_equal(dequantize(matrix), due)
+    expected = form.weights(table[codes].repeat(16, axis=1), q, 13)[:, :40]
+    np.testing.assert_array_equal(dequantize(matrix), expected)
     plain = TritMatrix(3, (9, 40), q, codes, table)
     np.testing.assert_array_equal(
         dequantize(plain), rec(table[codes].repeat(16, axis=1), q, 13)[:, :40])

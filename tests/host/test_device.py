@@ -124,8 +124,8 @@ def test_sequence_numbers_start_over_without_zero():
 
     peer = Peer()
     asyncio.run(ask_often(Device(peer)))
-    due = [number % 255 + 1 for number in range(301)]
-    assert [request.sequence for request in peer.requests] == due
+    expected = [number % 255 + 1 for number in range(301)]
+    assert [request.sequence for request in peer.requests] == expected
 
 
 def test_unplugged_device():

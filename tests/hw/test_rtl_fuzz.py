@@ -134,8 +134,8 @@ class Repairs(NativeDevice):
 
 
 @pytest.mark.parametrize(("device_type", "fault"), [
-    (Flips, "of sequence"), (Says, "where nothing is expected"), (Forgets, ""), (Slow, " cycles for "),
-    (Repairs, "response 0x80 of sequence ")])
+    (Flips, "of sequence"), (Says, "where nothing is expected"), (Forgets, ""),
+    (Slow, " cycles for "), (Repairs, "response 0x80 of sequence ")])
 def test_faults_of_a_device_are_found(device_type, fault):
     assert fault in found(device_type, 20 if device_type is Repairs else 4)
 

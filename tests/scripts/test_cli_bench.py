@@ -151,5 +151,5 @@ def test_bench_simulation_tells_a_wrong_device(monkeypatch):
 
 
 def wrong_product(name, _, depth):
-    matrix, x, due = products.product(name, (10, 32), depth)
-    return matrix, x, due + 1
+    matrix, x, expected = products.product(name, (10, 32), depth)
+    return matrix, x, expected + 1

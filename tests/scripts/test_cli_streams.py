@@ -124,10 +124,10 @@ def test_names_of_files_that_are_not_utf8(places, tmp_path):
 
 def test_values_that_no_file_can_hold(tmp_path, capsys):
     value = {NAME: [NAME, ("é", 3, None)], "x": "\ud800"}
-    due = {"n\\xffme": ["n\\xffme", ["é", 3, None]], "x": "\\ud800"}
-    assert storable(value) == due
+    expected = {"n\\xffme": ["n\\xffme", ["é", 3, None]], "x": "\\ud800"}
+    assert storable(value) == expected
     write_json(tmp_path / "report.json", value)
-    assert json.loads((tmp_path / "report.json").read_bytes()) == due
+    assert json.loads((tmp_path / "report.json").read_bytes()) == expected
     print_json(value)
-    assert json.loads(capsys.readouterr().out) == due
+    assert json.loads(capsys.readouterr().out) == expected
     assert np.array_equal(storable([1.5]), [1.5])

@@ -214,4 +214,5 @@ def test_wrong_inputs_are_told(tmp_path):
     report.unlink()
     assert run_command("dev", "soak", *SIM, "-o", report, "--minutes", 0.001)[0] == 0
     assert command_fails("dev", "soak", *SIM, "-o", report, "--seed", 1) == (
-        f"{report} is of a soak with --seed 0 on sim:lanes=8: use these options, or write elsewhere")
+        f"{report} is of a soak with --seed 0 on sim:lanes=8: use these options, or write "
+        "elsewhere")

@@ -120,13 +120,13 @@ class FaultyTransport(Transport):
         return data[:there] + bytes(self._what(self._rng, bytearray(data[there:])))
 
     def _fail(self):
-        due = self._place == "device" and self.passed["answers"] >= self._at
-        first, self.happened = due and not self.happened, self.happened or due
+        reached = self._place == "device" and self.passed["answers"] >= self._at
+        first, self.happened = reached and not self.happened, self.happened or reached
         if first and self._what == "reset":
             self._native.reset()
-        if (first and self._what == "pause") or (due and self._what == "hang"):
+        if (first and self._what == "pause") or (reached and self._what == "hang"):
             raise TransportTimeout("silent")
-        if due and self._what == "die":
+        if reached and self._what == "die":
             raise TransportClosed("the device is gone")
 
 

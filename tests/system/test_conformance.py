@@ -55,33 +55,33 @@ def test_activations():
 def test_products(packed, depth):
     matrices, kept = packed[f"d{depth}"]
     assert list(kept) == ["norm.weight"]
-    due = [described(path) for path in paths(f"products/d{depth}/")]
-    assert {each["matrix"] for each in due} == matrices.keys()
-    for each in due:
+    expected = [described(path) for path in paths(f"products/d{depth}/")]
+    assert {each["matrix"] for each in expected} == matrices.keys()
+    for each in expected:
         check_product(matrices[each["matrix"]], each)
 
 
-def check_product(matrix, due):
+def check_product(matrix, expected):
     assert (matrix.depth, list(matrix.shape), matrix.table) == (
-        due["depth"], due["shape"], due["table"])
+        expected["depth"], expected["shape"], expected["table"])
     scales = codec.mantissas(matrix.table)
-    assert scales == due["mantissas"]
+    assert scales == expected["mantissas"]
     q, codes = codec.unpack(matrix)
-    if "q" in due:
-        check_weights(matrix, q, codes, due)
-    for product in due["products"]:
+    if "q" in expected:
+        check_weights(matrix, q, codes, expected)
+    for product in expected["products"]:
         if "floats" in product:
             assert codec.activations(product["floats"]) == (product["x"], product["x_scale"])
         assert codec.row_sums(q, codes, scales, product["x"]) == product["sums"]
         given = product["sums"], matrix.table, matrix.depth, product["x_scale"]
         assert codec.results(*given) == product["results"]
-        if "bias" in due:
-            assert codec.results(*given, due["bias"]) == product["results_with_bias"]
+        if "bias" in expected:
+            assert codec.results(*given, expected["bias"]) == product["results_with_bias"]
 
 
-def check_weights(matrix, q, codes, due):
-    assert (q, codes) == (due["q"], due["codes"])
-    assert codec.export(matrix, q, codes) == due["weights"]
+def check_weights(matrix, q, codes, expected):
+    assert (q, codes) == (expected["q"], expected["codes"])
+    assert codec.export(matrix, q, codes) == expected["weights"]
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -114,10 +114,10 @@ def weights_of(folder):
 
 def test_forms_that_add_up_digits(packed):
     matrices, kept = packed["digits"]
-    due = weights_of("packed/digits")
-    assert due.keys() == matrices.keys()
-    assert {each["form"] for each in due.values()} == DIGIT_FORMS
-    for name, each in due.items():
+    expected = weights_of("packed/digits")
+    assert expected.keys() == matrices.keys()
+    assert {each["form"] for each in expected.values()} == DIGIT_FORMS
+    for name, each in expected.items():
         matrix = matrices[name]
         assert (matrix.form, matrix.dtype, matrix.table) == (
             each["form"], each["dtype"], each["table"])
@@ -127,9 +127,9 @@ def test_forms_that_add_up_digits(packed):
 
 def test_forms(packed):
     matrices, kept = packed["forms"]
-    due = weights_of("packed/forms")
-    assert due.keys() == matrices.keys()
-    for name, each in due.items():
+    expected = weights_of("packed/forms")
+    assert expected.keys() == matrices.keys()
+    for name, each in expected.items():
         matrix = matrices[name]
         assert (matrix.form, matrix.dtype, matrix.table) == (
             each["form"], each["dtype"], each["table"])
@@ -143,10 +143,10 @@ def test_forms_differ(packed):
     matrices, _ = packed["forms"]
     for name, matrix in matrices.items():
         rows = list(zip(*codec.unpack(matrix), strict=True))
-        due = [codec.export(matrix, [q], [codes]) for q, codes in rows]
+        expected = [codec.export(matrix, [q], [codes]) for q, codes in rows]
         same = [form for form in FORMS if all(
             codec.export(matrix._replace(form=form), [q], [codes]) == weights
-            for (q, codes), weights in zip(rows, due, strict=True))]
+            for (q, codes), weights in zip(rows, expected, strict=True))]
         assert same == [matrix.form] or matrix.form == "s*q/h", name
 
 
@@ -191,18 +191,18 @@ def test_damage_is_found(packed, tmp_path, name):
 
 @pytest.mark.parametrize("lanes", LANE_COUNTS)
 def test_words(packed, lanes):
-    due = paths(f"words/L{lanes}/", ".bin")
-    for path in due:
+    expected = paths(f"words/L{lanes}/", ".bin")
+    for path in expected:
         depth, _, name = path.rpartition("/")[2].removesuffix(".bin").partition("-")
         assert codec.word_stream(packed[depth][0][name], lanes) == all_vectors()[path], path
-    assert len(due) == 4 * 9 + (lanes == 1)
+    assert len(expected) == 4 * 9 + (lanes == 1)
 
 
 @pytest.mark.parametrize("depth, lower", [(2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (4, 3)])
 def test_folds_by_the_document(packed, depth, lower):
     """Digits of a matrix as rows of a lower depth: the same sums."""
     matrix = packed[f"d{depth}"][0]["ragged"]
-    due = described(f"products/d{depth}/ragged.json")
+    expected = described(f"products/d{depth}/ragged.json")
     folds, tiles = -(-depth // lower), matrix.tiles
     size = 16 * depth + 3
     folded = b"".join(
@@ -212,8 +212,8 @@ def test_folds_by_the_document(packed, depth, lower):
     rows = 5 * -(-matrix.shape[0] // 5)
     q, codes = codec.unpack(Matrix(
         lower, (folds * rows, matrix.shape[1]), folded, matrix.table, matrix.form, matrix.dtype))
-    for product in due["products"]:
-        sums = codec.row_sums(q, codes, due["mantissas"], product["x"])
+    for product in expected["products"]:
+        sums = codec.row_sums(q, codes, expected["mantissas"], product["x"])
         total = [sum(3 ** (lower * fold) * sums[rows * fold + row] for fold in range(folds))
                  for row in range(matrix.shape[0])]
         assert total == product["sums"]
@@ -239,8 +239,8 @@ def test_requests_by_the_document(packed, lanes):
         known = {matrix: described(f"products/d{depth}/{matrix}.json") for matrix in matrices}
         for sequence, exchange in enumerate(described(path)["exchanges"]):
             start, size = exchange["request"]
-            due = own_request(exchange["about"], sequence, lanes, matrices, known)
-            assert due is None or due == requests[start:start + size], exchange["about"]
+            expected = own_request(exchange["about"], sequence, lanes, matrices, known)
+            assert expected is None or expected == requests[start:start + size], exchange["about"]
 
 
 def own_request(about, sequence, lanes, matrices, known):

@@ -33,10 +33,10 @@ def check_rtl(config, stalls=0.0):
     return checked
 
 
-def spoken(device, requests, due):
-    """What a device answers; all it says, though ``due`` bytes may be enough."""
+def spoken(device, requests, size):
+    """Return everything that a device sends, even if it is more than ``size`` bytes."""
     device.push(requests)
-    answers = device.pull(due)
+    answers = device.pull(size)
     device.stall(0)
     device.idle(1000)
     return answers + device.ready()
@@ -139,10 +139,10 @@ def test_rtl_and_document_agree_on_anything(name):
         requests = soup(rng, config.lanes)
         # A candidate that begins at the end takes no more than zeros.
         requests += bytes(64) + build_frame(64, 4, 9)
-        due = Device(config.lanes, config.columns, config.max_k).feed(requests)
+        expected = Device(config.lanes, config.columns, config.max_k).feed(requests)
         with NativeDevice(library) as device:
-            got = spoken(device, requests, len(due))
-        assert frames_of(got, config.lanes) == frames_of(due, config.lanes)
+            got = spoken(device, requests, len(expected))
+        assert frames_of(got, config.lanes) == frames_of(expected, config.lanes)
         seen.update((opcode, arg0) if opcode == 255 else opcode
-                    for opcode, _, arg0, _, _ in frames_of(due, config.lanes))
+                    for opcode, _, arg0, _, _ in frames_of(expected, config.lanes))
     assert seen.keys() >= {0x80, 0x81, 0x82, 0x83, 0x84, *((255, code) for code in range(1, 8))}

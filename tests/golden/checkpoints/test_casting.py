@@ -233,12 +233,12 @@ def test_export_in_a_dtype(tmp_path, dtype, kind):
     errors = {one.name: one.error for one in lost}
     for name, tensor in made.tensors.items():
         module = name.removesuffix(".weight")
-        due = (dequantize(packed.matrix(module)) if module in packed.matrices
-               else packed.read_kept(name).astype(SINGLE))
+        expected = (dequantize(packed.matrix(module)) if module in packed.matrices
+                    else packed.read_kept(name).astype(SINGLE))
         values = tensor.read()
-        assert values.dtype == kind and (values == due.astype(kind)).all(), name
+        assert values.dtype == kind and (values == expected.astype(kind)).all(), name
         # Matrices are of float16 without being asked, and then no error is told.
-        assert name not in errors or errors[name] == np.abs(due - values.astype(SINGLE)).max()
+        assert name not in errors or errors[name] == np.abs(expected - values.astype(SINGLE)).max()
     assert errors.keys() >= (set() if dtype == "float16" else {
         f"{name}.weight" for name in packed.matrices if dtype == "bfloat16"})
     assert EMBEDDING in errors or dtype == "bfloat16"

@@ -24,16 +24,16 @@ def test_values_of_every_tensor(file, architecture, kind):
     source = open_source(file)
     assert source.tensors.keys() == tensors.keys()
     for name, values in tensors.items():
-        tensor, due = source.tensors[name], values
+        tensor, expected = source.tensors[name], values
         if values.ndim == 2:
             # Blocks lie along rows, so to quantize before or after a permutation is the same.
-            due = quants.dequantize(quants.quantize(values, GGMLQuantizationType[kind]),
-                                    GGMLQuantizationType[kind])
+            expected = quants.dequantize(quants.quantize(values, GGMLQuantizationType[kind]),
+                                         GGMLQuantizationType[kind])
         read = tensor.read()
         assert tensor.dtype == (DTYPE_OF.get(kind, "F32") if values.ndim == 2 else "F32")
         assert read.dtype == DTYPES[tensor.dtype]
         assert read.shape == tensor.shape == values.shape
-        assert (read.astype(np.float32) == due).all()
+        assert (read.astype(np.float32) == expected).all()
         assert b"".join(tensor.pieces()) == read.tobytes()
         assert tensor.size == read.nbytes
 
@@ -44,9 +44,9 @@ def test_blocks_of_8_and_4_bits_by_their_definition(file):
         write_random(file, "qwen2", kind, change=lambda _, tensors, to=stored: to.update(tensors))
         values, number = stored["blk.0.ffn_down.weight"]
         blocks = quants.quantize(values, number).reshape(len(values), 3, -1)
-        due = np.array([[decode(block.tobytes()) for block in row] for row in blocks])
+        expected = np.array([[decode(block.tobytes()) for block in row] for row in blocks])
         read = open_source(file).read("model.layers.0.mlp.down_proj.weight")
-        assert (read == due.reshape(read.shape)).all()
+        assert (read == expected.reshape(read.shape)).all()
 
 
 def decode_q8_0(block):
@@ -77,9 +77,9 @@ def test_super_blocks_of_256(file, kind):
     write_random(file, "llama", change=change)
     tensor = open_source(file).tensors["model.layers.1.mlp.down_proj.weight"]
     assert (tensor.dtype, tensor.shape) == ("F32", (256, 512))
-    due = quants.dequantize(data, number)
-    assert np.isfinite(due).all() and np.ptp(due) > 0
-    assert tensor.read().tobytes() == due.tobytes()
+    expected = quants.dequantize(data, number)
+    assert np.isfinite(expected).all() and np.ptp(expected) > 0
+    assert tensor.read().tobytes() == expected.tobytes()
 
 
 def test_permutation_is_that_of_llama_alone(file):

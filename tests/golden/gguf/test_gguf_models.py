@@ -147,8 +147,8 @@ def test_rotation(file, tmp_path, change, parameters):
 
     write_random(file, "llama", change=altered)
     rotation = converted(file, tmp_path / "hf").model.rotary_emb
-    due, scaling = frequencies(**parameters)
-    assert torch.allclose(rotation.inv_freq, due, rtol=1e-6)
+    expected, scaling = frequencies(**parameters)
+    assert torch.allclose(rotation.inv_freq, expected, rtol=1e-6)
     assert rotation.attention_scaling == scaling
 
 

@@ -50,8 +50,8 @@ def test_reads_what_the_gguf_library_reads(file):
     mine, theirs = Gguf(file), GGUFReader(file)
     assert len(mine.metadata) == len(theirs.fields) - 3
     for key, value in mine.metadata.items():
-        due = theirs.get_field(key).contents()
-        assert value == due or np.float32(value) == np.float32(due)
+        expected = theirs.get_field(key).contents()
+        assert value == expected or np.float32(value) == np.float32(expected)
     assert len(mine.tensors) == len(theirs.tensors)
     for tensor in theirs.tensors:
         raw = mine.tensors[tensor.name]

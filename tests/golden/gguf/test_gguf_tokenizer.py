@@ -111,13 +111,13 @@ def test_text_begins_and_ends_as_the_file_says(file, tmp_path):
     _, fields = trained(byte_level())
     fields |= {"tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.bos_token_id": 1}
     body = opened(file, fields, tmp_path / "a")[0].encode("x", add_special_tokens=False).ids
-    for number, (flags, due) in enumerate((
+    for number, (flags, expected) in enumerate((
             ({}, [1, *body]), ({"bos": False}, body), ({"eos": True}, [1, *body, 0]),
             ({"bos": False, "eos": True}, [*body, 0]))):
         asked = {f"tokenizer.ggml.add_{name}_token": flag for name, flag in flags.items()}
         mine, _ = opened(file, fields | asked, tmp_path / f"b{number}")
-        assert mine.encode("x").ids == due
-        assert mine.encode("x", "x").ids == due + due
+        assert mine.encode("x").ids == expected
+        assert mine.encode("x", "x").ids == expected + expected
 
 
 def sentencepiece():
@@ -174,11 +174,11 @@ def test_special_tokens_and_what_ends_a_text(file, tmp_path):
                                 "tokenizer.chat_template": "plain",
                                 "tokenizer.chat_template.tool_use": "tools"}
     _, source = opened(file, fields, tmp_path / "t")
-    due = {"bos_token_id": 1, "eos_token_id": [2, 3]}
-    assert source.config.items() >= due.items()
+    expected = {"bos_token_id": 1, "eos_token_id": [2, 3]}
+    assert source.config.items() >= expected.items()
     read = {path.name: json.loads(path.read_text())
             for path in (tmp_path / "t").iterdir()}
-    assert read["generation_config.json"] == due
+    assert read["generation_config.json"] == expected
     assert read["tokenizer_config.json"] == {
         "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": SIZES["context"],
         "clean_up_tokenization_spaces": False, "bos_token": "<s>", "eos_token": "</s>",

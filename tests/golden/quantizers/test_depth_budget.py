@@ -77,8 +77,8 @@ def test_losses_without_a_calibration(rows):
     assert found.shape == (rows, 48)
     for depth, loss in enumerate(found.losses, 1):
         errors = dequantize(quantize(weights, depth)) - weights
-        due = (errors ** 2).sum() / (weights ** 2).sum() * weights.size
-        assert loss == pytest.approx(due, rel=1e-5 if rows == 70 else 0.15)
+        expected = (errors ** 2).sum() / (weights ** 2).sum() * weights.size
+        assert loss == pytest.approx(expected, rel=1e-5 if rows == 70 else 0.15)
     assert list(found.losses) == sorted(found.losses, reverse=True)
 
 

@@ -115,9 +115,9 @@ def test_inputs_that_are_always_zero():
 def test_loss_is_the_quadratic_form():
     moment, rng = moment_of(4, 24), np.random.default_rng(6)
     errors = rng.standard_normal((4, 24)).astype(F)
-    due = sum(float(r) * float(e @ moment.inputs @ e)
+    expected = sum(float(r) * float(e @ moment.inputs @ e)
               for r, e in zip(moment.results, errors, strict=True)) / 2
-    assert moment.loss(errors) == pytest.approx(due, rel=1e-5)
+    assert moment.loss(errors) == pytest.approx(expected, rel=1e-5)
     some = np.array([1, 3])
     assert moment.take(some).loss(errors[some]) < moment.loss(errors)
 
@@ -157,8 +157,8 @@ def test_embedding_without_moments_is_searched(tmp_path):
     pack_checkpoint(tmp_path / "m", tmp_path / "o", 3, include=["embed_tokens"],
                     method=method_of("search", calibration=path))
     found = PackedCheckpoint(tmp_path / "o").matrix("model.embed_tokens")
-    due = whole(search(tensors["model.embed_tokens.weight"], 3))
-    assert (found.q == due.q).all() and (found.table == due.table).all()
+    expected = whole(search(tensors["model.embed_tokens.weight"], 3))
+    assert (found.q == expected.q).all() and (found.table == expected.table).all()
 
 
 def test_wrong_files_and_methods(tmp_path):

@@ -295,13 +295,13 @@ def test_probe(tmp_path, damaged):
 
 @pytest.mark.parametrize("last", [1, 9, 15, 17, 19, 30, 43, 44, 67])
 def test_goes_on_after_a_kill(model, tmp_path, last):
-    import_checkpoint(model, tmp_path / "due")
+    import_checkpoint(model, tmp_path / "expected")
     finished = run_python(KILL, model, tmp_path / "o", last)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     assert not (tmp_path / "o").exists()
     stages = []
     report = import_checkpoint(model, tmp_path / "o", progress=lambda *step: stages.append(step))
-    assert contents(tmp_path / "o") == contents(tmp_path / "due")
+    assert contents(tmp_path / "o") == contents(tmp_path / "expected")
     assert len(stages) == 14 + 5 + 24 + 24
     assert len(report.surveys) == 14
 
