@@ -16,10 +16,10 @@ PINS = {"clk": "aclk", "rst": "aresetn", "active": 0}
 
 
 class AxiTransport(BenchTransport):
-    """As :class:`BenchTransport`, with source and sink of cocotbext-axi.
+    """Like :class:`BenchTransport`, with source and sink of cocotbext-axi.
 
-    Each ``send`` is a packet of its own, so that TLAST comes in anywhere; what TLAST ends on the
-    way out is an answer.
+    Each ``send`` is a separate packet, so TLAST arrives at any word. TLAST of the device ends a
+    response.
     """
 
     def _connect(self, source_stalls, sink_stalls):
@@ -35,7 +35,7 @@ class AxiTransport(BenchTransport):
         cocotb.start_soon(self._watch())
 
     async def reset(self):
-        """As of :class:`BenchTransport`."""
+        """Reset the device like :class:`BenchTransport`."""
         self._source.clear()
         await reset(self._dut, **PINS)
         self._sink.clear()

@@ -65,7 +65,7 @@ class Wires:
         self._dut.abandon.value = 0
 
     async def finish(self):
-        """Wait until the device is idle and has said everything."""
+        """Wait until the device is idle and has sent all responses."""
         await ClockCycles(self._dut.clk, 1500)
         assert not int(self._dut.busy.value)
 

@@ -31,7 +31,7 @@ TAIL = 60
 
 @dataclass
 class Group:
-    """What the unit gets for a group whose first scale beat is in cycle ``at``."""
+    """Inputs of the unit for a group whose first scale beat is in cycle ``at``."""
 
     at:    int
     first: bool

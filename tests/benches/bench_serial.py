@@ -33,20 +33,20 @@ WRONG_GEMVS = 2
 REPORT = Path("selftest.json")
 #: Byte times carried at once.
 STEP = 10
-#: Byte times without a byte either way that the command is told of: a device has given up its frame
-#: long before, and has answered.
+#: Byte times of silence after which the bench notifies the command. Long before, a device has
+#: abandoned its frame and has responded.
 SILENCE = 4 * IDLE_BYTES
 #: Seconds after which the command is taken to hang.
 HANG = 600
 
 
 class Cable:
-    """A pseudo-terminal and the pins at its other end, and ways to harm what goes through.
+    """Pseudo-terminal connected to the pins of a device, with faults on the line.
 
     Parameters
     ----------
     harms : iterable
-        What to do to a byte of every other GEMV, once the wrong ones are over.
+        Faults for a byte of every other GEMV, after the invalid requests.
     """
 
     def __init__(self, dut, harms=()):
@@ -78,8 +78,8 @@ class Cable:
             await self._pass()
 
     def _passes(self):
-        """Whether simulated time passes: bytes are on their way, or the command waits for some and
-        owes none of a request.
+        """Return whether simulated time passes: bytes are on the line, or the command waits for
+        bytes and has sent complete requests.
         """
         return not (self._source.idle() and self._sink.idle()) or (
             bool(self._waits) and not self._frame)
@@ -104,7 +104,7 @@ class Cable:
         self._side.close()
 
     def _harm(self, byte):
-        """What to do to this byte of a request."""
+        """Return the fault for this byte of a request."""
         self._frame.append(byte)
         if len(self._frame) <= REQUEST_ALIGN:
             return Cable.whole

@@ -1,11 +1,11 @@
-"""The command ``tritstream`` whose serial port is silent when the simulation says so.
+"""The command ``tritstream``, with timeouts of its serial port in simulated time.
 
     python -m benches.patient SOCKET_FD COMMAND..
 
-On a board, silence is time on the wall. Here the bench at the other end of the line is as slow as
-the machine is busy, so a wait of the transport ends when the bench tells it, after a silence in
-simulated time. Each wait has a number, which is told to the bench as it begins: simulated time can
-stand still before, and an answer to a wait that is over is not taken for one to the next.
+On a board, the transport detects silence by wall time. Here the speed of the bench at the other end
+of the line depends on the load of the machine. The bench therefore ends a wait of the transport
+after a silence in simulated time. Each wait has a number, which the transport sends to the bench at
+its start. Simulated time can stop before that, and a reply to an earlier wait is ignored.
 """
 
 import select
@@ -24,7 +24,7 @@ _HANG = 600
 
 
 def patient(side: socket.socket):
-    """``select.select`` whose time limit is the number of the wait, said by the bench."""
+    """``select.select`` whose time limit is a message of the bench with the number of the wait."""
     numbers = count()
 
     def wait(readers, writers, _, seconds):

@@ -1,4 +1,4 @@
-"""What the tests of the scale unit run on: one unit and all it needs, joined as in the datapath."""
+"""A scale unit with its neighbours, connected as in the datapath, for the tests of the unit."""
 
 from amaranth import Module, signed
 from amaranth.lib import wiring

@@ -22,9 +22,9 @@ QUIET_CYCLES = 2000
 class BenchTransport(Transport):
     """Transport over the streams ``i`` and ``o`` of a device under test.
 
-    The payload is X while no word is offered. Beside carrying bytes it asserts that an offered
-    answer word stays until it is taken, and that ``last`` stands on the last word of each answer
-    and on no other.
+    The payload is X while no word is offered. The transport also asserts that an offered
+    response word is stable until it is taken, and that ``last`` marks exactly the last word of each
+    response.
 
     Parameters
     ----------
@@ -33,16 +33,16 @@ class BenchTransport(Transport):
     lanes : int
     seed : int
     source, sink : float
-        Share of cycles in which no request word is offered, and in which no answer is taken.
+        Share of cycles in which no request word is offered, and in which no response is taken.
 
     Members
     -------
     clk
         Clock of the device.
     requests, answers : list of Header
-        Of the frames sent and of those that came.
+        Headers of the sent and of the received frames.
     damage : set of int
-        Requests of these opcodes get a wrong trailer, once each.
+        Opcodes whose next request gets a wrong trailer.
     """
 
     def __init__(self, dut, lanes, seed, source=0.0, sink=0.0):
@@ -83,14 +83,14 @@ class BenchTransport(Transport):
         self._bytes.clear()
 
     async def send(self, data):
-        """As of :class:`tritstream.host.transports.base.Transport`; the words leave later."""
+        """Queue words: :meth:`tritstream.host.transports.base.Transport.send`."""
         data = self._damaged(bytes(data))
         assert len(data) % self._lanes == 0, f"{len(data)} bytes are no whole words"
         self._quiet = 0
         self._offer(data)
 
     async def recv(self, count):
-        """As of :class:`tritstream.host.transports.base.Transport`."""
+        """Receive bytes: :meth:`tritstream.host.transports.base.Transport.recv`."""
         while len(self._bytes) < count:
             await RisingEdge(self.clk)
             if self._quiet > QUIET_CYCLES:
@@ -100,7 +100,7 @@ class BenchTransport(Transport):
         return data
 
     def close(self):
-        """Nothing is open: the simulator ends with the test."""
+        """Do nothing, because the simulator ends with the test."""
 
     async def finish(self):
         """Assert that every request word was taken, and that no unexpected response comes."""
@@ -131,7 +131,7 @@ class BenchTransport(Transport):
             for at in range(0, len(data), self._lanes))
 
     def _left(self):
-        """Whether request words wait to be offered."""
+        """Return whether request words wait to be offered."""
         return bool(self._words)
 
     async def _source(self, stalls):
@@ -166,7 +166,7 @@ class BenchTransport(Transport):
                     self._end_frame()
 
     def _check_hold(self, now, ready):
-        """A word offered and not taken in the cycle before stands there yet."""
+        """Check that a word that was offered and not taken in the last cycle is still offered."""
         assert self._offered in (None, now), (
             f"answer word {self._offered!r} became {now!r} before it was taken")
         self._offered = None if ready else now

@@ -36,7 +36,7 @@ DIGITS = [_digits(t) for t in range(256)]
 
 
 def canonical(byte):
-    """Whether a writer may write a byte: no smaller one has its digits."""
+    """Return whether a writer may write a byte: no smaller byte has the same digits."""
     return DIGITS.index(DIGITS[byte]) == byte
 
 
@@ -179,7 +179,7 @@ def _balanced(q, h):
 
 
 def _planes(rule, powers, s, h, single, r):
-    """What the digits +1 stand for, the lowest first."""
+    """Return the values of the digits +1, the lowest first."""
     m = powers[-1]
     z = single(single(s * m) / h)
     if rule == "sum t*R(3*P)":

@@ -40,7 +40,7 @@ class Device:
         return answers
 
     def _step(self):
-        """Deal with what stands at the front of the input; False when more has to come."""
+        """Process the start of the input; return False if more input is needed."""
         have, lanes = len(self._in), self.lanes
         if have < lanes:
             return False
@@ -74,14 +74,14 @@ class Device:
         if len(self._in) < end + 64:
             return False
         self._hunting = False
-        sound = zlib.crc32(self._in[:end]) == struct.unpack_from("<I", self._in, end)[0]
+        valid = zlib.crc32(self._in[:end]) == struct.unpack_from("<I", self._in, end)[0]
         payload = bytes(self._in[64:64 + length])
         del self._in[:end + 64]
         self._sequence = sequence
         code = self._refused(opcode, arg0, arg1, payload)
         if not code:
-            code = self._carry_out(opcode, arg0, arg1, payload, sound)
-        self._conclude(code if sound else 6, sequence, opcode, arg0)
+            code = self._carry_out(opcode, arg0, arg1, payload, valid)
+        self._conclude(code if valid else 6, sequence, opcode, arg0)
         return True
 
     def _conclude(self, code, sequence, opcode, arg0=0):
@@ -109,7 +109,7 @@ class Device:
         self._out += build_frame(self.lanes, opcode, sequence, arg0, arg1, payload)
 
     def _refused(self, opcode, arg0, arg1, payload):
-        """What the header alone is refused for, or 0."""
+        """Return the error code that follows from the header alone, or 0."""
         length = len(payload)
         if opcode > _RESET:
             return 2
@@ -134,16 +134,16 @@ class Device:
             return 7
         return 5 if any(len(self._x[column]) != 16 * groups for column in range(used)) else 0
 
-    def _carry_out(self, opcode, arg0, arg1, payload, sound):
-        """What is refused at the end of the payload, or 0; loads, and sends RESULTs."""
+    def _carry_out(self, opcode, arg0, arg1, payload, valid):
+        """Load, or send RESULTs; return the error code at the end of the payload, or 0."""
         if opcode == _ACTIVATIONS:
             self._x.pop(arg0, None)
-            if sound:
+            if valid:
                 self._x[arg0] = struct.unpack(f"<{arg1}b", payload)
         elif opcode == _SCALES:
             values = struct.unpack("<27I", payload)
             fits = max(values) < 1 << 17
-            self._m = values if fits and sound else None
+            self._m = values if fits and valid else None
             return 0 if fits else 5
         elif opcode == _GEMV:
             return self._multiply(arg0, arg1, payload)

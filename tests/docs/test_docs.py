@@ -22,7 +22,7 @@ FOLDERS = ("docs", "golden", "host", "hw", "models", "scripts", "sim", "tests")
 
 @pytest.fixture(scope="module")
 def docs_modules():
-    """The scripts beside the pages."""
+    """The scripts in docs/."""
     sys.path.insert(0, str(DOCS))
     import diagrams
     import errors
@@ -124,9 +124,9 @@ def test_figures_of_the_errors(docs_modules):
     for line in errors.table().splitlines():
         head, *cells = line.strip("| ").split(" | ")
         found = next(one for one in page if one.startswith(f"| {head} | "))
-        for cell, told in zip(cells, found.strip("| ").split(" | ")[1:], strict=True):
+        for cell, shown_cell in zip(cells, found.strip("| ").split(" | ")[1:], strict=True):
             # Sums of floats differ in their last digits from machine to machine.
-            assert cell == told or float(told) == pytest.approx(float(cell), rel=0.1)
+            assert cell == shown_cell or float(shown_cell) == pytest.approx(float(cell), rel=0.1)
 
 
 def shown(text, varying):

@@ -1,4 +1,4 @@
-"""A proof and its planted faults in one call, and a table of all of them at the end."""
+"""Fixture that runs a proof with its planted faults, and a table of all proofs at the end."""
 
 import pytest
 from formal.rules import planted

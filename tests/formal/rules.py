@@ -1,4 +1,4 @@
-"""What the proofs share: free inputs, the rules of streams, planted faults."""
+"""Shared by all proofs: free inputs, rules of streams, planted faults."""
 
 from amaranth import Cat, Elaboratable, Module, Signal, Value
 from amaranth.asserts import AnySeq
@@ -19,7 +19,7 @@ def free(m, *values):
 
 
 def holds(m, port, claim):
-    """Assume, or assert, that what a stream offers stands until it is taken."""
+    """Assume, or assert, that an offered payload is stable until it is taken."""
     payload = Value.cast(port.payload)
     waits, offered = Signal(), Signal(len(payload))
     m.d.sync += [waits.eq(port.valid & ~port.ready), offered.eq(payload)]
@@ -93,7 +93,7 @@ class Opened:
         return self._registers[name]
 
     def state(self, *names):
-        """Whether the FSM is in one of these states."""
+        """Return whether the FSM is in one of these states."""
         return Cat(self._fsm.state == self._fsm.encoding[name] for name in names).any()
 
 
@@ -143,10 +143,10 @@ class Obeys(Elaboratable):
 
 
 class KeepsOrder(Obeys):
-    """Specification: a buffer from ``i`` to ``o`` gives what it took, all of it, in order.
+    """Specification: a buffer passes all payloads from ``i`` to ``o``, in order.
 
-    One payload, any one, is followed on its way. ``o`` offers something in every cycle in which
-    something is inside.
+    One arbitrary payload is tracked. ``o`` is valid in every cycle in which the buffer is not
+    empty.
     """
 
     def elaborate(self, platform):

@@ -1,4 +1,4 @@
-"""What the framer sends: the words that each request asks for, and no pause for good."""
+"""The framer sends the words of each requested response, and never stops forever."""
 
 import pytest
 from amaranth import Mux, Signal
@@ -64,7 +64,7 @@ class SendsFrames(Obeys):
         return m
 
     def _asks(self, answer):
-        """Whether the controller would ask for it."""
+        """Return whether the controller can make this request."""
         return Mux(answer.opcode == Opcode.RESULT,
                    answer.length == SUM_BYTES * ROWS * self._lanes,
                    (answer.length <= ANSWER_BYTES) & (answer.length[:3] == 0))
@@ -92,7 +92,7 @@ class SendsFrames(Obeys):
             ]
 
     def _idle(self, m, owed, asked, sent):
-        """The sealer under its contract, proved of it as :class:`PassesOn`."""
+        """The sealer under its contract, which :class:`PassesOn` proves."""
         framer, sealer = self._component, self._inside.parts["sealer"]
         inside, idle = Signal(3), Signal(init=1)
         m.d.sync += [inside.eq(inside + sent - (framer.o.valid & framer.o.ready)),
@@ -102,7 +102,7 @@ class SendsFrames(Obeys):
                      Assume(~sealer.o.valid | ~sealer.empty), Assert(framer.idle == idle)]
 
     def _invariants(self, m, owed, latest, before):
-        """What the next step of the induction needs to know of the framer's registers."""
+        """Invariants of the registers of the framer, needed for the induction."""
         inside, state = self._inside, self._inside.state
         start = inside.parts["header_crc"].start
         turn  = header_crc_in_time(m, inside.parts["header_crc"])

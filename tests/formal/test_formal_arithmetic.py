@@ -1,4 +1,4 @@
-"""Data paths against arithmetic written down independently of them."""
+"""Data paths compared with independent arithmetic."""
 
 import pytest
 from amaranth import Cat, Elaboratable, Module, Mux, Signal, signed
@@ -114,9 +114,9 @@ class GroupFits(Elaboratable):
     """A group sum is exact: 18 bits hold 16 weights of up to four trits times int8.
 
     Between clears the lane gets ``a * 3^i`` for the digits i = 0.. of each weight, at most four,
-    of at most 16 weights, with idle cycles (x = 0) anywhere. The sum in 24 bits beside the lane's
-    never differs from it, since it never leaves ``+-128 * (40 n + (3^i - 1) / 2)`` after n weights
-    and i digits more.
+    of at most 16 weights, with idle cycles (x = 0) anywhere. A second sum in 24 bits is always
+    equal to the sum of the lane, because it stays within ``+-128 * (40 n + (3^i - 1) / 2)`` after
+    n weights and i digits more.
     """
 
     def __init__(self, lane):

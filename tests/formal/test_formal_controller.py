@@ -14,12 +14,12 @@ from tritstream.hw.protocol import SUM_BYTES, Opcode
 pytestmark = pytest.mark.long
 
 CONFIG = DeviceConfig(lanes=2, columns=1, max_k=64)
-#: Cycles a request costs the controller beside those in which it waits for others.
+#: Cycles that the controller needs per request, in addition to the cycles in which it waits.
 COST = 12
 
 
 def contract(m, control):
-    """The rest of the device as the controller sees it; whether a header stands."""
+    """Assume the contract of the other units; return whether a header is valid."""
     full, busy, taken, word, running = (Signal(name=name) for name in (
         "was_full", "was_busy", "was_taken", "was_word", "payload"))
     m.d.sync += [full.eq(control.full), busy.eq(control.busy), taken.eq(_taken(control)),
@@ -40,12 +40,12 @@ def contract(m, control):
 
 
 def _taken(control):
-    """Whether the last column of a bank is."""
+    """Return whether the last column of a bank is taken."""
     return control.results.valid & control.results.ready & control.results.p.last
 
 
 def _standing_header(m, control):
-    """A header stands from its arrival until its verdict is taken: whether one does."""
+    """Return whether a header is valid: from its start until its frame status is taken."""
     headers, frame_status = control.headers, control.frame_status
     standing, header = Signal(), Signal.like(headers.p.header.as_value())
     m.d.sync += header.eq(headers.p.header)
@@ -61,11 +61,11 @@ def _standing_header(m, control):
 
 
 class Answers(Obeys):
-    """Specification: a request is answered once nothing outside the controller is waited for.
+    """Specification: the controller responds if it does not have to wait for another unit.
 
-    In a row of cycles in which the verdict is there, all banks are free and the framer is idle and
-    takes requests, the controller is active for at most :data:`COST`. A full bank is taken
-    within four cycles a column in which framer and banks take what is asked.
+    If the frame status is valid, all banks are free, and the framer is idle and takes requests, the
+    controller is active for at most :data:`COST` cycles. A full bank is taken within four cycles
+    per column in which framer and banks take the requests.
     """
 
     def elaborate(self, platform):
@@ -85,13 +85,13 @@ class Answers(Obeys):
 
 
 class Grants(Obeys):
-    """Specification: what the controller grants the sequencer, the banks and the framer.
+    """Specification: guarantees of the controller to sequencer, banks and framer.
 
-    A GEMV is started when its words cannot come yet and all banks are free, whatever became of
-    the GEMV before it. Words reach the sequencer only while its job stands, and none from the end
-    of their frame to the next start: a frame that ends early, as an abandoned one does, leaves it
-    waiting. A frame that is asked of the framer is a RESULT of all sums or has at most
-    :data:`ANSWER_BYTES` in steps of eight.
+    A GEMV starts before its words can arrive and while all banks are free, however the last GEMV
+    ended. Words reach the sequencer only while its request is stable, and no word reaches it from
+    the end of their frame to the next start. A frame that ends early, such as an abandoned one,
+    leaves the sequencer waiting. A frame requested from the framer is a RESULT with all sums, or
+    has at most :data:`ANSWER_BYTES` in steps of eight.
     """
 
     def elaborate(self, platform):
@@ -106,7 +106,7 @@ class Grants(Obeys):
         with m.If(control.gemv.start):
             m.d.sync += started.eq(1)
             m.d.comb += [Assert(~routed), Assert(~control.busy)]
-        # Payload comes only while a header stands and has no verdict: TakesFrames.
+        # Payload is valid only between a header and its frame status: TakesFrames.
         with m.If(routed & standing & ~control.frame_status.valid):
             m.d.comb += [Assert(started), Assert(job == control.gemv.job.as_value())]
         with m.If(request.valid):

@@ -71,12 +71,12 @@ def compare(parts, folder):
 
 
 @pytest.mark.parametrize("parts", [LANE, RAM, MULT], ids=["lane", "block RAM", "multiplier"])
-def test_cells_equal_their_twin(parts, tmp_path):
+def test_cells_equal_their_reference_model(parts, tmp_path):
     compare(parts, tmp_path)
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 9])
-def test_narrow_block_ram_equals_its_twin(width, tmp_path, monkeypatch):
+def test_narrow_block_ram_equals_its_reference_model(width, tmp_path, monkeypatch):
     monkeypatch.setattr(ecp5, "BLOCK_DEPTHS", {64: width})
     compare((lambda: BlockRam(width + 1, 64), *RAM[1:]), tmp_path)
 

@@ -1,4 +1,4 @@
-"""The edges of the whole device, and of the IP core, whatever goes on inside."""
+"""Ports of the complete device and of the IP core, for any internal state."""
 
 import pytest
 from amaranth import Cat, ClockSignal, Elaboratable, Instance, Module, Signal

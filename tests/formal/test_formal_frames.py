@@ -1,4 +1,4 @@
-"""What the deframer makes of the words of frames, counted independently of it, for any length."""
+"""Outputs of the deframer, compared with an independent count of words, for any length."""
 
 import pytest
 from amaranth import Cat, Elaboratable, Module, Mux, Signal
@@ -13,20 +13,20 @@ from tritstream.hw.tools.formal import Method
 
 pytestmark = pytest.mark.long
 
-#: Cycles a frame may cost beside its words, and more that it may take to leave one.
+#: Cycles that a frame may take in addition to its words, and that abandoning it may add.
 COST, LEAVING = 12, 2
 
 
 class TakesFrames(Elaboratable):
-    """Specification: frames as docs/protocol.md has them, around a CRC unit that says anything.
+    """Specification: frames as in docs/protocol.md, with a CRC unit that returns any value.
 
-    A header counts only if the unit calls it sound, and stands. Of ``length`` bytes of payload
-    exactly the words are handed on, the last one marked. Header and payload with their padding are
-    given to the CRC unit, each word once, the first one flagged; the verdict is right if and only
-    if the four bytes behind them are what the unit says of those words. A frame ends after just its
-    words, and costs at most :data:`COST` cycles more in which the source offers words and the sinks
-    take: there is no deadlock. Abandoned, it ends :data:`LEAVING` cycles later than that.
-    What is offered stands until it is taken.
+    A header counts only if the unit reports a valid CRC, and is then stable. Exactly the words of
+    ``length`` bytes of payload are passed on, with the last one marked. The CRC unit gets header
+    and payload with their padding, each word once, with the first one marked. The frame status is
+    valid if and only if the next four bytes are equal to the CRC of those words. A frame ends after
+    its words. It takes at most :data:`COST` further cycles in which the source offers words and the
+    sinks take them, so there is no deadlock. An abandoned frame ends at most :data:`LEAVING` cycles
+    later. Offered payloads are stable until they are taken.
     """
 
     def __init__(self, deframer):
@@ -181,7 +181,7 @@ class TakesFrames(Elaboratable):
             m.d.comb += Assert(self.place == self.whole)
 
     def _invariants(self, m):
-        """What the next step of the induction needs to know of the deframer's registers."""
+        """Invariants of the registers of the deframer, needed for the induction."""
         inside = self._inside
         count, left, place, held = inside["count"], inside["words_left"], self.place, self.held
         behind = self.cover + self._crc         # the place behind the trailer's CRC

@@ -62,7 +62,7 @@ class BoundedProduct(Elaboratable):
 
 
 class OneRow(Elaboratable):
-    """In place of a :class:`.BlockRam`: keeps one row, reads anything of the others."""
+    """Replacement for :class:`.BlockRam` that stores one row, and reads any value elsewhere."""
 
     def __init__(self, ram, row, kept):
         self._ram  = ram

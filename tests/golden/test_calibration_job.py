@@ -34,7 +34,7 @@ def read_windows(job, read=None):
 
 
 def calibrate(output, **options):
-    """How many windows a run reads; None when an earlier one had done all."""
+    """Return the number of windows that a run reads, or None if an earlier run was complete."""
     with CalibrationJob(output, options.pop("job", JOB), **options) as job:
         return None if job.finished else read_windows(job)
 
@@ -233,7 +233,7 @@ def test_moments_that_were_removed_after_the_kill_are_made_again(out, expected):
     assert out.read_bytes() == expected
 
 
-def test_what_is_not_ours_is_not_touched(out, expected):
+def test_files_of_others_are_not_touched(out, expected):
     partial = out.with_name("m.safetensors.partial")
     partial.mkdir()
     (partial / "thesis.docx").write_text("x")

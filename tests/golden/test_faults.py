@@ -1,4 +1,4 @@
-"""Faults of a real command: it goes on after each, and makes the bytes of an undisturbed run."""
+"""Faults of a real command: it resumes after each, with the bytes of an undisturbed run."""
 
 import os
 import random
@@ -38,7 +38,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def packed(model):
-    """What an undisturbed run makes."""
+    """Output of an undisturbed run."""
     pack_checkpoint(model, model.parent / "packed", 3)
     return contents(model.parent / "packed")
 
@@ -52,7 +52,7 @@ def command(model, out, **options):
 
 
 def finished(process):
-    """Exit status and what was said on standard error."""
+    """Return exit status and standard error."""
     error = process.communicate(timeout=300)[1]
     return process.returncode, error
 
@@ -64,7 +64,7 @@ def journalled(out):
 
 
 def wait_for(out, count, process):
-    """Until so many tensors are done, and a little more: into the midst of others."""
+    """Wait until so many tensors are finished and some others have been started."""
     while journalled(out) < count and process.poll() is None:
         time.sleep(0.002)
     time.sleep(random.Random(count).random() / 20)
@@ -85,7 +85,7 @@ def check_rest(out):
 
 
 def check_end(model, out, packed):
-    """The same job goes on to the same bytes, and leaves nothing else."""
+    """Check that the job resumes, writes the same bytes, and leaves no other file."""
     pack_checkpoint(model, out, 3)
     assert contents(out) == packed
     assert [path.name for path in out.parent.iterdir()] == [out.name]
@@ -124,10 +124,10 @@ def test_limit_of_the_size_of_files(model, packed, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 20 MB, less than what is written.
+    """File system of 20 MB, which is smaller than the output.
 
-    To mount it needs root. Where there is none, tests/golden/jobs/test_job_disk.py stands for this:
-    there the call that writes says that the disk is full.
+    Mounting it requires root. Without root, only tests/golden/jobs/test_job_disk.py tests this:
+    there the call that writes raises the error of a full disk.
     """
     path = tmp_path / "disk"
     path.mkdir()

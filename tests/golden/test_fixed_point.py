@@ -27,7 +27,7 @@ def table_of(*entries):
 
 
 def holds(value, bits):
-    """Whether a signed integer of ``bits`` bits holds the value."""
+    """Return whether a signed integer of ``bits`` bits holds the value."""
     return -2 ** (bits - 1) <= value < 2 ** (bits - 1)
 
 

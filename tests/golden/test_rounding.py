@@ -50,7 +50,7 @@ def test_forms_differ():
 @pytest.mark.parametrize("half", [1, 4, 13, 40])
 @pytest.mark.parametrize("name", DIGITS)
 def test_sums_of_digits_are_near_the_product(name, half):
-    """What docs/packed-format.md says of the weights that a device computes with."""
+    """Check the bound in docs/packed-format.md for the weights that a device computes with."""
     form, q, scales = FORMS[name], np.arange(-half, half + 1), SCALES[SCALES[:, 0] > 0.01]
     made = form.weights(scales, q, half)
     bound = {"float16": 0.002, "bfloat16": 0.015, "float32": 3e-7}[form.step.name]

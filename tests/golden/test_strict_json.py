@@ -28,7 +28,7 @@ def test_json_is_read_as_it_was_written(value):
 
 
 @given(st.binary(max_size=60))
-def test_what_is_read_can_be_written(data):
+def test_json_that_is_read_can_be_written(data):
     try:
         value = parse_json(data)
     except ValueError as error:
@@ -44,7 +44,7 @@ def test_what_is_read_can_be_written(data):
     (b"[" * 66 + b"]" * 66, "more than 64 levels of objects and lists"),
     (b"[" * 100000, "more than 64 levels of objects and lists"),
 ])
-def test_what_readers_take_differently(text, fault):
+def test_json_that_parsers_read_differently(text, fault):
     with pytest.raises(ValueError, match=message(fault)):
         parse_json(text)
 
@@ -53,7 +53,7 @@ def test_what_readers_take_differently(text, fault):
     b"", b"{", b"\xff", '"a"'.encode("utf-16"), b'\xef\xbb\xbf""', rb'"\ud800"', rb'{"\udfff":1}',
     b"9" * 5000,
 ])
-def test_what_is_no_json_in_utf8(text):
+def test_text_that_is_not_json_in_utf8(text):
     with pytest.raises(ValueError, match=r"\A.+\Z"):      # one line
         parse_json(text)
 
@@ -153,7 +153,7 @@ def test_moments_that_are_views_are_written_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
 @pytest.mark.parametrize("where", ["inputs", "results"])
-def test_moments_that_are_none(tmp_path, where, value):
+def test_files_that_are_not_moments(tmp_path, where, value):
     parts = {"inputs": ONES.inputs.copy(), "results": ONES.results.copy()}
     parts[where][(3,) * parts[where].ndim] = value
     save_sealed({f"a.{end}": part for end, part in parts.items()}, tmp_path / "m",

@@ -208,7 +208,7 @@ def test_padding_is_not_zero(tile, group, byte, digit, depth):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-def test_what_is_not_padding_may_be_anything(depth):
+def test_only_padding_is_checked(depth):
     tiles = np.full((2, 2, 16 * depth + 3), 0x7e, np.uint8)
     assert padding_is_zero(tiles, depth, (10, 32))
     assert not padding_is_zero(tiles, depth, (9, 32))

@@ -179,7 +179,7 @@ def test_the_command_goes_on_from_its_report(tmp_path):
         f"{report} is of --seed 0: use this seed, or write elsewhere")
 
 
-def test_wrong_inputs_are_told(tmp_path):
+def test_wrong_inputs_are_refused(tmp_path):
     assert command_fails("dev", "rtl-fuzz", "--lanes", 3).startswith("Lanes must be one of ")
     other = tmp_path / "other.json"
     other.write_text("[]")

@@ -71,7 +71,7 @@ def found_in(path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_is_packed_computes_what_its_export_does(model, tmp_path):
+def test_a_packed_model_computes_the_same_as_its_export(model, tmp_path):
     source, out = model
     export(out, tmp_path / "exported")
     exact = logits(tmp_path / "exported")
@@ -156,7 +156,7 @@ MTP = np.zeros((128, 256), np.float32)
     {"model.layers.0.self_attn.q_proj.lora_A.weight": MTP}, {"score.weight": MTP},
     {"_orig_mod.model.layers.0.self_attn.q_proj.weight": MTP},
 ])
-def test_what_the_model_does_not_have_is_kept_and_told(tmp_path, extra):
+def test_tensors_that_the_model_lacks_are_kept_and_reported(tmp_path, extra):
     def add(tensors):
         tensors.update({name: tensor + 1 for name, tensor in extra.items()})
 
@@ -173,7 +173,7 @@ def test_what_the_model_does_not_have_is_kept_and_told(tmp_path, extra):
 
 
 def shipped(tmp_path):
-    """The shipped model where something may be written beside it."""
+    """Copy of the shipped model in a writable directory."""
     return shutil.copytree(MODEL, tmp_path / "plain" / "m")
 
 
@@ -197,7 +197,7 @@ def test_prefixes_that_the_model_does_not_have(tmp_path, prefix):
     "model.norm.weight", "model.embed_tokens.weight", "model.layers.2.mlp.up_proj.weight",
     "model.layers.1.self_attn.q_proj.bias",
 ])
-def test_what_is_missing_is_told_at_packing_and_by_verify(tmp_path, name):
+def test_missing_tensors_are_reported_at_packing_and_by_verify(tmp_path, name):
     path = changed(tmp_path, lambda tensors: tensors.pop(name))
     lacking = "lm_head.weight" if "embed" in name else name
     code, _, said = run_command("quantize", path, "-o", tmp_path / "o")
@@ -231,7 +231,7 @@ def test_verify_finds_what_cannot_be_run_packed(tmp_path):
                       "(experts and other matrices that the model merges); leave it out")
 
 
-def test_another_configuration_is_told(tmp_path):
+def test_another_configuration_is_reported(tmp_path):
     path = shipped(tmp_path)
     config = path / "config.json"
     config.write_text(config.read_text().replace('"model_type": "qwen2"', '"model_type": "qwen9"'))
@@ -259,13 +259,13 @@ def test_without_transformers_names_decide(tmp_path, monkeypatch):
 
 
 def tie(tensors, head=None):
-    """Store the head of a tied model: in place of the embedding, or beside it."""
+    """Store the head of a tied model, in place of the embedding or next to it."""
     tensors["lm_head.weight"] = (
         tensors.pop("model.embed_tokens.weight") if head is None else head)
 
 
 @pytest.mark.parametrize("fields", [{}, None])
-def test_a_quantization_config_that_says_nothing_is_loaded(tmp_path, fields):
+def test_an_empty_quantization_config_is_loaded(tmp_path, fields):
     path = shipped(tmp_path)
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | {"quantization_config": fields}))

@@ -119,7 +119,7 @@ def test_run_on_two_devices(packed):
     assert "device  sim:lanes=2 (1 of 2): L = 2, B = 1, K up to 32768" in out
 
 
-def test_run_that_was_killed_goes_on(packed, tmp_path):
+def test_a_killed_run_resumes(packed, tmp_path):
     report, kept = tmp_path / "sub" / "report.json", tmp_path / "sub" / "report.json.partial"
     arguments = ["run", packed, "--activations", MODEL / "activations.safetensors",
                  "--report", report, "--vectors", 16]

@@ -96,7 +96,7 @@ def test_bench_layout_wrong_arguments(arguments, message):
     assert (done.exit_code, done.stderr.strip()) == (1, message)
 
 
-def test_a_layout_that_the_rtl_does_not_have_is_told():
+def test_a_layout_that_differs_from_the_rtl_is_reported():
     right = {"model": "0.5B", "matrix": "k_proj", "lanes": 8, "as_computed": True, "mismatches": 0}
     check_layout({"checks": [right]})
     for wrong in ({"as_computed": False}, {"mismatches": 1}):

@@ -112,7 +112,7 @@ def test_unknown_board(command):
     assert fails("hw", command, "ulx3s").startswith("unknown board 'ulx3s'; use one of ulx3s-85f, ")
 
 
-def test_build_of_what_cannot_be(tmp_path):
+def test_impossible_builds_are_refused(tmp_path):
     assert fails("hw", "build", "ulx3s-85f", "--lanes", 5, "-o", tmp_path).startswith(
         "Lanes must be one of")
     assert fails("hw", "build", "ulx3s-85f", "--clock", 3000, "-o", tmp_path) == (

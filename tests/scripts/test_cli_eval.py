@@ -189,7 +189,7 @@ def test_without_a_base(places, evaluate, report):
     assert re.search(rf"^{places / 'd2'} .* ± .* ± ", out, re.M)
 
 
-def test_interrupted_run_goes_on(places, evaluate, report, predicted, monkeypatch):
+def test_interrupted_run_resumes(places, evaluate, report, predicted, monkeypatch):
     arguments = (places / "d1", places / "d2", "--base", MODEL)
     write = tritstream.host.quality.kl_divergence
     calls = iter(range(100))
@@ -224,7 +224,7 @@ def test_a_model_is_added(places, report, predicted, monkeypatch):
     assert figures(again["models"]) == figures(second["models"])
 
 
-def test_other_chunks_begin_another_table(places, report, predicted):
+def test_other_chunks_start_another_table(places, report, predicted):
     report(places / "d1")
     more = report(places / "d2", "--tokens", (CHUNKS + 1) * SCORED)
     assert [row["path"] for row in more["models"]] == [str(places / "d2")]

@@ -1,4 +1,4 @@
-"""Pictures: each is drawn, those of docs/ are of today's data, and wrong inputs are told."""
+"""Pictures: all can be drawn, those in docs/ show current data, wrong inputs are refused."""
 
 import re
 from importlib import import_module
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def waves(folder):
-    """What the waveform shows."""
+    """Data of the waveform."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         return panels.collect(ROOT)
@@ -105,7 +105,7 @@ def test_digest_changes_with_the_data():
     assert digest({"a": 1.0}) == digest({"a": 1.0}) != digest({"a": 1.5})
 
 
-def test_wrong_options_are_told(tmp_path, monkeypatch):
+def test_wrong_options_are_refused(tmp_path, monkeypatch):
     assert plot("areas") == (1, "error: there is no picture 'areas', but area, divergence, "
                                 "roofline, efficiency, waveform\n")
     assert plot("--format", "gif") == (1, "error: --format must be svg or png, not 'gif'\n")
@@ -118,22 +118,22 @@ def test_wrong_options_are_told(tmp_path, monkeypatch):
         1, "error: matplotlib is missing: pip install 'tritstream[plot]'\n")
 
 
-def test_reports_that_cannot_be_drawn_are_told(tmp_path, monkeypatch):
+def test_reports_that_cannot_be_drawn_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "_ROOT", tmp_path)
     path = tmp_path / "docs" / "figures" / "divergence.json"
     remedy = "`git restore docs/figures/divergence.json` makes it\n"
     assert plot("divergence") == (1, f"error: {path}: not there; {remedy}")
     path.parent.mkdir(parents=True)
-    for text, told in (("{", "not JSON: Expecting property name enclosed in double quotes: line 1 "
+    for text, fault in (("{", "not JSON: Expecting property name enclosed in double quotes: line 1 "
                              "column 2 (char 1)"),
                        ("{}", "lacks 'models'"),
                        ("[]", "not such a report: list indices must be integers or slices, not "
                               "str")):
         path.write_text(text)
-        assert plot("divergence") == (1, f"error: {path}: {told}; {remedy}")
+        assert plot("divergence") == (1, f"error: {path}: {fault}; {remedy}")
 
 
-def test_a_layout_of_no_matrix_is_told(tmp_path):
+def test_a_layout_without_matrices_is_refused(tmp_path):
     efficiency = import_module("tritstream.scripts.reports.plot.efficiency")
     (tmp_path / "docs" / "figures").mkdir(parents=True)
     path = tmp_path / "docs" / "figures" / "layout.json"
@@ -180,7 +180,7 @@ def vcd(tmp_path):
     return write
 
 
-def test_traces_are_what_stands_before_each_edge(vcd):
+def test_traces_are_the_values_before_each_edge(vcd):
     path = vcd("#0\n0!\nb0101 #\n0\"\n#5\n1!\nb0110 #\n#10\n0!\n#12\nb1111 #\n#15\n1!\nb0 #\n#20\n")
     assert read_traces(path, "top.clk", ["top.inner.sum.low", "top.$signal"]) == {
         "top.inner.sum.low": [5, 15], "top.$signal": [0, 0]}
@@ -197,7 +197,7 @@ def test_wrong_traces_are_refused(vcd, text, signal, fault):
         read_traces(path, "top.clk", [signal])
 
 
-def test_what_is_no_vcd_is_told(tmp_path):
+def test_a_file_that_is_not_a_vcd_is_refused(tmp_path):
     path = tmp_path / "some.vcd"
     path.write_text("hello")
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: not a VCD file: "):

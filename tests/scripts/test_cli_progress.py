@@ -109,11 +109,11 @@ class EveryStep:
         monkeypatch.setenv("TRITSTREAM_PROGRESS", "1000")
         advance = ProgressLog.advance
 
-        def told(log, *arguments):
+        def advance_and_note(log, *arguments):
             advance(log, *arguments)
             self.lines.append(log.line().split(",")[0])
 
-        monkeypatch.setattr(ProgressLog, "advance", told)
+        monkeypatch.setattr(ProgressLog, "advance", advance_and_note)
 
 
 @pytest.mark.parametrize("backend", ["golden", "reference", "device"])

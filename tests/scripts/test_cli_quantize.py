@@ -17,7 +17,7 @@ from support.model_helpers import MODEL, PROMPT, greedy, logits
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """What is kept for the next run is kept under the working directory."""
+    """Cache below the working directory."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -138,7 +138,7 @@ def test_budget_is_kept_and_measured_once(tmp_path, monkeypatch):
     assert sum(depths(tmp_path / "b").values()) > sum(depths(tmp_path / "a").values())
 
 
-def test_measuring_goes_on_after_a_kill(tmp_path, monkeypatch):
+def test_measuring_resumes_after_a_kill(tmp_path, monkeypatch):
     from tritstream.scripts.weights import depths as module
     measured = []
 
@@ -191,7 +191,7 @@ def test_wrong_options(tmp_path, capsys, options, text):
     assert not (tmp_path / "o").exists()
 
 
-def test_what_is_wrong_is_told_before_calibrating(tmp_path, text, capsys, monkeypatch):
+def test_wrong_options_are_reported_before_calibrating(tmp_path, text, capsys, monkeypatch):
     monkeypatch.setattr("tritstream.scripts.weights.quantize.moments_file", None)
     options = {"calibration": text, "method": "search"}
     assert refused(capsys, quantize, MODEL, tmp_path / "o", **options, depth=5) == (

@@ -43,7 +43,7 @@ def test_report_of_chosen_units(tools, tmp_path):
     assert [placed["seed"] for placed in units[0]["placed"]] == [1, 2]
 
 
-def test_report_goes_on_where_it_was_stopped(tools, tmp_path):
+def test_report_resumes_where_it_was_stopped(tools, tmp_path):
     options = ("--unit", "array with scaling", "--lanes", 1, "-o", tmp_path)
     table = report(*options, "--seeds", 1)
     assert tools.calls == ["yosys", "nextpnr"]

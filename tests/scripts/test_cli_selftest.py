@@ -64,7 +64,7 @@ def test_the_seed_decides():
     assert labels[0] == labels[1] != labels[2]
 
 
-def test_a_wrong_sum_is_told():
+def test_a_wrong_sum_is_reported():
     peer = Peer()
     # IDENTIFY, RESET, five refusals, SCALES, ACTIVATIONS, GEMV
     peer.faults = {9: replace_arguments(0, 0, 0, bytes(320))}
@@ -73,7 +73,7 @@ def test_a_wrong_sum_is_told():
         try_out(peer)
 
 
-def test_a_request_that_is_not_refused_is_told():
+def test_a_request_that_is_not_refused_is_reported():
     peer = Peer()
     peer.faults = {3: lambda peer, request, answers: [peer.answer(request, 0x81)]}
     with pytest.raises(Failure, match=r"^STATUS with a payload must be refused with error 3 "

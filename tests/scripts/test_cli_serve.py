@@ -22,7 +22,7 @@ async def product(spec):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_devices_in_another_process_until_told_to_stop(number):
+def test_devices_in_another_process_until_they_are_stopped(number):
     with serving("--device", "sim:lanes=4") as (process, spec):
         for device, lanes in ((spec, 4), (f"{spec},sim:lanes=2", 6)):
             found, sums = asyncio.run(product(device))
@@ -35,7 +35,7 @@ def test_devices_in_another_process_until_told_to_stop(number):
     assert "Traceback" not in err
 
 
-def test_a_server_that_is_killed_is_told_by_name():
+def test_a_killed_server_is_named_in_the_error():
     async def kill():
         async with open_device(spec) as device:
             prepared = await device.prepare(matrix, "layer.3")

@@ -38,7 +38,7 @@ def test_the_model_stays_what_it_was(tmp_path, text, capsys):
                                atol=1e-4)
 
 
-def test_it_is_told_what_became_of_each_input(tmp_path, text, capsys):
+def test_the_outcome_of_each_input_is_reported(tmp_path, text, capsys):
     smooth(MODEL, tmp_path / "even", text, depth=2, tokens=20)
     out, err = capsys.readouterr()
     assert err == ""
@@ -46,7 +46,7 @@ def test_it_is_told_what_became_of_each_input(tmp_path, text, capsys):
     assert "20 tokens read; errors are of weights at d = 2 and int8 activations" in out
 
 
-def test_nothing_is_read_for_what_cannot_be_written(tmp_path, text, capsys):
+def test_nothing_is_read_if_the_output_cannot_be_written(tmp_path, text, capsys):
     assert refused(capsys, MODEL, tmp_path, text) == (
         f"{tmp_path}: exists already; remove it, choose another, or force")
     assert refused(capsys, MODEL, tmp_path, text, force=True) == (

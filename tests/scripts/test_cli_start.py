@@ -24,7 +24,7 @@ def test_version():
 
 
 def commands(command, path=()):
-    """All commands below one, with their words."""
+    """Yield all commands of a group, with their words."""
     if hasattr(command, "commands"):
         for name, one in command.commands.items():
             yield from commands(one, (*path, name))

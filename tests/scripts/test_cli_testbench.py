@@ -64,8 +64,8 @@ def run(folder, command):
     return [line for line in done.stdout.splitlines() if line[:4] in ("PASS", "FAIL", "cycl")]
 
 
-def verdict(bench, tmp_path, name=None, change=None):
-    """What the testbench says of itself, with the lines of one of its files changed."""
+def log_of(bench, tmp_path, name=None, change=None):
+    """Return the lines that the testbench prints after a change of one of its files."""
     folder, command = bench
     for path in folder.glob("*.hex"):
         shutil.copy(path, tmp_path)
@@ -77,7 +77,7 @@ def verdict(bench, tmp_path, name=None, change=None):
 
 
 def test_core_passes(bench, tmp_path):
-    said, = verdict(bench, tmp_path)
+    said, = log_of(bench, tmp_path)
     requests, answers = ((bench[0] / f"{name}.hex").read_text().split()
                          for name in ("requests", "answers"))
     frames = sum(word[1] == "1" for word in answers)
@@ -94,39 +94,39 @@ def flipped(place, digit):
     return change
 
 
-@pytest.mark.parametrize("change, told", [
+@pytest.mark.parametrize("change, pattern", [
     (flipped(0, -1), r"answer word 0: (\w*)4 last 0, not \1\w last 0"),
     (flipped(4, 1), r"answer word 4: (\w+) last 0, not \1 last 1"),
     (flipped(-1, 1), r"(\w+) last 1, not \1 last 0"),
     (lambda lines: lines[:-1], "last 1, not"),
 ], ids=["byte", "early TLAST", "no TLAST", "one too many"])
-def test_other_answer_fails(bench, tmp_path, change, told):
-    fault, end = verdict(bench, tmp_path, "answers.hex", change)
-    assert re.search(told, fault)
+def test_other_answer_fails(bench, tmp_path, change, pattern):
+    fault, end = log_of(bench, tmp_path, "answers.hex", change)
+    assert re.search(pattern, fault)
     assert end.startswith("FAIL: 1 faults in ")
 
 
 def test_missing_answer_fails(bench, tmp_path):
-    said, = verdict(bench, tmp_path, "answers.hex", lambda lines: [*lines, lines[-1]])
+    said, = log_of(bench, tmp_path, "answers.hex", lambda lines: [*lines, lines[-1]])
     assert said.startswith("FAIL: silent after ")
 
 
 def test_other_request_fails(bench, tmp_path):
-    said = verdict(bench, tmp_path, "requests.hex", flipped(0, -1))
+    said = log_of(bench, tmp_path, "requests.hex", flipped(0, -1))
     assert said[-1].startswith("FAIL: ")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("sound, faulty", [
+@pytest.mark.parametrize("correct, faulty", [
     (r"(, total } = \w+ +)\+", r"\1-"),
     (r"assign m_axis_tlast = ", "assign m_axis_tlast = 1'b0 & "),
     (r"assign m_axis_tvalid = ", "assign m_axis_tvalid = s_axis_tvalid & "),
 ], ids=["sum", "TLAST", "TVALID"])
-def test_faulty_core_fails(tmp_path, sound, faulty):
+def test_faulty_core_fails(tmp_path, correct, faulty):
     made(tmp_path, 1, 1)
     core = tmp_path / "tritstream.v"
     text = core.read_text()
-    core.write_text(re.sub(sound, faulty, text, count=1))
+    core.write_text(re.sub(correct, faulty, text, count=1))
     assert core.read_text() != text
     assert run(tmp_path, by_icarus(tmp_path))[-1].startswith("FAIL: ")
 

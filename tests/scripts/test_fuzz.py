@@ -35,7 +35,7 @@ def test_planted_faults_are_found(kind, tmp_path):
     assert watch.run(b"good") == "read"
 
 
-def test_what_is_documented_is_no_fault(tmp_path):
+def test_documented_errors_are_not_faults(tmp_path):
     watch = Watch(fuzz_faults.MET, tmp_path / "input")
     assert watch.run(b"bad").startswith("CheckpointError ")
 
@@ -73,7 +73,7 @@ def test_counts_accumulate_and_the_corpus_is_kept(cli, tmp_path):
         assert found["faults"] == {}
 
 
-def test_a_fault_is_kept_told_and_brought_about_again(cli, tmp_path):
+def test_a_fault_is_kept_reported_and_reproduced(cli, tmp_path):
     target = "tests.support.fuzz_faults:KEY"
     result = cli(target, "--engine", "random", "--most", 5, "--seconds", 30, "--corpus",
                  tmp_path, "--json")
@@ -110,7 +110,7 @@ def test_wrong_arguments(cli, arguments, fault):
     assert result.stderr.startswith(f"error: {fault}")
 
 
-def test_an_earlier_fault_that_is_none_any_more_is_mended(tmp_path):
+def test_an_earlier_fault_that_no_longer_occurs_is_fixed(tmp_path):
     (tmp_path / "gone").write_bytes(b"good")
     (tmp_path / "left").write_bytes(b"bad")
     earlier = {"executions": {"random": 3}, "seconds": 1, "read": 1, "refused": 0, "places": 0,

@@ -22,7 +22,7 @@ def trial(tmp_path_factory):
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("fault", SURVIVED)
-def test_what_passes_is_survived_with_the_right_tokens(trial, fault, seed):
+def test_a_passing_fault_is_survived_with_correct_tokens(trial, fault, seed):
     assert trial.run(fault, seed) == ("survived", "")
 
 
@@ -31,11 +31,11 @@ def test_what_passes_is_survived_with_the_right_tokens(trial, fault, seed):
     ("device: gone", "the device is gone$"),
     ("device: garbage from then on", r"gave up after 4 tries \(1: "),
 ])
-def test_what_lasts_is_told_with_device_matrix_and_frame(trial, fault, message):
+def test_a_lasting_fault_is_reported_with_device_matrix_and_frame(trial, fault, message):
     for seed in range(2):
-        outcome, told = trial.run(fault, seed)
+        outcome, text = trial.run(fault, seed)
         assert outcome == "refused"
-        assert re.search(WHERE + message, told), told
+        assert re.search(WHERE + message, text), text
 
 
 def test_the_device_after_a_failure_is_as_good_as_new(trial):

@@ -1,4 +1,4 @@
-"""Values that are not finite: told where a checkpoint is packed and verified, and never as text."""
+"""Values that are not finite are reported at packing and by verify, and stop a generation."""
 
 import json
 import math
@@ -129,7 +129,7 @@ def test_overflow_of_activations_names_the_layer(huge, backend, capsys):
     assert "from finite inputs: its values overflow" in err
 
 
-def test_value_between_layers_is_told_of_the_next(tmp_path):
+def test_value_between_layers_is_reported_for_the_next_layer(tmp_path):
     model = load_model(MODEL)
     attention = model.model.layers[2].self_attn
 

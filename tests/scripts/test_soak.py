@@ -83,7 +83,7 @@ def test_values_fit_their_job(change):
 
 
 async def disturbed_product(disturbances, retries=24):
-    """What happened, and how often the driver tried again; the product is right."""
+    """Return the disturbances and the number of retries of a correct product."""
     config = config_of(SPECS[0])
     native = NativeDevice(build_native(config.lanes, device_rtl(config)).library)
     transport = DisturbedTransport(native, disturbances, np.random.default_rng(1))
@@ -122,7 +122,7 @@ def wrong_golden(matrix, x):
     return sums
 
 
-def test_a_wrong_row_is_told(monkeypatch, tmp_path):
+def test_a_wrong_row_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(work, "gemv", wrong_golden)
     job, outcome = next(done for number in range(9)
                         if (done := run_job(0, number, SPECS[:1]))[0].kind == "device")
@@ -146,13 +146,13 @@ class Breaks(NativeDevice):
         raise IndexError("planted")
 
 
-def test_whatever_a_driver_raises_is_a_finding():
+def test_any_exception_of_the_driver_is_a_finding():
     _, outcome = next(done for number in range(9)
                       if (done := run_job(0, number, SPECS[:1], Breaks))[0].kind == "device")
     assert outcome.fault == "IndexError: planted"
 
 
-def test_a_killed_soak_goes_on(tmp_path):
+def test_a_killed_soak_resumes(tmp_path):
     report = tmp_path / "soak.json"
     arguments = ["dev", "soak", *SIM, "-o", str(report), "--minutes"]
     process = subprocess.Popen(
@@ -188,7 +188,7 @@ def test_jobs_of_several_processes_are_counted_in_order(tmp_path):
     assert plain["total"]["cycles"] == sum(outcome.cycles for outcome in outcomes)
 
 
-def test_one_job_tells_what_it_is():
+def test_one_job_is_described():
     code, out, _ = run_command("dev", "soak", *SIM, "--job", 3, "--json")
     plain = json.loads(out)
     job, outcome = run_job(0, 3, SPECS[:1])
@@ -197,7 +197,7 @@ def test_one_job_tells_what_it_is():
     assert f"shape        {job.shape}\n" in run_command("dev", "soak", *SIM, "--job", 3)[1]
 
 
-def test_wrong_inputs_are_told(tmp_path):
+def test_wrong_inputs_are_refused(tmp_path):
     report = tmp_path / "soak.json"
     assert command_fails("dev", "soak") == (
         "write the report somewhere with -o REPORT.json, or run one --job")

@@ -78,7 +78,7 @@ def test_results_of_refused_products_may_be_missing(lanes):
     assert sum(map(len, sent)) < sum(len(make().answers) for make in sessions(lanes, [2]).values())
 
 
-def test_what_a_device_lacks_is_left_out():
+def test_sessions_that_exceed_a_device_are_left_out():
     report = play(ByDocument(Device(8, 1, 32)))
     assert report["sessions"] == {}
     assert report["left_out"]["basics"] == "max_k 32 of 48"
@@ -126,7 +126,7 @@ def test_wrong_options(capsys, options, message):
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
-def test_a_wrong_device_is_told_in_one_line(capsys, monkeypatch):
+def test_a_wrong_device_is_reported_in_one_line(capsys, monkeypatch):
     monkeypatch.setattr(
         "tritstream.scripts.assurance.vectors.command.open_transport",
         lambda spec: ByDocument(Device(8, 2), lambda data: data[:-8] + b"\1" + data[-7:]))

@@ -74,7 +74,7 @@ def test_missing_compiler_is_named(monkeypatch):
         build_native(8, device_rtl(CONFIG))
 
 
-def test_answers_come_and_spans_tell_when_words_were_taken(device):
+def test_responses_arrive_and_spans_report_when_words_were_taken(device):
     first, second = device.push(identify(1)), device.push(identify(2))
     assert not first.taken and first.first == -1
     answer = device.pull(24)
@@ -103,7 +103,7 @@ def test_words_are_counted_at_the_pins(device):
     assert device.cycles > 16
 
 
-def test_silence_is_an_error_and_keeps_what_came(device):
+def test_silence_is_an_error_and_keeps_received_bytes(device):
     device.push(identify(1))
     with pytest.raises(SimulationIdle, match=r"^the simulated device has been quiet for 20000 "
                                              r"cycles, after 56 of the expected response bytes$"):

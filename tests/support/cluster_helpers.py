@@ -1,4 +1,4 @@
-"""A Dask cluster of processes on this machine, and matrices that are the death of them."""
+"""Dask cluster of processes on this machine, and matrices whose reading kills a worker."""
 
 import json
 import os

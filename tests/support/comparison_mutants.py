@@ -91,7 +91,7 @@ class Mutant:
 
 
 def mutants(module: str, source: str) -> Iterator[Mutant]:
-    """All mutants of a module's source, in order of place."""
+    """Return all mutants of the source of a module, by position."""
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -151,7 +151,7 @@ _HARDWARE = (Value, ValueCastable, _Value)
 
 
 class _Seen:
-    """Whether a mutant was executed with a hardware value."""
+    """Records whether a mutant was executed with a hardware value."""
 
     def __init__(self) -> None:
         self.hardware = False

@@ -29,9 +29,9 @@ def build_frame(align, opcode, sequence=1, arg0=0, arg1=0, payload=b"", *, fill=
 
 
 def split_frame(pull, lanes):
-    """Return opcode, sequence, arg0, arg1 and payload of the next response, all of it checked.
+    """Check the next response; return its opcode, sequence, arg0, arg1 and payload.
 
-    ``pull`` returns as many bytes as it is asked for.
+    ``pull`` returns the requested number of bytes.
     """
     head = pull(20 + -20 % lanes)
     *fields, length = struct.unpack_from("<BBIII", head, 2)

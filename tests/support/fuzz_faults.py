@@ -92,7 +92,7 @@ def _documented(data, folder):
     Shard(folder / "x")
 
 
-#: By the beginning of what is told of them.
+#: By the start of their report.
 FAULTS = {
     "hang": _reader(_loop, seconds=0.2), "memory": _reader(_allocate, memory=1 << 26),
     "KeyError": _reader(_key), "elsewhere: opened": _reader(_outside),

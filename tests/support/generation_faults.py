@@ -1,4 +1,4 @@
-"""A device that fails in the middle of a generation, and a table of what came of it.
+"""Device that fails during a generation, and a table of the outcomes.
 
     PYTHONPATH=tests python -m support.generation_faults --runs 100
 """
@@ -30,7 +30,7 @@ LANES, PROMPT, TOKENS = 16, 2, 3
 
 
 def flip(rng, data):
-    """One bit of a run of bytes is wrong."""
+    """Flip one bit of some bytes."""
     data[0] ^= 1 << int(rng.integers(8))
     return data
 
@@ -51,7 +51,7 @@ def repeat(rng, data):
 
 
 def insert(rng, data):
-    """Up to 300 bytes come that nobody sent."""
+    """Insert up to 300 random bytes."""
     return bytearray(rng.bytes(int(rng.integers(1, 301)))) + data
 
 
@@ -73,7 +73,7 @@ FAULTS = {
 
 
 class FaultyTransport(Transport):
-    """A transport in which one fault happens once so many bytes have passed.
+    """Transport with one fault after a number of bytes.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class FaultyTransport(Transport):
     fault : str or None
         Name of one of :data:`FAULTS`.
     at : int
-        Bytes of requests, or of answers, that pass before it.
+        Number of bytes of requests, or of responses, before the fault.
     rng : numpy.random.Generator
     """
 
@@ -131,12 +131,12 @@ class FaultyTransport(Transport):
 
 
 class Trial:
-    """The shipped model on the compiled RTL, for one generation after another.
+    """The shipped model on the compiled RTL, for several generations.
 
     Parameters
     ----------
     folder : path
-        Where the packed model goes.
+        Directory for the packed model.
     """
 
     def __init__(self, folder):

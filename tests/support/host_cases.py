@@ -1,4 +1,4 @@
-"""What several of the driver's tests start from."""
+"""Cases shared by tests of the driver."""
 
 import numpy as np
 import pytest

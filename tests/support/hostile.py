@@ -30,7 +30,7 @@ GROUPS = {
     "equal magnitudes": np.where(_gaussian(9) > 0, F(0.3), F(-0.3)),
     "subnormal": _gaussian(10) * F(1e-41),
     "smallest subnormals": _integers(11, 3) * F(1e-45),
-    "subnormal beside normal": np.where(_gaussian(12) > 0, _gaussian(13), F(1e-44)),
+    "subnormal next to normal": np.where(_gaussian(12) > 0, _gaussian(13), F(1e-44)),
     "squares that underflow": _gaussian(14) * F(1e-30),
     "errors that underflow": _gaussian(15) * F(3e-22),
     "up to the largest": np.clip(_gaussian(16), -1, 1) * _LARGEST,

@@ -58,7 +58,7 @@ def sharded_model(tmp_path_factory):
 
 
 def packed_of(model):
-    """What an undisturbed run makes of it at depth 2, beside it."""
+    """Return the output of an undisturbed run at depth 2, next to the model."""
     pack_checkpoint(model, model.parent / "packed", 2)
     return model.parent / "packed"
 

@@ -1,4 +1,4 @@
-"""A Git LFS pointer file, and what is said about it."""
+"""Git LFS pointer file, and the error message for it."""
 
 __all__ = ["IS_POINTER", "POINTER"]
 

@@ -58,7 +58,7 @@ class _End(asyncio.DatagramProtocol):
 
 
 class _Way:
-    """One direction."""
+    """One direction of the link."""
 
     def __init__(self, coin, faults, send):
         self._coin, self._faults, self._send = coin, faults, send

@@ -97,7 +97,7 @@ class Peer(Transport):
         return data
 
     def close(self):
-        """Nothing is open."""
+        """Do nothing."""
 
     def answer(self, request, opcode, arg0=0, arg1=0, payload=b""):
         """Return a response frame to a request."""

@@ -26,7 +26,8 @@ FORMS = {
     "s/h*q":   lambda s, q, h: s / h * q,
 }
 
-#: What a digit +1 of worth p, a power of three up to m, may be computed as before all are added up.
+#: Functions that compute the value of a digit +1 with place value p, a power of three up to m,
+#: before all digits are added up.
 PLANES = {
     "s*p/h":     lambda s, p, h, m: s * p / h,
     "s*(p/h)":   lambda s, p, h, m: s * (p / h),
@@ -231,7 +232,7 @@ def tensors_of_layer(rng, layer, hidden, intermediate, make):
 
 def write_checkpoint(path, depth=3, dtype="float16", layers=2, hidden=64, intermediate=160,
                      vocabulary=48, shards=1, tied=True, seed=0, **how):
-    """Write a checkpoint; returns its tensors. ``how`` goes to :func:`published`."""
+    """Write a checkpoint and return its tensors. ``how`` is passed to :func:`published`."""
     rng = np.random.default_rng(seed)
     path = Path(path)
     path.mkdir(parents=True)

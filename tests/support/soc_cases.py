@@ -108,7 +108,7 @@ def served(board):
 
 
 def run(work, seconds=300):
-    """What a coroutine gives, within a time."""
+    """Return the result of a coroutine, with a time limit."""
     async def within():
         async with asyncio.timeout(seconds):
             return await work

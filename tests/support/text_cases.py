@@ -10,5 +10,5 @@ _WORDS = ("she had always wished to be a good sister and now was the very first 
 
 
 def make_text(count, seed=0):
-    """So many words, some of them not ASCII, drawn at random."""
+    """Return ``count`` random words, some of which are not ASCII."""
     return " ".join(np.random.default_rng(seed).choice(_WORDS, count))

@@ -34,7 +34,7 @@ VARIANTS = {
 
 
 def make(rng, shape, depth=3, how=None, seed=1, **rest):
-    """One matrix: as the codec makes it, or of levels and a table as they come."""
+    """Return a matrix of the codec, or one with other levels or another table."""
     if how is None:
         return published(rng, *shape, depth, **rest)
     _, levels = draw_levels(rng, (3 ** depth - 1) // 2, (shape[0], shape[1] // 16, 16), how)
@@ -44,7 +44,7 @@ def make(rng, shape, depth=3, how=None, seed=1, **rest):
 
 
 def measure(weights):
-    """What is found, whether all values come back from tiles, and weights a second."""
+    """Return the result, whether tiles give back all values, and weights per second."""
     start = time.perf_counter()
     found = recover(weights)
     matrix = encode(weights, np.array(found.table, np.float32), found.depth, OURS[found.form])

@@ -20,7 +20,7 @@ def described(path):
 
 
 def paths(start, end=".json"):
-    """Paths that begin and end so."""
+    """Return the paths with this prefix and suffix."""
     return [path for path in all_vectors() if path.startswith(start) and path.endswith(end)]
 
 

@@ -22,7 +22,7 @@ DEPTHS = (1, 2, 3, 4)
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """What the independent reader finds in each checkpoint."""
+    """Contents of each checkpoint, as read by the independent reader."""
     folder = tmp_path_factory.mktemp("vectors")
     for path in paths("packed/", ""):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def check_weights(matrix, q, codes, expected):
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_ties_are_ties(depth):
-    """What the cases are for is in them."""
+    """Check that the cases contain ties."""
     ties = described(f"products/d{depth}/ties.json")
     product, = ties["products"]
     halves = [total for total in product["sums"]
@@ -102,7 +102,7 @@ def test_ties_are_ties(depth):
 
 
 def test_ties_of_mantissas_are_exact():
-    """What the document says of them, for all there are."""
+    """Check the statement of the document for all ties."""
     assert all(odd / 262142 * 131071 == odd / 2 for odd in range(1, 262143, 2))
 
 
@@ -139,7 +139,7 @@ def test_forms(packed):
 
 
 def test_forms_differ(packed):
-    """No other form would give the weights of a matrix that names one."""
+    """Check that no other form gives the weights of a matrix."""
     matrices, _ = packed["forms"]
     for name, matrix in matrices.items():
         rows = list(zip(*codec.unpack(matrix), strict=True))
@@ -151,7 +151,7 @@ def test_forms_differ(packed):
 
 
 def test_shards_are_those_of_a_writer():
-    """What a reader does not demand, and the document tells a writer to do."""
+    """Check the rules for writers that readers do not check."""
     sizes = {"I64": 8, "F32": 4, "BF16": 2, "F16": 2, "U8": 1, "BOOL": 1}
     for path in paths("packed/", ".safetensors"):
         data = all_vectors()[path]

@@ -1,4 +1,4 @@
-"""The vectors on the RTL, and the RTL beside the implementation of the documents, on anything."""
+"""Vectors on the RTL, and the RTL compared with the independent device on random frames."""
 
 import random
 from collections import Counter
@@ -16,9 +16,9 @@ from support.wire import CONFIGS
 
 
 def check_rtl(config, stalls=0.0):
-    """All sessions that a device can be given, on the RTL; how many.
+    """Play all sessions that fit a device on the RTL, and return their number.
 
-    ``stalls`` is the share of cycles in which the source, and the sink, pauses.
+    ``stalls`` is the share of cycles in which source and sink pause.
     """
     library = build_native(config.lanes, device_rtl(config)).library
     checked = 0

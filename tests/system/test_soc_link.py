@@ -94,7 +94,7 @@ def test_a_frame_that_was_damaged_on_the_cable_is_dropped(board, cable):
     assert talk(cable, request(3, 0, b"", [MEMORY])) == [(3, words(1, 5))]
 
 
-def test_what_is_no_answer():
+def test_packets_that_are_not_responses():
     good = request(5, 0, b"", [MEMORY])
     assert answer(good) is None
     assert answer(b"") is None
@@ -108,7 +108,7 @@ def test_what_is_no_answer():
         request(5, 0, words(241), [MEMORY])
 
 
-def test_nobody_answers():
+def test_a_board_that_does_not_answer():
     async def ask():
         link = BoardLink("127.0.0.1", 9, 0, timeout=0.01, tries=3)
         try:
@@ -185,7 +185,7 @@ def test_boards_do_not_fold(board):
     assert [part.fold is None for part in folded.parts] == [False]
 
 
-def test_damage_to_what_is_stored_is_told(board):
+def test_damage_to_stored_matrices_is_reported(board):
     async def use(port):
         device, link = await _device(port)
         async with device:
@@ -264,8 +264,8 @@ def test_products_over_a_bad_network_equal_golden(board, faults):
     print(json.dumps({**faults.done, "sent again": repeated}))
 
 
-def test_late_twins_of_a_session_that_ended_change_nothing(board):
-    """All that a client sent is sent once more, in disorder, while the next one works."""
+def test_late_duplicates_of_an_ended_session_change_nothing(board):
+    """Send all packets of a client again, in random order, while the next client works."""
     async def use(port):
         device, link = await _device(port)
         async with device:

@@ -179,7 +179,7 @@ def test_a_restart_forgets_what_is_under_way(board):
     np.testing.assert_array_equal(product(board, MATRIX, X, 1 << 20), gemv(MATRIX, X))
 
 
-def test_damage_in_memory_is_told(board):
+def test_damage_in_memory_is_reported(board):
     frame = bytearray(frames_of(MATRIX, X, LANES))
     frame[3000] ^= 1
     load_frames(board, [bytes(frame)])

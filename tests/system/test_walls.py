@@ -33,7 +33,7 @@ def test_import_contracts_hold(tmp_path):
     assert code == 0, said
 
 
-def test_a_wall_that_is_broken_is_found(tmp_path):
+def test_a_broken_import_contract_is_found(tmp_path):
     place = installed_layout(tmp_path)
     lane = place / "tritstream" / "hw" / "compute" / "lane.py"
     lane.write_text("from tritstream.golden.gemv import gemv\n" + lane.read_text())

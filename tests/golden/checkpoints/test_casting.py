@@ -46,7 +46,7 @@ def test_float32_becomes_what_is_exact(tmp_path, values, chosen):
     assert cast_dtypes(source.tensors, "auto") == ({"a": chosen} if chosen else {})
 
 
-def test_what_has_16_bits_stays(tmp_path):
+def test_tensors_of_16_bits_are_unchanged(tmp_path):
     source = written(tmp_path / "m", a=np.ones((2, 2), HALF), b=np.ones((2, 2), BRAIN),
                      i=np.ones((2, 2), np.int32), d=np.ones((2, 2), np.float64))
     assert cast_dtypes(source.tensors, "auto") == {}
@@ -237,7 +237,7 @@ def test_export_in_a_dtype(tmp_path, dtype, kind):
                     else packed.read_kept(name).astype(SINGLE))
         values = tensor.read()
         assert values.dtype == kind and (values == expected.astype(kind)).all(), name
-        # Matrices are of float16 without being asked, and then no error is told.
+        # Matrices become float16 without a request, and then no error is reported.
         assert name not in errors or errors[name] == np.abs(expected - values.astype(SINGLE)).max()
     assert errors.keys() >= (set() if dtype == "float16" else {
         f"{name}.weight" for name in packed.matrices if dtype == "bfloat16"})

@@ -50,7 +50,7 @@ def model(tmp_path):
     ("model.layers.0.self_attn.q_proj.lora_A.weight", "not part of a plain model"),
     ("mtp.fc.weight", "not part of a plain model"),
 ])
-def test_what_is_kept_by_its_name(model, name, reason):
+def test_tensors_that_are_kept_by_name(model, name, reason):
     source = model(name)
     choice = source.choose(Selection())
     assert (list(choice.matrices), choice.reasons) == ([UP], {name: reason})
@@ -62,7 +62,7 @@ def test_what_is_kept_by_its_name(model, name, reason):
     "model.layers.0.mlp.gate_proj.weight", "model.layers.0.mlp.gate_up_proj.weight",
     "model.layers.0.mlp.up_gate.weight", "model.scores.weight", "model.layers.0.w1.weight",
 ])
-def test_what_only_looks_like_it_is_packed(model, name):
+def test_modules_with_similar_names_are_packed(model, name):
     assert name.removesuffix(".weight") in model(name).choose(Selection()).matrices
 
 
@@ -114,7 +114,7 @@ def test_matrices_that_are_no_floats_are_kept(model, tmp_path, dtype):
 
 
 @pytest.mark.parametrize("fields", [{}, None])
-def test_a_quantization_config_that_says_nothing(tmp_path, fields):
+def test_an_empty_quantization_config(tmp_path, fields):
     make_checkpoint(tmp_path / "m")
     write_json(tmp_path / "m" / "config.json", {"quantization_config": fields})
     pack_checkpoint(tmp_path / "m", tmp_path / "o", 1)

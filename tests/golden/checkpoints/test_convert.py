@@ -47,7 +47,7 @@ class Killed(BaseException):
     pass
 
 
-def test_conversion_goes_on_where_it_was_killed(file, tmp_path):
+def test_conversion_resumes_after_a_kill(file, tmp_path):
     write_random(file, "llama")
     names, done = list(open_source(file).tensors), []
 

@@ -130,7 +130,7 @@ class Killed(BaseException):
     pass
 
 
-def test_goes_on_where_it_was_killed_with_the_same_seed_only(tiny, tmp_path):
+def test_resumes_after_a_kill_only_with_the_same_seed(tiny, tmp_path):
     def stop(name):
         if "layers.1" in name:
             raise Killed

@@ -91,7 +91,7 @@ def test_shards_come_in_the_order_of_their_names(tmp_path):
     assert list(source.tensors) == [f"{name}.weight" for name in names]
 
 
-def test_single_file_beside_shards_is_refused(sharded):
+def test_single_file_next_to_shards_is_refused(sharded):
     save_file({"a.weight": np.ones((2, 3), np.float32)}, sharded / "model.safetensors")
     refuses(sharded, f"{sharded}: has both model.safetensors and model-00001-of-00002.safetensors, "
                      "which model.safetensors.index.json names; remove the one that is out of date")

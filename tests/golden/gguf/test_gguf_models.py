@@ -1,4 +1,4 @@
-"""GGUF files converted, in stock transformers, beside what transformers makes of them itself."""
+"""Converted GGUF files in stock transformers, compared with the GGUF loader of transformers."""
 
 import numpy as np
 import pytest
@@ -102,7 +102,7 @@ BASE = 500_000.0
 
 
 def frequencies(**parameters):
-    """What transformers divides angles by, of a model with these parameters of its rotation."""
+    """Return the rotation frequencies of transformers for a model with these parameters."""
     config = LlamaConfig(
         hidden_size=64, num_attention_heads=4, head_dim=8, max_position_embeddings=16384,
         num_hidden_layers=1, intermediate_size=8, vocab_size=8,

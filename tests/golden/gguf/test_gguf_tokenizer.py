@@ -107,7 +107,7 @@ def test_whole_tokens_go_before_merges(file, tmp_path):
     assert lengths == {"llama-bpe": 1, "smaug-bpe": 4}
 
 
-def test_text_begins_and_ends_as_the_file_says(file, tmp_path):
+def test_text_starts_and_ends_with_the_tokens_of_the_file(file, tmp_path):
     _, fields = trained(byte_level())
     fields |= {"tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.bos_token_id": 1}
     body = opened(file, fields, tmp_path / "a")[0].encode("x", add_special_tokens=False).ids

@@ -43,7 +43,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def packed(model):
-    """What one machine makes of it."""
+    """Output of the same job on one machine."""
     pack_checkpoint(model, model.parent / "packed", 3)
     return contents(model.parent / "packed")
 
@@ -56,7 +56,7 @@ def test_same_bytes_as_one_machine(cluster, model, packed, tmp_path):
     assert tuple(seen) == report.tensors
 
 
-def test_goes_on_from_machine_to_cluster_and_back(cluster, model, packed, tmp_path):
+def test_resumes_on_a_cluster_and_on_the_machine_again(cluster, model, packed, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         pack_checkpoint(model, tmp_path / "o", 3, progress=stop_at("layers.04"))
     with on_cluster(cluster[0]) as run, pytest.raises(KeyboardInterrupt):
@@ -84,7 +84,7 @@ def test_error_of_a_worker(cluster, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name != "m"] == ["o.partial"]
 
 
-def test_nobody_answers(monkeypatch):
+def test_a_scheduler_that_does_not_answer(monkeypatch):
     monkeypatch.setattr("tritstream.golden.jobs.dask._PATIENCE", 0.5)
     with pytest.raises(CheckpointError, match=r"^tcp://127\.0\.0\.1:9: no Dask scheduler answers "
                                               r"\(.*\); start one with dask scheduler, and "

@@ -65,7 +65,7 @@ def test_directory_that_is_no_job(model, tmp_path):
     assert (tmp_path / "o.partial" / "thesis.txt").exists()
 
 
-def test_forced_run_of_the_same_job_goes_on(model, tmp_path, written):
+def test_forced_run_of_the_same_job_resumes(model, tmp_path, written):
     kill(model, tmp_path / "o", 2, "report", 12)
     pack_checkpoint(model, tmp_path / "o", 2, force=True)
     assert len(written) < 10

@@ -1,4 +1,4 @@
-"""A job that was killed goes on, wherever that was."""
+"""A job resumes after a kill at any point."""
 
 import fcntl
 import os
@@ -31,7 +31,7 @@ def written(monkeypatch):
 
 
 @pytest.mark.parametrize("last", [1, 4, 7, 12])
-def test_goes_on_after_a_kill_between_tensors(model, packed, tmp_path, written, last):
+def test_resumes_after_a_kill_between_tensors(model, packed, tmp_path, written, last):
     kill(model, tmp_path / "o", 2, "report", last)
     assert [path.name for path in tmp_path.iterdir()] == ["o.partial"]
     _, done = journal(tmp_path / "o.partial")
@@ -55,14 +55,14 @@ def module_of(name):
 
 
 @pytest.mark.parametrize("last", [1, 2, 5, 9, 16, 17])
-def test_goes_on_after_a_kill_within_a_write(model, packed, tmp_path, last):
+def test_resumes_after_a_kill_within_a_write(model, packed, tmp_path, last):
     kill(model, tmp_path / "o", 2, "write", last)
     assert [path.name for path in tmp_path.iterdir()] == ["o.partial"]
     pack_checkpoint(model, tmp_path / "o", 2)
     assert contents(tmp_path / "o") == contents(packed)
 
 
-def test_goes_on_after_many_kills(model, packed, tmp_path):
+def test_resumes_after_many_kills(model, packed, tmp_path):
     for _ in range(5):
         kill(model, tmp_path / "o", 2, "write", 4)
     pack_checkpoint(model, tmp_path / "o", 2)
@@ -70,7 +70,7 @@ def test_goes_on_after_many_kills(model, packed, tmp_path):
 
 
 @pytest.mark.parametrize("last", [1, 5, 11])
-def test_export_goes_on_after_a_kill(packed, tmp_path, last):
+def test_export_resumes_after_a_kill(packed, tmp_path, last):
     export(packed, tmp_path / "whole")
     for kind in ("report", "write"):
         kill(packed, tmp_path / kind, "export", kind, last)
@@ -80,7 +80,7 @@ def test_export_goes_on_after_a_kill(packed, tmp_path, last):
 
 
 def lose(partial, cut):
-    """Take the first shard away, or the end of it."""
+    """Remove the first shard, or its end."""
     shard = min(partial.glob("*.safetensors"))
     if cut:
         os.truncate(shard, shard.stat().st_size - cut)
@@ -162,7 +162,7 @@ pack_checkpoint(sys.argv[1], out, 2, force=sys.argv[4] == "True",
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("point", ["before", "after", "unlink"])
-def test_goes_on_after_a_kill_at_the_end(model, packed, tmp_path, point, force):
+def test_resumes_after_a_kill_at_the_end(model, packed, tmp_path, point, force):
     out = tmp_path / "o"
     if force:
         pack_checkpoint(model, out, 3)

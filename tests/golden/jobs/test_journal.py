@@ -13,7 +13,7 @@ from support.golden_helpers import message
 JOB = {"job": "count", "of": ["a", "b"]}
 
 
-def test_what_follows_a_cut_line_counts(tmp_path):
+def test_lines_after_a_cut_line_count(tmp_path):
     path = tmp_path / "journal"
     with Journal(path) as journal:
         assert journal.begin(JOB) == {}

@@ -11,13 +11,13 @@ from tritstream.golden.jobs.step import one_by_one
 
 @dataclass
 class Watch:
-    """What steps hold together, now and at most."""
+    """Memory of all running steps, now and at most."""
 
     held: int = 0
     most: int = 0
     flying: int = 0
-    side_by_side: int = 0
-    begun: list = field(default_factory=list)
+    concurrent: int = 0
+    started: list = field(default_factory=list)
     ended: list = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -25,15 +25,15 @@ class Watch:
         with self.lock:
             self.held, self.flying = self.held + memory, self.flying + count
             self.most = max(self.most, self.held)
-            self.side_by_side = max(self.side_by_side, self.flying)
+            self.concurrent = max(self.concurrent, self.flying)
 
 
 @dataclass
 class Sleep:
-    """A step that holds memory for a while, then fails if it should.
+    """Step that holds memory for a while, then fails if required.
 
-    ``beside`` names a step that must have begun before this one ends: which steps overlap is then
-    no matter of time. ``last`` makes it wait for the end of so many others.
+    It ends only after the step ``wait_for`` has started, so that the overlap of steps does not
+    depend on time, and after ``last`` other steps have ended.
     """
 
     watch: Watch
@@ -41,14 +41,14 @@ class Sleep:
     memory: int
     seconds: float = 0.02
     fails: bool = False
-    beside: str | None = None
+    wait_for: str | None = None
     last: int = 0
 
     def __call__(self):
-        self.watch.begun.append(self.name)
+        self.watch.started.append(self.name)
         self.watch.change(self.memory, 1)
         hang = time.monotonic() + 300
-        while ((self.beside and self.beside not in self.watch.begun)
+        while ((self.wait_for and self.wait_for not in self.watch.started)
                or len(self.watch.ended) < self.last):
             assert time.monotonic() < hang, f"{self.name} waits in vain"
             time.sleep(0.001)
@@ -70,25 +70,25 @@ def test_every_step_is_done_once(run):
     todo = steps(watch, [1] * 20)
     if run is in_flight:
         for number in range(17):
-            todo[f"s{number}"].beside = f"s{number + 3}"
+            todo[f"s{number}"].wait_for = f"s{number + 3}"
     assert dict(run(todo)) == {name: {"of": name} for name in todo}
-    assert watch.begun == list(todo)
-    assert watch.side_by_side == (1 if run is one_by_one else 4)
+    assert watch.started == list(todo)
+    assert watch.concurrent == (1 if run is one_by_one else 4)
 
 
-@pytest.mark.parametrize(("memories", "most", "side_by_side", "beside"), [
+@pytest.mark.parametrize(("memories", "most", "concurrent", "wait_for"), [
     ([40] * 8, 80, 2, {f"s{number}": f"s{number + 1}" for number in range(7)}),
     ([100, 1, 1, 100, 1], 100, 2, {"s1": "s2"}),
     ([300, 10, 300], 300, 1, {}),           # more than the budget: alone
 ])
-def test_budget_of_memory(memories, most, side_by_side, beside):
+def test_budget_of_memory(memories, most, concurrent, wait_for):
     watch = Watch()
     todo = steps(watch, memories)
-    for name, other in beside.items():
-        todo[name].beside = other
+    for name, other in wait_for.items():
+        todo[name].wait_for = other
     assert len(list(in_flight(todo, budget=100))) == len(memories)
     assert watch.most == most
-    assert watch.side_by_side == side_by_side
+    assert watch.concurrent == concurrent
 
 
 def test_a_slow_step_does_not_keep_others():
@@ -97,24 +97,24 @@ def test_a_slow_step_does_not_keep_others():
     assert [name for name, _ in in_flight(todo)][-1] == "slow"
 
 
-def test_nothing_begins_after_a_failure():
+def test_no_step_starts_after_a_failure():
     watch = Watch()
     todo = steps(watch, [1] * 30)
     todo["s3"].fails = True
     with pytest.raises(ValueError, match="^s3$"):
         list(in_flight(todo))
-    assert len(watch.begun) < 12
+    assert len(watch.started) < 12
     assert watch.flying == 0
 
 
-def test_nothing_begins_when_nobody_asks():
+def test_no_step_starts_without_a_consumer():
     watch = Watch()
     records = in_flight(steps(watch, [1] * 30))
     next(records)
     records.close()
-    begun = len(watch.begun)
+    started = len(watch.started)
     time.sleep(0.1)
-    assert begun == len(watch.begun) < 12
+    assert started == len(watch.started) < 12
     assert watch.flying == 0
 
 

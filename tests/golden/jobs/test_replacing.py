@@ -40,7 +40,7 @@ def packed(model):
 
 @pytest.fixture(params=["pack", "export", "convert"])
 def job(request, model, packed):
-    """What writes a directory: a function of the directory and ``force``."""
+    """Function of a directory and ``force`` that writes the directory."""
     return {"pack": lambda out, force=True: pack_checkpoint(model, out, 2, force=force),
             "export": lambda out, force=True: export(packed, out, force=force),
             "convert": lambda out, force=True: convert(open_source(model), out, force=force),
@@ -162,7 +162,7 @@ def test_file_stops_it(job, tmp_path):
     refused(job, tmp_path / "o", "is not a directory that tritstream wrote")
 
 
-def test_what_comes_in_while_the_job_runs_stops_it(tmp_path):
+def test_a_file_that_appears_during_the_job_stops_it(tmp_path):
     with Job(tmp_path / "o", {"job": "x"}) as job:
         (job.partial / "config.json").write_text("{}")
         job.finish()

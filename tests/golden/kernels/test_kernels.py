@@ -50,7 +50,7 @@ def same(found, wanted):
 
 
 def both(name, *arguments):
-    """What the engines agree on."""
+    """Return the result of all engines, which must be equal."""
     wanted = getattr(PLAIN, name)(*arguments)
     same(getattr(FAST, name)(*arguments), wanted)
     return wanted
@@ -92,10 +92,10 @@ def test_best_code_by_trying_all(half):
         sums = []
         for scale in table:
             total = F(0)
-            for w, worth in zip(group, importance[g % 3], strict=True):
+            for w, weight in zip(group, importance[g % 3], strict=True):
                 q = F(round(float(min(F(abs(w)) / scale, F(1)) * F(half))))
                 t = F(abs(w)) - scale * q / F(half)
-                total = total + worth * (t * t)
+                total = total + weight * (t * t)
             sums.append(total)
         assert codes[g] == sums.index(min(sums))
         assert errors[g] == min(sums)
@@ -127,7 +127,7 @@ def test_importance_repeats_over_rows():
 def test_same_codes_of_scales(edges):
     edges = np.array(edges, np.float64)
     scales = np.abs(np.random.default_rng(4).standard_normal((7, 31))).astype(F)
-    scales[0, :len(edges)] = edges[:31]     # rounded: on an edge, or beside it
+    scales[0, :len(edges)] = edges[:31]     # rounded: on an edge, or next to it
     scales[1, :3] = 0, 1e-45, 3e38
     codes = both("find_codes", scales, edges)
     assert codes[3, 3] == sum(edges < np.float64(scales[3, 3]))

@@ -116,7 +116,7 @@ def test_finds_padding_that_is_not_zero(packed, name, place):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0])
-def test_finds_scales_that_are_none(packed, value):
+def test_finds_invalid_scales(packed, value):
     def change(tensors, _):
         tensors[f"{UP}.scales"][7] = value
 
@@ -179,6 +179,6 @@ def test_against_a_source_with_other_tensors(packed, tmp_path):
     ]
 
 
-def test_against_what_is_no_source(packed, tmp_path):
+def test_compared_with_a_file_that_is_not_a_source(packed, tmp_path):
     with pytest.raises(CheckpointError, match="^[^\n]*: has no config.json; [^\n]*$"):
         verify(packed, tmp_path)

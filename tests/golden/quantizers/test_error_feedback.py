@@ -116,7 +116,7 @@ def test_loss_is_the_quadratic_form():
     moment, rng = moment_of(4, 24), np.random.default_rng(6)
     errors = rng.standard_normal((4, 24)).astype(F)
     expected = sum(float(r) * float(e @ moment.inputs @ e)
-              for r, e in zip(moment.results, errors, strict=True)) / 2
+                   for r, e in zip(moment.results, errors, strict=True)) / 2
     assert moment.loss(errors) == pytest.approx(expected, rel=1e-5)
     some = np.array([1, 3])
     assert moment.take(some).loss(errors[some]) < moment.loss(errors)
@@ -185,7 +185,7 @@ def test_wrong_files_and_methods(tmp_path):
         feed_back(huge * F(np.nan), 2, moment_of(2, 16), "w")
 
 
-def test_each_column_is_mended_as_the_definition_says():
+def test_each_column_is_compensated_as_defined():
     # Optimal brain surgeon, column by column, in float64 and without a factorisation: rounding
     # column j moves those behind it by -e H^-1[j] / H^-1[j, j], and j leaves the problem.
     weights = np.random.default_rng(7).standard_normal((6, 176)).astype(F)
@@ -203,7 +203,7 @@ def test_each_column_is_mended_as_the_definition_says():
 
 
 def test_table_suits_what_counts():
-    # Small weights that count, beside larger ones that do not.
+    # Small weights that count, next to larger ones that do not.
     rng = np.random.default_rng(8)
     size = np.where(np.arange(64) < 32, 0.25, 4.0)
     weights = (rng.standard_normal((64, 64)) * size * np.exp(rng.random((64, 64)))).astype(F)
@@ -213,10 +213,10 @@ def test_table_suits_what_counts():
         table = feed_back(weights, 3, Moment(np.diag(columns.astype(F)), results.astype(F))).table
         return (table < 2).sum()
 
-    even, worth = np.ones(64), size ** -4
+    even, importance = np.ones(64), size ** -4
     assert small(weights, even, even) < 5 and small(upright, even, even) < 5
-    assert small(weights, worth, even) > 8
-    assert small(upright, even, worth / worth.mean()) > 20
+    assert small(weights, importance, even) > 8
+    assert small(upright, even, importance / importance.mean()) > 20
 
 
 @pytest.mark.parametrize("inputs", [

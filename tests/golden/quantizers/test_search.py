@@ -134,6 +134,6 @@ def test_packed_and_verified(tmp_path):
     assert contents(tmp_path / "u") != contents(tmp_path / "o")
 
 
-def test_whole_of_what_is_whole():
+def test_whole_returns_a_complete_matrix_unchanged():
     matrix = quantize(np.ones((2, 16), F), 1)
     assert whole(matrix) is matrix and isinstance(matrix, TritMatrix)

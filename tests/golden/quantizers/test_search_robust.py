@@ -140,7 +140,7 @@ def report_of(weights, method="search", depth=3):
 
 
 @pytest.mark.parametrize("name", ["normal", "rows over six decades", "beyond squares"])
-def test_report_has_the_median_beside_the_total(name):
+def test_report_has_the_median_next_to_the_total(name):
     weights = MATRICES[name][0]
     report, matrix = report_of(weights), whole(search(weights, 3, engine=None))
     total, _, median = errors(matrix, weights)
@@ -169,7 +169,7 @@ def test_warnings_of_the_profile_name_the_method():
     assert f"their groups, {share:.1%} of all that are not zero, count as zero" in lost
 
 
-def test_groups_that_vanish_are_told():
+def test_groups_that_become_zero_are_reported():
     warnings = report_of(MATRICES["rows over thirty decades"][0]).warnings
     assert any("% of the groups become zero, because others are far larger" in line
                for line in warnings)

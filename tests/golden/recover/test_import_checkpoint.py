@@ -201,7 +201,7 @@ def test_given_depth(tmp_path):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """One value of a matrix changed, another matrix with an infinity, a third random."""
+    """Checkpoint with one changed value, a matrix with an infinity, and a random matrix."""
     write_checkpoint(tmp_path / "m")
     file = tmp_path / "m" / "model.safetensors"
     change(tmp_path / "m", f"{UP}.weight", (17, 40), 0.777)
@@ -222,7 +222,7 @@ def test_a_misfit_is_refused_by_name(tmp_path, damaged):
     assert contents(tmp_path / "m") == before
 
 
-def test_what_has_not_begun_is_not_recovered_after_a_misfit(model, tmp_path, monkeypatch):
+def test_no_matrix_starts_after_a_misfit(model, tmp_path, monkeypatch):
     seen = []
 
     def slow(weights, name, *_):
@@ -240,7 +240,7 @@ def test_what_has_not_begun_is_not_recovered_after_a_misfit(model, tmp_path, mon
     assert set(threading.enumerate()) <= before
 
 
-def test_misfits_are_kept_when_told_so(tmp_path, damaged):
+def test_misfits_are_kept_on_request(tmp_path, damaged):
     _, tensors = damaged
     with pytest.raises(CheckpointError):
         import_checkpoint(tmp_path / "m", tmp_path / "o")
@@ -294,7 +294,7 @@ def test_probe(tmp_path, damaged):
 
 
 @pytest.mark.parametrize("last", [1, 9, 15, 17, 19, 30, 43, 44, 67])
-def test_goes_on_after_a_kill(model, tmp_path, last):
+def test_resumes_after_a_kill(model, tmp_path, last):
     import_checkpoint(model, tmp_path / "expected")
     finished = run_python(KILL, model, tmp_path / "o", last)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
@@ -326,7 +326,7 @@ def test_a_source_that_changed(tmp_path):
     assert verify(tmp_path / "o", tmp_path / "m") == []
 
 
-def test_what_is_there_is_not_replaced(model, tmp_path):
+def test_existing_output_is_not_replaced(model, tmp_path):
     import_checkpoint(model, tmp_path / "o")
     with pytest.raises(CheckpointError, match="exists already"):
         import_checkpoint(model, tmp_path / "o")

@@ -261,7 +261,7 @@ def test_weights_that_a_table_does_not_make():
         encode(np.float16([[0.5, 0.4]]), np.ones(27, np.float32), 2, OURS["s*q/h"], "a.weight")
 
 
-def test_what_a_search_missed_may_be_found_for_the_report(monkeypatch):
+def test_the_report_may_find_more_than_the_search(monkeypatch):
     monkeypatch.setattr(cover, "_EXCHANGES", 0)
     kind, table = draw_table(np.random.default_rng(0))
     assert kind != "few"

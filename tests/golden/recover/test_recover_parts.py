@@ -27,7 +27,7 @@ def pieces_of(*groups):
 
 
 def makes(scale, values, form, half, dtype):
-    """Whether a scale makes all values of a group."""
+    """Return whether a scale reproduces all values of a group."""
     made = to_dtype(form.weights(np.float32([scale]), np.arange(half + 1), half), dtype)
     return np.isin(values, made).all()
 

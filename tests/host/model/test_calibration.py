@@ -117,16 +117,17 @@ def test_loss_foretells_the_divergence(text_windows):
     model = load_model(MODEL)
     moments = collect_moments(model, {name: name for name in names}, text_windows)
     exact = [Prediction(logits(model, ids[None]).numpy()) for ids in text_windows]
-    told = came = 0.0
+    predicted = measured = 0.0
     for name in names:
         weight = model.get_submodule(name).weight
         fine = weight.detach().clone()
         weight.data = torch.from_numpy(dequantize(quantize(fine.numpy(), 2)))
-        told += moments[name].loss((weight.data - fine).numpy())
-        came += np.mean([kl_divergence(base, Prediction(logits(model, ids[None]).numpy())).mean()
-                         for base, ids in zip(exact, text_windows, strict=True)])
+        predicted += moments[name].loss((weight.data - fine).numpy())
+        measured += np.mean([
+            kl_divergence(base, Prediction(logits(model, ids[None]).numpy())).mean()
+            for base, ids in zip(exact, text_windows, strict=True)])
         weight.data = fine
-    assert 0.5 < told / came < 2
+    assert 0.5 < predicted / measured < 2
 
 
 def test_random_windows():

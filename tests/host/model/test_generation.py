@@ -68,7 +68,7 @@ def test_greedy_whatever_the_checkpoint_says(model, tokenizer, monkeypatch):
 
 
 @pytest.mark.parametrize("count", [1, 5, 11])
-def test_interrupt_keeps_what_came(model, tokenizer, count):
+def test_interrupt_keeps_the_tokens_so_far(model, tokenizer, count):
     # The eleventh token is a comma, which the streamer holds back.
     calls = iter(range(count))
 

@@ -83,7 +83,7 @@ def test_a_device_by_name_is_closed_with_its_model(tmp_path, monkeypatch):
     assert closed == [peer]
 
 
-def test_nothing_is_left_of_what_cannot_be_loaded(tmp_path):
+def test_a_model_that_cannot_be_loaded_leaves_no_output(tmp_path):
     threads = threading.active_count()
     with pytest.raises(CheckpointError, match=message(
             f"{tmp_path}: is empty; give the directory of a checkpoint")):

@@ -69,7 +69,7 @@ def test_what_has_an_effect(model):
     assert ended.tokens == plain.tokens[:2]
 
 
-def test_what_a_model_was_loaded_with_comes_back(model):
+def test_the_options_of_a_loaded_model_are_restored(model):
     write_json(model / "generation_config.json", {"num_beams": 4, "top_k": 7})
     loaded = load_model(model)
     with only_used(loaded) as unused:

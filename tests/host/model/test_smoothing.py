@@ -58,7 +58,7 @@ def test_inputs_are_those_of_each_reader(llama):
 
 
 def outlier_case():
-    """Vectors with one channel that is large in all of them, and weights that are small there."""
+    """Vectors with one channel that is always large, and weights that are small there."""
     rng = np.random.default_rng(3)
     vectors, weight = rng.standard_normal((300, 64)), rng.standard_normal((100, 64))
     vectors[:, 7] *= 200
@@ -110,9 +110,9 @@ def test_smoothing_makes_int8_better(tmp_path):
         factors[5] = 1 / 64 if each.producer.endswith("layernorm") else 1
         rough.append((each, factors))
     smoothed(MODEL, tmp_path / "rough", rough)
-    model, told = load_model(tmp_path / "rough"), []
-    choices = find_factors(model, sets, [prompt_ids()[0]], 3, told.append)
-    assert told == [each.readers[0] for each in sets]
+    model, progress = load_model(tmp_path / "rough"), []
+    choices = find_factors(model, sets, [prompt_ids()[0]], 3, progress.append)
+    assert progress == [each.readers[0] for each in sets]
     smoothed(tmp_path / "rough", tmp_path / "even", [(c.inputs, c.factors) for c in choices])
     errors = []
     for name in ("rough", "even"):

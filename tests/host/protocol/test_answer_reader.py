@@ -11,7 +11,7 @@ from support.frames import build_frame
 
 
 class Tape(Transport):
-    """A transport whose responses are given bytes; ``data`` is what is left of them."""
+    """Transport that returns given bytes. ``data`` has the bytes that are left."""
 
     def __init__(self, data):
         self.data = data
