@@ -1,4 +1,4 @@
-"""Bytes from clients of ``tritstream serve``."""
+"""What clients send to ``tritstream serve``."""
 
 import asyncio
 import socket
