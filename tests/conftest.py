@@ -1,9 +1,11 @@
-"""Fixtures of the tests that speak to a device in bytes."""
+"""Fixtures of several packages: devices that are tested byte by byte, and an empty cache."""
 
 import os
+import tempfile
 
 import pytest
 
+from tritstream.golden import cache_place
 from tritstream.sim.build import build_native, device_rtl
 from tritstream.sim.native import NativeDevice
 
@@ -31,3 +33,16 @@ def wire(build):
 @pytest.fixture
 def job(wire):
     return Job(wire.lanes, columns=wire.config.columns)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, apart from the cache and the temporary files of the user."""
+    path = tmp_path / "cache"
+    monkeypatch.setenv("TRITSTREAM_CACHE", str(path))
+    monkeypatch.setenv("HOME", "/proc/none")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    cache_place._chosen.cache_clear()
+    yield path
+    cache_place._chosen.cache_clear()
