@@ -68,7 +68,7 @@ class Monitor(LiteXModule):
         self.comb += [If(bank.lock, locked.eq(1)) for bank in banks]
         self.comb += [If(~phase.cs_n & ~phase.ras_n & ~phase.cas_n & phase.we_n,
                          self.refreshed.eq(1)) for phase in sdram.dfii.master.phases]
-        # The link has at most one outstanding read. Its access cannot be told from the others.
+        # The link has at most one outstanding read, which cannot be distinguished from other reads.
         self.sync += [
             If(bridge_port.cmd.valid & bridge_port.cmd.ready & ~bridge_port.cmd.we, link.eq(1)),
             If(bridge_port.rdata.valid, link.eq(0)),

@@ -18,7 +18,7 @@ UNSEEN = {
 }
 
 
-def told(module: str, before: str, after: str, tmp_path: Path) -> str:
+def outcome(module: str, before: str, after: str, tmp_path: Path) -> str:
     """Outcome of a change, in a process that has not imported ``tritstream.hw`` yet."""
     source = (ROOT / "hw" / f"{module}.py").read_text()
     assert source.count(before) == 1
@@ -34,11 +34,11 @@ def told(module: str, before: str, after: str, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("name", UNSEEN)
 def test_what_no_test_saw_is_found(name, tmp_path):
-    assert told("control/request_check", *UNSEEN[name], tmp_path) == "found"
+    assert outcome("control/request_check", *UNSEEN[name], tmp_path) == "found"
 
 
 def test_a_change_of_nothing_survives(tmp_path):
-    assert told("compute/trit_unpacker", "_BYTE = 8", "_BYTE = 4 + 4", tmp_path) == "survived"
+    assert outcome("compute/trit_unpacker", "_BYTE = 8", "_BYTE = 4 + 4", tmp_path) == "survived"
 
 
 def test_every_comparison_is_changed_in_every_way():

@@ -197,7 +197,7 @@ def test_words_that_are_no_header_are_one_error(wire, job):
     wire.load(job)
     garbage = 2 * wire.lanes * b"\xfe\x01"
     assert wire.ask(garbage) == error(NO_HEADER, sequence=0)
-    # The hunt goes on until a header counts.
+    # The hunt ends only at a valid header.
     wire.send(bytes(2 * wire.lanes) + garbage)
     assert wire.silent()
     wire.check(job)

@@ -2,29 +2,32 @@
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from tritstream.golden.checkpoints.directory import DirectorySource
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import verify
 from tritstream.host.model.load import load_model
-from tritstream.host.model.traffic import token_traffic
-from tritstream.scripts.weights.architecture import architecture_of, packed_architecture
 
-from support.architecture_cases import ARCHITECTURES, save_model
+from support.architecture_cases import (
+    ARCHITECTURES,
+    changed,
+    found_in,
+    logits,
+    packed,
+    save_model,
+    shipped,
+)
 from support.cli_helpers import command_fails, run_command
-from support.golden_helpers import message, rewrite
+from support.golden_helpers import rewrite
 from support.model_helpers import MODEL
 
-IDS = torch.arange(3, 11)[None]
 ATTENTION = {f"self_attn.{name}_proj" for name in "qkvo"}
 MLP = {f"mlp.{name}_proj" for name in ("gate", "up", "down")}
 PACKED = {
@@ -51,23 +54,6 @@ def model(request, tmp_path_factory):
     """A model, and it packed as the command packs it."""
     path = tmp_path_factory.mktemp(request.param)
     return packed(save_model(path / "m", request.param))
-
-
-def packed(source, **options):
-    architecture = architecture_of(DirectorySource(source)).architecture
-    out = source.parent / f"packed{len(list(source.parent.iterdir()))}"
-    pack_checkpoint(source, out, 3, architecture=architecture, **options)
-    return source, out
-
-
-@torch.inference_mode()
-def logits(path, **options):
-    return load_model(path, **options)(input_ids=IDS).logits[0]
-
-
-def found_in(path):
-    checkpoint = PackedCheckpoint(path)
-    return verify(path, architecture=packed_architecture(checkpoint).architecture)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -139,15 +125,6 @@ def load_file_as_floats(path):
     return {name: tensor.astype(np.float64) for name, tensor in load_file(path).items()}
 
 
-def changed(tmp_path, change):
-    """The shipped model, its tensors changed."""
-    path = shutil.copytree(MODEL, tmp_path / "m")
-    tensors = load_file(path / "model.safetensors")
-    change(tensors)
-    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
-    return path
-
-
 MTP = np.zeros((128, 256), np.float32)
 
 
@@ -170,11 +147,6 @@ def test_tensors_that_the_model_lacks_are_kept_and_reported(tmp_path, extra):
     assert code == 0
     assert out.startswith(f"warning: {name}: is not part of Qwen2ForCausalLM, nor are 0 other")
     np.testing.assert_array_equal(logits(tmp_path / "o"), logits(packed(shipped(tmp_path))[1]))
-
-
-def shipped(tmp_path):
-    """Copy of the shipped model in a writable directory."""
-    return shutil.copytree(MODEL, tmp_path / "plain" / "m")
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "base_model.model."])
@@ -258,12 +230,6 @@ def test_without_transformers_names_decide(tmp_path, monkeypatch):
     load_model(tmp_path / "o")
 
 
-def tie(tensors, head=None):
-    """Store the head of a tied model, in place of the embedding or next to it."""
-    tensors["lm_head.weight"] = (
-        tensors.pop("model.embed_tokens.weight") if head is None else head)
-
-
 @pytest.mark.parametrize("fields", [{}, None])
 def test_an_empty_quantization_config_is_loaded(tmp_path, fields):
     path = shipped(tmp_path)
@@ -285,60 +251,6 @@ def test_a_model_that_the_import_packs_can_be_loaded(tmp_path):
     assert found_in(tmp_path / "o") == []
     torch.testing.assert_close(logits(tmp_path / "o"), logits(tmp_path / "published"),
                                rtol=0, atol=2e-3)
-
-
-@pytest.mark.parametrize("include", [[], ["lm_head"]])
-def test_a_tied_model_stored_by_its_head(tmp_path, include):
-    _, out = packed(changed(tmp_path, tie), include=include)
-    assert found_in(out) == []
-    model = load_model(out)
-    expected = packed(shipped(tmp_path), include=["embed_tokens"] if include else [])[1]
-    np.testing.assert_array_equal(logits(out), logits(expected))
-    traffic = token_traffic(model, PackedCheckpoint(out))
-    usual = token_traffic(load_model(expected), PackedCheckpoint(expected))
-    assert traffic == usual
-    code, text, _ = run_command("generate", out, "--prompt", "She had", "--tokens", "3",
-                                "--backend", "reference")
-    assert code == 0 and "weights of a token" in text
-
-
-@pytest.mark.parametrize("same", [True, False])
-@pytest.mark.parametrize("include", [["lm_head"], ["embed_tokens"], ["lm_head", "embed_tokens"]])
-def test_a_tied_model_that_stores_both(tmp_path, include, same):
-    def both(tensors):
-        tie(tensors, tensors["model.embed_tokens.weight"] * (1 if same else 2))
-
-    _, out = packed(changed(tmp_path, both), include=include)
-    assert found_in(out) == []
-    # Values that differ are not tied, whatever config.json says: transformers does the same.
-    export(out, tmp_path / "exported")
-    torch.testing.assert_close(logits(out), logits(tmp_path / "exported"), rtol=0, atol=0.1)
-    token_traffic(load_model(out), PackedCheckpoint(out))
-
-
-def test_exclude(tmp_path):
-    code, out, _ = run_command(
-        "quantize", MODEL, "-o", tmp_path / "o", "--exclude", "*.down_proj", "--exclude",
-        "layers.0.*", "--exclude", "k_proj")
-    assert code == 0
-    checkpoint = PackedCheckpoint(tmp_path / "o")
-    assert not any(name.endswith(("down_proj", "k_proj")) or ".0." in name
-                   for name in checkpoint.matrices)
-    assert len(checkpoint.matrices) == 3 * 5
-    fields = checkpoint.config["quantization_config"]
-    assert fields["exclude"] == ["*.down_proj", "layers.0.*", "k_proj"]
-    assert "model.layers.3.mlp.down_proj" in fields["modules_to_not_convert"]
-    assert "  left out on request: model.layers.*.mlp.down_proj.weight, " in out
-    assert verify(tmp_path / "o", MODEL) == []
-    load_model(tmp_path / "o")
-
-
-def test_exclude_wins_over_include_and_must_fit(tmp_path):
-    _, out = packed(shipped(tmp_path), include=["embed_tokens"], exclude=["embed_*"])
-    assert "model.embed_tokens" not in PackedCheckpoint(out).matrices
-    with pytest.raises(CheckpointError, match=message(
-            f"{MODEL}: no matrix is named *.dwn_proj, which is to be left out; check the name")):
-        pack_checkpoint(MODEL, tmp_path / "x", 2, exclude=["*.dwn_proj"])
 
 
 def test_a_norm_that_is_missing_from_a_packed_file(tmp_path):

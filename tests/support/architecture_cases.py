@@ -1,11 +1,22 @@
-"""Small random models of many architectures, made and saved by transformers itself."""
+"""Small random models of many architectures, made by transformers, and changed shipped models."""
 
+import shutil
 import warnings
 
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 
-__all__ = ["ARCHITECTURES", "save_model"]
+from tritstream.golden.checkpoints.directory import DirectorySource
+from tritstream.golden.packed.pack import pack_checkpoint
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed.verify import verify
+from tritstream.host.model.load import load_model
+from tritstream.scripts.weights.architecture import architecture_of, packed_architecture
+
+from support.model_helpers import MODEL
+
+__all__ = ["ARCHITECTURES", "changed", "found_in", "logits", "packed", "save_model", "shipped"]
 
 _SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
           "num_key_value_heads": 2, "intermediate_size": 48, "bos_token_id": 1, "eos_token_id": 2,
@@ -52,3 +63,37 @@ def save_model(path, kind, ending=None, **fields):
         model = getattr(transformers, name + (ending or usual))(config(**settings | fields))
         model.save_pretrained(path)
     return path
+
+
+def packed(source, **options):
+    """Pack a model as the command does; return its path and the path of the packed model."""
+    architecture = architecture_of(DirectorySource(source)).architecture
+    out = source.parent / f"packed{len(list(source.parent.iterdir()))}"
+    pack_checkpoint(source, out, 3, architecture=architecture, **options)
+    return source, out
+
+
+@torch.inference_mode()
+def logits(path, **options):
+    """Return the logits of eight tokens: (8, vocabulary)."""
+    return load_model(path, **options)(input_ids=torch.arange(3, 11)[None]).logits[0]
+
+
+def found_in(path):
+    """Return the findings of ``verify``, with the architecture of the model."""
+    checkpoint = PackedCheckpoint(path)
+    return verify(path, architecture=packed_architecture(checkpoint).architecture)
+
+
+def changed(tmp_path, change):
+    """Copy the shipped model, and apply ``change`` to its tensors."""
+    path = shutil.copytree(MODEL, tmp_path / "m")
+    tensors = load_file(path / "model.safetensors")
+    change(tensors)
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    return path
+
+
+def shipped(tmp_path):
+    """Copy the shipped model into a writable directory."""
+    return shutil.copytree(MODEL, tmp_path / "plain" / "m")

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 CANDIDATES = (10, 12, 14, 15)
 
-#: What a weight may be computed as, of arrays of one dtype: scale, level, largest level.
+#: Functions that compute a weight from scale, level and largest level, arrays of one dtype.
 FORMS = {
     "s*q/h":   lambda s, q, h: s * q / h,
     "s*(q/h)": lambda s, q, h: s * (q / h),
@@ -38,7 +38,7 @@ PLANES = {
     "times 3":   lambda s, p, h, m: s / h if p == 1 else PLANES["times 3"](s, p / 3, h, m) * 3,
     "by thirds": lambda s, p, h, m: s if p == m else PLANES["by thirds"](s, p * 3, h, m) / 3,
 }
-#: And when the scale comes after the sum: the value of a digit, and the weight of the sum.
+#: The same for a scale that is applied after the sum: functions for a digit and for the sum.
 SCALED_AFTER = {
     "s*sum of p/h": (lambda s, p, h, m: p / h, lambda s, total, h: s * total),
     "s*sum of p/m": (lambda s, p, h, m: p / m, lambda s, total, h: s * total),
@@ -265,6 +265,15 @@ def save(path, tensors, shards):
     size = sum(tensor.nbytes for tensor in tensors.values())
     (path / "model.safetensors.index.json").write_text(json.dumps(
         {"metadata": {"total_size": size}, "weight_map": places}))
+
+
+def change_tensor(path, name, places, value):
+    """Set values of a tensor in a checkpoint of one file, and return all tensors."""
+    file = path / "model.safetensors"
+    tensors = load_file(file)
+    tensors[name][places] = value
+    save_file(tensors, file, {"format": "pt"})
+    return tensors
 
 
 def main():

@@ -1,14 +1,10 @@
 import hashlib
 import json
-import os
-import signal
-import threading
-import time
 from functools import partial
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from tritstream.golden.checkpoints.source import CheckpointError
 from tritstream.golden.jobs.local import in_flight
@@ -16,52 +12,19 @@ from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import write_packed
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import Finding, verify
-from tritstream.golden.recover import Misfit, Unfit, encode, recover, survey
+from tritstream.golden.recover import encode
 from tritstream.golden.recover import import_checkpoint as importer
-from tritstream.golden.recover.import_checkpoint import import_checkpoint, probe_checkpoint
-from tritstream.golden.rounding import FORMS
-
-from support.golden_helpers import contents, message, run_python
-from support.published import DIGIT_FORMS, write_checkpoint
-
-UP = "model.layers.1.mlp.up_proj"
-
-#: Imports argv[1] into argv[2] and kills itself after the n-th progress.
-KILL = """
-import os, signal, sys
 from tritstream.golden.recover.import_checkpoint import import_checkpoint
 
-left = int(sys.argv[3])
+from support.golden_helpers import contents, message
+from support.published import DIGIT_FORMS, change_tensor, write_checkpoint
 
-def count(stage, name):
-    global left
-    left -= 1
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-import_checkpoint(sys.argv[1], sys.argv[2], progress=count)
-"""
+UP = "model.layers.1.mlp.up_proj"
 
 
 def load_all(path):
     return {name: tensor for file in sorted(path.glob("*.safetensors"))
             for name, tensor in load_file(file).items()}
-
-
-def change(path, name, places, value):
-    """Set some values of a tensor of a checkpoint in one file."""
-    file = path / "model.safetensors"
-    tensors = load_file(file)
-    tensors[name][places] = value
-    save_file(tensors, file, {"format": "pt"})
-    return tensors
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("published") / "m"
-    write_checkpoint(path, shards=2)
-    return path
 
 
 def test_steps_state_their_memory(model, tmp_path, monkeypatch):
@@ -161,21 +124,11 @@ def test_sums_of_digits_need_format_version_3(tmp_path, how, form, dtype):
     assert {(info.form.name, info.dtype) for info in packed.matrices.values()} == {(form, dtype)}
 
 
-def test_a_damaged_sum_of_digits_is_refused_by_name(tmp_path):
-    write_checkpoint(tmp_path / "m", inner="float16", form="s*p/h, low first")
-    change(tmp_path / "m", f"{UP}.weight", (17, 40), 0.777)
-    with pytest.raises(CheckpointError, match=message(
-            f"{tmp_path / 'm/model.safetensors'}: {UP}.weight does not fit: nearest is d = 3, "
-            "sum t*R(R(s*p)/h) low first in float16, which leaves 1 of 640 groups over, the first "
-            "at row 17, column 32, with ratios ").removesuffix("$")):
-        import_checkpoint(tmp_path / "m", tmp_path / "o")
-
-
 def test_depths_of_some_matrices(tmp_path):
     tensors = write_checkpoint(tmp_path / "m", depth=2)
     other = write_checkpoint(tmp_path / "x", depth=3)
-    change(tmp_path / "m", f"{UP}.weight", ..., other[f"{UP}.weight"])
-    change(tmp_path / "m", "model.layers.0.self_attn.k_proj.weight", ..., 0)
+    change_tensor(tmp_path / "m", f"{UP}.weight", ..., other[f"{UP}.weight"])
+    change_tensor(tmp_path / "m", "model.layers.0.self_attn.k_proj.weight", ..., 0)
     import_checkpoint(tmp_path / "m", tmp_path / "o")
     packed = PackedCheckpoint(tmp_path / "o")
     assert packed.depth == 2
@@ -197,141 +150,6 @@ def test_given_depth(tmp_path):
     with pytest.raises(CheckpointError, match="^[^\n]*distinct magnitudes, of which 27 scales make "
                                               "at most 27 at d = 1; keep going to leave it as"):
         import_checkpoint(tmp_path / "m", tmp_path / "q", 1)
-
-
-@pytest.fixture
-def damaged(tmp_path):
-    """Checkpoint with one changed value, a matrix with an infinity, and a random matrix."""
-    write_checkpoint(tmp_path / "m")
-    file = tmp_path / "m" / "model.safetensors"
-    change(tmp_path / "m", f"{UP}.weight", (17, 40), 0.777)
-    change(tmp_path / "m", "model.layers.1.self_attn.q_proj.weight", (3, 4), -np.inf)
-    random = np.random.default_rng(0).standard_normal((64, 160)) * 0.02
-    return file, change(tmp_path / "m", "model.layers.1.mlp.down_proj.weight", ..., random)
-
-
-def test_a_misfit_is_refused_by_name(tmp_path, damaged):
-    file, _ = damaged
-    before = contents(tmp_path / "m")
-    with pytest.raises(CheckpointError, match=message(
-            f"{file}: model.layers.1.mlp.down_proj.weight does not fit: more than 1080 distinct "
-            "magnitudes in its first 64 rows, which is not what 27 scales make; keep going to "
-            "leave it as it is")):
-        import_checkpoint(tmp_path / "m", tmp_path / "o")
-    assert not (tmp_path / "o").exists()
-    assert contents(tmp_path / "m") == before
-
-
-def test_no_matrix_starts_after_a_misfit(model, tmp_path, monkeypatch):
-    seen = []
-
-    def slow(weights, name, *_):
-        seen.append(name)
-        if len(seen) == 1:
-            return recover(weights)
-        time.sleep(0.3)
-        raise Misfit(Unfit(f"{name} is odd", 1))
-
-    monkeypatch.setattr(survey, "recover", slow)
-    before = set(threading.enumerate())     # other tests may have left some
-    with pytest.raises(CheckpointError, match="weight is odd; keep going to leave it as it is$"):
-        import_checkpoint(model, tmp_path / "o")
-    assert 1 < len(seen) < 14
-    assert set(threading.enumerate()) <= before
-
-
-def test_misfits_are_kept_on_request(tmp_path, damaged):
-    _, tensors = damaged
-    with pytest.raises(CheckpointError):
-        import_checkpoint(tmp_path / "m", tmp_path / "o")
-    report = import_checkpoint(tmp_path / "m", tmp_path / "o", keep_going=True)
-    misfits = {found.name: found.outcome.reason for found in report.misfits}
-    assert misfits.keys() == {UP, "model.layers.1.self_attn.q_proj",
-                              "model.layers.1.mlp.down_proj"}
-    assert misfits[UP].startswith(f"{UP}.weight does not fit: nearest is d = 3, s*q/h, which "
-                                  "leaves 1 of 640 groups over, the first at row 17, column 32, ")
-    assert misfits["model.layers.1.self_attn.q_proj"] == (
-        "model.layers.1.self_attn.q_proj.weight must be finite, not -inf at row 3, column 4")
-    packed = PackedCheckpoint(tmp_path / "o")
-    assert len(packed.matrices) == 11
-    for name in misfits:
-        kept = packed.read_kept(f"{name}.weight")
-        assert kept.tobytes() == tensors[f"{name}.weight"].tobytes()
-        assert name in packed.config["quantization_config"]["modules_to_not_convert"]
-    finding, = verify(tmp_path / "o", tmp_path / "m")
-    assert (finding.kind, finding.tensor) == ("warning", "model.layers.1.self_attn.q_proj.weight")
-    assert "(0 NaN, 1 infinite), the first at [3, 4]" in finding.message
-
-
-def test_nothing_fits(tmp_path):
-    write_checkpoint(tmp_path / "m", layers=1, hidden=80)
-    tensors = load_file(tmp_path / "m" / "model.safetensors")
-    rng = np.random.default_rng(0)
-    for name in tensors:
-        tensors[name] = rng.standard_normal(tensors[name].shape).astype(np.float16)
-    save_file(tensors, tmp_path / "m" / "model.safetensors")
-    with pytest.raises(CheckpointError, match=message(
-            f"{tmp_path / 'm'}: no matrix fits; quantize it instead")):
-        import_checkpoint(tmp_path / "m", tmp_path / "o", keep_going=True)
-
-
-def test_probe(tmp_path, damaged):
-    before = sorted(tmp_path.iterdir())
-    found = {survey.name: (survey, ratios) for survey, ratios in probe_checkpoint(tmp_path / "m")}
-    assert sorted(tmp_path.iterdir()) == before
-    assert len(found) == 14
-    misfits = [name for name, (survey, _) in found.items() if not survey.fits]
-    assert sorted(misfits) == [
-        "model.layers.1.mlp.down_proj", UP, "model.layers.1.self_attn.q_proj"]
-    survey, ratios = found[UP]
-    assert [ratio for ratio, _ in ratios][:3] == [0, 0.077, 0.083]
-    assert {attempt.form for attempt in survey.outcome.attempts} == {
-        form for form in FORMS if not form.endswith(("via float16", "unrounded in float16"))
-        and not (form.startswith(("sum", "(sum", "s*(s", "z*(s")) and form.endswith(" in bfloat16")
-                 and "unrounded" not in form)}
-    survey, ratios = found["model.layers.0.mlp.up_proj"]
-    assert (survey.outcome.depth, survey.outcome.form, ratios) == (3, "s*q/h", [])
-
-
-@pytest.mark.parametrize("last", [1, 9, 15, 17, 19, 30, 43, 44, 67])
-def test_resumes_after_a_kill(model, tmp_path, last):
-    import_checkpoint(model, tmp_path / "expected")
-    finished = run_python(KILL, model, tmp_path / "o", last)
-    assert finished.returncode == -signal.SIGKILL, finished.stderr
-    assert not (tmp_path / "o").exists()
-    stages = []
-    report = import_checkpoint(model, tmp_path / "o", progress=lambda *step: stages.append(step))
-    assert contents(tmp_path / "o") == contents(tmp_path / "expected")
-    assert len(stages) == 14 + 5 + 24 + 24
-    assert len(report.surveys) == 14
-
-
-def test_does_not_recover_twice(model, tmp_path, monkeypatch):
-    finished = run_python(KILL, model, tmp_path / "o", 16)
-    assert finished.returncode == -signal.SIGKILL, finished.stderr
-    monkeypatch.setattr(survey, "recover", None)
-    import_checkpoint(model, tmp_path / "o")
-    assert verify(tmp_path / "o", model) == []
-
-
-def test_a_source_that_changed(tmp_path):
-    write_checkpoint(tmp_path / "m", layers=1)
-    finished = run_python(KILL, tmp_path / "m", tmp_path / "o", 5)
-    assert finished.returncode == -signal.SIGKILL, finished.stderr
-    os.utime(tmp_path / "m" / "model.safetensors", (0, 0))
-    with pytest.raises(CheckpointError, match=message(
-            f"{tmp_path / 'o.partial'}: left by another job; remove it, or force")):
-        import_checkpoint(tmp_path / "m", tmp_path / "o")
-    import_checkpoint(tmp_path / "m", tmp_path / "o", force=True)
-    assert verify(tmp_path / "o", tmp_path / "m") == []
-
-
-def test_existing_output_is_not_replaced(model, tmp_path):
-    import_checkpoint(model, tmp_path / "o")
-    with pytest.raises(CheckpointError, match="exists already"):
-        import_checkpoint(model, tmp_path / "o")
-    with pytest.raises(CheckpointError, match="must not be the source"):
-        import_checkpoint(model, model, force=True)
 
 
 def test_written_files_are_compared_with_the_source(model, tmp_path, monkeypatch):
@@ -363,7 +181,7 @@ def test_warns_of_scales_that_a_device_loses(tmp_path):
     write_checkpoint(tmp_path / "m", layers=1)
     weights = np.full((64, 64), 60000, np.float16)
     weights[1:] = 0.0001
-    change(tmp_path / "m", "model.layers.0.self_attn.q_proj.weight", ..., weights)
+    change_tensor(tmp_path / "m", "model.layers.0.self_attn.q_proj.weight", ..., weights)
     report = import_checkpoint(tmp_path / "m", tmp_path / "o")
     ratio, mantissa = report.packed.warnings
     assert ratio.startswith("model.layers.0.self_attn.q_proj: scales span a ratio of 6e+08")

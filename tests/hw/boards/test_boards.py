@@ -30,13 +30,13 @@ def test_ecp5_pll_is_within_its_limits(source, wanted):
     assert abs(pll.output - wanted * MHZ) <= 0.02 * wanted * MHZ
 
 
-@pytest.mark.parametrize("source, wanted, due", [
+@pytest.mark.parametrize("source, wanted, expected", [
     # As `ecppll` of Project Trellis has them, and by hand.
     (25, 50, (1, 2, 12)), (25, 100, (1, 4, 6)), (48, 120, (2, 5, 5)), (100, 120, (5, 6, 5)),
 ])
-def test_ecp5_pll_of_known_clocks(source, wanted, due):
+def test_ecp5_pll_of_known_clocks(source, wanted, expected):
     pll = Ecp5Pll.make(source * MHZ, wanted * MHZ)
-    assert (pll.div, pll.feedback, pll.post) == due
+    assert (pll.div, pll.feedback, pll.post) == expected
     assert pll.output == wanted * MHZ
 
 
@@ -52,14 +52,14 @@ def test_ice40_pll_is_within_its_limits(source, wanted):
     assert abs(pll.output - wanted * MHZ) <= 0.02 * wanted * MHZ
 
 
-@pytest.mark.parametrize("source, wanted, due", [
+@pytest.mark.parametrize("source, wanted, expected", [
     # As `icepll` of Project IceStorm has them: DIVR, DIVF, DIVQ, FILTER_RANGE.
     (12, 24, (0, 63, 5, 1)), (12, 48, (0, 63, 4, 1)), (12, 60, (0, 79, 4, 1)),
     (100, 50, (0, 7, 4, 5)), (48, 24, (0, 15, 5, 4)),
 ])
-def test_ice40_pll_of_known_clocks(source, wanted, due):
+def test_ice40_pll_of_known_clocks(source, wanted, expected):
     pll = Ice40Pll.make(source * MHZ, wanted * MHZ)
-    assert (pll.r, pll.f, pll.q, pll.filter_range) == due
+    assert (pll.r, pll.f, pll.q, pll.filter_range) == expected
 
 
 @pytest.mark.parametrize("pll, wanted, message", [

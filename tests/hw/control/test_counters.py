@@ -115,7 +115,7 @@ def run_gemv(wire, job, source=0.0, sink=0.0):
     span, = wire.send(request[64:end])
     assert wire.answers(job.blocks * job.columns) == job.results(range(job.blocks))
     elapsed = wire.device.cycles - span.first
-    wire.send(request[end:])    # only now: a run goes on while requests are queued
+    wire.send(request[end:])    # only now, because a simulation continues while requests are queued
     opcode, *_, payload = wire.answer()
     assert opcode == DONE
     counters = struct.unpack("<4Q", payload)

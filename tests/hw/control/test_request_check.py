@@ -135,8 +135,8 @@ def test_a_column_that_is_not_there_has_any_bit(bit):
     for config in CONFIGS[:3]:
         column = 1 << bit
         request = {"opcode": Opcode.ACTIVATIONS, "arg0": column, "arg1": 16, "length": 16}
-        (_, said, due), = refusals(config, [request], [])
-        assert said == due == (0 if column < config.columns else 5)
+        (_, said, expected), = refusals(config, [request], [])
+        assert said == expected == (0 if column < config.columns else 5)
 
 
 def test_a_load_of_a_wrong_column_is_not_taken_for_another():

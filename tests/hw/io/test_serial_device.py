@@ -58,12 +58,12 @@ def test_words_are_assembled_lowest_byte_first(lanes, stalls):
 @pytest.mark.parametrize("lanes", LANES)
 def test_a_gap_drops_a_partial_word(lanes, stalls, slow):
     rng = np.random.default_rng(lanes)
-    items, due = [], []
+    items, expected = [], []
     for size in (2 * lanes, 3 * lanes - 1, lanes // 2, 0, 4 * lanes):
         data = rng.bytes(size)
         items += [*data, GAP]
-        due += [*words_of(lanes, data), GAP]
-    assert assemble(lanes, items, stalls, slow) == due
+        expected += [*words_of(lanes, data), GAP]
+    assert assemble(lanes, items, stalls, slow) == expected
 
 
 @pytest.mark.parametrize("stalls", [never, coin(3, 0.5)])

@@ -48,14 +48,14 @@ def test_multiplier_after_its_latency():
     pairs = [(a, b) for a in ends for b in ends] + rng.integers(*ends, (50, 2)).tolist()
 
     async def drive(ctx):
-        due = []
+        expected = []
         for a, b in pairs + [(0, 0)] * Multiplier.LATENCY:
-            if len(due) == Multiplier.LATENCY:
-                assert ctx.get(dut.product) == due.pop(0)
+            if len(expected) == Multiplier.LATENCY:
+                assert ctx.get(dut.product) == expected.pop(0)
             ctx.set(dut.a, a)
             ctx.set(dut.b, b)
             await ctx.tick()
-            due.append(a * b)
+            expected.append(a * b)
 
     simulate(dut, drive)
 

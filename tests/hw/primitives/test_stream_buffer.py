@@ -129,7 +129,7 @@ def test_takes_nothing_in_reset_and_forgets_what_is_inside():
         await ctx.tick()
         ctx.set(buffer.i.payload, 11)
         await ctx.tick()
-        # Two inside, nobody takes them.
+        # Two payloads are in the buffer, and the sink pauses.
         assert not ctx.get(buffer.i.ready)
         assert ctx.get(buffer.o.valid)
         assert ctx.get(buffer.o.payload) == 10

@@ -1,10 +1,7 @@
-import errno
 import hashlib
 import json
-import os
 import re
 import shutil
-from itertools import permutations
 
 import numpy as np
 import pytest
@@ -15,79 +12,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 import tritstream.host.model.load
 import tritstream.host.model.scoring
 import tritstream.host.quality
-import tritstream.scripts.evaluation.scoring
-from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
-from tritstream.scripts.cli import app
-from tritstream.scripts.evaluation.store import Scores
 
+from support.eval_cases import CHUNKS, CONTEXT, SCORED
 from support.golden_helpers import run_python, write_json
 from support.model_helpers import MODEL
-from support.text_cases import make_text
-
-CONTEXT = 64
-SCORED = 31
-CHUNKS = 5
-
-
-BUILDING = "building the simulated device (half a minute the first time)\n"
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """The shipped model, packed at two depths and exported, and a text."""
-    root = tmp_path_factory.mktemp("eval")
-    for depth in (1, 2):
-        pack_checkpoint(MODEL, root / f"d{depth}", depth)
-    export(root / "d2", root / "exported")
-    (root / "words.txt").write_text(make_text(400), encoding="utf-8", newline="")
-    return root
-
-
-@pytest.fixture
-def evaluate(places, tmp_path, capsys):
-    """Run the command; gives its exit code, output and errors."""
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            app(["eval", "--text", str(places / "words.txt"), "--ctx", str(CONTEXT),
-                 "--tokens", str(CHUNKS * SCORED), "-o", str(tmp_path / "out"),
-                 *map(str, arguments)])
-        return ended.value.code, *capsys.readouterr()
-    return run
-
-
-@pytest.fixture
-def report(evaluate):
-    """Run the command and give its report."""
-    def run(*arguments):
-        code, out, err = evaluate(*arguments, "--json")
-        assert (code, err) == (0, BUILDING if "device" in arguments else "")
-        return json.loads(out)
-    return run
-
-
-@pytest.fixture
-def fails(evaluate):
-    """Run the command and give the one line that it says."""
-    def run(*arguments):
-        code, out, err = evaluate(*arguments)
-        assert (code, out) == (1, "")
-        assert err.startswith("error: ") and err.count("\n") == 1
-        return err.removeprefix("error: ").strip()
-    return run
-
-
-@pytest.fixture
-def predicted(monkeypatch):
-    """Models and chunks that are predicted from now on."""
-    calls, predict = [], tritstream.host.model.scoring.predict
-
-    def counted(model, chunks, chunk):
-        calls.append((model.name_or_path.rpartition("/")[2], chunk))
-        return predict(model, chunks, chunk)
-
-    monkeypatch.setattr(tritstream.host.model.scoring, "predict", counted)
-    return calls
 
 
 def log_softmax(path, text):
@@ -98,11 +27,6 @@ def log_softmax(path, text):
         model = tritstream.host.model.load.load_model(path)
         logits = model(chunks).logits[:, CONTEXT // 2:-1].double()
     return logits.log_softmax(-1).flatten(0, 1), chunks[:, CONTEXT // 2 + 1:].flatten()
-
-
-def figures(rows):
-    """Rows without what each run of the command measures anew."""
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 def test_figures_against_plain_torch(places, report):
@@ -189,60 +113,6 @@ def test_without_a_base(places, evaluate, report):
     assert re.search(rf"^{places / 'd2'} .* ± .* ± ", out, re.M)
 
 
-def test_interrupted_run_resumes(places, evaluate, report, predicted, monkeypatch):
-    arguments = (places / "d1", places / "d2", "--base", MODEL)
-    write = tritstream.host.quality.kl_divergence
-    calls = iter(range(100))
-
-    def stop_at_the_sixth(*pair):
-        if next(calls) == 5:
-            raise KeyboardInterrupt
-        return write(*pair)
-
-    monkeypatch.setattr(tritstream.scripts.evaluation.scoring, "kl_divergence", stop_at_the_sixth)
-    assert evaluate(*arguments) == (130, "", "interrupted: run the command again to go on\n")
-    assert len(predicted) == 9
-    monkeypatch.setattr(tritstream.scripts.evaluation.scoring, "kl_divergence", write)
-    found = report(*arguments)
-    # The base's chunk was scored, but is wanted again for the model that was not.
-    assert predicted[9:] == [("tiny-qwen2", 2), ("d2", 2)] + [
-        (name, chunk) for chunk in (3, 4) for name in ("tiny-qwen2", "d1", "d2")]
-    whole = report(*arguments, "-o", places / "whole")
-    assert figures(found["models"]) == figures(whole["models"])
-
-
-def test_a_model_is_added(places, report, predicted, monkeypatch):
-    first = report(places / "d1", "--base", MODEL)
-    assert len(predicted) == 2 * CHUNKS
-    second = report(places / "d2", "--base", MODEL)
-    assert [name for name, _ in predicted[2 * CHUNKS:]] == ["tiny-qwen2", "d2"] * CHUNKS
-    assert [row["path"] for row in second["models"]] == [str(places / "d1"), str(places / "d2")]
-    assert second["models"][0] == first["models"][0]
-
-    monkeypatch.setattr(tritstream.host.model.load, "load_model", None)
-    again = report(places / "d1", places / "d2", "--base", MODEL)
-    assert figures(again["models"]) == figures(second["models"])
-
-
-def test_other_chunks_start_another_table(places, report, predicted):
-    report(places / "d1")
-    more = report(places / "d2", "--tokens", (CHUNKS + 1) * SCORED)
-    assert [row["path"] for row in more["models"]] == [str(places / "d2")]
-    report(places / "d1", "--tokens", (CHUNKS + 1) * SCORED)
-    assert predicted[-1:] == [("d1", CHUNKS)] and len(predicted) == 2 * CHUNKS + 2
-
-
-def test_other_weights_are_scored_anew(places, report, predicted, tmp_path):
-    shutil.copytree(places / "d2", tmp_path / "model")
-    before = report(tmp_path / "model")
-    shutil.rmtree(tmp_path / "model")
-    shutil.copytree(places / "d1", tmp_path / "model")
-    after = report(tmp_path / "model")
-    assert len(predicted) == 2 * CHUNKS
-    assert len(after["models"]) == 1
-    assert before["models"][0]["perplexity"] != after["models"][0]["perplexity"]
-
-
 def test_integer_activations(places, report, evaluate):
     arguments = (places / "d2", "--base", places / "d2", "--backend", "golden")
     report(*arguments)
@@ -270,33 +140,6 @@ def test_device_gives_what_golden_gives(report, tmp_path, capsys):
             for name in ("golden", "device")][-1]
     assert [row["backend"] for row in rows] == ["golden", "device"]
     assert rows[0]["perplexity"] == rows[1]["perplexity"]
-
-
-def test_order_of_rules_counts(tmp_path):
-    first, last = (Scores(tmp_path, {"activation_bits": dict(rules)}).path
-                   for rules in permutations([("*.mlp.*", 8), ("*.down_proj", 16)]))
-    assert first != last
-
-
-def test_full_disk_leaves_nothing(places, fails, report, monkeypatch, tmp_path):
-    def full(handle):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    assert re.fullmatch(
-        r"\S+: cannot write settings\.json: No space left on device; free some space and run the "
-        r"same command again", fails(places / "d2"))
-    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-
-
-def test_damaged_scores_are_made_again(places, report, tmp_path):
-    first = report(places / "d2")["models"][0]
-    [path] = (tmp_path / "out").rglob("00003.safetensors")
-    complete = path.read_bytes()
-    path.write_bytes(complete[:-8])
-    again = report(places / "d2")["models"][0]
-    assert again["perplexity"] == first["perplexity"]
-    assert len(path.read_bytes()) == len(complete)
 
 
 def test_impossible_token(places, fails, monkeypatch):
