@@ -25,7 +25,7 @@ LANES = int(cocotb.plusargs["lanes"])
 #: Cycles between the first scale beats of two groups, at least: depth 1.
 GROUP_CYCLES = 19
 LARGEST = 81920
-#: Cycles after the last group in which nothing more may come.
+#: Cycles after the last group in which no further output is allowed.
 TAIL = 60
 
 

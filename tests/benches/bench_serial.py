@@ -26,7 +26,7 @@ from tritstream.hw.protocol import IDLE_BYTES, REQUEST_ALIGN, Opcode
 from benches.wires import PERIOD_NS, start
 
 BIT_NS = PERIOD_NS * int(cocotb.plusargs["bit_cycles"])
-#: Of the payload of a GEMV: the byte that comes to harm.
+#: Offset in the payload of a GEMV of the byte that is damaged.
 HARMED = 37
 #: GEMVs of the command that have to be refused.
 WRONG_GEMVS = 2

@@ -15,7 +15,7 @@ from benches.wires import reset, unknown
 
 __all__ = ["QUIET_CYCLES", "BenchTransport"]
 
-#: A device that neither takes nor gives a word for so many cycles is silent.
+#: Number of cycles without a word in either direction after which a device is silent.
 QUIET_CYCLES = 2000
 
 

@@ -99,7 +99,7 @@ class TakesFrames(Elaboratable):
         """The contracts of ``abandon`` and of the CRC unit."""
         deframer, crc = self._deframer, self._unit
         self.held  = Signal()
-        self.turn  = Signal(crc.LATENCY)                # a header's last word came so long ago
+        self.turn  = Signal(crc.LATENCY)                # cycles since the last word of a header
         self.quiet = Signal(range(crc.LATENCY + 1))     # cycles since a word was given to the unit
         said = Signal.like(crc.crc)
         m.d.sync += [
@@ -307,6 +307,6 @@ def test_deframer_takes_frames(demonstrate, lanes):
 
 
 def test_deframer_takes_frames_and_faults_show(demonstrate):
-    # A whole frame in a few cycles: what is wrong shows from reset on.
+    # A complete frame takes only a few cycles, so bounded checking from reset finds every fault.
     demonstrate(lambda: Deframer(32), TakesFrames, FAULTS, Method.INDUCTION, 2,
                 refute=(Method.BOUNDED_CONTROL, 24))

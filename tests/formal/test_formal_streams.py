@@ -23,7 +23,7 @@ def test_stream_buffer_holds(demonstrate):
 
 
 def test_stream_buffer_keeps_order(demonstrate):
-    # The words of the IP core and of the sealer need not hold: they come to such a buffer.
+    # Inputs need not be stable: the IP core and the sealer send their words to such a buffer.
     demonstrate(lambda: StreamBuffer(4), lambda buffer: KeepsOrder(buffer, holding=False),
                 [ready_when_full, payload_not_held])
 

@@ -82,7 +82,7 @@ def test_mantissas_in_rational_numbers():
 
 
 def test_a_mantissa_is_rounded_from_the_quotient():
-    # 367.5 / 6422479 is 7.5 of 131071 parts, a tie; 131071 / 6422479 first would give 7.4999...
+    # 367.5 / 6422479 is 7.5 of 131071 parts, a tie. 131071 / 6422479 * 367.5 would be 7.4999...
     table = np.full(27, 6422479, np.float32)
     table[:3] = 367.5, 2425.5, 3111.5
     assert mantissas(table).tolist()[:4] == [8, 50, 64, 131071]

@@ -6,7 +6,7 @@ from tritstream.golden.packed.pack import pack_checkpoint
 
 from support.golden_helpers import run_python, write_json
 
-#: Prints the peak of what a call allocates, arrays of numpy included.
+#: Prints the peak memory that a call allocates, including numpy arrays.
 MEASURE = """
 import sys, tracemalloc
 from tritstream.golden.packed.export import export

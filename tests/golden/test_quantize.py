@@ -70,7 +70,7 @@ def test_rec_multiplies_first():
 
 # One group; its scale is then the whole table.
 @pytest.mark.parametrize(("depth", "group", "scale", "q"), [
-    # Keeping 1 would cost 99**2 for the outlier, 100 costs 15 for the others.
+    # A scale of 1 costs 99**2 for the outlier; a scale of 100 costs 15 for the other weights.
     (1, [1] * 15 + [100], 100, [0] * 15 + [1]),
     # 3 costs 11 for the ones and 2 * 4 for the fives; 1 costs 3 * 4 + 2 * 16, 5 costs 11 + 3 * 4.
     (1, [1] * 11 + [-3] * 3 + [5] * 2, 3, [0] * 11 + [-1] * 3 + [1] * 2),
@@ -90,7 +90,7 @@ def test_hand_computed_group(depth, group, scale, q):
 
 
 def test_hand_computed_table_codes_and_levels():
-    # Equal magnitudes have themselves as the scale; those from 1 to 2**26 make a table of powers
+    # Equal magnitudes are their own scale; magnitudes from 1 to 2**26 give a table of powers
     # of two, with thresholds at their geometric means: 1.41, 2.83, 5.66, ...
     scales = [1, 2**26, 1.41, 1.42, 2.82, 3, 5, 6, 2**25 * 1.41, 2**25 * 1.42, 0]
     weights = np.repeat(np.array(scales, np.float32)[:, None], 16, axis=1)

@@ -57,7 +57,7 @@ def test_a_text_calibrates_once_for_all_depths(tmp_path, text, capsys):
 
 
 def test_another_text_or_count_calibrates_anew(tmp_path, text, monkeypatch):
-    # Whether to, not how: what is written here is only its settings.
+    # Only the decision to calibrate is tested, so this writes only the settings.
     def settings_only(_, model, output, *settings, **options):
         write_moments(output, {}, {"settings": settings})
 
@@ -162,7 +162,7 @@ def test_head_and_embedding_are_packed_when_asked(tmp_path):
     assert "model.embed_tokens" in checkpoint.matrices
     assert not any("embed" in name for name in checkpoint.kept)
     plain, packed = load_model(MODEL), load_model(tmp_path / "o")
-    # The head is the packed embedding, not what a float model would tie.
+    # The head is the packed embedding, not a float embedding that is tied.
     assert type(packed.get_output_embeddings()).__name__ == "TritLinear"
     assert (logits(packed) - logits(plain)).abs().max() < 0.5
     assert greedy(packed, 6) == greedy(plain, 6)

@@ -15,7 +15,7 @@ from tritstream.scripts.cli import app
 
 from support import fuzz_faults
 
-#: Inputs of each target; those that pack and import take longer.
+#: Number of inputs per target. Targets that pack or import take longer per input.
 INPUTS = {"checkpoint": 40, "quantize": 12, "import": 6, "journal": 12, "serve": 30}
 
 

@@ -28,7 +28,7 @@ NORM, EMBEDDING = "model.norm.weight", "model.embed_tokens.weight"
 BIAS = "model.layers.1.self_attn.k_proj.bias"
 TOKEN = prompt_ids()[0, 2].item()
 
-#: Tensor, place, value, the layer that is named, and what it says.
+#: Tensor, index, value, layer that the error names, and message.
 CASES = {
     "norm": (NORM, (0,), math.inf, "model.norm gives -inf at [0, 0, 0], since model.norm.weight "
                                    "holds inf at [0]"),
@@ -78,7 +78,7 @@ def refused(capsys, command, *arguments, **options):
         command(*arguments, **options)
     out, err = capsys.readouterr()
     assert out.strip() == ""
-    # What generate says before it opens a simulated device.
+    # The message of generate before it opens a simulated device.
     err = err.removeprefix("building the simulated device (half a minute the first time)\n")
     assert err.count("\n") == 1 and err.startswith("error: ")
     return err

@@ -10,7 +10,7 @@ from tritstream.golden.packed.pack import pack_checkpoint
 
 from support.golden_helpers import write_json
 
-#: Prints the peak of what a run allocates, arrays of numpy included.
+#: Prints the peak memory that a run allocates, including numpy arrays.
 MEASURE = """
 import sys, tracemalloc
 from tritstream.scripts.cli import app
@@ -47,6 +47,6 @@ def test_memory_does_not_grow_with_the_model(packed):
         assert done.returncode == 0, done.stderr
         peaks[count] = int(done.stderr.splitlines()[-1])
     # A matrix is 124 KB packed, 0.5 MB as integers: 60 more that were kept would be 7 MB at least.
-    # The peak is that of temporaries of some rows, of as many threads as have them at once.
+    # The peak consists of temporary arrays of some rows, in several threads at the same time.
     assert peaks[70] < peaks[10] + 5e6
     assert peaks[70] < 40e6

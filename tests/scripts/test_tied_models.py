@@ -42,7 +42,7 @@ def test_a_tied_model_that_stores_both(tmp_path, include, same):
 
     _, out = packed(changed(tmp_path, both), include=include)
     assert found_in(out) == []
-    # Values that differ are not tied, whatever config.json says: transformers does the same.
+    # Different values are not tied, even if config.json says so; transformers does the same.
     export(out, tmp_path / "exported")
     torch.testing.assert_close(logits(out), logits(tmp_path / "exported"), rtol=0, atol=0.1)
     token_traffic(load_model(out), PackedCheckpoint(out))

@@ -46,7 +46,7 @@ class Reluctant(Device):
 
     def _conclude(self, code, sequence, opcode, arg0=0):
         if code and opcode == 3:
-            # What one frame has put out is at the end, behind what others have.
+            # The output of a frame is at the end, after the output of other frames.
             while self._out[-self._frame_bytes():][2:3] == b"\x82":
                 del self._out[-self._frame_bytes():]
         super()._conclude(code, sequence, opcode, arg0)

@@ -70,7 +70,7 @@ def answers(board):
     align, lanes, ring = (board.get(name) for name in ("align", "lanes", "ring"))
     first, last = board.get("taken"), board.get("written")
     start, units = board.get("memory") - ring, ring // align
-    until = min(last, first + units - first % units)        # where the ring begins anew
+    until = min(last, first + units - first % units)        # start of the ring after a wrap
     data = b"".join(board.dump(start + at % units * align, (end - at) * align)
                     for at, end in ((first, until), (until, last)) if end > at)
     board.put("take", last)

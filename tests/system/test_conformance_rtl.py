@@ -137,7 +137,7 @@ def test_rtl_and_document_agree_on_anything(name):
     seen = Counter()
     for _ in range(3):
         requests = soup(rng, config.lanes)
-        # A candidate that begins at the end takes no more than zeros.
+        # Zeros, so that a candidate at the end of the requests is complete.
         requests += bytes(64) + build_frame(64, 4, 9)
         expected = Device(config.lanes, config.columns, config.max_k).feed(requests)
         with NativeDevice(library) as device:

@@ -98,7 +98,8 @@ def test_packets_that_are_not_responses():
     good = request(5, 0, b"", [MEMORY])
     assert answer(good) is None
     assert answer(b"") is None
-    # A board's: one word under number 5. Of another magic or version, or cut short, it is none.
+    # A response of a board with one word and number 5. Packets with another magic or version,
+    # and cut packets, are not responses.
     found = bytes.fromhex("4e6f1044 00000000 000f0100 00000005 04030201")
     assert answer(found) == (5, bytes([1, 2, 3, 4]))
     for place in (0, 1, 2):

@@ -116,7 +116,7 @@ def test_descriptors_count_once_and_in_order(board):
         assert board.get("tail") == 0
     board.write(register("address"), np.array([0, 0, 0]))
     assert board.get("tail") == 0                   # of no length
-    for _ in range(3):                              # a datagram that comes three times
+    for _ in range(3):                              # a datagram that arrives three times
         board.write(register("address"), np.array([0, size, 0]))
     assert board.get("tail") == 1
     settle(board)
@@ -171,7 +171,7 @@ def test_a_restart_forgets_what_is_under_way(board):
         assert board.get("session") == 0
     board.put("restart", 1)
     board.wait("session", 1)
-    board.put("restart", 1)                         # a datagram that comes late
+    board.put("restart", 1)                         # a datagram that arrives late
     board.run(500)
     assert board.get("session") == 1
     assert board.get("head") == board.get("tail") == 3

@@ -96,7 +96,7 @@ def test_dequantized_blocks_that_float16_cannot_hold(tmp_path):
 
     chosen = cast_dtypes({name: Blocks(tensor) for name, tensor in source.tensors.items()}, "auto")
     assert "model.layers.1.mlp.up_proj.weight" in chosen
-    # One overflows; of the other the error is that of subnormals.
+    # One value overflows; the error of the other is the error of subnormals.
     assert "model.layers.0.mlp.up_proj.weight" not in chosen
     assert "model.layers.0.mlp.gate_proj.weight" not in chosen
 
@@ -201,7 +201,7 @@ def test_verify_sees_another_source(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
 def test_kept_tensors_that_are_not_converted(tmp_path, dtype):
-    # Random float32 is not what 16 bits hold, and 16 bits stay: nothing changes by default.
+    # Random float32 does not fit into 16 bits, so nothing changes by default.
     make_checkpoint(tmp_path / "m", dtype)
     pack_checkpoint(tmp_path / "m", tmp_path / "a", 2)
     pack_checkpoint(tmp_path / "m", tmp_path / "b", 2, dtype="auto")

@@ -97,7 +97,7 @@ def test_packed_and_exported(file, tmp_path):
     assert (mine - theirs).norm() / theirs.norm() < 0.1
 
 
-#: That of Llama 3, with which the lowest frequency is below what is scaled.
+#: Scaling of Llama 3. The lowest frequency is below the scaled range.
 BASE = 500_000.0
 
 

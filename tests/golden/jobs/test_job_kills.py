@@ -92,7 +92,7 @@ def lose(partial, cut):
 def test_writes_a_lost_shard_again(model, packed, tmp_path, cut):
     kill(model, tmp_path / "o", 2, "report", 8)
     lose(tmp_path / "o.partial", cut)
-    # Again, so that the shard has its full size, but not all that the journal said of it.
+    # A second kill, so that the shard has its full size, but lacks some tensors of the journal.
     kill(model, tmp_path / "o", 2, "report", 2)
     reports = []
     report = pack_checkpoint(model, tmp_path / "o", 2, progress=reports.append)

@@ -160,7 +160,7 @@ def test_same_matrix_tiles_and_report(shape, depth):
 
 def test_multiplication_and_addition_are_not_fused():
     groups, codes, errors = np.ones((300, 16), F), np.empty(300, np.uint8), np.empty(300, F)
-    # Anew, for what was kept on the disk cannot be read. Its inner loop is that of the others.
+    # Compiled again, because code from the disk cannot be inspected.
     kernel = numba.njit(fast._best_codes.py_func, **jit.OPTIONS)
     kernel(groups, np.ones(27, F), F(13), groups, codes, errors)
     for code in kernel.inspect_asm().values():

@@ -187,7 +187,7 @@ def test_wrong_files_and_methods(tmp_path):
 
 def test_each_column_is_compensated_as_defined():
     # Optimal brain surgeon, column by column, in float64 and without a factorisation: rounding
-    # column j moves those behind it by -e H^-1[j] / H^-1[j, j], and j leaves the problem.
+    # column j changes the later columns by -e H^-1[j] / H^-1[j, j], and column j is removed.
     weights = np.random.default_rng(7).standard_normal((6, 176)).astype(F)
     moment = moment_of(6, 176)
     found = feed_back(weights, 2, moment)

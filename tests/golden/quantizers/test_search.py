@@ -94,7 +94,7 @@ def test_sample_has_the_heaviest_groups_and_others_for_their_like():
 
 
 def test_groups_of_few_scales_are_fitted_exactly():
-    # 27 scales, of which each group has one: all of them are on the grid or between two of it.
+    # Each group has one of 27 scales, which are on the grid or between two points of the grid.
     rng = np.random.default_rng(4)
     scales = np.geomspace(0.1, 1.6, 27).astype(F)
     q = rng.integers(-13, 14, (2000, 16))

@@ -164,7 +164,7 @@ def test_the_result_is_always_the_same():
 
 
 def test_groups_that_the_first_look_leaves_out():
-    # A rare scale whose magnitudes are those of another one, but not in one group.
+    # A rare scale whose magnitudes also belong to another scale, except in one group.
     weights, _ = any_levels(2, np.float32([0.5, 0.25]), shape=(2000, 320))
     weights[1234, 160:176] = np.resize(np.float16([0.125, 0.1875, 0.0625]), 16)
     weights[1999, 0:16] = np.resize(np.float16([0.25, 0.0625, 0.1875]), 16)

@@ -49,7 +49,7 @@ def test_sixteen_bits(packed):
 
 
 def test_head_and_embedding_of_their_own(tmp_path):
-    # In the file the head comes first; each keeps its own matrix.
+    # The head is first in the file, and both have their own matrix.
     source, _ = pack_llama(tmp_path)
     pack_checkpoint(source, tmp_path / "all", 4, include=["lm_head", "embed_tokens"])
     assert next(iter(PackedCheckpoint(tmp_path / "all").matrices)) == "lm_head"

@@ -212,7 +212,7 @@ def test_a_server_that_reads_slowly_is_not_silent():
         writer.write(b"done")
 
     async def ask():
-        # All of it takes several seconds, each piece a fraction of the timeout.
+        # The complete response takes several seconds, and each part a fraction of the timeout.
         async with listening(slow, timeout=5) as transport:
             for _ in range(3):
                 await transport.send(bytes(8 << 20))
