@@ -63,7 +63,7 @@ def reports_errors(command: Callable) -> Callable:
             console.print(f"error: {error}", markup=False, soft_wrap=True)
             sys.exit(error.code if isinstance(error, Failure) else FAILED)
         except KeyboardInterrupt:
-            console.print("interrupted: run the command again to go on", markup=False)
+            console.print("interrupted: run the command again to resume", markup=False)
             sys.exit(INTERRUPTED)
     return run
 

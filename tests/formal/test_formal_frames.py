@@ -291,14 +291,14 @@ def a_length_that_never_ends(m, deframer):
         m.d.comb += deframer.i.ready.eq(0)
 
 
-def no_arrival_while_words_come(m, deframer):
+def no_header_while_words_arrive(m, deframer):
     with m.If(deframer.i.valid):
         m.d.comb += deframer.headers.valid.eq(0)
 
 
 FAULTS = [any_trailer_will_do, a_word_is_not_covered, payload_begins_anew,
           a_header_bit_is_not_covered, last_word_not_marked, a_length_that_never_ends,
-          no_arrival_while_words_come]
+          no_header_while_words_arrive]
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 4, 8, 16, 64])

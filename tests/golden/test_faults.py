@@ -93,7 +93,7 @@ def check_end(model, out, packed):
 
 def test_ctrl_c(model, packed, tmp_path):
     status, error, done = disturb(model, tmp_path / "o", 5, signal.SIGINT)
-    assert (status, error) == (130, "interrupted: run the command again to go on\n")
+    assert (status, error) == (130, "interrupted: run the command again to resume\n")
     assert 5 <= done < COUNT
     check_rest(tmp_path / "o")
     check_end(model, tmp_path / "o", packed)

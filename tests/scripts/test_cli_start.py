@@ -63,7 +63,7 @@ def test_exit_code_of_an_interrupt(capsys):
     with pytest.raises(SystemExit) as end:
         interrupt()
     assert end.value.code == 130
-    assert capsys.readouterr().err == "interrupted: run the command again to go on\n"
+    assert capsys.readouterr().err == "interrupted: run the command again to resume\n"
 
 
 def test_exit_code_of_wrong_arguments():

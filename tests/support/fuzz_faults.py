@@ -75,7 +75,7 @@ def _two_lines(data, folder):
     raise ValueError("first\nsecond")
 
 
-def _nobody_meant(data, folder):
+def _unintended(data, folder):
     return int("x")
 
 
@@ -100,7 +100,7 @@ FAULTS = {
     "elsewhere": _reader(_swallowed), "elsewhere: pickle.find_class": _reader(_pickled),
     "RecursionError": _reader(_deep), "RuntimeWarning": _reader(_warn),
     "message": _reader(_two_lines), "message ": _reader(_long),
-    "ValueError": _reader(_nobody_meant), "wrong: two and two are five": _reader(_wrong),
+    "ValueError": _reader(_unintended), "wrong: two and two are five": _reader(_wrong),
 }
 GOOD = _reader(lambda data, folder: None)
 MET = _reader(_documented)

@@ -80,7 +80,7 @@ class _Elements:
     def wrong_header_crc(self) -> bytes:
         return self.requests.any(header_fault=self._bit())
 
-    def length_told_wrong(self) -> bytes:
+    def wrong_stated_length(self) -> bytes:
         """Frame whose stated length is wrong, so that its trailer is at another offset."""
         return self.requests.any(length=int(self._rng.integers(0, 1500)))
 

@@ -31,7 +31,7 @@ def test_interrupted_run_resumes(places, evaluate, report, predicted, monkeypatc
         return write(*pair)
 
     monkeypatch.setattr(tritstream.scripts.evaluation.scoring, "kl_divergence", stop_at_the_sixth)
-    assert evaluate(*arguments) == (130, "", "interrupted: run the command again to go on\n")
+    assert evaluate(*arguments) == (130, "", "interrupted: run the command again to resume\n")
     assert len(predicted) == 9
     monkeypatch.setattr(tritstream.scripts.evaluation.scoring, "kl_divergence", write)
     found = report(*arguments)
