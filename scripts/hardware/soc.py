@@ -82,7 +82,7 @@ def show_projections(found: list[dict]) -> None:
     table("", COLUMNS, [row(one) for one in found])
 
 
-COLUMNS = ["board", "MB/s to lanes", "model", "d", "layers, MB", "head, MB", "s layers", "s link",
+COLUMNS = ["board", "MB/s to lanes", "model", "d", "layers, MB", "head, MB", "layers, s", "link, s",
            "roofline, tokens/s", "tokens/s, head on host", "tokens/s, head on board"]
 
 

@@ -57,7 +57,7 @@ def fuzz(
             advance(1, name)
     shown = {name: found[name] for name in names}
     print_json({"targets": shown}) if as_json else show(shown)
-    _tell(shown)
+    _show(shown)
 
 
 def _engine(name: str | None) -> str:
@@ -85,7 +85,7 @@ def _reproduce(names: list[str], path: Path) -> None:
     print(f"{names[0]}: {outcome}")
 
 
-def _tell(targets: dict) -> None:
+def _show(targets: dict) -> None:
     """Print how to reproduce each fault; raises :class:`Failure` if there is one."""
     count = 0
     for name, one in targets.items():

@@ -54,7 +54,7 @@ def fuzz(
     with progress("fuzzing", cycles * len(configs)) as advance:
         for config in configs:
             _fuzz(report, config, text, seed, cycles, numbers, output, advance)
-    _tell(report, as_json)
+    _show(report, as_json)
 
 
 def _fuzz(report, config, text, seed, cycles, numbers, output, advance) -> None:
@@ -100,7 +100,7 @@ def _replay(path: Path, text: str | None) -> None:
     print(f"{path}: {len(steps)} steps, {sum(session.answers.values())} responses, no fault")
 
 
-def _tell(report: FuzzReport, as_json: bool) -> None:
+def _show(report: FuzzReport, as_json: bool) -> None:
     if as_json:
         print_json(report.plain)
     else:

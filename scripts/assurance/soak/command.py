@@ -59,7 +59,7 @@ def soak(
     for config in configs:
         build_native(config.lanes, device_rtl(config))
     _run(report, seed, device, 60 * minutes, workers)
-    _tell(report, output, as_json)
+    _show(report, output, as_json)
 
 
 def _one(seed, number, specs, as_json) -> None:
@@ -109,7 +109,7 @@ def _jobs(report, seed, specs: Sequence[str], seconds, workers) -> Iterator[tupl
             pool.shutdown(cancel_futures=True)
 
 
-def _tell(report: SoakReport, path: Path, as_json: bool) -> None:
+def _show(report: SoakReport, path: Path, as_json: bool) -> None:
     plain = report.plain
     if as_json:
         print_json(plain)
