@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tritstream.hw.soc.registers import REGISTERS
 from tritstream.scripts.cli import app
 from tritstream.scripts.reports.plot.style import drawn_from
 
@@ -100,6 +101,11 @@ def test_a_wrong_command_is_found():
     with pytest.raises(AssertionError, match="^walk"):
         unknown_options("tritstream hw walk")
     assert len({line for page in PAGES for line in commands(page)}) > 60
+
+
+def test_registers_are_described_as_in_the_gateware():
+    rows = [f"| `{name}` | {text} |" for name, text in REGISTERS.items()]
+    assert "\n".join(rows) in (DOCS / "soc.md").read_text()
 
 
 def test_diagrams_are_what_the_script_draws(docs_modules):
