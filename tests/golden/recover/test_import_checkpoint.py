@@ -27,9 +27,8 @@ def load_all(path):
             for name, tensor in load_file(file).items()}
 
 
-def test_steps_state_their_memory(model, tmp_path, monkeypatch):
+def test_steps_state_their_memory(model, imported, tmp_path, monkeypatch):
     """The encoder of an import once lacked ``memory``, so its steps could not run concurrently."""
-    import_checkpoint(model, tmp_path / "one")
     budgets = []
 
     def run(steps):
@@ -38,7 +37,7 @@ def test_steps_state_their_memory(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(importer, "write_packed", partial(write_packed, run=run))
     import_checkpoint(model, tmp_path / "two")
-    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert contents(tmp_path / "two") == contents(imported)
     tensors = load_all(model)
     assert min(budgets) > min(tensor.nbytes for tensor in tensors.values() if tensor.ndim == 2)
 
@@ -167,14 +166,13 @@ def test_written_files_are_compared_with_the_source(model, tmp_path, monkeypatch
     assert not (tmp_path / "o").exists()
 
 
-def test_verify_against_another_source(model, tmp_path):
-    import_checkpoint(model, tmp_path / "o")
+def test_verify_against_another_source(imported, tmp_path):
     write_checkpoint(tmp_path / "x", shards=2, dtype="bfloat16")
-    findings = verify(tmp_path / "o", tmp_path / "x")
+    findings = verify(imported, tmp_path / "x")
     assert Finding(UP, "has weights of dtype F16, not BF16") in findings
     write_checkpoint(tmp_path / "y", shards=2, hidden=48)
     assert Finding(UP, "shape is (160, 64), not (160, 48)") in verify(
-        tmp_path / "o", tmp_path / "y")
+        imported, tmp_path / "y")
 
 
 def test_warns_of_scales_that_a_device_loses(tmp_path):

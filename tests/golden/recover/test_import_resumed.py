@@ -31,14 +31,13 @@ import_checkpoint(sys.argv[1], sys.argv[2], progress=count)
 
 
 @pytest.mark.parametrize("last", [1, 9, 15, 17, 19, 30, 43, 44, 67])
-def test_resumes_after_a_kill(model, tmp_path, last):
-    import_checkpoint(model, tmp_path / "expected")
+def test_resumes_after_a_kill(model, imported, tmp_path, last):
     finished = run_python(KILL, model, tmp_path / "o", last)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     assert not (tmp_path / "o").exists()
     stages = []
     report = import_checkpoint(model, tmp_path / "o", progress=lambda *step: stages.append(step))
-    assert contents(tmp_path / "o") == contents(tmp_path / "expected")
+    assert contents(tmp_path / "o") == contents(imported)
     assert len(stages) == 14 + 5 + 24 + 24
     assert len(report.surveys) == 14
 
@@ -63,9 +62,8 @@ def test_a_source_that_changed(tmp_path):
     assert verify(tmp_path / "o", tmp_path / "m") == []
 
 
-def test_existing_output_is_not_replaced(model, tmp_path):
-    import_checkpoint(model, tmp_path / "o")
+def test_existing_output_is_not_replaced(model, imported):
     with pytest.raises(CheckpointError, match="exists already"):
-        import_checkpoint(model, tmp_path / "o")
+        import_checkpoint(model, imported)
     with pytest.raises(CheckpointError, match="must not be the source"):
         import_checkpoint(model, model, force=True)
