@@ -14,7 +14,7 @@ from tritstream.golden.quantizers.registry import Method
 from support.cluster_helpers import Deadly, dask_cluster
 from support.golden_helpers import contents, message, save_halves, write_json
 
-COUNT = 24
+COUNT = 16
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def model(tmp_path_factory):
     halves = []
     for half in range(2):
         names = [f"layers.{number:02}.weight" for number in range(half, COUNT, 2)]
-        halves.append({name: rng.standard_normal((640, 1024)).astype(np.float16)
+        halves.append({name: rng.standard_normal((320, 1024)).astype(np.float16)
                        for name in names})
         halves[-1][f"norm.{half}.weight"] = rng.standard_normal(1024).astype(np.float16)
     write_json(path / "config.json", {})
