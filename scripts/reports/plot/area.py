@@ -61,9 +61,7 @@ def _ours(unit: dict, includes: dict) -> dict:
 def _peer(peer: dict) -> dict:
     area, rate = density(peer)
     change = ", our decoder" if "change" in peer else ""
-    other = "" if peer["synthesis"] == "as ours" else " *"
-    name = (f"{peer['repository'].split('/')[1]}: {peer['module']}, {peer['parameters']}{change}"
-            f"{other}")
+    name = f"{peer['repository'].split('/')[1]}: {peer['module']}, {peer['parameters']}{change}"
     return {"name": name.replace("tiny-asic-1_58bit-matrix-mul: top", "tiny-asic-1_58bit"),
             "kind": "open peer", "includes": peer["includes"], "area": area, "rate": [rate],
             "cells": {cell: peer["cells"].get(cell, 0) for cell in _CELLS}}
@@ -136,5 +134,4 @@ def _legend(drawn: Figure, data: dict) -> None:
         for label, (colour, marker, face) in _KINDS.items()]
     drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles),
                  title=f"{data['part']}, placed and routed out of context; COMB: TRELLIS_COMB; "
-                       "bars: lowest to highest of several seeds\n"
-                       "* synthesised without the flags of the others", title_fontsize=8)
+                       "bars: lowest to highest of several seeds", title_fontsize=8)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 __all__ = ["TABLES", "density", "method_name", "reference"]
 
-_PEERS = ["engine", "commit", "synthesis", "TRELLIS_COMB", "flip-flops", "DP16KD", "Fmax, MHz",
+_PEERS = ["engine", "commit", "TRELLIS_COMB", "flip-flops", "DP16KD", "Fmax, MHz",
           "trit-MACs per cycle", "COMB per trit-MAC", "G trit-MAC/s per kLUT"]
 _METHODS = ["d", "stored bits", "method", "squared error", "dB", "PPL", "KLD", "KLD change",
             "same top p, %"]
@@ -28,7 +28,7 @@ def _peer_row(peer):
     area, rate = density(peer)
     change = f", with {peer['change']}" if "change" in peer else ""
     return [f"`{peer['repository']}`, `{peer['module']}`, {peer['parameters']}{change}",
-            f"`{peer['commit'][:8]}`" if "commit" in peer else "not recorded", peer["synthesis"],
+            f"`{peer['commit'][:8]}`",
             *(str(peer["cells"][cell]) for cell in ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD")),
             f"{peer['fmax_mhz']:.1f}", str(peer["trit_macs"]), f"{area:.1f}", f"{rate:.2f}"]
 
