@@ -1,6 +1,7 @@
 """The top level of a board in simulation: its clock, its line and its lights."""
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 from amaranth import Module, Signal
 from amaranth.hdl import Elaboratable, Fragment
@@ -49,7 +50,7 @@ class Platform:
 class Board(Elaboratable):
     """The top level, with a device that the test drives."""
 
-    lights = {name: ("led", number) for number, name in enumerate(LIGHTS)}
+    lights: ClassVar = {name: ("led", number) for number, name in enumerate(LIGHTS)}
 
     def __init__(self, monkeypatch):
         self.serial, self.platform = Serial(), Platform()
