@@ -1,9 +1,15 @@
-"""Models of the architectures llama and qwen2: sizes, configuration and names of tensors."""
+"""Models of GGUF files: sizes, configuration and names of tensors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
 from tritstream.golden.errors import CheckpointError
+from tritstream.golden.gguf.architectures import (
+    ATTENTION,
+    FEED_FORWARD,
+    Architecture,
+    read_architecture,
+)
 from tritstream.golden.gguf.fields import ORIGINAL, Fields
 from tritstream.golden.gguf.reader import Gguf
 from tritstream.golden.gguf.rope import FACTORS, rope_config
@@ -12,11 +18,6 @@ from tritstream.golden.model_sizes import Sizes
 
 __all__ = ["read_model"]
 
-_CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
-_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
-_ATTENTION = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
-              "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj"}
-_FEED_FORWARD = {"ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
 _TOKENS, _HEAD = "token_embd.weight", "output.weight"
 
 
@@ -26,18 +27,14 @@ def read_model(gguf: Gguf) -> tuple[dict, dict[str, GgufTensor]]:
     Raises :class:`CheckpointError` for another architecture, for a field or tensor that has no
     counterpart or is missing, and for a tensor whose shape does not match the sizes.
     """
-    architecture = gguf.metadata.get("general.architecture")
-    # A list in the metadata is not hashable.
-    if not isinstance(architecture, str) or architecture not in _CLASSES:
-        raise CheckpointError(f"{gguf.path}: architecture {architecture!r:.40} is not supported, "
-                              f"only {' and '.join(_CLASSES)}; " + ORIGINAL)
+    name, architecture = read_architecture(gguf)
     _check_whole(gguf)
-    fields = Fields(gguf, architecture)
+    fields = Fields(gguf, name)
     sizes = _read_sizes(gguf, fields)
     biased = _biased(gguf, architecture)
     tensors = _tensors(gguf, architecture, sizes, biased)
-    config = _config(gguf, fields, sizes) | {"torch_dtype": _dtype(tensors)}
-    if architecture == "llama":
+    config = _config(gguf, fields, architecture, sizes) | {"torch_dtype": _dtype(tensors)}
+    if architecture.biased is None:
         config |= {"attention_bias": "attn_q" in biased, "mlp_bias": "ffn_up" in biased}
     fields.finish()
     return config, tensors
@@ -72,7 +69,7 @@ def _read_sizes(gguf: Gguf, fields: Fields) -> Sizes:
                   vocabulary)
 
 
-def _config(gguf: Gguf, fields: Fields, sizes: Sizes) -> dict:
+def _config(gguf: Gguf, fields: Fields, architecture: Architecture, sizes: Sizes) -> dict:
     context = fields.integer("context_length")
     window = fields.get("attention.sliding_window", 0)
     if type(window) is not int or 0 < window < context:
@@ -82,27 +79,27 @@ def _config(gguf: Gguf, fields: Fields, sizes: Sizes) -> dict:
                          ("attention.scale", 0.0, sizes.head ** -0.5)):
         fields.neutral(key, *values)
     config = {
-        "architectures": [_CLASSES[fields.architecture]], "model_type": fields.architecture,
-        **sizes.config(), "hidden_act": "silu", "max_position_embeddings": context,
+        "architectures": [architecture.model], "model_type": architecture.model_type,
+        **sizes.config(), "hidden_act": architecture.activation, "max_position_embeddings": context,
         "rms_norm_eps": fields.number("attention.layer_norm_rms_epsilon"),
         "tie_word_embeddings": _HEAD not in gguf.tensors,
     }
     return config | rope_config(gguf, fields, sizes.head)
 
 
-def _biased(gguf: Gguf, architecture: str) -> set[str]:
+def _biased(gguf: Gguf, architecture: Architecture) -> Set[str]:
     """Return the linear layers with a bias. Hugging Face has one flag per kind of layer."""
-    if architecture == "qwen2":
-        return {"attn_q", "attn_k", "attn_v"}
+    if architecture.biased is not None:
+        return architecture.biased
     found: set[str] = set()
-    for kind in (_ATTENTION, _FEED_FORWARD):
+    for kind in (ATTENTION, FEED_FORWARD):
         if any(f"blk.0.{name}.bias" in gguf.tensors for name in kind):
             found |= set(kind)
     return found
 
 
 def _tensors(
-    gguf: Gguf, architecture: str, sizes: Sizes, biased: set[str],
+    gguf: Gguf, architecture: Architecture, sizes: Sizes, biased: Set[str],
 ) -> dict[str, GgufTensor]:
     if sizes.layers > len(gguf.tensors):
         raise CheckpointError(f"{gguf.path}: {sizes.layers} layers, but only {len(gguf.tensors)} "
@@ -114,11 +111,11 @@ def _tensors(
             raise CheckpointError(f"{gguf.path}: has no {name}; " + ORIGINAL)
     found = {}
     for name, raw in gguf.tensors.items():
-        if name == FACTORS and architecture == "llama":
+        if name == FACTORS and architecture.model_type == "llama":
             continue
         if name not in expected:
             raise CheckpointError(f"{gguf.path}: {name} has no counterpart in Hugging Face's "
-                                  f"{architecture}; " + ORIGINAL)
+                                  f"{architecture.model_type}; " + ORIGINAL)
         theirs, shape, head = expected[name]
         if raw.shape != shape:
             raise CheckpointError(f"{gguf.path}: {name} must have shape {shape}, not "
@@ -128,7 +125,7 @@ def _tensors(
 
 
 def _expected(
-    gguf: Gguf, architecture: str, sizes: Sizes, biased: set[str],
+    gguf: Gguf, architecture: Architecture, sizes: Sizes, biased: Set[str],
 ) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
     """Yield for each tensor: GGUF name, Hugging Face name, shape, rows per permuted head or 1."""
     table = (sizes.vocabulary, sizes.hidden)
@@ -136,14 +133,14 @@ def _expected(
     if _HEAD in gguf.tensors:
         yield _HEAD, "lm_head.weight", table, 1
     yield "output_norm.weight", "model.norm.weight", (sizes.hidden,), 1
-    linear, shapes = {**_ATTENTION, **_FEED_FORWARD}, sizes.linear()
+    linear, shapes = {**ATTENTION, **FEED_FORWARD}, sizes.linear()
     for layer in range(sizes.layers):
         ours, theirs = f"blk.{layer}", f"model.layers.{layer}"
-        for name, norm in _NORMS.items():
-            yield f"{ours}.{name}.weight", f"{theirs}.{norm}.weight", (sizes.hidden,), 1
+        for name, norm in architecture.norms.items():
+            size = architecture.norm_size(name, sizes)
+            yield f"{ours}.{name}.weight", f"{theirs}.{norm}.weight", (size,), 1
         for name, module in linear.items():
-            permuted = architecture == "llama" and name in ("attn_q", "attn_k")
-            head = sizes.head if permuted else 1
+            head = sizes.head if name in architecture.permuted else 1
             yield f"{ours}.{name}.weight", f"{theirs}.{module}.weight", shapes[module], head
             if name in biased:
                 yield f"{ours}.{name}.bias", f"{theirs}.{module}.bias", shapes[module][:1], head

@@ -1,22 +1,17 @@
 """Reader of GGUF files from untrusted sources: checks every length before using it."""
 
-import math
 import mmap
 import struct
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf.constants import (
-    GGML_QUANT_SIZES,
-    GGUF_DEFAULT_ALIGNMENT,
-    GGUF_MAGIC,
-    GGMLQuantizationType,
-    GGUFValueType,
-)
+from gguf.constants import GGUF_DEFAULT_ALIGNMENT, GGUF_MAGIC, GGUFValueType
 
 from tritstream.golden.errors import CheckpointError, is_printable
+from tritstream.golden.gguf.block_types import BlockType, types_of
 
 __all__ = ["Gguf", "RawTensor"]
 
@@ -35,10 +30,25 @@ class RawTensor:
     """Tensor in a file: name, type of its blocks, shape outermost first, offset and bytes."""
 
     name:   str
-    kind:   GGMLQuantizationType
+    kind:   BlockType
     shape:  tuple[int, ...]
     offset: int
     size:   int
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Entry of the header for a tensor, whose number may stand for several types."""
+
+    name:   str
+    number: int
+    kinds:  tuple[BlockType, ...]
+    shape:  tuple[int, ...]
+    offset: int
+
+    def sizes(self) -> dict[int, BlockType]:
+        """Return the types by the bytes that the tensor would take."""
+        return {kind.bytes_of(self.shape): kind for kind in self.kinds}
 
 
 class Gguf:
@@ -67,27 +77,43 @@ class Gguf:
                 cursor = _Cursor(path, data)
                 tensors, fields = _start(cursor)
                 self.metadata = _metadata(cursor, fields)
-                infos = [_info(cursor) for _ in range(tensors)]
+                architecture = self.metadata.get("general.architecture")
+                entries = [_entry(cursor, architecture) for _ in range(tensors)]
         align = self.metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
         if type(align) is not int or align < 1 or align & (align - 1):
             raise cursor.damaged(f"general.alignment must be a power of two, not {align!r}")
-        self.tensors = self._placed(infos, -(-cursor.offset // align) * align, align)
+        self.tensors = self._placed(entries, -(-cursor.offset // align) * align, align)
 
-    def _placed(self, infos: list[RawTensor], start: int, align: int) -> dict[str, RawTensor]:
+    def _placed(self, entries: list[_Entry], start: int, align: int) -> dict[str, RawTensor]:
         """Return tensors by name, with offsets from the start of the file."""
-        end, size, found = start, self.path.stat().st_size, {}
-        for info in sorted(infos, key=lambda info: (info.offset, info.size)):
-            offset = start + info.offset
-            if info.name in found:
-                raise self._damaged(f"two tensors are named {info.name}")
-            if offset < end or info.offset % align:
-                raise self._damaged(f"{info.name} starts at byte {offset}, within another tensor "
+        end, length, found = start, self.path.stat().st_size, {}
+        entries = sorted(entries, key=lambda entry: (entry.offset, min(entry.sizes())))
+        for entry, later in zip_longest(entries, entries[1:]):
+            limit = start + later.offset if later else length
+            offset = start + entry.offset
+            if entry.name in found:
+                raise self._damaged(f"two tensors are named {entry.name}")
+            if offset < end or entry.offset % align:
+                raise self._damaged(f"{entry.name} starts at byte {offset}, within another tensor "
                                     "or out of alignment")
-            end = offset + info.size
-            if end > size:
-                raise self._damaged(f"cut short, {size} bytes, but {info.name} ends at {end}")
-            found[info.name] = RawTensor(info.name, info.kind, info.shape, offset, info.size)
+            size = self._size(entry, limit - offset, align)
+            end = offset + size
+            if end > length:
+                raise self._damaged(f"cut short, {length} bytes, but {entry.name} ends at {end}")
+            found[entry.name] = RawTensor(entry.name, entry.sizes()[size], entry.shape, offset,
+                                          size)
         return found
+
+    def _size(self, entry: _Entry, space: int, align: int) -> int:
+        """Return the bytes of a tensor with ``space`` bytes up to the next tensor or the end."""
+        sizes = entry.sizes()
+        fitting = [size for size in sizes if space in (size, -(-size // align) * align)]
+        if len(sizes) > 1 and len(fitting) != 1:
+            names = " or ".join(f"{kind.name} of {kind.weights}" for kind in sizes.values())
+            raise CheckpointError(f"{self.path}: {entry.name} has type {entry.number}, and its "
+                                  f"{space} bytes are not those of blocks of {names} weights; copy "
+                                  "the file again")
+        return fitting[0] if fitting else min(sizes)
 
     def _damaged(self, fault: str) -> CheckpointError:
         return CheckpointError(f"{self.path}: {fault}; copy the file again")
@@ -174,19 +200,21 @@ def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
     return found
 
 
-def _info(cursor: _Cursor) -> RawTensor:
+def _entry(cursor: _Cursor, architecture: object) -> _Entry:
     """Return the header's entry for a tensor, with its offset from the end of the header."""
     name, dimensions = cursor.name(), cursor.number("I")
     if not 1 <= dimensions <= _MAX_DIMENSIONS:
         raise cursor.damaged(f"{name} has {dimensions} dimensions")
     shape = tuple(cursor.number("Q") for _ in range(dimensions))[::-1]
     number, offset = cursor.number("I"), cursor.number("Q")
-    try:
-        kind = GGMLQuantizationType(number)
-    except ValueError:
-        raise CheckpointError(f"{cursor.path}: {name} is of type {number}, which this version of "
-                              "gguf does not know; update gguf") from None
-    block, size = GGML_QUANT_SIZES[kind]
-    if 0 in shape or shape[-1] % block:
-        raise cursor.damaged(f"{name} is {kind.name} of shape {shape}")
-    return RawTensor(name, kind, shape, offset, math.prod(shape) // block * size)
+    kinds = types_of(number, architecture)
+    if not kinds:
+        raise CheckpointError(f"{cursor.path}: {name} has ggml type {number}, which is not known; "
+                              "update tritstream and gguf, or convert the model to another type")
+    if not any(kind.size for kind in kinds):
+        raise CheckpointError(f"{cursor.path}: {name} has ggml type {number} ({kinds[0].name}), "
+                              f"which is not supported; {kinds[0].advice}")
+    kinds = tuple(kind for kind in kinds if 0 not in shape and kind.fits(shape)) or kinds[:0]
+    if not kinds:
+        raise cursor.damaged(f"{name} is {types_of(number, architecture)[0].name} of shape {shape}")
+    return _Entry(name, number, kinds, shape, offset)

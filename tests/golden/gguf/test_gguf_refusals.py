@@ -18,9 +18,10 @@ def test_the_advice():
     assert ORIGINAL == "use the original checkpoint in safetensors"
 
 
+ONLY = "only llama, qwen2, qwen3, bitnet-b1.58 and bitnet-25"
 FIELDS = [
-    ("general.architecture", "gemma", "architecture 'gemma' is not supported, only llama and "
-                                      "qwen2; " + ORIGINAL),
+    ("general.architecture", "gemma", f"architecture 'gemma' is not supported, {ONLY}; " +
+     ORIGINAL),
     ("split.count", 3, "one of 3 parts; join them with llama-gguf-split --merge"),
     ("llama.expert_count", 8, "a mixture of experts, which is not supported; " + ORIGINAL),
     ("llama.block_count", 0, "llama.block_count must be a positive integer, not 0; " + ORIGINAL),
@@ -97,8 +98,8 @@ def test_tensors_that_do_not_do(file):
              "counterpart in Hugging Face's llama; " + ORIGINAL),
             (having("blk.1.attn_norm.weight", (one[0].astype(np.float64),
                                                GGMLQuantizationType.F64)),
-             "blk.1.attn_norm.weight is F64, which gguf does not dequantize; convert the model "
-             "to another type")):
+             "blk.1.attn_norm.weight is F64, which is not supported; convert the model to another "
+             "type")):
         write_random(file, "llama", change=change)
         refuses(file, text)
 
@@ -118,7 +119,7 @@ def test_an_architecture_that_is_a_list(file):
     gguf = Gguf(file)
     gguf.metadata["general.architecture"] = ["llama"]
     with pytest.raises(CheckpointError, match=message(
-            f"{file}: architecture ['llama'] is not supported, only llama and qwen2; " + ORIGINAL)):
+            f"{file}: architecture ['llama'] is not supported, {ONLY}; " + ORIGINAL)):
         read_model(gguf)
 
 

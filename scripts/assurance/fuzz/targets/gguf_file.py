@@ -173,7 +173,7 @@ def _change_tensor(tensors: list[list[Any]], rng: Random) -> None:
     elif what < 0.6:
         one[1] = rng.choice((one[1][::-1], [1, *one[1]], one[1][1:], list(other[1])))
     elif what < 0.8:
-        one[2] = rng.choice((rng.randrange(42), rng.choice(NUMBERS)))
+        one[2] = rng.choice((rng.randrange(44), 142, 143, rng.choice(NUMBERS)))
     else:
         one[3] = rng.choice((changed_number(one[3], rng), other[3]))
 
@@ -205,8 +205,8 @@ def _compare(gguf: Gguf, theirs: dict[str, Any]) -> None:
         other = theirs.get(name)
         if other is None or tuple(int(n) for n in other.shape[::-1]) != raw.shape:
             raise Broken(f"gguf has another {name}")
-        if (other.tensor_type, other.data_offset, other.n_bytes) != (
-                raw.kind, raw.offset, raw.size):
+        if (other.tensor_type.name, other.data_offset, other.n_bytes) != (
+                raw.kind.name, raw.offset, raw.size):
             raise Broken(f"gguf finds {name} elsewhere")
 
 
