@@ -11,6 +11,7 @@ from tritstream.golden.checkpoints.diagnosis import (
 )
 from tritstream.golden.checkpoints.safetensors_reader import Shard, Tensor, is_file_name, load_json
 from tritstream.golden.checkpoints.source import CONFIG, INDEX, SINGLE, Source
+from tritstream.golden.checkpoints.ternary_methods import dequantized
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.jobs.directory_job import copy_files
 
@@ -31,20 +32,24 @@ _NOT_COMPANIONS = (
 class DirectorySource(Source):
     """Checkpoint directory: config.json and one or more safetensors files.
 
-    ``shards`` are :class:`.Shard`. ``tensors`` are in the order of their bytes.
+    ``tensors`` are in the order of their bytes. Matrices of models that were trained ternary are
+    dequantized: :func:`.dequantized`.
 
     Raises :class:`CheckpointError` if the directory is no such checkpoint or is damaged, if the
     model is quantized already, or if it stores its matrices transposed.
     """
 
-    shards: dict[str, Shard]
-
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.config, self.shards, self.sharded = open_shards(self.path)
+        self.config, shards, self.sharded = open_shards(self.path)
+        self._paths = [shard.path for shard in shards.values()]
         if self.sharded:
-            self._drop_copies()
-        self.tensors = all_tensors(self.shards)
+            self._drop_copies(shards)
+        self.shards, self.tensors = shards, all_tensors(shards)
+        if plain := dequantized(self.path, self.config, shards):
+            self.config, self.shards = plain
+            self.tensors = {name: tensor for shard in self.shards.values()
+                            for name, tensor in shard.tensors.items()}
         kind = self.config.get("model_type")
         if kind in _TRANSPOSED:
             raise CheckpointError(f"{self.path}: model_type {kind} stores its matrices transposed, "
@@ -56,12 +61,12 @@ class DirectorySource(Source):
         """Return the paths of config.json, the index, companion files and shards."""
         paths = [self.path / CONFIG, *companions(self.path)]
         paths += [self.path / INDEX] if self.sharded else []
-        return paths + [shard.path for shard in self.shards.values()]
+        return paths + self._paths
 
-    def _drop_copies(self) -> None:
+    def _drop_copies(self, shards: dict[str, Shard]) -> None:
         """Ignore all copies of a tensor except the copy in the shard that the index names."""
         for name, file in _weight_map(self.path / INDEX).items():
-            for other, shard in self.shards.items():
+            for other, shard in shards.items():
                 if other != file:
                     shard.tensors.pop(name, None)
 
