@@ -26,8 +26,11 @@ def frame(lanes, fields, payload):
     return [(word, number == len(words)) for number, word in enumerate(words, 1)]
 
 
-def run(lanes, requests, sums=(), answer=b"", share=0, cycles=5_000):
-    """Words that leave and their cycles, the cycles of the requests, the idle flags."""
+def run(lanes, requests, sums=(), answer=b"", share=0, cycles=5_000, pause=0, sums_from=0):
+    """Words that leave and their cycles, the cycles of the requests, the idle flags.
+
+    A request is offered ``pause`` cycles after the last word, sums from a cycle on.
+    """
     dut = Framer(lanes)
     step = 8 * max(1, lanes // 8)
     sums = np.asarray(sums, "<i8").tobytes()
@@ -39,10 +42,12 @@ def run(lanes, requests, sums=(), answer=b"", share=0, cycles=5_000):
         ctx.set(dut.answer, int.from_bytes(answer, "little"))
         todo, todo_beats, held = list(requests), list(beats), None
         for cycle in range(cycles):
-            if not todo and cycle > 60 + max([*times, *asked]):
+            if not todo and not todo_beats and cycle > 60 + max([*times, *asked]):
                 break       # nothing more comes
-            offer(ctx, dut.requests, flips[0], todo and todo[0])
-            offer(ctx, dut.sums, flips[1], todo_beats and int.from_bytes(todo_beats[0], "little"))
+            offer(ctx, dut.requests, flips[0],
+                  todo and cycle >= pause + max([*times, *asked], default=0) and todo[0])
+            offer(ctx, dut.sums, flips[1], todo_beats and cycle >= sums_from
+                  and int.from_bytes(todo_beats[0], "little"))
             ready = not flips[2]()
             ctx.set(dut.o.ready, ready)
             word = look(ctx)
@@ -143,6 +148,21 @@ def test_idle_tells_that_everything_requested_has_left(lanes, share):
         assert not any(idle[begin + 1:end + 1])
     assert all(idle[:asked[0] + 1])
     assert all(idle[ends[-1] + 2:])
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_frames_after_a_pause(lanes):
+    requests = [request(0x81, sequence=number, arg0=0x01020304) for number in range(3)]
+    expected = [word for fields in requests for word in frame(lanes, fields, b"")]
+    assert run(lanes, requests, pause=40)[0] == expected
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_a_framer_that_waits_for_sums_is_not_idle(lanes):
+    _, times, asked, idle = run(lanes, [request(RESULT, 40 * lanes)], some_sums(5 * lanes),
+                                sums_from=300)
+    assert not any(idle[asked[0] + 1:times[-1] + 1])
+    assert times[-1] > 300
 
 
 @pytest.mark.parametrize("lanes", LANES)
