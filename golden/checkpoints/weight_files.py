@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["INDEX", "PACKED", "PLAIN", "QUANT_METHOD", "REFUSAL", "REFUSAL_FIELD", "REFUSAL_INDEX",
-           "SINGLE", "WEIGHTS", "WeightFiles", "is_packed", "packed_name", "plain_name", "weight_files"]
+__all__ = [
+    "INDEX", "PACKED", "PLAIN", "QUANT_METHOD", "REFUSAL", "REFUSAL_FIELD", "REFUSAL_INDEX",
+    "SINGLE", "WEIGHTS", "WeightFiles", "is_packed", "packed_name", "plain_name", "weight_files",
+]
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -53,7 +55,10 @@ def weight_files(config: Mapping[str, Any]) -> WeightFiles:
     Packed checkpoints of tritstream 0.1.0, whose ``quantization_config`` does not name a file, have
     the names of plain checkpoints.
     """
-    return PACKED if is_packed(config) and WEIGHTS in config["quantization_config"] else PLAIN
+    fields = config.get("quantization_config")
+    file = fields.get(WEIGHTS) if isinstance(fields, dict) else None
+    named = file in (PACKED.single, PACKED.index) or (file is not None and is_packed(config))
+    return PACKED if named else PLAIN
 
 
 def packed_name(file: str) -> str:

@@ -147,7 +147,8 @@ def _depths(depth: int | None) -> tuple[int, ...]:
 def _identity(source: Source, depth: int | None, matrices: Iterable[str]) -> dict:
     """Return all inputs that determine the bytes of the output, except which misfits are kept."""
     return {"job": "import", "format_version": FORMAT_VERSION, "depth": depth,
-            "weights": PACKED.single, "matrices": sorted(matrices), "files": source_fingerprint(source)}
+            "weights": PACKED.single, "matrices": sorted(matrices),
+            "files": source_fingerprint(source)}
 
 
 def _survey(

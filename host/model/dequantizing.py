@@ -1,20 +1,24 @@
 """Operation of transformers that loads packed matrices as plain weights."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 from transformers.core_model_loading import ConversionOps, _IdentityOp
 
 from tritstream.golden.packed.export import exported_weights
-
-if TYPE_CHECKING:
-    from tritstream.host.model.quantizer import TritstreamQuantizer
+from tritstream.host.model.held import HeldCheckpoint
 
 __all__ = ["Dequantize"]
+
+
+class _Quantizer(Protocol):
+    """Members of :class:`.TritstreamQuantizer` that the operation uses."""
+
+    checkpoint: HeldCheckpoint
+    places:     dict[str, str]
 
 
 class _Pair(NamedTuple):
@@ -25,23 +29,23 @@ class _Pair(NamedTuple):
 class Dequantize(ConversionOps):
     """Turns tiles and table of a matrix into the weights that an export of the checkpoint has."""
 
-    def __init__(self, hf_quantizer: "TritstreamQuantizer"):
+    def __init__(self, hf_quantizer: _Quantizer):
         # By this name transformers knows that it must not cast the tensors before.
         self.hf_quantizer = hf_quantizer
 
     def convert(
-        self, input_dict: Mapping[str, Sequence[Tensor]], source_patterns: Sequence[str],
-        target_patterns: Sequence[str], *, full_layer_name: str, model: PreTrainedModel, **_: Any,
-    ) -> dict[str, Tensor]:
+        self, input_dict: Mapping[str, Any], source_patterns: list[str],
+        target_patterns: list[str], **kwargs: Any,
+    ) -> dict[str, list[Tensor]]:
         """Return the weights of a matrix by the name of their tensor in the model."""
+        place, model = kwargs["full_layer_name"], kwargs["model"]
         checkpoint = self.hf_quantizer.checkpoint
-        name = self.hf_quantizer.places[full_layer_name.removesuffix(".weight")]
+        name = self.hf_quantizer.places[place.removesuffix(".weight")]
         trits, scales = (input_dict[pattern][0] for pattern in source_patterns)
         checkpoint.held[name] = _Pair(trits, scales)
         weights = _tensor(exported_weights(checkpoint, name).read())
         del checkpoint.held[name]
-        return {full_layer_name: weights.to(trits.device,
-                                            model.get_parameter(full_layer_name).dtype)}
+        return {place: [weights.to(trits.device, model.get_parameter(place).dtype)]}
 
     @property
     def reverse_op(self) -> ConversionOps:

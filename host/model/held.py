@@ -29,8 +29,10 @@ __all__ = ["Held", "HeldCheckpoint", "hold", "open_checkpoint", "pack_plain", "s
 class Held(Protocol):
     """Tiles and table of a matrix in memory."""
 
-    trits:  Tensor
-    scales: Tensor
+    @property
+    def trits(self) -> Tensor: ...
+    @property
+    def scales(self) -> Tensor: ...
 
 
 class HeldCheckpoint(PackedCheckpoint):
@@ -89,12 +91,9 @@ def hold(model: PreTrainedModel, checkpoint: HeldCheckpoint) -> None:
     layers = list(packed_layers(model))
     for layer in layers:
         if layer.stored:
-            for tensor, value in zip(checkpoint.tensors_of(layer.matrix),
-                                     (layer.trits, layer.scales), strict=True):
-                found, due = zlib.crc32(value.numpy(force=True)), checkpoint.checksums[tensor.name]
-                if found != due:
-                    raise _damaged(tensor, f"CRC-32 is {found:08x}, not {due:08x}: damaged in "
-                                           f"{tensor.path.name}")
+            trits, scales = checkpoint.tensors_of(layer.matrix)
+            _check(checkpoint, trits, layer.trits)
+            _check(checkpoint, scales, layer.scales)
             checkpoint.held[layer.matrix] = layer
     for layer in layers:
         if not layer.stored:
@@ -115,7 +114,7 @@ def set_backend(
     progress : callable, optional
         Called with the name of each matrix when the backend is ready for it.
     """
-    checkpoint: HeldCheckpoint = model.hf_quantizer.checkpoint
+    checkpoint: HeldCheckpoint = vars(model)["hf_quantizer"].checkpoint
     layers: dict[str, list[PackedLayer]] = {}
     for layer in packed_layers(model):
         layers.setdefault(layer.matrix, []).append(layer)
@@ -127,6 +126,13 @@ def set_backend(
                 layer.product = backend.prepare(checkpoint, name)
         if progress:
             progress(name)
+
+
+def _check(checkpoint: PackedCheckpoint, tensor: Stored, value: Tensor) -> None:
+    found, due = zlib.crc32(value.numpy(force=True).data), checkpoint.checksums[tensor.name]
+    if found != due:
+        raise _damaged(tensor, f"CRC-32 is {found:08x}, not {due:08x}: damaged in "
+                               f"{tensor.path.name}")
 
 
 def _damaged(tensor: Stored, fault: str) -> CheckpointError:

@@ -1,5 +1,6 @@
 """Loading of causal language models: original, exported and packed checkpoints, GGUF files."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,8 +158,11 @@ def _load_packed(
     checkpoint = PackedCheckpoint(path)
     config = read_config(path, checkpoint.config)
     config.quantization_config = checkpoint.config["quantization_config"]
-    model = _from_pretrained(path, config, dtype, "pack the complete checkpoint",
-                             quantization_config=TritstreamConfig(backend=None))
+    with warnings.catch_warnings():
+        # transformers warns that it heeds only a part of the argument, which is meant.
+        warnings.filterwarnings("ignore", "You passed `quantization_config`")
+        model = _from_pretrained(path, config, dtype, "pack the complete checkpoint",
+                                 quantization_config=TritstreamConfig(backend=None))
     set_backend(model, backend, progress)
     return model
 

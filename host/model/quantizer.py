@@ -116,4 +116,4 @@ class TritstreamQuantizer(HfQuantizer):
 auto.register_quantization_config(QUANT_METHOD)(TritstreamConfig)
 auto.register_quantizer(QUANT_METHOD)(TritstreamQuantizer)
 # Only for these classes, transformers heeds the argument of from_pretrained for a packed model.
-auto.LOADING_ATTRIBUTES_CONFIG_TYPES += (TritstreamConfig,)
+vars(auto)["LOADING_ATTRIBUTES_CONFIG_TYPES"] += (TritstreamConfig,)

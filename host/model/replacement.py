@@ -70,7 +70,7 @@ def _replace(model: PreTrainedModel, place: str, info: MatrixInfo, stored: bool 
         made = TritEmbedding(rows, columns, info.name, info.depth, stored)
     else:
         made = TritLinear(columns, rows, layer.bias is not None, info.name, info.depth, stored)
-    made.dtype = layer.weight.dtype
+    made.dtype = model.get_parameter(f"{place}.weight").dtype
     model.set_submodule(place, made)
 
 

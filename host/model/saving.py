@@ -66,7 +66,7 @@ def _save(model: PreTrainedModel, save_directory: str | os.PathLike, **options: 
 
 def _pack_files(model: PreTrainedModel, folder: Path) -> None:
     """Turn a directory that transformers wrote into a packed checkpoint."""
-    quantizer = model.hf_quantizer
+    quantizer = vars(model)["hf_quantizer"]
     checkpoint: PackedCheckpoint = quantizer.checkpoint
     sharded = not (folder / PLAIN.single).is_file()
     files = (set(load_json(folder / PLAIN.index)["weight_map"].values()) if sharded

@@ -77,7 +77,7 @@ def test_a_tokenizer_that_is_not_known_can_be_left_out(tmp_path):
             "original model")
     code, _, _ = run_command("quantize", file, "-o", packed, "-d", 2, "--no-tokenizer")
     assert code == 0
-    assert {path.name for path in packed.iterdir()} >= {"config.json", "model.safetensors"}
+    assert {path.name for path in packed.iterdir()} >= {"config.json", "packed.safetensors"}
     assert not list(packed.glob("tokenizer*"))
     assert run_command("verify", packed, "--against", file)[0] == 0
     code, _, _ = run_command("convert", file, "-o", tmp_path / "hf", "--no-tokenizer")
