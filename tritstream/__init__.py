@@ -31,9 +31,9 @@ _MODULES = {
     "PackedCheckpoint": "golden.packed.reader", "SyncDevice": "host.sync_device",
     "TritMatrix": "golden.matrix", "TritstreamConfig": "host.model.config",
     "dequantize": "golden.matrix", "gemv": "api", "multiply": "api",
-    "open_device": "host.open_device", "pack": "golden.tiles", "pack_checkpoint": "golden.packed.pack",
-    "quantize": "api", "quantize_activation": "golden.activation", "relative_error": "api",
-    "unpack": "golden.tiles",
+    "open_device": "host.open_device", "pack": "golden.tiles",
+    "pack_checkpoint": "golden.packed.pack", "quantize": "api",
+    "quantize_activation": "golden.activation", "relative_error": "api", "unpack": "golden.tiles",
 }
 
 

@@ -5,6 +5,7 @@ defines it has been imported, which must be after :mod:`transformers.quantizers.
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
@@ -20,9 +21,18 @@ _HOOKS = "tritstream.host.model.quantizer"
 def register() -> None:
     """Let transformers load packed models: now if it is loaded, else as soon as it is."""
     if getattr(sys.modules.get(_AFTER), "AUTO_QUANTIZER_MAPPING", None) is not None:
-        import_module(_HOOKS)
+        _import_hooks()
     else:
         sys.meta_path.insert(0, _Finder())
+
+
+def _import_hooks() -> None:
+    """Import the hooks, or warn why not: transformers must go on working for other models."""
+    try:
+        import_module(_HOOKS)
+    except Exception as error:
+        warnings.warn(f"tritstream cannot load packed models by this transformers ({error!r}); "
+                      "install transformers>=5.24", stacklevel=2)
 
 
 class _Finder(MetaPathFinder):
@@ -54,4 +64,4 @@ class _Loader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Run the module as usual, then import the hooks."""
         self._loader.exec_module(module)
-        import_module(_HOOKS)
+        _import_hooks()

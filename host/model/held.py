@@ -59,13 +59,17 @@ class HeldCheckpoint(PackedCheckpoint):
                 else super().table(name))
 
 
-def open_checkpoint(path: Path) -> HeldCheckpoint:
+def open_checkpoint(path: Path, matrices: bool = False) -> HeldCheckpoint:
     """Open a packed checkpoint, and check its unquantized tensors against their CRC-32s.
 
-    Damage would otherwise only degrade the text. Raises :class:`.CheckpointError`.
+    Damage would otherwise only degrade the text. The packed matrices are checked as well with
+    ``matrices``, which is not necessary for matrices that :func:`hold` checks after loading.
+
+    Raises :class:`.CheckpointError`.
     """
     checkpoint = HeldCheckpoint(path)
-    for tensor in checkpoint.kept.values():
+    packed = [tensor for name in checkpoint.matrices for tensor in checkpoint.tensors_of(name)]
+    for tensor in [*checkpoint.kept.values(), *(packed if matrices else [])]:
         for finding in check_sum(tensor, checkpoint.checksums[tensor.name]):
             raise _damaged(tensor, finding.message)
     return checkpoint

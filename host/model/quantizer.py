@@ -3,8 +3,11 @@
 The hooks are imported while transformers itself is, so they import everything else when they run.
 """
 
+import weakref
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from transformers.quantizers import auto
@@ -35,6 +38,7 @@ class TritstreamQuantizer(HfQuantizer):
     quantization_config: TritstreamConfig
     checkpoint:          "HeldCheckpoint"
     places:              dict[str, str]
+    _remove:             Callable[[], object] = staticmethod(lambda: None)
     serialized_names = {"weight": ["trits", "scales"]}
 
     def validate_environment(self, *_: object, device_map: object = None, **__: object) -> None:
@@ -62,15 +66,15 @@ class TritstreamQuantizer(HfQuantizer):
         if not checkpoint_files:
             raise ValueError("a packed model is loaded from files, not from a state_dict")
         if not self.pre_quantized:
-            self._scratch = TemporaryDirectory(prefix="tritstream-")
-            checkpoint_files[:] = pack_plain(
-                Path(checkpoint_files[0]).parent, Path(self._scratch.name) / "packed",
-                self.quantization_config)
+            scratch = mkdtemp(prefix="tritstream-")
+            self._remove = weakref.finalize(self, rmtree, scratch)
+            checkpoint_files[:] = pack_plain(Path(checkpoint_files[0]).parent,
+                                             Path(scratch) / "packed", self.quantization_config)
             self.pre_quantized = True
-        self.checkpoint = open_checkpoint(Path(checkpoint_files[0]).parent)
+        dequantize = self.quantization_config.dequantize
+        self.checkpoint = open_checkpoint(Path(checkpoint_files[0]).parent, matrices=dequantize)
         self.quantization_config.fields = self.checkpoint.config["quantization_config"]
-        self.places = replace_layers(model, self.checkpoint,
-                                     keep=self.quantization_config.dequantize)
+        self.places = replace_layers(model, self.checkpoint, keep=dequantize)
 
     def get_weight_conversions(self) -> list:
         """Return the converter that dequantizes, if plain weights are asked for."""
@@ -95,6 +99,7 @@ class TritstreamQuantizer(HfQuantizer):
         from tritstream.host.model.packed import start_backend
         from tritstream.host.model.saving import save_as_packed
 
+        self._remove()
         setattr(model.config, REFUSAL_FIELD, None)
         if self.quantization_config.dequantize:
             return

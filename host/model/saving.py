@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +43,38 @@ def save_as_packed(model: PreTrainedModel) -> None:
     transformers writes the tensors, under the names of the checkpoint. The files then become files
     of a packed checkpoint: another name, and a header with the checksums.
     """
-    # In place of the method, for this model only.
-    vars(model)["save_pretrained"] = partial(_save, model)
+    # transformers calls no hook after saving. A method of the instance would be a cycle, which
+    # keeps the model and its device until a garbage collection.
+    model.__class__ = _saving_class(type(model))
 
 
-def _save(model: PreTrainedModel, save_directory: str | os.PathLike, **options: Any) -> None:
-    """Save a packed model to a directory: the arguments of ``PreTrainedModel.save_pretrained``."""
+@cache
+def _saving_class(kind: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    """Return a subclass of a class of models, with the same name and another way of saving."""
+    def save_pretrained(
+        self: PreTrainedModel, save_directory: str | os.PathLike, **options: Any,
+    ) -> None:
+        """Save a packed model: the arguments are those of ``PreTrainedModel.save_pretrained``."""
+        _save(self, kind, Path(save_directory), options)
+
+    fields = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(kind.__name__, (kind,), fields | {"save_pretrained": save_pretrained})
+
+
+def _save(
+    model: PreTrainedModel, kind: type[PreTrainedModel], folder: Path, options: Mapping[str, Any],
+) -> None:
     for name in _REFUSED:
         if options.get(name):
             raise ValueError(f"a packed model cannot be saved with {name}; save it without, and "
                              "push_to_hub() it then")
-    folder, main = Path(save_directory), options.get("is_main_process", True)
+    main = options.get("is_main_process", True)
     if main:
         # The model may be mapped from these files, so they must not be written over.
         for path in (*folder.glob("packed*.safetensors"), folder / PACKED.index,
                      folder / PLAIN.single, folder / PLAIN.index):
             path.unlink(missing_ok=True)
-    type(model).save_pretrained(model, save_directory, **options)
+    kind.save_pretrained(model, folder, **options)
     if main:
         _pack_files(model, folder)
 
