@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers.core_model_loading import ConversionOps, _IdentityOp
 
+from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.export import exported_weights
 from tritstream.host.model.held import HeldCheckpoint
 
@@ -32,6 +33,7 @@ class Dequantize(ConversionOps):
     def __init__(self, hf_quantizer: _Quantizer):
         # By this name transformers knows that it must not cast the tensors before.
         self.hf_quantizer = hf_quantizer
+        self._done: set[str] = set()
 
     def convert(
         self, input_dict: Mapping[str, Any], source_patterns: list[str],
@@ -45,7 +47,18 @@ class Dequantize(ConversionOps):
         checkpoint.held[name] = _Pair(trits, scales)
         weights = _tensor(exported_weights(checkpoint, name).read())
         del checkpoint.held[name]
+        self._done.add(name)
         return {place: [weights.to(trits.device, model.get_parameter(place).dtype)]}
+
+    def __deepcopy__(self, memo: dict) -> "Dequantize":
+        """Return the operation itself: transformers copies the converter for each tensor."""
+        return self
+
+    def check_complete(self) -> None:
+        """Raise :class:`.CheckpointError` if a matrix of the model was not loaded."""
+        for name in set(self.hf_quantizer.places.values()) - self._done:
+            raise CheckpointError(f"{self.hf_quantizer.checkpoint.path}: {name} was not loaded; "
+                                  "export the checkpoint, and load the export")
 
     @property
     def reverse_op(self) -> ConversionOps:

@@ -39,7 +39,6 @@ class TritstreamQuantizer(HfQuantizer):
     checkpoint:          "HeldCheckpoint"
     places:              dict[str, str]
     _remove:             Callable[[], object] = staticmethod(lambda: None)
-    serialized_names = {"weight": ["trits", "scales"]}
 
     def validate_environment(self, *_: object, device_map: object = None, **__: object) -> None:
         """Refuse a device map that leaves weights on the disk."""
@@ -84,14 +83,8 @@ class TritstreamQuantizer(HfQuantizer):
 
         if not self.quantization_config.dequantize:
             return []
-        names = [rf"\.{name}$" for name in self.serialized_names["weight"]]
-        return [WeightConverter(names, ".weight", [Dequantize(self)])]
-
-    def get_load_operations(self) -> dict:
-        """Return the operation that dequantizes before the model's own converters."""
-        from tritstream.host.model.dequantizing import Dequantize
-
-        return {"dequantize": Dequantize} if self.quantization_config.dequantize else {}
+        self._dequantize = Dequantize(self)
+        return [WeightConverter([r"\.trits$", r"\.scales$"], ".weight", [self._dequantize])]
 
     def _process_model_after_weight_loading(self, model: "PreTrainedModel", **_: object) -> None:
         from tritstream.host.model.finite import stop_at_non_finite
@@ -102,6 +95,7 @@ class TritstreamQuantizer(HfQuantizer):
         self._remove()
         setattr(model.config, REFUSAL_FIELD, None)
         if self.quantization_config.dequantize:
+            self._dequantize.check_complete()
             return
         hold(model, self.checkpoint)
         save_as_packed(model)

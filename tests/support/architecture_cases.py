@@ -15,6 +15,13 @@ _EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
 #: Name of the model class without its ending, and fields of its configuration, by model_type.
 ARCHITECTURES = {
     "qwen2": ("Qwen2", "ForCausalLM", _SMALL),
+    "qwen3": ("Qwen3", "ForCausalLM", {**_SMALL, "head_dim": 8}),
+    "llama": ("Llama", "ForCausalLM", _SMALL),
+    "mistral": ("Mistral", "ForCausalLM", _SMALL),
+    "phi3": ("Phi3", "ForCausalLM", _SMALL),
+    "gemma": ("Gemma", "ForCausalLM", {**_SMALL, "head_dim": 8}),
+    "gemma2": ("Gemma2", "ForCausalLM", {**_SMALL, "head_dim": 8}),
+    "gpt_neox": ("GPTNeoX", "ForCausalLM", _SMALL),
     "qwen2_moe": ("Qwen2Moe", "ForCausalLM", {
         **_SMALL, **_EXPERTS, "num_experts": 4, "shared_expert_intermediate_size": 24}),
     "qwen3_moe": ("Qwen3Moe", "ForCausalLM", {
