@@ -19,6 +19,7 @@ from tritstream.host.model.config import TritstreamConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
+    from tritstream.host.model.dequantizing import Dequantize
     from tritstream.host.model.held import HeldCheckpoint
 
 __all__ = ["TritstreamQuantizer"]
@@ -39,6 +40,7 @@ class TritstreamQuantizer(HfQuantizer):
     checkpoint:          "HeldCheckpoint"
     places:              dict[str, str]
     _remove:             Callable[[], object] = staticmethod(lambda: None)
+    _operation:          "Dequantize"
 
     def validate_environment(self, *_: object, device_map: object = None, **__: object) -> None:
         """Refuse a device map that leaves weights on the disk."""
@@ -83,8 +85,8 @@ class TritstreamQuantizer(HfQuantizer):
 
         if not self.quantization_config.dequantize:
             return []
-        self._dequantize = Dequantize(self)
-        return [WeightConverter([r"\.trits$", r"\.scales$"], ".weight", [self._dequantize])]
+        self._operation = Dequantize(self)
+        return [WeightConverter([r"\.trits$", r"\.scales$"], ".weight", [self._operation])]
 
     def _process_model_after_weight_loading(self, model: "PreTrainedModel", **_: object) -> None:
         from tritstream.host.model.finite import stop_at_non_finite
@@ -95,7 +97,7 @@ class TritstreamQuantizer(HfQuantizer):
         self._remove()
         setattr(model.config, REFUSAL_FIELD, None)
         if self.quantization_config.dequantize:
-            self._dequantize.check_complete()
+            self._operation.check_complete()
             return
         hold(model, self.checkpoint)
         save_as_packed(model)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,8 @@ __all__ = ["save_as_packed"]
 #: Options that would write other files.
 _REFUSED = ("push_to_hub", "variant", "distributed_checkpoint", "state_dict")
 _TIED = "tie_word_embeddings"
+#: Results of :func:`_saving_class`.
+_CLASSES: dict[type[PreTrainedModel], type[PreTrainedModel]] = {}
 
 
 def save_as_packed(model: PreTrainedModel) -> None:
@@ -48,9 +49,11 @@ def save_as_packed(model: PreTrainedModel) -> None:
     model.__class__ = _saving_class(type(model))
 
 
-@cache
 def _saving_class(kind: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """Return a subclass of a class of models, with the same name and another way of saving."""
+    if kind in _CLASSES:
+        return _CLASSES[kind]
+
     def save_pretrained(
         self: PreTrainedModel, save_directory: str | os.PathLike, **options: Any,
     ) -> None:
@@ -58,7 +61,8 @@ def _saving_class(kind: type[PreTrainedModel]) -> type[PreTrainedModel]:
         _save(self, kind, Path(save_directory), options)
 
     fields = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(kind.__name__, (kind,), fields | {"save_pretrained": save_pretrained})
+    _CLASSES[kind] = type(kind.__name__, (kind,), fields | {"save_pretrained": save_pretrained})
+    return _CLASSES[kind]
 
 
 def _save(

@@ -73,6 +73,9 @@ def test_stock_transformers_refuses_it_and_names_the_cure(packed):
         "ValueError: The transformers file in the config seems to be incorrect: it is neither a "
         "safetensors file (*.safetensors) nor a safetensors index file (*.safetensors.index.json): "
         f"{REFUSAL}")
+    for page in ("packed-format", "transformers"):
+        text = (Path(__file__).parents[3] / "docs" / f"{page}.md").read_text()
+        assert REFUSAL in " ".join(text.split())
     # With another config.json, the index of a file that is not there refuses.
     assert errors["other config"] == (
         f"FileNotFoundError: No such file or directory: {packed / REFUSAL}.safetensors")
