@@ -163,6 +163,9 @@ def _load_packed(
         warnings.filterwarnings("ignore", "You passed `quantization_config`")
         model = _from_pretrained(path, config, dtype, "pack the complete checkpoint",
                                  quantization_config=TritstreamConfig(backend=None))
+    for name in checkpoint.matrices.keys() - vars(model)["hf_quantizer"].places.values():
+        raise CheckpointError(f"packed matrix {name} {checkpoint.matrices[name].shape} is no "
+                              f"linear layer of {type(model).__name__}; pack the model again")
     set_backend(model, backend, progress)
     return model
 

@@ -253,6 +253,30 @@ def test_pipeline(packed):
     assert type(generate.model.get_submodule(Q)) is TritLinear
 
 
+def test_a_snapshot_of_the_hub_whose_files_are_links(packed, tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
+    shutil.copytree(packed, blobs)
+    snapshot.mkdir(parents=True)
+    for path in blobs.iterdir():
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+    assert torch.equal(logits(load(snapshot)), logits(load(packed)))
+
+
+def test_a_matrix_that_the_model_does_not_have(damaged, packed):
+    def add(found, records):
+        for end in ("trits", "scales"):
+            found[f"extra.{end}"] = found[f"{Q}.{end}"]
+            records[f"extra.{end}"] = dict(records[f"{Q}.{end}"])
+
+    rewrite(damaged, add)
+    # As with any tensor that a model does not have, transformers says so and goes on.
+    assert torch.equal(logits(load(damaged)), logits(load(packed)))
+    with pytest.raises(CheckpointError, match=message(
+            "packed matrix extra (128, 128) is no linear layer of Qwen2ForCausalLM; pack the model "
+            "again")):
+        load_model(damaged)
+
+
 def test_quantized_while_it_is_loaded(tmp_path):
     model = AutoModelForCausalLM.from_pretrained(MODEL, quantization_config=TritstreamConfig(
         3, depths={"*.down_proj": 2}, exclude=["layers.0.*"]))

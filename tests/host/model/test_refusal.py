@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tritstream import registration
 from tritstream.golden.checkpoints.weight_files import REFUSAL
 from tritstream.golden.packed.pack import pack_checkpoint
 
@@ -114,6 +115,13 @@ def test_the_import_is_enough_in_any_order(packed, names):
                               text=True, timeout=300, cwd=Path(__file__).parents[3])
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == "TritLinear\n"
+
+
+def test_a_transformers_that_is_too_old_goes_on_working(monkeypatch):
+    monkeypatch.setattr(registration, "_HOOKS", "tritstream.host.model.none")
+    with pytest.warns(UserWarning, match=r"^tritstream cannot load packed models by this transf"
+                                         r"ormers \(ModuleNotFoundError.*install transformers>=5"):
+        registration.register()
 
 
 def as_before(packed, path):
