@@ -12,10 +12,10 @@ from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.export import exported_weights
 from tritstream.host.model.held import HeldCheckpoint
 
-__all__ = ["Dequantize"]
+__all__ = ["Dequantize", "Loading"]
 
 
-class _Quantizer(Protocol):
+class Loading(Protocol):
     """Members of :class:`.TritstreamQuantizer` that the operation uses."""
 
     checkpoint: HeldCheckpoint
@@ -30,7 +30,7 @@ class _Pair(NamedTuple):
 class Dequantize(ConversionOps):
     """Turns tiles and table of a matrix into the weights that an export of the checkpoint has."""
 
-    def __init__(self, hf_quantizer: _Quantizer):
+    def __init__(self, hf_quantizer: Loading):
         # By this name transformers knows that it must not cast the tensors before.
         self.hf_quantizer = hf_quantizer
         self._done: set[str] = set()
