@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tritstream.golden.checkpoints.weight_files import PLAIN, WeightFiles, is_packed, weight_files
 from tritstream.golden.strict_json import parse_json
 
 __all__ = ["about_directory", "about_file", "about_path", "about_pointer", "about_quantization",
@@ -89,23 +90,23 @@ def about_directory(path: Path) -> str:
         lambda: _about_download(path), lambda: _about_adapter(path),
         lambda: "is empty; " + _DIRECTORY if not names else None,
         lambda: _about_inner(path), lambda: _about_other_formats(path, names),
-        lambda: _about_loose_weights(names)]
+        lambda: _about_loose_weights(names, PLAIN)]
     found = next(filter(None, (check() for check in checks)), None)
     return found or f"has no config.json; {_DIRECTORY}"
 
 
 def about_weights(path: Path, config: Mapping[str, Any]) -> str:
-    """Diagnose a directory without model.safetensors and without its index."""
-    names = _names(path)
+    """Diagnose a directory without its single file of weights and without the index."""
+    names, due = _names(path), weight_files(config)
     checks: list[Callable[[], str | None]] = [
         lambda: _about_links(path, names), lambda: _about_download(path),
         lambda: _about_adapter(path),
-        lambda: None if _is_packed(config) else about_quantization(path, config, ()),
-        lambda: _about_shards(names), lambda: _about_variants(names),
-        lambda: _about_other_formats(path, names), lambda: _about_loose_weights(names)]
+        lambda: None if is_packed(config) else about_quantization(path, config, ()),
+        lambda: _about_shards(names, due), lambda: _about_variants(names),
+        lambda: _about_other_formats(path, names), lambda: _about_loose_weights(names, due)]
     found = next(filter(None, (check() for check in checks)), None)
-    return found or ("has no weights: neither model.safetensors nor model.safetensors.index.json; "
-                     "copy or download the whole model")
+    return found or (f"has no weights: neither {due.single} nor {due.index}; copy or download the "
+                     "whole model")
 
 
 def about_quantization(
@@ -127,11 +128,6 @@ def about_quantization(
                 return (f"already quantized by {method}, by its tensor {tensor}; use the original "
                         "checkpoint")
     return None
-
-
-def _is_packed(config: Mapping[str, Any]) -> bool:
-    fields = config.get("quantization_config")
-    return isinstance(fields, dict) and fields.get("quant_method") == "tritstream"
 
 
 def _head(path: Path) -> bytes:
@@ -214,17 +210,17 @@ def _about_inner(path: Path) -> str | None:
     return f"has no config.json; give the checkpoint in it: {inner[0]}" if inner else None
 
 
-def _about_shards(names: Iterable[str]) -> str | None:
-    shards = [found for found in map(_SHARD.fullmatch, names) if found and found[1] == "model"]
+def _about_shards(names: Iterable[str], due: WeightFiles) -> str | None:
+    shards = [found for found in map(_SHARD.fullmatch, names)
+              if found and f"{found[1]}.safetensors" == due.single]
     if not shards:
         return None
     total, present = int(shards[0][3]), {int(found[2]) for found in shards}
     missing = [number for number in range(1, total + 1) if number not in present]
     if missing:
-        return (f"has {len(present)} of {total} shards, and no model.safetensors.index.json; "
-                f"{_DOWNLOAD}")
-    return ("has shards, but no model.safetensors.index.json, which lists their tensors; "
-            "download that file too")
+        return f"has {len(present)} of {total} shards, and no {due.index}; {_DOWNLOAD}"
+    return (f"has shards, but no {due.index}, which lists their tensors; download that file "
+            "too")
 
 
 def _about_variants(names: Iterable[str]) -> str | None:
@@ -250,12 +246,12 @@ def _about_other_formats(path: Path, names: list[str]) -> str | None:
     return _OTHER_FORMATS[".onnx"] if any(path.glob("onnx/*.onnx")) else None
 
 
-def _about_loose_weights(names: Iterable[str]) -> str | None:
+def _about_loose_weights(names: Iterable[str], due: WeightFiles) -> str | None:
     """Diagnose safetensors files with unexpected names."""
     found = [name for name in names if name.endswith(".safetensors")]
     if not found:
         return None
     if "config.json" not in names:
         return f"has {found[0]}, but no config.json; download that file too"
-    return (f"has {found[0]}, but neither model.safetensors nor model.safetensors.index.json; if "
-            "it holds the whole model, call it model.safetensors")
+    return (f"has {found[0]}, but neither {due.single} nor {due.index}; if it holds the whole "
+            f"model, call it {due.single}")

@@ -10,8 +10,9 @@ from tritstream.golden.checkpoints.diagnosis import (
     about_weights,
 )
 from tritstream.golden.checkpoints.safetensors_reader import Shard, Tensor, is_file_name, load_json
-from tritstream.golden.checkpoints.source import CONFIG, INDEX, SINGLE, Source
+from tritstream.golden.checkpoints.source import CONFIG, INDEX, Source
 from tritstream.golden.checkpoints.ternary_methods import dequantized
+from tritstream.golden.checkpoints.weight_files import WeightFiles, weight_files
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.jobs.directory_job import copy_files
 
@@ -107,17 +108,19 @@ def open_shards(path: Path) -> tuple[dict, dict[str, Shard], bool]:
         raise CheckpointError(f"{path}: {about_directory(path)}")
     # transformers writes infinities as Python does, and some models have one in config.json.
     config = load_json(path / CONFIG, finite=False)
-    if (path / SINGLE).is_file():
-        _check_single(path)
-        return config, {SINGLE: Shard(path / SINGLE)}, False
-    if not (path / INDEX).is_file():
+    names = weight_files(config)
+    if (path / names.single).is_file():
+        _check_single(path, names)
+        return config, {names.single: Shard(path / names.single)}, False
+    if not (path / names.index).is_file():
         raise CheckpointError(f"{path}: {about_weights(path, config)}")
-    files = _weight_map(path / INDEX)
-    _check_shards(path, sorted(set(files.values())))
+    files = _weight_map(path / names.index)
+    _check_shards(path / names.index, sorted(set(files.values())))
     shards = {name: Shard(path / name) for name in sorted(set(files.values()))}
     for tensor, shard in files.items():
         if tensor not in shards[shard].tensors:
-            raise CheckpointError(f"{path / INDEX}: {tensor} is not in {shard}; copy both again")
+            raise CheckpointError(f"{path / names.index}: {tensor} is not in {shard}; copy both "
+                                  "again")
     return config, shards, True
 
 
@@ -145,22 +148,23 @@ def _weight_map(path: Path) -> dict[str, str]:
     return files
 
 
-def _check_shards(path: Path, names: Sequence[str]) -> None:
-    missing = [name for name in names if not (path / name).is_file()]
+def _check_shards(index: Path, names: Sequence[str]) -> None:
+    missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         others = f", and {len(missing) - 1} others of {len(names)}" if len(missing) > 1 else ""
-        raise CheckpointError(f"{path / missing[0]}: missing, but {INDEX} names it{others}; "
-                              f"download {'them' if others else 'it'}")
+        raise CheckpointError(f"{index.parent / missing[0]}: missing, but {index.name} names it"
+                              f"{others}; download {'them' if others else 'it'}")
 
 
-def _check_single(path: Path) -> None:
+def _check_single(path: Path, names: WeightFiles) -> None:
     """Refuse a directory with two sets of weights, because nothing states which one is current."""
     try:
-        files = set(_weight_map(path / INDEX).values()) if (path / INDEX).is_file() else set()
+        index = path / names.index
+        files = set(_weight_map(index).values()) if index.is_file() else set()
     except CheckpointError:
         # With a single file the index is not used, so a damaged index does not matter.
         return
     for name in sorted(files):
-        if name != SINGLE and (path / name).is_file():
-            raise CheckpointError(f"{path}: has both {SINGLE} and {name}, which {INDEX} names; "
-                                  "remove the one that is out of date")
+        if name != names.single and (path / name).is_file():
+            raise CheckpointError(f"{path}: has both {names.single} and {name}, which "
+                                  f"{names.index} names; remove the one that is out of date")

@@ -16,6 +16,7 @@ from tritstream.golden.checkpoints.choice import (
 )
 from tritstream.golden.checkpoints.safetensors_reader import Tensor
 from tritstream.golden.checkpoints.source_tensor import SourceShard, SourceTensor
+from tritstream.golden.checkpoints.weight_files import INDEX, SINGLE
 from tritstream.golden.errors import CheckpointError
 
 __all__ = [
@@ -30,8 +31,6 @@ __all__ = [
 ]
 
 CONFIG = "config.json"
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 
 class Source(ABC):

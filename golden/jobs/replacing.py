@@ -16,7 +16,8 @@ __all__ = ["MANIFEST", "check_replaceable", "check_same_kind", "check_work_folde
 #: is never copied along with the weights.
 MANIFEST = ".tritstream.json"
 
-_CONFIG, _INDEX, _WEIGHTS = "config.json", "model.safetensors.index.json", ".safetensors"
+_CONFIG, _WEIGHTS, _INDEX = "config.json", ".safetensors", ".safetensors.index.json"
+_JSON = {_CONFIG, f"model{_INDEX}", f"packed{_INDEX}"}
 #: Value of ``quant_method``, and key in the shards' metadata, in a packed checkpoint.
 _PACKED = "tritstream"
 #: Files next to the weights of almost every model, accepted without a manifest.
@@ -132,7 +133,7 @@ def _is_output(path: Path, parameters: dict) -> bool:
     """Return whether a job with these parameters writes a file with this name."""
     lists = [parameters.get(part) for part in ("files", "shards")]
     known = {name for names in lists if isinstance(names, dict) for name in names}
-    known |= _COMPANIONS | {_CONFIG, _INDEX, MANIFEST}
+    known |= _COMPANIONS | _JSON | {MANIFEST}
     is_known = path.name in known or path.name.endswith(_WEIGHTS)
     return is_known and path.is_file() and not path.is_symlink()
 
@@ -209,7 +210,7 @@ def _judge_by_form(directory: Path) -> Judge:
 
     def judge(path: Path) -> str | None:
         plain = path.is_file() and not path.is_symlink()
-        if packed and plain and (path.name in (_CONFIG, _INDEX) or path.name in _COMPANIONS
+        if packed and plain and (path.name in _JSON or path.name in _COMPANIONS
                                  or _is_packed_shard(path)):
             return None
         return "was not written by tritstream"

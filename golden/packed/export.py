@@ -23,6 +23,7 @@ from tritstream.golden.checkpoints.safetensors_reader import DTYPES, HEADER_CHEC
 from tritstream.golden.checkpoints.safetensors_writer import Entry, ShardWriter, write_shards
 from tritstream.golden.checkpoints.source import CONFIG, INDEX
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
+from tritstream.golden.checkpoints.weight_files import REFUSAL_FIELD, plain_name
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.jobs.directory_job import (
     Job,
@@ -35,7 +36,7 @@ from tritstream.golden.matrix import code_values, dequantized_chunks
 from tritstream.golden.packed.metadata import RECOVERED
 from tritstream.golden.packed.reader import QUANT_METHOD, TRITS_SUFFIX, MatrixInfo, PackedCheckpoint
 
-__all__ = ["export"]
+__all__ = ["export", "exported_weights"]
 
 
 def export(
@@ -75,9 +76,10 @@ def export(
         files, size, lost = {}, 0, {}
         for shard in packed.shards.values():
             entries = _export_shard(packed, shard, job, progress, changed)
-            lost[shard.path.name] = roundings(job, [entry.name for entry in entries])
+            name = plain_name(shard.path.name)
+            lost[name] = roundings(job, [entry.name for entry in entries])
             for entry in entries:
-                files[entry.name] = shard.path.name
+                files[entry.name] = name
                 size += entry.size
         write_json(job.partial / CONFIG, _config(packed, changed))
         if packed.sharded:
@@ -157,7 +159,7 @@ def _identity(packed: PackedCheckpoint, changed: Mapping[str, SourceTensor]) -> 
 
 def _config(packed: PackedCheckpoint, changed: Mapping[str, SourceTensor]) -> dict:
     fields = {name: value for name, value in packed.config.items()
-              if name != "quantization_config"}
+              if name not in ("quantization_config", REFUSAL_FIELD)}
     names = {_weight_dtype(info, changed).name for info in packed.matrices.values()}
     if len(names) == 1:
         fields["dtype" if "dtype" in fields else "torch_dtype"] = names.pop()
@@ -178,7 +180,7 @@ def _export_shard(
     entries = _entries(packed, shard, changed)
     ours = (QUANT_METHOD, HEADER_CHECKSUM)
     metadata = {name: text for name, text in shard.metadata.items() if name not in ours}
-    writer = ShardWriter(job.partial / shard.path.name, entries, lambda _: metadata)
+    writer = ShardWriter(job.partial / plain_name(shard.path.name), entries, lambda _: metadata)
 
     def write(name: str) -> dict:
         pieces, rounding = rounded_pieces(changed.get(name) or _unchanged(packed, name))
@@ -211,5 +213,10 @@ def _unchanged(packed: PackedCheckpoint, name: str) -> SourceTensor:
     """Return an exported tensor in its default dtype."""
     if name in packed.kept:
         return packed.kept[name]
-    info = packed.matrices[name.removesuffix(".weight")]
-    return _Weights(packed, info.name, info.dtype, info.dtype)
+    return exported_weights(packed, name.removesuffix(".weight"))
+
+
+def exported_weights(packed: PackedCheckpoint, module: str) -> SourceTensor:
+    """Return the weights of a packed matrix as :func:`export` writes them by default."""
+    dtype = packed.matrices[module].dtype
+    return _Weights(packed, module, dtype, dtype)

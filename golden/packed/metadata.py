@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tritstream.golden.checkpoints.safetensors_reader import FLOATS, HEADER_CHECKSUM, Shard
+from tritstream.golden.checkpoints.weight_files import (
+    PACKED,
+    QUANT_METHOD,
+    WEIGHTS,
+)
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import GROUP, MAX_DEPTH
 from tritstream.golden.quantize import CODEC
@@ -22,7 +27,6 @@ __all__ = [
 
 #: Newest format version that this reader knows. :func:`version_of` returns the version of a file.
 FORMAT_VERSION = 3
-QUANT_METHOD = "tritstream"
 #: Codec of imported matrices: their exported weights are bit-identical to their source.
 RECOVERED = "recovered"
 #: Field of the configuration: source dtypes of converted unquantized tensors, by tensor name.
@@ -48,7 +52,7 @@ class Record:
 
 def quantization_config(
     depth: int, depths: Mapping[str, int], modules_to_not_convert: list[str], *,
-    codec: str = CODEC, version: int = 1,
+    codec: str = CODEC, version: int = 1, sharded: bool = False,
 ) -> dict:
     """Return the ``quantization_config`` of a packed checkpoint.
 
@@ -56,6 +60,7 @@ def quantization_config(
     """
     return {
         "quant_method": QUANT_METHOD, "codec": codec, "format_version": version,
+        WEIGHTS: PACKED.index if sharded else PACKED.single,
         "depth": depth, "group_size": GROUP, "modules_to_not_convert": modules_to_not_convert,
         "depths": dict(depths),
     }
@@ -89,8 +94,10 @@ def shard_metadata(
     return {"format": "pt", **metadata, QUANT_METHOD: text, HEADER_CHECKSUM: "0" * 8}
 
 
-def read_config(path: Path, config: dict) -> tuple[int, dict[str, int]]:
+def read_config(path: Path, config: dict, file: str) -> tuple[int, dict[str, int]]:
     """Return the default depth, and the depths of modules with another depth, by module name.
+
+    ``file`` is the name of the file that holds or lists the weights.
 
     Raises :class:`CheckpointError` if the configuration is invalid or of a newer format version.
     """
@@ -106,6 +113,8 @@ def read_config(path: Path, config: dict) -> tuple[int, dict[str, int]]:
     if version > FORMAT_VERSION:
         raise CheckpointError(f"{path}: format_version {version} is newer than {FORMAT_VERSION}; "
                               "update tritstream")
+    if fields.get(WEIGHTS, file) != file:
+        raise damaged(path, f"{WEIGHTS} must be {file!r}, not {fields[WEIGHTS]!r:.60}")
     if fields.get("group_size") != GROUP:
         raise damaged(path, f"group_size must be {GROUP}, not {fields.get('group_size')!r}")
     depths = fields.get("depths", {})

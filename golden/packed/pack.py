@@ -12,12 +12,12 @@ from tritstream.golden.checkpoints.row_reader import weights_of
 from tritstream.golden.checkpoints.safetensors_writer import write_shards
 from tritstream.golden.checkpoints.source import (
     CONFIG,
-    INDEX,
     MODULES_TO_NOT_CONVERT,
     Source,
     Tensor,
 )
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
+from tritstream.golden.checkpoints.weight_files import PACKED, PLAIN, REFUSAL_INDEX
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import half_range
 from tritstream.golden.groups import WeightRows
@@ -146,7 +146,8 @@ def write_packed(
     write_shards(job, shards, done, run)
     write_json(job.partial / CONFIG, plan.config())
     if plan.source.sharded:
-        write_json(job.partial / INDEX, plan.index())
+        write_json(job.partial / PACKED.index, plan.index())
+    write_json(job.partial / PLAIN.index, REFUSAL_INDEX)
     plan.source.write_companions(job.partial)
     return tuple(_report(job, name) for name in plan.source.tensors)
 
@@ -159,7 +160,7 @@ def _identity(plan: Plan, method: Method) -> dict:
     """Return all inputs that determine the bytes of the output."""
     return {"job": "pack", "format_version": plan.version, "codec": method.codec,
             "settings": dict(method.settings), "depth": plan.depth, "depths": plan.depths,
-            "kept": plan.kept, "files": source_fingerprint(plan.source),
+            "kept": plan.kept, "weights": PACKED.single, "files": source_fingerprint(plan.source),
             "source": dict(plan.source.settings)}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tritstream.golden.checkpoints.safetensors_writer import Entry, ShardWriter
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
+from tritstream.golden.checkpoints.weight_files import REFUSAL, REFUSAL_FIELD, packed_name
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import SCALES, tiles_shape
 from tritstream.golden.jobs.directory_job import fingerprint
@@ -88,26 +89,27 @@ class Plan:
     def config(self) -> dict:
         """Return config.json of the output."""
         fields = quantization_config(self.depth, self.depths, self.kept, codec=self.codec,
-                                     version=self.version)
-        return {**self.source.config, "quantization_config": fields | self._notes}
+                                     version=self.version, sharded=self.source.sharded)
+        return {**self.source.config, REFUSAL_FIELD: REFUSAL,
+                "quantization_config": fields | self._notes}
 
     def index(self) -> dict:
-        """Return model.safetensors.index.json of the output."""
+        """Return packed.safetensors.index.json of the output."""
         files, size = {}, 0
         for file, shard in self.source.shards.items():
             for tensor in shard.tensors.values():
                 for entry in self.written(tensor).entries:
-                    files[entry.name] = file
+                    files[entry.name] = packed_name(file)
                     size += entry.size
         return {"metadata": {"total_size": size}, "weight_map": dict(sorted(files.items()))}
 
     def writer(self, file: str, directory: Path) -> ShardWriter:
-        """Return the writer of an output file, which has the name of the source file."""
+        """Return the writer of the output file of a source file."""
         shard = self.source.shards[file]
         written = [self.written(tensor) for tensor in shard.tensors.values()]
         shapes = {name: shape for one in written for name, shape in one.shapes.items()}
         return ShardWriter(
-            directory / file, [entry for one in written for entry in one.entries],
+            directory / packed_name(file), [entry for one in written for entry in one.entries],
             lambda checksums: shard_metadata(shard.metadata, shapes, self._marks, checksums))
 
     def written(self, tensor: SourceTensor) -> Written:

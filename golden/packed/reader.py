@@ -17,6 +17,7 @@ import numpy as np
 from tritstream.golden.checkpoints.directory import all_tensors, open_shards
 from tritstream.golden.checkpoints.safetensors_reader import Tensor
 from tritstream.golden.checkpoints.source import CONFIG
+from tritstream.golden.checkpoints.weight_files import weight_files
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import SCALES, tiles_shape
 from tritstream.golden.matrix import TritMatrix
@@ -88,7 +89,7 @@ class PackedCheckpoint:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.config, self.shards, self.sharded = open_shards(self.path)
-        self.depth, self._depths = read_config(self.path / CONFIG, self.config)
+        self.depth, self._depths = read_config(self.path / CONFIG, self.config, self.file)
         self.codec = self.config["quantization_config"].get("codec")
         self._tensors = all_tensors(self.shards)
         records: dict[str, Record] = {}
@@ -107,6 +108,12 @@ class PackedCheckpoint:
             if tensor.shape != records[name].shape:
                 raise damaged(tensor.path, f"{name} has shape {tensor.shape}, not "
                                             f"{records[name].shape}")
+
+    @property
+    def file(self) -> str:
+        """Name of the file that holds or lists the weights."""
+        names = weight_files(self.config)
+        return names.index if self.sharded else names.single
 
     def tiles(self, name: str) -> np.ndarray:
         """Return the tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3)."""

@@ -13,6 +13,7 @@ import numpy as np
 from tritstream.golden.checkpoints.choice import BY_NAME, Architecture, Selection
 from tritstream.golden.checkpoints.source import MODULES_TO_NOT_CONVERT, Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
+from tritstream.golden.checkpoints.weight_files import PACKED
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import half_range
 from tritstream.golden.jobs.directory_job import Job, check_apart
@@ -146,7 +147,8 @@ def _depths(depth: int | None) -> tuple[int, ...]:
 def _identity(source: Source, depth: int | None, matrices: Iterable[str]) -> dict:
     """Return all inputs that determine the bytes of the output, except which misfits are kept."""
     return {"job": "import", "format_version": FORMAT_VERSION, "depth": depth,
-            "matrices": sorted(matrices), "files": source_fingerprint(source)}
+            "weights": PACKED.single, "matrices": sorted(matrices),
+            "files": source_fingerprint(source)}
 
 
 def _survey(

@@ -1,22 +1,63 @@
 """Linear and embedding layers with packed weights."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tritstream.golden.fixed_point import SCALES, tiles_shape
 from tritstream.host.model.backends import Product
 
-__all__ = ["TritEmbedding", "TritLinear"]
+__all__ = ["PackedLayer", "TritEmbedding", "TritLinear"]
 
 #: Function from row numbers of a matrix, int64 (T,), to float32 (T, K).
 Rows = Callable[[np.ndarray], np.ndarray]
 
-_NOT_LOADED = "this layer has no matrix: load the model by tritstream.host.model.load"
+_NOT_LOADED = ("this layer has no backend: load the model by from_pretrained, or call "
+               "tritstream.host.model.held.set_backend")
 
 
-class TritLinear(nn.Module):
+class PackedLayer(nn.Module):
+    """Base class of layers whose weights are a packed matrix (N, K).
+
+    Members
+    -------
+    matrix : str
+        Name of the matrix in the checkpoint.
+    depth : int
+        Trits per weight.
+    trits, scales : Tensor
+        Tiles and table of the matrix, as in the checkpoint: uint8 and float32 (27,).
+    stored : bool
+        Whether the state dict has the matrix. The second of two layers with the same matrix does
+        not store it.
+    dtype : torch.dtype
+        Dtype of the replaced weights.
+    """
+
+    trits:  Tensor
+    scales: Tensor
+
+    def __init__(self, shape: tuple[int, int], matrix: str, depth: int, stored: bool):
+        super().__init__()
+        self.matrix, self.depth, self.stored = matrix, depth, stored
+        self.dtype = torch.float32
+        for name, value in (
+                ("trits", torch.empty(tiles_shape(shape, depth), dtype=torch.uint8)),
+                ("scales", torch.empty(SCALES, dtype=torch.float32))):
+            self.register_buffer(name, value, persistent=stored)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Apply a change of device or dtype. The table stays float32, and the layer casts."""
+        scales, self.dtype = self.scales, fn(self.scales.new_empty(0, dtype=self.dtype)).dtype
+        super()._apply(fn, recurse)
+        self.scales = scales.to(self.scales.device)
+        return self
+
+
+class TritLinear(PackedLayer):
     """Replacement for ``torch.nn.Linear``: a backend computes the product, then the bias is added.
 
     For inference only. The bias is a parameter as usual, the weights are not.
@@ -25,36 +66,32 @@ class TritLinear(nn.Module):
     -------
     in_features, out_features : int
         Columns K and rows N of the matrix.
-    matrix : str
-        Name of the matrix in the checkpoint.
     product : tritstream.host.model.backends.Product or None
-        Product with the matrix; None until :func:`.load_model` has read the matrix.
+        Product with the matrix; None until the layer has a backend.
     bias : torch.nn.Parameter or None
         Values (N,) that are added to each result.
-    dtype : torch.dtype
-        Dtype of the replaced weights.
     """
 
     bias: nn.Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, matrix: str = ""):
-        super().__init__()
-        self.in_features, self.out_features, self.matrix = in_features, out_features, matrix
-        self.dtype = torch.float32
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, matrix: str = "",
+                 depth: int = 3, stored: bool = True):
+        super().__init__((out_features, in_features), matrix, depth, stored)
+        self.in_features, self.out_features = in_features, out_features
         self.product: Product | None = None
         self.register_parameter("bias", nn.Parameter(torch.empty(out_features)) if bias else None)
 
     @property
     def weight(self) -> Tensor:
         """Empty tensor (0,), because some models read the dtype of a weight before a product."""
-        return torch.empty(0, dtype=self.dtype)
+        return torch.empty(0, dtype=self.dtype, device=self.trits.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply float (..., K); return float (..., N)."""
         if self.product is None:
             raise RuntimeError(_NOT_LOADED)
         rows = self.product(x.detach().reshape(-1, self.in_features))
-        rows = rows.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
+        rows = rows.to(x).reshape(*x.shape[:-1], self.out_features)
         return rows if self.bias is None else rows + self.bias
 
     def extra_repr(self) -> str:
@@ -62,34 +99,29 @@ class TritLinear(nn.Module):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
 
 
-class TritEmbedding(nn.Module):
+class TritEmbedding(PackedLayer):
     """Replacement for ``torch.nn.Embedding``: rows are dequantized when they are looked up.
 
     Members
     -------
     num_embeddings, embedding_dim : int
         Rows N and columns K of the matrix.
-    matrix : str
-        Name of the matrix in the checkpoint.
     rows : callable or None
-        Function that dequantizes rows; None until :func:`.load_model` has read the matrix.
-    dtype : torch.dtype
-        Dtype of the results.
+        Function that dequantizes rows; None until the layer has a backend.
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, matrix: str = ""):
-        super().__init__()
+    def __init__(self, num_embeddings: int, embedding_dim: int, matrix: str = "", depth: int = 3,
+                 stored: bool = True):
+        super().__init__((num_embeddings, embedding_dim), matrix, depth, stored)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.matrix = matrix
         self.rows: Rows | None = None
-        self.dtype = torch.float32
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up rows, int (...); return float (..., K)."""
         if self.rows is None:
             raise RuntimeError(_NOT_LOADED)
-        found = torch.from_numpy(self.rows(ids.reshape(-1).numpy()))
-        return found.to(self.dtype).reshape(*ids.shape, self.embedding_dim)
+        found = torch.from_numpy(self.rows(ids.reshape(-1).numpy(force=True)))
+        return found.to(ids.device, self.dtype).reshape(*ids.shape, self.embedding_dim)
 
     def extra_repr(self) -> str:
         """Return the text that ``print(model)`` shows for this layer."""

@@ -1,5 +1,6 @@
 """Loading of causal language models: original, exported and packed checkpoints, GGUF files."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,20 +15,19 @@ from transformers import (
 )
 
 from tritstream.golden.cache_place import scratch
+from tritstream.golden.checkpoints import weight_files
 from tritstream.golden.checkpoints.convert import convert
 from tritstream.golden.checkpoints.diagnosis import about_file
 from tritstream.golden.checkpoints.directory import open_shards
 from tritstream.golden.checkpoints.source import CONFIG
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.jobs.directory_job import write_json
-from tritstream.golden.matrix import row_dequantizer
 from tritstream.golden.open_source import open_source
-from tritstream.golden.packed.reader import QUANT_METHOD, PackedCheckpoint
-from tritstream.golden.packed.verify import check_sum
+from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.model.backends import ActivationBits, Backend, GoldenBackend, ReferenceBackend
+from tritstream.host.model.config import TritstreamConfig
 from tritstream.host.model.finite import stop_at_non_finite
-from tritstream.host.model.linear import TritEmbedding, TritLinear
-from tritstream.host.model.quantizer import quantization_fields
+from tritstream.host.model.held import set_backend
 from tritstream.host.model.settings import read_settings
 from tritstream.host.model.skeleton import built, model_class, no_bars, read_by_others, read_config
 
@@ -137,9 +137,7 @@ def is_packed(path: str | Path) -> bool:
     """Return whether a checkpoint is packed. A GGUF file is not."""
     if Path(path).is_file():
         return False
-    config, _, _ = open_shards(Path(path))
-    fields = config.get("quantization_config")
-    return isinstance(fields, dict) and fields.get("quant_method") == QUANT_METHOD
+    return weight_files.is_packed(open_shards(Path(path))[0])
 
 
 def make_backend(
@@ -156,25 +154,24 @@ def make_backend(
 def _load_packed(
     path: Path, backend: Backend, dtype: torch.dtype, progress: Callable[[str], None] | None,
 ) -> PreTrainedModel:
-    """Load unquantized tensors through transformers, then packed matrices by the backend."""
+    """Load a packed model as from_pretrained does, then let the backend read its matrices."""
     checkpoint = PackedCheckpoint(path)
-    _check_sums(checkpoint)
     config = read_config(path, checkpoint.config)
-    config.quantization_config = quantization_fields(checkpoint)
-    model = _from_pretrained(path, config, dtype, "pack the complete checkpoint")
-    layers = [layer for layer in model.modules() if isinstance(layer, TritLinear | TritEmbedding)]
-    for name in checkpoint.matrices:
-        for layer in layers:
-            if layer.matrix == name:
-                _fill(layer, checkpoint, backend, dtype)
-        if progress:
-            progress(name)
-    stop_at_non_finite(model)
-    return model.eval()
+    config.quantization_config = checkpoint.config["quantization_config"]
+    with warnings.catch_warnings():
+        # transformers warns that it heeds only a part of the argument, which is meant.
+        warnings.filterwarnings("ignore", "You passed `quantization_config`")
+        model = _from_pretrained(path, config, dtype, "pack the complete checkpoint",
+                                 quantization_config=TritstreamConfig(backend=None))
+    for name in checkpoint.matrices.keys() - vars(model)["hf_quantizer"].places.values():
+        raise CheckpointError(f"packed matrix {name} {checkpoint.matrices[name].shape} is no "
+                              f"linear layer of {type(model).__name__}; pack the model again")
+    set_backend(model, backend, progress)
+    return model
 
 
 def _from_pretrained(
-    path: Path, config: PreTrainedConfig, dtype: torch.dtype, advice: str,
+    path: Path, config: PreTrainedConfig, dtype: torch.dtype, advice: str, **options: Any,
 ) -> PreTrainedModel:
     """Build and read a model by transformers; raise if a tensor of the model is missing."""
     kind = model_class(path, config)
@@ -183,30 +180,10 @@ def _from_pretrained(
         # With loading info, transformers returns a pair, which its annotations leave out.
         model, report = cast(tuple[PreTrainedModel, dict[str, Any]], kind.from_pretrained(
             folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True,
-            output_loading_info=True, generation_config=settings))
+            output_loading_info=True, generation_config=settings, **options))
     model.generation_config.__dict__.update(others)
     for name in sorted([*report["missing_keys"], *report["mismatched_keys"]], key=str):
         raise CheckpointError(f"{path}: {name} of the model is missing or of another shape; "
                               f"{advice}")
     return model
 
-
-def _fill(
-    layer: TritLinear | TritEmbedding, checkpoint: PackedCheckpoint, backend: Backend,
-    dtype: torch.dtype,
-) -> None:
-    """Load the matrix of a layer."""
-    layer.dtype = dtype
-    if isinstance(layer, TritEmbedding):
-        layer.rows = row_dequantizer(checkpoint.matrix(layer.matrix))
-    else:
-        layer.product = backend.prepare(checkpoint, layer.matrix)
-
-
-def _check_sums(checkpoint: PackedCheckpoint) -> None:
-    """Raise if a checksum is wrong, because damage would otherwise only degrade the text."""
-    for shard in checkpoint.shards.values():
-        for tensor in shard.tensors.values():
-            for finding in check_sum(tensor, checkpoint.checksums[tensor.name]):
-                raise CheckpointError(f"{tensor.path}: {finding.tensor}: {finding.message}; copy "
-                                      "it again")

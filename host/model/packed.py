@@ -10,11 +10,13 @@ from transformers import PreTrainedModel
 
 from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.backends import ActivationBits, DeviceBackend, MatrixDevice
-from tritstream.host.model.load import load_model
+from tritstream.host.model.config import TritstreamConfig
+from tritstream.host.model.held import set_backend
+from tritstream.host.model.load import load_model, make_backend
 from tritstream.host.open_device import open_device
 from tritstream.hw.config import DeviceConfig
 
-__all__ = ["device_backend", "load_packed"]
+__all__ = ["device_backend", "load_packed", "start_backend"]
 
 
 def load_packed(
@@ -40,6 +42,22 @@ def load_packed(
         model = load_model(path, backend=backend, dtype=dtype, progress=progress)
         weakref.finalize(model, stack.pop_all().close)
     return model
+
+
+def start_backend(model: PreTrainedModel, config: TritstreamConfig) -> None:
+    """Set the backend of a loaded model, :func:`.set_backend`, by its configuration.
+
+    A device that is opened here is closed when the model is deleted or the program ends.
+    """
+    if config.backend is None:
+        return
+    if config.backend != "device":
+        set_backend(model, config.backend if not isinstance(config.backend, str) else
+                    make_backend(config.backend, config.activation_bits, model.dtype))
+        return
+    with ExitStack() as stack:
+        set_backend(model, device_backend(stack, config.device, config.activation_bits))
+        weakref.finalize(model, stack.pop_all().close)
 
 
 def device_backend(

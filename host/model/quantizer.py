@@ -1,95 +1,120 @@
-"""Hooks into transformers that put packed layers into a model before its weights are read."""
+"""Registration with transformers, which loads packed models by these hooks.
 
-from typing import Any, cast
+The hooks are imported while transformers itself is, so they import everything else when they run.
+"""
 
-from torch import nn
-from transformers import PreTrainedModel
-from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
-from transformers.utils.quantization_config import QuantizationConfigMixin, QuantizationMethod
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
 
-from tritstream.golden.errors import CheckpointError
-from tritstream.golden.packed.reader import (
-    QUANT_METHOD,
-    SCALES_SUFFIX,
-    TRITS_SUFFIX,
-    PackedCheckpoint,
-)
-from tritstream.host.model.linear import TritEmbedding, TritLinear
-from tritstream.host.model.skeleton import TensorNames, unfit
+from transformers.quantizers import auto
+from transformers.quantizers.base import HfQuantizer
 
-__all__ = ["quantization_fields"]
+from tritstream.golden.checkpoints.weight_files import QUANT_METHOD, REFUSAL_FIELD, WEIGHTS
+from tritstream.host.model.config import TritstreamConfig
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
-def quantization_fields(checkpoint: PackedCheckpoint) -> dict[str, Any]:
-    """Return the ``quantization_config`` with which transformers builds the model."""
-    shapes = {name: list(info.shape) for name, info in checkpoint.matrices.items()}
-    return {"quant_method": QUANT_METHOD, "shapes": shapes, "kept": list(checkpoint.kept)}
+    from tritstream.host.model.dequantizing import Dequantize
+    from tritstream.host.model.held import HeldCheckpoint
 
-
-@register_quantization_config(QUANT_METHOD)
-class _Shapes(QuantizationConfigMixin):
-    """Shapes of packed matrices by module name, and names of unquantized tensors."""
-
-    def __init__(
-        self, quant_method: str, shapes: dict[str, list[int]], kept: list[str], **_: object,
-    ):
-        # transformers annotates its own methods, but accepts the name of any registered method.
-        super().__init__(cast(QuantizationMethod, quant_method))
-        self.shapes, self.kept = shapes, kept
+__all__ = ["TritstreamQuantizer"]
 
 
-@register_quantizer(QUANT_METHOD)
-class _Quantizer(HfQuantizer):
-    """Replaces modules by layers of :mod:`tritstream.host.model.linear` before weights are read."""
+class TritstreamQuantizer(HfQuantizer):
+    """Replaces modules by layers of :mod:`tritstream.host.model.linear` before weights are read.
 
-    quantization_config: _Shapes
+    Members
+    -------
+    checkpoint : HeldCheckpoint
+        Packed checkpoint that the model is loaded from.
+    places : dict
+        Name of the packed matrix by module of the model.
+    """
 
-    def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: object) -> None:
-        names, found = TensorNames(model), self.quantization_config
-        places = {name: names.find(f"{name}.weight")[0] for name in found.shapes}
-        stored = {names.find(name)[0] for name in found.kept} | {*places.values()}
-        for name, shape in found.shapes.items():
-            place = places[name].removesuffix(".weight")
-            _replace(model, place, name, tuple(shape))
-            _untie(model, place, name, stored)
-        ends = "|".join(end.replace(".", r"\.") for end in (TRITS_SUFFIX, SCALES_SUFFIX))
-        model._keys_to_ignore_on_load_unexpected = {
-            *(model._keys_to_ignore_on_load_unexpected or ()), f"({ends})$"}
+    quantization_config: TritstreamConfig
+    checkpoint:          "HeldCheckpoint"
+    places:              dict[str, str]
+    _remove:             Callable[[], object] = staticmethod(lambda: None)
+    _operation:          "Dequantize"
+
+    def validate_environment(self, *_: object, device_map: object = None, **__: object) -> None:
+        """Refuse a device map that leaves weights on the disk."""
+        places = device_map.values() if isinstance(device_map, dict) else [device_map]
+        if "disk" in places:
+            raise ValueError("packed layers cannot stay on the disk; leave \"disk\" out of "
+                             "device_map")
+
+    def update_attn_implementation(self, config: "PreTrainedConfig") -> "PreTrainedConfig":
+        """Tell transformers the name of the weights, in place of the sign that refuses them.
+
+        This is the one hook that gets the configuration before the weights are looked for.
+        """
+        if self.pre_quantized:
+            setattr(config, REFUSAL_FIELD, self.quantization_config.fields.get(WEIGHTS))
+        return config
+
+    def _process_model_before_weight_loading(
+        self, model: "PreTrainedModel", checkpoint_files: list[str] | None = None, **_: object,
+    ) -> None:
+        from tritstream.host.model.held import open_checkpoint, pack_plain
+        from tritstream.host.model.replacement import replace_layers
+
+        if not checkpoint_files:
+            raise ValueError("a packed model is loaded from files, not from a state_dict")
+        if not self.pre_quantized:
+            scratch = mkdtemp(prefix="tritstream-")
+            self._remove = weakref.finalize(self, rmtree, scratch)
+            checkpoint_files[:] = pack_plain(Path(checkpoint_files[0]).parent,
+                                             Path(scratch) / "packed", self.quantization_config)
+            self.pre_quantized = True
+        dequantize = self.quantization_config.dequantize
+        self.checkpoint = open_checkpoint(Path(checkpoint_files[0]).parent, matrices=dequantize)
+        self.quantization_config.fields = self.checkpoint.config["quantization_config"]
+        self.places = replace_layers(model, self.checkpoint, keep=dequantize)
+
+    def get_weight_conversions(self) -> list:
+        """Return the converter that dequantizes, if plain weights are asked for."""
+        from transformers.core_model_loading import WeightConverter
+
+        from tritstream.host.model.dequantizing import Dequantize
+
+        if not self.quantization_config.dequantize:
+            return []
+        self._operation = Dequantize(self)
+        return [WeightConverter([r"\.trits$", r"\.scales$"], ".weight", [self._operation])]
+
+    def _process_model_after_weight_loading(self, model: "PreTrainedModel", **_: object) -> None:
+        from tritstream.host.model.finite import stop_at_non_finite
+        from tritstream.host.model.held import hold
+        from tritstream.host.model.packed import start_backend
+        from tritstream.host.model.saving import save_as_packed
+
+        self._remove()
+        setattr(model.config, REFUSAL_FIELD, None)
+        if self.quantization_config.dequantize:
+            self._operation.check_complete()
+            return
+        hold(model, self.checkpoint)
+        save_as_packed(model)
+        start_backend(model, self.quantization_config)
+        stop_at_non_finite(model)
 
     def is_serializable(self) -> bool:
-        return False
+        """Return True: ``save_pretrained`` writes a packed checkpoint."""
+        return True
 
     @property
     def is_trainable(self) -> bool:
+        """False: packed weights have no gradients."""
         return False
 
 
-def _replace(model: PreTrainedModel, place: str, name: str, shape: tuple[int, ...]) -> None:
-    """Replace the module of a matrix by a layer without weights."""
-    try:
-        layer = model.get_submodule(place)
-    except AttributeError:
-        layer = None
-    if layer is None or unfit(layer, shape):
-        raise CheckpointError(f"packed matrix {name} {shape} is no linear layer of the model "
-                              f"({layer}); pack the model again")
-    rows, columns = shape
-    if isinstance(layer, nn.Embedding):
-        model.set_submodule(place, TritEmbedding(rows, columns, name))
-    else:
-        model.set_submodule(place, TritLinear(columns, rows, layer.bias is not None, name))
-
-
-def _untie(model: PreTrainedModel, place: str, name: str, stored: set[str]) -> None:
-    """Give a module that is tied to a packed module the same matrix, unless its weights are stored.
-    """
-    tied = model.all_tied_weights_keys
-    others = [target if source == f"{place}.weight" else source for target, source in tied.items()
-              if f"{place}.weight" in (target, source)]
-    model.all_tied_weights_keys = {target: source for target, source in tied.items()
-                                   if f"{place}.weight" not in (target, source)}
-    for other in others:
-        model.config.tie_word_embeddings = False
-        if other not in stored:
-            shape = tuple(model.get_parameter(other).shape)
-            _replace(model, other.removesuffix(".weight"), name, shape)
+auto.register_quantization_config(QUANT_METHOD)(TritstreamConfig)
+auto.register_quantizer(QUANT_METHOD)(TritstreamQuantizer)
+# Only for these classes, transformers heeds the argument of from_pretrained for a packed model.
+vars(auto)["LOADING_ATTRIBUTES_CONFIG_TYPES"] += (TritstreamConfig,)

@@ -49,8 +49,12 @@ def read_config(path: Path, fields: Mapping) -> PreTrainedConfig:
         return config
 
 
-def model_class(path: Path, config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """Return the class that generates text: from ``architectures``, else the causal model.
+def model_class(
+    path: Path, config: PreTrainedConfig, generates: bool = True,
+) -> type[PreTrainedModel]:
+    """Return the class of a model: from ``architectures``, else the causal model.
+
+    With ``generates``, only classes that generate text are taken.
 
     Raises :class:`.CheckpointError` if no such class exists.
     """
@@ -60,7 +64,8 @@ def model_class(path: Path, config: PreTrainedConfig) -> type[PreTrainedModel]:
     named = (getattr(transformers, name, None) for name in config.architectures or ())
     for found in named:
         if (isinstance(found, type) and issubclass(found, PreTrainedModel)
-                and found.config_class is type(config) and found.can_generate()):
+                and found.config_class is type(config)
+                and (found.can_generate() or not generates)):
             return found
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise CheckpointError(f"{path}: {config.model_type} has no model that generates text; use "
@@ -71,7 +76,7 @@ def model_class(path: Path, config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 def make_skeleton(path: Path, config: PreTrainedConfig) -> PreTrainedModel:
     """Build a model on the meta device; raise :class:`.CheckpointError` if that fails."""
-    kind = model_class(path, config)
+    kind = model_class(path, config, generates=False)
     with built(path), torch.device("meta"):
         return kind(config).eval()
 

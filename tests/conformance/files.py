@@ -60,7 +60,7 @@ def read_checkpoint(folder):
     version = fields.get("format_version")
     _demand(type(version) is int and 1 <= version <= _KNOWN_VERSION, "format_version")
     _demand(fields.get("group_size") == 16, "group_size")
-    tensors = _tensors(folder)
+    tensors = _tensors(folder, fields)
     names = [name.removesuffix(".trits") for name in tensors if name.endswith(".trits")]
     depths = fields.get("depths", {})
     _demand(bool(names) and depths.keys() <= set(names), "depths")
@@ -72,11 +72,17 @@ def read_checkpoint(folder):
     return matrices, {name: tensor.data for name, tensor in kept.items()}
 
 
-def _tensors(folder):
+def _tensors(folder, fields):
     """Tensors of all shards by name."""
-    if (folder / "model.safetensors").is_file():
-        return _shard(folder / "model.safetensors")
-    places = json.loads((folder / "model.safetensors.index.json").read_bytes())["weight_map"]
+    single = "model.safetensors"
+    if "weights" in fields:
+        single = "packed.safetensors"
+        listed = fields["weights"] == f"{single}.index.json"
+        _demand(listed or fields["weights"] == single, "weights")
+        _demand((folder / single).is_file() != listed, "weights")
+    if (folder / single).is_file():
+        return _shard(folder / single)
+    places = json.loads((folder / f"{single}.index.json").read_bytes())["weight_map"]
     found = {}
     for file in sorted(set(places.values())):
         _demand("/" not in file and file.endswith(".safetensors"), file)

@@ -1,22 +1,27 @@
 """Packing is planned by the architecture: what is packed can be loaded, and runs."""
 
 import json
+import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from transformers import AutoModelForSequenceClassification
 
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import verify
+from tritstream.host.model.config import TritstreamConfig
 from tritstream.host.model.load import load_model
 
 from support.architecture_cases import (
     ARCHITECTURES,
+    IDS,
     changed,
     found_in,
     logits,
@@ -31,7 +36,10 @@ from support.model_helpers import MODEL
 ATTENTION = {f"self_attn.{name}_proj" for name in "qkvo"}
 MLP = {f"mlp.{name}_proj" for name in ("gate", "up", "down")}
 PACKED = {
-    "qwen2": ATTENTION | MLP,
+    **dict.fromkeys(("qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2"), ATTENTION | MLP),
+    "phi3": {"self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"},
+    "gpt_neox": {"attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h",
+                 "mlp.dense_4h_to_h"},
     "qwen2_moe": ATTENTION | {name.replace("mlp", "mlp.shared_expert") for name in MLP},
     "qwen3_moe": ATTENTION,
     "mixtral": ATTENTION,
@@ -47,6 +55,10 @@ PACKED = {
     "gemma3_text": ATTENTION | MLP,
     "qwen2_vl": ATTENTION | MLP,
 }
+
+
+#: Kinds with experts, which the page does not have.
+EXPERTS = {"qwen2_moe", "qwen3_moe", "mixtral", "deepseek_v3", "gpt_oss"}
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -66,6 +78,41 @@ def test_a_packed_model_computes_the_same_as_its_export(model, tmp_path):
     assert (logits(source) - exact).abs().max() > 2e-4
     integers = logits(out, backend="golden", activation_bits=16)
     torch.testing.assert_close(integers, exact, rtol=0, atol=5e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+@torch.inference_mode()
+def test_from_pretrained_gives_the_same_and_saves_it(model, tmp_path):
+    source, out = model
+    export(out, tmp_path / "exported")
+    kind = type(load_model(source))
+    for backend in ("reference", "golden"):
+        loaded = kind.from_pretrained(out, dtype=torch.float32,
+                                      quantization_config=TritstreamConfig(backend=backend))
+        assert torch.equal(loaded(input_ids=IDS).logits[0], logits(out, backend=backend))
+    loaded.save_pretrained(tmp_path / "saved")
+    assert found_in(tmp_path / "saved") == [] and verify(tmp_path / "saved", source) == []
+    assert tensors_of(tmp_path / "saved") == tensors_of(out)
+    plain = kind.from_pretrained(out, dtype=torch.float32,
+                                 quantization_config=TritstreamConfig(dequantize=True))
+    assert torch.equal(plain(input_ids=IDS).logits[0], logits(tmp_path / "exported"))
+
+
+def tensors_of(path):
+    """Bytes of each tensor of a packed checkpoint."""
+    checkpoint = PackedCheckpoint(path)
+    return {name: tensor.read().tobytes() for shard in checkpoint.shards.values()
+            for name, tensor in shard.tensors.items()}
+
+
+def test_the_page_has_its_share(model, request):
+    checkpoint, kind = PackedCheckpoint(model[1]), request.node.callspec.params["model"]
+    weights = sum(math.prod(info.shape) for info in checkpoint.matrices.values())
+    others = sum(math.prod(tensor.shape) for tensor in checkpoint.kept.values())
+    page = (Path(__file__).parents[2] / "docs" / "transformers.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith(f"| `{kind}` |")]
+    assert len(rows) == (kind not in EXPERTS)
+    assert all(f"| {weights / (weights + others):.1%} |".replace("%", " %") in row for row in rows)
 
 
 def test_which_layers_of_it_are_packed(model, request):
@@ -187,7 +234,23 @@ def test_missing_tensors_are_reported_at_packing_and_by_verify(tmp_path, name):
 def test_a_classifier_is_no_model_that_generates(tmp_path):
     _, out = packed(save_model(tmp_path / "m", "qwen2", "ForSequenceClassification"))
     assert "score.weight" in PackedCheckpoint(out).kept
-    assert [finding.tensor for finding in found_in(out)] == ["lm_head.weight", "score.weight"]
+    assert found_in(out) == []
+    with pytest.raises(CheckpointError, match="lm_head.weight of the model is missing"):
+        load_model(out)
+
+
+@pytest.mark.filterwarnings("ignore")
+@torch.inference_mode()
+def test_a_classifier_by_from_pretrained(tmp_path):
+    _, out = packed(save_model(tmp_path / "m", "qwen2", "ForSequenceClassification"))
+    kind = AutoModelForSequenceClassification
+    found = [kind.from_pretrained(out, dtype=torch.float32, quantization_config=TritstreamConfig(
+        **fields))(input_ids=IDS).logits for fields in ({"dequantize": True},
+                                                        {"backend": "reference"})]
+    export(out, tmp_path / "exported")
+    exported = kind.from_pretrained(tmp_path / "exported", dtype=torch.float32)
+    assert torch.equal(found[0], exported(input_ids=IDS).logits)
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=2e-3)
 
 
 def test_verify_finds_what_cannot_be_run_packed(tmp_path):

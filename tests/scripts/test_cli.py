@@ -187,7 +187,7 @@ def overwritten(packed, tmp_path, tensor, at, value):
     """A copy of a checkpoint with other bytes in a tensor."""
     damaged = tmp_path / "damaged"
     shutil.copytree(packed, damaged)
-    shard = damaged / "model.safetensors"
+    shard = damaged / "packed.safetensors"
     data = bytearray(shard.read_bytes())
     header = int.from_bytes(data[:8], "little")
     place = 8 + header + json.loads(data[8:8 + header])[tensor]["data_offsets"][0] + at
@@ -200,7 +200,7 @@ def overwritten(packed, tmp_path, tensor, at, value):
 def test_run_names_a_damaged_table(packed, tmp_path):
     damaged = overwritten(packed, tmp_path, K_PROJ + ".scales", 8, np.float32(-1).tobytes())
     assert fails("run", damaged, "--matrices", K_PROJ) == (
-        f"{damaged / 'model.safetensors'}: {K_PROJ}.scales: table must be finite and positive, "
+        f"{damaged / 'packed.safetensors'}: {K_PROJ}.scales: table must be finite and positive, "
         "not -1.0 at code 2")
 
 

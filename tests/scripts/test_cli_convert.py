@@ -27,8 +27,8 @@ def test_quantizes_a_gguf_file(file, tmp_path):
         matrix.shape[0] * matrix.shape[1]
         for matrix in PackedCheckpoint(tmp_path / "packed").matrices.values())
     assert contents(tmp_path / "packed").keys() == {
-        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
-        "tokenizer_config.json"}
+        "config.json", "generation_config.json", "model.safetensors.index.json",
+        "packed.safetensors", "tokenizer.json", "tokenizer_config.json"}
     code, out, err = tritstream("verify", tmp_path / "packed", "--against", file)
     assert (code, err) == (0, "")
 
@@ -77,7 +77,7 @@ def test_a_tokenizer_that_is_not_known_can_be_left_out(tmp_path):
             "original model")
     code, _, _ = run_command("quantize", file, "-o", packed, "-d", 2, "--no-tokenizer")
     assert code == 0
-    assert {path.name for path in packed.iterdir()} >= {"config.json", "model.safetensors"}
+    assert {path.name for path in packed.iterdir()} >= {"config.json", "packed.safetensors"}
     assert not list(packed.glob("tokenizer*"))
     assert run_command("verify", packed, "--against", file)[0] == 0
     code, _, _ = run_command("convert", file, "-o", tmp_path / "hf", "--no-tokenizer")

@@ -81,7 +81,7 @@ def test_a_misfit(damaged, tmp_path):
     assert err.startswith(f"warning: {DOWN}.weight does not fit: ")
     assert f"1 matrices kept because they do not fit: {DOWN}.weight\n" in out
     assert "6 matrices, " in out
-    kept = load_file(tmp_path / "o" / "model.safetensors")[f"{DOWN}.weight"]
+    kept = load_file(tmp_path / "o" / "packed.safetensors")[f"{DOWN}.weight"]
     assert kept.tobytes() == load_file(damaged / "model.safetensors")[f"{DOWN}.weight"].tobytes()
 
 

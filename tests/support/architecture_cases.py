@@ -16,7 +16,7 @@ from tritstream.scripts.weights.architecture import architecture_of, packed_arch
 
 from support.model_helpers import MODEL
 
-__all__ = ["ARCHITECTURES", "changed", "found_in", "logits", "packed", "save_model", "shipped"]
+__all__ = ["ARCHITECTURES", "IDS", "changed", "found_in", "logits", "packed", "save_model", "shipped"]
 
 _SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
           "num_key_value_heads": 2, "intermediate_size": 48, "bos_token_id": 1, "eos_token_id": 2,
@@ -26,6 +26,13 @@ _EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
 #: Name of the model class without its ending, and fields of its configuration, by model_type.
 ARCHITECTURES = {
     "qwen2": ("Qwen2", "ForCausalLM", _SMALL),
+    "qwen3": ("Qwen3", "ForCausalLM", {**_SMALL, "head_dim": 8}),
+    "llama": ("Llama", "ForCausalLM", _SMALL),
+    "mistral": ("Mistral", "ForCausalLM", _SMALL),
+    "phi3": ("Phi3", "ForCausalLM", _SMALL),
+    "gemma": ("Gemma", "ForCausalLM", {**_SMALL, "head_dim": 8}),
+    "gemma2": ("Gemma2", "ForCausalLM", {**_SMALL, "head_dim": 8}),
+    "gpt_neox": ("GPTNeoX", "ForCausalLM", _SMALL),
     "qwen2_moe": ("Qwen2Moe", "ForCausalLM", {
         **_SMALL, **_EXPERTS, "num_experts": 4, "shared_expert_intermediate_size": 24}),
     "qwen3_moe": ("Qwen3Moe", "ForCausalLM", {
@@ -52,6 +59,9 @@ ARCHITECTURES = {
                           "mlp_ratio": 2}}),
 }
 
+#: Tokens of which the logits are compared.
+IDS = torch.arange(3, 11)[None]
+
 
 def save_model(path, kind, ending=None, **fields):
     """Write a random model of a model_type into a new directory, and return that."""
@@ -76,7 +86,7 @@ def packed(source, **options):
 @torch.inference_mode()
 def logits(path, **options):
     """Return the logits of eight tokens: (8, vocabulary)."""
-    return load_model(path, **options)(input_ids=torch.arange(3, 11)[None]).logits[0]
+    return load_model(path, **options)(input_ids=IDS).logits[0]
 
 
 def found_in(path):

@@ -113,7 +113,7 @@ def rewrite(packed, change):
 
     So only what ``change`` did is wrong with it.
     """
-    path = packed / "model.safetensors"
+    path = packed / "packed.safetensors"
     tensors = load_file(path)
     with safe_open(path, "numpy") as file:
         metadata = file.metadata()

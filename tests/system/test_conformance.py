@@ -125,6 +125,11 @@ def test_forms_that_add_up_digits(packed):
     assert not kept
 
 
+@pytest.mark.parametrize("name", ["forms", "digits"])
+def test_file_names_of_now(packed, name):
+    assert packed[f"{name}-renamed"] == packed[name]
+
+
 def test_forms(packed):
     matrices, kept = packed["forms"]
     expected = weights_of("packed/forms")
@@ -169,7 +174,7 @@ def test_shards_are_those_of_a_writer():
         assert all(start % size == 0 for start, size in zip(starts, elements, strict=True))
 
 
-@pytest.mark.parametrize("name", ["forms", "d3"])
+@pytest.mark.parametrize("name", ["forms", "d3", "forms-renamed"])
 def test_damage_is_found(packed, tmp_path, name):
     """A reader of the document takes no shard in which a bit is another."""
     source = paths(f"packed/{name}/", "")

@@ -21,7 +21,9 @@ __all__ = ["NAMES", "files_of", "packed_seeds", "recovered_seeds", "source_files
 
 #: Files of a checkpoint by number.
 NAMES = ("config.json", "model.safetensors", "model.safetensors.index.json",
-         "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "tokenizer.json")
+         "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "tokenizer.json",
+         "packed.safetensors", "packed.safetensors.index.json",
+         "packed-00001-of-00002.safetensors", "packed-00002-of-00002.safetensors")
 
 _DTYPES = {"F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16),
            "F32": np.dtype(np.float32)}

@@ -1,5 +1,6 @@
 """Packed checkpoints of the vectors, written by the project's own writer, as bytes."""
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,16 @@ import numpy as np
 
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
 from tritstream.golden.checkpoints.sharding import Part
-from tritstream.golden.checkpoints.source import CONFIG, INDEX, SINGLE, Source
+from tritstream.golden.checkpoints.source import CONFIG, Source
+from tritstream.golden.checkpoints.weight_files import (
+    PACKED,
+    PLAIN,
+    REFUSAL_FIELD,
+    REFUSAL_INDEX,
+    SINGLE,
+    WEIGHTS,
+    plain_name,
+)
 from tritstream.golden.fixed_point import SCALES, half_range
 from tritstream.golden.jobs.directory_job import write_json
 from tritstream.golden.matrix import TritMatrix
@@ -113,19 +123,25 @@ def digit_cases() -> list[FormCase]:
             for number, form in enumerate(FORMS.values()) if isinstance(form, DigitForm)]
 
 
-def digits_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
-    """Return the files of a checkpoint with one shard; version 3."""
+def digits_checkpoint(cases: list[FormCase], before: bool = True) -> dict[str, bytes]:
+    """Return the files of a checkpoint with one shard; version 3.
+
+    ``before`` gives the files the names of tritstream 0.1.0.
+    """
     tiles = {case.name: (pack(case.matrix), case.matrix.table) for case in cases}
     marks = {case.name: marks_of(case.matrix.form, case.dtype) for case in cases}
-    return _files({SINGLE: [_unpacked(case) for case in cases]}, tiles, 4, {}, marks)
+    return _files({SINGLE: [_unpacked(case) for case in cases]}, tiles, 4, {}, marks, before)
 
 
 def _own_dtype(form: DigitForm) -> str:
     return next(name for name, dtype in DTYPES.items() if dtype == form.last)
 
 
-def forms_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
-    """Return the files of two shards with an index; version 2, several depths and dtypes."""
+def forms_checkpoint(cases: list[FormCase], before: bool = True) -> dict[str, bytes]:
+    """Return the files of two shards with an index; version 2, several depths and dtypes.
+
+    ``before`` gives the files the names of tritstream 0.1.0.
+    """
     half = len(cases) // 2
     shards = {
         "model-00001-of-00002.safetensors": [
@@ -137,11 +153,11 @@ def forms_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
     tiles = {case.name: (pack(case.matrix), case.matrix.table) for case in cases}
     depths = {case.name: case.matrix.depth for case in cases}
     marks = {case.name: marks_of(case.matrix.form, case.dtype) for case in cases}
-    return _files(shards, tiles, 3, depths, marks)
+    return _files(shards, tiles, 3, depths, marks, before)
 
 
-def _files(shards, tiles, depth, depths, marks) -> dict[str, bytes]:
-    """Return the files by name, in the layout that the packer plans."""
+def _files(shards, tiles, depth, depths, marks, before=True) -> dict[str, bytes]:
+    """Return the files by name, as the packer plans them, or as tritstream 0.1.0 wrote them."""
     source = _HeldSource(shards)
     matrices = {name: source.tensors[f"{name}.weight"] for name in tiles}
     plan = Plan(source, matrices, depth, depths=depths, kept=("lm_head",), codec=_CODEC,
@@ -152,8 +168,25 @@ def _files(shards, tiles, depth, depths, marks) -> dict[str, bytes]:
             _write_shard(plan, file, place, tiles)
         write_json(place / CONFIG, plan.config())
         if source.sharded:
-            write_json(place / INDEX, plan.index())
+            write_json(place / PACKED.index, plan.index())
+        if before:
+            _name_as_before(place)
+        else:
+            write_json(place / PLAIN.index, REFUSAL_INDEX)
         return {path.name: path.read_bytes() for path in sorted(place.iterdir())}
+
+
+def _name_as_before(place: Path) -> None:
+    """Give the files of a packed checkpoint the names of tritstream 0.1.0."""
+    for path in [*place.glob("packed*.safetensors"), *place.glob(PACKED.index)]:
+        path.rename(place / plain_name(path.name))
+    config = json.loads((place / CONFIG).read_bytes())
+    del config[REFUSAL_FIELD], config["quantization_config"][WEIGHTS]
+    write_json(place / CONFIG, config)
+    if (place / PLAIN.index).is_file():
+        index = json.loads((place / PLAIN.index).read_bytes())
+        index["weight_map"] = {name: plain_name(file) for name, file in index["weight_map"].items()}
+        write_json(place / PLAIN.index, index)
 
 
 def _write_shard(plan: Plan, file: str, place: Path, tiles) -> None:

@@ -19,6 +19,8 @@ GUIDE = {
     "packed/forms/": "A checkpoint of two shards, format version 2: forms, dtypes, depths, tensors "
                      "that are kept.",
     "packed/digits/": "A checkpoint of one shard, format version 3: forms that add up digits.",
+    "packed/*-renamed/": "The same checkpoint under the file names that writers use now; the "
+                         "others have the names of tritstream 0.1.0.",
     "weights/*.json":
         "A matrix of packed/forms or packed/digits: form and dtype; table in float32; q (N, K); "
         "codes (N, K/16); weights in bits of the dtype, zeros without sign.",

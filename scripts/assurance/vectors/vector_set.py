@@ -45,7 +45,7 @@ __all__ = ["DEPTHS", "MANIFEST", "VECTORS_VERSION", "Difference", "build", "chos
            "sessions"]
 
 #: Incremented whenever a byte of the vectors changes.
-VECTORS_VERSION = 2
+VECTORS_VERSION = 3
 MANIFEST = "manifest.json"
 DEPTHS = tuple(range(1, MAX_DEPTH + 1))
 #: Lanes and depth of the session with the longest vector, whose words are many.
@@ -105,6 +105,8 @@ def _common() -> Iterator[tuple[str, bytes]]:
             yield f"{folder}/{name}", data
         for case in cases:
             yield f"weights/{case.name}.json", as_json(form_json(case, folder))
+        for name, data in checkpoint(cases, before=False).items():
+            yield f"{folder}-renamed/{name}", data
 
 
 def _packed(lanes, depths) -> Iterator[tuple[str, bytes]]:

@@ -84,7 +84,7 @@ def test_blocks_of_i2_s_may_cross_rows(file, monkeypatch):
 
 def test_code_3(file):
     """It is +2 in Q2_0; in I2_S it has no meaning."""
-    levels, scales = drawn("Q2_0", (1, 128))
+    levels, _ = drawn("Q2_0", (1, 128))
     assert levels.max() == 2
     levels, scale = drawn("I2_S", (2, 128))
     levels[1, 5] = 2

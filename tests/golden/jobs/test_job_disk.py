@@ -54,8 +54,8 @@ def test_full_disk(model, packed, tmp_path, monkeypatch, call):
 
 
 @pytest.mark.parametrize(("module", "call", "name"), [
-    (os, "pwrite", "model-00001-of-00002.safetensors"),
-    (os, "ftruncate", "model-00001-of-00002.safetensors"),
+    (os, "pwrite", "packed-00001-of-00002.safetensors"),
+    (os, "ftruncate", "packed-00001-of-00002.safetensors"),
     (os, "fsync", ".journal.jsonl"),
     (shutil, "copyfileobj", "LICENSE"),
     (Path, "write_text", "config.json"),
@@ -89,7 +89,7 @@ except CheckpointError as error:
 
 
 @pytest.mark.parametrize(("limit", "name"), [
-    (100, ".journal.jsonl"), (2000, "model-00001-of-00002.safetensors"),
+    (100, ".journal.jsonl"), (2000, "packed-00001-of-00002.safetensors"),
     (15000, "config.json"), (40000, "tokenizer.json"),
 ])
 def test_limit_of_the_size_of_a_file(tmp_path, limit, name):

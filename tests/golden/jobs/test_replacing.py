@@ -101,9 +101,9 @@ def test_changed_file_stops_it(job, tmp_path, name):
 def test_weights_that_another_program_saved_stop_it(job, tmp_path):
     out = tmp_path / "o"
     job(out)
-    tensors = load_file(out / "model.safetensors")
-    save_file(tensors, out / "model.safetensors", {"format": "pt", "epoch": "7"})
-    refused(job, out, "model.safetensors was changed since it was written")
+    weights, = out.glob("*.safetensors")
+    save_file(load_file(weights), weights, {"format": "pt", "epoch": "7"})
+    refused(job, out, f"{weights.name} was changed since it was written")
 
 
 @pytest.mark.parametrize("config", ["{}", '{"quantization_config": {"quant_method": "gptq"}}',

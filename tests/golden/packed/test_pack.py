@@ -7,6 +7,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from tritstream.golden.checkpoints.source import CheckpointError
+from tritstream.golden.checkpoints.weight_files import REFUSAL
 from tritstream.golden.matrix import TritMatrix, dequantize
 from tritstream.golden.packed.matrix_warnings import table_warnings
 from tritstream.golden.packed.pack import pack_checkpoint
@@ -76,7 +77,7 @@ def test_bytes_of_a_small_checkpoint(tmp_path):
     header = header.replace("SCALE_CRC", f"{zlib.crc32(scales):08x}")
     header += " " * (-len(header) % 8)
     header = header.replace("00000000", f"{zlib.crc32(header.encode()):08x}")
-    assert (tmp_path / "o" / "model.safetensors").read_bytes() == (
+    assert (tmp_path / "o" / "packed.safetensors").read_bytes() == (
         len(header).to_bytes(8, "little") + header.encode() + scales + trits)
 
 
@@ -100,9 +101,10 @@ def test_packs_shards_under_their_names(tmp_path, tied):
     pack_checkpoint(tmp_path / "m", tmp_path / "o", 3)
     expect_packed(tmp_path / "o", tensors, 3)
     source_map = json.loads((tmp_path / "m/model.safetensors.index.json").read_text())
-    index = json.loads((tmp_path / "o/model.safetensors.index.json").read_text())
+    index = json.loads((tmp_path / "o/packed.safetensors.index.json").read_text())
     files = {name: load_file(tmp_path / "o" / name) for name in set(index["weight_map"].values())}
-    assert files.keys() == set(source_map["weight_map"].values())
+    assert files.keys() == {file.replace("model", "packed")
+                            for file in source_map["weight_map"].values()}
     assert index["weight_map"] == {name: file for file, inside in files.items() for name in inside}
     assert index["metadata"]["total_size"] == sum(
         tensor.nbytes for inside in files.values() for tensor in inside.values())
@@ -112,7 +114,7 @@ def test_packs_shards_under_their_names(tmp_path, tied):
 def test_metadata_has_shape_and_checksum_of_every_tensor(tmp_path):
     tensors = make_checkpoint(tmp_path / "m")
     pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
-    path = tmp_path / "o" / "model.safetensors"
+    path = tmp_path / "o" / "packed.safetensors"
     metadata = load_metadata(path)
     assert metadata.keys() == {"format", "tritstream", "tritstream_header_crc32"}
     assert metadata["format"] == "pt"
@@ -128,7 +130,7 @@ def test_metadata_has_shape_and_checksum_of_every_tensor(tmp_path):
 def test_tensors_lie_where_they_can_be_mapped(tmp_path):
     make_checkpoint(tmp_path / "m", layers=3)
     pack_checkpoint(tmp_path / "m", tmp_path / "o", 1)
-    data = (tmp_path / "o" / "model.safetensors").read_bytes()
+    data = (tmp_path / "o" / "packed.safetensors").read_bytes()
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8:8 + size])
     header.pop("__metadata__")
@@ -142,12 +144,15 @@ def test_configuration_and_companions(tmp_path):
     pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
     config = json.loads((tmp_path / "m/config.json").read_text())
     assert json.loads((tmp_path / "o/config.json").read_text()) == {
-        **config, "quantization_config": {
-            "quant_method": "tritstream", "codec": "search", "format_version": 1, "depth": 2,
-            "group_size": 16, "modules_to_not_convert": ["lm_head", "model.embed_tokens"],
-            "depths": {}}}
+        **config, "transformers_weights": REFUSAL, "quantization_config": {
+            "quant_method": "tritstream", "codec": "search", "format_version": 1,
+            "weights": "packed.safetensors", "depth": 2, "group_size": 16,
+            "modules_to_not_convert": ["lm_head", "model.embed_tokens"], "depths": {}}}
+    index = json.loads((tmp_path / "o/model.safetensors.index.json").read_text())
+    assert list(index["weight_map"].values()) == [f"{REFUSAL}.safetensors"]
     before, after = contents(tmp_path / "m"), contents(tmp_path / "o")
-    assert after.keys() == before.keys()
+    assert after.keys() - before.keys() == {"model.safetensors.index.json", "packed.safetensors"}
+    assert before.keys() - after.keys() == {"model.safetensors"}
     for name in ("LICENSE", "chat_template.jinja", "generation_config.json", "tokenizer.json"):
         assert after[name] == before[name]
 

@@ -83,7 +83,7 @@ def test_directory_that_is_not_packed(packed):
     refuses(source, f"{source / 'config.json'}: has no quantization_config; "
                     "pack the checkpoint first")
     (packed / "config.json").unlink()
-    refuses(packed, f"{packed}: has model.safetensors, but no config.json; download that file too")
+    refuses(packed, f"{packed}: has packed.safetensors, but no config.json; download that file too")
 
 
 @pytest.mark.parametrize("method", ["gptq", 3, None])
@@ -113,7 +113,7 @@ def test_form_that_is_not_known(packed, form, dtype):
         records[f"{UP}.trits"] |= {"form": form, "dtype": dtype}
 
     rewrite(packed, change)
-    refuses(packed, f"{packed / 'model.safetensors'}: {UP}.trits has form {form!r} and dtype "
+    refuses(packed, f"{packed / 'packed.safetensors'}: {UP}.trits has form {form!r} and dtype "
                     f"{dtype!r}, which this version does not know; update tritstream")
 
 
@@ -144,28 +144,28 @@ def test_wrong_configuration(packed, field, value, fault):
 
 def test_depth_that_the_tiles_do_not_have(packed):
     set_config(packed, depths={UP: 4})
-    refuses(packed, f"{packed / 'model.safetensors'}: {UP}.trits must be U8 (10, 3, 67), not "
+    refuses(packed, f"{packed / 'packed.safetensors'}: {UP}.trits must be U8 (10, 3, 67), not "
                     "U8 (10, 3, 51); copy it again")
 
 
 def test_missing_weights(packed):
-    (packed / "model.safetensors").unlink()
-    refuses(packed, f"{packed}: has no weights: neither model.safetensors nor "
-                    "model.safetensors.index.json; copy or download the whole model")
+    (packed / "packed.safetensors").unlink()
+    refuses(packed, f"{packed}: has no weights: neither packed.safetensors nor "
+                    "packed.safetensors.index.json; copy or download the whole model")
 
 
 def test_missing_shard(tmp_path):
     make_checkpoint(tmp_path / "m", sharded=True)
     pack_checkpoint(tmp_path / "m", tmp_path / "o", 2)
-    shard = tmp_path / "o" / "model-00001-of-00002.safetensors"
+    shard = tmp_path / "o" / "packed-00001-of-00002.safetensors"
     shard.unlink()
     refuses(tmp_path / "o",
-            f"{shard}: missing, but model.safetensors.index.json names it; download it")
+            f"{shard}: missing, but packed.safetensors.index.json names it; download it")
 
 
 @pytest.mark.parametrize("size", [0, 7, 8, 100, -108, -1])
 def test_file_cut_short(packed, size):
-    path = packed / "model.safetensors"
+    path = packed / "packed.safetensors"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(CheckpointError, match=rf"^{path}: cut short[^\n]*; copy the file again$"):
         PackedCheckpoint(packed)
@@ -182,13 +182,13 @@ def test_file_cut_short(packed, size):
     {"tritstream": '{"a":{"shape":[-1],"crc32":"01234567"}}'},
 ])
 def test_wrong_metadata(packed, metadata):
-    path = packed / "model.safetensors"
+    path = packed / "packed.safetensors"
     save_sealed(load_file(path), path, metadata)
     refuses(packed, f"{path}: tritstream in its metadata cannot be read; copy it again")
 
 
 def test_header_without_its_checksum(packed):
-    path = packed / "model.safetensors"
+    path = packed / "packed.safetensors"
     save_file(load_file(path), path, {"tritstream": "{}"})
     refuses(packed, f"{path}: its metadata has no tritstream_header_crc32; copy it again")
 
@@ -216,7 +216,7 @@ def test_header_without_its_checksum(packed):
 ])
 def test_tensors_that_do_not_agree(packed, change, fault):
     rewrite(packed, change)
-    refuses(packed, f"{packed / 'model.safetensors'}: {fault}; copy it again")
+    refuses(packed, f"{packed / 'packed.safetensors'}: {fault}; copy it again")
 
 
 def test_checkpoint_without_matrices(packed):
@@ -231,7 +231,7 @@ def test_matrix_with_a_damaged_table(packed):
 
     rewrite(packed, damage)
     with pytest.raises(CheckpointError, match=message(
-            f"{packed / 'model.safetensors'}: {UP}.scales: table must be finite and positive, "
+            f"{packed / 'packed.safetensors'}: {UP}.scales: table must be finite and positive, "
             "not nan at code 3; copy it again")):
         PackedCheckpoint(packed).matrix(UP)
 

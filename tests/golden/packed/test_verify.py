@@ -51,7 +51,7 @@ def test_nothing_to_find(tmp_path, sharded):
 
 
 def test_finds_every_flipped_byte_of_the_tensors(tiny):
-    path = tiny / "model.safetensors"
+    path = tiny / "packed.safetensors"
     data = path.read_bytes()
     owners = [tensor.name for tensor in Shard(path).tensors.values() for _ in range(tensor.size)]
     start = len(data) - len(owners)
@@ -65,7 +65,7 @@ def test_finds_every_flipped_byte_of_the_tensors(tiny):
 
 
 def test_finds_every_flipped_byte_of_the_header(tiny):
-    path = tiny / "model.safetensors"
+    path = tiny / "packed.safetensors"
     data = path.read_bytes()
     header = 8 + int.from_bytes(data[:8], "little")
     for place in range(header):
@@ -81,14 +81,14 @@ def test_finds_every_flipped_byte_of_the_header(tiny):
 
 
 def test_names_the_damage(packed):
-    path = packed / "model.safetensors"
+    path = packed / "packed.safetensors"
     tensor = Shard(path).tensors[f"{UP}.trits"]
     data = path.read_bytes()
     path.write_bytes(data[:tensor.offset] + b"\xff" + data[tensor.offset + 1:])
     good = zlib.crc32(data[tensor.offset:tensor.offset + tensor.size])
     bad = zlib.crc32(b"\xff" + data[tensor.offset + 1:tensor.offset + tensor.size])
     assert Finding(f"{UP}.trits", f"CRC-32 is {bad:08x}, not {good:08x}: damaged in "
-                                  "model.safetensors") in verify(packed)
+                                  "packed.safetensors") in verify(packed)
 
 
 def test_finds_second_codes(packed):

@@ -86,7 +86,7 @@ def test_configuration(tmp_path, model):
     assert fields == {
         "quant_method": "tritstream", "codec": "recovered", "format_version": 1, "depth": 3,
         "group_size": 16, "modules_to_not_convert": ["lm_head", "model.embed_tokens"],
-        "depths": {}, "source_sha256": sums}
+        "weights": "packed.safetensors.index.json", "depths": {}, "source_sha256": sums}
     assert report.source_sha256 == sums
     assert (tmp_path / "o/LICENSE").read_bytes() == (model / "LICENSE").read_bytes()
     assert len(list((tmp_path / "o").glob("*.safetensors"))) == 2

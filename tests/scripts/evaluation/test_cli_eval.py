@@ -65,7 +65,7 @@ def test_report_says_what_was_measured(places, report, tmp_path):
     packed, exported = found["models"]
     weights = 4 * (128 * 128 * 2 + 128 * 64 * 2 + 128 * 384 * 3)
     stored = sum(tensor.nbytes for name, tensor in load_file(
-        places / "d2" / "model.safetensors").items() if name.endswith((".trits", ".scales")))
+        places / "d2" / "packed.safetensors").items() if name.endswith((".trits", ".scales")))
     assert (packed["depths"], exported["depths"]) == ([2], [])
     assert packed["stored_bits"] == 8 * stored / weights
     assert packed["information_bits"] == pytest.approx(35 * np.log2(3) / 16)

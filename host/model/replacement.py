@@ -1,0 +1,90 @@
+"""Replacement of a model's modules by packed layers."""
+
+from collections.abc import Iterable, Iterator
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from tritstream.golden.errors import CheckpointError
+from tritstream.golden.packed.reader import MatrixInfo, PackedCheckpoint
+from tritstream.host.model.linear import PackedLayer, TritEmbedding, TritLinear
+from tritstream.host.model.skeleton import TensorNames, unfit
+
+__all__ = ["packed_layers", "replace_layers"]
+
+
+def replace_layers(
+    model: PreTrainedModel, checkpoint: PackedCheckpoint, keep: bool = False,
+) -> dict[str, str]:
+    """Replace the modules of packed matrices by packed layers, on the meta device.
+
+    A matrix that the model does not have is left out, as the output head is in a base model.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Model on the meta device.
+    checkpoint : PackedCheckpoint
+    keep : bool
+        Whether to check the modules only, because plain weights will be loaded into them.
+
+    Returns the matrix by module of the model. Raises :class:`.CheckpointError` if a module cannot
+    be replaced, or if the model has no packed matrix.
+    """
+    names = TensorNames(model)
+    places = {name: names.find(f"{name}.weight")[0] for name in checkpoint.matrices}
+    stored = {names.find(name)[0] for name in checkpoint.kept} | {*places.values()}
+    found = {}
+    for name, info in checkpoint.matrices.items():
+        if places[name] not in names:
+            continue
+        place = places[name].removesuffix(".weight")
+        found[place] = name
+        if not keep:
+            _replace(model, place, info)
+            _untie(model, place, info, stored)
+    if not found:
+        raise CheckpointError(f"{checkpoint.path}: {type(model).__name__} has none of its packed "
+                              f"matrices, such as {next(iter(places))}; load the model by the "
+                              "class that its config.json names")
+    return found
+
+
+def packed_layers(model: nn.Module) -> Iterator[PackedLayer]:
+    """Yield the packed layers of a model."""
+    return (module for module in model.modules() if isinstance(module, PackedLayer))
+
+
+def _replace(model: PreTrainedModel, place: str, info: MatrixInfo, stored: bool = True) -> None:
+    """Replace the module of a matrix by a layer without weights."""
+    try:
+        layer = model.get_submodule(place)
+    except AttributeError:
+        layer = None
+    if layer is None or unfit(layer, info.shape):
+        raise CheckpointError(f"packed matrix {info.name} {info.shape} is no linear layer of the "
+                              f"model ({layer}); pack the model again")
+    rows, columns = info.shape
+    made: PackedLayer
+    if isinstance(layer, nn.Embedding):
+        made = TritEmbedding(rows, columns, info.name, info.depth, stored)
+    else:
+        made = TritLinear(columns, rows, layer.bias is not None, info.name, info.depth, stored)
+    made.dtype = model.get_parameter(f"{place}.weight").dtype
+    model.set_submodule(place, made)
+
+
+def _untie(
+    model: PreTrainedModel, place: str, info: MatrixInfo, stored: Iterable[str],
+) -> None:
+    """Give a module that is tied to a packed module the same matrix, unless its weights are stored.
+    """
+    tied = model.all_tied_weights_keys
+    others = [target if source == f"{place}.weight" else source for target, source in tied.items()
+              if f"{place}.weight" in (target, source)]
+    model.all_tied_weights_keys = {target: source for target, source in tied.items()
+                                   if f"{place}.weight" not in (target, source)}
+    for other in others:
+        model.config.tie_word_embeddings = False
+        if other not in stored:
+            _replace(model, other.removesuffix(".weight"), info, stored=False)
