@@ -16,7 +16,8 @@ from tritstream.scripts.weights.architecture import architecture_of, packed_arch
 
 from support.model_helpers import MODEL
 
-__all__ = ["ARCHITECTURES", "IDS", "changed", "found_in", "logits", "packed", "save_model", "shipped"]
+__all__ = ["ARCHITECTURES", "IDS", "changed", "found_in", "logits", "packed", "save_model",
+           "shipped"]
 
 _SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
           "num_key_value_heads": 2, "intermediate_size": 48, "bos_token_id": 1, "eos_token_id": 2,
