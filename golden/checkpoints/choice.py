@@ -1,12 +1,13 @@
 """Selection of the matrices to pack, and the reasons why other tensors stay unquantized."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tritstream.golden.checkpoints.default_rules import (
     EXCLUDED,
+    MERGED,
     MODULES_TO_NOT_CONVERT,
     NO_FLOATS,
     default_reason,
@@ -16,6 +17,7 @@ from tritstream.golden.checkpoints.default_rules import (
     shape_reason,
 )
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES, FLOATS
+from tritstream.golden.checkpoints.slices import Stack, stack_of
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.errors import CheckpointError
 
@@ -36,13 +38,20 @@ class Architecture:
     runnable : frozenset of str
         Modules whose matrix can be replaced by a packed matrix.
     reasons : mapping
-        Reason why the matrix of another module cannot be replaced, by module.
+        Reason why the matrix of another module cannot be replaced, by module; by tensor if the
+        tensor is no matrix.
     unknown : frozenset of str
         Tensors of the checkpoint that the model does not have.
     missing : tuple of str
         Tensors of the model that the checkpoint lacks, or has in another shape.
     heads : frozenset of str
         Modules that are the output head.
+    axes : mapping
+        Axes of a slice, one of :data:`.AXES`, for each tensor with three dimensions whose slices
+        are matrices, by tensor. :func:`.slice_module` names the module of a slice.
+    merged : mapping
+        Tensor of the model into which a matrix is merged with other matrices, by module. Such
+        matrices are packed together or not at all.
     """
 
     name:     str
@@ -51,6 +60,8 @@ class Architecture:
     unknown:  frozenset[str] = frozenset()
     missing:  tuple[str, ...] = ()
     heads:    frozenset[str] = frozenset()
+    axes:     Mapping[str, str] = field(default_factory=dict)
+    merged:   Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,10 +93,48 @@ BY_NAME = Selection()
 
 @dataclass(frozen=True)
 class Choice:
-    """Matrices to pack, by module name, and reasons for all other tensors, by tensor name."""
+    """Result of a selection.
+
+    Members
+    -------
+    matrices : dict
+        Matrices to pack, by module name.
+    reasons : dict
+        Reasons for all other tensors, by tensor name.
+    stacks : dict
+        Tensors with three dimensions whose slices are among the matrices, by tensor name.
+    merged : mapping
+        As in :class:`Architecture`.
+    """
 
     matrices: dict[str, SourceTensor]
     reasons:  dict[str, str]
+    stacks:   dict[str, Stack] = field(default_factory=dict)
+    merged:   Mapping[str, str] = field(default_factory=dict)
+
+    def without(self, reasons: Mapping[str, str]) -> "Choice":
+        """Return the choice without some matrices, and without those that are merged with them.
+
+        ``reasons`` is by module. A reason for a slice counts for its complete tensor.
+        """
+        partial = {self.merged[module] for module in reasons if module in self.merged}
+        dropped = {module: MERGED for module in self.matrices
+                   if self.merged.get(module) in partial} | dict(reasons)
+        matrices = {module: tensor for module, tensor in self.matrices.items()
+                    if module not in dropped}
+        kept = self.reasons | {f"{module}.weight": why for module, why in dropped.items()}
+        stacks = dict(self.stacks)
+        for name, stack in self.stacks.items():
+            if stack.matrices.keys().isdisjoint(matrices):
+                del stacks[name]
+                whys = [kept.pop(tensor.name, MERGED) for tensor in stack.matrices.values()]
+                kept[name] = next((why for why in whys if why != MERGED), MERGED)
+        return Choice(matrices, kept, stacks, self.merged)
+
+    def marks(self) -> dict[str, dict[str, str]]:
+        """Return the metadata fields of each matrix that is a slice, by module name."""
+        return {module: {"axes": stack.axes} for stack in self.stacks.values()
+                for module in stack.matrices}
 
 
 def choose(path: Path, tensors: Mapping[str, SourceTensor], selection: Selection) -> Choice:
@@ -94,12 +143,15 @@ def choose(path: Path, tensors: Mapping[str, SourceTensor], selection: Selection
     Raises :class:`CheckpointError` if no matrix is selected, if a selected matrix has a dtype that
     cannot be quantized, if a pattern matches no matrix, or if an included module cannot run packed.
     """
-    modules = [name.removesuffix(".weight") for name, tensor in tensors.items()
+    stacks = _stacks(tensors, selection.architecture)
+    candidates = {tensor.name: tensor for name, whole in tensors.items()
+                  for tensor in (stacks[name].matrices.values() if name in stacks else [whole])}
+    modules = [name.removesuffix(".weight") for name, tensor in candidates.items()
                if is_matrix(name, tensor.shape)]
     included = {module for name in selection.include for module in _included(path, name, modules)}
     _check_used(path, selection.exclude, modules)
     found, reasons = {}, {}
-    for name, tensor in tensors.items():
+    for name, tensor in candidates.items():
         module = name.removesuffix(".weight")
         reason = _reason(name, tensor, selection, module in included)
         if reason is None:
@@ -108,8 +160,26 @@ def choose(path: Path, tensors: Mapping[str, SourceTensor], selection: Selection
             reasons[name] = reason
             _check_included(path, module in included and is_matrix(name, tensor.shape), module,
                             reason, selection)
-    _check_found(path, found, tensors, selection)
-    return Choice(found, reasons)
+    choice = _complete(Choice(found, reasons, stacks), selection.architecture)
+    _check_found(path, choice.matrices, tensors, selection)
+    return choice
+
+
+def _stacks(
+    tensors: Mapping[str, SourceTensor], architecture: Architecture | None,
+) -> dict[str, Stack]:
+    """Return the tensors whose slices are candidates."""
+    axes = architecture.axes if architecture else {}
+    found = {name: stack_of(tensors[name], own) for name, own in axes.items()}
+    return {name: stack for name, stack in found.items() if stack}
+
+
+def _complete(choice: Choice, architecture: Architecture | None) -> Choice:
+    """Leave out matrices that the model merges with matrices that are not packed."""
+    merged = architecture.merged if architecture else {}
+    kept = {name.removesuffix(".weight"): reason for name, reason in choice.reasons.items()}
+    return replace(choice, merged=merged).without(
+        {module: reason for module, reason in kept.items() if module in merged})
 
 
 def is_linear(
@@ -134,7 +204,8 @@ def _reason(
     if architecture and name in architecture.unknown:
         return f"not part of {architecture.name}"
     if not is_matrix(name, tensor.shape):
-        return shape_reason(name, tensor.shape)
+        known = architecture.reasons if architecture else {}
+        return known.get(name) or shape_reason(name, tensor.shape)
     if tensor.dtype in DTYPES and DTYPES[tensor.dtype].kind in "biu":
         return NO_FLOATS
     heads = architecture.heads if architecture else frozenset()

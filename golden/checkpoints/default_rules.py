@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-__all__ = ["EXCLUDED", "MODULES_TO_NOT_CONVERT", "NO_FLOATS", "default_reason",
+__all__ = ["EXCLUDED", "MERGED", "MODULES_TO_NOT_CONVERT", "NO_FLOATS", "default_reason",
            "is_embedding_or_norm", "is_matrix", "names_module", "shape_reason"]
 
 #: Modules that are not quantized by default, in addition to embeddings and norms.
@@ -11,6 +11,7 @@ MODULES_TO_NOT_CONVERT = ("lm_head",)
 
 #: Reasons for which a tensor stays unquantized, as reports print them.
 EXCLUDED, NO_FLOATS = "left out on request", "integers and booleans"
+MERGED = "matrices that the model merges with unquantized matrices"
 _EMBEDDING, _HEAD, _VECTORS = "embeddings", "output head", "norms, biases and other vectors"
 _FUSED, _OTHER_SHAPES = "fused experts", "tensors that are no matrices"
 
