@@ -65,7 +65,7 @@ def default_reason(
 
 def shape_reason(name: str, shape: Sequence[int]) -> str:
     """Return why a tensor that is not a matrix ``MODULE.weight`` stays unquantized."""
-    if len(shape) < 2:
+    if len(shape) < 2 or name.endswith("bias"):
         return _VECTORS
     if "experts" in name:
         return _FUSED
