@@ -197,7 +197,9 @@ def _entries(
     for name in shard.tensors:
         if name.endswith(TRITS_SUFFIX):
             name = packed.matrices[name.removesuffix(TRITS_SUFFIX)].origin
-        if name in packed.kept or name in packed.origins:
+        # Slices may be in several shards: the tensor is where its first slice is.
+        if name in packed.kept or (name in packed.origins
+                                   and packed.origins[name][0].shard == shard.path.name):
             made = changed.get(name) or _unchanged(packed, name)
             entries[name] = Entry(name, made.dtype, made.shape, made.size)
     return [*entries.values()]

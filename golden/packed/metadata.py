@@ -68,10 +68,13 @@ def quantization_config(
     }
 
 
-def marks_of(form: Form, dtype: str) -> dict[str, str]:
-    """Return form and dtype of a matrix as metadata fields, empty for the defaults."""
+def marks_of(form: Form, dtype: str, axes: str | None = None) -> dict[str, str]:
+    """Return form, dtype and axes of a matrix as metadata fields, empty for the defaults.
+
+    ``axes``, one of :data:`.AXES`, are those of a slice of a tensor with three dimensions.
+    """
     marks = {"form": form.name} if form != FORM else {}
-    return marks | ({"dtype": dtype} if dtype != _DTYPE else {})
+    return marks | ({"dtype": dtype} if dtype != _DTYPE else {}) | ({"axes": axes} if axes else {})
 
 
 def version_of(marks: Iterable[Mapping[str, str]]) -> int:

@@ -201,7 +201,7 @@ def _origins(path: Path, matrices: Iterable[MatrixInfo]) -> dict[str, tuple[Matr
     """Return the matrices by the tensor of the source that holds them.
 
     Raises :class:`CheckpointError` if a tensor lacks a slice, or if its slices differ in shape,
-    dtype, axes or shard.
+    dtype or axes.
     """
     found: defaultdict[str, list[MatrixInfo]] = defaultdict(list)
     for info in matrices:
@@ -215,7 +215,7 @@ def _origins(path: Path, matrices: Iterable[MatrixInfo]) -> dict[str, tuple[Matr
             if module not in slices:
                 raise damaged(path / infos[0].shard, f"{name} lacks its slice {module}")
         found[name] = [slices[module] for module in expected]
-        if len({(info.shape, info.dtype, info.axes, info.shard) for info in infos}) > 1:
-            raise damaged(path / infos[0].shard, f"the slices of {name} differ in shape, dtype, "
-                                                 "axes or shard")
+        if len({(info.shape, info.dtype, info.axes) for info in infos}) > 1:
+            raise damaged(path / infos[0].shard, f"the slices of {name} differ in shape, dtype or "
+                                                 "axes")
     return {name: tuple(infos) for name, infos in found.items()}

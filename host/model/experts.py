@@ -6,7 +6,7 @@ by all at once with ``bmm``. A :class:`Stack` does the same with the layers of t
 experts to which tokens are routed run, with the rows of these tokens.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,9 +15,11 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from tritstream.golden.checkpoints.slices import INPUTS_FIRST, OUTPUTS_FIRST
-from tritstream.host.model.merging import Merge
+from tritstream.host.model.merging import Merge, find_merges
+from tritstream.host.model.skeleton import TensorNames
 
-__all__ = ["BATCHED", "PRODUCTS", "Expert", "Stack", "set_eager", "stack_experts"]
+__all__ = ["BATCHED", "PRODUCTS", "Expert", "Stack", "routed_shares", "set_eager",
+           "split_experts", "stack_experts"]
 
 #: Axes, one of :data:`.AXES`, of the matrix that a function takes as its second argument.
 PRODUCTS: dict[Callable, str] = {functional.linear: OUTPUTS_FIRST} | dict.fromkeys(
@@ -27,6 +29,9 @@ PRODUCTS: dict[Callable, str] = {functional.linear: OUTPUTS_FIRST} | dict.fromke
 BATCHED = (torch.bmm, Tensor.bmm)
 
 _EAGER = "eager"
+#: Names of configurations for the number of experts per token.
+_COUNTS = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k",
+           "top_k")
 
 
 class Expert(nn.ModuleList):
@@ -46,6 +51,8 @@ class Expert(nn.ModuleList):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply float (..., K); return float (..., N)."""
+        if not x.numel():
+            return x.new_zeros(*x.shape[:-1], sum(layer.out_features for layer in self))
         parts = [layer(x) for layer in self]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
@@ -142,6 +149,68 @@ def _put(model: nn.Module, place: str, layer: nn.Module) -> None:
             model.add_module(parent, nn.Module())
         model = model.get_submodule(parent)
     model.add_module(name, layer)
+
+
+def split_experts(
+    model: PreTrainedModel, shapes: Mapping[str, tuple[int, ...]], stacked: Mapping[str, str],
+    matrices: Container[str],
+) -> dict[str, str]:
+    """Replace unquantized parameters of experts by stacks of linear layers with the same weights.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    shapes, stacked : mapping
+        Tensors of the checkpoint, as for :func:`.find_merges`.
+    matrices : container of str
+        Matrices that need a linear layer, by name.
+
+    Returns the module of the layer of each of these matrices, by name of the matrix.
+    """
+    places: dict[str, str] = {}
+    for merge in find_merges(model, TensorNames(model), shapes, stacked):
+        if not all(name in matrices for name in merge.matrices):
+            continue
+        weights = _views(model.get_parameter(merge.place), merge)
+        own = {name: f"{merge.place}.{expert}.{part}"
+               for expert, matrices in enumerate(merge.experts)
+               for part, name in enumerate(matrices)}
+        stack_experts(model, merge, own, lambda name, weights=weights: _linear(weights[name]))
+        places |= own
+    set_eager(model)
+    return places
+
+
+def _views(parameter: Tensor, merge: Merge) -> dict[str, Tensor]:
+    """Return the weights (N, K) of each matrix as parts of the parameter."""
+    found = {}
+    for whole, matrices in zip(parameter.detach(), merge.experts, strict=True):
+        rows = whole if merge.axes == OUTPUTS_FIRST else whole.T
+        found |= zip(matrices, rows.split([merge.rows[name] for name in matrices]), strict=True)
+    return found
+
+
+def _linear(weight: Tensor) -> nn.Linear:
+    layer = nn.Linear(*reversed(weight.shape), bias=False, device="meta")
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    return layer
+
+
+def routed_shares(model: PreTrainedModel) -> dict[str, float]:
+    """Return the share of tokens, 0..1, for which each packed matrix of an expert is read, by name.
+
+    A model whose configuration does not say how many experts a token has is taken to read all.
+    """
+    shares = {}
+    for module in model.modules():
+        config = getattr(module, "config", None) or model.config.get_text_config()
+        for stack in (child for child in module.children() if isinstance(child, Stack)):
+            count = next((getattr(config, name) for name in _COUNTS
+                          if isinstance(getattr(config, name, None), int)), len(stack.experts))
+            for expert in stack.experts:
+                for layer in expert:
+                    shares[getattr(layer, "matrix", "")] = min(1.0, count / len(stack.experts))
+    return shares
 
 
 def set_eager(model: PreTrainedModel) -> None:

@@ -44,6 +44,8 @@ class Merge:
     experts : tuple of tuple of str
         Matrices whose rows, one matrix after the other, are the rows of each expert: modules of
         the checkpoint.
+    rows : mapping
+        Number of rows of each matrix.
     stacked : mapping
         Axes of the tensors with three dimensions whose slices are among the matrices, by tensor.
     """
@@ -52,6 +54,7 @@ class Merge:
     shape:   tuple[int, ...]
     axes:    str
     experts: tuple[tuple[str, ...], ...]
+    rows:    Mapping[str, int]
     stacked: Mapping[str, str]
 
     @property
@@ -106,7 +109,7 @@ def _possible(
             continue
         trace = _Trace(model, names, place, sources, axes)
         if (found := trace.result()) is not None:
-            yield Merge(place, names.shape(place), *found, dict.fromkeys(deep, axes))
+            yield Merge(place, names.shape(place), *found, trace.rows, dict.fromkeys(deep, axes))
 
 
 def pass_over_packed(conversions: Iterable[WeightTransform]) -> None:
@@ -119,7 +122,10 @@ def pass_over_packed(conversions: Iterable[WeightTransform]) -> None:
 
 
 class _Trace:
-    """Run of a parameter's converter on numbers of rows, then on numbers of columns."""
+    """Run of a parameter's converter on numbers of rows, then on numbers of columns.
+
+    ``rows`` is the number of rows of each matrix, by name.
+    """
 
     def __init__(self, model: PreTrainedModel, names: TensorNames, place: str,
                  sources: Mapping[str, tuple[int, ...]], axes: str):
@@ -127,15 +133,15 @@ class _Trace:
         self._sources, self._axes = sources, axes
         sizes = {name: _matrix_shape(shape, axes) for name, shape in sources.items()}
         self._columns = {columns for _, columns in sizes.values()}
-        self._rows = [rows for name, (rows, _) in sizes.items() for _ in self._modules(name)]
-        self._all = [module for name in sources for module in self._modules(name)]
+        self.rows = {module: rows for name, (rows, _) in sizes.items()
+                     for module in self._modules(name)}
 
     def result(self) -> tuple[str, tuple[tuple[str, ...], ...]] | None:
         """Return axes and experts of a :class:`Merge`; None if the parameter is no such merge."""
         if len(self._columns) != 1:
             return None
         columns, = self._columns
-        starts = torch.tensor([0, *self._rows]).cumsum(0)
+        starts = torch.tensor([0, *self.rows.values()]).cumsum(0)
         by_rows = self._run(_SHORT, None)
         by_columns = self._run(columns, _SHORT)
         for axes in AXES:
@@ -195,15 +201,14 @@ class _Trace:
     def _expert(self, numbers: Tensor, starts: Tensor) -> tuple[str, ...] | None:
         """Return the matrices whose rows have these numbers; None if they are not complete."""
         matrices: list[str] = []
-        first = 0
+        first, names = 0, list(self.rows)
         while first < len(numbers):
             index = int(torch.searchsorted(starts, numbers[first], right=True)) - 1
-            count = self._rows[index]
-            due = torch.arange(int(starts[index]), int(starts[index]) + count)
-            if not torch.equal(numbers[first:first + count], due):
+            start, end = starts[index:index + 2].tolist()
+            if not torch.equal(numbers[first:first + end - start], torch.arange(start, end)):
                 return None
-            matrices.append(self._all[index])
-            first += count
+            matrices.append(names[index])
+            first += end - start
         return tuple(matrices)
 
 

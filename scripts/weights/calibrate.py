@@ -153,11 +153,15 @@ def _show_start(job: CalibrationJob, windows: int) -> None:
 def _layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
     """Return the module of each matrix that may be packed, including a head tied to the embedding.
     """
+    from tritstream.host.model.experts import split_experts
     from tritstream.host.model.skeleton import module_places
 
-    places = module_places(model, source.tensors)
-    selection = Selection(architecture=architecture_of(source).architecture)
-    layers = {name: places[name] for name in source.choose(selection).matrices}
+    choice = source.choose(Selection(architecture=architecture_of(source).architecture))
+    shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
+    places = module_places(model, shapes)
+    stacked = {name: stack.axes for name, stack in choice.stacks.items()}
+    own = split_experts(model, shapes, stacked, choice.matrices)
+    layers = {name: own.get(name) or places[name] for name in choice.matrices}
     names = {module: name for name, module in model.named_modules()}
     stored = {place: name for name, place in places.items()}
     head, embedding = (names[layer] for layer in (model.get_output_embeddings(),
