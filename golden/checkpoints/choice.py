@@ -209,7 +209,9 @@ def _reason(
     if tensor.dtype in DTYPES and DTYPES[tensor.dtype].kind in "biu":
         return NO_FLOATS
     heads = architecture.heads if architecture else frozenset()
-    reason = default_reason(module, selection.kept, heads, known=architecture is not None)
+    expert = architecture is not None and module in architecture.merged
+    reason = default_reason(module, selection.kept, heads, known=architecture is not None,
+                            expert=expert)
     if reason and not included:
         return reason
     if architecture and module not in architecture.runnable:

@@ -12,13 +12,14 @@ MODULES_TO_NOT_CONVERT = ("lm_head",)
 #: Reasons for which a tensor stays unquantized, as reports print them.
 EXCLUDED, NO_FLOATS = "left out on request", "integers and booleans"
 MERGED = "matrices that the model merges with unquantized matrices"
+_ROUTERS = "routers and gates of experts"
 _EMBEDDING, _HEAD, _VECTORS = "embeddings", "output head", "norms, biases and other vectors"
 _FUSED, _OTHER_SHAPES = "fused experts", "tensors that are no matrices"
 
 _NOT_LINEAR = ("embed", "norm", "wte", "wpe")
 #: Globs for parts of module names, by reason: modules that lose much accuracy and have few weights.
 _KEPT_PARTS = {
-    "routers and gates of experts": (
+    _ROUTERS: (
         "gate", "router", "*_router", "router_*", "shared_expert_gate", "shared_experts_gate",
         "gate_network"),
     "vision and audio parts": (
@@ -39,7 +40,7 @@ _UNSURE_PARTS = {
 
 
 def default_reason(
-    module: str, kept: Sequence[str], heads: Iterable[str], known: bool,
+    module: str, kept: Sequence[str], heads: Iterable[str], known: bool, expert: bool = False,
 ) -> str | None:
     """Return why a matrix stays unquantized unless it is included; None for a linear layer.
 
@@ -53,6 +54,8 @@ def default_reason(
         Modules that are the output head.
     known : bool
         Whether the architecture is known, so that only modules of the model are asked about.
+    expert : bool
+        Whether the matrix belongs to an expert, so that it is no router whatever its name.
     """
     if module in heads or names_module({*kept} & {*MODULES_TO_NOT_CONVERT}, module):
         return _HEAD
@@ -60,7 +63,9 @@ def default_reason(
         return EXCLUDED
     if is_embedding_or_norm(module):
         return _EMBEDDING
-    return _part_reason(module, _KEPT_PARTS if known else _KEPT_PARTS | _UNSURE_PARTS)
+    rules = _KEPT_PARTS if known else _KEPT_PARTS | _UNSURE_PARTS
+    return _part_reason(module, {reason: globs for reason, globs in rules.items()
+                                 if not (expert and reason == _ROUTERS)})
 
 
 def shape_reason(name: str, shape: Sequence[int]) -> str:

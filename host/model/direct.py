@@ -49,6 +49,12 @@ def find_uses(model: PreTrainedModel) -> Uses:
     The model is run with weights of zeros, which take no memory. If that fails, the source code of
     its modules is searched for linear layers as well.
     """
+    # While transformers loads a model, the default is the meta device.
+    with torch.device("cpu"):
+        return _find_uses(model)
+
+
+def _find_uses(model: PreTrainedModel) -> Uses:
     suspects = set(_by_source(model))
     layers = [module for module in model.modules() if type(module) is nn.Linear]
     watched = {layer: _watch(layer) for layer in layers}
