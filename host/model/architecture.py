@@ -69,8 +69,10 @@ def _describe(path: Path, model: PreTrainedModel, shapes: Shapes) -> Architectur
     merges = [merge for merge in merges if uses.experts.get(merge.place) == merge.axes]
     merged = {name: merge.place for merge in merges for name in merge.matrices}
     reasons = {module: reason for module, reason in found.items() if reason}
+    how = (f"whose trial run fails ({uses.fault})" if uses.fault else
+           "which computes in its own way")
     reasons |= {name.removesuffix(".weight") if len(shapes[name]) == 2 else name:
-                f"experts of {kinds[place]}, which computes in its own way"
+                f"experts of {kinds[place]}, {how}"
                 for name, (place, _) in places.items() if place in kinds and "expert" in place}
     return Architecture(
         type(model).__name__,

@@ -4,7 +4,9 @@ import inspect
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +39,13 @@ class Uses:
     experts : dict
         Axes of the slices, one of :data:`.AXES`, of each parameter with three dimensions that is
         used by products only, by its name in the model.
+    fault : str or None
+        Error that ended the trial run.
     """
 
     direct:  set[nn.Module]
     experts: dict[str, str]
+    fault:   str | None = None
 
 
 def find_uses(model: PreTrainedModel) -> Uses:
@@ -63,14 +68,16 @@ def _find_uses(model: PreTrainedModel) -> Uses:
         _put(module, name, WatchedExperts.of(_zeros(module.get_parameter(name))))
     _fill(model)
     set_eager(model)
+    fault = None
     try:
         _run(model)
-    except Exception:
+    except Exception as error:
         # The code of the model may fail in any way, because of the zeros.
-        suspects = suspects | {layer for layer, weight in watched.items() if weight.used}
-    else:
-        suspects = {layer for layer, weight in watched.items() if weight.used}
-    return Uses(suspects, _expert_axes(experts))
+        fault = type(error).__name__
+        with suppress(Exception):
+            _pass(model, use_cache=False)
+    used = {layer for layer, weight in watched.items() if weight.used}
+    return Uses(used | suspects if fault else used, _expert_axes(experts), fault)
 
 
 def _expert_axes(experts: Iterable[tuple[str, nn.Module, str]]) -> dict[str, str]:
@@ -141,14 +148,17 @@ def _watch(layer: nn.Linear) -> _Watched:
     return weight
 
 
-@torch.inference_mode()
 def _run(model: PreTrainedModel) -> None:
     """Run a pass over a few tokens, then a pass over one more token."""
-    ids = torch.zeros(1, _TOKENS, dtype=torch.long)
-    first = model(input_ids=ids, use_cache=True)
+    first = _pass(model, use_cache=True)
     for name in ("past_key_values", "cache_params"):
         if getattr(first, name, None) is not None:
-            model(input_ids=ids[:, :1], use_cache=True, **{name: first[name]})
+            _pass(model, 1, use_cache=True, **{name: first[name]})
+
+
+@torch.inference_mode()
+def _pass(model: PreTrainedModel, tokens: int = _TOKENS, **options: Any) -> Any:
+    return model(input_ids=torch.zeros(1, tokens, dtype=torch.long), **options)
 
 
 def _by_source(model: PreTrainedModel) -> Iterator[nn.Module]:
