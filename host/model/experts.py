@@ -62,11 +62,11 @@ class Expert(nn.ModuleList):
         options: dict | None = None,
     ) -> Tensor:
         """Multiply in place of a function of torch that takes the matrix as an argument."""
-        x, weight, *biases = [*arguments, *(options or {}).values()]
+        x, weight, bias = (*arguments, *(options or {}).values(), None, None, None)[:3]
         if not isinstance(weight, Expert) or PRODUCTS.get(function) != weight.axes:
             raise _unknown(function)
         product = weight(x)
-        return product if biases in ([], [None]) else product + biases[0]
+        return product if bias is None else product + bias
 
 
 class Stack(nn.Module):
@@ -221,7 +221,8 @@ def set_eager(model: PreTrainedModel) -> None:
             config._experts_implementation = _EAGER
 
 
-def _unknown(function: Any) -> TypeError:
+def _unknown(function: Any) -> RuntimeError:
+    # No TypeError: torch would take it for a missing operator.
     name = getattr(function, "__name__", function)
-    return TypeError(f"packed experts multiply by linear, @ and bmm only, not by {name}; load the "
-                     f"model with experts_implementation=\"{_EAGER}\"")
+    return RuntimeError(f"packed experts multiply by linear, @ and bmm only, not by {name}; load "
+                        f"the model with experts_implementation=\"{_EAGER}\"")
