@@ -57,11 +57,11 @@ def token_traffic(model: PreTrainedModel, checkpoint: PackedCheckpoint) -> Traff
     if _matrix(embedding) in packed and _matrix(head) != _matrix(embedding):
         del packed[_matrix(embedding)]
     row = (rows or heads) // _row_count(embedding)
-    for name, share in routed_shares(model).items():
-        packed[name] = round(packed[name] * share)
+    shares = routed_shares(model)
+    read = round(sum(size * shares.get(name, 1.0) for name, size in packed.items()))
     # Of two layers that share their weights, one is not stored.
     unpacked = 0 if _matrix(head) in packed else heads or rows
-    return Traffic(sum(packed.values()), unpacked, row, sum(kept.values()))
+    return Traffic(read, unpacked, row, sum(kept.values()))
 
 
 def _matrix(layer: nn.Module | None) -> str:

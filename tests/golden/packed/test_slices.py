@@ -1,4 +1,4 @@
-"""Experts that a checkpoint stores as one tensor: packed as matrices, and put back by the export."""
+"""Experts that a checkpoint stores as one tensor: packed as matrices, put back by the export."""
 
 import json
 

@@ -148,6 +148,7 @@ def test_saving_and_quantizing_while_loading(packed, tmp_path):
     assert torch.equal(logits(made, IDS), logits(model, IDS))
 
 
+@pytest.mark.filterwarnings("ignore:You passed `quantization_config`")
 def test_plain_weights_of_experts_come_from_an_export_only(packed):
     with pytest.raises(CheckpointError, match=(
             r"the experts in model.layers.0.mlp.experts.\w+ cannot be loaded with "
