@@ -76,7 +76,7 @@ def _find_uses(model: PreTrainedModel) -> Uses:
         fault = type(error).__name__
         with suppress(Exception):
             _pass(model, use_cache=False)
-    used = {layer for layer, weight in watched.items() if weight.used}
+    used: set[nn.Module] = {layer for layer, weight in watched.items() if weight.used}
     return Uses(used | suspects if fault else used, _expert_axes(experts), fault)
 
 

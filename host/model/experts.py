@@ -7,6 +7,7 @@ experts to which tokens are routed run, with the rows of these tokens.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,16 +44,18 @@ class Expert(nn.ModuleList):
         Layers without bias, from (..., K) to parts of (..., N).
     axes : str
         Axes as the model's code expects them, one of :data:`.AXES`.
+    rows : int
+        Rows N of all layers together.
     """
 
-    def __init__(self, layers: Iterable[nn.Module], axes: str):
+    def __init__(self, layers: Iterable[nn.Module], axes: str, rows: int):
         super().__init__(layers)
-        self.axes = axes
+        self.axes, self.rows = axes, rows
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply float (..., K); return float (..., N)."""
         if not x.numel():
-            return x.new_zeros(*x.shape[:-1], sum(layer.out_features for layer in self))
+            return x.new_zeros(*x.shape[:-1], self.rows)
         parts = [layer(x) for layer in self]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
@@ -95,10 +98,10 @@ class Stack(nn.Module):
         options: dict | None = None,
     ) -> Tensor:
         """Multiply by the matrices of all experts in place of ``bmm``."""
-        x, stack = arguments if len(arguments) == 2 else (None, None)
-        if not isinstance(stack, Stack) or function not in BATCHED:
-            raise _unknown(function)
-        return stack.batched(x)
+        x, stack = (*arguments, None, None)[:2]
+        if isinstance(x, Tensor) and isinstance(stack, Stack) and function in BATCHED:
+            return stack.batched(x)
+        raise _unknown(function)
 
     def batched(self, x: Tensor) -> Tensor:
         """Multiply float (E, T, K), one slice per expert; return float (E, T, N).
@@ -137,8 +140,9 @@ def stack_experts(
     layers = {matrix: make(matrix) for matrix in merge.matrices}
     for matrix, layer in layers.items():
         _put(model, places[matrix], layer)
-    stack.experts = tuple(Expert([layers[matrix] for matrix in matrices], merge.axes)
-                          for matrices in merge.experts)
+    stack.experts = tuple(
+        Expert([layers[matrix] for matrix in matrices], merge.axes,
+               sum(merge.rows[matrix] for matrix in matrices)) for matrices in merge.experts)
 
 
 def _put(model: nn.Module, place: str, layer: nn.Module) -> None:
@@ -175,7 +179,7 @@ def split_experts(
         own = {name: f"{merge.place}.{expert}.{part}"
                for expert, matrices in enumerate(merge.experts)
                for part, name in enumerate(matrices)}
-        stack_experts(model, merge, own, lambda name, weights=weights: _linear(weights[name]))
+        stack_experts(model, merge, own, partial(_linear, weights))
         places |= own
     set_eager(model)
     return places
@@ -183,16 +187,17 @@ def split_experts(
 
 def _views(parameter: Tensor, merge: Merge) -> dict[str, Tensor]:
     """Return the weights (N, K) of each matrix as parts of the parameter."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for whole, matrices in zip(parameter.detach(), merge.experts, strict=True):
         rows = whole if merge.axes == OUTPUTS_FIRST else whole.T
         found |= zip(matrices, rows.split([merge.rows[name] for name in matrices]), strict=True)
     return found
 
 
-def _linear(weight: Tensor) -> nn.Linear:
-    layer = nn.Linear(*reversed(weight.shape), bias=False, device="meta")
-    layer.weight = nn.Parameter(weight, requires_grad=False)
+def _linear(weights: Mapping[str, Tensor], name: str) -> nn.Linear:
+    rows, columns = weights[name].shape
+    layer = nn.Linear(columns, rows, bias=False, device="meta")
+    layer.weight = nn.Parameter(weights[name], requires_grad=False)
     return layer
 
 
@@ -217,7 +222,7 @@ def set_eager(model: PreTrainedModel) -> None:
     """Let the experts of a model run one by one, in the code that its own module has."""
     for module in model.modules():
         config = getattr(module, "config", None)
-        if getattr(config, "_experts_implementation", _EAGER) != _EAGER:
+        if config is not None and getattr(config, "_experts_implementation", _EAGER) != _EAGER:
             config._experts_implementation = _EAGER
 
 

@@ -9,6 +9,7 @@ from which rows each expert's matrix is made, for every order of operations of t
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from copy import deepcopy
 from dataclasses import dataclass
 from math import prod
@@ -150,9 +151,10 @@ class _Trace:
             due = _sorted(self._names.shape(self._place), axes)
             if rows is None or plain is None or (*rows.shape, columns) != due:
                 continue
-            experts = tuple(self._expert(numbers, starts) for numbers in rows)
-            if None not in experts:
-                return axes, experts
+            experts = [self._expert(numbers, starts) for numbers in rows]
+            complete = tuple(expert for expert in experts if expert)
+            if len(complete) == len(experts):
+                return axes, complete
         return None
 
     def _modules(self, name: str) -> list[str]:
@@ -183,7 +185,9 @@ class _Trace:
             pattern = self._names.pattern(name)
             if pattern not in converter.source_patterns:
                 return None
-            converter.add_tensor(self._place, name, pattern, tensor)
+            loaded: Future[Tensor] = Future()
+            loaded.set_result(tensor)
+            converter.add_tensor(self._place, name, pattern, loaded)
         try:
             found = converter.convert(self._place, model=self._stand_in(first, tensors[first]),
                                       config=self._model.config)

@@ -1,6 +1,7 @@
 """Replacement of a model's modules by packed layers."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 from torch import nn
@@ -74,8 +75,7 @@ def _replace_experts(
         places = {name: names.unmerged(f"{name}{TRITS_SUFFIX}", one).removesuffix(TRITS_SUFFIX)
                   for name, one in zip(merge.matrices, like, strict=True)}
         dtype = model.get_parameter(merge.place).dtype
-        stack_experts(model, merge, places, lambda name, dtype=dtype: _linear(
-            checkpoint.matrices[name], dtype))
+        stack_experts(model, merge, places, partial(_linear, checkpoint, dtype))
         found |= {place: name for name, place in places.items()}
     if found:
         set_eager(model)
@@ -123,8 +123,9 @@ def _replace(model: PreTrainedModel, place: str, info: MatrixInfo, stored: bool 
     model.set_submodule(place, made)
 
 
-def _linear(info: MatrixInfo, dtype: torch.dtype) -> TritLinear:
+def _linear(checkpoint: PackedCheckpoint, dtype: torch.dtype, name: str) -> TritLinear:
     """Return the layer of an expert's matrix."""
+    info = checkpoint.matrices[name]
     rows, columns = info.shape
     layer = TritLinear(columns, rows, bias=False, matrix=info.name, depth=info.depth)
     layer.dtype = dtype

@@ -40,7 +40,7 @@ def stack():
 
     def make(axes):
         made = Stack((3, 6, 8) if axes == "NK" else (3, 8, 6), torch.float32)
-        made.experts = tuple(Expert([layer(4, 8), layer(2, 8)], axes) for _ in range(3))
+        made.experts = tuple(Expert([layer(4, 8), layer(2, 8)], axes, 6) for _ in range(3))
         return made
 
     return make
