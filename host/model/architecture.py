@@ -24,7 +24,7 @@ from tritstream.host.model.skeleton import (
 
 __all__ = ["read_architecture"]
 
-_MERGED = "experts and other matrices that the model merges"
+_MERGED = "matrices that the model merges or splits"
 _DIRECT = "matrices whose weights the model reads directly"
 
 #: Shapes of tensors by name.

@@ -12,7 +12,6 @@ from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import verify
-from tritstream.host.model.architecture import read_architecture
 from tritstream.host.model.calibration import collect_moments
 from tritstream.host.model.experts import Expert, Stack
 from tritstream.host.model.linear import TritLinear
@@ -24,7 +23,7 @@ from tritstream.host.model.traffic import token_traffic
 from tritstream.scripts.weights.calibrate import linear_layers
 
 from support.architecture_cases import save_model
-from support.model_helpers import logits
+from support.model_helpers import architecture_at, logits
 
 IDS = torch.arange(3, 11)[None]
 
@@ -98,18 +97,12 @@ def test_other_operations_are_refused(stack, axes, use, name):
         use(torch.randn(2, 8), stack(axes))
 
 
-def architecture(path):
-    source = DirectorySource(path)
-    shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
-    return read_architecture(path, source.config, shapes)
-
-
 @pytest.fixture(scope="module", params=["qwen2_moe", "gpt_oss"])
 def packed(request, tmp_path_factory):
     """A model of experts, and it packed."""
     path = tmp_path_factory.mktemp(request.param)
     source = save_model(path / "m", request.param)
-    pack_checkpoint(source, path / "o", 3, architecture=architecture(source))
+    pack_checkpoint(source, path / "o", 3, architecture=architecture_at(source))
     return source, path / "o"
 
 
@@ -140,7 +133,7 @@ def test_saving_and_quantizing_while_loading(packed, tmp_path):
     model.save_pretrained(tmp_path / "saved", max_shard_size="20KB")
     saved = PackedCheckpoint(tmp_path / "saved")
     assert len(saved.shards) > 1
-    assert verify(tmp_path / "saved", source, architecture=architecture(source)) == []
+    assert verify(tmp_path / "saved", source, architecture=architecture_at(source)) == []
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "saved"), IDS),
                        logits(model, IDS))
     made = AutoModelForCausalLM.from_pretrained(
