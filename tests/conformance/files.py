@@ -42,7 +42,7 @@ class Matrix(NamedTuple):
     table: list
     form:  str
     dtype: str
-    axes:  str
+    axes:  str = ""
 
 
 class _Tensor(NamedTuple):
