@@ -1,8 +1,6 @@
 """Dtypes of checkpoints that are written: which tensors are converted to 16 or to 32 bits."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +12,7 @@ from tritstream.golden.checkpoints.cast_tensor import (
     Rounding,
     value_chunks,
 )
+from tritstream.golden.checkpoints.changed_source import ChangedSource
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
@@ -31,7 +30,7 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 _TOLERANCE = 2.0 ** -11
 
 
-class CastSource(Source):
+class CastSource(ChangedSource):
     """A checkpoint with some tensors converted to another dtype.
 
     Parameters
@@ -48,30 +47,11 @@ class CastSource(Source):
     def __init__(
         self, source: Source, dtypes: Mapping[str, str], config_dtype: str | None = None,
     ):
-        self._source = source
-        self.path, self.sharded, self.config = source.path, source.sharded, source.config
+        super().__init__(source, lambda tensors: _cast_all(tensors, dtypes))
         if config_dtype:
             key = "dtype" if "dtype" in source.config else "torch_dtype"
             self.config = {**source.config, key: config_dtype}
-        self.shards = {file: _Shard(shard.metadata, _cast_all(shard.tensors, dtypes))
-                       for file, shard in source.shards.items()}
-        self.tensors = {name: tensor for shard in self.shards.values()
-                        for name, tensor in shard.tensors.items()}
         self.settings = {**source.settings, **({"dtypes": dict(dtypes)} if dtypes else {})}
-
-    def files(self) -> list[Path]:
-        """Return the files of the source: :meth:`.Source.files`."""
-        return self._source.files()
-
-    def write_companions(self, directory: Path) -> None:
-        """Write the companion files of the source: :meth:`.Source.write_companions`."""
-        self._source.write_companions(directory)
-
-
-@dataclass(frozen=True)
-class _Shard:
-    metadata: Mapping[str, str]
-    tensors:  Mapping[str, SourceTensor]
 
 
 def check_dtype(dtype: str) -> None:

@@ -1,7 +1,7 @@
 """Selection of the matrices to pack, and the reasons why other tensors stay unquantized."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -16,76 +16,13 @@ from tritstream.golden.checkpoints.default_rules import (
     shape_reason,
 )
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES, FLOATS
+from tritstream.golden.checkpoints.selection import BY_NAME, Architecture, Choice, Selection
+from tritstream.golden.checkpoints.slices import Stack, stack_of
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.errors import CheckpointError
 
 __all__ = ["BY_NAME", "MODULES_TO_NOT_CONVERT", "Architecture", "Choice", "Selection", "choose",
            "is_linear"]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Model that a config.json describes, as far as packing needs it.
-
-    Tensors and modules are named as in the checkpoint.
-
-    Members
-    -------
-    name : str
-        Class of the model.
-    runnable : frozenset of str
-        Modules whose matrix can be replaced by a packed matrix.
-    reasons : mapping
-        Reason why the matrix of another module cannot be replaced, by module.
-    unknown : frozenset of str
-        Tensors of the checkpoint that the model does not have.
-    missing : tuple of str
-        Tensors of the model that the checkpoint lacks, or has in another shape.
-    heads : frozenset of str
-        Modules that are the output head.
-    """
-
-    name:     str
-    runnable: frozenset[str] = frozenset()
-    reasons:  Mapping[str, str] = field(default_factory=dict)
-    unknown:  frozenset[str] = frozenset()
-    missing:  tuple[str, ...] = ()
-    heads:    frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Options that select the matrices to pack, and the architecture of the model if known.
-
-    Members
-    -------
-    include : sequence of str
-        Modules to quantize although the default is to keep them: full names or last parts.
-    exclude : sequence of str
-        Globs of modules to keep unquantized, for full names or last parts. They take precedence
-        over ``include``.
-    kept : sequence of str
-        Modules to keep unless included, in addition to embeddings and norms.
-    architecture : Architecture or None
-        Architecture of the model. If None, modules are selected by name.
-    """
-
-    include:      Sequence[str] = ()
-    exclude:      Sequence[str] = ()
-    kept:         Sequence[str] = MODULES_TO_NOT_CONVERT
-    architecture: Architecture | None = None
-
-
-#: Default selection: linear layers by name.
-BY_NAME = Selection()
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Matrices to pack, by module name, and reasons for all other tensors, by tensor name."""
-
-    matrices: dict[str, SourceTensor]
-    reasons:  dict[str, str]
 
 
 def choose(path: Path, tensors: Mapping[str, SourceTensor], selection: Selection) -> Choice:
@@ -94,12 +31,15 @@ def choose(path: Path, tensors: Mapping[str, SourceTensor], selection: Selection
     Raises :class:`CheckpointError` if no matrix is selected, if a selected matrix has a dtype that
     cannot be quantized, if a pattern matches no matrix, or if an included module cannot run packed.
     """
-    modules = [name.removesuffix(".weight") for name, tensor in tensors.items()
+    stacks = _stacks(tensors, selection.architecture)
+    candidates = {tensor.name: tensor for name, whole in tensors.items()
+                  for tensor in (stacks[name].matrices.values() if name in stacks else [whole])}
+    modules = [name.removesuffix(".weight") for name, tensor in candidates.items()
                if is_matrix(name, tensor.shape)]
     included = {module for name in selection.include for module in _included(path, name, modules)}
     _check_used(path, selection.exclude, modules)
     found, reasons = {}, {}
-    for name, tensor in tensors.items():
+    for name, tensor in candidates.items():
         module = name.removesuffix(".weight")
         reason = _reason(name, tensor, selection, module in included)
         if reason is None:
@@ -108,8 +48,26 @@ def choose(path: Path, tensors: Mapping[str, SourceTensor], selection: Selection
             reasons[name] = reason
             _check_included(path, module in included and is_matrix(name, tensor.shape), module,
                             reason, selection)
-    _check_found(path, found, tensors, selection)
-    return Choice(found, reasons)
+    choice = _complete(Choice(found, reasons, stacks), selection.architecture)
+    _check_found(path, choice.matrices, tensors, selection)
+    return choice
+
+
+def _stacks(
+    tensors: Mapping[str, SourceTensor], architecture: Architecture | None,
+) -> dict[str, Stack]:
+    """Return the tensors whose slices are candidates."""
+    axes = architecture.axes if architecture else {}
+    found = {name: stack_of(tensors[name], own) for name, own in axes.items()}
+    return {name: stack for name, stack in found.items() if stack}
+
+
+def _complete(choice: Choice, architecture: Architecture | None) -> Choice:
+    """Leave out matrices that the model merges with matrices that are not packed."""
+    merged = architecture.merged if architecture else {}
+    kept = {name.removesuffix(".weight"): reason for name, reason in choice.reasons.items()}
+    return replace(choice, merged=merged).without(
+        {module: reason for module, reason in kept.items() if module in merged})
 
 
 def is_linear(
@@ -134,11 +92,14 @@ def _reason(
     if architecture and name in architecture.unknown:
         return f"not part of {architecture.name}"
     if not is_matrix(name, tensor.shape):
-        return shape_reason(name, tensor.shape)
+        known = architecture.reasons if architecture else {}
+        return known.get(name) or shape_reason(name, tensor.shape)
     if tensor.dtype in DTYPES and DTYPES[tensor.dtype].kind in "biu":
         return NO_FLOATS
     heads = architecture.heads if architecture else frozenset()
-    reason = default_reason(module, selection.kept, heads, known=architecture is not None)
+    expert = architecture is not None and module in architecture.merged
+    reason = default_reason(module, selection.kept, heads, known=architecture is not None,
+                            expert=expert)
     if reason and not included:
         return reason
     if architecture and module not in architecture.runnable:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-__all__ = ["EXCLUDED", "MODULES_TO_NOT_CONVERT", "NO_FLOATS", "default_reason",
+__all__ = ["EXCLUDED", "MERGED", "MODULES_TO_NOT_CONVERT", "NO_FLOATS", "default_reason",
            "is_embedding_or_norm", "is_matrix", "names_module", "shape_reason"]
 
 #: Modules that are not quantized by default, in addition to embeddings and norms.
@@ -11,13 +11,15 @@ MODULES_TO_NOT_CONVERT = ("lm_head",)
 
 #: Reasons for which a tensor stays unquantized, as reports print them.
 EXCLUDED, NO_FLOATS = "left out on request", "integers and booleans"
+MERGED = "matrices that the model merges with unquantized matrices"
+_ROUTERS = "routers and gates of experts"
 _EMBEDDING, _HEAD, _VECTORS = "embeddings", "output head", "norms, biases and other vectors"
 _FUSED, _OTHER_SHAPES = "fused experts", "tensors that are no matrices"
 
 _NOT_LINEAR = ("embed", "norm", "wte", "wpe")
 #: Globs for parts of module names, by reason: modules that lose much accuracy and have few weights.
 _KEPT_PARTS = {
-    "routers and gates of experts": (
+    _ROUTERS: (
         "gate", "router", "*_router", "router_*", "shared_expert_gate", "shared_experts_gate",
         "gate_network"),
     "vision and audio parts": (
@@ -38,7 +40,7 @@ _UNSURE_PARTS = {
 
 
 def default_reason(
-    module: str, kept: Sequence[str], heads: Iterable[str], known: bool,
+    module: str, kept: Sequence[str], heads: Iterable[str], known: bool, expert: bool = False,
 ) -> str | None:
     """Return why a matrix stays unquantized unless it is included; None for a linear layer.
 
@@ -52,6 +54,8 @@ def default_reason(
         Modules that are the output head.
     known : bool
         Whether the architecture is known, so that only modules of the model are asked about.
+    expert : bool
+        Whether the matrix belongs to an expert, so that it is no router whatever its name.
     """
     if module in heads or names_module({*kept} & {*MODULES_TO_NOT_CONVERT}, module):
         return _HEAD
@@ -59,12 +63,14 @@ def default_reason(
         return EXCLUDED
     if is_embedding_or_norm(module):
         return _EMBEDDING
-    return _part_reason(module, _KEPT_PARTS if known else _KEPT_PARTS | _UNSURE_PARTS)
+    rules = _KEPT_PARTS if known else _KEPT_PARTS | _UNSURE_PARTS
+    return _part_reason(module, {reason: globs for reason, globs in rules.items()
+                                 if not (expert and reason == _ROUTERS)})
 
 
 def shape_reason(name: str, shape: Sequence[int]) -> str:
     """Return why a tensor that is not a matrix ``MODULE.weight`` stays unquantized."""
-    if len(shape) < 2:
+    if len(shape) < 2 or name.endswith("bias"):
         return _VECTORS
     if "experts" in name:
         return _FUSED

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tritstream.golden.checkpoints.changed_source import ChangedSource
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.errors import CheckpointError
@@ -75,7 +76,7 @@ def tensor_factors(
     return {name: (rows.get(name), columns.get(name)) for name in rows | columns}
 
 
-class SmoothedSource(Source):
+class SmoothedSource(ChangedSource):
     """Checkpoint with tensors that are multiplied by factors when they are read.
 
     The dtype of multiplied tensors is float32. Other tensors are unchanged.
@@ -89,28 +90,9 @@ class SmoothedSource(Source):
     """
 
     def __init__(self, source: Source, factors: Mapping[str, tuple]):
-        self._source = source
-        self.path, self.sharded = source.path, source.sharded
+        super().__init__(source, lambda tensors: _tensors(tensors, factors))
         key = "dtype" if "dtype" in source.config else "torch_dtype"
         self.config = {**source.config, key: "float32"}
-        self.shards = {name: _Shard(shard.metadata, _tensors(shard.tensors, factors))
-                       for name, shard in source.shards.items()}
-        self.tensors = {name: tensor for shard in self.shards.values()
-                        for name, tensor in shard.tensors.items()}
-
-    def files(self) -> list[Path]:
-        """Return the files of the source: :meth:`.Source.files`."""
-        return self._source.files()
-
-    def write_companions(self, directory: Path) -> None:
-        """Write the companion files of the source: :meth:`.Source.write_companions`."""
-        self._source.write_companions(directory)
-
-
-@dataclass(frozen=True)
-class _Shard:
-    metadata: Mapping[str, str]
-    tensors:  Mapping[str, SourceTensor]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Export of a packed checkpoint as dequantized weights, which transformers can load."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from tritstream.golden.checkpoints.convert import roundings
 from tritstream.golden.checkpoints.directory import companions
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES, HEADER_CHECKSUM, Shard
 from tritstream.golden.checkpoints.safetensors_writer import Entry, ShardWriter, write_shards
+from tritstream.golden.checkpoints.slices import INPUTS_FIRST
 from tritstream.golden.checkpoints.source import CONFIG, INDEX
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.checkpoints.weight_files import REFUSAL_FIELD, plain_name
@@ -98,8 +98,8 @@ def _changed(packed: PackedCheckpoint, dtype: str) -> dict[str, SourceTensor]:
     if dtype == AUTO:
         return kept
     written = DTYPE_NAMES[dtype]
-    weights = [_Weights(packed, info.name, _exact_dtype(packed, info), written)
-               for info in packed.matrices.values() if info.dtype != written]
+    weights = [_Weights(packed, name, _exact_dtype(packed, infos[0]), written)
+               for name, infos in packed.origins.items() if infos[0].dtype != written]
     return kept | {tensor.name: cast_tensor(tensor, written) for tensor in weights}
 
 
@@ -110,7 +110,7 @@ def _exact_dtype(packed: PackedCheckpoint, info: MatrixInfo) -> str:
 
 @dataclass(frozen=True)
 class _Weights(ChunkedTensor):
-    """Dequantized weights of a packed matrix: a SourceTensor.
+    """Dequantized weights of a packed tensor of the source, with all its slices: a SourceTensor.
 
     ``dtype`` is the dtype of the values, ``written`` the dtype to which they are converted later.
     Reading raises :class:`CheckpointError` if weights are beyond the range of ``dtype``, or if all
@@ -118,31 +118,34 @@ class _Weights(ChunkedTensor):
     """
 
     packed:  PackedCheckpoint
-    module:  str
+    name:    str
     dtype:   str
     written: str
 
     @property
-    def name(self) -> str:
-        return f"{self.module}.weight"
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.packed.matrices[self.module].shape
+    def shape(self) -> tuple[int, ...]:
+        return self.packed.source_shape(self.name)
 
     @property
     def path(self) -> Path:
-        return self.packed.path / self.packed.matrices[self.module].shard
+        return self.packed.path / self.packed.origins[self.name][0].shard
 
     def chunks(self) -> Iterator[np.ndarray]:
-        matrix, dtype = self.packed.matrix(self.module), DTYPES[self.dtype]
+        for info in self.packed.origins[self.name]:
+            rows = self._rows(info)
+            yield from [np.concatenate([*rows]).T] if info.axes == INPUTS_FIRST else rows
+
+    def _rows(self, info: MatrixInfo) -> Iterator[np.ndarray]:
+        """Yield the weights of a matrix, a few rows at a time."""
+        matrix, dtype = self.packed.matrix(info.name), DTYPES[self.dtype]
+        name = info.name if info.axes else info.origin
         with np.errstate(over="ignore", under="ignore"):
             values = code_values(matrix).astype(dtype).astype(DTYPES[self.written])
         if matrix.q.any() and not values.any():
-            raise self._unfit(f"all weights of {self.name} vanish in {values.dtype.name}")
+            raise self._unfit(f"all weights of {name} vanish in {values.dtype.name}")
         for _, rows in dequantized_chunks(matrix, dtype):
             if not np.isfinite(rows).all():
-                raise self._unfit(f"{self.name} has weights beyond {dtype.name}")
+                raise self._unfit(f"{name} has weights beyond {dtype.name}")
             yield rows
 
     def _unfit(self, fault: str) -> CheckpointError:
@@ -160,16 +163,11 @@ def _identity(packed: PackedCheckpoint, changed: Mapping[str, SourceTensor]) -> 
 def _config(packed: PackedCheckpoint, changed: Mapping[str, SourceTensor]) -> dict:
     fields = {name: value for name, value in packed.config.items()
               if name not in ("quantization_config", REFUSAL_FIELD)}
-    names = {_weight_dtype(info, changed).name for info in packed.matrices.values()}
+    names = {DTYPES[changed.get(name, infos[0]).dtype].name
+             for name, infos in packed.origins.items()}
     if len(names) == 1:
         fields["dtype" if "dtype" in fields else "torch_dtype"] = names.pop()
     return fields
-
-
-def _weight_dtype(info: MatrixInfo, changed: Mapping[str, SourceTensor]) -> np.dtype:
-    """Return the dtype of a matrix in the output."""
-    made = changed.get(f"{info.name}.weight")
-    return DTYPES[made.dtype if made else info.dtype]
 
 
 def _export_shard(
@@ -195,28 +193,26 @@ def _export_shard(
 def _entries(
     packed: PackedCheckpoint, shard: Shard, changed: Mapping[str, SourceTensor],
 ) -> list[Entry]:
-    entries = []
-    for name, tensor in shard.tensors.items():
-        module = name.removesuffix(TRITS_SUFFIX)
-        if name in packed.kept:
-            made = changed.get(name, tensor)
-            entries.append(Entry(name, made.dtype, made.shape, made.size))
-        elif module != name:
-            info = packed.matrices[module]
-            dtype = changed.get(f"{module}.weight", info).dtype
-            size = math.prod(info.shape) * DTYPES[dtype].itemsize
-            entries.append(Entry(f"{module}.weight", dtype, info.shape, size))
-    return entries
+    entries = {}
+    for name in shard.tensors:
+        if name.endswith(TRITS_SUFFIX):
+            name = packed.matrices[name.removesuffix(TRITS_SUFFIX)].origin
+        # Slices may be in several shards: the tensor is where its first slice is.
+        if name in packed.kept or (name in packed.origins
+                                   and packed.origins[name][0].shard == shard.path.name):
+            made = changed.get(name) or _unchanged(packed, name)
+            entries[name] = Entry(name, made.dtype, made.shape, made.size)
+    return [*entries.values()]
 
 
 def _unchanged(packed: PackedCheckpoint, name: str) -> SourceTensor:
     """Return an exported tensor in its default dtype."""
     if name in packed.kept:
         return packed.kept[name]
-    return exported_weights(packed, name.removesuffix(".weight"))
+    return exported_weights(packed, name)
 
 
-def exported_weights(packed: PackedCheckpoint, module: str) -> SourceTensor:
-    """Return the weights of a packed matrix as :func:`export` writes them by default."""
-    dtype = packed.matrices[module].dtype
-    return _Weights(packed, module, dtype, dtype)
+def exported_weights(packed: PackedCheckpoint, name: str) -> SourceTensor:
+    """Return a packed tensor of the source as :func:`export` writes it by default."""
+    dtype = packed.origins[name][0].dtype
+    return _Weights(packed, name, dtype, dtype)

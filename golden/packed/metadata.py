@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tritstream.golden.checkpoints.safetensors_reader import FLOATS, HEADER_CHECKSUM, Shard
+from tritstream.golden.checkpoints.slices import AXES
 from tritstream.golden.checkpoints.weight_files import (
     PACKED,
     QUANT_METHOD,
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 #: Newest format version that this reader knows. :func:`version_of` returns the version of a file.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 #: Codec of imported matrices: their exported weights are bit-identical to their source.
 RECOVERED = "recovered"
 #: Field of the configuration: source dtypes of converted unquantized tensors, by tensor name.
@@ -42,12 +43,13 @@ _CRC = re.compile("[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class Record:
-    """Metadata of a tensor. ``form`` and ``dtype`` are used for packed matrices only."""
+    """Metadata of a tensor. Fields after ``checksum`` are used for packed matrices only."""
 
     shape:    tuple[int, ...]
     checksum: int
     form:     Form
     dtype:    str
+    axes:     str | None = None
 
 
 def quantization_config(
@@ -66,18 +68,24 @@ def quantization_config(
     }
 
 
-def marks_of(form: Form, dtype: str) -> dict[str, str]:
-    """Return form and dtype of a matrix as metadata fields, empty for the defaults."""
+def marks_of(form: Form, dtype: str, axes: str | None = None) -> dict[str, str]:
+    """Return form, dtype and axes of a matrix as metadata fields, empty for the defaults.
+
+    ``axes``, one of :data:`.AXES`, are those of a slice of a tensor with three dimensions.
+    """
     marks = {"form": form.name} if form != FORM else {}
-    return marks | ({"dtype": dtype} if dtype != _DTYPE else {})
+    return marks | ({"dtype": dtype} if dtype != _DTYPE else {}) | ({"axes": axes} if axes else {})
 
 
 def version_of(marks: Iterable[Mapping[str, str]]) -> int:
     """Return the lowest format version that supports all marks of a checkpoint's matrices.
 
-    Version 2 adds forms and dtypes. Version 3 adds forms that sum digits.
+    Version 2 adds forms and dtypes. Version 3 adds forms that sum digits. Version 4 adds slices of
+    tensors with three dimensions.
     """
     present = [mark for mark in marks if mark]
+    if any("axes" in mark for mark in present):
+        return 4
     if any(isinstance(FORMS[mark.get("form", FORM.name)], DigitForm) for mark in present):
         return 3
     return 2 if present else 1
@@ -164,10 +172,14 @@ def _check_making(path: Path, fields: dict) -> None:
 
 def _record(
     path: Path, name: str, /, shape: Any, crc32: str, form: str = FORM.name, dtype: str = _DTYPE,
+    axes: str | None = None,
 ) -> Record:
     if not _CRC.fullmatch(crc32) or not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError
     if form not in FORMS or dtype not in FLOATS:
         raise CheckpointError(f"{path}: {name} has form {form!r} and dtype {dtype!r}, which this "
                               "version does not know; update tritstream")
-    return Record(tuple(shape), int(crc32, 16), FORMS[form], dtype)
+    if axes is not None and axes not in AXES:
+        raise CheckpointError(f"{path}: {name} has axes {axes!r}, which this version "
+                              "does not know; update tritstream")
+    return Record(tuple(shape), int(crc32, 16), FORMS[form], dtype, axes)

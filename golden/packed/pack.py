@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tritstream.golden.checkpoints.casting import CastSource, cast_dtypes
+from tritstream.golden.checkpoints.changed_source import SlicedSource
 from tritstream.golden.checkpoints.choice import Architecture, Selection
 from tritstream.golden.checkpoints.row_reader import weights_of
 from tritstream.golden.checkpoints.safetensors_writer import write_shards
@@ -84,6 +85,9 @@ def pack_checkpoint(
     tokenizer : bool
         Whether to convert the tokenizer of a GGUF file.
 
+    Tensors with the matrices of several experts are packed as one matrix per expert:
+    :mod:`tritstream.golden.checkpoints.slices`.
+
     Returns the figures and warnings of all tensors. Raises :class:`.CheckpointError` if the
     checkpoint, a file or the output directory is unusable, and :class:`ValueError` for an invalid
     depth or for weights that are not finite.
@@ -92,11 +96,12 @@ def pack_checkpoint(
     method = method or method_of(DEFAULT)
     source, out = open_source(source_path, tokenizer=tokenizer), Path(out_dir).absolute()
     choice = source.choose(Selection(include, exclude, modules_to_not_convert, architecture))
+    source = SlicedSource(source, choice.stacks)
     source, converted = _cast_kept(source, choice.matrices, dtype) if dtype else (source, {})
     notes = {"exclude": list(exclude)} if exclude else {}
     plan = Plan(source, choice.matrices, depth, kept=modules_to_not_convert, codec=method.codec,
                 depths=_depths(source.path, choice.matrices, overrides or {}),
-                notes=dict(method.settings) | notes | converted)
+                marks=choice.marks(), notes=dict(method.settings) | notes | converted)
     check_apart(source.path, out)
 
     keep_freed_memory()
@@ -161,7 +166,7 @@ def _identity(plan: Plan, method: Method) -> dict:
     return {"job": "pack", "format_version": plan.version, "codec": method.codec,
             "settings": dict(method.settings), "depth": plan.depth, "depths": plan.depths,
             "kept": plan.kept, "weights": PACKED.single, "files": source_fingerprint(plan.source),
-            "source": dict(plan.source.settings)}
+            "source": dict(plan.source.settings)} | ({"marks": plan.marks} if plan.marks else {})
 
 
 def _cast_kept(

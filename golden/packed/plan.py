@@ -50,7 +50,7 @@ class Plan:
     codec : str
         Profile that determines the codes.
     marks : mapping
-        Result of :func:`.marks_of` by module name.
+        Metadata fields of matrices by module name: see :func:`.marks_of`.
     notes : mapping
         Additional fields of the ``quantization_config``.
 
@@ -66,7 +66,7 @@ class Plan:
         self.source, self.matrices, self.depth = source, matrices, depth
         self.depths = {name: other for name, other in depths.items() if other != depth}
         self.codec, self._notes = codec, dict(notes or {})
-        self._marks = {name + TRITS_SUFFIX: mark for name, mark in (marks or {}).items() if mark}
+        self.marks = {name: mark for name, mark in (marks or {}).items() if mark}
         modules = {name.removesuffix(".weight") for name, tensor in source.tensors.items()
                    if len(tensor.shape) == 2 and name.endswith(".weight")}
         self.kept = sorted({*kept, *modules} - matrices.keys())
@@ -75,7 +75,7 @@ class Plan:
     @property
     def version(self) -> int:
         """Format version of the output."""
-        return version_of(self._marks.values())
+        return version_of(self.marks.values())
 
     def depth_of(self, name: str) -> int:
         """Return the trits per weight of a matrix."""
@@ -108,9 +108,10 @@ class Plan:
         shard = self.source.shards[file]
         written = [self.written(tensor) for tensor in shard.tensors.values()]
         shapes = {name: shape for one in written for name, shape in one.shapes.items()}
+        marks = {name + TRITS_SUFFIX: mark for name, mark in self.marks.items()}
         return ShardWriter(
             directory / packed_name(file), [entry for one in written for entry in one.entries],
-            lambda checksums: shard_metadata(shard.metadata, shapes, self._marks, checksums))
+            lambda checksums: shard_metadata(shard.metadata, shapes, marks, checksums))
 
     def written(self, tensor: SourceTensor) -> Written:
         """Return the output of one source tensor."""

@@ -5,10 +5,13 @@ Its safetensors files hold a matrix ``NAME.weight`` as ``NAME.trits``, tiles in 
 ``NAME.scales``, float32 (27,). All other tensors are unquantized. The ``__metadata__`` of each file
 holds, as JSON under the key ``tritstream``, the CRC-32 (eight hex digits) and the shape of every
 tensor. The shape of ``NAME.trits`` in this JSON is the shape N x K of the matrix. Form and dtype of
-a matrix are included unless they are the defaults. ``__metadata__`` also holds the CRC-32 of the
-header (see :func:`.seal`).
+a matrix are included unless they are the defaults, and so are the axes of a slice of a tensor with
+three dimensions (see :mod:`tritstream.golden.checkpoints.slices`). ``__metadata__`` also holds the
+CRC-32 of the header (see :func:`.seal`).
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import numpy as np
 
 from tritstream.golden.checkpoints.directory import all_tensors, open_shards
 from tritstream.golden.checkpoints.safetensors_reader import Tensor
+from tritstream.golden.checkpoints.slices import slice_module, stacked_shape
 from tritstream.golden.checkpoints.source import CONFIG
 from tritstream.golden.checkpoints.weight_files import weight_files
 from tritstream.golden.errors import CheckpointError
@@ -48,6 +52,8 @@ class MatrixInfo:
     """Packed matrix: module name, shape (N, K) without padding, depth, file name of its shard.
 
     ``form`` defines how weights are computed, ``dtype`` to which dtype an export rounds them.
+    ``axes`` states the axes, one of :data:`.AXES`, if the matrix is a slice of a tensor
+    with three dimensions in the source, else None.
     """
 
     name:  str
@@ -56,6 +62,12 @@ class MatrixInfo:
     shard: str
     form:  Form = FORM
     dtype: str = "F16"
+    axes:  str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Name of the tensor in the source that holds the matrix."""
+        return self.name.rpartition(".")[0] if self.axes else f"{self.name}.weight"
 
 
 class PackedCheckpoint:
@@ -80,6 +92,9 @@ class PackedCheckpoint:
         Whether there is an index, which is possible for a single shard too.
     matrices : dict
         :class:`MatrixInfo` by module name, in file order.
+    origins : dict
+        Matrices of each packed tensor of the source, by the name of that tensor: one matrix, or
+        one per slice in their order.
     kept : dict
         Unquantized tensors: :class:`.Tensor` by name.
     checksums : dict
@@ -102,12 +117,15 @@ class PackedCheckpoint:
                 info = self._matrix_info(name.removesuffix(TRITS_SUFFIX), records[name])
                 self.matrices[info.name] = info
         self._check_depths()
+        self.origins = _origins(self.path, self.matrices.values())
         packed = {name + end for name in self.matrices for end in (TRITS_SUFFIX, SCALES_SUFFIX)}
         self.kept = {name: t for name, t in self._tensors.items() if name not in packed}
         for name, tensor in self.kept.items():
             if tensor.shape != records[name].shape:
                 raise damaged(tensor.path, f"{name} has shape {tensor.shape}, not "
                                             f"{records[name].shape}")
+            if name in self.origins:
+                raise damaged(tensor.path, f"{name} is unquantized, and packed as well")
 
     @property
     def file(self) -> str:
@@ -131,6 +149,12 @@ class PackedCheckpoint:
             return unpack(tiles, info.depth, info.shape, table, info.form)
         except ValueError as error:
             raise damaged(self.path / info.shard, f"{name}{SCALES_SUFFIX}: {error}") from None
+
+    def source_shape(self, origin: str) -> tuple[int, ...]:
+        """Return the shape of a packed tensor in the source."""
+        infos = self.origins[origin]
+        axes = infos[0].axes
+        return stacked_shape(len(infos), infos[0].shape, axes) if axes else infos[0].shape
 
     def read_kept(self, name: str) -> np.ndarray:
         """Return the values of an unquantized tensor in its own dtype."""
@@ -156,7 +180,8 @@ class PackedCheckpoint:
             raise damaged(trits.path, f"{trits.name} is of a matrix of shape {shape}")
         _check_tensor(trits, "U8", tiles_shape(shape, depth))
         _check_tensor(scales, "F32", (SCALES,))
-        return MatrixInfo(name, shape, depth, trits.path.name, record.form, record.dtype)
+        return MatrixInfo(name, shape, depth, trits.path.name, record.form, record.dtype,
+                          record.axes)
 
     def _check_depths(self) -> None:
         if not self.matrices:
@@ -170,3 +195,27 @@ def _check_tensor(tensor: Tensor, dtype: str, shape: tuple[int, ...]) -> None:
     if (tensor.dtype, tensor.shape) != (dtype, shape):
         raise damaged(tensor.path, f"{tensor.name} must be {dtype} {shape}, not "
                                     f"{tensor.dtype} {tensor.shape}")
+
+
+def _origins(path: Path, matrices: Iterable[MatrixInfo]) -> dict[str, tuple[MatrixInfo, ...]]:
+    """Return the matrices by the tensor of the source that holds them.
+
+    Raises :class:`CheckpointError` if a tensor lacks a slice, or if its slices differ in shape,
+    dtype or axes.
+    """
+    found: defaultdict[str, list[MatrixInfo]] = defaultdict(list)
+    for info in matrices:
+        found[info.origin].append(info)
+    for name, infos in found.items():
+        if not any(info.axes for info in infos):
+            continue
+        slices = {info.name: info for info in infos}
+        expected = [slice_module(name, index) for index in range(len(infos))]
+        for module in expected:
+            if module not in slices:
+                raise damaged(path / infos[0].shard, f"{name} lacks its slice {module}")
+        found[name] = [slices[module] for module in expected]
+        if len({(info.shape, info.dtype, info.axes) for info in infos}) > 1:
+            raise damaged(path / infos[0].shard, f"the slices of {name} differ in shape, dtype or "
+                                                 "axes")
+    return {name: tuple(infos) for name, infos in found.items()}

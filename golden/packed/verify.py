@@ -4,8 +4,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tritstream.golden.checkpoints.changed_source import SlicedSource
 from tritstream.golden.checkpoints.choice import Architecture
 from tritstream.golden.checkpoints.safetensors_reader import Tensor
+from tritstream.golden.checkpoints.slices import stack_of
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import check_table
@@ -59,7 +61,7 @@ def verify(
     """
     packed = PackedCheckpoint(path)
     method = _method(packed, calibration) if against is not None else None
-    source = open_source(against, tokenizer=False) if against is not None else None
+    source = _sliced(packed, against) if against is not None else None
     findings = list(_check_loading(packed, architecture)) if architecture else []
     findings += compare_names(packed, source) if source else []
     for name in packed.matrices:
@@ -84,13 +86,36 @@ def _check_loading(packed: PackedCheckpoint, architecture: Architecture) -> Iter
     for name in architecture.missing:
         yield Finding(name, f"{model} needs it, and it is missing or of another shape, so the "
                             "model cannot be loaded; pack the complete checkpoint")
-    for name in packed.matrices.keys() - architecture.runnable:
-        reason = architecture.reasons.get(name, f"not part of {model}")
+    for name, reason in sorted(_not_runnable(packed, architecture)):
         yield Finding(name, f"is packed, but cannot be loaded so ({reason}); pack the model again")
     unused = sorted(architecture.unknown & packed.kept.keys())
     if unused:
         yield Finding(unused[0], f"is not part of {model}, nor are {len(unused) - 1} other "
                                  "tensors; they are not loaded", kind="warning")
+
+
+def _not_runnable(
+    packed: PackedCheckpoint, architecture: Architecture,
+) -> Iterator[tuple[str, str]]:
+    """Yield packed matrices that the model cannot run, with the reason."""
+    merged = architecture.merged
+    partial = {place for name, place in merged.items() if name not in packed.matrices}
+    for name, info in packed.matrices.items():
+        if name not in architecture.runnable:
+            yield name, architecture.reasons.get(name, f"not part of {architecture.name}")
+        elif merged.get(name) in partial:
+            yield name, f"not all matrices of {merged[name]} are packed"
+        elif info.axes != architecture.axes.get(info.origin):
+            yield name, f"axes {info.axes} in place of {architecture.axes.get(info.origin)}"
+
+
+def _sliced(packed: PackedCheckpoint, against: str | Path) -> Source:
+    """Return the source with the slices of its tensors as the packed checkpoint has them."""
+    source = open_source(against, tokenizer=False)
+    stacks = {name: stack_of(source.tensors[name], infos[0].axes)
+              for name, infos in packed.origins.items()
+              if infos[0].axes and name in source.tensors}
+    return SlicedSource(source, {name: stack for name, stack in stacks.items() if stack})
 
 
 def _check_matrix(

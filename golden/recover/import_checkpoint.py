@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tritstream.golden.checkpoints.choice import BY_NAME, Architecture, Selection
+from tritstream.golden.checkpoints.changed_source import SlicedSource
+from tritstream.golden.checkpoints.choice import BY_NAME, Architecture, Choice, Selection
 from tritstream.golden.checkpoints.source import MODULES_TO_NOT_CONVERT, Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.checkpoints.weight_files import PACKED
@@ -114,16 +115,17 @@ def import_checkpoint(
     check_apart(source.path, out)
     with Job(out, _identity(source, depth, matrices), force=force) as job:
         surveys = _survey(job, matrices, depths, keep_going, progress)
-        fitting = _fitting(surveys)
+        choice = choice.without({one.name: _MISFIT for one in surveys if not one.fits})
+        fitting = {name: recovery for name, recovery in _fitting(surveys).items()
+                   if name in choice.matrices}
         sums = _sums(source, progress)
         notes = {"source_sha256": sums} | ({"exclude": list(exclude)} if exclude else {})
-        plan = _plan(source, matrices, fitting, notes)
+        plan = _plan(source, choice, fitting, notes)
         reports = write_packed(job, plan, _RecoveredEncoder(fitting),
                                lambda report: progress("packing", report.name))
         _compare(job.partial, source, progress)
         job.finish()
-    misfits = {f"{one.name}.weight": _MISFIT for one in surveys if not one.fits}
-    packed = PackReport(out, plan.depth, reports, choice.reasons | misfits)
+    packed = PackReport(out, plan.depth, reports, choice.reasons)
     return ImportReport(packed, tuple(surveys), sums)
 
 
@@ -197,20 +199,20 @@ def _fitting(surveys: Iterable[Survey]) -> dict[str, Recovery]:
 
 
 def _plan(
-    source: Source, matrices: dict[str, SourceTensor], fitting: dict[str, Recovery],
-    notes: Mapping[str, object],
+    source: Source, choice: Choice, fitting: dict[str, Recovery], notes: Mapping[str, object],
 ) -> Plan:
     """Return a plan with the depth of most weights as default, and other depths as exceptions."""
     if not fitting:
         raise CheckpointError(f"{source.path}: no matrix fits; quantize it instead")
+    matrices, slices = choice.matrices, choice.marks()
     weights: Counter[int] = Counter()
     for name, recovery in fitting.items():
         weights[recovery.depth] += math.prod(matrices[name].shape)
     return Plan(
-        source, {name: matrices[name] for name in fitting}, weights.most_common(1)[0][0],
+        SlicedSource(source, choice.stacks), matrices, weights.most_common(1)[0][0],
         depths={name: recovery.depth for name, recovery in fitting.items()},
         kept=MODULES_TO_NOT_CONVERT, codec=RECOVERED, notes=notes,
-        marks={name: marks_of(FORMS[recovery.form], matrices[name].dtype)
+        marks={name: marks_of(FORMS[recovery.form], matrices[name].dtype) | slices.get(name, {})
                for name, recovery in fitting.items()})
 
 

@@ -10,7 +10,9 @@ from transformers.core_model_loading import convert_and_load_state_dict_in_model
 from transformers.modeling_utils import LoadStateDictConfig
 
 from tritstream.golden.checkpoints.choice import Architecture
-from tritstream.host.model.direct import directly_used
+from tritstream.host.model.direct import find_uses
+from tritstream.host.model.expert_uses import expert_parameters
+from tritstream.host.model.merging import find_merges
 from tritstream.host.model.skeleton import (
     TensorNames,
     built,
@@ -22,7 +24,7 @@ from tritstream.host.model.skeleton import (
 
 __all__ = ["read_architecture"]
 
-_MERGED = "experts and other matrices that the model merges"
+_MERGED = "matrices that the model merges or splits"
 _DIRECT = "matrices whose weights the model reads directly"
 
 #: Shapes of tensors by name.
@@ -54,31 +56,36 @@ def _describe(path: Path, model: PreTrainedModel, shapes: Shapes) -> Architectur
     places = {name: names.find(name) for name in shapes}
     unknown = {name for name, (place, _) in places.items() if place not in names}
     missing = _missing(path, model, names, shapes)
+    merges = find_merges(model, names, shapes)
     matrices = [name for name, shape in shapes.items()
                 if name not in unknown and name.endswith(".weight") and len(shape) == 2]
     layers = {name.removesuffix(".weight"): _layer(model, *places[name]) for name in matrices}
     head = model.get_output_embeddings()
-    reasons = _reasons(model, layers, shapes)
+    found = {module: _MERGED if layer is None else unfit(layer, shapes[f"{module}.weight"])
+             for module, layer in layers.items()}
+    kinds = {place: type(module).__name__ for place, module, _ in expert_parameters(model)}
+    uses = find_uses(model)
+    found |= {module: _DIRECT for module, layer in layers.items() if layer in uses.direct}
+    merges = [merge for merge in merges if uses.experts.get(merge.place) == merge.axes]
+    merged = {name: merge.place for merge in merges for name in merge.matrices}
+    reasons = {module: reason for module, reason in found.items() if reason}
+    how = (f"whose trial run fails ({uses.fault})" if uses.fault else
+           "which computes in its own way")
+    reasons |= {name.removesuffix(".weight") if len(shapes[name]) == 2 else name:
+                f"experts of {kinds[place]}, {how}"
+                for name, (place, _) in places.items() if place in kinds and "expert" in place}
     return Architecture(
         type(model).__name__,
-        frozenset(layers.keys() - reasons.keys()), reasons, frozenset(unknown), missing,
-        frozenset(module for module, layer in layers.items() if layer and layer is head))
+        frozenset((layers.keys() - reasons.keys()) | merged.keys()),
+        {module: reason for module, reason in reasons.items() if module not in merged},
+        frozenset(unknown), missing,
+        frozenset(module for module, layer in layers.items() if layer and layer is head),
+        {name: axes for merge in merges for name, axes in merge.stacked.items()}, merged)
 
 
 def _layer(model: PreTrainedModel, name: str, merged: bool) -> nn.Module | None:
     """Return the module of a weight; None if the model merges it with others or splits it."""
     return None if merged else model.get_submodule(name.rpartition(".")[0])
-
-
-def _reasons(
-    model: PreTrainedModel, layers: Mapping[str, nn.Module | None], shapes: Shapes,
-) -> dict[str, str]:
-    """Return why modules cannot be packed, by module name. The model is unusable afterwards."""
-    found = {module: _MERGED if layer is None else unfit(layer, shapes[f"{module}.weight"])
-             for module, layer in layers.items()}
-    used = directly_used(model)
-    found |= {module: _DIRECT for module, layer in layers.items() if layer in used}
-    return {module: reason for module, reason in found.items() if reason}
 
 
 def _missing(

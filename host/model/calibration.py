@@ -135,7 +135,10 @@ class _Sums:
 
     def watch(self, layer: nn.Module, inputs: tuple[Tensor, ...], results: Tensor) -> None:
         """Forward hook: add to the sums when the derivatives of the results arrive."""
-        results.register_hook(partial(self._add, inputs[0][0].detach().float()))
+        vectors = inputs[0].detach().float().flatten(0, -2)
+        # An expert to which no token is routed has no derivatives.
+        if len(vectors):
+            results.register_hook(partial(self._add, vectors))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Sums as arrays that share their memory."""
@@ -149,7 +152,7 @@ class _Sums:
 
     def _add(self, inputs: Tensor, derivatives: Tensor) -> None:
         means = torch.empty(len(inputs), 1)
-        for rows, out in zip(*_by_rows(derivatives[0], means), strict=True):
+        for rows, out in zip(*_by_rows(derivatives.flatten(0, -2), means), strict=True):
             squares = rows.float() ** 2
             self._results += squares.sum(dim=0)
             torch.mean(squares, dim=1, keepdim=True, out=out)

@@ -45,7 +45,7 @@ class Dequantize(ConversionOps):
         name = self.hf_quantizer.places[place.removesuffix(".weight")]
         trits, scales = (input_dict[pattern][0] for pattern in source_patterns)
         checkpoint.held[name] = _Pair(trits, scales)
-        weights = _tensor(exported_weights(checkpoint, name).read())
+        weights = _tensor(exported_weights(checkpoint, checkpoint.matrices[name].origin).read())
         del checkpoint.held[name]
         self._done.add(name)
         return {place: [weights.to(trits.device, model.get_parameter(place).dtype)]}

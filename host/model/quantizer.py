@@ -88,6 +88,17 @@ class TritstreamQuantizer(HfQuantizer):
         self._operation = Dequantize(self)
         return [WeightConverter([r"\.trits$", r"\.scales$"], ".weight", [self._operation])]
 
+    def update_weight_conversions(
+        self, weight_conversions: list, model: "PreTrainedModel",
+    ) -> list:
+        """Let the model's converters pass over packed matrices, which are not merged."""
+        from tritstream.host.model.merging import pass_over_packed
+
+        updated = super().update_weight_conversions(weight_conversions, model)
+        if not self.quantization_config.dequantize:
+            pass_over_packed(updated)
+        return updated
+
     def _process_model_after_weight_loading(self, model: "PreTrainedModel", **_: object) -> None:
         from tritstream.host.model.finite import stop_at_non_finite
         from tritstream.host.model.held import hold

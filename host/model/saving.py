@@ -112,7 +112,7 @@ def _pack_shard(path: Path, infos: Mapping[str, MatrixInfo]) -> dict[str, Tensor
         shapes[name] = tensor.shape
         if name.endswith(TRITS_SUFFIX):
             info = infos[name.removesuffix(TRITS_SUFFIX)]
-            shapes[name], marks[name] = info.shape, marks_of(info.form, info.dtype)
+            shapes[name], marks[name] = info.shape, marks_of(info.form, info.dtype, info.axes)
     writer = ShardWriter(
         path.with_name(packed_name(path.name)),
         [Entry(one.name, one.dtype, one.shape, one.size) for one in shard.tensors.values()],
@@ -137,7 +137,8 @@ def _config(
     converted = {name: dtype for name, dtype in origins.items()
                  if name in tensors and tensors[name].dtype != dtype}
     fields |= {
-        "format_version": version_of(marks_of(info.form, info.dtype) for info in saved.values()),
+        "format_version": version_of(
+            marks_of(info.form, info.dtype, info.axes) for info in saved.values()),
         "depths": {name: info.depth for name, info in saved.items()
                    if info.depth != checkpoint.depth},
         WEIGHTS: PACKED.index if sharded else PACKED.single,

@@ -18,7 +18,13 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    apply_converters,
+    apply_renamings,
+    rename_source_key,
+)
 from transformers.utils import logging
 
 from tritstream.golden.errors import CheckpointError
@@ -103,11 +109,40 @@ class TensorNames:
 
     def find(self, name: str) -> tuple[str, bool]:
         """Return the name in the model, and whether the tensor is merged with others, or split."""
+        found, pattern = self._renamed(name)
+        return found, pattern is not None
+
+    def pattern(self, name: str) -> str | None:
+        """Return the pattern by which a converter merges or splits a tensor; None without one."""
+        return self._renamed(name)[1]
+
+    def converter(self, name: str) -> WeightConverter | None:
+        """Return the converter that merges a tensor with others, or splits it; None without one."""
+        pattern = self.pattern(name)
+        return next((one for one in self._converters if pattern in one.source_patterns), None)
+
+    def unmerged(self, name: str, like: str) -> str:
+        """Return the name in the model of a new tensor, which no converter merges.
+
+        The model's prefix is added or left out as it is for the tensor ``like``.
+        """
+        renamed = apply_renamings(name, self._renamings)
+        before, _ = apply_converters(apply_renamings(like, self._renamings), self._converters)
+        after, prefix = self.find(like)[0], f"{self._prefix}."
+        if after == prefix + before:
+            return prefix + renamed
+        return renamed.removeprefix(prefix) if before == prefix + after else renamed
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor of the model."""
+        return tuple(self._state[name].shape)
+
+    def _renamed(self, name: str) -> tuple[str, str | None]:
         found, pattern = rename_source_key(
             name, self._renamings, self._converters, self._prefix, self._state)
         if found not in self._state and name in self._state:
             found, pattern = rename_source_key(name, [], [], self._prefix, self._state)
-        return found, pattern is not None
+        return found, pattern
 
     def __contains__(self, name: str) -> bool:
         """Return whether the model has a tensor with this name, as returned by :meth:`find`."""

@@ -1,11 +1,13 @@
 """Bytes of weights read per token: packed on the device, unquantized on the host."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.host.model.experts import routed_shares
 from tritstream.host.model.linear import TritEmbedding, TritLinear
 from tritstream.host.model.skeleton import TensorNames
 
@@ -19,7 +21,8 @@ class Traffic:
     Members
     -------
     packed : int
-        Tiles and scale tables of packed matrices, without the padding of a device.
+        Tiles and scale tables of packed matrices, without the padding of a device. Of experts, as
+        many as a token is routed to.
     head : int
         Output head if it is not packed, even if it is tied to the embedding.
     embedding : int
@@ -43,7 +46,9 @@ def token_traffic(model: PreTrainedModel, checkpoint: PackedCheckpoint) -> Traff
     """Return the bytes of the checkpoint that a loaded model reads per token."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     names, modules = TensorNames(model), {module: name for name, module in model.named_modules()}
-    kept = {names.find(name)[0]: tensor.size for name, tensor in checkpoint.kept.items()}
+    kept: Counter[str] = Counter()
+    for name, tensor in checkpoint.kept.items():
+        kept[names.find(name)[0]] += tensor.size
     packed = {name: sum(tensor.size for tensor in checkpoint.tensors_of(name))
               for name in checkpoint.matrices}
     rows, heads = (packed.get(_matrix(layer)) or kept.pop(f"{modules.get(layer)}.weight", 0)
@@ -52,9 +57,11 @@ def token_traffic(model: PreTrainedModel, checkpoint: PackedCheckpoint) -> Traff
     if _matrix(embedding) in packed and _matrix(head) != _matrix(embedding):
         del packed[_matrix(embedding)]
     row = (rows or heads) // _row_count(embedding)
+    shares = routed_shares(model)
+    read = round(sum(size * shares.get(name, 1.0) for name, size in packed.items()))
     # Of two layers that share their weights, one is not stored.
     unpacked = 0 if _matrix(head) in packed else heads or rows
-    return Traffic(sum(packed.values()), unpacked, row, sum(kept.values()))
+    return Traffic(read, unpacked, row, sum(kept.values()))
 
 
 def _matrix(layer: nn.Module | None) -> str:

@@ -30,9 +30,9 @@ def architecture_of(source: Source) -> Found:
 
 
 def packed_architecture(packed: PackedCheckpoint) -> Found:
-    """Return the architecture of a packed checkpoint, with each matrix as ``MODULE.weight``."""
+    """Return the architecture of a packed checkpoint, with its tensors as in the source."""
     shapes = {name: tensor.shape for name, tensor in packed.kept.items()}
-    shapes |= {f"{name}.weight": info.shape for name, info in packed.matrices.items()}
+    shapes |= {name: packed.source_shape(name) for name in packed.origins}
     return _look_up(packed.path, packed.config, shapes)
 
 

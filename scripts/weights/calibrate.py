@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-__all__ = ["RANDOM", "TOKENS", "calibrate", "moments_file"]
+__all__ = ["RANDOM", "TOKENS", "calibrate", "linear_layers", "moments_file"]
 
 #: Name that stands for random tokens of the vocabulary, in place of a text.
 RANDOM = "random"
@@ -109,7 +109,7 @@ def _collect(
     from tritstream.host.model.load import load_model
 
     loaded = load_model(model)
-    layers = _layers(source, loaded)
+    layers = linear_layers(source, loaded)
     with _progress(job, len(windows)) as report:
         moments = collect_moments(loaded, layers, windows, progress=report, keeper=job)
     job.finish(moments, made_of | {"layers": len(layers)})
@@ -150,14 +150,20 @@ def _show_start(job: CalibrationJob, windows: int) -> None:
                   markup=False, soft_wrap=True)
 
 
-def _layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
+def linear_layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
     """Return the module of each matrix that may be packed, including a head tied to the embedding.
+
+    Parameters of experts are replaced by linear layers: :func:`.split_experts`.
     """
+    from tritstream.host.model.experts import split_experts
     from tritstream.host.model.skeleton import module_places
 
-    places = module_places(model, source.tensors)
-    selection = Selection(architecture=architecture_of(source).architecture)
-    layers = {name: places[name] for name in source.choose(selection).matrices}
+    choice = source.choose(Selection(architecture=architecture_of(source).architecture))
+    shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
+    places = module_places(model, shapes)
+    stacked = {name: stack.axes for name, stack in choice.stacks.items()}
+    own = split_experts(model, shapes, stacked, choice.matrices)
+    layers = {name: own.get(name) or places[name] for name in choice.matrices}
     names = {module: name for name, module in model.named_modules()}
     stored = {place: name for name, place in places.items()}
     head, embedding = (names[layer] for layer in (model.get_output_embeddings(),

@@ -122,8 +122,9 @@ def pack(model: Path, output: Path, depth: int, force: bool = False, *,
          overrides: Mapping[str, int] | None = None, selection: Selection = BY_NAME,
          dtype: str | None = None, tokenizer: bool = True) -> PackReport:
     """Pack a checkpoint with a progress bar, and print warnings to standard error."""
+    choice = open_source(model, tokenizer=tokenizer).choose(selection)
     with (on_cluster(cluster) if cluster else nullcontext(in_flight) as run,
-          progress("quantizing", len(open_source(model, tokenizer=tokenizer).tensors)) as advance):
+          progress("quantizing", len(choice.matrices) + len(choice.reasons)) as advance):
         report = pack_checkpoint(model, output, depth, force=force, method=method, run=run,
                                  overrides=overrides, include=selection.include,
                                  exclude=selection.exclude, architecture=selection.architecture,

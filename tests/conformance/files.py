@@ -10,7 +10,7 @@ __all__ = ["DIGIT_FORMS", "FORMS", "Matrix", "Rejected", "read_checkpoint"]
 
 _SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
           "U16": 2, "U8": 1, "I8": 1, "BOOL": 1}
-_KNOWN_VERSION = 3
+_KNOWN_VERSION = 4
 #: Names of all forms.
 FORMS = {"s*q/h", "s*(q/h)", "s/h*q", "s*q/h via float16", "s*q/h via bfloat16"} | {
     f"{order} in {name}" for order in ("s*q/h", "s*(q/h)", "s/h*q")
@@ -42,6 +42,7 @@ class Matrix(NamedTuple):
     table: list
     form:  str
     dtype: str
+    axes:  str = ""
 
 
 class _Tensor(NamedTuple):
@@ -65,11 +66,26 @@ def read_checkpoint(folder):
     depths = fields.get("depths", {})
     _demand(bool(names) and depths.keys() <= set(names), "depths")
     matrices = {name: _matrix(name, tensors, depths.get(name, fields["depth"])) for name in names}
+    _check_slices(matrices, tensors)
     packed = {name + end for name in names for end in (".trits", ".scales")}
     kept = {name: tensor for name, tensor in tensors.items() if name not in packed}
     for name, tensor in kept.items():
         _demand(tensor.record["shape"] == list(tensor.shape), f"shape of {name}")
     return matrices, {name: tensor.data for name, tensor in kept.items()}
+
+
+def _check_slices(matrices, tensors):
+    """All slices of a tensor are there, and alike."""
+    stacked = {}
+    for name, matrix in matrices.items():
+        if matrix.axes:
+            tensor, _, index = name.rpartition(".")
+            stacked.setdefault(tensor, {})[index] = matrix
+    for tensor, slices in stacked.items():
+        _demand(slices.keys() == set(map(str, range(len(slices)))), f"slices of {tensor}")
+        _demand(len({(one.shape, one.dtype, one.axes) for one in slices.values()}) == 1,
+                f"slices of {tensor}")
+        _demand(tensor not in tensors, tensor)
 
 
 def _tensors(folder, fields):
@@ -126,10 +142,11 @@ def _check_header(text, metadata):
 
 
 def _check_record(record, data):
-    _demand(record.keys() <= {"shape", "crc32", "form", "dtype"}, "a record's members")
+    _demand(record.keys() <= {"shape", "crc32", "form", "dtype", "axes"}, "a record's members")
     _demand(f"{zlib.crc32(data):08x}" == record["crc32"], "a tensor's CRC-32")
     _demand(record.get("form", "s*q/h") in FORMS | DIGIT_FORMS, "form")
     _demand(record.get("dtype", "F16") in ("F16", "BF16", "F32"), "dtype")
+    _demand(record.get("axes", "NK") in ("NK", "KN"), "axes")
 
 
 def _matrix(name, tensors, depth):
@@ -142,7 +159,7 @@ def _matrix(name, tensors, depth):
     _demand((scales.dtype, scales.shape) == ("F32", (27,)), f"{name}.scales")
     table = [f"{bits:08x}" for bits in struct.unpack("<27I", scales.data)]
     return Matrix(depth, (rows, columns), trits.data, table, trits.record.get("form", "s*q/h"),
-                  trits.record.get("dtype", "F16"))
+                  trits.record.get("dtype", "F16"), trits.record.get("axes", ""))
 
 
 def _demand(condition, what):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification
+from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
 
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.export import export
@@ -35,18 +36,24 @@ from support.model_helpers import MODEL
 
 ATTENTION = {f"self_attn.{name}_proj" for name in "qkvo"}
 MLP = {f"mlp.{name}_proj" for name in ("gate", "up", "down")}
+EXPERTS = {name.replace("mlp", "mlp.experts.*") for name in MLP}
 PACKED = {
     **dict.fromkeys(("qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2"), ATTENTION | MLP),
     "phi3": {"self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"},
     "gpt_neox": {"attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h",
                  "mlp.dense_4h_to_h"},
-    "qwen2_moe": ATTENTION | {name.replace("mlp", "mlp.shared_expert") for name in MLP},
-    "qwen3_moe": ATTENTION,
-    "mixtral": ATTENTION,
-    "deepseek_v3": MLP | {name.replace("mlp", "mlp.shared_experts") for name in MLP} | {
+    "qwen2_moe": ATTENTION | EXPERTS | {name.replace("mlp", "mlp.shared_expert") for name in MLP},
+    "qwen3_moe": ATTENTION | EXPERTS,
+    "mixtral": ATTENTION | {f"block_sparse_moe.experts.*.w{number}" for number in (1, 2, 3)},
+    "deepseek_v3": MLP | EXPERTS | {name.replace("mlp", "mlp.shared_experts") for name in MLP} | {
         f"self_attn.{name}" for name in (
             "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")},
-    "gpt_oss": ATTENTION,
+    "gpt_oss": ATTENTION | {"mlp.experts.gate_up_proj.*", "mlp.experts.down_proj.*"},
+    "granitemoe": ATTENTION | {f"block_sparse_moe.{name}_linear.weight.*"
+                               for name in ("input", "output")},
+    "llama4_text": ATTENTION | {f"feed_forward.experts.{name}.*"
+                                for name in ("gate_up_proj", "down_proj")} | {
+        name.replace("mlp", "feed_forward.shared_expert") for name in MLP},
     "mamba": {"mixer.in_proj", "mixer.x_proj", "mixer.out_proj"},
     "bloom": {"mlp.dense_h_to_4h", "mlp.dense_4h_to_h", "self_attention.dense",
               "self_attention.query_key_value"},
@@ -57,8 +64,9 @@ PACKED = {
 }
 
 
-#: Kinds with experts, which the page does not have.
-EXPERTS = {"qwen2_moe", "qwen3_moe", "mixtral", "deepseek_v3", "gpt_oss"}
+#: Kinds with experts.
+MIXTURES = {"qwen2_moe", "qwen3_moe", "mixtral", "deepseek_v3", "gpt_oss", "granitemoe",
+            "llama4_text"}
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -93,8 +101,12 @@ def test_from_pretrained_gives_the_same_and_saves_it(model, tmp_path):
     loaded.save_pretrained(tmp_path / "saved")
     assert found_in(tmp_path / "saved") == [] and verify(tmp_path / "saved", source) == []
     assert tensors_of(tmp_path / "saved") == tensors_of(out)
-    plain = kind.from_pretrained(out, dtype=torch.float32,
-                                 quantization_config=TritstreamConfig(dequantize=True))
+    how = {"dtype": torch.float32, "quantization_config": TritstreamConfig(dequantize=True)}
+    if loaded.config.model_type in MIXTURES:
+        with pytest.raises(CheckpointError, match="cannot be loaded with dequantize=True; export "):
+            kind.from_pretrained(out, **how)
+        return
+    plain = kind.from_pretrained(out, **how)
     assert torch.equal(plain(input_ids=IDS).logits[0], logits(tmp_path / "exported"))
 
 
@@ -111,13 +123,14 @@ def test_the_page_has_its_share(model, request):
     others = sum(math.prod(tensor.shape) for tensor in checkpoint.kept.values())
     page = (Path(__file__).parents[2] / "docs" / "transformers.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith(f"| `{kind}` |")]
-    assert len(rows) == (kind not in EXPERTS)
+    assert len(rows) == 1
     assert all(f"| {weights / (weights + others):.1%} |".replace("%", " %") in row for row in rows)
 
 
 def test_which_layers_of_it_are_packed(model, request):
     kind = request.node.callspec.params["model"]
-    names = {re.sub(r"^.*\.\d+\.", "", name) for name in PackedCheckpoint(model[1]).matrices}
+    names = {re.sub(r"\.\d+(?=\.|$)", ".*", re.sub(r"^.*?\.\d+\.", "", name))
+             for name in PackedCheckpoint(model[1]).matrices}
     assert names == PACKED[kind]
 
 
@@ -128,11 +141,10 @@ def test_verify_says_that_it_can_be_loaded(model):
 
 
 @pytest.mark.parametrize(("kind", "share", "parts"), [
-    ("qwen2_moe", 0.388, {"experts and other matrices that the model merges", "embeddings",
-                          "output head", "norms, biases and other vectors",
+    ("qwen2_moe", 0.830, {"embeddings", "output head", "norms, biases and other vectors",
                           "routers and gates of experts"}),
-    ("gpt_oss", 0.126, {"fused experts", "embeddings", "output head",
-                        "norms, biases and other vectors", "routers and gates of experts"}),
+    ("gpt_oss", 0.882, {"embeddings", "output head", "norms, biases and other vectors",
+                        "routers and gates of experts"}),
     ("qwen2_vl", 0.177, {"vision and audio parts", "embeddings", "output head",
                          "norms, biases and other vectors"}),
 ])
@@ -255,15 +267,35 @@ def test_a_classifier_by_from_pretrained(tmp_path):
 
 def test_verify_finds_what_cannot_be_run_packed(tmp_path):
     source = save_model(tmp_path / "m", "mixtral")
+    # Without the architecture, experts are packed by name only.
     pack_checkpoint(source, tmp_path / "o", 2, include=["experts.1.w1"])
-    finding, = {(found.kind, found.message) for found in found_in(tmp_path / "o")}
-    assert finding == ("error", "is packed, but cannot be loaded so (experts and other matrices "
-                                "that the model merges); pack the model again")
-    with pytest.raises(CheckpointError, match="is no linear layer of the model"):
+    place = "model.layers.0.mlp.experts.gate_up_proj"
+    assert {finding.message for finding in found_in(tmp_path / "o")} == {
+        f"is packed, but cannot be loaded so (not all matrices of {place.replace('0', layer)} are "
+        "packed); pack the model again" for layer in "01"}
+    with pytest.raises(CheckpointError, match=(
+            r"model.layers.0.block_sparse_moe.experts.0.w1 is not packed, but other matrices of "
+            f"{place} are; pack the model again")):
         load_model(tmp_path / "o")
-    failed = command_fails("quantize", source, "-o", tmp_path / "p", "--include", "experts.1.w1")
-    assert failed == (f"{source}: model.layers.0.block_sparse_moe.experts.1.w1 cannot be included "
-                      "(experts and other matrices that the model merges); leave it out")
+
+
+def test_experts_that_the_model_computes_in_its_own_way(tmp_path, monkeypatch):
+    own = GptOssExperts.forward
+
+    def transposed(self, *arguments, **options):
+        self.down_proj.transpose(1, 2)
+        return own(self, *arguments, **options)
+
+    monkeypatch.setattr(GptOssExperts, "forward", transposed)
+    code, out, said = run_command("quantize", save_model(tmp_path / "m", "gpt_oss"),
+                                  "-o", tmp_path / "o")
+    assert code == 0
+    part = "experts of GptOssExperts, which computes in its own way"
+    assert f" 25.2%  {part}: model.layers.*.mlp.experts.down_proj\n" in out
+    assert said.startswith("warning: only 63.0% of the weights are packed; kept are "
+                           f"{part} (25.2%)")
+    assert found_in(tmp_path / "o") == []
+    load_model(tmp_path / "o")
 
 
 def test_another_configuration_is_reported(tmp_path):
@@ -307,10 +339,10 @@ def test_a_model_that_the_import_packs_can_be_loaded(tmp_path):
     export(out, tmp_path / "published")
     code, text, _ = run_command("import", tmp_path / "published", "-o", tmp_path / "o",
                                 "--exclude", "layers.1.*")
-    assert code == 0 and "  left out on request: model.layers.*.self_attn." in text
+    assert code == 0 and "  left out on request: model.layers.*.mlp.experts.*." in text
     checkpoint = PackedCheckpoint(tmp_path / "o")
     assert checkpoint.config["quantization_config"]["exclude"] == ["layers.1.*"]
-    assert len(checkpoint.matrices) == 4
+    assert len(checkpoint.matrices) == 4 + 4 * 3
     assert found_in(tmp_path / "o") == []
     torch.testing.assert_close(logits(tmp_path / "o"), logits(tmp_path / "published"),
                                rtol=0, atol=2e-3)

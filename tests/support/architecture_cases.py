@@ -46,6 +46,11 @@ ARCHITECTURES = {
         "qk_nope_head_dim": 8, "v_head_dim": 8, "first_k_dense_replace": 1}),
     "gpt_oss": ("GptOss", "ForCausalLM", {
         **_SMALL, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}),
+    "granitemoe": ("GraniteMoe", "ForCausalLM", {
+        **_SMALL, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "llama4_text": ("Llama4", "ForCausalLM", {
+        **_SMALL, "num_local_experts": 4, "num_experts_per_tok": 1, "intermediate_size_mlp": 40,
+        "head_dim": 8}),
     "mamba": ("Mamba", "ForCausalLM", {
         "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}),
     "bloom": ("Bloom", "ForCausalLM", {
@@ -67,7 +72,7 @@ IDS = torch.arange(3, 11)[None]
 def save_model(path, kind, ending=None, **fields):
     """Write a random model of a model_type into a new directory, and return that."""
     name, usual, settings = ARCHITECTURES[kind]
-    config = getattr(transformers, f"{name}{'Text' * (kind == 'gemma3_text')}Config")
+    config = getattr(transformers, f"{name}{'Text' * kind.endswith('_text')}Config")
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,10 +5,12 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tritstream.golden.checkpoints.directory import DirectorySource
 from tritstream.golden.packed.pack import pack_checkpoint
+from tritstream.host.model.architecture import read_architecture
 from tritstream.host.model.load import load_tokenizer
 
-__all__ = ["MODEL", "PROMPT", "greedy", "logits", "pack_llama", "prompt_ids"]
+__all__ = ["MODEL", "PROMPT", "architecture_at", "greedy", "logits", "pack_llama", "prompt_ids"]
 
 MODEL = Path(__file__).parents[2] / "models" / "tiny-qwen2"
 PROMPT = "She had always wished to be a good"
@@ -17,6 +19,13 @@ PROMPT = "She had always wished to be a good"
 def prompt_ids():
     """The prompt as a batch of one."""
     return torch.tensor([load_tokenizer(MODEL)(PROMPT).input_ids])
+
+
+def architecture_at(path):
+    """The architecture of a checkpoint that is not packed."""
+    source = DirectorySource(path)
+    shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
+    return read_architecture(path, source.config, shapes)
 
 
 def greedy(model, count):

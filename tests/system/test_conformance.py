@@ -125,6 +125,20 @@ def test_forms_that_add_up_digits(packed):
     assert not kept
 
 
+def test_slices_of_experts(packed):
+    matrices, kept = packed["experts"]
+    due = weights_of("packed/experts")
+    assert due.keys() == matrices.keys() and not kept
+    for name, each in due.items():
+        matrix = matrices[name]
+        assert (name, matrix.axes) == (f"{each['tensor']}.{each['index']}", each["axes"])
+        check_weights(matrix, *codec.unpack(matrix), each)
+        weights = codec.export(matrix, *codec.unpack(matrix))
+        stored = [list(row) for row in zip(*weights, strict=True)]
+        assert each["slice"] == {"NK": weights, "KN": stored}[matrix.axes]
+    assert {each["axes"] for each in due.values()} == {"NK", "KN"}
+
+
 @pytest.mark.parametrize("name", ["forms", "digits"])
 def test_file_names_of_now(packed, name):
     assert packed[f"{name}-renamed"] == packed[name]
@@ -174,7 +188,7 @@ def test_shards_are_those_of_a_writer():
         assert all(start % size == 0 for start, size in zip(starts, elements, strict=True))
 
 
-@pytest.mark.parametrize("name", ["forms", "d3", "forms-renamed"])
+@pytest.mark.parametrize("name", ["forms", "d3", "forms-renamed", "experts"])
 def test_damage_is_found(packed, tmp_path, name):
     """A reader of the document takes no shard in which a bit is another."""
     source = paths(f"packed/{name}/", "")
@@ -216,7 +230,8 @@ def test_folds_by_the_document(packed, depth, lower):
         for fold in range(folds) for at in range(0, len(tiles), size))
     rows = 5 * -(-matrix.shape[0] // 5)
     q, codes = codec.unpack(Matrix(
-        lower, (folds * rows, matrix.shape[1]), folded, matrix.table, matrix.form, matrix.dtype))
+        lower, (folds * rows, matrix.shape[1]), folded, matrix.table, matrix.form, matrix.dtype,
+        matrix.axes))
     for product in expected["products"]:
         sums = codec.row_sums(q, codes, expected["mantissas"], product["x"])
         total = [sum(3 ** (lower * fold) * sums[rows * fold + row] for fold in range(folds))

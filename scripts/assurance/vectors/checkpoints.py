@@ -12,6 +12,7 @@ import numpy as np
 
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
 from tritstream.golden.checkpoints.sharding import Part
+from tritstream.golden.checkpoints.slices import INPUTS_FIRST, OUTPUTS_FIRST
 from tritstream.golden.checkpoints.source import CONFIG, Source
 from tritstream.golden.checkpoints.weight_files import (
     PACKED,
@@ -33,8 +34,8 @@ from tritstream.scripts.assurance.vectors.matrices import Case
 from tritstream.scripts.assurance.vectors.numbers import integers
 
 __all__ = [
-    "FORM_CASES", "FormCase", "digit_cases", "digits_checkpoint", "form_cases", "forms_checkpoint",
-    "plain_checkpoint",
+    "FORM_CASES", "FormCase", "digit_cases", "digits_checkpoint", "expert_cases",
+    "experts_checkpoint", "form_cases", "forms_checkpoint", "plain_checkpoint",
 ]
 
 _CODEC = "vectors"
@@ -42,11 +43,15 @@ _CODEC = "vectors"
 
 @dataclass(frozen=True)
 class FormCase:
-    """A matrix whose weights are computed in a form and rounded to a dtype."""
+    """A matrix whose weights are computed in a form and rounded to a dtype.
+
+    ``axes`` are those of a slice of a tensor with three dimensions, else None.
+    """
 
     name:   str
     dtype:  str
     matrix: TritMatrix
+    axes:   str | None = None
 
 
 #: Dtypes and depths to try each form with. Where h is 1 or 4, forms differ too little.
@@ -131,6 +136,22 @@ def digits_checkpoint(cases: list[FormCase], before: bool = True) -> dict[str, b
     tiles = {case.name: (pack(case.matrix), case.matrix.table) for case in cases}
     marks = {case.name: marks_of(case.matrix.form, case.dtype) for case in cases}
     return _files({SINGLE: [_unpacked(case) for case in cases]}, tiles, 4, {}, marks, before)
+
+
+def expert_cases() -> list[FormCase]:
+    """Two experts of a tensor per order of axes; the second ones are deeper."""
+    return [FormCase(f"experts.{name}.{index}", "F16",
+                     _all_levels(2 * number + index, "s*q/h", 3 + index, "experts", 1), axes)
+            for number, (name, axes) in enumerate((("down", OUTPUTS_FIRST), ("up", INPUTS_FIRST)))
+            for index in range(2)]
+
+
+def experts_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
+    """Files of a checkpoint of one shard whose matrices are slices; version 4, two depths."""
+    tiles = {case.name: (pack(case.matrix), case.matrix.table) for case in cases}
+    marks = {case.name: marks_of(case.matrix.form, case.dtype, case.axes) for case in cases}
+    depths = {case.name: case.matrix.depth for case in cases}
+    return _files({SINGLE: [_unpacked(case) for case in cases]}, tiles, 3, depths, marks, False)
 
 
 def _own_dtype(form: DigitForm) -> str:

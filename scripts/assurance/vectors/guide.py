@@ -19,11 +19,14 @@ GUIDE = {
     "packed/forms/": "A checkpoint of two shards, format version 2: forms, dtypes, depths, tensors "
                      "that are kept.",
     "packed/digits/": "A checkpoint of one shard, format version 3: forms that add up digits.",
+    "packed/experts/": "A checkpoint of one shard, format version 4: slices of two tensors with "
+                       "three dimensions, two depths.",
     "packed/*-renamed/": "The same checkpoint under the file names that writers use now; the "
-                         "others have the names of tritstream 0.1.0.",
+                         "others, but packed/experts, have the names of tritstream 0.1.0.",
     "weights/*.json":
-        "A matrix of packed/forms or packed/digits: form and dtype; table in float32; q (N, K); "
-        "codes (N, K/16); weights in bits of the dtype, zeros without sign.",
+        "A matrix of packed/forms, packed/digits or packed/experts: form and dtype; table in "
+        "float32; q (N, K); codes (N, K/16); weights in bits of the dtype, zeros without sign. Of "
+        "a slice: axes, tensor and index; slice: the weights in the order of the tensor.",
     "products/d*/*.json":
         "A matrix of packed/d*: table in float32; its 27 mantissas; of small ones q, codes and "
         "weights in float16, as above; products: x is int8, x_scale float64, sums are exact "

@@ -6,6 +6,7 @@ import numpy as np
 
 from tritstream.golden.activation import quantize_activation
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
+from tritstream.golden.checkpoints.slices import INPUTS_FIRST
 from tritstream.golden.fixed_point import GROUP, mantissas
 from tritstream.golden.gemv import dequantize_rows, gemv
 from tritstream.golden.matrix import TritMatrix, row_dequantizer
@@ -69,8 +70,19 @@ def form_json(case: FormCase, packed: str) -> dict:
     return {
         "case": case.name, "packed": packed, "matrix": case.name, "depth": matrix.depth,
         "shape": list(matrix.shape), "form": matrix.form.name, "dtype": case.dtype,
-        "table": bits_of(matrix.table), **_matrix_json(matrix, case.dtype),
+        "table": bits_of(matrix.table), **_matrix_json(matrix, case.dtype), **_slice_json(case),
     }
+
+
+def _slice_json(case: FormCase) -> dict:
+    """Return where the tensor with three dimensions holds a slice, and how; empty for others."""
+    if case.axes is None:
+        return {}
+    tensor, _, index = case.name.rpartition(".")
+    stored = _matrix_json(case.matrix, case.dtype)["weights"]
+    if case.axes == INPUTS_FIRST:
+        stored = [list(row) for row in zip(*stored, strict=True)]
+    return {"axes": case.axes, "tensor": tensor, "index": int(index), "slice": stored}
 
 
 def trits_json() -> dict:

@@ -14,6 +14,8 @@ from tritstream.hw.protocol import VERSION
 from tritstream.scripts.assurance.vectors.checkpoints import (
     digit_cases,
     digits_checkpoint,
+    expert_cases,
+    experts_checkpoint,
     form_cases,
     forms_checkpoint,
     plain_checkpoint,
@@ -45,7 +47,7 @@ __all__ = ["DEPTHS", "MANIFEST", "VECTORS_VERSION", "Difference", "build", "chos
            "sessions"]
 
 #: Incremented whenever a byte of the vectors changes.
-VECTORS_VERSION = 3
+VECTORS_VERSION = 4
 MANIFEST = "manifest.json"
 DEPTHS = tuple(range(1, MAX_DEPTH + 1))
 #: Lanes and depth of the session with the longest vector, whose words are many.
@@ -107,6 +109,12 @@ def _common() -> Iterator[tuple[str, bytes]]:
             yield f"weights/{case.name}.json", as_json(form_json(case, folder))
         for name, data in checkpoint(cases, before=False).items():
             yield f"{folder}-renamed/{name}", data
+
+    experts = expert_cases()
+    for name, data in experts_checkpoint(experts).items():
+        yield f"packed/experts/{name}", data
+    for case in experts:
+        yield f"weights/{case.name}.json", as_json(form_json(case, "packed/experts"))
 
 
 def _packed(lanes, depths) -> Iterator[tuple[str, bytes]]:

@@ -118,8 +118,8 @@ def test_form_that_is_not_known(packed, form, dtype):
 
 
 def test_newer_format(packed):
-    set_config(packed, format_version=4)
-    refuses(packed, f"{packed / 'config.json'}: format_version 4 is newer than 3; "
+    set_config(packed, format_version=5)
+    refuses(packed, f"{packed / 'config.json'}: format_version 5 is newer than 4; "
                     "update tritstream")
 
 
