@@ -7,6 +7,7 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
+from numba import config
 
 from tritstream.golden.fixed_point import GROUP, ROWS, mantissas
 from tritstream.golden.gemv import check_activations
@@ -82,7 +83,8 @@ def _share(work: Callable[[slice], None], blocks: int, products: int) -> None:
         part.result()
 
 
-_THREADS = os.cpu_count() or 1
+#: As many as numba would use, which NUMBA_NUM_THREADS sets.
+_THREADS: int = vars(config)["NUMBA_NUM_THREADS"]
 
 
 @cache
