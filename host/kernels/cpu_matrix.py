@@ -11,8 +11,8 @@ from numba import config
 
 from tritstream.golden.fixed_point import GROUP, ROWS, mantissas
 from tritstream.golden.gemv import check_activations
-from tritstream.host.kernels.lane_words import LANES, lane_words
-from tritstream.host.kernels.numba_products import add_row_sums
+from tritstream.host.kernels.lane_words import lane_words
+from tritstream.host.kernels.numba_products import LANES, add_row_sums
 
 __all__ = ["CpuMatrix"]
 

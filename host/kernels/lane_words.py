@@ -7,11 +7,9 @@ import numpy as np
 from tritstream.golden.fixed_point import GROUP, ROWS, SCALE_TRITS
 from tritstream.golden.tiles import check_tiles, word_stream
 from tritstream.golden.trit import decode, to_trit
+from tritstream.host.kernels.numba_products import LANES
 
-__all__ = ["LANES", "LaneWords", "lane_words"]
-
-#: Row tiles per block: the 16-bit lanes of one instruction of AVX-512, of two of AVX2.
-LANES = 32
+__all__ = ["LaneWords", "lane_words"]
 
 
 @dataclass(frozen=True)

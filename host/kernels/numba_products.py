@@ -13,10 +13,12 @@ import numpy as np
 
 from tritstream.golden.fixed_point import GROUP, ROWS
 from tritstream.golden.kernels.numba_jit import compiled, inlined
-from tritstream.host.kernels.lane_words import LANES
 
-__all__ = ["add_row_sums", "quotients"]
+__all__ = ["LANES", "add_row_sums", "quotients"]
 
+#: Row tiles per block: the 16-bit lanes of one instruction of AVX-512, of two of AVX2. Defined here
+#: because numba's cache notices changes of this file only.
+LANES = 32
 #: Rows of a block.
 _WIDTH = ROWS * LANES
 #: Digits that are multiplied at a time.

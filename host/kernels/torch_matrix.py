@@ -58,14 +58,14 @@ class TorchMatrix:
         finite.
         """
         digits, scales = _quantize(x.to(self._device, torch.float32).double(), bits)
-        sums = self.gemv(torch.cat(digits)).chunk(len(digits))
+        sums = self.gemv(torch.cat(digits)).reshape(len(digits), len(x), self._shape[0])
         total = sums[0] if bits == 8 else 256 * sums[0] + sums[1]
         return (total.double() * (self._unit * scales)[:, None]).float().to(x.device)
 
     def gemv(self, x: Tensor) -> Tensor:
         """Return row sums as :func:`tritstream.golden.gemv.gemv`: int8 (B, K) to int64 (B, N)."""
         count, groups = self._tiles.shape[:2]
-        vectors = torch.zeros(len(x), groups * GROUP, device=self._device)
+        vectors = torch.zeros(len(x), groups * GROUP, dtype=torch.float32, device=self._device)
         vectors[:, :self._shape[1]] = x
         columns = vectors.reshape(-1, groups, GROUP).permute(1, 2, 0)
         step = max(1, _VALUES // (ROWS * groups * max(GROUP, len(x))))
