@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import numpy as np
 import typer
@@ -19,7 +19,8 @@ from tritstream.scripts.reports.bench.measuring import circumstances, report_to
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
-    from transformers import PreTrainedModel
+    from torch import Tensor
+    from transformers import GenerationMixin, PreTrainedModel
 
 __all__ = ["backends", "check_tokens"]
 
@@ -90,26 +91,26 @@ def _measure(checkpoint: PackedCheckpoint, name: str, prompt: int, tokens: int) 
     start = time.perf_counter()
     model = load_model(checkpoint.path, backend=name)
     loaded = time.perf_counter() - start
-    ids = torch.from_numpy(np.random.default_rng(0).integers(
-        model.config.vocab_size, size=(1, prompt)))
-    with torch.inference_mode():
-        model(ids)                              # compiles, and fills caches
-    passes = _timed_passes(model)
-    found = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
-                           max_new_tokens=tokens + 1, min_new_tokens=tokens + 1)[0, prompt:]
+    numbers = np.random.default_rng(0).integers(model.config.vocab_size, size=(1, prompt))
+    passes, found = _timed_passes(model, torch.from_numpy(numbers), tokens + 1)
     (first, _), *others = passes
     # Linux counts in kilobytes.
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"backend": name, "load_seconds": loaded, "prompt_tokens_per_second": prompt / first,
             "tokens_per_second": 1 / statistics.median(wall for wall, _ in others),
             "cpu_seconds_per_token": statistics.median(cpu for _, cpu in others),
-            "threads": torch.get_num_threads(), "peak_bytes": peak, "tokens": found.tolist()}
+            "threads": torch.get_num_threads(), "peak_bytes": peak, "tokens": found}
 
 
-def _timed_passes(model: "PreTrainedModel") -> list[tuple[float, float]]:
-    """Return a list to which each later pass of a model adds its seconds of wall and CPU time."""
+def _timed_passes(
+    model: "PreTrainedModel", ids: "Tensor", count: int,
+) -> tuple[list[tuple[float, float]], list[int]]:
+    """Return the wall and CPU seconds of the passes that generate ``count`` tokens, and the tokens.
+    """
+    import torch
+
     passes: list[tuple[float, float]] = []
-    began = []
+    began = [0.0, 0.0]
 
     def start(*_: object) -> None:
         began[:] = time.perf_counter(), time.process_time()
@@ -117,9 +118,15 @@ def _timed_passes(model: "PreTrainedModel") -> list[tuple[float, float]]:
     def end(*_: object) -> None:
         passes.append((time.perf_counter() - began[0], time.process_time() - began[1]))
 
+    with torch.inference_mode():
+        model(ids)                              # compiles, and fills caches
     model.register_forward_pre_hook(start)
     model.register_forward_hook(end)
-    return passes
+    # All classes that load_model() accepts can generate.
+    found = cast("GenerationMixin", model).generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=count,
+        min_new_tokens=count)
+    return passes, cast("Tensor", found)[0, ids.shape[1]:].tolist()
 
 
 def check_tokens(rows: list[dict]) -> None:
