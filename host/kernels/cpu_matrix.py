@@ -93,5 +93,6 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_THREADS, "products")
 
 
-# A forked process has none of the threads.
-os.register_at_fork(after_in_child=_pool.cache_clear)
+# A forked process has none of the threads. Windows has no fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)

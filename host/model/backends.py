@@ -139,7 +139,7 @@ class GoldenBackend(_HostBackend):
 
 
 class CpuBackend(_HostBackend):
-    """Integer products of :mod:`tritstream.host.kernels`. Results equal golden's.
+    """Integer products of :class:`.CpuMatrix`. Results equal those of :class:`GoldenBackend`.
 
     The weights stay packed in memory, in another order.
 
