@@ -180,8 +180,8 @@ def test_bench_backends(tmp_path):
     assert golden["tokens"] == cpu["tokens"] and len(cpu["tokens"]) == 4
     for row in (golden, cpu):
         assert all(row[name] > 0 for name in (
-            "tokens_per_second", "prompt_tokens_per_second", "cpu_seconds_per_token",
-            "load_seconds"))
+            "tokens_per_second", "tokens_per_cpu_second", "prompt_tokens_per_second",
+            "prompt_tokens_per_cpu_second", "load_seconds"))
         assert 1e8 < row["peak_bytes"] < 2e9
     assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["golden", "cpu"]
     alone = bench("backends", tmp_path / "packed", "--backend", "reference", "--prompt", 9,
