@@ -9,9 +9,11 @@ from itertools import pairwise
 import numpy as np
 from numba import config
 
-from tritstream.golden.fixed_point import GROUP, ROWS, mantissas
+from tritstream.golden.activation import LEVELS, check_finite
+from tritstream.golden.fixed_point import GROUP, ROWS, mantissas, result_scale
 from tritstream.golden.gemv import check_activations
 from tritstream.host.kernels.lane_words import lane_words
+from tritstream.host.kernels.numba_activations import quantize_vectors, write_results
 from tritstream.host.kernels.numba_products import LANES, add_row_sums
 
 __all__ = ["CpuMatrix"]
@@ -40,11 +42,26 @@ class CpuMatrix:
     def __init__(self, tiles: np.ndarray, table: np.ndarray, depth: int, shape: tuple[int, int]):
         self._words = lane_words(tiles, depth, shape)
         self._mantissas, self._shape = mantissas(table), shape
+        self._unit = float(result_scale(table, depth, 1.0))
 
     @property
     def nbytes(self) -> int:
         """Bytes of weights and scale codes in memory."""
         return self._words.numbers.nbytes + self._words.codes.nbytes
+
+    def linear(self, x: np.ndarray, bits: int) -> np.ndarray:
+        """Multiply float32 (T, K) with 8 or 16 bits per activation; return float32 (T, N).
+
+        Raises :class:`ValueError` for values that are not finite.
+        """
+        most = float(LEVELS[bits])
+        digits = np.zeros((len(x) * bits // 8, GROUP * self._words.groups), np.int8)
+        scales, results = np.empty(len(x)), np.empty((len(x), self._shape[0]), np.float32)
+        if not quantize_vectors(np.ascontiguousarray(x), most, digits, scales):
+            check_finite(x)
+        sums = self._sums(digits.reshape(-1, self._words.groups, GROUP))
+        write_results(sums, self._unit * scales, results)
+        return results
 
     def gemv(self, x: np.ndarray) -> np.ndarray:
         """Return row sums for int8 activations: (K,) to int64 (N,), or (B, K) to int64 (B, N).

@@ -44,11 +44,16 @@ def add_row_sums(numbers, codes, x, mantissas, sums):
         for group in range(codes.shape[1]):
             for first in range(0, depth, _DIGITS):
                 digits = min(_DIGITS, depth - first)
-                _expand(numbers[block, group], first, digits, depth, weights)
+                if len(x) > 1:
+                    _expand(numbers[block, group], first, digits, depth, weights)
                 for row in range(_WIDTH):
                     scales[row] = mantissas[codes[block, group, row]] * 3 ** first
                 for vector in range(len(x)):
-                    _multiply(weights, x[vector, group], products)
+                    if len(x) > 1:
+                        _multiply(weights, x[vector, group], products)
+                    else:
+                        _multiply_one(numbers[block, group], first, digits, depth, x[0, group],
+                                      products)
                     offset = _offset(x[vector, group], digits)
                     total = sums[block, vector]
                     for row in range(_WIDTH):
@@ -88,6 +93,31 @@ def _multiply(weights, x, products):
         for j in range(GROUP):
             total = _plus(total, np.uint32(weights[j, row]), np.uint32(np.uint16(x[j])))
         products[row] = total
+
+
+@inlined
+def _multiply_one(numbers, first, digits, depth, x, products):
+    """Write the same sums for a single vector, without weights in between, two columns at a time.
+    """
+    products[:] = 0
+    place = np.uint32(1)
+    for i in range(first, first + digits):
+        for j in range(0, GROUP, 2):
+            x0 = np.uint32(np.uint16(place * np.uint32(np.uint16(x[j]))))
+            x1 = np.uint32(np.uint16(place * np.uint32(np.uint16(x[j + 1]))))
+            for lane in range(LANES):
+                q0, q1, q2, q3, q4 = quotients(numbers[depth * j + i, lane])
+                p0, p1, p2, p3, p4 = quotients(numbers[depth * (j + 1) + i, lane])
+                products[lane] = _plus(_plus(products[lane], q0, x0), p0, x1)
+                at = lane + LANES
+                products[at] = _plus(_plus(products[at], q1, x0), p1, x1)
+                at += LANES
+                products[at] = _plus(_plus(products[at], q2, x0), p2, x1)
+                at += LANES
+                products[at] = _plus(_plus(products[at], q3, x0), p3, x1)
+                at += LANES
+                products[at] = _plus(_plus(products[at], q4, x0), p4, x1)
+        place *= np.uint32(3)
 
 
 @inlined

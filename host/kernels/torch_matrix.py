@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tritstream.golden.activation import LEVELS
 from tritstream.golden.fixed_point import (
     GROUP,
     ROWS,
@@ -16,8 +17,6 @@ from tritstream.golden.trit import decode, to_trit
 
 __all__ = ["TorchMatrix"]
 
-#: Largest level of an activation, by its bits: as in tritstream.golden.activation.
-_MOST = {8: 127, 16: 32639}
 #: Values of the largest temporary tensor.
 _VALUES = 1 << 24
 
@@ -104,10 +103,10 @@ def _quantize(x: Tensor, bits: int) -> tuple[list[Tensor], Tensor]:
         index = tuple((~finite).nonzero()[0].tolist())
         raise ValueError(f"activations must be finite, not {x[index]} at {index}")
     # A tensor, because on a GPU torch multiplies by the reciprocal of a number.
-    most = torch.tensor(_MOST[bits], dtype=torch.float64, device=x.device)
+    most = torch.tensor(LEVELS[bits], dtype=torch.float64, device=x.device)
     scales = x.abs().amax(-1) / most
     ratio = torch.where(scales[:, None] > 0, x / scales[:, None], 0.0)
-    levels = ratio.round().clamp(-_MOST[bits], _MOST[bits])
+    levels = ratio.round().clamp(-LEVELS[bits], LEVELS[bits])
     if bits == 8:
         return [levels.to(torch.int8)], scales
     low = (levels + 128).remainder(256) - 128

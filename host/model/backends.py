@@ -138,7 +138,7 @@ class GoldenBackend(_HostBackend):
         return partial(gemv, checkpoint.matrix(name))
 
 
-class CpuBackend(_HostBackend):
+class CpuBackend(_IntegerBackend):
     """Integer products of :class:`.CpuMatrix`. Results equal those of :class:`GoldenBackend`.
 
     The weights stay packed in memory, in another order.
@@ -157,13 +157,14 @@ class CpuBackend(_HostBackend):
             raise HostError("the backend cpu needs numba: pip install 'tritstream[fast]', or take "
                             "the backend golden: the results are the same")
 
-    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
+    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
+        """Read a matrix, and return its product: :meth:`Backend.prepare`."""
         # numba takes a second to import, and is an extra.
         from tritstream.host.kernels.cpu_matrix import CpuMatrix
 
-        info = checkpoint.matrices[name]
-        return CpuMatrix(checkpoint.tiles(name), checkpoint.table(name), info.depth,
-                         info.shape).gemv
+        info, table = checkpoint.matrices[name], checkpoint.checked_table(name)
+        matrix = CpuMatrix(checkpoint.tiles(name), table, info.depth, info.shape)
+        return partial(_on_host, matrix.linear, self._bits(name))
 
 
 class TorchBackend(_IntegerBackend):
@@ -243,6 +244,10 @@ def _product(
     sums = np.split(multiply(np.concatenate(digits)), len(digits))
     total = reduce(lambda high, low: 256 * high + low, sums)
     return torch.from_numpy(dequantize_rows(total, table, depth, scales)).to(x.device)
+
+
+def _on_host(linear: Callable[[np.ndarray, int], np.ndarray], bits: int, x: Tensor) -> Tensor:
+    return torch.from_numpy(linear(x.float().numpy(force=True), bits)).to(x.device)
 
 
 def _one_digit(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
