@@ -2,11 +2,11 @@
 
 import numpy as np
 
-__all__ = ["quantize_activation", "quantize_activation16"]
+__all__ = ["LEVELS", "check_finite", "quantize_activation", "quantize_activation16"]
 
-_MAX8 = 127
-#: 256 * 127 + 127: the largest magnitude that two int8 columns hold with both signs.
-_MAX16 = 32639
+#: Largest level by bits per activation. 256 * 127 + 127 is the largest magnitude that two int8
+#: columns hold with both signs.
+LEVELS = {8: 127, 16: 32639}
 
 
 def quantize_activation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -15,7 +15,7 @@ def quantize_activation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ``scale = max|x| / 127`` and ``rint(x / scale)``, in float64. A vector of zeros has scale 0.
     Raises :class:`ValueError` for values that are not finite.
     """
-    levels, scale = _quantize(x, _MAX8)
+    levels, scale = _quantize(x, LEVELS[8])
     return levels.astype(np.int8), scale
 
 
@@ -26,18 +26,23 @@ def quantize_activation16(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     ``scale = max|x| / 32639`` and ``x ~ (256 * high + low) * scale``. Row sums combine in the same
     way: ``A = 256 * A_high + A_low``. Raises the errors of :func:`quantize_activation`.
     """
-    levels, scale = _quantize(x, _MAX16)
+    levels, scale = _quantize(x, LEVELS[16])
     low = (levels + 128) % 256 - 128
     return ((levels - low) // 256).astype(np.int8), low.astype(np.int8), scale
+
+
+def check_finite(x: np.ndarray) -> None:
+    """Raise :class:`ValueError` with the first value that is not finite, if there is one."""
+    if not np.isfinite(x).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        raise ValueError(f"activations must be finite, not {x[index]} at {index}")
 
 
 def _quantize(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     x = np.asarray(x).astype(np.float64)
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"activations must have shape (..., K), not {x.shape}")
-    if not np.isfinite(x).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        raise ValueError(f"activations must be finite, not {x[index]} at {index}")
+    check_finite(x)
     scale = np.abs(x).max(axis=-1) / most
     # A scale that underflows to (nearly) zero must not produce a level out of range.
     ratio = np.divide(x, scale[..., None], out=np.zeros_like(x), where=scale[..., None] > 0)

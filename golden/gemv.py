@@ -6,7 +6,7 @@ from tritstream.golden.fixed_point import GROUP, mantissas, result_scale
 from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.row_chunks import row_chunks
 
-__all__ = ["dequantize_rows", "gemv"]
+__all__ = ["check_activations", "dequantize_rows", "gemv"]
 
 
 def gemv(matrix: TritMatrix, x: np.ndarray) -> np.ndarray:
@@ -17,17 +17,22 @@ def gemv(matrix: TritMatrix, x: np.ndarray) -> np.ndarray:
     dtype and :class:`ValueError` for another shape.
     """
     x = np.asarray(x)
-    if x.dtype != np.int8:
-        raise TypeError(f"activations must be int8, not {x.dtype}")
-    if x.ndim not in (1, 2) or x.shape[-1] != matrix.columns:
-        raise ValueError(f"activations must have shape ({matrix.columns},) or "
-                         f"(B, {matrix.columns}), not {x.shape}")
+    check_activations(x, matrix.columns)
     scales = mantissas(matrix.table).astype(np.float64)
     vectors = x.reshape(-1, matrix.columns).astype(np.float64)
     sums = np.empty((len(vectors), matrix.rows), np.int64)
     for chunk in row_chunks(*matrix.q.shape):
         sums[:, chunk] = vectors @ _scaled_weights(matrix, chunk, scales).T
     return sums.reshape(*x.shape[:-1], matrix.rows)
+
+
+def check_activations(x: np.ndarray, columns: int) -> None:
+    """Raise the errors of :func:`gemv` unless ``x`` is int8 (K,) or (B, K) for K columns."""
+    if x.dtype != np.int8:
+        raise TypeError(f"activations must be int8, not {x.dtype}")
+    if x.ndim not in (1, 2) or x.shape[-1] != columns:
+        raise ValueError(f"activations must have shape ({columns},) or (B, {columns}), "
+                         f"not {x.shape}")
 
 
 def dequantize_rows(

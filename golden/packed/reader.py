@@ -23,7 +23,7 @@ from tritstream.golden.checkpoints.slices import slice_module, stacked_shape
 from tritstream.golden.checkpoints.source import CONFIG
 from tritstream.golden.checkpoints.weight_files import weight_files
 from tritstream.golden.errors import CheckpointError
-from tritstream.golden.fixed_point import SCALES, tiles_shape
+from tritstream.golden.fixed_point import SCALES, check_table, tiles_shape
 from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.packed.metadata import (
     QUANT_METHOD,
@@ -141,14 +141,20 @@ class PackedCheckpoint:
         """Return the scale table of a matrix: float32 (27,)."""
         return self._tensors[self._named(name) + SCALES_SUFFIX].read()
 
+    def checked_table(self, name: str) -> np.ndarray:
+        """Return the scale table of a matrix; raise :class:`CheckpointError` if it is damaged."""
+        table = self.table(name)
+        try:
+            check_table(table)
+        except ValueError as error:
+            shard = self.path / self.matrices[name].shard
+            raise damaged(shard, f"{name}{SCALES_SUFFIX}: {error}") from None
+        return table
+
     def matrix(self, name: str) -> TritMatrix:
         """Return a matrix, unpacked; raise :class:`CheckpointError` if its table is damaged."""
-        tiles, table = self.tiles(name), self.table(name)
-        info = self.matrices[name]
-        try:
-            return unpack(tiles, info.depth, info.shape, table, info.form)
-        except ValueError as error:
-            raise damaged(self.path / info.shard, f"{name}{SCALES_SUFFIX}: {error}") from None
+        info = self.matrices[self._named(name)]
+        return unpack(self.tiles(name), info.depth, info.shape, self.checked_table(name), info.form)
 
     def source_shape(self, origin: str) -> tuple[int, ...]:
         """Return the shape of a packed tensor in the source."""

@@ -1,4 +1,4 @@
-"""Backends for the products of packed matrices: integers in numpy, a device, or plain floats."""
+"""Backends for the products of packed matrices: integers by numpy, numba or a device, or floats."""
 
 import time
 from abc import ABC, abstractmethod
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial, reduce
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,11 +17,24 @@ from tritstream.golden.activation import quantize_activation, quantize_activatio
 from tritstream.golden.gemv import dequantize_rows, gemv
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.host.errors import HostError
+from tritstream.host.kernels.torch_matrix import TorchMatrix
 from tritstream.host.layout.prepare import Tiles
 from tritstream.host.protocol.records import Info, Stats
 
-__all__ = ["ActivationBits", "Backend", "Cost", "DeviceBackend", "GoldenBackend", "MatrixDevice",
-           "Product", "ReferenceBackend"]
+__all__ = [
+    "INTEGER_BACKENDS",
+    "ActivationBits",
+    "Backend",
+    "Cost",
+    "CpuBackend",
+    "DeviceBackend",
+    "GoldenBackend",
+    "MatrixDevice",
+    "Product",
+    "ReferenceBackend",
+    "TorchBackend",
+]
 
 #: Bits per activation, 8 or 16: a number for all matrices, or a mapping from globs of module names
 #: to numbers. The last glob that matches counts; without a match, activations have 8 bits.
@@ -91,17 +105,26 @@ class _IntegerBackend(Backend):
                 raise ValueError(f"activation bits must be 8 or 16, not {bits!r}")
         self._rules = {"*": 8, **rules}
 
+    def _bits(self, name: str) -> int:
+        """Return the bits per activation for a matrix."""
+        return [bits for rule, bits in self._rules.items() if fnmatchcase(name, rule)][-1]
+
+
+class _HostBackend(_IntegerBackend):
+    """Integer products for which numpy quantizes the activations, and converts the row sums."""
+
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
         """Read a matrix, and return its product: :meth:`Backend.prepare`."""
-        bits = [bits for rule, bits in self._rules.items() if fnmatchcase(name, rule)][-1]
-        table, depth = checkpoint.table(name), checkpoint.matrices[name].depth
-        return partial(_product, _DIGITS[bits], self._multiply(checkpoint, name), table, depth)
+        table, depth = checkpoint.checked_table(name), checkpoint.matrices[name].depth
+        multiply = self._multiply(checkpoint, name)
+        return partial(_product, _DIGITS[self._bits(name)], multiply, table, depth)
 
     @abstractmethod
-    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply: ...
+    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
+        """Read a matrix, and return the function that multiplies it."""
 
 
-class GoldenBackend(_IntegerBackend):
+class GoldenBackend(_HostBackend):
     """Integer products of :mod:`tritstream.golden.gemv`.
 
     Parameters
@@ -115,7 +138,65 @@ class GoldenBackend(_IntegerBackend):
         return partial(gemv, checkpoint.matrix(name))
 
 
-class DeviceBackend(_IntegerBackend):
+class CpuBackend(_IntegerBackend):
+    """Integer products of :class:`.CpuMatrix`. Results equal those of :class:`GoldenBackend`.
+
+    The weights stay packed in memory, in another order.
+
+    Parameters
+    ----------
+    activation_bits : int or mapping
+        Bits per activation, as for :class:`GoldenBackend`.
+
+    Raises :class:`.HostError` if numba is not installed.
+    """
+
+    def __init__(self, activation_bits: ActivationBits = 8):
+        super().__init__(activation_bits)
+        if not find_spec("numba"):
+            raise HostError("the backend cpu needs numba: pip install 'tritstream[fast]', or take "
+                            "the backend golden: the results are the same")
+
+    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
+        """Read a matrix, and return its product: :meth:`Backend.prepare`."""
+        # numba takes a second to import, and is an extra.
+        from tritstream.host.kernels.cpu_matrix import CpuMatrix
+
+        info, table = checkpoint.matrices[name], checkpoint.checked_table(name)
+        matrix = CpuMatrix(checkpoint.tiles(name), table, info.depth, info.shape)
+        return partial(_on_host, matrix.linear, self._bits(name))
+
+
+class TorchBackend(_IntegerBackend):
+    """Integer products of torch on a GPU. Results equal those of :class:`GoldenBackend`.
+
+    The weights stay packed in the memory of the GPU.
+
+    Parameters
+    ----------
+    activation_bits : int or mapping
+        Bits per activation, as for :class:`GoldenBackend`.
+    device : str
+        Device of torch, by default the current GPU.
+
+    Raises :class:`.HostError` if torch has no GPU.
+    """
+
+    def __init__(self, activation_bits: ActivationBits = 8, device: str = "cuda"):
+        super().__init__(activation_bits)
+        self._device = torch.device(device)
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise HostError("the backend cuda needs a GPU, and torch finds none: install a torch "
+                            "for CUDA, or take the backend cpu: the results are the same")
+
+    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
+        """Copy a matrix to the GPU, and return its product: :meth:`Backend.prepare`."""
+        info, table = checkpoint.matrices[name], checkpoint.checked_table(name)
+        matrix = TorchMatrix(checkpoint.tiles(name), table, info.depth, info.shape, self._device)
+        return partial(matrix.linear, bits=self._bits(name))
+
+
+class DeviceBackend(_HostBackend):
     """Integer products computed by a device. Results equal those of :class:`GoldenBackend`.
 
     Parameters
@@ -159,10 +240,14 @@ class DeviceBackend(_IntegerBackend):
 def _product(
     digits_of: Callable, multiply: Multiply, table: np.ndarray, depth: int, x: Tensor,
 ) -> Tensor:
-    digits, scales = digits_of(x.float().numpy())
+    digits, scales = digits_of(x.float().numpy(force=True))
     sums = np.split(multiply(np.concatenate(digits)), len(digits))
     total = reduce(lambda high, low: 256 * high + low, sums)
-    return torch.from_numpy(dequantize_rows(total, table, depth, scales))
+    return torch.from_numpy(dequantize_rows(total, table, depth, scales)).to(x.device)
+
+
+def _on_host(linear: Callable[[np.ndarray, int], np.ndarray], bits: int, x: Tensor) -> Tensor:
+    return torch.from_numpy(linear(x.float().numpy(force=True), bits)).to(x.device)
 
 
 def _one_digit(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -179,3 +264,7 @@ def _two_digits(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
 
 #: Quantizer of activations by bits per activation.
 _DIGITS = {8: _one_digit, 16: _two_digits}
+
+#: Backends with golden's integers, by name, which take bits per activation.
+INTEGER_BACKENDS: dict[str, Callable[[ActivationBits], Backend]] = {
+    "golden": GoldenBackend, "cpu": CpuBackend, "cuda": TorchBackend}

@@ -24,7 +24,12 @@ from tritstream.golden.errors import CheckpointError
 from tritstream.golden.jobs.directory_job import write_json
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.reader import PackedCheckpoint
-from tritstream.host.model.backends import ActivationBits, Backend, GoldenBackend, ReferenceBackend
+from tritstream.host.model.backends import (
+    INTEGER_BACKENDS,
+    ActivationBits,
+    Backend,
+    ReferenceBackend,
+)
 from tritstream.host.model.config import TritstreamConfig
 from tritstream.host.model.finite import stop_at_non_finite
 from tritstream.host.model.held import set_backend
@@ -55,10 +60,11 @@ def load_model(
         which is converted to a temporary directory first.
     backend : str or Backend
         Backend for the products of packed matrices: ``reference`` (dequantized weights in
-        ``dtype``), ``golden`` (integers of :mod:`tritstream.golden.gemv`), or a :class:`.Backend`
-        such as :class:`.DeviceBackend`. A model that is not packed requires ``reference``.
+        ``dtype``), ``golden`` (integers of :mod:`tritstream.golden.gemv`), ``cpu`` or ``cuda`` (the
+        same integers, from packed bytes), or a :class:`.Backend` such as :class:`.DeviceBackend`. A
+        model that is not packed requires ``reference``.
     activation_bits : int or mapping
-        Bits per activation for ``golden``, 8 or 16: :data:`.ActivationBits`.
+        Bits per activation of the integers, 8 or 16: :data:`.ActivationBits`.
     dtype : torch.dtype
         Dtype of all tensors that are not packed.
     progress : callable, optional
@@ -143,12 +149,13 @@ def is_packed(path: str | Path) -> bool:
 def make_backend(
     name: str, activation_bits: ActivationBits = 8, dtype: torch.dtype = torch.float32,
 ) -> Backend:
-    """Return the backend ``reference`` or ``golden``; raise ValueError for another name."""
+    """Return the backend of that name; raise ValueError if there is none."""
     if name == "reference":
         return ReferenceBackend(dtype)
-    if name == "golden":
-        return GoldenBackend(activation_bits)
-    raise ValueError(f"backend must be reference, golden or a Backend ready made, not {name!r}")
+    if name in INTEGER_BACKENDS:
+        return INTEGER_BACKENDS[name](activation_bits)
+    raise ValueError(f"backend must be reference, {', '.join(INTEGER_BACKENDS)} or a Backend "
+                     f"ready made, not {name!r}")
 
 
 def _load_packed(

@@ -41,8 +41,8 @@ def evaluate(
         min=0, help="Maximum number of tokens to score, in complete chunks; 0 scores the complete "
                     "text.")] = 3072,
     backend: Annotated[str, typer.Option(
-        help="Multiply by reference (floats), golden (the device's integers in numpy) or "
-             "device.")] = "reference",
+        help="Multiply by reference (floats), golden (the device's integers in numpy), cpu or cuda "
+             "(the same integers, faster) or device.")] = "reference",
     device: DeviceSpec = "sim",
     activation_bits: Annotated[int, typer.Option(
         help="Bits of activations, 8 or 16; ignored by the backend reference.")] = 8,

@@ -39,7 +39,7 @@ BitsFor = Annotated[list[str] | None, typer.Option(
     metavar="GLOB=BITS", help="Bits of activations for the modules whose names match GLOB. May be "
                               "repeated; the last match counts.")]
 
-_BACKENDS = ("device", "golden", "reference")
+_BACKENDS = ("device", "golden", "cpu", "cuda", "reference")
 
 
 @reports_errors

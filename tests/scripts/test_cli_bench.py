@@ -8,9 +8,18 @@ from typer.testing import CliRunner
 
 from tritstream.golden.model_sizes import QWEN25, Sizes
 from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.pack import pack_checkpoint
+from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.scripts.cli import app
 from tritstream.scripts.console import Failure
-from tritstream.scripts.reports.bench import codec, everything, layout, products, simulation
+from tritstream.scripts.reports.bench import (
+    backends,
+    codec,
+    everything,
+    layout,
+    products,
+    simulation,
+)
 from tritstream.scripts.reports.bench.layout import check_layout
 
 MODEL = Path(__file__).parents[2] / "models" / "tiny-qwen2"
@@ -153,3 +162,49 @@ def test_bench_simulation_tells_a_wrong_device(monkeypatch):
 def wrong_product(name, _, depth):
     matrix, x, expected = products.product(name, (10, 32), depth)
     return matrix, x, expected + 1
+
+
+def test_bench_backends(tmp_path):
+    """Two backends, each in a process of its own, and then one in this process."""
+    pack_checkpoint(MODEL, tmp_path / "packed", 3)
+    done = bench("backends", tmp_path / "packed", "--backend", "golden", "--backend", "cpu",
+                 "--prompt", 9, "--tokens", 3, "-o", tmp_path / "b.json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads((tmp_path / "b.json").read_text())
+    matrices = PackedCheckpoint(tmp_path / "packed").matrices.values()
+    assert report["weights"] == sum(math.prod(info.shape) for info in matrices)
+    assert 8 * report["packed_bytes"] / report["weights"] < 5.4
+    assert report["packages"].keys() == {"tritstream", "numpy", "numba", "torch", "transformers"}
+    golden, cpu = report["backends"]
+    assert (golden["backend"], cpu["backend"]) == ("golden", "cpu")
+    assert golden["tokens"] == cpu["tokens"] and len(cpu["tokens"]) == 4
+    for row in (golden, cpu):
+        assert all(row[name] > 0 for name in (
+            "tokens_per_second", "tokens_per_cpu_second", "prompt_tokens_per_second",
+            "prompt_tokens_per_cpu_second", "load_seconds"))
+        assert 1e8 < row["peak_bytes"] < 2e9
+    assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["golden", "cpu"]
+    alone = bench("backends", tmp_path / "packed", "--backend", "reference", "--prompt", 9,
+                  "--tokens", 3, "--json")
+    assert alone.exit_code == 0, alone.stderr
+    assert json.loads(alone.stdout)["backends"][0]["backend"] == "reference"
+
+
+@pytest.mark.parametrize("names", [["gpu"], ["gpu", "golden"]])
+def test_bench_backends_that_do_not_exist(names, tmp_path):
+    pack_checkpoint(MODEL, tmp_path / "packed", 1)
+    done = bench("backends", tmp_path / "packed", *(
+        argument for name in names for argument in ("--backend", name)))
+    told = "gpu: " if len(names) > 1 else ""
+    assert (done.exit_code, done.stderr) == (
+        1, f"error: {told}backend must be reference, golden, cpu, cuda or a Backend ready made, "
+           "not 'gpu'\n")
+
+
+def test_bench_backends_tells_of_other_tokens():
+    rows = [{"backend": name, "tokens": tokens} for name, tokens in (
+        ("reference", [9, 9]), ("golden", [1, 2]), ("cpu", [1, 2]), ("cuda", [1, 3]))]
+    backends.check_tokens(rows[:3])
+    backends.check_tokens(rows[:1])
+    with pytest.raises(Failure, match=r"^cuda generates other tokens than golden$"):
+        backends.check_tokens(rows)

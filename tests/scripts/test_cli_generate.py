@@ -164,7 +164,7 @@ def test_wrong_options(packed, tmp_path, capsys):
         f"{bare}: has no tokenizer; copy tokenizer.json and tokenizer_config.json of the model "
         "there")
     assert refused(capsys, packed, backend="fpga") == (
-        "backend must be one of device, golden, reference, not 'fpga'")
+        "backend must be one of device, golden, cpu, cuda, reference, not 'fpga'")
     assert refused(capsys, packed, chat=True) == (
         f"{packed}: has no chat template; leave out --chat")
     assert refused(capsys, packed, device="fpga").startswith("no device 'fpga'; there are sim")

@@ -5,7 +5,14 @@ To add one, write a module with a command, and register it here.
 
 import typer
 
-from tritstream.scripts.reports.bench import codec, everything, layout, quantize, simulation
+from tritstream.scripts.reports.bench import (
+    backends,
+    codec,
+    everything,
+    layout,
+    quantize,
+    simulation,
+)
 
 __all__ = ["app"]
 
@@ -17,6 +24,7 @@ def several():
     """Measure the tools; print tables, or JSON with the command line and the machine."""
 
 
+app.command("backends")(backends.backends)
 app.command("quantize")(quantize.quantize)
 app.command("layout")(layout.layout)
 app.command("codec")(codec.codec)

@@ -48,6 +48,14 @@ def _simulation(path: Path) -> tuple[list[str], list[list[str]]]:
          f"{row['megabytes_per_second']:.1f}"] for row in devices]
 
 
+def _backends(path: Path) -> tuple[list[str], list[list[str]]]:
+    rows = json.loads(path.read_text())["backends"]
+    return ["backend", "tokens/CPU s", "prompt tokens/CPU s", "peak memory, MB"], [
+        [row["backend"], f"{row['tokens_per_cpu_second']:.2f}",
+         f"{row['prompt_tokens_per_cpu_second']:.0f}", f"{row['peak_bytes'] / 1e6:.0f}"]
+        for row in rows]
+
+
 #: Functions that make columns and rows, by the last part of the path in the page.
 TABLES = {"layout.json": _models, "layout.json#matrices": _matrices, "codec.json": _codec,
-          "simulation.json": _simulation}
+          "simulation.json": _simulation, "backends.json": _backends}

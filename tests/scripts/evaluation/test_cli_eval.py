@@ -172,7 +172,7 @@ def test_wrong_models(places, fails, tmp_path):
     assert fails(places / "exported", "--backend", "golden").startswith(
         f"{places / 'exported'}: not packed, so only the reference backend can run it")
     assert fails(MODEL, "--backend", "gpu") == (
-        "backend must be one of device, golden, reference, not 'gpu'")
+        "backend must be one of device, golden, cpu, cuda, reference, not 'gpu'")
     assert fails(places / "d2", "--backend", "golden", "--activation-bits", 4) == (
         "activation bits must be 8 or 16, not 4")
     assert fails(places / "d2", "--backend", "golden", "--activation-bits-for", "head=16") == (

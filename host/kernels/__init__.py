@@ -1,0 +1,1 @@
+"""Products of packed matrices on the host: by numba on its cores, and by torch on a GPU."""
