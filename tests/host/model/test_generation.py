@@ -9,8 +9,10 @@ from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.backends import Cost
-from tritstream.host.model.generation import generate_text, prompt_tokens
+from tritstream.host.model.generation import generate_text
 from tritstream.host.model.load import load_model, load_tokenizer
+from tritstream.host.model.prompts import prompt_tokens
+from tritstream.host.model.sampling import Sampling
 from tritstream.host.model.traffic import token_traffic
 from tritstream.host.protocol.records import Stats
 
@@ -57,7 +59,7 @@ def test_prefill_and_decode_are_apart(model, tokenizer):
 
 
 def test_sampling_follows_its_seed(model, tokenizer):
-    texts = [generate(model, tokenizer, 24, temperature=1.5, seed=seed).text for seed in (1, 1, 2)]
+    texts = [generate(model, tokenizer, 24, sampling=Sampling(1.5, seed=seed)).text for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -69,7 +71,6 @@ def test_greedy_whatever_the_checkpoint_says(model, tokenizer, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 5, 11])
 def test_interrupt_keeps_what_came(model, tokenizer, count):
-    # The eleventh token is a comma, which the streamer holds back.
     calls = iter(range(count))
 
     def take_cost():
@@ -107,10 +108,10 @@ def test_wrong_count_of_tokens(model, tokenizer, count):
         generate(model, tokenizer, count)
 
 
-def test_wrong_temperature(model, tokenizer):
+def test_wrong_temperature():
     with pytest.raises(ValueError, match=message(
             "temperature must be 0, or finite and at least 1e-06, not -0.5")):
-        generate(model, tokenizer, 1, temperature=-0.5)
+        Sampling(temperature=-0.5)
 
 
 def test_traffic_counts_a_tied_head(tmp_path):
