@@ -39,6 +39,10 @@ class Phase:
     seconds: float = 0.0
     cost:    Cost = Cost()
 
+    def __add__(self, other: "Phase") -> "Phase":
+        return Phase(self.tokens + other.tokens, self.seconds + other.seconds,
+                     self.cost + other.cost)
+
 
 @dataclass
 class Generation:

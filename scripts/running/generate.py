@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from tritstream.host.model.sampling import Sampling
 
 __all__ = ["BitsFor", "bits_by_name", "generate", "open_backend", "open_model", "print_text",
-           "room_for", "sampling_of"]
+           "room_for", "sampling_of", "tell_unused"]
 
 BitsFor = Annotated[list[str] | None, typer.Option(
     metavar="GLOB=BITS", help="Bits of activations for the modules whose names match GLOB. May be "
@@ -114,9 +114,7 @@ def generate(
     report |= {"backend": backend, "activation_bits": bits}
     if compare:
         report["compared"] = _compare(compare, tokenizer, result)
-    if result.unused:
-        console.print(f"warning: {packed / 'generation_config.json'}: not used here: "
-                      f"{', '.join(result.unused)}", markup=False, soft_wrap=True)
+    tell_unused(packed, result.unused)
     print_json(report) if as_json else show(report)
     if result.interrupted:
         raise Failure(f"interrupted after {len(result.tokens)} tokens", INTERRUPTED)
@@ -191,6 +189,13 @@ def room_for(checkpoint: PackedCheckpoint, prompt: int, tokens: int) -> int:
                   f"most {context - prompt} new tokens follow, not {tokens}",
                   soft_wrap=True, markup=False)
     return context - prompt
+
+
+def tell_unused(packed: Path, settings: list[str]) -> None:
+    """Print a warning with the settings of a checkpoint that have no effect, if any."""
+    if settings:
+        console.print(f"warning: {packed / 'generation_config.json'}: not used here: "
+                      f"{', '.join(settings)}", markup=False, soft_wrap=True)
 
 
 def open_model(checkpoint: PackedCheckpoint, backend: "Backend") -> "PreTrainedModel":

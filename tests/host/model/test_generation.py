@@ -59,7 +59,8 @@ def test_prefill_and_decode_are_apart(model, tokenizer):
 
 
 def test_sampling_follows_its_seed(model, tokenizer):
-    texts = [generate(model, tokenizer, 24, sampling=Sampling(1.5, seed=seed)).text for seed in (1, 1, 2)]
+    texts = [generate(model, tokenizer, 24, sampling=Sampling(1.5, seed=seed)).text
+             for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 

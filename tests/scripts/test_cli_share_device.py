@@ -52,13 +52,13 @@ def test_a_server_that_is_killed_is_told_by_name():
 
 
 def test_wrong_options():
-    assert fails("serve", "--device", "sim,sim") == (
-        "sim,sim: serve takes one simulated device; start one server for each")
-    assert fails("serve", "--device", "tcp://localhost:1") == (
-        "tcp://localhost:1: serve takes one simulated device; start one server for each")
+    assert fails("share-device", "--device", "sim,sim") == (
+        "sim,sim: share-device takes one simulated device; start one server for each")
+    assert fails("share-device", "--device", "tcp://localhost:1") == (
+        "tcp://localhost:1: share-device takes one simulated device; start one server for each")
     for listen in ("localhost", "localhost:", ":80", "localhost:99999", "localhost:-1"):
-        assert fails("serve", "--listen", listen) == (
+        assert fails("share-device", "--listen", listen) == (
             f"{listen}: listen must be HOST:PORT, such as 127.0.0.1:7354")
-    assert fails("serve", "--listen", "192.0.2.1:7354") == (
+    assert fails("share-device", "--listen", "192.0.2.1:7354") == (
         "cannot listen on 192.0.2.1 port 7354 (Cannot assign requested address); choose another "
         "with --listen")
