@@ -131,14 +131,14 @@ class TextRequest(_Request):
         """Return the prompt; raise :class:`.ApiError` if there are several, or none."""
         if isinstance(self.prompt, str):
             return self.prompt
-        if self.prompt and isinstance(self.prompt[0], int):
-            return [token for token in self.prompt if isinstance(token, int)]
-        if len(self.prompt) != 1:
+        if tokens := [token for token in self.prompt if isinstance(token, int)]:
+            return tokens
+        if len(self.prompt) > 1:
             raise ApiError(400, f"prompt must be one text, not {len(self.prompt)}; send one "
                                 "request per text: requests that wait together share their work",
                            "prompt")
-        only = self.prompt[0]
-        return only if isinstance(only, str) else list[int](only) if isinstance(only, list) else []
+        only = self.prompt[0] if self.prompt else []
+        return only if isinstance(only, str | list) else [only]
 
 
 def _check_extra(fields: BaseModel, neutral: dict[str, tuple], place: str) -> None:

@@ -8,10 +8,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.host.model.load import load_tokenizer
 
-__all__ = ["MODEL", "PROMPT", "greedy", "logits", "pack_llama", "prompt_ids"]
+__all__ = ["CHAT_TEMPLATE", "MODEL", "PROMPT", "greedy", "logits", "pack_llama", "prompt_ids"]
 
 MODEL = Path(__file__).parents[2] / "models" / "tiny-qwen2"
 PROMPT = "She had always wished to be a good"
+CHAT_TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}" \
+                "{% if add_generation_prompt %}[answer]{% endif %}"
 
 
 def prompt_ids():
