@@ -83,12 +83,13 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _invalid(errors: Sequence[Any]) -> ApiError:
-    """Return the refusal of a request for what pydantic says, of which the first error counts."""
-    first = errors[0]
-    if first["type"] == "json_invalid":
-        return ApiError(400, f"the body is not JSON ({first['ctx']['error']})")
-    place = [str(part) for part in first["loc"][1:]]
+    """Return the refusal of a request for the errors that pydantic found."""
+    # Of the alternatives of a field, the one that fits best fails at the innermost place.
+    worst = max(errors, key=lambda error: len(error["loc"]))
+    if worst["type"] == "json_invalid":
+        return ApiError(400, f"the body is not JSON ({worst['ctx']['error']})")
+    # Names of the alternatives are part of the place, such as str and list[int].
+    place = [str(part) for part in worst["loc"][1:] if part != "str" and "[" not in str(part)]
     if not place:
         return ApiError(400, "the body must be a JSON object, sent as application/json")
-    # Alternatives of a type are named after the field: prompt, str.
-    return ApiError(400, f"{'.'.join(place)}: {first['msg']}", place[0])
+    return ApiError(400, f"{'.'.join(place)}: {worst['msg']}", place[0])
