@@ -126,7 +126,7 @@ def continue_text(
     result = Generation(prompt, [], "", Phase(), Phase())
     stream = TextStream(tokenizer, emit, stops)
     torch.manual_seed(sampling.seed)
-    ids = torch.tensor([prompt])
+    ids = torch.tensor([prompt], device=model.device)
     settings = cast(Any, model.generation_config)
     recorder = _Recorder(result, stream, take_cost)
     try:
