@@ -1,5 +1,6 @@
 """Requests of OpenAI's API: the fields that are used, and refusals of all others."""
 
+import json
 import secrets
 from typing import Literal
 
@@ -146,8 +147,8 @@ def _check_extra(fields: BaseModel, neutral: dict[str, tuple], place: str) -> No
         if name in _IGNORED or (name in neutral and (value is None or value in neutral[name])):
             continue
         if name in neutral:
-            allowed = " or ".join(map(repr, neutral[name])) or "null"
-            raise ApiError(400, f"{place}{name} is not supported other than {allowed}; leave it "
-                                "out", f"{place}{name}", "unsupported_value")
+            allowed = " or ".join(map(json.dumps, neutral[name])) or "null"
+            raise ApiError(400, f"{place}{name} is supported only as {allowed}; leave it out",
+                           f"{place}{name}", "unsupported_value")
         raise ApiError(400, f"{place}{name} is unknown; leave it out", f"{place}{name}",
                        "unknown_parameter")

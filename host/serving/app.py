@@ -11,6 +11,7 @@ from tritstream.host.model.prompts import context_length
 from tritstream.host.serving.api_answers import ChatAnswer, TextAnswer
 from tritstream.host.serving.api_errors import add_handlers
 from tritstream.host.serving.api_requests import ChatRequest, TextRequest
+from tritstream.host.serving.body_limit import BodyLimit
 from tritstream.host.serving.delivery import deliver
 from tritstream.host.serving.service import Service
 
@@ -21,6 +22,7 @@ def make_app(service: Service) -> FastAPI:
     """Return the application: an ASGI application that a server such as uvicorn runs."""
     app = FastAPI(title="tritstream", summary="A packed model with the API of OpenAI")
     add_handlers(app)
+    app.add_middleware(BodyLimit)
     app.include_router(_models(service))
     app.include_router(_completions(service))
 

@@ -51,14 +51,14 @@ def refusal(answer):
 
 
 @pytest.mark.parametrize(("fields", "message", "param", "code"), [
-    ({"n": 2}, "n is not supported other than 1; leave it out", "n", "unsupported_value"),
-    ({"best_of": 3}, "best_of is not supported other than 1; leave it out", "best_of",
+    ({"n": 2}, "n is supported only as 1; leave it out", "n", "unsupported_value"),
+    ({"best_of": 3}, "best_of is supported only as 1; leave it out", "best_of",
      "unsupported_value"),
-    ({"echo": True}, "echo is not supported other than False; leave it out", "echo",
+    ({"echo": True}, "echo is supported only as false; leave it out", "echo",
      "unsupported_value"),
-    ({"logprobs": 5}, "logprobs is not supported other than False or 0; leave it out", "logprobs",
+    ({"logprobs": 5}, "logprobs is supported only as false or 0; leave it out", "logprobs",
      "unsupported_value"),
-    ({"presence_penalty": 0.5}, "presence_penalty is not supported other than 0; leave it out",
+    ({"presence_penalty": 0.5}, "presence_penalty is supported only as 0; leave it out",
      "presence_penalty", "unsupported_value"),
     ({"guided_json": {}}, "guided_json is unknown; leave it out", "guided_json",
      "unknown_parameter"),
@@ -93,10 +93,10 @@ def test_refused_completions(client, fields, message, param, code):
 
 
 @pytest.mark.parametrize(("fields", "message", "param"), [
-    ({"tools": [{"type": "function"}]}, "tools is not supported other than []; leave it out",
+    ({"tools": [{"type": "function"}]}, "tools is supported only as []; leave it out",
      "tools"),
-    ({"response_format": {"type": "json_object"}}, "response_format is not supported other than "
-     "{'type': 'text'}; leave it out", "response_format"),
+    ({"response_format": {"type": "json_object"}}, "response_format is supported only as "
+     '{"type": "text"}; leave it out', "response_format"),
     ({"messages": []}, "messages: List should have at least 1 item after validation, not 0",
      "messages"),
     ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: Input should be 'system', "
@@ -105,7 +105,7 @@ def test_refused_completions(client, fields, message, param, code):
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
      "messages.0.content.0.type: Input should be 'text'", "messages"),
     ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
-     "messages.0.tool_calls is not supported other than []; leave it out",
+     "messages.0.tool_calls is supported only as []; leave it out",
      "messages.0.tool_calls"),
 ])
 def test_refused_conversations(client, fields, message, param):
@@ -127,6 +127,17 @@ def test_refused_by_address_and_form(client):
     for content, headers in (("[]", as_json), (json.dumps(TEXT), {"Content-Type": "text/plain"})):
         assert refusal(client.post("/v1/completions", content=content, headers=headers)) == (
             400, "the body must be a JSON object, sent as application/json", None, None)
+
+
+def test_a_body_that_is_too_long(client):
+    def body():
+        for _ in range(9):
+            yield b" " * (1 << 20)
+
+    for content in (b" " * (8 << 20) + b"{}", body()):
+        assert refusal(client.post("/v1/completions", content=content,
+                                   headers={"Content-Type": "application/json"})) == (
+            413, "POST /v1/completions: the body has more than 8388608 bytes", None, None)
 
 
 def test_a_checkpoint_without_a_template(service, client, monkeypatch):
