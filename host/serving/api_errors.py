@@ -1,5 +1,6 @@
 """Errors of the API, in the form of OpenAI."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from tritstream.host.errors import HostError
 from tritstream.host.serving.engine import Busy, Stopped
 
 __all__ = ["ApiError", "add_handlers", "of_generation"]
+
+_LOG = logging.getLogger(__name__)
 
 #: Types of errors by status; all others are server_error.
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
@@ -49,15 +52,17 @@ class ApiError(Exception):
 
 
 def of_generation(error: Exception) -> ApiError:
-    """Return the error of the API for an error that ended a generation."""
+    """Return the error of the API for an error that ended a generation; log unusual ones."""
     if isinstance(error, Busy):
         return ApiError(503, str(error), code="server_overloaded")
     if isinstance(error, Stopped):
         return ApiError(503, str(error), code="server_stopped")
     if isinstance(error, HostError):
+        _LOG.error("the device failed: %s", error)
         return ApiError(503, f"the device failed: {error}", code="device_error")
     if isinstance(error, CheckpointError):
         return ApiError(500, str(error), code="model_error")
+    _LOG.error("a generation failed", exc_info=error)
     return ApiError(500, f"the server failed ({type(error).__name__}: {error})",
                     code="internal_error")
 

@@ -5,12 +5,13 @@ import json
 import pytest
 from fastapi.testclient import TestClient
 
+from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.host.errors import DeviceError
 from tritstream.host.model.backends import GoldenBackend
 from tritstream.host.model.load import load_model, load_tokenizer
 from tritstream.host.serving.app import make_app
-from tritstream.host.serving.engine import Engine
+from tritstream.host.serving.engine import Busy, Engine, Stopped
 from tritstream.host.serving.service import Service
 from tritstream.host.serving.sharing import SharedBackend
 
@@ -239,7 +240,7 @@ def test_characters_of_several_tokens_are_streamed_whole(service, client, path):
     hook.remove()
 
 
-def test_errors_of_a_generation(service, client, monkeypatch):
+def test_errors_of_a_generation(service, client, monkeypatch, caplog):
     monkeypatch.setattr(service.engine, "submit",
                         lambda job: job.receive(DeviceError("layer.1: gave up")))
     assert refusal(client.post("/v1/completions", json=TEXT)) == (
@@ -247,6 +248,16 @@ def test_errors_of_a_generation(service, client, monkeypatch):
     lines = client.post("/v1/completions", json=TEXT | {"stream": True}).text.split("\n\n")
     assert json.loads(lines[0].removeprefix("data: "))["error"]["code"] == "device_error"
     assert lines[1:] == [""]
+    assert caplog.messages == ["the device failed: layer.1: gave up"] * 2
+    for error, status, code, said in (
+            (Busy("try later"), 503, "server_overloaded", "try later"),
+            (Stopped("it stops"), 503, "server_stopped", "it stops"),
+            (CheckpointError("m: NaN"), 500, "model_error", "m: NaN"),
+            (KeyError("x"), 500, "internal_error", "the server failed (KeyError: 'x')")):
+        monkeypatch.setattr(service.engine, "submit", lambda job, e=error: job.receive(e))
+        assert refusal(client.post("/v1/completions", json=TEXT)) == (status, said, None, code)
+    assert caplog.messages[2:] == ["a generation failed"]
+    assert "KeyError" in caplog.text
 
 
 def test_without_the_packages_the_command_says_what_to_install():
