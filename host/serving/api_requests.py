@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tritstream.host.model.sampling import MAX_SEED, Sampling
 from tritstream.host.serving.api_errors import ApiError
 
-__all__ = ["ChatRequest", "TextRequest"]
+__all__ = ["ChatMessage", "ChatRequest", "StreamOptions", "TextPart", "TextRequest"]
 
 #: Fields that do not change the text.
 _IGNORED = frozenset({
@@ -37,7 +37,9 @@ class _Fields(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class _StreamOptions(_Fields):
+class StreamOptions(_Fields):
+    """Options of a stream."""
+
     include_usage: bool = False
 
 
@@ -73,7 +75,7 @@ class _Request(_Fields):
     seed: int | None = None
     stop: str | list[str] | None = None
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
 
     def check(self) -> None:
         """Raise :class:`.ApiError` for a field that would change the text but is not supported."""
