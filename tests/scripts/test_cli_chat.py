@@ -27,45 +27,44 @@ def packed(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def golden(packed):
-    """Answers of golden to messages, one after another."""
-    model, tokenizer = load_model(packed, backend="golden"), load_tokenizer(packed)
+def answers(packed, *messages, backend="reference", system=None, tokens=4):
+    """Answers to messages, one after another."""
+    talk = Conversation(load_model(packed, backend=backend), load_tokenizer(packed), Cost,
+                        tokens=tokens, system=system)
+    return [talk.ask(message, lambda text: None).text for message in messages]
 
-    def answers(*messages, system=None, tokens=4):
-        talk = Conversation(model, tokenizer, Cost, tokens=tokens, system=system)
-        return [talk.ask(message, lambda text: None).text for message in messages]
 
-    return answers
+def lines(texts):
+    return "".join(f"{text}\n" for text in texts)
 
 
 def piped(capsys, monkeypatch, packed, text, **options):
     """Output, and the lines of standard error, with ``text`` at standard input."""
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
-    chat(packed, backend="golden", tokens=4, **options)
+    chat(packed, backend="reference", tokens=4, **options)
     out, err = capsys.readouterr()
     return out, err.splitlines()
 
 
-def test_lines_of_a_pipe_are_messages(packed, golden, capsys, monkeypatch):
+def test_lines_of_a_pipe_are_messages(packed, capsys, monkeypatch):
     out, err = piped(capsys, monkeypatch, packed, "Who?\n\nAnd you?", system="It rained.")
-    assert out == "".join(f"{text}\n" for text in golden("Who?", "And you?", system="It rained."))
+    assert out == lines(answers(packed, "Who?", "And you?", system="It rained."))
     assert err == ["(cut after 4 tokens)"] * 2
 
 
-def test_commands(packed, golden, capsys, monkeypatch):
+def test_commands(packed, capsys, monkeypatch):
     out, err = piped(capsys, monkeypatch, packed, (
         "Who?\n/reset\nAnd you?\n/again\n/system Be kind.\nWho?\n/system\nWho?\n/help\n/exit\nNo"))
-    who, you = golden("Who?")[0], golden("And you?")[0]
-    kind, = golden("Who?", system="Be kind.")
-    assert out == "".join(f"{text}\n" for text in (who, you, you, kind, who))
+    who, you = answers(packed, "Who?")[0], answers(packed, "And you?")[0]
+    kind, = answers(packed, "Who?", system="Be kind.")
+    assert out == lines([who, you, you, kind, who])
     assert err.count("a new conversation") == 3
     assert any(line.startswith("/reset ") for line in err)
 
 
-def test_messages_of_several_lines(packed, golden, capsys, monkeypatch):
+def test_messages_of_several_lines(packed, capsys, monkeypatch):
     out, _ = piped(capsys, monkeypatch, packed, '"""\nWho\nare you?\n"""\n"""one"""\n"""no\nend')
-    assert out == "".join(f"{text}\n" for text in golden("Who\nare you?", "one", "no\nend"))
+    assert out == lines(answers(packed, "Who\nare you?", "one", "no\nend"))
 
 
 @pytest.mark.parametrize(("text", "reason"), [
@@ -90,15 +89,23 @@ def test_refused_before_the_work(packed, tmp_path):
         "--top-p and --top-k need a --temperature above 0: at 0 the most likely token is taken")
 
 
+#: The first terminal that a new session opens is its own, and interrupts it.
+_ON_TERMINAL = """
+import os
+os.close(os.open(os.ttyname(0), os.O_RDWR))
+from tritstream.scripts.cli import main
+main()
+"""
+
+
 class Terminal:
     """A process whose input and output are a terminal."""
 
     def __init__(self, *arguments):
         self._end, inner = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tritstream.scripts.cli",
-             *map(str, arguments)], stdin=inner, stdout=inner, stderr=inner,
-            start_new_session=True, preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)))
+            [sys.executable, "-W", "error", "-c", _ON_TERMINAL, *map(str, arguments)],
+            stdin=inner, stdout=inner, stderr=inner, start_new_session=True)
         os.close(inner)
         self.seen = ""
 
@@ -122,10 +129,10 @@ class Terminal:
         return found
 
 
-def test_a_terminal_where_answers_are_interrupted(packed, golden, monkeypatch):
+def test_a_terminal_where_answers_are_interrupted(packed, monkeypatch):
     # Readline marks the prompt for terminals that can; a dumb one gets plain text.
     monkeypatch.setenv("TERM", "dumb")
-    whole, = golden("Who?", tokens=16)
+    whole, = answers(packed, "Who?", backend="golden", tokens=16)
     with Terminal("chat", packed, "--device", "sim:lanes=16", "--tokens", 200) as terminal:
         terminal.read_until("> ")
         terminal.write("Who?\n")

@@ -159,11 +159,11 @@ def test_comparison_without_a_difference(packed, capsys):
 
 
 def test_stop_texts_and_sampling(packed, capsys):
-    options = {"tokens": 12, "backend": "reference"}
+    options = {"tokens": 8, "backend": "reference"}
     whole = shown(capsys, packed, **options).split("\n\n")[0]
     assert shown(capsys, packed, stop=["zz", "of"], **options).split("\n\n")[0] == (
         whole.partition("of")[0]) != whole
-    sampled = {"temperature": 1.5, "backend": "reference", "tokens": 12, "as_json": True}
+    sampled = {"temperature": 1.5, "backend": "reference", "tokens": 8, "as_json": True}
     texts = [json.loads(shown(capsys, packed, **sampled, **more))["token_ids"] for more in (
         {"top_k": 1}, {"top_p": 1e-6}, {"seed": 1}, {"seed": 1}, {"seed": 2})]
     greedy = json.loads(shown(capsys, packed, **options, as_json=True))["token_ids"]

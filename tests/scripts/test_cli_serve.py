@@ -116,7 +116,7 @@ def test_a_stream_of_curl(url, golden):
 
 
 def test_requests_at_once_and_clients_that_leave(url, packed):
-    check_load(url, packed, 12, 3, 6)
+    check_load(url, packed, 12, 3, 5)
 
 
 @pytest.mark.long

@@ -1,6 +1,6 @@
 """Many requests at a time for `tritstream serve`, some of them cancelled; and a table of the cost.
 
-    PYTHONPATH=tests python -m support.load PACKED --requests 50 --columns 1 2 4
+    PYTHONPATH=tests python -m support.load PACKED --requests 50 --cancelled 10 --columns 1 2 4
 """
 
 import argparse
@@ -137,7 +137,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("packed", type=Path)
     parser.add_argument("--requests", type=int, default=50)
-    parser.add_argument("--cancelled", type=int, default=8)
+    parser.add_argument("--cancelled", type=int, default=10)
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--columns", type=int, nargs="+", default=[1, 2, 4])
     asked = parser.parse_args()

@@ -56,7 +56,7 @@ def test_another_answer_and_another_beginning(chat_model):
 
 def test_a_context_that_is_full(chat_model):
     talk = conversation(chat_model, tokens=500)
-    result = talk.ask("a " * 180, lambda text: None)
+    result = talk.ask("a " * 490, lambda text: None)
     assert len(result.prompt) + len(result.tokens) == 512 and result.is_cut
     before = talk.messages
     with pytest.raises(ValueError, match=(

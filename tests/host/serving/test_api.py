@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.host.errors import DeviceError
-from tritstream.host.model.backends import GoldenBackend
+from tritstream.host.model.backends import ReferenceBackend
 from tritstream.host.model.load import load_model, load_tokenizer
 from tritstream.host.serving.app import make_app
 from tritstream.host.serving.engine import Busy, Engine, Stopped
@@ -33,8 +33,8 @@ def packed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def service(packed):
-    model, tokenizer = load_model(packed, backend=SharedBackend(GoldenBackend())), load_tokenizer(
-        packed)
+    model = load_model(packed, backend=SharedBackend(ReferenceBackend()))
+    tokenizer = load_tokenizer(packed)
     with Engine(model, tokenizer, 2) as engine:
         yield Service("tiny", model, tokenizer, engine)
 

@@ -20,7 +20,7 @@ from support.model_helpers import MODEL
 
 PROMPTS = ["She had always wished", "No one", "Elizabeth " * 30, "It is a truth", "Mr."]
 SAMPLINGS = [GREEDY, Sampling(1.0, seed=7), GREEDY, Sampling(0.7, 0.9, 20, 3), GREEDY]
-TOKENS = 8
+TOKENS = 6
 
 
 class Watched(Backend):
