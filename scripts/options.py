@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ColumnCounts", "Columns", "Depth", "DeviceSpec", "Exclude", "Force", "Json", "JsonFile",
-           "LaneCounts", "Lanes", "MaxK", "Memory", "MemoryClock", "Model", "NoTokenizer", "Output",
-           "Packed", "PlaceSeed", "Repeat", "Report", "Rtl"]
+__all__ = ["ActivationBits", "BackendName", "ColumnCounts", "Columns", "Depth", "DeviceSpec",
+           "Exclude", "Force", "Json", "JsonFile", "LaneCounts", "Lanes", "MaxK", "Memory",
+           "MemoryClock", "Model", "NoTokenizer", "Output", "Packed", "PlaceSeed", "Repeat",
+           "Report", "Rtl", "Seed", "Stops", "System", "Temperature", "TopK", "TopP"]
 
 # Checkpoints.
 Model  = Annotated[Path, typer.Argument(
@@ -55,6 +56,35 @@ MaxK    = Annotated[int, typer.Option(
 Rtl     = Annotated[Path | None, typer.Option(
     "--rtl", help="Verilog file of `tritstream hw verilog --plain` to simulate instead of the "
                   "device's own RTL.")]
+
+
+def _not_empty(texts: list[str] | None) -> list[str] | None:
+    if "" in (texts or []):
+        raise typer.BadParameter("a stop text must not be empty")
+    return texts
+
+
+# Running a model.
+BackendName    = Annotated[str, typer.Option(
+    "--backend", help="Multiply by device, golden (the device's integers in numpy) or reference "
+                      "(floats).")]
+ActivationBits = Annotated[int, typer.Option(
+    "--activation-bits", help="Bits of activations: 8, or 16, which takes two columns.")]
+System         = Annotated[str | None, typer.Option(
+    "--system", help="System message of the conversation.")]
+Stops          = Annotated[list[str] | None, typer.Option(
+    "--stop", metavar="TEXT", callback=_not_empty,
+    help="End before this text. May be repeated.")]
+Temperature    = Annotated[float, typer.Option(
+    "--temperature", help="Temperature of the sampling; 0 takes the most likely token.")]
+TopP           = Annotated[float | None, typer.Option(
+    "--top-p", help="Sample from the most likely tokens with this probability in all.",
+    show_default="the checkpoint's, else 1")]
+TopK           = Annotated[int | None, typer.Option(
+    "--top-k", help="Sample from this number of most likely tokens; 0 is all.",
+    show_default="the checkpoint's, else all")]
+Seed           = Annotated[int, typer.Option(
+    "--seed", min=0, max=(1 << 64) - 1, help="Random seed of the sampling.")]
 
 # Devices to measure or to build.
 LaneCounts   = Annotated[list[int], typer.Option(

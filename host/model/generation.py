@@ -1,32 +1,33 @@
 """Text generation with streamed output, and the cost of its phases."""
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 from transformers import (
-    BatchEncoding,
     GenerationMixin,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    TextStreamer,
+    StoppingCriteria,
+    StoppingCriteriaList,
 )
 
 from tritstream.golden.errors import CheckpointError
 from tritstream.host.model.backends import Cost
+from tritstream.host.model.prompts import context_length
+from tritstream.host.model.sampling import GREEDY, PossibleToken, Sampling
 from tritstream.host.model.settings import FILE, only_used
+from tritstream.host.model.text_stream import TextStream
 
-__all__ = ["MAX_SEED", "Generation", "Phase", "generate_text", "prompt_tokens"]
+__all__ = ["CHUNK", "Generation", "Phase", "continue_text", "generate_text"]
 
-#: The largest seed of torch.
-MAX_SEED = (1 << 64) - 1
-
-#: Lowest temperature above 0: logits divided by it stay finite.
-_COLDEST = 1e-6
+#: Tokens of a prompt per pass through the model. A server runs other texts between two passes.
+CHUNK = 64
 
 
 @dataclass
@@ -38,6 +39,10 @@ class Phase:
     seconds: float = 0.0
     cost:    Cost = Cost()
 
+    def __add__(self, other: "Phase") -> "Phase":
+        return Phase(self.tokens + other.tokens, self.seconds + other.seconds,
+                     self.cost + other.cost)
+
 
 @dataclass
 class Generation:
@@ -48,11 +53,13 @@ class Generation:
     prompt, tokens : list of int
         Token ids of the prompt, and of the generated text.
     text : str
-        Generated text, without special tokens.
+        Generated text, without special tokens, stop text and an incomplete character at its end.
     prefill, decode : Phase
-        Pass over the prompt, which yields the first token, and passes over one token each.
+        Passes over the prompt, which yield the first token, and passes over one token each.
     interrupted : bool
         Whether the user interrupted the generation.
+    is_cut : bool
+        Whether the text ended because it had the maximum number of tokens.
     unused : list of str
         Settings of the checkpoint that had no effect.
     """
@@ -63,91 +70,92 @@ class Generation:
     prefill:     Phase
     decode:      Phase
     interrupted: bool = False
+    is_cut:      bool = False
     unused:      list[str] = field(default_factory=list)
-
-
-def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list[int]:
-    """Return the token ids of a prompt; for ``chat``, of a user message in the chat template.
-
-    Raises :class:`.CheckpointError` if the tokenizer has no template, and :class:`ValueError` for
-    a prompt that has no token or is not valid UTF-8.
-    """
-    try:
-        prompt = prompt.encode("utf-8", "surrogateescape").decode()
-    except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        raise ValueError(f"the prompt is not UTF-8 at byte {error.start}; give it in "
-                         "UTF-8") from None
-    ids = _chat_tokens(tokenizer, prompt) if chat else tokenizer(prompt).input_ids
-    if not ids:
-        raise ValueError("the prompt has no token; give some text")
-    return ids
-
-
-def _chat_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    if tokenizer.chat_template is None:
-        raise CheckpointError(f"{tokenizer.name_or_path}: has no chat template; leave out --chat")
-    message = {"role": "user", "content": prompt}
-    encoding = tokenizer.apply_chat_template(
-        [message], add_generation_prompt=True, return_dict=True)
-    # The annotation of the method covers all combinations of its arguments.
-    return cast(BatchEncoding, encoding).input_ids
 
 
 def generate_text(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], count: int, *,
     emit: Callable[[str], None], take_cost: Callable[[], Cost],
-    temperature: float = 0.0, seed: int = 0,
+    sampling: Sampling = GREEDY, stops: Sequence[str] = (),
 ) -> Generation:
     """Generate up to ``count`` tokens after ``prompt`` by transformers' ``generate``.
 
-    Decoding is greedy at temperature 0, otherwise sampled. It uses the settings of the checkpoint's
-    generation_config.json that apply to a single text; ``Generation.unused`` names all other
-    settings, such as ``num_beams``. A keyboard interrupt ends the text, not the program.
+    It uses the settings of the checkpoint's generation_config.json that apply to a single text;
+    ``Generation.unused`` names all other settings, such as ``num_beams``. A keyboard interrupt ends
+    the text, not the program.
 
     Parameters
     ----------
     model : PreTrainedModel
     tokenizer : PreTrainedTokenizerBase
     prompt : list of int
-        Token ids: :func:`prompt_tokens`.
+        Token ids: :func:`.prompt_tokens`.
     count : int
         Maximum number of tokens to generate.
     emit : callable
         Called with each part of the text as soon as later tokens cannot change it.
     take_cost : callable
         Returns the cost on the device since its last call: :meth:`.Backend.take_cost`.
-    temperature : float
-        Sampling temperature, or 0.
-    seed : int
-        Random seed of the sampling, 0..``MAX_SEED``.
+    sampling : Sampling
+        How tokens are chosen; greedily by default.
+    stops : sequence of str
+        Texts before the first of which the text ends.
 
-    Raises :class:`ValueError` if the tokens exceed the context of the model, or if a temperature
-    or seed is out of range, and :class:`.CheckpointError` if transformers rejects the settings of
-    the checkpoint.
+    Raises :class:`ValueError` if the tokens exceed the context of the model, and
+    :class:`.CheckpointError` if transformers rejects the settings of the checkpoint, or if no token
+    can be chosen.
     """
-    sampling = _sampling(temperature, seed)
+    with only_used(model) as unused:
+        result = continue_text(model, tokenizer, prompt, count, emit=emit, take_cost=take_cost,
+                               sampling=sampling, stops=stops)
+    result.unused = unused
+    return result
+
+
+def continue_text(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], count: int, *,
+    emit: Callable[[str], None], take_cost: Callable[[], Cost],
+    sampling: Sampling = GREEDY, stops: Sequence[str] = (),
+) -> Generation:
+    """Generate like :func:`generate_text`, within a context of :func:`.only_used`.
+
+    Several generations with a model may be in progress in this function.
+    """
     _check_room(model, len(prompt), count)
     result = Generation(prompt, [], "", Phase(), Phase())
-    streamer = _Recorder(tokenizer, result, emit, take_cost)
-    torch.manual_seed(seed)
-    ids = torch.tensor([prompt])
+    stream = TextStream(tokenizer, emit, stops)
+    torch.manual_seed(sampling.seed)
+    ids = torch.tensor([prompt], device=model.device)
+    settings = cast(Any, model.generation_config)
+    recorder = _Recorder(result, stream, take_cost)
     try:
-        with only_used(model) as result.unused, _settings_named(model):
+        with _settings_named(model):
             # All classes that load_model() accepts can generate.
             cast(GenerationMixin, model).generate(
-                ids, attention_mask=torch.ones_like(ids), streamer=streamer, tokenizer=tokenizer,
-                max_new_tokens=count, **sampling)
+                ids, attention_mask=torch.ones_like(ids), tokenizer=tokenizer,
+                max_new_tokens=count, prefill_chunk_size=CHUNK if len(prompt) > CHUNK else None,
+                logits_processor=LogitsProcessorList([PossibleToken(str(model.name_or_path))]),
+                stopping_criteria=StoppingCriteriaList([recorder]),
+                **sampling.arguments(settings))
     except KeyboardInterrupt:
         result.interrupted = True
-        streamer.end()
+    stream.end()
+    result.text = stream.text
+    result.is_cut = (len(result.tokens) == count and not stream.stopped
+                     and result.tokens[-1] not in _ends(settings.eos_token_id))
     return result
 
 
 def _check_room(model: PreTrainedModel, prompt: int, count: int) -> None:
-    room = getattr(model.config, "max_position_embeddings", None)
+    room = context_length(model.config)
     if count < 1 or (room and prompt + count > room):
         raise ValueError(f"tokens must be at least 1 and, with the {prompt} of the prompt, at most "
                          f"{room}, not {count}")
+
+
+def _ends(tokens: int | list[int] | None) -> list[int]:
+    return tokens if isinstance(tokens, list) else [] if tokens is None else [tokens]
 
 
 @contextmanager
@@ -158,7 +166,7 @@ def _settings_named(model: PreTrainedModel) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
-        if passes:
+        if passes or isinstance(error, CheckpointError):
             raise
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"{model.name_or_path}: transformers cannot generate with its "
@@ -167,37 +175,18 @@ def _settings_named(model: PreTrainedModel) -> Iterator[None]:
         hook.remove()
 
 
-def _sampling(temperature: float, seed: int) -> dict:
-    if temperature and not _COLDEST <= temperature < math.inf:
-        raise ValueError(f"temperature must be 0, or finite and at least {_COLDEST:g}, not "
-                         f"{temperature}")
-    if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"seed must be 0..{MAX_SEED}, not {seed}")
-    if temperature:
-        return {"do_sample": True, "temperature": temperature}
-    return {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
+class _Recorder(StoppingCriteria):
+    """Records generated tokens, their text, and the cost of each pass; ends at a stop text."""
 
-
-class _Recorder(TextStreamer):
-    """Records generated tokens, their text, and the cost of each pass."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, result: Generation,
-                 emit: Callable[[str], None], take_cost: Callable[[], Cost]):
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self._result, self._emit, self._take_cost = result, emit, take_cost
+    def __init__(self, result: Generation, stream: TextStream, take_cost: Callable[[], Cost]):
+        self._result, self._stream, self._take_cost = result, stream, take_cost
         self._began = time.perf_counter()
 
-    def put(self, value: torch.Tensor) -> None:
-        """Receive the prompt, then each token."""
-        if not self.next_tokens_are_prompt:
-            self._record(int(value.item()))
-        super().put(value)
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        """Receive the tokens so far (1, T); return whether the text has ended, (1,)."""
+        self._record(int(input_ids[0, -1]))
         self._began = time.perf_counter()
-
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Receive text that later tokens cannot change."""
-        self._result.text += text
-        self._emit(text)
+        return torch.tensor([self._stream.stopped])
 
     def _record(self, token: int) -> None:
         first = not self._result.tokens
@@ -206,3 +195,4 @@ class _Recorder(TextStreamer):
         phase.seconds += time.perf_counter() - self._began
         phase.cost += self._take_cost()
         self._result.tokens.append(token)
+        self._stream.put(token)

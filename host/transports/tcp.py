@@ -71,7 +71,7 @@ class SocketTransport(Transport):
                        TimeoutError: f"no answer within {self._timeout:g} s"}
             raise TransportClosed(
                 f"cannot connect to {self._host} port {self._port}: "
-                f"{reasons.get(type(error), error)}; is `tritstream serve` running "
+                f"{reasons.get(type(error), error)}; is `tritstream share-device` running "
                 "there?") from None
         return self._streams
 

@@ -1,1 +1,1 @@
-"""Commands that run matrices and models on devices, and serve devices."""
+"""Commands that run matrices and models on devices, and serve both."""

@@ -20,7 +20,7 @@ from tritstream.host.protocol.records import Info
 from tritstream.host.servers.udp_board import BoardServer
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors
 from tritstream.scripts.options import Json, Memory, Packed
-from tritstream.scripts.running.serve import listen_address
+from tritstream.scripts.running.listening import listen_address
 from tritstream.sim.board import SimulatedBoard
 from tritstream.sim.soc_build import SocChoice
 

@@ -15,7 +15,7 @@ __all__ = ["shown_passes"]
 
 @contextmanager
 def shown_passes(
-    model: "PreTrainedModel", layers: Iterable[str], tokens: int, show_tokens: bool,
+    model: "PreTrainedModel", layers: Iterable[str], prompt: int, tokens: int, show_tokens: bool,
 ) -> Iterator[None]:
     """Show the progress of a generation within the context.
 
@@ -24,16 +24,20 @@ def shown_passes(
     model : PreTrainedModel
     layers : iterable of str
         Names of the modules whose products take most of the time.
+    prompt : int
+        Number of tokens of the prompt.
     tokens : int
         Maximum number of new tokens.
     show_tokens : bool
         Show the new tokens, too. On a terminal, a bar would overwrite their text.
     """
+    from tritstream.host.model.generation import CHUNK
+
     with ExitStack() as stack:
-        passes = _Passes(stack, tokens, show_tokens)
+        names, chunks = list(layers), -(-prompt // CHUNK)
+        passes = _Passes(stack, chunks, tokens, show_tokens)
         stack.callback(passes.close)
-        names = list(layers)
-        passes.show("reading the prompt", len(names))
+        passes.show("reading the prompt", chunks * len(names))
         for name in names:
             layer = model.get_submodule(name)
             hook = layer.register_forward_hook(lambda *_, name=name: passes.layer(name))
@@ -43,13 +47,12 @@ def shown_passes(
 
 
 class _Passes:
-    """Progress of the pass over the prompt, and of the passes that follow."""
+    """Progress of the passes over the prompt, and of the passes that follow."""
 
-    def __init__(self, stack: ExitStack, tokens: int, show_tokens: bool):
+    def __init__(self, stack: ExitStack, chunks: int, tokens: int, show_tokens: bool):
         self._shown = stack.enter_context(ExitStack())
-        self._tokens, self._show_tokens = tokens, show_tokens
+        self._chunks, self._tokens, self._show_tokens = chunks, tokens, show_tokens
         self._advance: Callable[..., None] | None = None
-        self._is_first = True
 
     def show(self, what: str, total: int) -> None:
         self._advance = self._shown.enter_context(progress(what, total))
@@ -60,13 +63,15 @@ class _Passes:
 
     def layer(self, name: str) -> None:
         """Count a layer that is finished."""
-        if self._is_first and self._advance:
+        if self._chunks and self._advance:
             self._advance(1, name)
 
     def end(self) -> None:
-        """Count a pass, which has produced a token."""
-        if self._is_first:
-            self._is_first = False
+        """Count a pass; all but the first ones of a long prompt have produced a token."""
+        if self._chunks:
+            self._chunks -= 1
+            if self._chunks:
+                return
             self.close()
             if self._show_tokens:
                 self.show("generating tokens", self._tokens)

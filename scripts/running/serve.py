@@ -1,78 +1,138 @@
-"""Command that serves a simulated device over TCP."""
+"""Command that serves a packed model with the API of OpenAI."""
 
-import asyncio
 import signal
 import socket
-from contextlib import closing
-from typing import Annotated
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritstream.host.open_device import parse_specs, simulate
-from tritstream.host.servers.tcp_device import DeviceServer
+from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.hw.config import DeviceConfig
-from tritstream.scripts.console import console, reports_errors
+from tritstream.scripts.console import reports_errors
+from tritstream.scripts.options import ActivationBits, BackendName, Columns, DeviceSpec, Lanes
+from tritstream.scripts.running.generate import (
+    BitsFor,
+    bits_by_name,
+    open_backend,
+    open_model,
+    tell_unused,
+)
+from tritstream.scripts.running.listening import as_text, is_loopback, listen_address, listen_on
 
-__all__ = ["listen_address", "serve"]
+if TYPE_CHECKING:
+    # torch takes seconds to import, and is an extra.
+    from tritstream.host.model.backends import Backend
+    from tritstream.host.serving.service import Service
 
-_ADDRESS = "127.0.0.1:7354"
+__all__ = ["serve"]
+
+_ADDRESS = "127.0.0.1:8000"
+
+#: Seconds that answers in progress get to end when the server is told to stop.
+_GRACE = 5
 
 
 @reports_errors
 def serve(
-    device: Annotated[str, typer.Option(
-        help="Simulated device to serve: sim, or sim:lanes=64,columns=4,max_k=4096.")] = "sim",
+    packed: Annotated[Path | None, typer.Argument(
+        help="Packed checkpoint, a directory.", show_default=False)] = None,
     listen: Annotated[str, typer.Option(
-        metavar="HOST:PORT", help="TCP address to listen on; port 0 takes a free port.")] =
-        _ADDRESS,
+        metavar="HOST:PORT", help="Address to listen on; port 0 takes a free port. An address that "
+                                  "other machines reach needs a key.")] = _ADDRESS,
+    api_key: Annotated[str | None, typer.Option(
+        envvar="TRITSTREAM_API_KEY", help="Key that requests must have. Other users of a machine "
+                                          "can read the options of a command, so rather set the "
+                                          "variable.")] = None,
+    name: Annotated[str | None, typer.Option(
+        help="Name of the model in requests.", show_default="name of the directory")] = None,
+    parallel: Annotated[int | None, typer.Option(
+        min=1, help="Maximum number of answers in progress.",
+        show_default="as many as share a pass over the weights")] = None,
+    backend: BackendName = "device",
+    device: DeviceSpec = "sim",
+    lanes: Lanes = 8,
+    columns: Columns = 4,
+    activation_bits: ActivationBits = 8,
+    activation_bits_for: BitsFor = None,
 ):
-    """Serve a simulated device over TCP to other processes and machines, one at a time.
+    """Serve a packed model over HTTP with the API of OpenAI: chat completions and completions.
 
-    Clients use it as `--device tcp://HOST:PORT`. There is no authentication and no encryption, so
-    anyone who reaches the port can use the device. Listen on trusted networks only.
+    Answers in progress share the passes of the device over the weights. The command that shares a
+    device over TCP is `tritstream share-device`.
     """
-    specs, (host, port) = parse_specs(device), listen_address(listen, _ADDRESS)
-    if len(specs) != 1 or specs[0].scheme != "sim":
-        raise ValueError(f"{device}: serve takes one simulated device; start one server for each")
-    with closing(_listen(host, port)) as listener:
-        console.print("building the simulated device (half a minute the first time)")
-        with closing(DeviceServer(simulate(specs[0], DeviceConfig()), _log)) as server:
-            asyncio.run(_until_stopped(server, listener, device))
+    if packed is None:
+        raise ValueError("serve needs the directory of a packed model; the command that shares a "
+                         "device over TCP is `tritstream share-device`")
+    host, port = listen_address(listen, _ADDRESS)
+    _check_key(host, api_key)
+    checkpoint = PackedCheckpoint(packed)
+    bits = bits_by_name(checkpoint, activation_bits, activation_bits_for or [])
+    with ExitStack() as stack:
+        listener = stack.enter_context(closing(listen_on(host, port)))
+        made, info = open_backend(stack, backend, DeviceConfig(lanes, columns), bits, device)
+        count = parallel or _answers(info.columns if info else columns, bits)
+        service = _open_service(stack, checkpoint, made, count, name or packed.resolve().name,
+                                api_key, host)
+        print(f"serving {service.name} on http://{as_text(listener)}/v1, {count} answers at a time",
+              flush=True)
+        _run(service, listener)
     print("stopped")
 
 
-def listen_address(listen: str, example: str) -> tuple[str, int]:
-    """Return host and port of HOST:PORT; raise :class:`ValueError` with an example if malformed."""
-    host, _, port = listen.rpartition(":")
-    if not (host and port.isascii() and port.isdigit() and int(port) < 1 << 16):
-        raise ValueError(f"{listen}: listen must be HOST:PORT, such as {example}")
-    return host.strip("[]"), int(port)
+def _check_key(host: str, key: str | None) -> None:
+    if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
+        raise ValueError("the key must have printable ASCII characters, without a space at its "
+                         "ends")
+    if key is None and not is_loopback(host):
+        raise ValueError(f"other machines reach {host}, so requests must have a key: set "
+                         "TRITSTREAM_API_KEY or --api-key, or listen on 127.0.0.1")
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]
-        raise ValueError(f"cannot listen on {host} port {port} ({reason}); choose another with "
-                         "--listen") from None
-    listener.setblocking(False)
-    return listener
+def _answers(columns: int, bits: Mapping[str, int]) -> int:
+    """Return the number of answers whose vectors fill a pass: 16 bits take two columns each."""
+    return max(1, columns // (2 if 16 in bits.values() else 1))
 
 
-async def _until_stopped(server: DeviceServer, listener: socket.socket, device: str) -> None:
+def _open_service(
+    stack: ExitStack, checkpoint: PackedCheckpoint, backend: "Backend", parallel: int, name: str,
+    key: str | None, host: str,
+) -> "Service":
+    """Load the model, and start the engine; ``stack`` stops it."""
+    from tritstream.host.model.generation import generate_text
+    from tritstream.host.model.load import load_tokenizer
+    from tritstream.host.serving.engine import Engine
+    from tritstream.host.serving.service import Service
+    from tritstream.host.serving.sharing import SharedBackend
+
+    tokenizer, shared = load_tokenizer(checkpoint.path), SharedBackend(backend)
+    model = open_model(checkpoint, shared)
+    # An error of the settings or of the device must come before the first request.
+    tried = generate_text(model, tokenizer, [0], 1, emit=lambda text: None,
+                          take_cost=shared.take_cost)
+    tell_unused(checkpoint.path, tried.unused)
+    engine = stack.enter_context(Engine(model, tokenizer, parallel))
+    # Only a server without a key is open to every page of a browser on this machine.
+    hosts = None if key else frozenset({"localhost", "127.0.0.1", "::1", host})
+    return Service(name, model, tokenizer, engine, key, hosts)
+
+
+def _run(service: "Service", listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM."""
-    task = asyncio.create_task(server.serve(listener))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    host, port = listener.getsockname()[:2]
-    host = f"[{host}]" if ":" in host else host
-    print(f"serving {device} on tcp://{host}:{port}", flush=True)
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.result()
+    import uvicorn
 
+    from tritstream.host.serving.app import make_app
 
-def _log(line: str) -> None:
-    console.print(line, markup=False)
+    server = uvicorn.Server(uvicorn.Config(
+        make_app(service), log_level="warning", access_log=False,
+        timeout_graceful_shutdown=_GRACE))
+    # uvicorn sends itself the signal again when it has stopped.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)

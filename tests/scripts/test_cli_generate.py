@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from tritstream.golden.packed.pack import pack_checkpoint
-from tritstream.host.model.load import load_model
+from tritstream.host.model.load import load_model, load_tokenizer
+from tritstream.host.model.sampling import PossibleToken
 from tritstream.scripts.running.generate import generate
 from tritstream.scripts.running.generation_report import project
 
-from support.cli_helpers import tritstream
+from support.cli_helpers import run_command, tritstream
 from support.golden_helpers import run_python
 from support.model_helpers import MODEL, PROMPT, prompt_ids
 
@@ -155,6 +156,56 @@ def test_comparison_with_the_unquantized_model(packed, capsys):
 def test_comparison_without_a_difference(packed, capsys):
     out = shown(capsys, packed, tokens=2, backend="reference", compare=packed)
     assert out.endswith(f"\n{packed} would have taken 2 of the 2 tokens\n")
+
+
+def test_stop_texts_and_sampling(packed, capsys):
+    options = {"tokens": 8, "backend": "reference"}
+    whole = shown(capsys, packed, **options).split("\n\n")[0]
+    assert shown(capsys, packed, stop=["zz", "of"], **options).split("\n\n")[0] == (
+        whole.partition("of")[0]) != whole
+    sampled = {"temperature": 1.5, "backend": "reference", "tokens": 8, "as_json": True}
+    texts = [json.loads(shown(capsys, packed, **sampled, **more))["token_ids"] for more in (
+        {"top_k": 1}, {"top_p": 1e-6}, {"seed": 1}, {"seed": 1}, {"seed": 2})]
+    greedy = json.loads(shown(capsys, packed, **options, as_json=True))["token_ids"]
+    assert texts[0] == texts[1] == greedy
+    assert texts[2] == texts[3] != texts[4]
+
+
+def test_room_in_the_context_is_told_before_the_work(packed, capsys):
+    generate(packed, "a" * 509, tokens=9, backend="reference", as_json=True)
+    out, err = capsys.readouterr()
+    assert err == ("warning: the prompt has 509 of the 512 tokens of the context, so at most 3 new "
+                   "tokens follow, not 9\n")
+    assert len(json.loads(out)["token_ids"]) == 3
+    with pytest.raises(SystemExit, match="^1$"):
+        generate(packed, "a" * 512, device="none")
+    assert capsys.readouterr().err == (
+        "error: the prompt has 512 tokens, and the context of the model is 512; give a shorter "
+        "one\n")
+
+
+def test_no_text_without_its_characters(packed, capsys, monkeypatch):
+    """A text that ends within a character has no sign for broken bytes."""
+    tokenizer = load_tokenizer(packed)
+    ids = iter(tokenizer("a 漢字").input_ids)
+    monkeypatch.setattr(PossibleToken, "__call__", lambda _, ids_, scores: torch.full_like(
+        scores, -1.0).index_fill(1, torch.tensor([next(ids)]), 1.0))
+    count = len(tokenizer("a 漢").input_ids) + 1
+    out = shown(capsys, packed, tokens=count, backend="reference")
+    assert out.split("\n\n")[0] == "a 漢"
+
+
+def test_options_without_effect(packed, capsys):
+    for options in ({"top_p": 0.9}, {"top_k": 5}):
+        assert refused(capsys, packed, **options) == (
+            "--top-p and --top-k need a --temperature above 0: at 0 the most likely token is taken")
+    assert refused(capsys, packed, system="Be kind.") == (
+        "a system message needs a chat template; give --chat too")
+    assert refused(capsys, packed, tokens=0) == "--tokens must be at least 1, not 0"
+    code, _, err = run_command("generate", packed, "--prompt", "x", "--stop", "")
+    assert code == 2 and "a stop text must not be empty" in err
+    code, _, err = run_command("generate", packed, "--prompt", "x", "--max-new-tokens", 0)
+    assert (code, err) == (1, "error: --tokens must be at least 1, not 0\n")
 
 
 def test_wrong_options(packed, tmp_path, capsys):

@@ -10,10 +10,13 @@ from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.host.model.architecture import read_architecture
 from tritstream.host.model.load import load_tokenizer
 
-__all__ = ["MODEL", "PROMPT", "architecture_at", "greedy", "logits", "pack_llama", "prompt_ids"]
+__all__ = ["CHAT_TEMPLATE", "MODEL", "PROMPT", "architecture_at", "greedy", "logits", "pack_llama",
+           "prompt_ids"]
 
 MODEL = Path(__file__).parents[2] / "models" / "tiny-qwen2"
 PROMPT = "She had always wished to be a good"
+CHAT_TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}" \
+                "{% if add_generation_prompt %}[answer]{% endif %}"
 
 
 def prompt_ids():

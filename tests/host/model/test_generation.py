@@ -3,22 +3,22 @@ import shutil
 from concurrent.futures import CancelledError
 
 import pytest
+import torch
 
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.backends import Cost
-from tritstream.host.model.generation import generate_text, prompt_tokens
+from tritstream.host.model.generation import CHUNK, generate_text
 from tritstream.host.model.load import load_model, load_tokenizer
+from tritstream.host.model.prompts import prompt_tokens
+from tritstream.host.model.sampling import Sampling
 from tritstream.host.model.traffic import token_traffic
 from tritstream.host.protocol.records import Stats
 
 from support.golden_helpers import message
-from support.model_helpers import MODEL, PROMPT, greedy, pack_llama
-
-TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}" \
-           "{% if add_generation_prompt %}[answer]{% endif %}"
+from support.model_helpers import CHAT_TEMPLATE, MODEL, PROMPT, greedy, pack_llama
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,8 @@ def test_prefill_and_decode_are_apart(model, tokenizer):
 
 
 def test_sampling_follows_its_seed(model, tokenizer):
-    texts = [generate(model, tokenizer, 24, temperature=1.5, seed=seed).text for seed in (1, 1, 2)]
+    texts = [generate(model, tokenizer, 24, sampling=Sampling(1.5, seed=seed)).text
+             for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -69,7 +70,6 @@ def test_greedy_whatever_the_checkpoint_says(model, tokenizer, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 5, 11])
 def test_interrupt_keeps_the_tokens_so_far(model, tokenizer, count):
-    # The eleventh token is a comma, which the streamer holds back.
     calls = iter(range(count))
 
     def take_cost():
@@ -86,10 +86,12 @@ def test_interrupt_keeps_the_tokens_so_far(model, tokenizer, count):
 def test_chat_uses_the_template_of_the_checkpoint(tmp_path):
     for path in MODEL.glob("tokenizer*"):
         shutil.copy(path, tmp_path)
-    (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
+    (tmp_path / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     tokenizer = load_tokenizer(tmp_path)
     ids = prompt_tokens(tokenizer, "How so?", chat=True)
     assert tokenizer.decode(ids) == "[user]How so?[answer]"
+    ids = prompt_tokens(tokenizer, "How so?", chat=True, system="")
+    assert tokenizer.decode(ids) == "[system][user]How so?[answer]"
 
 
 def test_wrong_prompts(tokenizer):
@@ -98,6 +100,46 @@ def test_wrong_prompts(tokenizer):
     with pytest.raises(CheckpointError, match=message(
             f"{MODEL}: has no chat template; leave out --chat")):
         prompt_tokens(tokenizer, "How so?", chat=True)
+    with pytest.raises(ValueError, match=message(
+            "a system message needs a chat template; give --chat too")):
+        prompt_tokens(tokenizer, "How so?", chat=False, system="x")
+
+
+def test_a_stop_text_ends_the_text_and_the_work(model, tokenizer):
+    whole = generate(model, tokenizer, 16)
+    stopped = generate(model, tokenizer, 16, stops=["e c", "zzz"])
+    assert stopped.text == whole.text.partition("e c")[0] != whole.text
+    assert stopped.tokens == whole.tokens[:len(stopped.tokens)] and len(stopped.tokens) < 16
+    assert (whole.is_cut, stopped.is_cut) == (True, False)
+
+
+def test_one_likely_token_is_the_likeliest(model, tokenizer):
+    for sampling in (Sampling(2.0, top_k=1, seed=5), Sampling(2.0, top_p=1e-6, seed=5)):
+        assert generate(model, tokenizer, 8, sampling=sampling).tokens == greedy(model, 8)
+
+
+def test_a_long_prompt_is_read_in_parts(model, tokenizer):
+    ids, passes = tokenizer(PROMPT * 30).input_ids, []
+    hook = model.register_forward_pre_hook(
+        lambda _, __, given: passes.append(given["input_ids"].shape[1]), with_kwargs=True)
+    result = generate_text(model, tokenizer, ids, 3, emit=lambda text: None, take_cost=Cost)
+    hook.remove()
+    assert sum(passes[:-2]) == len(ids) > 3 * CHUNK and max(passes) == CHUNK
+    assert passes[-2:] == [1, 1] and result.prefill.tokens == len(ids)
+    whole = torch.tensor([ids])
+    assert result.tokens == model.generate(
+        whole, attention_mask=torch.ones_like(whole), max_new_tokens=3,
+        do_sample=False)[0, len(ids):].tolist()
+
+
+def test_logits_that_are_not_numbers_are_an_error(model, tokenizer):
+    def spoil(_, __, results):
+        results.logits.fill_(float("nan"))
+
+    hook = model.register_forward_hook(spoil)
+    with pytest.raises(CheckpointError, match="its logits are NaN"):
+        generate(model, tokenizer, 4)
+    hook.remove()
 
 
 @pytest.mark.parametrize("count", [0, 504])
@@ -107,10 +149,10 @@ def test_wrong_count_of_tokens(model, tokenizer, count):
         generate(model, tokenizer, count)
 
 
-def test_wrong_temperature(model, tokenizer):
+def test_wrong_temperature():
     with pytest.raises(ValueError, match=message(
             "temperature must be 0, or finite and at least 1e-06, not -0.5")):
-        generate(model, tokenizer, 1, temperature=-0.5)
+        Sampling(temperature=-0.5)
 
 
 def test_traffic_counts_a_tied_head(tmp_path):

@@ -6,8 +6,10 @@ import pytest
 
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.host.model.backends import Cost
-from tritstream.host.model.generation import generate_text, prompt_tokens
+from tritstream.host.model.generation import generate_text
 from tritstream.host.model.load import load_model, load_tokenizer
+from tritstream.host.model.prompts import prompt_tokens
+from tritstream.host.model.sampling import Sampling
 from tritstream.host.model.settings import CheckpointError, only_used
 
 from support.cli_helpers import command_fails, run_command
@@ -130,11 +132,11 @@ def test_an_error_of_the_model_is_not_taken_for_one_of_its_settings(model):
       for value in (-1.0, 1e-40, float("nan"), float("inf")))])
 def test_sampling_out_of_range(options, reason):
     with pytest.raises(ValueError, match=message(reason)):
-        text_of(MODEL, **options)
+        Sampling(**options)
 
 
 def test_the_largest_seed():
-    found = [text_of(MODEL, seed=(1 << 64) - 1, temperature=1.0).tokens for _ in range(2)]
+    found = [text_of(MODEL, sampling=Sampling(1.0, seed=(1 << 64) - 1)).tokens for _ in range(2)]
     assert found[0] == found[1]
 
 

@@ -173,7 +173,7 @@ def test_no_server():
         port = free.getsockname()[1]
     with pytest.raises(TransportClosed, match=(
             rf"^tcp://localhost:{port}: IDENTIFY: cannot connect to localhost port {port}: .*; is "
-            r"`tritstream serve` running there\?$")):
+            r"`tritstream share-device` running there\?$")):
         asyncio.run(open_device(f"tcp://localhost:{port}").identify())
 
 

@@ -1,4 +1,4 @@
-"""What clients send to ``tritstream serve``."""
+"""What clients send to ``tritstream share-device``."""
 
 import asyncio
 import socket
@@ -85,4 +85,4 @@ def _seeds() -> list[bytes]:
     return [bytes(64), Random(0).randbytes(1000), b"", bytes(range(256)) * 40]
 
 
-TARGET = Target("bytes of clients of `tritstream serve`", _seeds, _run, changed_bytes)
+TARGET = Target("bytes of clients of `tritstream share-device`", _seeds, _run, changed_bytes)
