@@ -15,9 +15,10 @@ __all__ = ["ColumnCounts", "Columns", "Depth", "DeviceSpec", "Exclude", "Force",
 
 # Checkpoints.
 Model  = Annotated[Path, typer.Argument(
-    help="Hugging Face directory with safetensors, or GGUF file of the architecture llama or "
-         "qwen2.")]
-Packed = Annotated[Path, typer.Argument(help="Packed checkpoint, a directory.")]
+    help="Hugging Face directory with safetensors, name of a model on the Hub such as "
+         "Qwen/Qwen2.5-0.5B or NAME@REVISION, or GGUF file of the architecture llama or qwen2.")]
+Packed = Annotated[Path, typer.Argument(
+    help="Packed checkpoint: a directory, or the name of a model on the Hub.")]
 Depth  = Annotated[int, typer.Option("--depth", "-d", help="Trits per weight, 1..4.")]
 
 # Results.
