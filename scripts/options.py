@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ColumnCounts", "Columns", "Depth", "DeviceSpec", "Exclude", "Force", "Json", "JsonFile",
-           "LaneCounts", "Lanes", "MaxK", "Memory", "MemoryClock", "Model", "NoTokenizer", "Output",
-           "Packed", "PlaceSeed", "Repeat", "Report", "Rtl"]
+__all__ = ["BaseModel", "ColumnCounts", "Columns", "Depth", "DeviceSpec", "Exclude", "Force",
+           "Json", "JsonFile", "LaneCounts", "Lanes", "MaxK", "Memory", "MemoryClock", "Model",
+           "NoTokenizer", "Output", "Packed", "PlaceSeed", "Repeat", "Report", "Rtl"]
 
 # Checkpoints.
 Model  = Annotated[Path, typer.Argument(
@@ -20,6 +20,10 @@ Model  = Annotated[Path, typer.Argument(
 Packed = Annotated[Path, typer.Argument(
     help="Packed checkpoint: a directory, or the name of a model on the Hub.")]
 Depth  = Annotated[int, typer.Option("--depth", "-d", help="Trits per weight, 1..4.")]
+
+BaseModel = Annotated[str | None, typer.Option(
+    metavar="NAME", help="Name of MODEL on the Hub, for the model card that is written.",
+    show_default="MODEL, if it is the name of a model on the Hub")]
 
 # Results.
 Output   = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]

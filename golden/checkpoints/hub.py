@@ -11,7 +11,7 @@ from pathlib import Path
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.strict_json import parse_json
 
-__all__ = ["cached_name", "local_model", "snapshot_name"]
+__all__ = ["cached_name", "is_hub_name", "local_model", "snapshot_name"]
 
 #: OWNER/NAME, OWNER/NAME@REVISION, or either with /FILE.gguf; also as the address of its page.
 _HUB = re.compile(
@@ -22,8 +22,8 @@ _HUB = re.compile(
 _SMALL = ("*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt", "*.md", "LICENSE*", "NOTICE*")
 #: Files in folders, which no checkpoint is read from.
 _DEEPER = "*/*"
-#: Safetensors that are not the weights of the model: in a maker's own format, variants.
-_OTHERS = ("consolidated*", "model.*.safetensors")
+#: Weights in one file: of a plain and of a packed checkpoint.
+_SINGLE = ("model.safetensors", "packed.safetensors")
 
 
 def local_model(model: str | Path) -> Path:
@@ -50,11 +50,21 @@ def local_model(model: str | Path) -> Path:
     return _download(found["name"], found["revision"], found["file"])
 
 
+def is_hub_name(text: str) -> bool:
+    """Return whether a text has the form OWNER/NAME."""
+    found = _HUB.fullmatch(text)
+    return found is not None and found["name"] == text
+
+
 def snapshot_name(path: Path) -> tuple[str, str] | None:
-    """Return name and commit of a model whose snapshot in the Hub's cache has this path."""
-    path = path.absolute()
-    name = cached_name(path.parent.parent) if path.parent.name == "snapshots" else None
-    return (name, path.name) if name else None
+    """Return name and commit of the model to which a path in the Hub's cache belongs.
+
+    The path is the directory of a snapshot or a file in it.
+    """
+    for place in (path.absolute(), path.absolute().parent):
+        if place.parent.name == "snapshots" and (name := cached_name(place.parent.parent)):
+            return name, place.name
+    return None
 
 
 def cached_name(folder: Path) -> str | None:
@@ -76,19 +86,14 @@ def _download(name: str, revision: str | None, file: str | None) -> Path:
         if file:
             return Path(hf_hub_download(name, file, revision=revision))
         folder = _snapshot(name, revision, _SMALL)
-        if shards := _shards(folder):
-            _snapshot(name, folder.name, shards)
-        else:
-            _snapshot(name, folder.name, ("*.safetensors",), _OTHERS)
+        _snapshot(name, folder.name, (*_SINGLE, *_shards(folder)))
     if not any(folder.glob("*.safetensors")):
         raise _unfit(given, f"{name} has no weights as safetensors on the Hub; name a GGUF file of "
                             f"it as {name}/FILE.gguf, or give another model")
     return folder
 
 
-def _snapshot(
-    name: str, revision: str | None, patterns: Iterable[str], unwanted: Iterable[str] = (),
-) -> Path:
+def _snapshot(name: str, revision: str | None, patterns: Iterable[str]) -> Path:
     """Return the directory of a snapshot after a download of the files that match patterns."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import tqdm
@@ -100,11 +105,11 @@ def _snapshot(
             super().__init__(*args, **{"disable": None} | options)
 
     return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns),
-                                  ignore_patterns=[_DEEPER, *unwanted], tqdm_class=Bar))
+                                  ignore_patterns=_DEEPER, tqdm_class=Bar))
 
 
 def _shards(folder: Path) -> set[str]:
-    """Return patterns of the files that the index of a snapshot names; none without an index."""
+    """Return patterns of the files with weights that indices in a snapshot name."""
     found: set[str] = set()
     for index in folder.glob("*.safetensors.index.json"):
         # The reader of the checkpoint says what is wrong with an index.
@@ -118,7 +123,11 @@ def _shards(folder: Path) -> set[str]:
 def _explained(given: str, name: str) -> Iterator[None]:
     """Turn errors of the Hub into one line; errors of the disk pass."""
     from huggingface_hub import errors
+    from huggingface_hub.utils import logging
 
+    before = logging.get_verbosity()
+    # Its warnings are of retries, and of files that a model does not have.
+    logging.set_verbosity_error()
     try:
         yield
     except errors.HFValidationError:
@@ -138,6 +147,8 @@ def _explained(given: str, name: str) -> Iterator[None]:
         raise _unfit(given, _about_reach(error)) from error
     except (errors.HfHubHTTPError, errors.HTTPError) as error:
         raise _unfit(given, _about_answer(error)) from error
+    finally:
+        logging.set_verbosity(before)
 
 
 def _about_reach(error: OSError) -> str:

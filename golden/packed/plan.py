@@ -11,6 +11,7 @@ from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import SCALES, tiles_shape
 from tritstream.golden.jobs.directory_job import fingerprint
+from tritstream.golden.packed.card import BaseModel
 from tritstream.golden.packed.metadata import (
     SCALES_SUFFIX,
     TRITS_SUFFIX,
@@ -52,6 +53,8 @@ class Plan:
         Result of :func:`.marks_of` by module name.
     notes : mapping
         Additional fields of the ``quantization_config``.
+    base : BaseModel
+        Source on the Hub, if known, for the model card.
 
     Raises :class:`CheckpointError` if the source uses a name that is reserved for packed matrices.
     """
@@ -60,9 +63,9 @@ class Plan:
         self, source: Source, matrices: Mapping[str, SourceTensor], depth: int, *,
         depths: Mapping[str, int], kept: Iterable[str], codec: str = CODEC,
         marks: Mapping[str, dict[str, str]] | None = None,
-        notes: Mapping[str, object] | None = None,
+        notes: Mapping[str, object] | None = None, base: BaseModel | None = None,
     ):
-        self.source, self.matrices, self.depth = source, matrices, depth
+        self.source, self.matrices, self.depth, self.base = source, matrices, depth, base
         self.depths = {name: other for name, other in depths.items() if other != depth}
         self.codec, self._notes = codec, dict(notes or {})
         self._marks = {name + TRITS_SUFFIX: mark for name, mark in (marks or {}).items() if mark}

@@ -239,7 +239,7 @@ def test_an_interrupted_download_continues(hub, model, monkeypatch):
 def test_a_connection_that_stays_broken(hub, model, monkeypatch):
     class Broken(dict):
         def pop(self, name, size):
-            return 1000 if name.endswith(".safetensors") else size
+            return 1000 if name == "model-00001-of-00002.safetensors" else size
 
     hub.cut = Broken()
     monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -257,3 +257,11 @@ def test_without_the_package(hub, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     refuses(NAME, "models of the Hub need the package huggingface_hub; run pip install "
                   "'tritstream[torch]'")
+
+
+def test_a_failure_says_one_thing(hub, model, capfd):
+    for file in model.glob("*.safetensors*"):
+        file.unlink()
+    with pytest.raises(CheckpointError):
+        local_model(NAME)
+    assert capfd.readouterr() == ("", "")
