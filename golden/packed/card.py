@@ -93,7 +93,7 @@ def write_exported_card(directory: Path, config: Mapping[str, Any], packed: Path
     ``config`` is the configuration of the packed checkpoint, whose path is ``packed``.
     """
     fields, text = _read(packed)
-    names = _KEPT
+    names: tuple[str, ...] = _KEPT
     if fields.get("tags") == _TAGS:
         # Otherwise the card is a copy of the source's, as tritstream 0.1.0 made it.
         names, text = (*_KEPT, *_BASE), text.partition(f"\n{_ORIGINAL}\n\n")[2]
