@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -98,14 +98,22 @@ def _snapshot(name: str, revision: str | None, patterns: Iterable[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import tqdm
 
-    class Bar(tqdm):
-        """A bar that is shown on a terminal only, as a download of one file does."""
+    with ExitStack() as bars:
+        class Bar(tqdm):
+            """Of the library's bars, the bytes of all files, on a terminal only."""
 
-        def __init__(self, *args: object, **options: object):
-            super().__init__(*args, **{"disable": None} | options)
+            def __init__(self, *args: object, **options: object):
+                wanted = options.pop("name", None) == "huggingface_hub.snapshot_download"
+                super().__init__(*args, **options | {
+                    "disable": None if wanted else True, "leave": False,
+                    "desc": f"downloading {name}"})
+                bars.callback(self.close)
 
-    return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns),
-                                  ignore_patterns=_DEEPER, tqdm_class=Bar))
+            def set_description(self, *_: object, **__: object) -> None:
+                """Keep the description."""
+
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns),
+                                      ignore_patterns=_DEEPER, tqdm_class=Bar))
 
 
 def _shards(folder: Path) -> set[str]:

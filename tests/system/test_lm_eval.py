@@ -42,9 +42,10 @@ def scores(places, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
     tasks = TaskManager(include_path=str(places / "tasks"))
 
-    def run(path, limit=None, **options):
+    def run(path, limit=8, **options):
         found = lm_eval.simple_evaluate(
-            "tritstream", model_args={"pretrained": str(path), **options}, tasks=TASKS,
+            "tritstream", model_args={"pretrained": str(path), "batch_size": 8} | options,
+            tasks=TASKS,
             task_manager=tasks, limit=limit, bootstrap_iters=0)
         return {task: {name: value for name, value in found["results"][task].items()
                        if isinstance(value, float) and "stderr" not in name} for task in TASKS}
@@ -74,8 +75,7 @@ def test_device_gives_what_golden_gives(places, scores):
 
 
 def test_batches_and_length(places, scores):
-    single = scores(places / "packed", 4)
-    batched = scores(places / "packed", 4, batch_size=4)
+    single, batched = (scores(places / "packed", 4, batch_size=size) for size in (1, 4))
     assert bits(batched) == pytest.approx(bits(single), rel=1e-5)
     assert bits(scores(places / "packed", 4, max_length=16)) > bits(single)
 

@@ -1,3 +1,4 @@
+import io
 import shutil
 import socket
 import sys
@@ -265,3 +266,14 @@ def test_a_failure_says_one_thing(hub, model, capfd):
     with pytest.raises(CheckpointError):
         local_model(NAME)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_terminal_has_a_bar(hub, model, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    local_model(NAME)
+    assert f"\rdownloading {NAME}: " in sys.stderr.getvalue()
+    assert "Fetching" not in sys.stderr.getvalue() and "\n" not in sys.stderr.getvalue()
