@@ -77,7 +77,7 @@ def test_device_gives_what_golden_gives(places, scores):
 def test_batches_and_length(places, scores):
     single, batched = (scores(places / "packed", 4, batch_size=size) for size in (1, 4))
     assert bits(batched) == pytest.approx(bits(single), rel=1e-5)
-    assert bits(scores(places / "packed", 4, max_length=48)) > bits(single)
+    assert bits(scores(places / "packed", 4, max_length=48)) != bits(single)
 
 
 def test_wrong_options(places, scores):
