@@ -29,6 +29,12 @@ _SINGLE = ("model.safetensors", "packed.safetensors")
 def local_model(model: str | Path) -> Path:
     """Return the local path of a model, and download it first if the Hub has it.
 
+    Only safetensors, configuration, tokenizer, card and licence are downloaded, into the Hub's own
+    cache, from which a repeated call takes them. ``huggingface_hub`` reads its environment
+    variables, such as ``HF_TOKEN``, ``HF_HOME``, ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE``. A bar on a
+    terminal shows the progress. A path that does not exist and cannot be a name is returned as it
+    is.
+
     Parameters
     ----------
     model : path or str
@@ -36,13 +42,7 @@ def local_model(model: str | Path) -> Path:
         ``OWNER/NAME@REVISION`` is a model of the Hub, and ``OWNER/NAME/FILE.gguf`` one file of it.
         Revisions are branches, tags and commits. Within a process, a name means one commit.
 
-    Only safetensors, configuration, tokenizer, card and licence are downloaded, into the Hub's own
-    cache, from which a repeated call takes them. ``huggingface_hub`` reads its environment
-    variables, such as ``HF_TOKEN``, ``HF_HOME``, ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE``. It shows
-    the progress of downloads on a terminal.
-
-    A path that does not exist and cannot be a name is returned as it is. Raises
-    :class:`.CheckpointError` if a name is neither a path nor a model that can be downloaded.
+    Raises :class:`.CheckpointError` if a name is neither a path nor a model that can be downloaded.
     """
     path, found = Path(model), _HUB.fullmatch(str(model))
     if found is None or os.path.lexists(path) or path.with_name(f"{path.name}.partial").is_dir():
