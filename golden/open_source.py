@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tritstream.golden.checkpoints.diagnosis import about_path
 from tritstream.golden.checkpoints.directory import DirectorySource
+from tritstream.golden.checkpoints.hub import local_model
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.errors import CheckpointError
 
@@ -13,15 +14,17 @@ __all__ = ["open_source"]
 def open_source(path: str | Path, *, tokenizer: bool = True) -> Source:
     """Return the checkpoint in a directory or a GGUF file. GGUF needs the package gguf.
 
-    Without ``tokenizer``, the tokenizer of a GGUF file is neither read nor written.
+    ``path`` may also be the name of a model on the Hub, see :func:`.local_model`. Without
+    ``tokenizer``, the tokenizer of a GGUF file is neither read nor written.
 
     Raises :class:`CheckpointError` for an unusable path or an unsupported format.
     """
-    if not Path(path).is_file():
+    path = local_model(path)
+    if not path.is_file():
         return DirectorySource(path)
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         is_gguf = file.read(4) == b"GGUF"
-    if not is_gguf and (advice := about_path(Path(path))):
+    if not is_gguf and (advice := about_path(path)):
         raise CheckpointError(f"{path}: {advice}")
     try:
         from tritstream.golden.gguf.source import GgufSource

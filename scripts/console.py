@@ -113,11 +113,11 @@ def _print_line(line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
-def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table to standard output: text in the first column, numbers in the others."""
+def table(title: str, columns: list[str], rows: list[list[str]], texts: int = 1) -> None:
+    """Print a table to standard output: text in the first columns, numbers in the others."""
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for index, column in enumerate(columns):
-        shown.add_column(column, justify="right" if index else "left", no_wrap=True)
+        shown.add_column(column, justify="left" if index < texts else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*row)
     width = None if sys.stdout.isatty() else 200

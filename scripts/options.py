@@ -9,17 +9,22 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ActivationBits", "BackendName", "ColumnCounts", "Columns", "Depth", "DeviceSpec",
-           "Exclude", "Force", "Json", "JsonFile", "LaneCounts", "Lanes", "MaxK", "Memory",
-           "MemoryClock", "Model", "NoTokenizer", "Output", "Packed", "PlaceSeed", "Repeat",
-           "Report", "Rtl", "Seed", "Stops", "System", "Temperature", "TopK", "TopP"]
+__all__ = ["ActivationBits", "BackendName", "BaseModel", "ColumnCounts", "Columns", "Depth",
+           "DeviceSpec", "Exclude", "Force", "Json", "JsonFile", "LaneCounts", "Lanes", "MaxK",
+           "Memory", "MemoryClock", "Model", "NoTokenizer", "Output", "Packed", "PlaceSeed",
+           "Repeat", "Report", "Rtl", "Seed", "Stops", "System", "Temperature", "TopK", "TopP"]
 
 # Checkpoints.
 Model  = Annotated[Path, typer.Argument(
-    help="Hugging Face directory with safetensors, or GGUF file of the architecture llama or "
-         "qwen2.")]
-Packed = Annotated[Path, typer.Argument(help="Packed checkpoint, a directory.")]
+    help="Hugging Face directory with safetensors, name of a model on the Hub such as "
+         "Qwen/Qwen2.5-0.5B or NAME@REVISION, or GGUF file of the architecture llama or qwen2.")]
+Packed = Annotated[Path, typer.Argument(
+    help="Packed checkpoint: a directory, or the name of a model on the Hub.")]
 Depth  = Annotated[int, typer.Option("--depth", "-d", help="Trits per weight, 1..4.")]
+
+BaseModel = Annotated[str | None, typer.Option(
+    metavar="NAME", help="Name of MODEL on the Hub, for the model card that is written.",
+    show_default="MODEL, if it is the name of a model on the Hub")]
 
 # Results.
 Output   = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]

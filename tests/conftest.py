@@ -13,6 +13,8 @@ from support.wire import CONFIGS, Job, Wire
 
 # Lines of progress depend on how busy the machine is; tests of the lines ask for them.
 os.environ["TRITSTREAM_PROGRESS"] = "0"
+# A name that is no path must not reach the network; tests of the Hub have their own.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(scope="module", params=CONFIGS)

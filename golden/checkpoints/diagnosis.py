@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tritstream.golden.checkpoints.hub import cached_name
 from tritstream.golden.checkpoints.weight_files import PLAIN, WeightFiles, is_packed, weight_files
 from tritstream.golden.strict_json import parse_json
 
@@ -21,7 +22,6 @@ _HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 _MARKS = {b"\xef\xbb\xbf": "begins with a byte-order mark; save it as UTF-8 without one",
           b"\xff\xfe": "is UTF-16; save it as UTF-8", b"\xfe\xff": "is UTF-16; save it as UTF-8"}
 
-_HUB = re.compile(r"(https?:/+(?:huggingface\.co|hf\.co)/)?([\w.-]+/[\w.-]+)")
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _VARIANT = re.compile(r"model\.(\w+)\.safetensors(\.index\.json)?|model\.(\w+)-\d+-of-\d+\.safeten"
                       r"sors|model\.safetensors\.index\.(\w+)\.json")
@@ -148,21 +148,18 @@ def _about_missing(path: Path) -> str:
     partial = path.with_name(f"{path.name}.partial")
     if path.name and partial.is_dir():
         return f"not written to its end ({partial}); run the command that writes it again"
-    name = _HUB.fullmatch(str(path))
-    if name and (name[1] or not path.parent.exists()):
-        return (f"no such directory; if it is a model of the hub, run `hf download {name[2]} "
-                "--local-dir DIR` and give DIR")
-    return f"no such directory; {_DIRECTORY}"
+    return (f"no such file or directory; {_DIRECTORY}, or the name of a model on the Hub, such as "
+            "Qwen/Qwen2.5-0.5B")
 
 
 def _about_cache(path: Path) -> str | None:
     """Diagnose a directory of the hub's cache above a snapshot."""
     root = path.parent if path.name in ("snapshots", "blobs", "refs") else path
-    if not root.name.startswith("models--"):
+    if not cached_name(root):
         root = next((inner for inner in sorted(path.glob("models--*"))), root)
-    if not root.name.startswith("models--"):
+    name = cached_name(root)
+    if not name:
         return None
-    name = root.name.removeprefix("models--").replace("--", "/", 1)
     if snapshot := _snapshot(root):
         return f"is the hub's cache; give the snapshot of {name} in it: {snapshot}"
     return f"is the hub's cache, without a snapshot of {name}; run `hf download {name}`"

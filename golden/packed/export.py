@@ -33,6 +33,7 @@ from tritstream.golden.jobs.directory_job import (
     write_json,
 )
 from tritstream.golden.matrix import code_values, dequantized_chunks
+from tritstream.golden.packed.card import write_exported_card
 from tritstream.golden.packed.metadata import RECOVERED
 from tritstream.golden.packed.reader import QUANT_METHOD, TRITS_SUFFIX, MatrixInfo, PackedCheckpoint
 
@@ -86,6 +87,7 @@ def export(
             index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(files.items()))}
             write_json(job.partial / INDEX, index)
         copy_files(companions(packed.path), job.partial)
+        write_exported_card(job.partial, packed.config, packed.path)
         job.finish()
     return lost
 

@@ -3,7 +3,7 @@
 import fnmatch
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tritstream.golden.checkpoints.casting import CastSource, cast_dtypes
@@ -29,6 +29,7 @@ from tritstream.golden.jobs.malloc import keep_freed_memory
 from tritstream.golden.jobs.step import Run, one_by_one
 from tritstream.golden.matrix import Encoded
 from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.card import base_of, write_packed_card
 from tritstream.golden.packed.metadata import CONVERTED
 from tritstream.golden.packed.plan import Plan, source_fingerprint
 from tritstream.golden.packed.report import PackReport, TensorReport
@@ -47,7 +48,7 @@ def pack_checkpoint(
     modules_to_not_convert: Sequence[str] = MODULES_TO_NOT_CONVERT, include: Sequence[str] = (),
     exclude: Sequence[str] = (), architecture: Architecture | None = None,
     method: Method | None = None, run: Run = in_flight, dtype: str | None = None,
-    tokenizer: bool = True,
+    tokenizer: bool = True, base_model: str | None = None,
 ) -> PackReport:
     """Quantize and pack a checkpoint.
 
@@ -84,6 +85,9 @@ def pack_checkpoint(
         Dtype of unquantized tensors, see :func:`.cast_dtypes`. If None, dtypes are unchanged.
     tokenizer : bool
         Whether to convert the tokenizer of a GGUF file.
+    base_model : str
+        Name of the source on the Hub, OWNER/NAME, for the model card. If None, the name is known
+        only for a source of the Hub.
 
     Tensors with the matrices of several experts are packed as one matrix per expert:
     :mod:`tritstream.golden.checkpoints.slices`.
@@ -95,13 +99,14 @@ def pack_checkpoint(
     half_range(depth)
     method = method or method_of(DEFAULT)
     source, out = open_source(source_path, tokenizer=tokenizer), Path(out_dir).absolute()
+    base = base_of(source.path, base_model)
     choice = source.choose(Selection(include, exclude, modules_to_not_convert, architecture))
     source = SlicedSource(source, choice.stacks)
     source, converted = _cast_kept(source, choice.matrices, dtype) if dtype else (source, {})
     notes = {"exclude": list(exclude)} if exclude else {}
     plan = Plan(source, choice.matrices, depth, kept=modules_to_not_convert, codec=method.codec,
                 depths=_depths(source.path, choice.matrices, overrides or {}),
-                marks=choice.marks(), notes=dict(method.settings) | notes | converted)
+                marks=choice.marks(), notes=dict(method.settings) | notes | converted, base=base)
     check_apart(source.path, out)
 
     keep_freed_memory()
@@ -154,6 +159,7 @@ def write_packed(
         write_json(job.partial / PACKED.index, plan.index())
     write_json(job.partial / PLAIN.index, REFUSAL_INDEX)
     plan.source.write_companions(job.partial)
+    write_packed_card(job.partial, plan.config(), plan.source.path, plan.base)
     return tuple(_report(job, name) for name in plan.source.tensors)
 
 
@@ -166,7 +172,9 @@ def _identity(plan: Plan, method: Method) -> dict:
     return {"job": "pack", "format_version": plan.version, "codec": method.codec,
             "settings": dict(method.settings), "depth": plan.depth, "depths": plan.depths,
             "kept": plan.kept, "weights": PACKED.single, "files": source_fingerprint(plan.source),
-            "source": dict(plan.source.settings)} | ({"marks": plan.marks} if plan.marks else {})
+            "source": dict(plan.source.settings),
+            "base_model": asdict(plan.base) if plan.base else None,
+            } | ({"marks": plan.marks} if plan.marks else {})
 
 
 def _cast_kept(

@@ -12,6 +12,7 @@ from tritstream.golden.checkpoints.weight_files import REFUSAL, REFUSAL_FIELD, p
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import SCALES, tiles_shape
 from tritstream.golden.jobs.directory_job import fingerprint
+from tritstream.golden.packed.card import BaseModel
 from tritstream.golden.packed.metadata import (
     SCALES_SUFFIX,
     TRITS_SUFFIX,
@@ -53,6 +54,8 @@ class Plan:
         Metadata fields of matrices by module name: see :func:`.marks_of`.
     notes : mapping
         Additional fields of the ``quantization_config``.
+    base : BaseModel
+        Source on the Hub, if known, for the model card.
 
     Raises :class:`CheckpointError` if the source uses a name that is reserved for packed matrices.
     """
@@ -61,9 +64,9 @@ class Plan:
         self, source: Source, matrices: Mapping[str, SourceTensor], depth: int, *,
         depths: Mapping[str, int], kept: Iterable[str], codec: str = CODEC,
         marks: Mapping[str, dict[str, str]] | None = None,
-        notes: Mapping[str, object] | None = None,
+        notes: Mapping[str, object] | None = None, base: BaseModel | None = None,
     ):
-        self.source, self.matrices, self.depth = source, matrices, depth
+        self.source, self.matrices, self.depth, self.base = source, matrices, depth, base
         self.depths = {name: other for name, other in depths.items() if other != depth}
         self.codec, self._notes = codec, dict(notes or {})
         self.marks = {name: mark for name, mark in (marks or {}).items() if mark}

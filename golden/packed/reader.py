@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tritstream.golden.checkpoints.directory import all_tensors, open_shards
+from tritstream.golden.checkpoints.hub import local_model
 from tritstream.golden.checkpoints.safetensors_reader import Tensor
 from tritstream.golden.checkpoints.slices import slice_module, stacked_shape
 from tritstream.golden.checkpoints.source import CONFIG
@@ -73,6 +74,8 @@ class MatrixInfo:
 class PackedCheckpoint:
     """Packed checkpoint. Opening it reads headers only.
 
+    ``path`` is a directory, or the name of a model on the Hub: :func:`.local_model`.
+
     Raises :class:`CheckpointError` if the directory is no packed checkpoint, has a newer format
     version, or is inconsistent. Only :func:`.verify` checks the CRC-32 of values.
 
@@ -102,7 +105,7 @@ class PackedCheckpoint:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = local_model(path)
         self.config, self.shards, self.sharded = open_shards(self.path)
         self.depth, self._depths = read_config(self.path / CONFIG, self.config, self.file)
         self.codec = self.config["quantization_config"].get("codec")

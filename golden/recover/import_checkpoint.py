@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from tritstream.golden.jobs.directory_job import Job, check_apart
 from tritstream.golden.jobs.journal import understood
 from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.card import BaseModel, base_of
 from tritstream.golden.packed.metadata import FORMAT_VERSION, RECOVERED, marks_of
 from tritstream.golden.packed.pack import write_packed
 from tritstream.golden.packed.plan import Plan, source_fingerprint
@@ -81,6 +82,7 @@ def import_checkpoint(
     source_path: str | Path, out_dir: str | Path, depth: int | None = None, *,
     keep_going: bool = False, force: bool = False, exclude: Sequence[str] = (),
     architecture: Architecture | None = None, progress: Progress = _silent,
+    base_model: str | None = None,
 ) -> ImportReport:
     """Pack a checkpoint of dequantized weights without changing a value.
 
@@ -99,7 +101,7 @@ def import_checkpoint(
         Whether to keep matrices that do not fit unquantized. Otherwise they raise an error.
     force : bool
         Whether to replace ``out_dir``, and to discard what another job left in ``OUT.partial``.
-    exclude, architecture
+    exclude, architecture, base_model
         As for :func:`.pack_checkpoint`.
     progress : callable
         Called with the stage and the finished item: ``recovering`` (matrix), ``hashing`` (file),
@@ -110,17 +112,19 @@ def import_checkpoint(
     """
     depths = _depths(depth)
     source, out = open_source(source_path), Path(out_dir).absolute()
+    base = base_of(source.path, base_model)
     choice = source.choose(Selection(exclude=exclude, architecture=architecture))
     matrices = choice.matrices
     check_apart(source.path, out)
-    with Job(out, _identity(source, depth, matrices), force=force) as job:
+    identity = _identity(source, depth, matrices) | {"base_model": asdict(base) if base else None}
+    with Job(out, identity, force=force) as job:
         surveys = _survey(job, matrices, depths, keep_going, progress)
         choice = choice.without({one.name: _MISFIT for one in surveys if not one.fits})
         fitting = {name: recovery for name, recovery in _fitting(surveys).items()
                    if name in choice.matrices}
         sums = _sums(source, progress)
         notes = {"source_sha256": sums} | ({"exclude": list(exclude)} if exclude else {})
-        plan = _plan(source, choice, fitting, notes)
+        plan = _plan(source, choice, fitting, notes, base)
         reports = write_packed(job, plan, _RecoveredEncoder(fitting),
                                lambda report: progress("packing", report.name))
         _compare(job.partial, source, progress)
@@ -200,6 +204,7 @@ def _fitting(surveys: Iterable[Survey]) -> dict[str, Recovery]:
 
 def _plan(
     source: Source, choice: Choice, fitting: dict[str, Recovery], notes: Mapping[str, object],
+    base: BaseModel | None,
 ) -> Plan:
     """Return a plan with the depth of most weights as default, and other depths as exceptions."""
     if not fitting:
@@ -211,7 +216,7 @@ def _plan(
     return Plan(
         SlicedSource(source, choice.stacks), matrices, weights.most_common(1)[0][0],
         depths={name: recovery.depth for name, recovery in fitting.items()},
-        kept=MODULES_TO_NOT_CONVERT, codec=RECOVERED, notes=notes,
+        kept=MODULES_TO_NOT_CONVERT, codec=RECOVERED, notes=notes, base=base,
         marks={name: marks_of(FORMS[recovery.form], matrices[name].dtype) | slices.get(name, {})
                for name, recovery in fitting.items()})
 

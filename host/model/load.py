@@ -19,6 +19,7 @@ from tritstream.golden.checkpoints import weight_files
 from tritstream.golden.checkpoints.convert import convert
 from tritstream.golden.checkpoints.diagnosis import about_file
 from tritstream.golden.checkpoints.directory import open_shards
+from tritstream.golden.checkpoints.hub import local_model
 from tritstream.golden.checkpoints.source import CONFIG
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.jobs.directory_job import write_json
@@ -57,7 +58,8 @@ def load_model(
     ----------
     path : path
         Directory of a checkpoint in safetensors: original, exported or packed. Or a GGUF file,
-        which is converted to a temporary directory first.
+        which is converted to a temporary directory first. Or the name of a model on the Hub:
+        :func:`.local_model`.
     backend : str or Backend
         Backend for the products of packed matrices: ``reference`` (dequantized weights in
         ``dtype``), ``golden`` (integers of :mod:`tritstream.golden.gemv`), ``cpu`` or ``cuda`` (the
@@ -75,15 +77,16 @@ def load_model(
     """
     if isinstance(backend, str):
         backend = make_backend(backend, activation_bits, dtype)
+    path = local_model(path)
     check_path(path)
     if is_packed(path):
-        return _load_packed(Path(path), backend, dtype, progress)
+        return _load_packed(path, backend, dtype, progress)
     if not isinstance(backend, ReferenceBackend):
         raise ValueError(f"{path}: not packed, so only the reference backend can run it; "
                          "`tritstream quantize` packs it")
-    fields = open_source(path).config if Path(path).is_file() else open_shards(Path(path))[0]
+    fields = open_source(path).config if path.is_file() else open_shards(path)[0]
     advice = "complete the checkpoint, or correct its config.json"
-    model = _from_pretrained(Path(path), read_config(Path(path), fields), dtype, advice)
+    model = _from_pretrained(path, read_config(path, fields), dtype, advice)
     stop_at_non_finite(model)
     return model.eval()
 
@@ -91,8 +94,10 @@ def load_model(
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint directory, packed or not, or of a GGUF file.
 
-    Raises :class:`.CheckpointError` if the tokenizer is missing or damaged.
+    ``path`` may also be the name of a model on the Hub: :func:`.local_model`. Raises
+    :class:`.CheckpointError` if the tokenizer is missing or damaged.
     """
+    path = local_model(path)
     check_path(path)
     with _converted(path, weights=False) as folder:
         if not any((folder / name).is_file() for name in _TOKENIZERS):
@@ -140,10 +145,14 @@ def _check_texts(path: Path) -> None:
 
 
 def is_packed(path: str | Path) -> bool:
-    """Return whether a checkpoint is packed. A GGUF file is not."""
-    if Path(path).is_file():
+    """Return whether a checkpoint is packed. A GGUF file is not.
+
+    ``path`` may also be the name of a model on the Hub: :func:`.local_model`.
+    """
+    path = local_model(path)
+    if path.is_file():
         return False
-    return weight_files.is_packed(open_shards(Path(path))[0])
+    return weight_files.is_packed(open_shards(path)[0])
 
 
 def make_backend(

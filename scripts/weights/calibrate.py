@@ -78,7 +78,7 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
         return Moments(what).path
     source = open_source(model)
     made = {"model": source_fingerprint(source), "text": _digest(what), "tokens": tokens,
-            "window": WINDOW, "path": str(model.resolve())}
+            "window": WINDOW, "path": str(source.path.resolve())}
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
     path = find_entry(_KEPT, key, ".safetensors", private=False)
     if path is None:

@@ -10,6 +10,7 @@ import typer
 
 from tritstream.golden.checkpoints.casting import AUTO, DTYPE_NAMES, Rounding, cast, check_dtype
 from tritstream.golden.checkpoints.convert import convert as convert_source
+from tritstream.golden.checkpoints.hub import local_model
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.fixed_point import information_bits, packed_bits
 from tritstream.golden.jobs.directory_job import JOURNAL, check_out
@@ -43,7 +44,7 @@ def convert(
     force: Force = False,
 ):
     """Convert a GGUF file to a Hugging Face directory with unquantized weights."""
-    if model.is_dir():
+    if local_model(model).is_dir():
         raise Failure(f"{model}: is a directory already; give a GGUF file")
     write_source(open_source(model, tokenizer=not no_tokenizer), output, force, dtype)
     print(f"Hugging Face checkpoint: {output}")
@@ -77,7 +78,7 @@ def show_roundings(lost: Mapping[str, Sequence[Rounding]]) -> None:
 
 def check_no_tokenizer(model: Path, asked: bool) -> None:
     """Raise :class:`ValueError` if --no-tokenizer is given for a directory."""
-    if asked and model.is_dir():
+    if asked and local_model(model).is_dir():
         raise ValueError(f"{model}: is a directory, whose tokenizer is copied and not converted; "
                          "--no-tokenizer is for GGUF files")
 

@@ -18,7 +18,7 @@ from tritstream.golden.recover.import_checkpoint import (
 )
 from tritstream.golden.recover.survey import Survey
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors, table
-from tritstream.scripts.options import Exclude, Force, Json
+from tritstream.scripts.options import BaseModel, Exclude, Force, Json
 from tritstream.scripts.weights.architecture import architecture_of, warn_of_faults
 from tritstream.scripts.weights.kept import name_patterns, show_kept, warn_of_share
 
@@ -27,8 +27,9 @@ __all__ = ["import_model"]
 
 @reports_errors
 def import_model(
-    model: Annotated[Path, typer.Argument(help="Checkpoint of dequantized weights: Hugging Face "
-                                          "directory with safetensors.")],
+    model: Annotated[Path, typer.Argument(
+        help="Checkpoint of dequantized weights: Hugging Face directory with safetensors, or name "
+             "of a model on the Hub such as Entrit/Qwen2.5-0.5B-trit-uniform-d3.")],
     output: Annotated[Path | None, typer.Option("--output", "-o",
                                                 help="Directory to write.")] = None,
     depth: Annotated[int | None, typer.Option(
@@ -39,6 +40,7 @@ def import_model(
     probe: Annotated[bool, typer.Option(
         "--probe", help="Report on each matrix, and write nothing.")] = False,
     exclude: Exclude = None,
+    base_model: BaseModel = None,
     force: Force = False,
     as_json: Json = False,
 ):
@@ -53,14 +55,14 @@ def import_model(
     elif output is None:
         raise ValueError("give a directory to write with -o, or --probe")
     else:
-        report = _import(model, output, depth, keep_going, exclude or (), force)
+        report = _import(model, output, depth, keep_going, exclude or (), base_model, force)
         _warn(report)
         print_json(_as_json(report)) if as_json else _print(report)
 
 
 def _import(
     model: Path, output: Path, depth: int | None, keep_going: bool, exclude: Sequence[str],
-    force: bool,
+    base_model: str | None, force: bool,
 ) -> ImportReport:
     source = open_source(model)
     found = architecture_of(source)
@@ -71,7 +73,7 @@ def _import(
     with progress("importing", steps) as advance:
         return import_checkpoint(
             model, output, depth, keep_going=keep_going, force=force, exclude=exclude,
-            architecture=found.architecture,
+            architecture=found.architecture, base_model=base_model,
             progress=lambda stage, name: advance(1, f"{stage} {name}"))
 
 

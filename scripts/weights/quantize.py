@@ -20,7 +20,7 @@ from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.report import PackReport, TensorReport
 from tritstream.golden.quantizers.registry import DEFAULT, METHODS, Method, check_method, method_of
 from tritstream.scripts.console import console, print_json, progress, reports_errors, table
-from tritstream.scripts.options import Exclude, Force, Json, Model, NoTokenizer, Output
+from tritstream.scripts.options import BaseModel, Exclude, Force, Json, Model, NoTokenizer, Output
 from tritstream.scripts.weights.architecture import Found, architecture_of, warn_of_faults
 from tritstream.scripts.weights.calibrate import TOKENS, moments_file
 from tritstream.scripts.weights.checkpoints import check_no_tokenizer
@@ -61,6 +61,7 @@ def quantize(
              "get 16 bits where that is exact, or near enough for dequantized GGUF; all other "
              "tensors keep their dtype.")] = AUTO,
     no_tokenizer: NoTokenizer = False,
+    base_model: BaseModel = None,
     engine: Annotated[str | None, typer.Option(
         help="Engine of the inner loops: numpy or numba. numba writes the same bytes several times "
              "as fast.", show_default="numba if it is installed")] = None,
@@ -85,7 +86,7 @@ def quantize(
     start = perf_counter()
     report = pack(model, output, default, force, method=chosen, cluster=cluster,
                   overrides=overrides, selection=selection, dtype=dtype,
-                  tokenizer=not no_tokenizer)
+                  tokenizer=not no_tokenizer, base_model=base_model)
     seconds = perf_counter() - start
     warn_of_share(report)
     show = _print_json if as_json else _show
@@ -120,7 +121,8 @@ def _select(
 def pack(model: Path, output: Path, depth: int, force: bool = False, *,
          method: Method | None = None, cluster: str | None = None,
          overrides: Mapping[str, int] | None = None, selection: Selection = BY_NAME,
-         dtype: str | None = None, tokenizer: bool = True) -> PackReport:
+         dtype: str | None = None, tokenizer: bool = True,
+         base_model: str | None = None) -> PackReport:
     """Pack a checkpoint with a progress bar, and print warnings to standard error."""
     choice = open_source(model, tokenizer=tokenizer).choose(selection)
     with (on_cluster(cluster) if cluster else nullcontext(in_flight) as run,
@@ -128,7 +130,7 @@ def pack(model: Path, output: Path, depth: int, force: bool = False, *,
         report = pack_checkpoint(model, output, depth, force=force, method=method, run=run,
                                  overrides=overrides, include=selection.include,
                                  exclude=selection.exclude, architecture=selection.architecture,
-                                 dtype=dtype, tokenizer=tokenizer,
+                                 dtype=dtype, tokenizer=tokenizer, base_model=base_model,
                                  progress=lambda tensor: advance(1, tensor.name))
     for warning in report.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)

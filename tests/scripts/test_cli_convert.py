@@ -27,7 +27,7 @@ def test_quantizes_a_gguf_file(file, tmp_path):
         matrix.shape[0] * matrix.shape[1]
         for matrix in PackedCheckpoint(tmp_path / "packed").matrices.values())
     assert contents(tmp_path / "packed").keys() == {
-        "config.json", "generation_config.json", "model.safetensors.index.json",
+        "README.md", "config.json", "generation_config.json", "model.safetensors.index.json",
         "packed.safetensors", "tokenizer.json", "tokenizer_config.json"}
     code, out, err = tritstream("verify", tmp_path / "packed", "--against", file)
     assert (code, err) == (0, "")

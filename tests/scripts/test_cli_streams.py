@@ -119,7 +119,7 @@ def test_names_of_files_that_are_not_utf8(places, tmp_path):
     assert (code, err) == (0, b"")
     assert json.loads(out)["packed"] == str(tmp_path / "n\\xffme")
     code, out, err = done(["inspect", tmp_path / "none" / NAME])
-    assert code == 1 and b"none/n\\xffme: no such directory" in err
+    assert code == 1 and b"none/n\\xffme: no such file or directory" in err
 
 
 def test_values_that_no_file_can_hold(tmp_path, capsys):

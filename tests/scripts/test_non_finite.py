@@ -108,7 +108,7 @@ def test_device_names_the_layer(case, capsys):
 @pytest.mark.parametrize("backend", ["reference", "golden"])
 def test_eval_names_the_layer(case, backend, capsys, tmp_path):
     (tmp_path / "text").write_text((f"{PROMPT} sister. ") * 60)
-    err = refused(capsys, evaluate, [case[0]], tmp_path / "text", backend=backend, ctx=128,
+    err = refused(capsys, evaluate, [case[0]], [tmp_path / "text"], backend=backend, ctx=128,
                   output=tmp_path / "e")
     tensor = case[4].split("since ")[-1].split(" holds")[0]
     assert tensor in err

@@ -17,11 +17,14 @@ from tritstream.golden.matrix import whole
 from tritstream.golden.quantizers.registry import DEFAULT, METHODS
 
 __all__ = [
-    "DTYPES", "contents", "linear_names", "make_checkpoint", "message", "quantized", "rewrite",
-    "run_python", "save_halves", "save_sealed", "write_json",
+    "DTYPES", "NO_MODEL", "contents", "linear_names", "make_checkpoint", "message", "quantized",
+    "rewrite", "run_python", "save_halves", "save_sealed", "write_json",
 ]
 
 DTYPES = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
+#: What is said of a path that does not exist.
+NO_MODEL = ("no such file or directory; give the directory of a checkpoint, or the name of a model "
+            "on the Hub, such as Qwen/Qwen2.5-0.5B")
 ROOT = Path(__file__).parents[2]
 
 

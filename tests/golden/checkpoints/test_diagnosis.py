@@ -14,7 +14,7 @@ from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.reader import PackedCheckpoint
 
 from support.cli_helpers import command_fails
-from support.golden_helpers import make_checkpoint, message, write_json
+from support.golden_helpers import NO_MODEL, make_checkpoint, message, write_json
 from support.lfs_pointer import IS_POINTER, POINTER
 
 NO_CONFIG = "has no config.json; give the directory of a checkpoint"
@@ -65,14 +65,10 @@ def test_an_index_or_a_shard_that_is_a_pointer(tmp_path):
         refuses(tmp_path / "m", f"{tmp_path / 'm' / name}: {IS_POINTER}")
 
 
-def test_names_of_the_hub(tmp_path, monkeypatch):
+def test_a_path_that_does_not_exist(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for given in ("Qwen/Qwen2.5-0.5B", "https://huggingface.co/Qwen/Qwen2.5-0.5B"):
-        shown = given.replace("//", "/")
-        refuses(given, f"{shown}: no such directory; if it is a model of the hub, run `hf download "
-                       "Qwen/Qwen2.5-0.5B --local-dir DIR` and give DIR")
     for given in ("packed", "a/b/c", tmp_path / "x"):
-        refuses(given, f"{given}: no such directory; give the directory of a checkpoint")
+        refuses(given, f"{given}: {NO_MODEL}")
 
 
 def test_the_cache_of_the_hub(tmp_path, model):

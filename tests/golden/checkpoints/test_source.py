@@ -8,7 +8,14 @@ from safetensors.numpy import save_file
 from tritstream.golden.checkpoints.directory import DirectorySource, companions
 from tritstream.golden.checkpoints.source import CheckpointError, is_linear
 
-from support.golden_helpers import DTYPES, linear_names, make_checkpoint, message, write_json
+from support.golden_helpers import (
+    DTYPES,
+    NO_MODEL,
+    linear_names,
+    make_checkpoint,
+    message,
+    write_json,
+)
 
 
 def refuses(path, text):
@@ -109,8 +116,7 @@ def test_single_file_with_an_index_of_its_own(sharded):
 
 
 def test_wrong_directory(tmp_path):
-    refuses(tmp_path / "x", f"{tmp_path / 'x'}: no such directory; give the directory of a "
-                            "checkpoint")
+    refuses(tmp_path / "x", f"{tmp_path / 'x'}: {NO_MODEL}")
     (tmp_path / "notes").write_text("x")
     refuses(tmp_path, f"{tmp_path}: has no config.json; give the directory of a checkpoint")
 

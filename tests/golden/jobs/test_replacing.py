@@ -74,7 +74,7 @@ def test_output_of_ours_is_replaced(job, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["thesis.docx", "aaa.txt", "model-00001-of-00001.safetensors",
-                                  ".git", "README.md", "zzz.bin"])
+                                  ".git", "NOTICE", "zzz.bin"])
 def test_foreign_file_stops_it(job, tmp_path, name):
     out = tmp_path / "o"
     job(out)

@@ -151,7 +151,8 @@ def test_configuration_and_companions(tmp_path):
     index = json.loads((tmp_path / "o/model.safetensors.index.json").read_text())
     assert list(index["weight_map"].values()) == [f"{REFUSAL}.safetensors"]
     before, after = contents(tmp_path / "m"), contents(tmp_path / "o")
-    assert after.keys() - before.keys() == {"model.safetensors.index.json", "packed.safetensors"}
+    assert after.keys() - before.keys() == {
+        "README.md", "model.safetensors.index.json", "packed.safetensors"}
     assert before.keys() - after.keys() == {"model.safetensors"}
     for name in ("LICENSE", "chat_template.jinja", "generation_config.json", "tokenizer.json"):
         assert after[name] == before[name]

@@ -10,6 +10,7 @@ from tritstream.golden.rounding import FORM, FORMS
 from tritstream.golden.tiles import pack
 
 from support.golden_helpers import (
+    NO_MODEL,
     linear_names,
     make_checkpoint,
     message,
@@ -78,7 +79,7 @@ def test_wrong_name(packed):
 
 
 def test_directory_that_is_not_packed(packed):
-    refuses(packed / "x", f"{packed / 'x'}: no such directory; give the directory of a checkpoint")
+    refuses(packed / "x", f"{packed / 'x'}: {NO_MODEL}")
     source = packed.parent / "m"
     refuses(source, f"{source / 'config.json'}: has no quantization_config; "
                     "pack the checkpoint first")

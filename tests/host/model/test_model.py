@@ -24,7 +24,7 @@ from tritstream.host.model.load import load_model, load_tokenizer, make_backend
 from tritstream.host.open_device import open_device
 from tritstream.hw.config import DeviceConfig
 
-from support.golden_helpers import message, rewrite
+from support.golden_helpers import NO_MODEL, message, rewrite
 from support.host_cases import ACTIVATIONS, GEMV
 from support.model_helpers import MODEL, greedy, logits, pack_llama, prompt_ids
 from support.peer import Peer
@@ -227,7 +227,7 @@ def test_wrong_backend(packed):
 
 def test_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match=message(
-            f"{tmp_path / 'none'}: no such directory; give the directory of a checkpoint")):
+            f"{tmp_path / 'none'}: {NO_MODEL}")):
         load_model(tmp_path / "none")
 
 

@@ -17,6 +17,7 @@ from tritstream.golden.packed.pack import pack_checkpoint
 from support.eval_cases import CHUNKS, CONTEXT, SCORED
 from support.golden_helpers import run_python, write_json
 from support.model_helpers import MODEL
+from support.text_cases import make_text
 
 
 def log_softmax(path, text):
@@ -207,3 +208,57 @@ app(["eval", sys.argv[1], "--text", sys.argv[2]])
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "error: models need torch and transformers: pip install 'tritstream[torch]'\n")
+
+
+@pytest.fixture
+def letters(places):
+    """A second text."""
+    (places / "letters.txt").write_text(make_text(400, seed=1), encoding="utf-8", newline="")
+    return places / "letters.txt"
+
+
+def test_several_texts(places, letters, report, predicted):
+    arguments = (places / "d2", "--base", MODEL)
+    alone = report(*arguments)
+    assert len(predicted) == 2 * CHUNKS
+    both = report(*arguments, "--text", letters)
+    assert predicted[2 * CHUNKS:] == [
+        (name, chunk) for chunk in range(CHUNKS) for name in ("tiny-qwen2", "d2")]
+    assert both["texts"][0] == alone
+    assert [text["corpus"]["name"] for text in both["texts"]] == ["words.txt", "letters.txt"]
+    assert both["texts"][1]["corpus"]["sha256"] == hashlib.sha256(letters.read_bytes()).hexdigest()
+    first, second = (text["models"][0] for text in both["texts"])
+    assert first["squared_error"] == second["squared_error"] and first["kl"] != second["kl"]
+    assert report(*arguments) == alone
+    assert len(predicted) == 4 * CHUNKS
+
+
+def test_a_row_per_text_and_model(places, letters, evaluate):
+    code, out, err = evaluate(places / "d2", "--base", MODEL, "--text", letters)
+    assert (code, err) == (0, "")
+    for text in ("words.txt", "letters.txt"):
+        assert len(re.findall(rf"^{text}: \d+ bytes", out, re.M)) == 1
+        assert len(re.findall(rf"^{text} +{MODEL} +16.00 ", out, re.M)) == 1
+        assert len(re.findall(rf"^{text} +{places / 'd2'} +[-\d]", out, re.M)) == 4
+
+
+def test_several_texts_go_on(places, letters, evaluate, report, predicted, monkeypatch):
+    predict = tritstream.host.model.scoring.predict
+
+    def stop_in_the_second(model, chunks, chunk):
+        if len(predicted) == CHUNKS + 2:
+            raise KeyboardInterrupt
+        return predict(model, chunks, chunk)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tritstream.host.model.scoring, "predict", stop_in_the_second)
+        assert evaluate(places / "d1", "--text", letters)[0] == 130
+    found = report(places / "d1", "--text", letters)
+    assert predicted == [("d1", chunk) for _ in range(2) for chunk in range(CHUNKS)]
+    assert len(found["texts"]) == 2
+
+
+def test_the_text_that_is_too_short_is_named(fails, tmp_path):
+    (tmp_path / "short.txt").write_text("too short")
+    assert fails(MODEL, "--text", tmp_path / "short.txt").startswith(
+        "short.txt: the text has 4 tokens, but two chunks of 64 need 128; ")
