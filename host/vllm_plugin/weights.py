@@ -1,0 +1,32 @@
+"""Weights of a packed checkpoint under the names of the plain one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from tritstream.golden.packed.export import exported_weights
+from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed.verify import require_intact
+from tritstream.host.torch_values import to_torch
+
+__all__ = ["plain_weights"]
+
+
+def plain_weights(path: str | Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield names and tensors that ``tritstream export`` of a packed checkpoint would write.
+
+    Each matrix is dequantized when its turn comes, so one of them is in memory at a time. The bytes
+    of each tensor are checked against their CRC-32 before.
+
+    Raises :class:`.CheckpointError` if the checkpoint cannot be opened, if bytes are damaged, or if
+    weights are beyond the range of their dtype.
+    """
+    packed = PackedCheckpoint(path)
+    for name, tensor in packed.kept.items():
+        require_intact(packed, [tensor])
+        yield name, to_torch(tensor.read())
+    for name in packed.matrices:
+        require_intact(packed, packed.tensors_of(name))
+        weights = exported_weights(packed, name)
+        yield weights.name, to_torch(weights.read())
