@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from vllm.config import get_current_vllm_config
 from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
-from vllm.model_executor.layers.quantization import register_quantization_config
 from vllm.model_executor.layers.quantization.base_config import (
     QuantizationConfig,
     QuantizeMethodBase,
@@ -22,7 +21,6 @@ LOAD_FORMAT = QUANT_METHOD
 _FORMATS = (LOAD_FORMAT, "dummy")
 
 
-@register_quantization_config(QUANT_METHOD)
 class TritstreamQuantizationConfig(QuantizationConfig):
     """Configuration that vLLM makes for a config.json whose ``quant_method`` is ``tritstream``.
 
@@ -53,7 +51,7 @@ class TritstreamQuantizationConfig(QuantizationConfig):
         """Return the configuration. The loader reads and checks the fields itself."""
         return cls()
 
-    def get_quant_method(self, layer: nn.Module, prefix: str) -> QuantizeMethodBase | None:
+    def get_quant_method(self, layer: nn.Module, prefix: str) -> "QuantizeMethodBase | None":
         """Return the method of a plain linear layer, or None for vLLM's default for other layers.
 
         Raises :class:`ValueError` if the weights would be loaded by another loader.

@@ -8,12 +8,10 @@ from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from vllm.config import ModelConfig
 from vllm.config.load import LoadConfig
-from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.reader import PackedCheckpoint
-from tritstream.host.vllm_plugin.config import LOAD_FORMAT
 from tritstream.host.vllm_plugin.weights import plain_weights
 
 __all__ = ["TritstreamModelLoader"]
@@ -23,13 +21,14 @@ _FILES = ["*.json", "*.safetensors"]
 _EXPORT = "run tritstream export, and give vLLM the exported directory without --load-format"
 
 
-@register_model_loader(LOAD_FORMAT)
 class TritstreamModelLoader(DefaultModelLoader):
     """Loader that gives a model of vLLM the dequantized weights of a packed checkpoint.
 
     The default loader refuses such a directory, because model.safetensors.index.json names a file
     that does not exist (see :mod:`tritstream.golden.checkpoints.weight_files`).
     """
+
+    enable_weights_track: bool | None
 
     def __init__(self, load_config: LoadConfig):
         super().__init__(load_config)
