@@ -49,10 +49,10 @@ class TritstreamModelLoader(DefaultModelLoader):
         Raises :class:`.CheckpointError` if the checkpoint is no packed checkpoint, or is one that
         vLLM would not load completely.
         """
-        path = self._directory(model_config)
-        self._check(PackedCheckpoint(path), model_config, model)
+        packed = PackedCheckpoint(self._directory(model_config))
+        _check(packed, model_config, model)
         self.counter_before_loading_weights = time.perf_counter()
-        return plain_weights(path)
+        return plain_weights(packed)
 
     def _directory(self, model_config: ModelConfig) -> Path:
         if Path(model_config.model).is_dir():
@@ -62,16 +62,15 @@ class TritstreamModelLoader(DefaultModelLoader):
             cache_dir=self.load_config.download_dir, allow_patterns=_FILES,
             ignore_patterns=self.load_config.ignore_patterns))
 
-    def _check(
-        self, packed: PackedCheckpoint, model_config: ModelConfig, model: nn.Module,
-    ) -> None:
-        """Refuse a checkpoint whose model would lack weights without an error of vLLM."""
-        if getattr(model, "secondary_weights", ()):
-            raise CheckpointError(f"{packed.path}: {type(model).__name__} also loads weights of "
-                                  f"another checkpoint, which is not supported; {_EXPORT}")
-        tied = getattr(model_config.hf_config, "tie_word_embeddings", False)
-        heads = [name for name in packed.matrices if name.endswith("lm_head")]
-        if tied and heads:
-            raise CheckpointError(f"{packed.path}: {heads[0]} is packed, but config.json ties it "
-                                  "to the embeddings, and vLLM would not load it; set "
-                                  f"tie_word_embeddings to false in config.json, or {_EXPORT}")
+
+def _check(packed: PackedCheckpoint, model_config: ModelConfig, model: nn.Module) -> None:
+    """Refuse a checkpoint whose model would lack weights without an error of vLLM."""
+    if getattr(model, "secondary_weights", ()):
+        raise CheckpointError(f"{packed.path}: {type(model).__name__} also loads weights of "
+                              f"another checkpoint, which is not supported; {_EXPORT}")
+    tied = getattr(model_config.hf_config, "tie_word_embeddings", False)
+    heads = [name for name in packed.matrices if name.endswith("lm_head")]
+    if tied and heads:
+        raise CheckpointError(f"{packed.path}: {heads[0]} is packed, but config.json ties it "
+                              "to the embeddings, and vLLM would not load it; set "
+                              f"tie_word_embeddings to false in config.json, or {_EXPORT}")

@@ -1,7 +1,6 @@
 """Weights of a packed checkpoint under the names of the plain one."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from torch import Tensor
 
@@ -13,16 +12,15 @@ from tritstream.host.torch_values import to_torch
 __all__ = ["plain_weights"]
 
 
-def plain_weights(path: str | Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and tensors that ``tritstream export`` of a packed checkpoint would write.
+def plain_weights(packed: PackedCheckpoint) -> Iterator[tuple[str, Tensor]]:
+    """Yield the names and tensors that ``tritstream export`` of a packed checkpoint would write.
 
     Each matrix is dequantized when its turn comes, so one of them is in memory at a time. The bytes
     of each tensor are checked against their CRC-32 before.
 
-    Raises :class:`.CheckpointError` if the checkpoint cannot be opened, if bytes are damaged, or if
-    weights are beyond the range of their dtype.
+    Raises :class:`.CheckpointError` if bytes are damaged, or if weights are beyond the range of
+    their dtype.
     """
-    packed = PackedCheckpoint(path)
     for name, tensor in packed.kept.items():
         require_intact(packed, [tensor])
         yield name, to_torch(tensor.read())
