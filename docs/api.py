@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import re
 
+from sphinx.ext.autodoc.mock import mock
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
@@ -35,7 +36,8 @@ class Api(SphinxDirective):
     required_arguments = 1
 
     def run(self):
-        text = "".join(map(self._section, public_modules(self.arguments[0])))
+        with mock(self.config.autodoc_mock_imports):
+            text = "".join(map(self._section, public_modules(self.arguments[0])))
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
     @staticmethod

@@ -47,6 +47,8 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints       = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+# The reference of a plug-in is made without the program that loads it.
+autodoc_mock_imports    = ["vllm"]
 napoleon_google_docstring = False
 napoleon_use_rtype        = False
 #: Sections for ports of a component and fields of a record, as in Amaranth's docstrings.

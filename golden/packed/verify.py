@@ -1,7 +1,7 @@
 """Verification of a packed checkpoint: CRC-32 of every byte, and comparison with its source."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tritstream.golden.checkpoints.changed_source import SlicedSource
@@ -21,14 +21,14 @@ from tritstream.golden.packed.comparison import (
 )
 from tritstream.golden.packed.finite import FiniteCheck
 from tritstream.golden.packed.matrix_warnings import table_warnings
-from tritstream.golden.packed.metadata import RECOVERED
+from tritstream.golden.packed.metadata import RECOVERED, damaged
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.quantizers.registry import Method, method_of
 from tritstream.golden.row_chunks import row_chunks
 from tritstream.golden.tiles import padding_is_zero, unpack
 from tritstream.golden.trit import is_canonical
 
-__all__ = ["Finding", "check_sum", "verify"]
+__all__ = ["Finding", "check_sum", "require_intact", "verify"]
 
 
 def verify(
@@ -175,3 +175,10 @@ def check_sum(
     if checksum != expected:
         yield Finding(tensor.name, f"CRC-32 is {checksum:08x}, not {expected:08x}: damaged in "
                                    f"{tensor.path.name}")
+
+
+def require_intact(packed: PackedCheckpoint, tensors: Iterable[Tensor]) -> None:
+    """Raise :class:`CheckpointError` if bytes of a tensor do not have their CRC-32."""
+    for tensor in tensors:
+        for finding in check_sum(tensor, packed.checksums[tensor.name]):
+            raise damaged(tensor.path, f"{tensor.name}: {finding.message}")

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-import torch
 from torch import Tensor
 from transformers.core_model_loading import ConversionOps, _IdentityOp
 
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.export import exported_weights
 from tritstream.host.model.held import HeldCheckpoint
+from tritstream.host.torch_values import to_torch
 
 __all__ = ["Dequantize", "Loading"]
 
@@ -45,7 +44,8 @@ class Dequantize(ConversionOps):
         name = self.hf_quantizer.places[place.removesuffix(".weight")]
         trits, scales = (input_dict[pattern][0] for pattern in source_patterns)
         checkpoint.held[name] = _Pair(trits, scales)
-        weights = _tensor(exported_weights(checkpoint, checkpoint.matrices[name].origin).read())
+        origin = checkpoint.matrices[name].origin
+        weights = to_torch(exported_weights(checkpoint, origin).read())
         del checkpoint.held[name]
         self._done.add(name)
         return {place: [weights.to(trits.device, model.get_parameter(place).dtype)]}
@@ -64,10 +64,3 @@ class Dequantize(ConversionOps):
     def reverse_op(self) -> ConversionOps:
         """Operation that saves the weights as they are."""
         return _IdentityOp()
-
-
-def _tensor(values: np.ndarray) -> Tensor:
-    """Return values of any float dtype as a tensor; torch does not know bfloat16 of numpy."""
-    if values.dtype.name == "bfloat16":
-        return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(values)

@@ -11,11 +11,11 @@ from transformers import PreTrainedModel
 
 from tritstream.golden.checkpoints.directory import DirectorySource
 from tritstream.golden.checkpoints.safetensors_reader import Tensor as Stored
-from tritstream.golden.errors import CheckpointError
 from tritstream.golden.matrix import row_dequantizer
+from tritstream.golden.packed.metadata import damaged
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
-from tritstream.golden.packed.verify import check_sum
+from tritstream.golden.packed.verify import require_intact
 from tritstream.golden.quantizers.registry import method_of
 from tritstream.host.model.architecture import read_architecture
 from tritstream.host.model.backends import Backend
@@ -69,9 +69,7 @@ def open_checkpoint(path: Path, matrices: bool = False) -> HeldCheckpoint:
     """
     checkpoint = HeldCheckpoint(path)
     packed = [tensor for name in checkpoint.matrices for tensor in checkpoint.tensors_of(name)]
-    for tensor in [*checkpoint.kept.values(), *(packed if matrices else [])]:
-        for finding in check_sum(tensor, checkpoint.checksums[tensor.name]):
-            raise _damaged(tensor, finding.message)
+    require_intact(checkpoint, [*checkpoint.kept.values(), *(packed if matrices else [])])
     return checkpoint
 
 
@@ -135,9 +133,5 @@ def set_backend(
 def _check(checkpoint: PackedCheckpoint, tensor: Stored, value: Tensor) -> None:
     found, due = zlib.crc32(value.numpy(force=True).data), checkpoint.checksums[tensor.name]
     if found != due:
-        raise _damaged(tensor, f"CRC-32 is {found:08x}, not {due:08x}: damaged in "
-                               f"{tensor.path.name}")
-
-
-def _damaged(tensor: Stored, fault: str) -> CheckpointError:
-    return CheckpointError(f"{tensor.path}: {tensor.name}: {fault}; copy it again")
+        raise damaged(tensor.path, f"{tensor.name}: CRC-32 is {found:08x}, not {due:08x}: damaged "
+                                   f"in {tensor.path.name}")
