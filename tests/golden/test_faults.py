@@ -115,9 +115,9 @@ def test_limit_of_the_size_of_files(model, packed, tmp_path):
 
     status, error = finished(command(model, tmp_path / "o", preexec_fn=limit))
     assert status == 1
-    assert error == (f"error: {tmp_path}/o.partial: cannot write packed-00001-of-00002.safetensors: "
-                     "File too large; raise the limit on file sizes (ulimit -f) and run the same "
-                     "command again\n")
+    assert error == (f"error: {tmp_path}/o.partial: cannot write packed-00001-of-00002."
+                     "safetensors: File too large; raise the limit on file sizes (ulimit -f) and "
+                     "run the same command again\n")
     check_rest(tmp_path / "o")
     check_end(model, tmp_path / "o", packed)
 
