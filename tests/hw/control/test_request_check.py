@@ -64,7 +64,8 @@ def sizes(config: DeviceConfig) -> list[dict]:
 def refusals(config: DeviceConfig, requests: list[dict], loads: list[tuple]) -> list[tuple]:
     """Codes of the check and of the model, each with its request, once ``loads`` have been made.
 
-    A load is a column, or None for scales, and its K; or it is ``"forget"``.
+    A load is a column, or None for scales, and its K, or None if it begins without an end; or it is
+    ``"forget"``.
     """
     dut, model, pairs = RequestCheck(config), DeviceModel(config), []
 
@@ -79,12 +80,13 @@ def refusals(config: DeviceConfig, requests: list[dict], loads: list[tuple]) -> 
         ctx.set(getattr(dut, name), 0)
 
     async def load(ctx, column, k):
+        length = GROUP if k is None else k
         request = ({"opcode": Opcode.SCALES, "arg0": 0, "arg1": 0, "length": 4 * SCALES}
                    if column is None else
-                   {"opcode": Opcode.ACTIVATIONS, "arg0": column, "arg1": k, "length": k})
+                   {"opcode": Opcode.ACTIVATIONS, "arg0": column, "arg1": length, "length": length})
         assert await ask(ctx, request) == 0
         await pulse(ctx, "begin_load")
-        if k is not False:
+        if k is not None:
             await pulse(ctx, "end_load")
 
     async def drive(ctx):
@@ -93,11 +95,14 @@ def refusals(config: DeviceConfig, requests: list[dict], loads: list[tuple]) -> 
                 await pulse(ctx, "forget")
                 model.forget()
                 continue
-            await load(ctx, *step)
-            if step[0] is None:
-                model.scaled = True
+            column, k = step
+            await load(ctx, column, k)
+            if column is None:
+                model.scaled = k is not None
+            elif k is None:
+                model.groups.pop(column, None)
             else:
-                model.groups[step[0]] = step[1] // GROUP
+                model.groups[column] = k // GROUP
         for request in requests:
             code = model.refusal(Header(sequence=0, **request))
             pairs.append((request, await ask(ctx, request), int(code or 0)))
@@ -200,6 +205,15 @@ def test_what_is_loaded_is_forgotten_or_unloaded():
     assert wrong(refusals(config, requests, [*whole(config), "forget"])) == []
     assert wrong(refusals(config, requests, [*whole(config), "forget", (None, 0)])) == []
     assert wrong(refusals(config, requests, [*whole(config), "forget", *whole(config)])) == []
+
+
+@pytest.mark.parametrize("column", [None, 0, 1])
+def test_a_load_that_begins_without_an_end_unloads(column):
+    config = DeviceConfig(8, 2, 256)
+    requests = [gemv(1, 16, 1), gemv(1, 16, 2)]
+    pairs = refusals(config, requests, [*whole(config), (column, None)])
+    assert wrong(pairs) == []
+    assert [code for _, _, code in pairs] == ([0, 7] if column == 1 else [7, 7])
 
 
 def test_more_columns_than_seven_bits_count():
