@@ -114,3 +114,19 @@ def test_a_stopped_descriptor_gives_the_words_that_were_requested():
     assert bench.words == [*bench.due(jobs[:1])[:count], *bench.due(jobs[1:])]
     assert bench.idle[-1]
     assert sum(map(len, bench.commands)) == len(bench.words)
+
+
+def test_descriptors_that_are_dropped_request_no_word():
+    bench = Bench(latency=2)
+    jobs = [(0, 8), *((50 + number, 1) for number in range(5))]
+    bench.run(jobs, 150, stop=lambda cycle: cycle >= 12)
+    assert bench.words == bench.due(jobs[:1])[:len(bench.words)]
+    assert 0 < len(bench.words) == sum(map(len, bench.commands)) < 32
+    assert bench.idle[-1]
+
+
+def test_a_feeder_whose_words_are_not_taken_is_not_idle():
+    bench = Bench(latency=1)
+    bench.run([(0, 1)], 60, ready=lambda _: False)
+    assert sum(map(len, bench.commands)) == 4
+    assert not any(bench.idle[2:])
