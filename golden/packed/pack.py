@@ -54,7 +54,9 @@ def pack_checkpoint(
 
     All files are written to ``OUT.partial``, which is renamed to OUT at the end. After an
     interruption or an error, the same call resumes after the last finished tensor and writes the
-    same bytes. Memory is limited to a budget, or to the largest matrix if that needs more.
+    same bytes. Memory is limited to a budget, or to the largest matrix if that needs more. Tensors
+    with the matrices of several experts are packed as one matrix per expert:
+    :mod:`tritstream.golden.checkpoints.slices`.
 
     Parameters
     ----------
@@ -88,9 +90,6 @@ def pack_checkpoint(
     base_model : str
         Name of the source on the Hub, OWNER/NAME, for the model card. If None, the name is known
         only for a source of the Hub.
-
-    Tensors with the matrices of several experts are packed as one matrix per expert:
-    :mod:`tritstream.golden.checkpoints.slices`.
 
     Returns the figures and warnings of all tensors. Raises :class:`.CheckpointError` if the
     checkpoint, a file or the output directory is unusable, and :class:`ValueError` for an invalid

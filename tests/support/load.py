@@ -5,10 +5,11 @@
 
 import argparse
 import asyncio
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.request import urlopen
 
-import httpx
 from openai import AsyncOpenAI
 
 from tritstream.host.model.backends import Cost
@@ -130,7 +131,8 @@ async def _leave(client, model, one):
 
 def health(url):
     """The figures of a server."""
-    return httpx.get(url.removesuffix("v1") + "health").json()
+    with urlopen(url.removesuffix("v1") + "health") as answer:
+        return json.load(answer)
 
 
 def main():
