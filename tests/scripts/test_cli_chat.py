@@ -129,7 +129,7 @@ class Terminal:
         return found
 
     def interrupt(self, text):
-        """Press Ctrl-C at a prompt until a text is shown: readline may miss one that comes early."""
+        """Press Ctrl-C at a prompt until a text is shown: readline may miss an early one."""
         for _ in range(20):
             self.write("\x03")
             if select.select([self._end], [], [], 5)[0]:
