@@ -1,5 +1,6 @@
 """Directories of models that were trained ternary: ``quant_method`` bitnet, and MLX at 2 bits."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ def dequantized(
     return None
 
 
-class _Reader:
+class _Reader(ABC):
     """Reader of one kind of ternary checkpoint."""
 
     def __init__(self, path: Path, config: dict, shards: Mapping[str, Shard]):
@@ -62,8 +63,9 @@ class _Reader:
         found = {name: self._tensor(tensor) for name, tensor in shard.tensors.items()}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
+    @abstractmethod
     def _tensor(self, tensor: Tensor) -> SourceTensor | None:
-        raise NotImplementedError
+        """Return a tensor of the model, or None for a scale."""
 
     def _refuse(self, fault: str, advice: str = _ORIGINAL) -> CheckpointError:
         return CheckpointError(f"{self._path}: {fault}; {advice}")
@@ -105,9 +107,12 @@ class _Bitnet(_Reader):
             return self._scaled(tensor, self._scaling(self._stored[module + _SCALE]))
         if tensor.dtype == "U8":
             raise self._refuse(f"{tensor.name} is packed, but has no {module}{_SCALE}")
-        if self._online and module.rpartition(".")[2] in self._rows and not self._is_kept(module):
-            return OnlineTensor(tensor, tensor.shape)
-        return tensor
+        if not self._online or self._is_kept(module):
+            return tensor
+        if module.rpartition(".")[2] not in self._rows:
+            raise self._refuse(f"bitnet with quantization_mode 'online': it is not known whether "
+                               f"{tensor.name} is rounded", "use a model in mode offline")
+        return OnlineTensor(tensor, tensor.shape)
 
     def _scaled(self, tensor: Tensor, scaling: Any) -> SourceTensor:
         if tensor.dtype != "U8":
@@ -126,7 +131,7 @@ class _Bitnet(_Reader):
         return partial(_divided if self._divides else _multiplied, scale[0])
 
     def _is_kept(self, module: str) -> bool:
-        return any(name in module for name in self._kept)
+        return "embed" in module or any(name in module for name in self._kept)
 
 
 class _Mlx(_Reader):

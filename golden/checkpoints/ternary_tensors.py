@@ -78,7 +78,10 @@ class LevelTensor(_Dequantized):
     def chunks(self) -> Iterator[np.ndarray]:
         """Yield rows in order, float32 (rows, K)."""
         for chunk in row_chunks(*self.shape):
-            yield self.scaling(self.stored.read_rows(chunk).astype(np.float32))
+            levels = self.stored.read_rows(chunk).astype(np.float32)
+            if not np.isin(levels, (-1, 0, 1)).all():
+                raise self._refuse("has a scale, but weights other than -1, 0 and 1")
+            yield self.scaling(levels)
 
 
 @dataclass(frozen=True)

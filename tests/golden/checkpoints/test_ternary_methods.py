@@ -99,6 +99,36 @@ def test_levels_that_are_not_packed(tmp_path):
     assert (read[5, :4] == np.float32([-1, 0, 1, 1]) * np.float32(SCALE)).all()
 
 
+def test_a_scale_of_weights_that_are_no_levels(tmp_path):
+    def train(tensors):
+        tensors[f"{Q}.weight"] = np.full((64, 64), 0.5, np.float16)
+
+    write_bitnet(tmp_path / "m", train, linear_class="autobitlinear")
+    with pytest.raises(CheckpointError, match=message(
+            f"{tmp_path / 'm' / 'model.safetensors'}: {Q}.weight has a scale, but weights other "
+            "than -1, 0 and 1; " + OTHER)):
+        DirectorySource(tmp_path / "m").read(f"{Q}.weight")
+
+
+@pytest.mark.parametrize("sizes", [SIZES, {}])
+def test_online_layers_that_may_be_rounded_or_not(tmp_path, sizes):
+    """A layer with another name, or any layer if the sizes do not tell the names."""
+    def rename(tensors):
+        for name in [name for name in tensors if name.endswith("_proj.weight_scale")]:
+            del tensors[name]
+        for name in [name for name in tensors if tensors[name].dtype == np.uint8]:
+            tensors[name] = np.zeros((8, 8), np.float32)
+        if sizes:
+            tensors["model.layers.0.self_attn.qkv.weight"] = tensors.pop(f"{Q}.weight")
+
+    write_bitnet(tmp_path / "m", rename, sizes=sizes, linear_class="autobitlinear",
+                 quantization_mode="online")
+    with pytest.raises(CheckpointError, match=(
+            "bitnet with quantization_mode 'online': it is not known whether .* is rounded; use a "
+            "model in mode offline")):
+        DirectorySource(tmp_path / "m")
+
+
 Q = "model.layers.0.self_attn.q_proj"
 
 
