@@ -195,7 +195,7 @@ class Engine:
         """End the texts whose jobs are cancelled, and forget the texts that have ended."""
         for job, text in self._running:
             if job.is_cancelled and not text.dead:
-                text.fail(Cancelled("nobody waits for the text any more"))
+                text.fail(Cancelled("the client has left"))
         with self._changed:
             self._running = [(job, text) for job, text in self._running if not text.dead]
 

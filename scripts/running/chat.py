@@ -161,7 +161,7 @@ def _lines(is_terminal: bool) -> Iterator[str]:
         yield from (line.rstrip("\r\n") for line in sys.stdin)
         return
     with suppress(ImportError):     # some systems lack it
-        import readline  # noqa: F401
+        import readline  # noqa: F401 - input() edits lines once it is imported
     while True:
         try:
             yield input("> ")

@@ -31,7 +31,7 @@ __all__ = ["serve"]
 
 _ADDRESS = "127.0.0.1:8000"
 
-#: Seconds that answers in progress get to end when the server is told to stop.
+#: Seconds that the server waits for answers in progress when it is stopped.
 _GRACE = 5
 
 

@@ -43,7 +43,7 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(hub, tmp_path):
-    """A model of the Hub in shards, with files that nobody needs; its directory here."""
+    """Put a model in shards, and files that are not needed, on the Hub; return its directory."""
     make_checkpoint(tmp_path / "model", sharded=True)
     for name in ("pytorch_model.bin", "consolidated.safetensors", "model.fp16.safetensors",
                  "modeling.py", "onnx/model.onnx", "original/model.safetensors"):

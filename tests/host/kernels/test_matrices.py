@@ -87,7 +87,7 @@ def test_extreme_values(kind, depth):
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_every_byte_and_the_values_of_the_padding(kind, depth):
-    """All 256 bytes, also those that nobody writes, and trits beyond the last row and column."""
+    """All 256 bytes, also those that no writer uses, and trits beyond the last row and column."""
     matrix = integer_matrix(163, 250, depth)
     tiles = np.random.default_rng(1).permutation(
         np.resize(np.arange(256, dtype=np.uint8), pack(matrix).size)).reshape(pack(matrix).shape)
