@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
-from tritstream.golden.checkpoints.computed_tensor import ChunkedTensor
+from tritstream.golden.checkpoints.computed_tensor import ChangedTensor, ChunkedTensor
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.errors import CheckpointError
@@ -63,7 +62,7 @@ class Rounding:
 
 
 @dataclass(frozen=True)
-class CastTensor(ChunkedTensor):
+class CastTensor(ChangedTensor, ChunkedTensor):
     """Source tensor converted to another dtype, rounded to nearest even.
 
     Reading it raises :class:`CheckpointError` if a finite value is beyond the range of the dtype.
@@ -76,23 +75,7 @@ class CastTensor(ChunkedTensor):
         Dtype after the conversion, as safetensors calls it.
     """
 
-    source: SourceTensor
-    dtype:  str
-
-    @property
-    def name(self) -> str:
-        """Name of the source tensor."""
-        return self.source.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the source tensor."""
-        return self.source.shape
-
-    @property
-    def path(self) -> Path:
-        """File of the source tensor."""
-        return self.source.path
+    dtype: str
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Yield the converted values in order, as arrays (n,)."""

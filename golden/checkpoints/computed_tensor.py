@@ -1,15 +1,40 @@
-"""Tensors whose values are computed a few rows at a time."""
+"""Base classes of tensors whose values are computed, from another tensor or row by row."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
+from tritstream.golden.checkpoints.source_tensor import SourceTensor
 
-__all__ = ["ChunkedTensor"]
+__all__ = ["ChangedTensor", "ChunkedTensor"]
+
+
+@dataclass(frozen=True)
+class ChangedTensor:
+    """Base class of a :class:`.SourceTensor` with the name and the shape of another one."""
+
+    source: SourceTensor
+
+    @property
+    def name(self) -> str:
+        """Name of the source tensor."""
+        return self.source.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the source tensor."""
+        return self.source.shape
+
+    @property
+    def path(self) -> Path:
+        """File of the source tensor."""
+        return self.source.path
 
 
 class _Computed(Protocol):

@@ -9,11 +9,11 @@ token would otherwise determine the scale of the complete vector when activation
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 import numpy as np
 
 from tritstream.golden.checkpoints.changed_source import ChangedSource
+from tritstream.golden.checkpoints.computed_tensor import ChangedTensor
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.errors import CheckpointError
@@ -96,26 +96,13 @@ class SmoothedSource(ChangedSource):
 
 
 @dataclass(frozen=True)
-class _Tensor:
+class _Tensor(ChangedTensor):
     """Tensor (N,) or (N, K) with multiplied rows and columns: a SourceTensor."""
 
-    source:  SourceTensor
     rows:    np.ndarray | None
     columns: np.ndarray | None
 
     dtype = "F32"
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.source.shape
-
-    @property
-    def path(self) -> Path:
-        return self.source.path
 
     @property
     def size(self) -> int:
