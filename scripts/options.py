@@ -71,8 +71,8 @@ def _not_empty(texts: list[str] | None) -> list[str] | None:
 
 # Running a model.
 BackendName    = Annotated[str, typer.Option(
-    "--backend", help="Multiply by device, golden (the device's integers in numpy) or reference "
-                      "(floats).")]
+    "--backend", help="Multiply by device, golden (the device's integers in numpy), cpu or cuda "
+                      "(the same integers on this machine's cores or GPU) or reference (floats).")]
 ActivationBits = Annotated[int, typer.Option(
     "--activation-bits", help="Bits of activations: 8, or 16, which takes two columns.")]
 System         = Annotated[str | None, typer.Option(

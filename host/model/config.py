@@ -28,9 +28,10 @@ class TritstreamConfig(QuantizationConfigMixin):
     Parameters
     ----------
     backend : str or Backend or None
-        Backend for the products of packed matrices: ``golden`` (integers, in numpy), ``device``
-        (the same integers, from ``device``), ``reference`` (dequantized weights), or a
-        :class:`.Backend`. None leaves the layers without one, for :func:`.set_backend`.
+        Backend for the products of packed matrices: ``golden`` (integers, in numpy), ``cpu`` or
+        ``cuda`` (the same integers, from packed bytes), ``device`` (the same integers, from
+        ``device``), ``reference`` (dequantized weights), or a :class:`.Backend`. None leaves the
+        layers without one, for :func:`.set_backend`.
     device : str or MatrixDevice
         Device for the backend ``device``: a description for :func:`.open_device`, or an open one.
     activation_bits : int or mapping
