@@ -14,7 +14,7 @@ def test_info_tells_how_the_device_was_built(wire):
     opcode, sequence, arg0, arg1, payload = wire.ask(frame(IDENTIFY, sequence=7))
     assert (opcode, sequence, arg0, arg1) == (INFO, 7, config.lanes, 0)
     assert struct.unpack("<6I", payload) == (
-        1, config.lanes, config.columns, config.max_k, config.clock_hz, config.build_id)
+        2, config.lanes, config.columns, config.max_k, config.clock_hz, config.build_id)
 
 
 def test_identify_of_the_protocol_document(wire):
