@@ -168,7 +168,7 @@ def test_a_fault_is_kept_and_runs_again(monkeypatch, tmp_path):
 def test_the_command_goes_on_from_its_report(tmp_path):
     report = tmp_path / "fuzz.json"
     counts = []
-    for cycles in (50_000, 50_000, 150_000):
+    for cycles in (50_000, 50_000, 300_000):
         code, out, err = run_command("dev", "rtl-fuzz", "--cycles", cycles, "-o", report, "--json")
         assert code == 0, err
         entry, = json.loads(out)["devices"]

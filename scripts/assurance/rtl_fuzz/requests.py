@@ -80,22 +80,25 @@ class Requests:
                      **faults)
 
     def gemv(self, depth: int | None = None, columns: int | None = None, blocks: int | None = None,
-             groups: int | None = None, length: int | None = None, direct: bool | None = None,
+             groups: int | None = None, group: int | None = None, direct: bool | None = None,
              more: int = 0, **faults: int) -> bytes:
-        """Return a GEMV that uses the loads, with ``more`` words than it should have."""
+        """Return a GEMV that uses the loads, with ``more`` words than it should have.
+
+        ``group`` is its number of chunks per group.
+        """
         rng, lanes = self._rng, self._config.lanes
         depth = int(rng.integers(1, MAX_DEPTH + 1)) if depth is None else depth
         columns, groups = self._loaded(columns, groups)
         blocks = int(rng.integers(1, 5)) if blocks is None else blocks
-        length = self._some_length(depth) if length is None else length
+        group = self._some_group(depth) if group is None else group
         direct = bool(rng.random() < 0.4) if direct is None else direct
         blocks %= 1 << BLOCK_BITS
         payload = GemvArguments(min(max(depth, 1), MAX_DEPTH), min(groups, 64), columns,
-                                min(blocks, 8), length, direct)
+                                min(blocks, 8), group, direct)
         words = rng.bytes(lanes * max(payload.blocks * payload.block_words + more, 0))
         if rng.random() < 0.1:
             words = bytes([int(rng.integers(256))]) * len(words)
-        arguments = GemvArguments(depth, groups, columns, blocks, length, direct)
+        arguments = GemvArguments(depth, groups, columns, blocks, group, direct)
         return frame(Opcode.GEMV, self.sequence(), *arguments.pack(), words, **faults)
 
     def product(self) -> bytes:
@@ -128,8 +131,8 @@ class Requests:
             case 6:
                 depth = int(rng.integers(1, MAX_DEPTH + 1))
                 most = longest_group(depth)
-                length = int(rng.choice([most, most + 1, rng.integers(1, 1 + (1 << LENGTH_BITS))]))
-                return self.gemv(depth, length=length)
+                group = int(rng.choice([most, most + 1, rng.integers(1, 1 + (1 << LENGTH_BITS))]))
+                return self.gemv(depth, group=group)
             case _:
                 return self.gemv(blocks=self.edge())
 
@@ -157,7 +160,7 @@ class Requests:
         most = min(self._config.max_k // GROUP, 200 if self._rng.random() < 0.02 else 6)
         return int(self._rng.integers(1, most + 1))
 
-    def _some_length(self, depth: int) -> int:
+    def _some_group(self, depth: int) -> int:
         """Return chunks per group: one, few or many."""
         most = longest_group(depth) if 1 <= depth <= MAX_DEPTH else 1
         return int(self._rng.choice([1, self._rng.integers(1, min(most, 4) + 1),
