@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from tritstream.golden.fixed_point import GROUP_SUM_BITS, ROWS
 from tritstream.hw.interfaces import Trit
-from tritstream.hw.primitives.ecp5 import gated_add, is_ecp5
+from tritstream.hw.primitives.cells import gated_add
 
 __all__ = ["Lane"]
 
@@ -92,11 +92,7 @@ class Lane(wiring.Component):
 
         for trit, x, clear, acc in zip(self.trits, self.x, self.clear, self.sums, strict=True):
             total = Signal.like(acc)
-            if is_ecp5(platform):
-                gated_add(m, acc, x, trit, total)
-            else:
-                addend = (x ^ trit.negative.replicate(len(x))) & trit.nonzero.replicate(len(x))
-                m.d.comb += total.eq(acc + addend + trit.negative)
+            gated_add(m, platform, acc, x, trit, total)
             with m.If(clear):
                 m.d.sync += acc.eq(0)
             with m.Else():

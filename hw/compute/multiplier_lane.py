@@ -7,8 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from tritstream.golden.fixed_point import ACTIVATION_BITS, GROUP_SUM_BITS, MAX_DEPTH, ROWS
 from tritstream.hw.interfaces import Trit
-from tritstream.hw.primitives.cells import Multiplier
-from tritstream.hw.primitives.ecp5 import gated_add, is_ecp5
+from tritstream.hw.primitives.cells import Multiplier, gated_add
 
 __all__ = ["MultiplierLane"]
 
@@ -96,10 +95,6 @@ class MultiplierLane(wiring.Component):
         after  = Signal(_WEIGHT_BITS, name=f"after{row}")
         digit  = Signal(_WEIGHT_BITS, name=f"digit{row}")
         m.d.comb += [before.eq(Mux(feed.first, 0, weight)), digit.eq(feed.power)]
-        if is_ecp5(platform):
-            gated_add(m, before, digit, trit, after)
-        else:
-            addend = Mux(trit.negative, -feed.power, Mux(trit.nonzero, feed.power, 0))
-            m.d.comb += after.eq(before + addend)
+        gated_add(m, platform, before, digit, trit, after)
         m.d.sync += weight.eq(after)
         return weight

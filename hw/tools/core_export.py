@@ -6,6 +6,7 @@ from pathlib import Path
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.io.axi_stream import AxiStreamDevice
 from tritstream.hw.primitives.ecp5 import Ecp5
+from tritstream.hw.primitives.xilinx import XC7, XCUP
 from tritstream.hw.tools.export import run_yosys, to_rtlil
 
 __all__ = ["CORE", "FAMILIES", "core_verilog", "export_core", "testbench_verilog"]
@@ -64,6 +65,8 @@ _HEADER = """\
 FAMILIES = {
     "generic": (None, "any; memories and multipliers are inferred"),
     "ecp5":    (Ecp5(), "Lattice ECP5; CCU2C, DP16KD and MULT18X18D are instantiated"),
+    "xc7":     (XC7, "AMD 7-series; LUT4, CARRY4, RAMB18E1 and DSP48E1 are instantiated"),
+    "xcup":    (XCUP, "AMD UltraScale+; LUT4, CARRY8, RAMB18E2 and DSP48E2 are instantiated"),
 }
 
 

@@ -273,4 +273,4 @@ def test_verilog_is_written_whole(tmp_path):
     assert fails("hw", "verilog", "--plain", "--family", "ecp5", "-o", place) == (
         "--plain is for simulation and has no cells of a vendor: leave out --family")
     assert fails("hw", "verilog", "--family", "virtex", "-o", place) == (
-        "family must be one of generic, ecp5, not 'virtex'")
+        "family must be one of generic, ecp5, xc7, xcup, not 'virtex'")
