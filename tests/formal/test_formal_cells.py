@@ -90,7 +90,7 @@ def test_cells_equal_their_reference_model(family, parts, tmp_path):
 
 @pytest.mark.parametrize("family, cells, widths", [
     ("ecp5", ecp5, [1, 2, 4, 9]), ("xc7", xilinx.Xilinx, [1, 2, 4, 9, 18]),
-    ("xcup", xilinx.Xilinx, [1, 2, 4, 9, 18])])
+    ("xcup", xilinx.Xilinx, [1, 2, 4, 9, 18])], ids=["ecp5", "xc7", "xcup"])
 def test_block_ram_of_each_width_equals_its_reference_model(family, cells, widths, tmp_path,
                                                             monkeypatch):
     for width in widths:
@@ -125,7 +125,9 @@ def row_lost(row, low):
     ("xcup", MULT, xilinx, "_extended", sign_lost),
     ("xc7", SUMS, xilinx, "_PRODUCT_PLUS_C", xilinx._PRODUCT),
     ("xcup", SUMS, xilinx, "_PRODUCT_PLUS_C", xilinx._PRODUCT),
-], ids=lambda value: value if isinstance(value, str) else "")
+], ids=["ecp5 lane: sum", "ecp5 lane: carry in", "ecp5 block RAM", "ecp5 multiplier",
+        "xc7 lane", "xcup lane", "xc7 block RAM", "xcup block RAM", "xc7 multiplier",
+        "xcup multiplier", "xc7 adder", "xcup adder"])
 def test_a_wrong_cell_is_found(family, parts, module, name, value, tmp_path, monkeypatch):
     monkeypatch.setattr(module, name, value)
     with pytest.raises(Counterexample):
