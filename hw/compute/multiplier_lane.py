@@ -35,8 +35,12 @@ class MultiplierLane(wiring.Component):
         Running group sums.
     """
 
+    #: Bytes of a word that one component serves.
+    BYTES = 1
     #: Latency in cycles. A weight is multiplied only when the next beat arrives.
     LATENCY = 2 + Multiplier.LATENCY
+    #: Cycles from ``clear`` to ``sums``.
+    CLEAR_LATENCY = 1
 
     #: Shape of ``x``.
     FEED = StructLayout({
@@ -71,6 +75,10 @@ class MultiplierLane(wiring.Component):
         with m.If(restart):
             m.d.sync += held.eq(0)
         return feed
+
+    def of_bytes(self):
+        """Return trits and sums of each byte, see :meth:`.Lane.of_bytes`."""
+        return [(self.trits, self.sums)]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -15,14 +15,14 @@ from amaranth.lib.wiring import In, Out
 from tritstream.hw.primitives import ecp5
 from tritstream.hw.primitives.xilinx import XC7, XCUP
 
-__all__ = ["FAMILIES", "BlockRam", "Multiplier", "MultiplyAdd", "gated_add"]
+__all__ = ["FAMILIES", "BlockRam", "Multiplier", "MultiplyAdd", "cells_of", "gated_add"]
 
 #: Cells of each FPGA family. A family has ``gated_add``, ``multiply``, ``block_ram`` and
-#: ``BLOCK_DEPTHS``, and may have ``multiply_add``.
+#: ``BLOCK_DEPTHS``, and may have ``multiply_add`` and ``accumulate_pair``.
 FAMILIES = {"ecp5": ecp5, XC7.family: XC7, XCUP.family: XCUP}
 
 
-def _cells(platform):
+def cells_of(platform):
     """Return the cells of the family of a platform, or None for the generic forms."""
     return FAMILIES.get(getattr(platform, "family", None))
 
@@ -32,7 +32,7 @@ def gated_add(m, platform, total, x, trit, result):
 
     ``platform`` is the argument of ``elaborate``.
     """
-    if cells := _cells(platform):
+    if cells := cells_of(platform):
         cells.gated_add(m, total, x, trit, result)
         return
     addend = (x ^ trit.negative.replicate(len(x))) & trit.nonzero.replicate(len(x))
@@ -81,7 +81,7 @@ class BlockRam(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        cells = _cells(platform)
+        cells = cells_of(platform)
         if cells and self._depth <= max(cells.BLOCK_DEPTHS):
             cells.block_ram(m, self._depth, (self.write_en, self.write_addr, self.write_data),
                             (self.read_en, self.read_addr, self.read_data))
@@ -132,7 +132,7 @@ class Multiplier(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        if cells := _cells(platform):
+        if cells := cells_of(platform):
             cells.multiply(m, self.a, self.b, self.product)
             return m
 
@@ -180,7 +180,7 @@ class MultiplyAdd(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        if multiply_add := getattr(_cells(platform), "multiply_add", None):
+        if multiply_add := getattr(cells_of(platform), "multiply_add", None):
             multiply_add(m, self.a, self.b, self.addend, self.clear, self.total)
             return m
 

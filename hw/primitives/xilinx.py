@@ -15,6 +15,10 @@ __all__ = ["XC7", "XCUP", "Xilinx"]
 _ADD = sum(((i ^ (i >> 1 ^ i >> 2) & i >> 3) & 1) << i for i in range(16))
 #: Operation modes of a DSP block: P = M, and P = M + C.
 _PRODUCT, _PRODUCT_PLUS_C = 0b000_01_01, 0b011_01_01
+#: Input mode of a DSP block: the multiplier gets D + A.
+_D_PLUS_A = 0b00100
+#: Lowest bit of the second of two sums in a DSP block. The D of a DSP48E1 has two bits above it.
+_HIGH = 22
 #: Bits of C and P of a DSP block.
 _DSP_BITS = 48
 #: Address bits of a block memory.
@@ -78,7 +82,8 @@ class Xilinx:
 
     def multiply(self, m, a, b, product):
         """Add ``product = a * b``, signed 18 by 18 bits, with a latency of 3 cycles."""
-        self._dsp_block(m, a, b, product, _PRODUCT, stages=1)
+        self._dsp_block(m, product, A=1, B=1, M=1, P=1, i_A=_extended(a, 30), i_B=_extended(b, 18),
+                        i_OPMODE=Const(_PRODUCT, self.mode_bits))
 
     def multiply_add(self, m, a, b, addend, clear, total):
         """Add ``total = a * b + addend`` as one DSP block.
@@ -86,27 +91,45 @@ class Xilinx:
         The latency is 4 cycles for the factors, and 2 for the addend and for ``clear``, which
         stands for an addend of zero.
         """
-        self._dsp_block(m, a, b, total, _PRODUCT_PLUS_C, stages=2, i_RSTC=clear,
-                        i_C=_extended(addend, _DSP_BITS))
+        self._dsp_block(m, total, A=2, B=2, C=1, M=1, P=1, i_A=_extended(a, 30),
+                        i_B=_extended(b, 18), i_C=_extended(addend, _DSP_BITS), i_RSTC=clear,
+                        i_OPMODE=Const(_PRODUCT_PLUS_C, self.mode_bits))
 
-    def _dsp_block(self, m, a, b, result, mode, stages, **ports):
-        """Add a DSP block with ``stages`` registers of both factors, and registers C, M and P."""
-        counts = {**dict.fromkeys(("AREG", "ACASCREG", "BREG", "BCASCREG"), stages),
-                  **dict.fromkeys(("CREG", "MREG", "PREG", "ADREG", "DREG"), 1),
-                  **dict.fromkeys(("ALUMODEREG", "CARRYINREG", "CARRYINSELREG", "INMODEREG",
-                                   "OPMODEREG"), 0)}
+    def accumulate_pair(self, m, x, nonzero, negative, clear, sums):
+        """Add two accumulators of ``x`` times a trit, :class:`.AccumulatorPair`, as one DSP block.
+
+        The block adds the trits to one factor, of which the second begins at :data:`_HIGH`.
+        """
+        stop, run = Signal(), Signal(init=1)
         whole = Signal(_DSP_BITS)
+        high  = slice(_HIGH, _HIGH + len(sums[1]))
+        m.d.sync += [stop.eq(clear), run.eq(~clear)]
+        m.d.comb += [sums[0].eq(whole), sums[1].eq(whole[high])]
+        adder = {"p_USE_DPORT": "TRUE"} if self.dsp == "DSP48E1" else {"p_AMULTSEL": "AD"}
+        self._dsp_block(
+            m, whole, AD=1, B=1, C=1, M=1, P=1, OPMODE=1, **adder, i_INMODE=Const(_D_PLUS_A, 5),
+            i_A=_extended(Cat(nonzero[0], negative[0]), 30),
+            i_D=_extended(Cat(Const(0, _HIGH), nonzero[1], negative[1]), self.preadder_bits),
+            i_B=_extended(x, 18), i_C=Const(1 << _HIGH - 1, _DSP_BITS),
+            # P + M, or C alone.
+            i_OPMODE=Cat(run, Const(0, 1), run, Const(0, 1), stop, Const(1, self.mode_bits - 5)))
+
+    def _dsp_block(self, m, result, **settings):
+        """Add a DSP block with the given numbers of registers; settings with ``_`` are ports."""
+        names = ("A", "B", "C", "D", "AD", "M", "P", "ALUMODE", "CARRYIN", "CARRYINSEL", "INMODE",
+                 "OPMODE")
+        counts = {name: settings.pop(name, 0) for name in names}
+        whole  = Signal(_DSP_BITS)
         m.submodules += Instance(self.dsp, **{
-            **{f"p_{name}": count for name, count in counts.items()},
-            **{f"i_CE{name}": 1 for name in ("A1", "A2", "B1", "B2", "C", "M", "P")},
-            **{f"i_CE{name}": 0 for name in ("AD", "ALUMODE", "CARRYIN", "CTRL", "D", "INMODE")},
-            **{f"i_RST{name}": 0 for name in ("A", "ALLCARRYIN", "ALUMODE", "B", "C", "CTRL", "D",
-                                              "INMODE", "M", "P")},
-            "i_CLK": ClockSignal(), "i_A": _extended(a, 30), "i_B": _extended(b, 18),
-            "i_C": Const(0, _DSP_BITS), "i_D": Const(0, self.preadder_bits),
-            "i_OPMODE": Const(mode, self.mode_bits), "i_ALUMODE": Const(0, 4),
-            "i_INMODE": Const(0, 5), "i_CARRYIN": 0, "i_CARRYINSEL": Const(0, 3), "o_P": whole,
-            **ports})
+            **{f"p_{name}REG": count for name, count in counts.items()},
+            "p_ACASCREG": counts["A"], "p_BCASCREG": counts["B"],
+            **{f"i_CE{name}": 1 for name in ("A1", "A2", "B1", "B2", "C", "D", "AD", "M", "P",
+                                             "ALUMODE", "CARRYIN", "CTRL", "INMODE")},
+            **{f"i_RST{name}": 0 for name in ("A", "B", "C", "D", "M", "P", "ALLCARRYIN", "ALUMODE",
+                                              "CTRL", "INMODE")},
+            "i_CLK": ClockSignal(), "i_C": Const(0, _DSP_BITS), "i_D": Const(0, self.preadder_bits),
+            "i_ALUMODE": Const(0, 4), "i_INMODE": Const(0, 5), "i_CARRYIN": 0,
+            "i_CARRYINSEL": Const(0, 3), "o_P": whole, **settings})
         m.d.comb += result.eq(whole[:len(result)].as_signed())
 
     def block_ram(self, m, depth, write, read):

@@ -11,6 +11,7 @@ from amaranth.lib.wiring import Component
 
 from tritstream.golden.fixed_point import ROWS
 from tritstream.hw.compute.datapath import Datapath
+from tritstream.hw.compute.dsp_lanes import DspLanes
 from tritstream.hw.compute.lane import Lane
 from tritstream.hw.compute.lane_array import LaneArray
 from tritstream.hw.compute.multiplier_lane import MultiplierLane
@@ -51,7 +52,9 @@ UNITS: dict[str, Verilog] = {
 #: Units of a report without an explicit list.
 DEFAULT_UNITS = tuple(UNITS)
 UNITS |= {
-    "engine": _part(Engine),
+    "engine":     _part(Engine),
+    "DSP array":  _part(lambda lanes, columns: LaneArray(lanes, columns, DspLanes)),
+    "DSP engine": _part(lambda lanes, columns: Engine(lanes, columns, DspLanes)),
     "core":   _part(lambda lanes, columns: AxiStreamDevice(DeviceConfig(lanes, columns))),
 }
 #: In front of the name of a unit: without cells of the family.

@@ -9,6 +9,7 @@ from amaranth.lib import wiring
 
 from tritstream.hw.compute.lane import Lane
 from tritstream.hw.primitives import ecp5, xilinx
+from tritstream.hw.primitives.accumulator_pair import AccumulatorPair
 from tritstream.hw.primitives.cells import BlockRam, Multiplier, MultiplyAdd
 from tritstream.hw.primitives.ecp5 import Ecp5
 from tritstream.hw.primitives.xilinx import XC7, XCUP
@@ -22,7 +23,7 @@ XILINX = "+/xilinx/cells_sim.v"
 OURS   = str(Path(__file__).with_name("xilinx_cells.v"))
 ECP5   = ("+/ecp5/ccu2c_sim.vh", str(Path(__file__).with_name("ecp5_cells.v")))
 MODELS = {("xc7", Lane): XILINX, ("xcup", Lane): XILINX, ("xc7", Multiplier): XILINX,
-          ("xc7", MultiplyAdd): XILINX}
+          ("xc7", MultiplyAdd): XILINX, ("xc7", AccumulatorPair): XILINX}
 
 
 class Settled(wiring.Component):
@@ -46,6 +47,32 @@ class Settled(wiring.Component):
         return m
 
 
+class Cleared(wiring.Component):
+    """Accumulators whose sums count from the first clear on: before it they are undefined."""
+
+    def __init__(self, pair):
+        self._pair = pair
+        super().__init__(dict(pair.signature.members))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.pair = pair = self._pair
+        cleared = Signal(AccumulatorPair.LATENCY)
+        m.d.sync += cleared.eq(Cat(self.clear | cleared[0], cleared))
+        for name in self.signature.members:
+            if name != "sums":
+                m.d.comb += [mine.eq(given) for mine, given in zip(
+                    _list(getattr(pair, name)), _list(getattr(self, name)), strict=True)]
+        with m.If(cleared[-1]):
+            m.d.comb += [mine.eq(theirs)
+                         for mine, theirs in zip(self.sums, pair.sums, strict=True)]
+        return m
+
+
+def _list(port):
+    return port if isinstance(port, list) else [port]
+
+
 def on(platform, component):
     """The component as it is built for a platform."""
     elaborate = component.elaborate
@@ -67,10 +94,18 @@ def few_bits(m, multiplier):
                  Assume(multiplier.b == multiplier.b[:4].as_signed())]
 
 
+def few_values(m, pair):
+    m.d.comb += Assume(pair.x == pair.x[:6].as_signed())
+    m.d.comb += [Assume(nonzero | ~negative)
+                 for nonzero, negative in zip(pair.nonzero, pair.negative, strict=True)]
+
+
 LANE = (Lane, lambda lane: lane, no_subtraction_of_nothing, Method.INDUCTION, 5)
 RAM  = (lambda: BlockRam(20, 64), Settled, no_collision, Method.BOUNDED, 7)
 MULT = (Multiplier, lambda multiplier: multiplier, few_bits, Method.BOUNDED, 6)
 SUMS = (lambda: MultiplyAdd(46), lambda multiplier: multiplier, few_bits, Method.BOUNDED, 7)
+
+PAIR = (lambda: AccumulatorPair(18), Cleared, few_values, Method.BOUNDED, 9)
 
 
 def compare(family, parts, folder):
@@ -82,8 +117,8 @@ def compare(family, parts, folder):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("parts", [LANE, RAM, MULT, SUMS],
-                         ids=["lane", "block RAM", "multiplier", "multiplier with adder"])
+@pytest.mark.parametrize("parts", [LANE, RAM, MULT, SUMS, PAIR], ids=[
+    "lane", "block RAM", "multiplier", "multiplier with adder", "accumulators"])
 def test_cells_equal_their_reference_model(family, parts, tmp_path):
     compare(family, parts, tmp_path)
 
@@ -125,9 +160,11 @@ def row_lost(row, low):
     ("xcup", MULT, xilinx, "_extended", sign_lost),
     ("xc7", SUMS, xilinx, "_PRODUCT_PLUS_C", xilinx._PRODUCT),
     ("xcup", SUMS, xilinx, "_PRODUCT_PLUS_C", xilinx._PRODUCT),
+    ("xc7", PAIR, xilinx, "_HIGH", 6),
+    ("xcup", PAIR, xilinx, "_D_PLUS_A", 0),
 ], ids=["ecp5 lane: sum", "ecp5 lane: carry in", "ecp5 block RAM", "ecp5 multiplier",
         "xc7 lane", "xcup lane", "xc7 block RAM", "xcup block RAM", "xc7 multiplier",
-        "xcup multiplier", "xc7 adder", "xcup adder"])
+        "xcup multiplier", "xc7 adder", "xcup adder", "xc7 accumulators", "xcup accumulators"])
 def test_a_wrong_cell_is_found(family, parts, module, name, value, tmp_path, monkeypatch):
     monkeypatch.setattr(module, name, value)
     with pytest.raises(Counterexample):

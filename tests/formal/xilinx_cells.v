@@ -76,12 +76,11 @@ module RAMB18E2 (
   assign {DOUTPBDOUTP[1], DOUTBDOUT[15:8], DOUTPBDOUTP[0], DOUTBDOUT[7:0]} = to_b;
 endmodule
 
-// One or two registers of both factors, all other data registers in use, M, and C or P or nothing
-// as the other addend. Other modes give an unknown sum, which no proof accepts.
+// Registers in use have a clock enable of their own, which is ignored here, as all are constant.
+// P = M, P = M + C, P = P + M or P = C. Other modes give an unknown sum, which no proof accepts.
 module DSP48E2 (
   input CLK, CARRYIN,
-  input CEA1, CEA2, CEB1, CEB2, CEC, CEM, CEP,
-  input CEAD, CEALUMODE, CECARRYIN, CECTRL, CED, CEINMODE,
+  input CEA1, CEA2, CEB1, CEB2, CEC, CED, CEAD, CEM, CEP, CEALUMODE, CECARRYIN, CECTRL, CEINMODE,
   input RSTA, RSTALLCARRYIN, RSTALUMODE, RSTB, RSTC, RSTCTRL, RSTD, RSTINMODE, RSTM, RSTP,
   input [29:0] A, input [17:0] B, input [47:0] C, input [26:0] D,
   input [8:0] OPMODE, input [3:0] ALUMODE, input [4:0] INMODE, input [2:0] CARRYINSEL,
@@ -89,29 +88,40 @@ module DSP48E2 (
 );
   parameter AREG = 1, BREG = 1, CREG = 1, DREG = 1, ADREG = 1, MREG = 1, PREG = 1;
   parameter ACASCREG = 1, BCASCREG = 1, ALUMODEREG = 1, CARRYINREG = 1, CARRYINSELREG = 1;
-  parameter INMODEREG = 1, OPMODEREG = 1;
+  parameter INMODEREG = 1, OPMODEREG = 1, AMULTSEL = "A";
 
-  reg signed [26:0] a1 = 0, a2 = 0;
+  reg signed [26:0] a1 = 0, a2 = 0, ad = 0;
   reg signed [17:0] b1 = 0, b2 = 0;
   reg signed [44:0] product = 0;
   reg [47:0] c = 0, sum = 0;
-  wire good = CREG == 1 & MREG == 1 & PREG == 1 & AREG == BREG & (AREG == 1 | AREG == 2)
-            & OPMODEREG == 0 & ALUMODEREG == 0 & INMODEREG == 0 & CARRYINREG == 0
-            & CARRYINSELREG == 0 & ALUMODE == 0 & INMODE == 0 & CARRYIN == 0 & CARRYINSEL == 0
-            & OPMODE[3:0] == 4'b0101 & (OPMODE[8:4] == 5'b00000 | OPMODE[8:4] == 5'b00011);
+  reg [8:0] mode = 0;
 
+  wire enabled = CEA1 & CEA2 & CEB1 & CEB2 & CEC & CEAD & CEM & CEP & CECTRL
+               & ~(RSTA | RSTB | RSTCTRL | RSTD | RSTM | RSTP);
+  wire plain = AMULTSEL == "A" & INMODE == 5'b00000 & AREG == BREG & AREG != 0;
+  wire added = AMULTSEL == "AD" & INMODE == 5'b00100 & AREG == 0 & DREG == 0 & ADREG == 1
+             & BREG == 1;
+  wire good  = enabled & (plain | added) & MREG == 1 & PREG == 1 & ALUMODEREG == 0
+             & INMODEREG == 0 & CARRYINREG == 0 & CARRYINSELREG == 0
+             & ALUMODE == 0 & CARRYIN == 0 & CARRYINSEL == 0;
+
+  wire signed [26:0] a = AMULTSEL == "AD" ? ad : a2;
+  wire [8:0] now = OPMODEREG ? mode : OPMODE;
+  wire [47:0] m = {{3{product[44]}}, product};
+  wire [47:0] next = now == 9'b000000101 ? m
+                   : now == 9'b000110101 & CREG == 1 ? m + c
+                   : now == 9'b000100101 ? m + sum
+                   : now == 9'b000110000 & CREG == 1 ? c : 48'bx;
   always @(posedge CLK) begin
-    if (RSTA) {a1, a2} <= 0; else begin
-      if (CEA1) a1 <= A[26:0];
-      if (CEA2) a2 <= AREG == 2 ? a1 : A[26:0];
-    end
-    if (RSTB) {b1, b2} <= 0; else begin
-      if (CEB1) b1 <= B;
-      if (CEB2) b2 <= BREG == 2 ? b1 : B;
-    end
-    if (RSTC) c <= 0; else if (CEC) c <= C;
-    if (RSTM) product <= 0; else if (CEM) product <= a2 * b2;
-    if (RSTP) sum <= 0; else if (CEP) sum <= {{3{product[44]}}, product} + (OPMODE[4] ? c : 48'd0);
+    a1 <= A[26:0];
+    a2 <= AREG == 2 ? a1 : A[26:0];
+    ad <= A[26:0] + D;
+    b1 <= B;
+    b2 <= BREG == 2 ? b1 : B;
+    c  <= RSTC ? 48'd0 : C;
+    mode <= OPMODE;
+    product <= a * b2;
+    sum <= next;
   end
   assign P = good ? sum : 48'bx;
 endmodule

@@ -84,8 +84,8 @@ def test_units_for_amd_are_only_synthesized(tools, tmp_path):
     (("--columns", 0), "Columns must be 1..255, not 0"),
     (("--unit", "adder"),
      "unknown unit 'adder'; use one of decoder, lane, array, array with scaling, device, "
-     "multiplier lane, multiplier array, engine, core, generic lane, generic array, "
-     "generic engine, generic core"),
+     "multiplier lane, multiplier array, engine, DSP array, DSP engine, core, generic lane, "
+     "generic array, generic engine, generic core"),
     (("--family", "virtex"), "family must be one of ecp5, xc7, xcup, not 'virtex'"),
     (("--family", "xcup", "--seeds", 2),
      "--seeds and --frequency are for place and route, and units for xcup are only synthesized: "

@@ -3,6 +3,7 @@ import pytest
 
 from tritstream.golden.trit import decode, to_trit
 from tritstream.hw.compute.datapath import Datapath
+from tritstream.hw.compute.dsp_lanes import DspLanes
 from tritstream.hw.compute.lane import Lane
 from tritstream.hw.compute.multiplier_lane import MultiplierLane
 from tritstream.sim.harness import simulate
@@ -12,7 +13,7 @@ from tritstream.sim.streams import coin, never
 LATENCY = 28
 #: Cycles without a beat before a restart, as documented.
 REST = 1
-LANE_KINDS = [Lane, MultiplierLane]
+LANE_KINDS = [Lane, MultiplierLane, DspLanes]
 PAIRS = np.array([0b00, 0b01, 0b11])
 
 
@@ -118,7 +119,8 @@ def example(lanes, depth, blocks, groups, columns=1, seed=0):
             rng.integers(0, 2**17, 27))
 
 
-@pytest.mark.parametrize("lane, lanes", [(Lane, 1), (Lane, 2), (Lane, 8), (MultiplierLane, 2)])
+@pytest.mark.parametrize("lane, lanes", [
+    (Lane, 1), (Lane, 2), (Lane, 8), (MultiplierLane, 2), (DspLanes, 1), (DspLanes, 2)])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_row_sums_are_those_of_numpy(lane, lanes, depth):
     job = example(lanes, depth, blocks=2, groups=2, seed=depth)

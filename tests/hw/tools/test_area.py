@@ -20,8 +20,8 @@ def test_trit_macs():
 
 @pytest.mark.parametrize("arguments, message", [
     (("adder",), r"^unknown unit 'adder'; use one of decoder, lane, array, array with scaling, "
-                 r"device, multiplier lane, multiplier array, engine, core, generic lane, "
-                 r"generic array, generic engine, generic core$"),
+                 r"device, multiplier lane, multiplier array, engine, DSP array, DSP engine, core, "
+                 r"generic lane, generic array, generic engine, generic core$"),
     (("array", 8, 1, "generic"), r"^family must be one of ecp5, xc7, xcup, not 'generic'$"),
     (("array", 3), r"^Lanes must be one of \(1, 2, 4, 8, 16, 32, 64\), not 3$"),
     (("array", 8, 0), r"^Columns must be 1..255, not 0$"),
