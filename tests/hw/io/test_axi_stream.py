@@ -83,6 +83,15 @@ def test_each_family_has_its_cells(family, title, cells):
     assert set(re.findall(r"^  ([A-Z][A-Z0-9]+) (?:#\(|\S+ +\()", text, re.M)) == cells
 
 
+def test_lanes_of_dsp_blocks_have_no_carry_chains():
+    text = core_verilog(CONFIGS[0], "xcup", dsp_lanes=True)
+    assert ("//   family: AMD UltraScale+; RAMB18 and DSP48 are instantiated, and DSP48 hold the "
+            "group sums\n") in text
+    assert "CARRY8" not in text
+    # Five rows of a pair of lanes, and a scale unit.
+    assert len(re.findall(r"^  DSP48E2 ", text, re.M)) == 5 + 1
+
+
 def test_an_unknown_family_is_refused():
     with pytest.raises(ValueError,
                        match=r"^family must be one of generic, ecp5, xc7, xcup, not 'ice40'$"):
