@@ -6,6 +6,8 @@ from amaranth.lib.wiring import In, Out, connect
 
 from tritstream.hw.compute.activation_memory import ActivationMemory
 from tritstream.hw.compute.datapath import Datapath
+from tritstream.hw.compute.lane import Lane
+from tritstream.hw.compute.lane_array import LaneType
 from tritstream.hw.compute.result_banks import ResultBanks
 from tritstream.hw.compute.sequencer import Sequencer
 from tritstream.hw.config import DeviceConfig
@@ -31,6 +33,8 @@ class TritDevice(wiring.Component):
     ----------
     config : DeviceConfig
         Build parameters.
+    lane : type, optional
+        Lane component, as for :class:`.LaneArray`. The frames do not depend on it.
 
     Members
     -------
@@ -51,8 +55,9 @@ class TritDevice(wiring.Component):
         The last request was refused.
     """
 
-    def __init__(self, config: DeviceConfig) -> None:
+    def __init__(self, config: DeviceConfig, lane: LaneType = Lane) -> None:
         self._config = config
+        self._lane   = lane
         super().__init__({
             "i":         In(stream.Signature(8 * config.lanes)),
             "o":         Out(stream.Signature(AnswerWord(config.lanes))),
@@ -78,7 +83,7 @@ class TritDevice(wiring.Component):
         m.submodules.activation = activation = ActivationMemory(
             columns, self._config.max_k, lanes)
         m.submodules.sequencer  = sequencer  = Sequencer(lanes)
-        m.submodules.datapath   = datapath   = Datapath(lanes, columns)
+        m.submodules.datapath   = datapath   = Datapath(lanes, columns, self._lane)
         m.submodules.results    = results    = ResultBanks(lanes, columns)
         m.submodules.framer     = framer     = Framer(lanes)
 

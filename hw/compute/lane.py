@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from tritstream.golden.fixed_point import GROUP_SUM_BITS, ROWS
 from tritstream.hw.interfaces import Trit
-from tritstream.hw.primitives.ecp5 import gated_add, is_ecp5
+from tritstream.hw.primitives.cells import gated_add
 
 __all__ = ["Lane"]
 
@@ -36,8 +36,12 @@ class Lane(wiring.Component):
         Running group sums.
     """
 
+    #: Bytes of a word that one component serves.
+    BYTES = 1
     #: Cycles from ``trits`` and ``x`` to ``sums``.
     LATENCY = 1
+    #: Cycles from ``clear`` to ``sums``.
+    CLEAR_LATENCY = 1
 
     #: Shape of ``x``. The value is broadcast to all lanes, so it is sign-extended only once.
     FEED = unsigned(GROUP_SUM_BITS)
@@ -57,9 +61,9 @@ class Lane(wiring.Component):
         This lane gets ``x * 3^i`` one cycle after the beat with digit i, and zero after cycles
         without a weight digit.
 
-        The function is part of the interface of a lane. Another lane, as :class:`MultiplierLane`,
-        must have the members of this class (``x`` with the shape ``FEED``), the constant
-        ``LATENCY`` in cycles, and this function.
+        The function is part of the interface of a lane. Another lane, as :class:`MultiplierLane`
+        or :class:`DspLanes`, must have the members ``x`` (with the shape ``FEED``) and ``clear`` of
+        this class, the same constants, this function and :meth:`of_bytes`.
 
         Parameters
         ----------
@@ -87,16 +91,16 @@ class Lane(wiring.Component):
             m.d.sync += live.eq(0)
         return live
 
+    def of_bytes(self):
+        """Return trits and sums of each byte that the component serves."""
+        return [(self.trits, self.sums)]
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
         for trit, x, clear, acc in zip(self.trits, self.x, self.clear, self.sums, strict=True):
             total = Signal.like(acc)
-            if is_ecp5(platform):
-                gated_add(m, acc, x, trit, total)
-            else:
-                addend = (x ^ trit.negative.replicate(len(x))) & trit.nonzero.replicate(len(x))
-                m.d.comb += total.eq(acc + addend + trit.negative)
+            gated_add(m, platform, acc, x, trit, total)
             with m.If(clear):
                 m.d.sync += acc.eq(0)
             with m.Else():

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tritstream.golden.fixed_point import GROUP_SUM_BITS, ROWS
+from tritstream.hw.compute.dsp_lanes import DspLanes
 from tritstream.hw.compute.lane import Lane
 from tritstream.hw.compute.multiplier_lane import MultiplierLane
 from tritstream.hw.compute.trit_unpacker import TritUnpacker
@@ -13,7 +14,7 @@ from tritstream.hw.interfaces import SKEW, Beat
 __all__ = ["LaneArray", "LaneType"]
 
 #: Lane component of an array.
-LaneType = type[Lane] | type[MultiplierLane]
+LaneType = type[Lane] | type[MultiplierLane] | type[DspLanes]
 
 
 class LaneArray(wiring.Component):
@@ -83,15 +84,19 @@ class LaneArray(wiring.Component):
         clears = self._skew(m, self._clear(m), "clear")
         xs     = [self._broadcast(m, column) for column in range(self._columns)]
         for column in range(self._columns):
-            for index in range(self._lanes):
-                m.submodules[f"lane{column}_{index}"] = lane = self._lane()
+            for first in range(0, self._lanes, self._lane.BYTES):
+                m.submodules[f"lane{column}_{first}"] = lane = self._lane()
                 for row in range(ROWS):
                     m.d.comb += [
-                        lane.trits[row].eq(trits[index][row]),
                         lane.x[row].eq(xs[column][row]),
                         lane.clear[row].eq(clears[row]),
-                        self.sums[column][index][row].eq(lane.sums[row]),
                     ]
+                for index, (given, sums) in enumerate(lane.of_bytes(), first):
+                    if index < self._lanes:
+                        m.d.comb += [trit.eq(wire) for trit, wire in zip(given, trits[index],
+                                                                         strict=True)]
+                        m.d.comb += [port.eq(acc) for port, acc in zip(
+                            self.sums[column][index], sums, strict=True)]
         return m
 
     def _unpack(self, m):
@@ -129,7 +134,7 @@ class LaneArray(wiring.Component):
         clear = Signal()
         m.d.sync += rest.eq(Cat(self.beat.valid & self.beat.scale_start, rest))
         m.d.comb += clear.eq(rest[-1] | self.restart)
-        return self._delay(m, clear, self.delay)
+        return self._delay(m, clear, self._lane.LATENCY - self._lane.CLEAR_LATENCY)
 
     def _skew(self, m, value, name):
         """Return the value for each row, delayed by 3 r cycles for row r."""

@@ -7,8 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from tritstream.golden.fixed_point import ACTIVATION_BITS, GROUP_SUM_BITS, MAX_DEPTH, ROWS
 from tritstream.hw.interfaces import Trit
-from tritstream.hw.primitives.cells import Multiplier
-from tritstream.hw.primitives.ecp5 import gated_add, is_ecp5
+from tritstream.hw.primitives.cells import Multiplier, gated_add
 
 __all__ = ["MultiplierLane"]
 
@@ -36,8 +35,12 @@ class MultiplierLane(wiring.Component):
         Running group sums.
     """
 
+    #: Bytes of a word that one component serves.
+    BYTES = 1
     #: Latency in cycles. A weight is multiplied only when the next beat arrives.
     LATENCY = 2 + Multiplier.LATENCY
+    #: Cycles from ``clear`` to ``sums``.
+    CLEAR_LATENCY = 1
 
     #: Shape of ``x``.
     FEED = StructLayout({
@@ -73,6 +76,10 @@ class MultiplierLane(wiring.Component):
             m.d.sync += held.eq(0)
         return feed
 
+    def of_bytes(self):
+        """Return trits and sums of each byte, see :meth:`.Lane.of_bytes`."""
+        return [(self.trits, self.sums)]
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for row, acc in enumerate(self.sums):
@@ -96,10 +103,6 @@ class MultiplierLane(wiring.Component):
         after  = Signal(_WEIGHT_BITS, name=f"after{row}")
         digit  = Signal(_WEIGHT_BITS, name=f"digit{row}")
         m.d.comb += [before.eq(Mux(feed.first, 0, weight)), digit.eq(feed.power)]
-        if is_ecp5(platform):
-            gated_add(m, before, digit, trit, after)
-        else:
-            addend = Mux(trit.negative, -feed.power, Mux(trit.nonzero, feed.power, 0))
-            m.d.comb += after.eq(before + addend)
+        gated_add(m, platform, before, digit, trit, after)
         m.d.sync += weight.eq(after)
         return weight

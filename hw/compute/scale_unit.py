@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from tritstream.golden.fixed_point import GROUP_SUM_BITS, MANTISSA_BITS, ROW_SUM_BITS, ROWS
 from tritstream.hw.compute.scale_mantissas import ScaleMantissas, select_by_slot
 from tritstream.hw.interfaces import SKEW, SLOTS, Beat, Slot
-from tritstream.hw.primitives.cells import BlockRam, Multiplier
+from tritstream.hw.primitives.cells import BlockRam, MultiplyAdd
 
 __all__ = [
     "LANES_PER_UNIT",
@@ -101,7 +101,7 @@ class ScaleUnit(wiring.Component):
     """
 
     #: Stages from the ``onehot`` of a slot to its row sum, both included.
-    STAGES = ScaleMantissas.LATENCY + Multiplier.LATENCY + 2
+    STAGES = ScaleMantissas.LATENCY + MultiplyAdd.LATENCY + 1
 
     def __init__(self, lanes: int) -> None:
         self._lanes = lanes
@@ -121,20 +121,17 @@ class ScaleUnit(wiring.Component):
             delayed = Signal.like(factor, name=f"factor{stage}", reset_less=True)
             m.d.sync += delayed.eq(factor)
             factor = delayed
-        m.submodules.multiplier = multiplier = Multiplier()
-        m.d.comb += [multiplier.a.eq(factor), multiplier.b.eq(self.mantissa)]
-
+        m.submodules.multiplier = multiplier = MultiplyAdd(ROW_SUM_BITS)
         m.submodules.partial = partial = BlockRam(ROW_SUM_BITS, 1 << len(self.slots[0].index))
-        base = Signal(signed(ROW_SUM_BITS))
-        with m.If(self.slots[-3].first):
-            m.d.sync += base.eq(0)
-        with m.Else():
-            m.d.sync += base.eq(partial.read_data)
-        m.d.sync += self.row_sum.eq(base + multiplier.product)
         m.d.comb += [
+            multiplier.a.eq(factor),
+            multiplier.b.eq(self.mantissa),
+            multiplier.addend.eq(partial.read_data),
+            multiplier.clear.eq(self.slots[-3].first),
+            self.row_sum.eq(multiplier.total),
             partial.read_en.eq(1),
-            # The memory takes two cycles and ``base`` one before the sum. See the table in
-            # SlotSequencer.
+            # The memory takes two cycles, and the addend as many as ``multiplier`` says. See the
+            # table in SlotSequencer.
             partial.read_addr.eq(self.slots[-3 - BlockRam.LATENCY].index),
             partial.write_en.eq(self.slots[-1].valid),
             partial.write_addr.eq(self.slots[-1].index),

@@ -4,6 +4,8 @@ from amaranth import ClockDomain, Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from tritstream.hw.compute.lane import Lane
+from tritstream.hw.compute.lane_array import LaneType
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.device import TritDevice
 
@@ -20,6 +22,8 @@ class AxiStreamDevice(wiring.Component):
     ----------
     config : DeviceConfig
         Build parameters.
+    lane : type, optional
+        Lane component, as for :class:`.LaneArray`.
 
     Members
     -------
@@ -34,8 +38,9 @@ class AxiStreamDevice(wiring.Component):
         Response frames, ``8 * lanes`` bits per transfer. TLAST marks the last word of each frame.
     """
 
-    def __init__(self, config: DeviceConfig) -> None:
+    def __init__(self, config: DeviceConfig, lane: LaneType = Lane) -> None:
         self._config = config
+        self._lane   = lane
         super().__init__({
             "aclk":          In(1),
             "aresetn":       In(1),
@@ -53,7 +58,7 @@ class AxiStreamDevice(wiring.Component):
         m = Module()
         m.domains.sync = domain = ClockDomain("sync", reset_less=True, local=True)
         reset  = Signal(init=1)
-        device = TritDevice(self._config)
+        device = TritDevice(self._config, self._lane)
         # Registered, because the reset reaches every register of the device.
         m.d.sync += reset.eq(~self.aresetn)
         m.submodules.core = ResetInserter(reset)(device)

@@ -1,8 +1,10 @@
-"""Components for which FPGAs have dedicated cells: block RAM and multipliers.
+"""Components for which FPGAs have dedicated cells: adders, block RAM and multipliers.
 
 Each component has a generic form for any synthesis tool and for simulation, and a form that
 instantiates the cells of an FPGA family. The platform passed to ``elaborate`` selects the form.
 Both forms behave the same in every cycle.
+
+A platform selects cells by its attribute ``family``, one of :data:`FAMILIES`.
 """
 
 from amaranth import Module, Mux, Signal, signed, unsigned
@@ -11,8 +13,33 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tritstream.hw.primitives import ecp5
+from tritstream.hw.primitives.xilinx import XC7, XCUP
 
-__all__ = ["BlockRam", "Multiplier", "PairRam"]
+__all__ = [
+    "FAMILIES", "BlockRam", "Multiplier", "MultiplyAdd", "PairRam", "cells_of", "gated_add",
+]
+
+#: Cells of each FPGA family. A family has ``gated_add``, ``multiply``, ``block_ram`` and
+#: ``BLOCK_DEPTHS``, and may have ``multiply_add``, ``accumulate_pair`` and
+#: ``pair_ram``.
+FAMILIES = {"ecp5": ecp5, XC7.family: XC7, XCUP.family: XCUP}
+
+
+def cells_of(platform):
+    """Return the cells of the family of a platform, or None for the generic forms."""
+    return FAMILIES.get(getattr(platform, "family", None))
+
+
+def gated_add(m, platform, total, x, trit, result):
+    """Add ``result = total + x * trit`` to a module, as in :func:`.ecp5.gated_add`.
+
+    ``platform`` is the argument of ``elaborate``.
+    """
+    if cells := cells_of(platform):
+        cells.gated_add(m, total, x, trit, result)
+        return
+    addend = (x ^ trit.negative.replicate(len(x))) & trit.nonzero.replicate(len(x))
+    m.d.comb += result.eq(total + addend + trit.negative)
 
 
 class BlockRam(wiring.Component):
@@ -57,9 +84,10 @@ class BlockRam(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        if ecp5.is_ecp5(platform) and self._depth <= max(ecp5.BLOCK_DEPTHS):
-            ecp5.block_ram(m, self._depth, (self.write_en, self.write_addr, self.write_data),
-                           (self.read_en, self.read_addr, self.read_data))
+        cells = cells_of(platform)
+        if cells and self._depth <= max(cells.BLOCK_DEPTHS):
+            cells.block_ram(m, self._depth, (self.write_en, self.write_addr, self.write_data),
+                            (self.read_en, self.read_addr, self.read_data))
             return m
 
         # Without a platform this is an exported core. The synthesis tool of its user chooses how
@@ -118,9 +146,9 @@ class PairRam(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        if ecp5.is_ecp5(platform):
-            ecp5.pair_ram(m, (self.write_en, self.write_addr, self.write_data),
-                          (self.read_en, self.read_addr, self.read_data))
+        if pair_ram := getattr(cells_of(platform), "pair_ram", None):
+            pair_ram(m, (self.write_en, self.write_addr, self.write_data),
+                     (self.read_en, self.read_addr, self.read_data))
             return m
 
         width, halves = len(self.read_data), []
@@ -169,10 +197,64 @@ class Multiplier(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        if ecp5.is_ecp5(platform):
-            ecp5.multiply(m, self.a, self.b, self.product)
+        if cells := cells_of(platform):
+            cells.multiply(m, self.a, self.b, self.product)
             return m
 
         a, b, middle = Signal.like(self.a), Signal.like(self.b), Signal.like(self.product)
         m.d.sync += [a.eq(self.a), b.eq(self.b), middle.eq(a * b), self.product.eq(middle)]
+        return m
+
+
+class MultiplyAdd(wiring.Component):
+    """Signed multiplier with an adder, ``total = a * b + addend``.
+
+    Throughput is one sum per cycle. Families with ``multiply_add`` have both in one cell; for
+    others an adder follows a :class:`Multiplier`.
+
+    Parameters
+    ----------
+    width : int
+        Bits of addend and total, at most 48.
+
+    Members
+    -------
+    a, b : :py:`In(signed(18))`
+        Factors, :data:`LATENCY` cycles before the total.
+    addend : :py:`In(signed(width))`
+        Addend, :data:`ADDEND_LATENCY` cycles before the total.
+    clear : :py:`In(1)`
+        The addend of this cycle is zero.
+    total : :py:`Out(signed(width))`
+        Sum modulo 2 to the number of its bits.
+    """
+
+    #: Cycles from the factors to the total.
+    LATENCY = Multiplier.LATENCY + 1
+    #: Cycles from the addend to the total.
+    ADDEND_LATENCY = 2
+
+    def __init__(self, width: int) -> None:
+        super().__init__({
+            "a":      In(signed(18)),
+            "b":      In(signed(18)),
+            "addend": In(signed(width)),
+            "clear":  In(1),
+            "total":  Out(signed(width)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        if multiply_add := getattr(cells_of(platform), "multiply_add", None):
+            multiply_add(m, self.a, self.b, self.addend, self.clear, self.total)
+            return m
+
+        m.submodules.multiplier = multiplier = Multiplier()
+        m.d.comb += [multiplier.a.eq(self.a), multiplier.b.eq(self.b)]
+        base = Signal.like(self.addend)
+        with m.If(self.clear):
+            m.d.sync += base.eq(0)
+        with m.Else():
+            m.d.sync += base.eq(self.addend)
+        m.d.sync += self.total.eq(base + multiplier.product)
         return m

@@ -13,7 +13,6 @@ __all__ = [
     "Ecp5",
     "block_ram",
     "gated_add",
-    "is_ecp5",
     "multiply",
     "pair_ram",
 ]
@@ -23,11 +22,6 @@ class Ecp5:
     """Platform stand-in that selects the ECP5 cells without the platform of a board."""
 
     family = "ecp5"
-
-
-def is_ecp5(platform: object) -> bool:
-    """Return whether a platform, as passed to ``elaborate``, is an ECP5."""
-    return getattr(platform, "family", None) == "ecp5"
 
 
 def _init(function):

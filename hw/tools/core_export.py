@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+from tritstream.hw.compute.dsp_lanes import DspLanes
+from tritstream.hw.compute.lane import Lane
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.io.axi_stream import AxiStreamDevice
 from tritstream.hw.primitives.ecp5 import Ecp5
+from tritstream.hw.primitives.xilinx import XC7, XCUP
 from tritstream.hw.tools.export import run_yosys, to_rtlil
 
 __all__ = ["CORE", "FAMILIES", "core_verilog", "export_core", "testbench_verilog"]
@@ -64,6 +67,8 @@ _HEADER = """\
 FAMILIES = {
     "generic": (None, "any; memories and multipliers are inferred"),
     "ecp5":    (Ecp5(), "Lattice ECP5; CCU2C, DP16KD and MULT18X18D are instantiated"),
+    "xc7":     (XC7, "AMD 7-series; LUT4, CARRY4, RAMB18E1 and DSP48E1 are instantiated"),
+    "xcup":    (XCUP, "AMD UltraScale+; LUT4, CARRY8, RAMB18E2 and DSP48E2 are instantiated"),
 }
 
 
@@ -77,25 +82,39 @@ _EXCEPTIONS = {
 }
 
 
-def core_verilog(config: DeviceConfig, family: str = "generic") -> str:
+#: Families with a cell for the accumulators of :class:`.DspLanes`.
+_DSP_FAMILIES = ("xc7", "xcup")
+
+
+def core_verilog(config: DeviceConfig, family: str = "generic", dsp_lanes: bool = False) -> str:
     """Return the IP core as self-contained Verilog-2005 with the top module :data:`CORE`.
 
     ``family`` is one of :data:`FAMILIES`. Every family except ``generic`` instantiates vendor
-    cells. Raises :class:`ValueError` if the family is unknown.
+    cells. With ``dsp_lanes`` the group sums are in DSP blocks (:class:`.DspLanes`). Raises
+    :class:`ValueError` if the family is unknown, or has no such DSP blocks.
     """
-    return export_core(config, family)[0]
+    return export_core(config, family, dsp_lanes)[0]
 
 
-def export_core(config: DeviceConfig, family: str = "generic") -> tuple[str, DeviceConfig]:
+def export_core(config: DeviceConfig, family: str = "generic",
+                dsp_lanes: bool = False) -> tuple[str, DeviceConfig]:
     """Return the Verilog of :func:`core_verilog`, and ``config`` with its build id."""
     if family not in FAMILIES:
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {family!r}")
+    if dsp_lanes and family not in _DSP_FAMILIES:
+        raise ValueError(f"lanes of DSP blocks need the family {' or '.join(_DSP_FAMILIES)}, not "
+                         f"{family!r}")
     platform, title = FAMILIES[family]
-    design, config = to_rtlil(AxiStreamDevice(config), config, CORE, platform)
+    if dsp_lanes:
+        vendor = title.partition(";")[0]
+        title  = f"{vendor}; RAMB18 and DSP48 are instantiated, and DSP48 hold the group sums"
+    core = AxiStreamDevice(config, DspLanes if dsp_lanes else Lane)
+    design, config = to_rtlil(core, config, CORE, platform)
     body = run_yosys(design, _SCRIPT)
     header = _HEADER.format(
         lanes=config.lanes, bits=config.word_bits, top=config.word_bits - 1,
-        columns=config.columns, max_k=config.max_k, family=title, build_id=config.build_id,
+        columns=config.columns, max_k=config.max_k, build_id=config.build_id,
+        family=title,
         off=_lint("off"),
         exceptions="\n".join(f"//   {name:13} {why}" for name, why in _EXCEPTIONS.items()))
     text = f"{header}{_plain_names(_without_zeros(body))}\n`default_nettype wire\n{_lint('on')}\n"

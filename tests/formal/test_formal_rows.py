@@ -94,8 +94,13 @@ class RowsFit(Elaboratable):
         self._unit = unit
         self._row  = AnyConst(range(SLOTS))
         self._kept = Signal(signed(ROW_SUM_BITS))
-        self._inside = Opened(unit, multiplier=BoundedProduct,
+        self._inside = Opened(unit, multiplier=self._bounded,
                               partial=lambda ram: OneRow(ram, self._row, self._kept))
+
+    def _bounded(self, adder):
+        """The multiplier with adder of the unit, in which any product can be."""
+        self._adder = Opened(adder, multiplier=BoundedProduct)
+        return adder.elaborate(None)
 
     def elaborate(self, platform):
         m = Module()
@@ -127,7 +132,7 @@ class RowsFit(Elaboratable):
         unit = self._unit
         here = [slot.valid & (slot.index == self._row) for slot in unit.slots]
         exact, groups = Signal(signed(48)), Signal(range(GROUPS + 1))
-        product = self._inside.parts["multiplier"].product
+        product = self._adder.parts["multiplier"].product
         bound   = groups * PRODUCT
         with m.If(here[-2]):
             m.d.comb += Assume(unit.slots[-2].first | (groups < GROUPS))
@@ -141,7 +146,7 @@ class RowsFit(Elaboratable):
 
 
 def a_bit_short(m, unit):
-    m.d.sync += unit.row_sum[44].eq(0)
+    m.d.comb += unit.row_sum[44].eq(0)
 
 
 def table_a_bit_short(m, unit):

@@ -4,6 +4,8 @@ import struct
 
 import pytest
 
+from tritstream.hw.compute.dsp_lanes import DspLanes
+from tritstream.hw.compute.lane import Lane
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.device import TritDevice
 from tritstream.sim.harness import simulate
@@ -18,8 +20,8 @@ LANES = 2
 class Bench:
     """A device with a source and a sink of words."""
 
-    def __init__(self):
-        self.dut = TritDevice(DeviceConfig(lanes=LANES, max_k=16))
+    def __init__(self, lane=Lane):
+        self.dut = TritDevice(DeviceConfig(lanes=LANES, max_k=16), lane)
         self._received = bytearray()
 
     async def tick(self, ctx, cycles=1):
@@ -70,9 +72,10 @@ def narrow_job():
     return Job(LANES, depth=1, blocks=3, k=16)
 
 
+@pytest.mark.parametrize("lane", [Lane, DspLanes])
 @pytest.mark.parametrize("gap", [0, 1, 5])
-def test_a_product_whatever_the_source_does(gap):
-    bench, job = Bench(), narrow_job()
+def test_a_product_whatever_the_source_does(gap, lane):
+    bench, job = Bench(lane), narrow_job()
 
     async def drive(ctx):
         ctx.set(bench.dut.o.ready, 1)

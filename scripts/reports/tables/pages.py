@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from tritstream.hw.boards.catalog import BOARDS
-from tritstream.scripts.hardware.area_table import AREA_COLUMNS, area_rows
+from tritstream.scripts.hardware.area_table import report_table
 from tritstream.scripts.reports.tables import bench as bench_tables
 from tritstream.scripts.reports.tables import comparisons as page_tables
 from tritstream.scripts.reports.tables import soc as soc_tables
@@ -57,7 +57,7 @@ def _table(path):
         kept = [path / f"{name}.json" for name in BOARDS]
         return _markdown(_BOARD_COLUMNS, map(_board_row, map(_read, filter(Path.exists, kept))))
     report = _read(path)
-    return _markdown(AREA_COLUMNS, area_rows(report["units"])) + _origin(report)
+    return _markdown(*report_table(report)) + _origin(report)
 
 
 def _read(path):
@@ -71,8 +71,9 @@ def _markdown(columns, rows):
 
 def _origin(report):
     tools = ", ".join(f"{name} {version}" for name, version in report["tools"].items())
-    return (f"\n{report['part']}, {report['frequency_mhz']} MHz asked of place and route; "
-            f"{tools}; RTL {report['rtl'][:8]}; `{report['command']}`.\n")
+    target = (f"{report['family']}, synthesis only" if "family" in report else
+              f"{report['part']}, {report['frequency_mhz']} MHz asked of place and route")
+    return (f"\n{target}; {tools}; RTL {report['rtl'][:8]}; `{report['command']}`.\n")
 
 
 def _board_row(report):

@@ -3,6 +3,7 @@ import pytest
 
 from tritstream.golden.trit import decode
 from tritstream.hw.compute.datapath import Datapath
+from tritstream.hw.compute.dsp_lanes import DspLanes
 from tritstream.hw.compute.lane import Lane
 from tritstream.hw.compute.multiplier_lane import MultiplierLane
 from tritstream.hw.compute.result_banks import UnitMap
@@ -16,7 +17,7 @@ from support.gemv_words import GemvWords
 LATENCY = 28
 #: Cycles without a beat before a restart, as documented.
 REST = 1
-LANE_KINDS = [Lane, MultiplierLane]
+LANE_KINDS = [Lane, MultiplierLane, DspLanes]
 PAIRS = np.array([0b00, 0b01, 0b11])
 
 
@@ -123,7 +124,8 @@ def check(job, gap=never, spoilt=0, lane=Lane):
     return rest
 
 
-@pytest.mark.parametrize("lane, lanes", [(Lane, 1), (Lane, 2), (Lane, 8), (MultiplierLane, 2)])
+@pytest.mark.parametrize("lane, lanes", [
+    (Lane, 1), (Lane, 2), (Lane, 8), (MultiplierLane, 2), (DspLanes, 1), (DspLanes, 2)])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_row_sums_are_those_of_numpy(lane, lanes, depth):
     check(example(lanes, depth, blocks=2, chunks=2, seed=depth), coin(lanes, 0.2), lane=lane)

