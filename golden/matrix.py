@@ -16,11 +16,11 @@ from tritstream.golden.fixed_point import (
 )
 from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.row_chunks import row_chunks, run_in_threads
-from tritstream.golden.scales import CodedScales, DirectScales, Rows, Scales
+from tritstream.golden.scales import CodedScales, DirectScales, Rows
 
 __all__ = [
     "DirectMatrix", "Encoded", "ScaledMatrix", "TritMatrix", "code_values", "dequantize",
-    "dequantized_chunks", "row_dequantizer", "whole",
+    "dequantized_chunks", "largest_weights", "row_dequantizer", "whole",
 ]
 
 _SINGLE = np.dtype(np.float32)
@@ -69,7 +69,7 @@ class ScaledMatrix(Protocol):
     def q(self) -> np.ndarray: ...
 
     @property
-    def scales(self) -> Scales: ...
+    def scales(self) -> CodedScales | DirectScales: ...
 
     @property
     def group(self) -> int: ...
@@ -286,6 +286,13 @@ def code_values(matrix: Encoded, dtype: np.dtype = _SINGLE) -> np.ndarray:
     values = matrix.form.weights(matrix.table[:, None], np.arange(-half, half + 1), half)
     with np.errstate(over="ignore", under="ignore"):
         return values.astype(dtype, copy=False)
+
+
+def largest_weights(matrix: ScaledMatrix) -> np.ndarray:
+    """Return the weights of largest magnitude that each scale can make: float32."""
+    scales, half = matrix.scales, half_range(matrix.depth)
+    own = scales.table if isinstance(scales, CodedScales) else scales.values(slice(None))
+    return matrix.form.weights(own, np.array(half), half)
 
 
 def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, int]) -> None:

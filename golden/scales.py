@@ -14,6 +14,7 @@ import numpy as np
 
 from tritstream.golden.fixed_point import (
     DIRECT_MANTISSA_BITS,
+    MANTISSA_MAX,
     SCALES,
     check_table,
     mantissas,
@@ -66,6 +67,11 @@ class Scales(ABC):
     def mantissas(self, rows: Rows) -> np.ndarray:
         """Return factors of group sums: int64 (rows, C)."""
 
+    @property
+    @abstractmethod
+    def exactness(self) -> Exactness:
+        """How exactly the mantissas represent the scales."""
+
 
 @dataclass(frozen=True, eq=False)
 class CodedScales(Scales):
@@ -88,6 +94,11 @@ class CodedScales(Scales):
             raise ValueError(f"codes must be 0..{SCALES - 1}, not {self.codes.max()}")
 
     @property
+    def rows(self) -> int:
+        """Rows N."""
+        return len(self.codes)
+
+    @property
     def groups(self) -> int:
         """Groups per row."""
         return self.codes.shape[1]
@@ -104,6 +115,16 @@ class CodedScales(Scales):
     def mantissas(self, rows: Rows) -> np.ndarray:
         """Return factors of group sums: int64 (rows, C)."""
         return self._mantissas[self.codes[rows]]
+
+    @property
+    def exactness(self) -> Exactness:
+        """How exactly the mantissas represent the scales."""
+        # 17 and 24 bits: the products are exact in float64.
+        made = self._mantissas * float(self.table.max())
+        wanted = self.table.astype(np.float64) * MANTISSA_MAX
+        wrong = (made != wanted)[self.codes]
+        errors = np.abs(made / wanted - 1)[np.unique(self.codes)]
+        return Exactness(int(wrong.any(axis=1).sum()), int(wrong.sum()), float(errors.max()))
 
     @cached_property
     def _mantissas(self) -> np.ndarray:
