@@ -82,6 +82,11 @@ class Layout:
         """Return the bytes of all tensors of a matrix (N, K)."""
         return sum(entry.size for entry in self.entries("", shape, depth))
 
+    def weight_bits(self, shape: tuple[int, int], depth: int) -> float:
+        """Return the bits per weight of a matrix (N, K), padding included, table not."""
+        table = 0 if self.direct else 4 * SCALES
+        return 8 * (self.size(shape, depth) - table) / math.prod(shape)
+
     def information_bits(self, shape: tuple[int, int], depth: int) -> float:
         """Return the information content in bits per weight, scales included."""
         if not self.direct:
