@@ -68,10 +68,10 @@ class Schedule:
     def _noise(self, rng):
         """Any beat but a valid first scale beat."""
         beat = dict(zip(dict(Beat), (int(bit) for bit in rng.integers(0, 2, 7)), strict=True))
-        return beat | {"scale_first": beat["scale_first"] & (1 - beat["valid"])}
+        return beat | {"scale_start": beat["scale_start"] & (1 - beat["valid"])}
 
     def _place(self, group):
-        self.beats[group.at] |= {"valid": 1, "scale_first": 1, "group_first": int(group.first),
+        self.beats[group.at] |= {"valid": 1, "scale_start": 1, "group_first": int(group.first),
                                  "group_last": int(group.last)}
         for row in range(ROWS):
             for digit in range(SCALE_TRITS):
@@ -168,7 +168,7 @@ async def largest_row_sums(dut, sign):
         port.value = trit_bits(2)
     groups = MAX_K // 16
     for group in range(groups):
-        dut.beat.value = Beat.const({"valid": 1, "scale_first": 1, "group_first": group == 0,
+        dut.beat.value = Beat.const({"valid": 1, "scale_start": 1, "group_first": group == 0,
                                      "group_last": group == groups - 1}).as_bits()
         await RisingEdge(dut.clk)
         dut.beat.value = 0
