@@ -10,7 +10,10 @@ from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.scales import CodedScales, DirectScales
 from tritstream.golden.tiles import pack_trits, unpack_trits
 
-__all__ = ["PackedMatrix", "packed_matrix"]
+__all__ = ["PackedMatrix", "StoredMatrix", "Tiles", "packed_matrix"]
+
+#: A matrix as tiles: tiles, table, depth, shape (N, K).
+Tiles = tuple[np.ndarray, np.ndarray, int, tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,10 @@ class PackedMatrix:
             return TritMatrix(self.depth, self.shape, q, self.scales.codes, self.scales.table,
                               self.form, self.group)
         return DirectMatrix(self.depth, self.shape, q, self.scales, self.group, self.form)
+
+
+#: A matrix as a packed checkpoint stores it.
+StoredMatrix = Tiles | PackedMatrix
 
 
 def packed_matrix(matrix: ScaledMatrix, engine: str | None = "numpy") -> PackedMatrix:

@@ -25,7 +25,7 @@ from tritstream.golden.checkpoints.slices import slice_module, stacked_shape
 from tritstream.golden.checkpoints.source import CONFIG
 from tritstream.golden.checkpoints.weight_files import weight_files
 from tritstream.golden.errors import CheckpointError
-from tritstream.golden.fixed_point import check_group, check_table
+from tritstream.golden.fixed_point import check_group, check_table, table_unit
 from tritstream.golden.matrix import DirectMatrix, TritMatrix
 from tritstream.golden.packed.layout import (
     CODES_SUFFIX,
@@ -43,7 +43,7 @@ from tritstream.golden.packed.metadata import (
     read_config,
     read_records,
 )
-from tritstream.golden.packed_matrix import PackedMatrix
+from tritstream.golden.packed_matrix import PackedMatrix, StoredMatrix
 from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.scales import CodedScales, DirectScales
 from tritstream.golden.tiles import unpack, unpack_codes
@@ -180,8 +180,27 @@ class PackedCheckpoint:
         Raises :class:`CheckpointError` if the scales are damaged.
         """
         info = self.matrices[self._named(name)]
-        return PackedMatrix(info.depth, info.shape, self._tensors[name + TRITS_SUFFIX].read(),
+        return PackedMatrix(info.depth, info.shape, self._read(name, TRITS_SUFFIX),
                             self._scales(info), info.layout.group, info.form)
+
+    def stored(self, name: str) -> StoredMatrix:
+        """Return a matrix as it is stored: tiles, or trits and scales.
+
+        Raises :class:`CheckpointError` if the scales are damaged.
+        """
+        info = self.matrices[self._named(name)]
+        if info.layout.kind:
+            return self.packed_matrix(name)
+        return self.tiles(name), self.checked_table(name), info.depth, info.shape
+
+    def units(self, name: str) -> np.ndarray:
+        """Return the values of 1 in a row sum times h: float64, () or (N,), see :class:`.Scales`.
+
+        Raises :class:`CheckpointError` if the scales are damaged.
+        """
+        info = self.matrices[self._named(name)]
+        return (self._scales(info).units if info.layout.kind
+                else np.asarray(table_unit(self.checked_table(name))))
 
     def matrix(self, name: str) -> TritMatrix | DirectMatrix:
         """Return a matrix, unpacked; raise :class:`CheckpointError` if its scales are damaged."""
@@ -211,6 +230,10 @@ class PackedCheckpoint:
             raise KeyError(f"no packed matrix {name!r} in {self.path}")
         return name
 
+    def _read(self, name: str, suffix: str) -> np.ndarray:
+        """Return the values of a tensor of a matrix whose layout is not tiles."""
+        return self._tensors[name + suffix].read()
+
     def _in_tiles(self, name: str) -> str:
         group = self.matrices[self._named(name)].layout
         if group.kind:
@@ -221,9 +244,10 @@ class PackedCheckpoint:
         stored = self._tensors[info.name + SCALES_SUFFIX]
         try:
             if info.layout.direct:
-                return DirectScales(stored.read(), info.shape[0], info.layout.kind == INVERSE)
-            digits = self._tensors[info.name + CODES_SUFFIX].read()
-            return CodedScales(unpack_codes(digits, info.shape[0]), stored.read())
+                return DirectScales(self._read(info.name, SCALES_SUFFIX), info.shape[0],
+                                    info.layout.kind == INVERSE)
+            codes = unpack_codes(self._read(info.name, CODES_SUFFIX), info.shape[0])
+            return CodedScales(codes, self._read(info.name, SCALES_SUFFIX))
         except ValueError as error:
             raise damaged(stored.path, f"{stored.name}: {error}") from None
 
