@@ -1,10 +1,10 @@
 """A matrix as a file of version 5 stores it: trits of five rows per byte, apart from the scales."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tritstream.golden.fixed_point import check_group, group_count
+from tritstream.golden.fixed_point import ROWS, check_group, group_count
 from tritstream.golden.matrix import DirectMatrix, ScaledMatrix, TritMatrix
 from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.scales import CodedScales, DirectScales
@@ -45,6 +45,13 @@ class PackedMatrix:
         if (self.scales.rows, self.scales.groups) != (self.shape[0], groups):
             raise ValueError(f"scales must be of {self.shape[0]} rows with {groups} groups, "
                              f"not {self.scales.rows} with {self.scales.groups}")
+
+    def take_tiles(self, tiles: slice) -> "PackedMatrix":
+        """Return the rows of some row tiles as a matrix of their own."""
+        rows = slice(ROWS * tiles.start, min(ROWS * tiles.stop, self.shape[0]))
+        count = rows.stop - rows.start
+        return replace(self, shape=(count, self.shape[1]), trits=self.trits[tiles],
+                       scales=self.scales.take(rows))
 
     def unpack(self) -> TritMatrix | DirectMatrix:
         """Return the matrix with its integers; padding is ignored.

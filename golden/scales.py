@@ -98,6 +98,10 @@ class CodedScales(Scales):
         """Rows N."""
         return len(self.codes)
 
+    def take(self, rows: slice) -> "CodedScales":
+        """Return the scales of some rows."""
+        return CodedScales(self.codes[rows], self.table)
+
     @property
     def groups(self) -> int:
         """Groups per row."""
@@ -165,6 +169,12 @@ class DirectScales(Scales):
         self._check(~np.isfinite(stored) | (stored < 0), "finite and not negative")
         if self.inverse:
             self._check(~np.isfinite(self._all), "invertible as float32")
+
+    def take(self, rows: slice) -> "DirectScales":
+        """Return the scales of some rows."""
+        single = self.stored.shape == (1, 1)
+        return DirectScales(self.stored if single else self.stored[rows], rows.stop - rows.start,
+                            self.inverse)
 
     @property
     def groups(self) -> int:

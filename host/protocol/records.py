@@ -49,8 +49,8 @@ class Info:
 
         ``lanes`` is the lane count in the header of INFO.
         """
-        if self.version != VERSION:
-            raise DeviceError(f"device speaks protocol version {self.version}, this driver version "
+        if not 1 <= self.version <= VERSION:
+            raise DeviceError(f"device speaks protocol version {self.version}, this driver up to "
                               f"{VERSION}: take driver and gateware of the same release")
         if (self.lanes not in LANE_COUNTS or self.lanes != lanes
                 or not 1 <= self.columns <= MAX_COLUMNS or not GROUP <= self.max_k <= MAX_K):
