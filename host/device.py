@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 
 from tritstream.golden.fixed_point import ROWS
-from tritstream.golden.matrix import TritMatrix
 from tritstream.host.board.matrix_store import Store, StoredPart, StoringTransport
 from tritstream.host.errors import DeviceError, naming
 from tritstream.host.layout.folding import add_rows
@@ -17,9 +16,9 @@ from tritstream.host.layout.prepare import (
     FRAME_BYTES,
     MatrixPart,
     PreparedMatrix,
-    Tiles,
     prepare,
 )
+from tritstream.host.layout.stored import AnyMatrix
 from tritstream.host.protocol.exchange import SEQUENCES, Exchange
 from tritstream.host.protocol.frames import answer_bytes
 from tritstream.host.protocol.loads import Loads
@@ -27,7 +26,7 @@ from tritstream.host.protocol.operands import activation_rows, mantissa_bytes
 from tritstream.host.protocol.records import Counters, Info, Stats
 from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Transport
-from tritstream.hw.protocol import BANKS, SUM_BYTES, Opcode
+from tritstream.hw.protocol import BANKS, SUM_BYTES, GemvArguments, Opcode
 
 __all__ = ["Device"]
 
@@ -124,7 +123,7 @@ class Device:
         await self.info()
         return await self._persist("STATUS", self._ask_counters)
 
-    async def prepare(self, matrix: TritMatrix | Tiles, name: str = "") -> PreparedMatrix:
+    async def prepare(self, matrix: AnyMatrix, name: str = "") -> PreparedMatrix:
         """Make the word streams of a matrix for this device: :func:`.prepare`.
 
         If a board has the matrix in its memory under this name, the streams are not made, and the
@@ -230,12 +229,14 @@ class Device:
         self, matrix: PreparedMatrix, part: MatrixPart, rows: np.ndarray, first: int, count: int
     ) -> tuple[Results, Stats]:
         """Try one GEMV frame once, with the loads it needs."""
-        await self._loads.scales(mantissa_bytes(matrix.mantissas))
+        if not matrix.scales.direct:
+            await self._loads.scales(mantissa_bytes(matrix.mantissas))
         await self._loads.activations(rows)
         depth = part.fold.depth if part.fold else matrix.depth
-        sizes = depth | part.groups << 8 | len(rows) << 24
+        arguments = GemvArguments(depth, part.groups, len(rows), count, matrix.scales.length,
+                                  matrix.scales.direct)
         payload = part.payload(first, count)
-        await self._exchange.ask(Opcode.GEMV, sizes, count, payload)
+        await self._exchange.ask(Opcode.GEMV, *arguments.pack(), payload)
         results = Results(count, len(rows), matrix.lanes)
         answer = await self._exchange.answer(Opcode.RESULT, Opcode.DONE)
         while answer.header.opcode == Opcode.RESULT:

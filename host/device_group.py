@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tritstream.golden.fixed_point import ROWS
-from tritstream.golden.matrix import TritMatrix
 from tritstream.host.device import Device
-from tritstream.host.layout.prepare import PreparedMatrix, Tiles, tiles_of
+from tritstream.host.layout.prepare import PreparedMatrix
+from tritstream.host.layout.stored import AnyMatrix, stored_of, take_tiles, tile_count
 from tritstream.host.protocol.records import Counters, Info, Stats
 
 __all__ = ["DeviceGroup", "SplitMatrix", "split"]
@@ -77,19 +76,17 @@ class DeviceGroup:
         """Return counters of all devices: sum of the frames, greatest of all else."""
         return _all_counters(await _together(device.status() for device in self.devices))
 
-    async def prepare(self, matrix: TritMatrix | Tiles, name: str = "") -> SplitMatrix:
+    async def prepare(self, matrix: AnyMatrix, name: str = "") -> SplitMatrix:
         """Split the rows of a matrix, and make the word streams of each share."""
-        tiles, table, depth, (rows, columns) = tiles_of(matrix)
+        stored = stored_of(matrix)
         infos = await _together(device.info() for device in self.devices)
         # Only the last share may have a partly filled row block: it goes to the narrowest device.
         ranked = sorted(zip(infos, self.devices, strict=True), key=lambda pair: -pair[0].lanes)
         shares = []
-        slices = split(len(tiles), [info.lanes for info, _ in ranked])
+        slices = split(tile_count(stored), [info.lanes for info, _ in ranked])
         for (_, device), share in zip(ranked, slices, strict=True):
             if share.stop > share.start:
-                count = min(ROWS * share.stop, rows) - ROWS * share.start
-                share_tiles = tiles[share], table, depth, (count, columns)
-                shares.append((device, await device.prepare(share_tiles, name)))
+                shares.append((device, await device.prepare(take_tiles(stored, share), name)))
         return SplitMatrix(tuple(shares))
 
     async def gemv(self, matrix: SplitMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from tritstream.golden.activation import quantize_activation, quantize_activation16
-from tritstream.golden.gemv import dequantize_rows, gemv
+from tritstream.golden.gemv import gemv, results
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed_matrix import PackedMatrix, StoredMatrix
 from tritstream.host.errors import HostError
 from tritstream.host.kernels.torch_matrix import TorchMatrix
-from tritstream.host.layout.prepare import Tiles
 from tritstream.host.protocol.records import Info, Stats
 
 __all__ = [
@@ -55,7 +55,7 @@ class MatrixDevice(Protocol):
 
     async def identify(self) -> Info: ...
 
-    async def prepare(self, matrix: Tiles, name: str) -> Any: ...
+    async def prepare(self, matrix: StoredMatrix, name: str) -> Any: ...
 
     async def gemv(self, matrix: Any, x: np.ndarray) -> tuple[np.ndarray, Stats]: ...
 
@@ -115,9 +115,9 @@ class _HostBackend(_IntegerBackend):
 
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
         """Read a matrix, and return its product: :meth:`Backend.prepare`."""
-        table, depth = checkpoint.checked_table(name), checkpoint.matrices[name].depth
+        units, depth = checkpoint.units(name), checkpoint.matrices[name].depth
         multiply = self._multiply(checkpoint, name)
-        return partial(_product, _DIGITS[self._bits(name)], multiply, table, depth)
+        return partial(_product, _DIGITS[self._bits(name)], multiply, units, depth)
 
     @abstractmethod
     def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
@@ -141,7 +141,8 @@ class GoldenBackend(_HostBackend):
 class CpuBackend(_IntegerBackend):
     """Integer products of :class:`.CpuMatrix`. Results equal those of :class:`GoldenBackend`.
 
-    The weights stay packed in memory, in another order.
+    The weights stay packed in memory, in another order. Matrices whose scales are stored apart
+    are products of :class:`.TorchMatrix`.
 
     Parameters
     ----------
@@ -162,8 +163,10 @@ class CpuBackend(_IntegerBackend):
         # numba takes a second to import, and is an extra.
         from tritstream.host.kernels.cpu_matrix import CpuMatrix
 
-        info, table = checkpoint.matrices[name], checkpoint.checked_table(name)
-        matrix = CpuMatrix(checkpoint.tiles(name), table, info.depth, info.shape)
+        stored = checkpoint.stored(name)
+        if isinstance(stored, PackedMatrix):
+            return partial(TorchMatrix(stored, torch.device("cpu")).linear, bits=self._bits(name))
+        matrix = CpuMatrix(*stored)
         return partial(_on_host, matrix.linear, self._bits(name))
 
 
@@ -191,8 +194,7 @@ class TorchBackend(_IntegerBackend):
 
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
         """Copy a matrix to the GPU, and return its product: :meth:`Backend.prepare`."""
-        info, table = checkpoint.matrices[name], checkpoint.checked_table(name)
-        matrix = TorchMatrix(checkpoint.tiles(name), table, info.depth, info.shape, self._device)
+        matrix = TorchMatrix(checkpoint.stored(name), self._device)
         return partial(matrix.linear, bits=self._bits(name))
 
 
@@ -226,9 +228,8 @@ class DeviceBackend(_HostBackend):
         return cost
 
     def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
-        info = checkpoint.matrices[name]
-        packed = (checkpoint.tiles(name), checkpoint.table(name), info.depth, info.shape)
-        return partial(self._gemv, self._run(self._device.prepare, packed, name))
+        prepared = self._run(self._device.prepare, checkpoint.stored(name), name)
+        return partial(self._gemv, prepared)
 
     def _gemv(self, matrix: Any, x: np.ndarray) -> np.ndarray:
         began = time.perf_counter()
@@ -238,12 +239,12 @@ class DeviceBackend(_HostBackend):
 
 
 def _product(
-    digits_of: Callable, multiply: Multiply, table: np.ndarray, depth: int, x: Tensor,
+    digits_of: Callable, multiply: Multiply, units: np.ndarray, depth: int, x: Tensor,
 ) -> Tensor:
     digits, scales = digits_of(x.float().numpy(force=True))
     sums = np.split(multiply(np.concatenate(digits)), len(digits))
     total = reduce(lambda high, low: 256 * high + low, sums)
-    return torch.from_numpy(dequantize_rows(total, table, depth, scales)).to(x.device)
+    return torch.from_numpy(results(total, units, depth, scales)).to(x.device)
 
 
 def _on_host(linear: Callable[[np.ndarray, int], np.ndarray], bits: int, x: Tensor) -> Tensor:

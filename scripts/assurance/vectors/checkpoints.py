@@ -26,7 +26,8 @@ from tritstream.golden.checkpoints.weight_files import (
 from tritstream.golden.fixed_point import SCALES, half_range
 from tritstream.golden.jobs.directory_job import write_json
 from tritstream.golden.matrix import TritMatrix
-from tritstream.golden.packed.metadata import SCALES_SUFFIX, TRITS_SUFFIX, marks_of
+from tritstream.golden.packed.layout import SCALES_SUFFIX, TRITS_SUFFIX
+from tritstream.golden.packed.metadata import marks_of
 from tritstream.golden.packed.plan import Plan
 from tritstream.golden.rounding import FORMS, DigitForm
 from tritstream.golden.tiles import pack
