@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 #: Newest format version that this reader knows. :func:`version_of` returns the version of a file.
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 #: Codec of imported matrices: their exported weights are bit-identical to their source.
 RECOVERED = "recovered"
 #: Field of the configuration: source dtypes of converted unquantized tensors, by tensor name.

@@ -13,6 +13,7 @@ from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import SCALES, tiles_shape
 from tritstream.golden.jobs.directory_job import fingerprint
 from tritstream.golden.packed.card import BaseModel
+from tritstream.golden.packed.inputs import VERSION
 from tritstream.golden.packed.metadata import (
     SCALES_SUFFIX,
     TRITS_SUFFIX,
@@ -69,6 +70,7 @@ class Plan:
         self.source, self.matrices, self.depth, self.base = source, matrices, depth, base
         self.depths = {name: other for name, other in depths.items() if other != depth}
         self.codec, self._notes = codec, dict(notes or {})
+        self._inputs = source.inputs.of(matrices).fields()
         self.marks = {name: mark for name, mark in (marks or {}).items() if mark}
         modules = {name.removesuffix(".weight") for name, tensor in source.tensors.items()
                    if len(tensor.shape) == 2 and name.endswith(".weight")}
@@ -78,7 +80,7 @@ class Plan:
     @property
     def version(self) -> int:
         """Format version of the output."""
-        return version_of(self.marks.values())
+        return max(version_of(self.marks.values()), VERSION if self._inputs else 1)
 
     def depth_of(self, name: str) -> int:
         """Return the trits per weight of a matrix."""
@@ -94,7 +96,7 @@ class Plan:
         fields = quantization_config(self.depth, self.depths, self.kept, codec=self.codec,
                                      version=self.version, sharded=self.source.sharded)
         return {**self.source.config, REFUSAL_FIELD: REFUSAL,
-                "quantization_config": fields | self._notes}
+                "quantization_config": fields | self._inputs | self._notes}
 
     def index(self) -> dict:
         """Return packed.safetensors.index.json of the output."""

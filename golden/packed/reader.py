@@ -26,6 +26,7 @@ from tritstream.golden.checkpoints.weight_files import weight_files
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import SCALES, check_table, tiles_shape
 from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.packed.inputs import read_inputs
 from tritstream.golden.packed.metadata import (
     QUANT_METHOD,
     SCALES_SUFFIX,
@@ -89,6 +90,8 @@ class PackedCheckpoint:
         Profile that determined the codes. Reading does not depend on it.
     depth : int
         Default depth, for matrices without a depth of their own.
+    inputs : Inputs
+        What the model does with the inputs of its matrices.
     shards : dict
         :class:`.Shard` by file name, sorted.
     sharded : bool
@@ -109,6 +112,7 @@ class PackedCheckpoint:
         self.config, self.shards, self.sharded = open_shards(self.path)
         self.depth, self._depths = read_config(self.path / CONFIG, self.config, self.file)
         self.codec = self.config["quantization_config"].get("codec")
+        self.inputs = read_inputs(self.path / CONFIG, self.config["quantization_config"])
         self._tensors = all_tensors(self.shards)
         records: dict[str, Record] = {}
         for shard in self.shards.values():

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tritstream.golden.activation import quantize_activation, quantize_activation16
+from tritstream.golden.activation import LEVELS, quantize_activation, quantize_activation16
 from tritstream.golden.gemv import dequantize_rows, gemv
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.packed.reader import PackedCheckpoint
@@ -96,12 +96,15 @@ class ReferenceBackend(Backend):
 
 
 class _IntegerBackend(Backend):
-    """Integer products: activations with one scale per vector, int64 row sums, float32 results."""
+    """Integer products: activations with one scale per vector, int64 row sums, float32 results.
+
+    The checkpoint determines the rule by which activations become 8 bits.
+    """
 
     def __init__(self, activation_bits: ActivationBits = 8):
         rules = {"*": activation_bits} if isinstance(activation_bits, int) else activation_bits
         for bits in rules.values():
-            if bits not in _DIGITS:
+            if bits not in LEVELS:
                 raise ValueError(f"activation bits must be 8 or 16, not {bits!r}")
         self._rules = {"*": 8, **rules}
 
@@ -117,7 +120,9 @@ class _HostBackend(_IntegerBackend):
         """Read a matrix, and return its product: :meth:`Backend.prepare`."""
         table, depth = checkpoint.checked_table(name), checkpoint.matrices[name].depth
         multiply = self._multiply(checkpoint, name)
-        return partial(_product, _DIGITS[self._bits(name)], multiply, table, depth)
+        digits_of = (_two_digits if self._bits(name) == 16 else
+                     partial(_one_digit, checkpoint.inputs.activations))
+        return partial(_product, digits_of, multiply, table, depth)
 
     @abstractmethod
     def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
@@ -164,7 +169,8 @@ class CpuBackend(_IntegerBackend):
 
         info, table = checkpoint.matrices[name], checkpoint.checked_table(name)
         matrix = CpuMatrix(checkpoint.tiles(name), table, info.depth, info.shape)
-        return partial(_on_host, matrix.linear, self._bits(name))
+        return partial(_on_host, partial(matrix.linear, bits=self._bits(name),
+                                         rule=checkpoint.inputs.activations))
 
 
 class TorchBackend(_IntegerBackend):
@@ -193,7 +199,7 @@ class TorchBackend(_IntegerBackend):
         """Copy a matrix to the GPU, and return its product: :meth:`Backend.prepare`."""
         info, table = checkpoint.matrices[name], checkpoint.checked_table(name)
         matrix = TorchMatrix(checkpoint.tiles(name), table, info.depth, info.shape, self._device)
-        return partial(matrix.linear, bits=self._bits(name))
+        return partial(matrix.linear, bits=self._bits(name), rule=checkpoint.inputs.activations)
 
 
 class DeviceBackend(_HostBackend):
@@ -246,13 +252,13 @@ def _product(
     return torch.from_numpy(dequantize_rows(total, table, depth, scales)).to(x.device)
 
 
-def _on_host(linear: Callable[[np.ndarray, int], np.ndarray], bits: int, x: Tensor) -> Tensor:
-    return torch.from_numpy(linear(x.float().numpy(force=True), bits)).to(x.device)
+def _on_host(linear: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:
+    return torch.from_numpy(linear(x.float().numpy(force=True))).to(x.device)
 
 
-def _one_digit(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+def _one_digit(rule: str, x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     """Quantize to 8 bits: one digit, int8 (T, K), and float64 scales (T,)."""
-    levels, scales = quantize_activation(x)
+    levels, scales = quantize_activation(x, rule)
     return [levels], scales
 
 
@@ -261,9 +267,6 @@ def _two_digits(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     high, low, scales = quantize_activation16(x)
     return [high, low], scales
 
-
-#: Quantizer of activations by bits per activation.
-_DIGITS = {8: _one_digit, 16: _two_digits}
 
 #: Backends with golden's integers, by name, which take bits per activation.
 INTEGER_BACKENDS: dict[str, Callable[[ActivationBits], Backend]] = {

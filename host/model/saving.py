@@ -20,6 +20,7 @@ from tritstream.golden.checkpoints.weight_files import (
     packed_name,
 )
 from tritstream.golden.jobs.directory_job import write_json
+from tritstream.golden.packed.inputs import VERSION
 from tritstream.golden.packed.metadata import (
     CONVERTED,
     TRITS_SUFFIX,
@@ -137,8 +138,8 @@ def _config(
     converted = {name: dtype for name, dtype in origins.items()
                  if name in tensors and tensors[name].dtype != dtype}
     fields |= {
-        "format_version": version_of(
-            marks_of(info.form, info.dtype, info.axes) for info in saved.values()),
+        "format_version": max(VERSION if checkpoint.inputs.fields() else 1, version_of(
+            marks_of(info.form, info.dtype, info.axes) for info in saved.values())),
         "depths": {name: info.depth for name, info in saved.items()
                    if info.depth != checkpoint.depth},
         WEIGHTS: PACKED.index if sharded else PACKED.single,

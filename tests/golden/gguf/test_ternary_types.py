@@ -128,6 +128,7 @@ SIZES = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "
 MODELS = {
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=64)),
     "bitnet-b1.58": (BitNetForCausalLM, BitNetConfig(**SIZES)),
+    "bitnet-25": (BitNetForCausalLM, BitNetConfig(**SIZES)),
 }
 NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm",
          "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
@@ -192,6 +193,14 @@ def test_a_model_with_one_scale_per_matrix_is_packed_exactly(file, tmp_path):
         assert (matrix.depth, matrix.dtype) == (1, "F32")
         weights = dequantize(packed.matrix(name))
         assert (weights == state[f"{name}.weight"].numpy()).all()
+
+
+@pytest.mark.parametrize(("architecture", "kind", "rule"), [
+    ("qwen3", "PQ2_0", "symmetric"), ("qwen3", "I2_S", "bitnet"),
+    ("bitnet-b1.58", "Q2_0", "bitnet"), ("bitnet-25", "I2_S", "bitnet")])
+def test_the_rule_for_activations(file, architecture, kind, rule):
+    random_model(file, architecture, kind)
+    assert open_source(file).inputs.activations == rule
 
 
 def test_a_rotated_model_is_refused(file):
