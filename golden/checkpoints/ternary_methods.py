@@ -153,7 +153,7 @@ class _Mlx(_Reader):
                                "only 2 can be ternary", "use the original checkpoint")
         if (path / _ROTATION).exists():
             raise self._refuse(f"has {_ROTATION}: this model rotates its activations, which is not "
-                               "supported", "use a model without a rotation")
+                               "supported for MLX", "use its GGUF file")
 
     @staticmethod
     def reads(config: dict) -> bool:

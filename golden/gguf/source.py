@@ -8,6 +8,7 @@ from tritstream.golden.checkpoints.sharding import shards_of
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.gguf.model import read_model
 from tritstream.golden.gguf.reader import Gguf
+from tritstream.golden.gguf.rotation import read_rotation
 from tritstream.golden.gguf.tokenizer import tokenizer_files
 from tritstream.golden.gguf.vocabulary import Vocabulary
 from tritstream.golden.inputs import Inputs
@@ -42,7 +43,7 @@ class GgufSource(Source):
         self.path = Path(path)
         gguf = Gguf(self.path)
         config, self.tensors = read_model(gguf)
-        self.inputs = Inputs(_activations(config, gguf))
+        self.inputs = Inputs(_activations(config, gguf), read_rotation(gguf, self.tensors))
         self._tokenizer: dict[str, dict] = {}
         if tokenizer:
             vocabulary = Vocabulary(gguf, config["vocab_size"])

@@ -112,7 +112,6 @@ class PackedCheckpoint:
         self.config, self.shards, self.sharded = open_shards(self.path)
         self.depth, self._depths = read_config(self.path / CONFIG, self.config, self.file)
         self.codec = self.config["quantization_config"].get("codec")
-        self.inputs = read_inputs(self.path / CONFIG, self.config["quantization_config"])
         self._tensors = all_tensors(self.shards)
         records: dict[str, Record] = {}
         for shard in self.shards.values():
@@ -124,6 +123,9 @@ class PackedCheckpoint:
                 info = self._matrix_info(name.removesuffix(TRITS_SUFFIX), records[name])
                 self.matrices[info.name] = info
         self._check_depths()
+        self.inputs = read_inputs(
+            self.path / CONFIG, self.config["quantization_config"],
+            {name: info.shape[1] for name, info in self.matrices.items() if not info.axes})
         self.origins = _origins(self.path, self.matrices.values())
         packed = {name + end for name in self.matrices for end in (TRITS_SUFFIX, SCALES_SUFFIX)}
         self.kept = {name: t for name, t in self._tensors.items() if name not in packed}

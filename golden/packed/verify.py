@@ -9,6 +9,7 @@ from tritstream.golden.checkpoints.choice import Architecture
 from tritstream.golden.checkpoints.safetensors_reader import Tensor
 from tritstream.golden.checkpoints.slices import stack_of
 from tritstream.golden.checkpoints.source import Source
+from tritstream.golden.checkpoints.unrotated import unrotated
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import check_table
 from tritstream.golden.open_source import open_source
@@ -111,7 +112,7 @@ def _not_runnable(
 
 def _sliced(packed: PackedCheckpoint, against: str | Path) -> Source:
     """Return the source with the slices of its tensors as the packed checkpoint has them."""
-    source = open_source(against, tokenizer=False)
+    source = unrotated(open_source(against, tokenizer=False), packed.matrices)
     stacks = {name: stack_of(source.tensors[name], infos[0].axes)
               for name, infos in packed.origins.items()
               if infos[0].axes and name in source.tensors}

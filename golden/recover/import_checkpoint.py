@@ -14,6 +14,7 @@ from tritstream.golden.checkpoints.changed_source import SlicedSource
 from tritstream.golden.checkpoints.choice import BY_NAME, Architecture, Choice, Selection
 from tritstream.golden.checkpoints.source import MODULES_TO_NOT_CONVERT, Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
+from tritstream.golden.checkpoints.unrotated import unrotated
 from tritstream.golden.checkpoints.weight_files import PACKED
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import half_range
@@ -214,7 +215,8 @@ def _plan(
     for name, recovery in fitting.items():
         weights[recovery.depth] += math.prod(matrices[name].shape)
     return Plan(
-        SlicedSource(source, choice.stacks), matrices, weights.most_common(1)[0][0],
+        SlicedSource(unrotated(source, matrices), choice.stacks), matrices,
+        weights.most_common(1)[0][0],
         depths={name: recovery.depth for name, recovery in fitting.items()},
         kept=MODULES_TO_NOT_CONVERT, codec=RECOVERED, notes=notes, base=base,
         marks={name: marks_of(FORMS[recovery.form], matrices[name].dtype) | slices.get(name, {})

@@ -92,7 +92,7 @@ class ReferenceBackend(Backend):
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
         """Dequantize a matrix, and return its product: :meth:`Backend.prepare`."""
         weight = torch.from_numpy(dequantize(checkpoint.matrix(name))).to(self._dtype)
-        return lambda x: torch.nn.functional.linear(x, weight)
+        return lambda x: torch.nn.functional.linear(x.to(weight), weight)
 
 
 class _IntegerBackend(Backend):

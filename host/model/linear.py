@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tritstream.golden.fixed_point import SCALES, tiles_shape
 from tritstream.host.model.backends import Product
 
-__all__ = ["PackedLayer", "TritEmbedding", "TritLinear"]
+__all__ = ["PackedLayer", "Rows", "TritEmbedding", "TritLinear"]
 
 #: Function from row numbers of a matrix, int64 (T,), to float32 (T, K).
 Rows = Callable[[np.ndarray], np.ndarray]

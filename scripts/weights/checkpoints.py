@@ -12,6 +12,7 @@ from tritstream.golden.checkpoints.casting import AUTO, DTYPE_NAMES, Rounding, c
 from tritstream.golden.checkpoints.convert import convert as convert_source
 from tritstream.golden.checkpoints.hub import local_model
 from tritstream.golden.checkpoints.source import Source
+from tritstream.golden.checkpoints.unrotated import unrotated
 from tritstream.golden.fixed_point import information_bits, packed_bits
 from tritstream.golden.jobs.directory_job import JOURNAL, check_out
 from tritstream.golden.matrix import TritMatrix
@@ -46,7 +47,8 @@ def convert(
     """Convert a GGUF file to a Hugging Face directory with unquantized weights."""
     if local_model(model).is_dir():
         raise Failure(f"{model}: is a directory already; give a GGUF file")
-    write_source(open_source(model, tokenizer=not no_tokenizer), output, force, dtype)
+    source = unrotated(open_source(model, tokenizer=not no_tokenizer))
+    write_source(source, output, force, dtype)
     print(f"Hugging Face checkpoint: {output}")
 
 

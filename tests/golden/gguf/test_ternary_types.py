@@ -203,14 +203,6 @@ def test_the_rule_for_activations(file, architecture, kind, rule):
     assert open_source(file).inputs.activations == rule
 
 
-def test_a_rotated_model_is_refused(file):
-    random_model(file, "qwen3", "PQ2_0", {"prism.hadamard.version": 1}.items())
-    with pytest.raises(CheckpointError, match=message(
-            f"{file}: has prism.hadamard.version: this model rotates its activations, which is not "
-            "supported; use a model without a rotation")):
-        open_source(file)
-
-
 def test_bitnet_without_a_stated_activation(file):
     random_model(file, "bitnet-b1.58", "I2_S", {"general.architecture": "bitnet"}.items())
     with pytest.raises(CheckpointError, match=message(
