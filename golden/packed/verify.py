@@ -12,6 +12,7 @@ from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.unrotated import unrotated
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import check_table
+from tritstream.golden.gguf.i2s_order import I2S_ORDER, I2S_ORDERS
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.comparison import (
     Finding,
@@ -112,7 +113,9 @@ def _not_runnable(
 
 def _sliced(packed: PackedCheckpoint, against: str | Path) -> Source:
     """Return the source with the slices of its tensors as the packed checkpoint has them."""
-    source = unrotated(open_source(against, tokenizer=False), packed.matrices)
+    order = packed.config["quantization_config"].get(I2S_ORDER, I2S_ORDERS[0])
+    source = open_source(against, tokenizer=False, i2s_order=order)
+    source = unrotated(source, packed.matrices)
     stacks = {name: stack_of(source.tensors[name], infos[0].axes)
               for name, infos in packed.origins.items()
               if infos[0].axes and name in source.tensors}
