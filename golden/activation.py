@@ -2,19 +2,32 @@
 
 import numpy as np
 
-__all__ = ["LEVELS", "check_finite", "quantize_activation", "quantize_activation16"]
+__all__ = ["BITNET", "LEVELS", "RULES", "SYMMETRIC", "check_finite", "quantize_activation",
+           "quantize_activation16"]
 
 #: Largest level by bits per activation. 256 * 127 + 127 is the largest magnitude that two int8
 #: columns hold with both signs.
 LEVELS = {8: 127, 16: 32639}
+#: Rules by which a vector becomes int8: that of this project, and the one with which BitNet models
+#: are trained.
+SYMMETRIC, BITNET = RULES = ("symmetric", "bitnet")
+
+#: Least magnitude that the rule ``BITNET`` takes for the largest of a vector.
+_LEAST = np.float32(1e-5)
 
 
-def quantize_activation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quantize vectors to symmetric int8: float (..., K) to int8 (..., K) and float64 scale (...).
+def quantize_activation(
+    x: np.ndarray, rule: str = SYMMETRIC,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize vectors to int8: float (..., K) to int8 (..., K) and float64 scale (...).
 
-    ``scale = max|x| / 127`` and ``rint(x / scale)``, in float64. A vector of zeros has scale 0.
+    The rule ``SYMMETRIC`` is ``scale = max|x| / 127`` and ``rint(x / scale)``, in float64. A vector
+    of zeros has scale 0. For the rule ``BITNET`` see :func:`_quantize_bitnet`.
+
     Raises :class:`ValueError` for values that are not finite.
     """
+    if rule == BITNET:
+        return _quantize_bitnet(x)
     levels, scale = _quantize(x, LEVELS[8])
     return levels.astype(np.int8), scale
 
@@ -39,11 +52,30 @@ def check_finite(x: np.ndarray) -> None:
 
 
 def _quantize(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    x = np.asarray(x).astype(np.float64)
-    if x.ndim == 0 or x.shape[-1] == 0:
-        raise ValueError(f"activations must have shape (..., K), not {x.shape}")
-    check_finite(x)
+    x = _checked(x, np.float64)
     scale = np.abs(x).max(axis=-1) / most
     # A scale that underflows to (nearly) zero must not produce a level out of range.
     ratio = np.divide(x, scale[..., None], out=np.zeros_like(x), where=scale[..., None] > 0)
     return np.clip(np.rint(ratio), -most, most).astype(np.int64), scale
+
+
+def _quantize_bitnet(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize as transformers does for BitNet (``ActQuant``), in float32.
+
+    ``factor = 1 / max(max|x|, 1e-5) * 127``, ``level = clip(rint(x * factor), -128, 127)``, and
+    the scale is ``1 / factor`` in float64.
+    """
+    x = _checked(x, np.float32)
+    # torch divides a number by a tensor in these two steps.
+    factor = np.float32(1) / np.maximum(np.abs(x).max(axis=-1), _LEAST) * np.float32(LEVELS[8])
+    levels = np.clip(np.rint(x * factor[..., None]), -128, LEVELS[8])
+    return levels.astype(np.int8), 1 / factor.astype(np.float64)
+
+
+def _checked(x: np.ndarray, dtype: type) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        x = np.asarray(x).astype(dtype)
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ValueError(f"activations must have shape (..., K), not {x.shape}")
+    check_finite(x)
+    return x

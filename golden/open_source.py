@@ -7,19 +7,29 @@ from tritstream.golden.checkpoints.directory import DirectorySource
 from tritstream.golden.checkpoints.hub import local_model
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.errors import CheckpointError
+from tritstream.golden.gguf.i2s_order import I2S_ORDERS, check_i2s_order, in_i2s_order
 
 __all__ = ["open_source"]
 
 
-def open_source(path: str | Path, *, tokenizer: bool = True) -> Source:
+def open_source(
+    path: str | Path, *, tokenizer: bool = True, i2s_order: str = I2S_ORDERS[0],
+) -> Source:
     """Return the checkpoint in a directory or a GGUF file. GGUF needs the package gguf.
 
     ``path`` may also be the name of a model on the Hub, see :func:`.local_model`. Without
-    ``tokenizer``, the tokenizer of a GGUF file is neither read nor written.
+    ``tokenizer``, the tokenizer of a GGUF file is neither read nor written. ``i2s_order`` is one of
+    :data:`.I2S_ORDERS`.
 
-    Raises :class:`CheckpointError` for an unusable path or an unsupported format.
+    Raises :class:`CheckpointError` for an unusable path or an unsupported format, and for another
+    order than the default if no matrix is in I2_S. Raises :class:`ValueError` for an unknown order.
     """
-    path = local_model(path)
+    check_i2s_order(i2s_order)
+    source = _open(local_model(path), tokenizer)
+    return source if i2s_order == I2S_ORDERS[0] else in_i2s_order(source, i2s_order)
+
+
+def _open(path: Path, tokenizer: bool) -> Source:
     if not path.is_file():
         return DirectorySource(path)
     with path.open("rb") as file:

@@ -9,10 +9,13 @@ from typing import Annotated
 
 import typer
 
+from tritstream.golden.gguf.i2s_order import I2S_ORDERS
+
 __all__ = ["ActivationBits", "BackendName", "BaseModel", "ColumnCounts", "Columns", "Depth",
-           "DeviceSpec", "Exclude", "Force", "Json", "JsonFile", "LaneCounts", "Lanes", "MaxK",
-           "Memory", "MemoryClock", "Model", "NoTokenizer", "Output", "Packed", "PlaceSeed",
-           "Repeat", "Report", "Rtl", "Seed", "Stops", "System", "Temperature", "TopK", "TopP"]
+           "DeviceSpec", "Exclude", "Force", "I2sOrder", "Json", "JsonFile", "LaneCounts", "Lanes",
+           "MaxK", "Memory", "MemoryClock", "Model", "NoTokenizer", "Output", "Packed",
+           "PlaceSeed", "Repeat", "Report", "Rtl", "Seed", "Stops", "System", "Temperature", "TopK",
+           "TopP"]
 
 # Checkpoints.
 Model  = Annotated[Path, typer.Argument(
@@ -34,11 +37,15 @@ Force    = Annotated[bool, typer.Option(
 Exclude  = Annotated[list[str] | None, typer.Option(
     "--exclude", metavar="GLOB",
     help="Keep the matrices whose names match GLOB unquantized, such as '*.down_proj' or "
-         "'layers.0.*'. May be repeated. Routers, vision and audio parts, classification heads, "
-         "embeddings and the output head are kept by default.")]
+         "'layers.0.*'. May be repeated. Routers, gates of linear attention, vision and audio "
+         "parts, classification heads, embeddings and the output head are kept by default.")]
 NoTokenizer = Annotated[bool, typer.Option(
     "--no-tokenizer", help="Leave out the tokenizer of a GGUF file, such as one that cannot be "
                            "converted.")]
+I2sOrder = Annotated[str, typer.Option(
+    "--i2s-order", help="Order of the weights in matrices of the GGUF type I2_S, which no file "
+                        f"states: {', '.join(I2S_ORDERS)}. 64 is for files that were quantized on "
+                        "ARM, rows for builds of bitnet.cpp that put four rows in a byte.")]
 Json     = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 JsonFile = Annotated[Path | None, typer.Option(
     "--output", "-o", help="Write the report to this JSON file.")]

@@ -29,7 +29,7 @@ class ChangedSource(Source):
     def __init__(self, source: Source, change: Callable[[Tensors], dict[str, SourceTensor]]):
         self._source = source
         self.path, self.sharded, self.config = source.path, source.sharded, source.config
-        self.settings = source.settings
+        self.settings, self.inputs = source.settings, source.inputs
         self.shards = {file: _Shard(shard.metadata, change(shard.tensors))
                        for file, shard in source.shards.items()}
         self.tensors = {name: tensor for shard in self.shards.values()

@@ -8,6 +8,7 @@ from tritstream.golden.checkpoints.cast_tensor import Rounding, rounded_pieces
 from tritstream.golden.checkpoints.safetensors_writer import Entry, ShardWriter, write_shards
 from tritstream.golden.checkpoints.source import CONFIG, INDEX, Source
 from tritstream.golden.checkpoints.source_tensor import SourceShard
+from tritstream.golden.checkpoints.unrotated import unrotated
 from tritstream.golden.jobs.directory_job import Job, check_apart, fingerprint, write_json
 from tritstream.golden.jobs.journal import understood
 
@@ -21,13 +22,13 @@ def convert(
     """Write config.json, all tensors in the dtypes of the source, and the companion files.
 
     Files are written as by :func:`.pack_checkpoint`: to OUT.partial first, and an interrupted call
-    can be repeated. Memory use is a few megabytes. ``progress`` is called with the name of each
-    tensor when the tensor is on the disk.
+    can be repeated. Rotated matrices are rotated back. Memory use is a few megabytes. ``progress``
+    is called with the name of each tensor when the tensor is on the disk.
 
     Returns the rounding errors of converted tensors, by file name. Only a :class:`.CastSource` has
     converted tensors. Raises :class:`.CheckpointError` for unusable files or directories.
     """
-    out = Path(out_dir).absolute()
+    source, out = unrotated(source), Path(out_dir).absolute()
     check_apart(source.path, out)
     identity = {"job": "convert", "config": source.config, "files": fingerprint(source.files()),
                 "shards": {file: dict(shard.metadata) for file, shard in source.shards.items()},

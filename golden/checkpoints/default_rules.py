@@ -22,6 +22,7 @@ _KEPT_PARTS = {
     _ROUTERS: (
         "gate", "router", "*_router", "router_*", "shared_expert_gate", "shared_experts_gate",
         "gate_network"),
+    "gates of linear attention": ("in_proj_a", "in_proj_b", "in_proj_ba"),
     "vision and audio parts": (
         "*vision*", "*visual*", "*image*", "*audio*", "*multi_modal_projector*", "*mm_projector*"),
     "classification heads": (

@@ -48,7 +48,7 @@ class DirectorySource(Source):
             self._drop_copies(shards)
         self.shards, self.tensors = shards, all_tensors(shards)
         if plain := dequantized(self.path, self.config, shards):
-            self.config, self.shards = plain
+            self.config, self.shards, self.inputs = plain
             self.tensors = {name: tensor for shard in self.shards.values()
                             for name, tensor in shard.tensors.items()}
         kind = self.config.get("model_type")

@@ -18,6 +18,7 @@ from tritstream.golden.checkpoints.safetensors_reader import Tensor
 from tritstream.golden.checkpoints.source_tensor import SourceShard, SourceTensor
 from tritstream.golden.checkpoints.weight_files import INDEX, SINGLE
 from tritstream.golden.errors import CheckpointError
+from tritstream.golden.inputs import Inputs
 
 __all__ = [
     "CONFIG",
@@ -50,6 +51,8 @@ class Source(ABC):
         :class:`.SourceTensor` by name, shard by shard.
     settings : mapping
         Options, in addition to the files, that determine what is written, as JSON can hold them.
+    inputs : Inputs
+        What the model does with the inputs of its matrices.
     """
 
     path:    Path
@@ -58,6 +61,7 @@ class Source(ABC):
     sharded: bool
     tensors: Mapping[str, SourceTensor]
     settings: Mapping[str, object] = {}
+    inputs:   Inputs = Inputs()
 
     @abstractmethod
     def files(self) -> list[Path]:

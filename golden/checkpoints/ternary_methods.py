@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tritstream.golden.activation import BITNET
 from tritstream.golden.checkpoints.safetensors_reader import FLOATS, Shard, Tensor
 from tritstream.golden.checkpoints.sharding import Part
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
@@ -16,6 +17,7 @@ from tritstream.golden.checkpoints.ternary_tensors import (
     OnlineTensor,
 )
 from tritstream.golden.errors import CheckpointError
+from tritstream.golden.inputs import Inputs
 from tritstream.golden.model_sizes import Sizes
 
 __all__ = ["dequantized"]
@@ -30,8 +32,8 @@ _ROTATION = "hadamard.json"
 
 def dequantized(
     path: Path, config: dict, shards: Mapping[str, Shard],
-) -> tuple[dict, dict[str, Part]] | None:
-    """Return the configuration and the shards of a ternary model without its quantization.
+) -> tuple[dict, dict[str, Part], Inputs] | None:
+    """Return configuration, shards and inputs of a ternary model without its quantization.
 
     Matrices are float32 and hold exactly the values that the model computes with. Returns None for
     a checkpoint of another kind.
@@ -44,12 +46,14 @@ def dequantized(
             parts = {file: Part(shard.metadata, found.tensors(shard))
                      for file, shard in shards.items()}
             plain = {key: value for key, value in config.items() if key not in (_BITNET, _MLX)}
-            return plain, parts
+            return plain, parts, reader.inputs
     return None
 
 
 class _Reader(ABC):
-    """Reader of one kind of ternary checkpoint."""
+    """Reader of one kind of ternary checkpoint. ``inputs`` is what its models do with inputs."""
+
+    inputs = Inputs()
 
     def __init__(self, path: Path, config: dict, shards: Mapping[str, Shard]):
         self._path, self._config = path, config
@@ -74,6 +78,8 @@ class _Bitnet(_Reader):
 
     A ``bitlinear`` layer, the default, divides by its scale, an ``autobitlinear`` layer multiplies.
     """
+
+    inputs = Inputs(activations=BITNET)
 
     def __init__(self, path: Path, config: dict, shards: Mapping[str, Shard]):
         super().__init__(path, config, shards)
@@ -145,7 +151,7 @@ class _Mlx(_Reader):
                                "only 2 can be ternary", "use the original checkpoint")
         if (path / _ROTATION).exists():
             raise self._refuse(f"has {_ROTATION}: this model rotates its activations, which is not "
-                               "supported", "use a model without a rotation")
+                               "supported for MLX", "use its GGUF file")
 
     @staticmethod
     def reads(config: dict) -> bool:

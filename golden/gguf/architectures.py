@@ -59,15 +59,12 @@ _ARCHITECTURES = {
     "bitnet-b1.58": _BITNET,
     "bitnet-25": _BITNET,
 }
-#: Start of the keys that describe a rotation of activations.
-_ROTATION = "prism.hadamard."
 
 
 def read_architecture(gguf: Gguf) -> tuple[str, Architecture]:
     """Return the name of a file's architecture in GGUF, and its counterpart.
 
-    Raises :class:`.CheckpointError` if there is no counterpart, or if the model rotates its
-    activations, because without the rotation its weights compute something else.
+    Raises :class:`.CheckpointError` if there is no counterpart.
     """
     name = gguf.metadata.get("general.architecture")
     # A list in the metadata is not hashable.
@@ -75,8 +72,4 @@ def read_architecture(gguf: Gguf) -> tuple[str, Architecture]:
         *others, last = _ARCHITECTURES
         raise CheckpointError(f"{gguf.path}: architecture {name!r:.40} is not supported, only "
                               f"{', '.join(others)} and {last}; " + ORIGINAL)
-    for key in gguf.metadata:
-        if key.startswith(_ROTATION):
-            raise CheckpointError(f"{gguf.path}: has {key}: this model rotates its activations, "
-                                  "which is not supported; use a model without a rotation")
     return name, _ARCHITECTURES[name]

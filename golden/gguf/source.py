@@ -1,13 +1,17 @@
 """A GGUF file as a source of tensors."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from tritstream.golden.activation import BITNET, SYMMETRIC
 from tritstream.golden.checkpoints.sharding import shards_of
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.gguf.model import read_model
 from tritstream.golden.gguf.reader import Gguf
+from tritstream.golden.gguf.rotation import read_rotation
 from tritstream.golden.gguf.tokenizer import tokenizer_files
 from tritstream.golden.gguf.vocabulary import Vocabulary
+from tritstream.golden.inputs import Inputs
 from tritstream.golden.jobs.directory_job import write_json
 
 __all__ = ["GgufSource"]
@@ -39,6 +43,7 @@ class GgufSource(Source):
         self.path = Path(path)
         gguf = Gguf(self.path)
         config, self.tensors = read_model(gguf)
+        self.inputs = Inputs(_activations(config, gguf), read_rotation(gguf, self.tensors))
         self._tokenizer: dict[str, dict] = {}
         if tokenizer:
             vocabulary = Vocabulary(gguf, config["vocab_size"])
@@ -61,6 +66,12 @@ class GgufSource(Source):
         """Write the tokenizer files and the generation settings."""
         for name, value in {**self._tokenizer, _GENERATION: self._generation}.items():
             write_json(directory / name, value)
+
+
+def _activations(config: Mapping, gguf: Gguf) -> str:
+    """Return the rule for activations: that of BitNet for its models, and for its block type."""
+    types = {tensor.kind.name for tensor in gguf.tensors.values()}
+    return BITNET if config["model_type"] == "bitnet" or "I2_S" in types else SYMMETRIC
 
 
 def _stated_ids(gguf: Gguf, size: int) -> dict[str, int]:

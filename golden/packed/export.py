@@ -1,7 +1,7 @@
 """Export of a packed checkpoint as dequantized weights, which transformers can load."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tritstream.golden.checkpoints.safetensors_writer import Entry, ShardWriter,
 from tritstream.golden.checkpoints.slices import INPUTS_FIRST
 from tritstream.golden.checkpoints.source import CONFIG, INDEX
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
+from tritstream.golden.checkpoints.unrotated import UnrotatedTensor
 from tritstream.golden.checkpoints.weight_files import REFUSAL_FIELD, plain_name
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.jobs.directory_job import (
@@ -101,7 +102,7 @@ def _changed(packed: PackedCheckpoint, dtype: str) -> dict[str, SourceTensor]:
     if dtype == AUTO:
         return kept
     written = DTYPE_NAMES[dtype]
-    weights = [_Weights(packed, name, _exact_dtype(packed, infos[0]), written)
+    weights = [_plain(packed, _Weights(packed, name, _exact_dtype(packed, infos[0]), written))
                for name, infos in packed.origins.items() if infos[0].dtype != written]
     return kept | {tensor.name: cast_tensor(tensor, written) for tensor in weights}
 
@@ -166,8 +167,8 @@ def _identity(packed: PackedCheckpoint, changed: Mapping[str, SourceTensor]) -> 
 def _config(packed: PackedCheckpoint, changed: Mapping[str, SourceTensor]) -> dict:
     fields = {name: value for name, value in packed.config.items()
               if name not in ("quantization_config", REFUSAL_FIELD)}
-    names = {DTYPES[changed.get(name, infos[0]).dtype].name
-             for name, infos in packed.origins.items()}
+    names = {DTYPES[(changed.get(name) or exported_weights(packed, name)).dtype].name
+             for name in packed.origins}
     if len(names) == 1:
         fields["dtype" if "dtype" in fields else "torch_dtype"] = names.pop()
     return fields
@@ -218,4 +219,13 @@ def _unchanged(packed: PackedCheckpoint, name: str) -> SourceTensor:
 def exported_weights(packed: PackedCheckpoint, name: str) -> SourceTensor:
     """Return a packed tensor of the source as :func:`export` writes it by default."""
     dtype = packed.origins[name][0].dtype
-    return _Weights(packed, name, dtype, dtype)
+    return _plain(packed, _Weights(packed, name, dtype, dtype))
+
+
+def _plain(packed: PackedCheckpoint, weights: _Weights) -> SourceTensor:
+    """Return the weights, in float32 and rotated back if the matrix is rotated."""
+    rotation = packed.inputs.rotation
+    if rotation is None or weights.name.removesuffix(".weight") not in rotation.modules:
+        return weights
+    exact = _exact_dtype(packed, packed.origins[weights.name][0])
+    return UnrotatedTensor(replace(weights, dtype=exact, written=exact), rotation)

@@ -18,6 +18,7 @@ from tritstream.golden.checkpoints.source import (
     Tensor,
 )
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
+from tritstream.golden.checkpoints.unrotated import unrotated
 from tritstream.golden.checkpoints.weight_files import PACKED, PLAIN, REFUSAL_INDEX
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import half_range
@@ -99,8 +100,11 @@ def pack_checkpoint(
     method = method or method_of(DEFAULT)
     source, out = open_source(source_path, tokenizer=tokenizer), Path(out_dir).absolute()
     base = base_of(source.path, base_model)
+    if source.inputs.rotation and "calibration" in method.settings:
+        raise CheckpointError(f"{source.path}: its matrices multiply rotated vectors, which a "
+                              "calibration does not measure; quantize it without one")
     choice = source.choose(Selection(include, exclude, modules_to_not_convert, architecture))
-    source = SlicedSource(source, choice.stacks)
+    source = SlicedSource(unrotated(source, choice.matrices), choice.stacks)
     source, converted = _cast_kept(source, choice.matrices, dtype) if dtype else (source, {})
     notes = {"exclude": list(exclude)} if exclude else {}
     plan = Plan(source, choice.matrices, depth, kept=modules_to_not_convert, codec=method.codec,

@@ -14,6 +14,7 @@ from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import GROUP
 from tritstream.golden.jobs.directory_job import fingerprint
 from tritstream.golden.packed.card import BaseModel
+from tritstream.golden.packed.inputs import VERSION
 from tritstream.golden.packed.layout import TILES, TRITS_SUFFIX, Layout
 from tritstream.golden.packed.metadata import (
     quantization_config,
@@ -72,6 +73,7 @@ class Plan:
         self.source, self.matrices, self.depth, self.base = source, matrices, depth, base
         self.depths = {name: other for name, other in depths.items() if other != depth}
         self.codec, self._notes = codec, dict(notes or {})
+        self._inputs = source.inputs.of(matrices).fields()
         self._layouts = dict(layouts or {})
         self.marks: dict[str, dict[str, str | int]] = {
             name: mark for name in matrices
@@ -84,7 +86,7 @@ class Plan:
     @property
     def version(self) -> int:
         """Format version of the output."""
-        return version_of(self.marks.values())
+        return max(version_of(self.marks.values()), VERSION if self._inputs else 1)
 
     def depth_of(self, name: str) -> int:
         """Return the trits per weight of a matrix."""
@@ -113,7 +115,7 @@ class Plan:
                                      version=self.version, sharded=self.source.sharded,
                                      group=self.group)
         return {**self.source.config, REFUSAL_FIELD: REFUSAL,
-                "quantization_config": fields | self._notes}
+                "quantization_config": fields | self._inputs | self._notes}
 
     def index(self) -> dict:
         """Return packed.safetensors.index.json of the output."""

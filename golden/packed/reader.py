@@ -27,6 +27,7 @@ from tritstream.golden.checkpoints.weight_files import weight_files
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import check_group, check_table, table_unit
 from tritstream.golden.matrix import DirectMatrix, TritMatrix
+from tritstream.golden.packed.inputs import read_inputs
 from tritstream.golden.packed.layout import (
     CODES_SUFFIX,
     INVERSE,
@@ -105,6 +106,8 @@ class PackedCheckpoint:
         Profile that determined the codes. Reading does not depend on it.
     depth : int
         Default depth, for matrices without a depth of their own.
+    inputs : Inputs
+        What the model does with the inputs of its matrices.
     shards : dict
         :class:`.Shard` by file name, sorted.
     sharded : bool
@@ -136,6 +139,9 @@ class PackedCheckpoint:
                 info = self._matrix_info(name.removesuffix(TRITS_SUFFIX), records[name])
                 self.matrices[info.name] = info
         self._check_depths()
+        self.inputs = read_inputs(
+            self.path / CONFIG, self.config["quantization_config"],
+            {name: info.shape[1] for name, info in self.matrices.items() if not info.axes})
         self.origins = _origins(self.path, self.matrices.values())
         packed = {name + suffix for name, info in self.matrices.items()
                   for suffix in info.layout.suffixes}

@@ -11,8 +11,10 @@ from tritstream.golden.checkpoints.choice import Architecture
 from tritstream.golden.checkpoints.safetensors_reader import Tensor
 from tritstream.golden.checkpoints.slices import stack_of
 from tritstream.golden.checkpoints.source import Source
+from tritstream.golden.checkpoints.unrotated import unrotated
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import ROWS, check_table
+from tritstream.golden.gguf.i2s_order import I2S_ORDER, I2S_ORDERS
 from tritstream.golden.matrix import DirectMatrix, TritMatrix
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.comparison import (
@@ -119,7 +121,9 @@ def _not_runnable(
 
 def _sliced(packed: PackedCheckpoint, against: str | Path) -> Source:
     """Return the source with the slices of its tensors as the packed checkpoint has them."""
-    source = open_source(against, tokenizer=False)
+    order = packed.config["quantization_config"].get(I2S_ORDER, I2S_ORDERS[0])
+    source = open_source(against, tokenizer=False, i2s_order=order)
+    source = unrotated(source, packed.matrices)
     stacks = {name: stack_of(source.tensors[name], infos[0].axes)
               for name, infos in packed.origins.items()
               if infos[0].axes and name in source.tensors}

@@ -14,9 +14,11 @@ from tritstream.golden.checkpoints.changed_source import SlicedSource
 from tritstream.golden.checkpoints.choice import BY_NAME, Architecture, Choice, Selection
 from tritstream.golden.checkpoints.source import MODULES_TO_NOT_CONVERT, Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor, Ternary
+from tritstream.golden.checkpoints.unrotated import unrotated
 from tritstream.golden.checkpoints.weight_files import PACKED
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import half_range
+from tritstream.golden.gguf.i2s_order import I2S_ORDER, I2S_ORDERS
 from tritstream.golden.jobs.directory_job import Job, check_apart
 from tritstream.golden.jobs.journal import understood
 from tritstream.golden.matrix import DirectMatrix, TritMatrix
@@ -82,7 +84,7 @@ def import_checkpoint(
     source_path: str | Path, out_dir: str | Path, depth: int | None = None, *,
     keep_going: bool = False, force: bool = False, exclude: Sequence[str] = (),
     architecture: Architecture | None = None, progress: Progress = _silent,
-    base_model: str | None = None,
+    base_model: str | None = None, i2s_order: str = I2S_ORDERS[0],
 ) -> ImportReport:
     """Pack a checkpoint of dequantized weights without changing a value.
 
@@ -104,6 +106,8 @@ def import_checkpoint(
         Whether to replace ``out_dir``, and to discard what another job left in ``OUT.partial``.
     exclude, architecture, base_model
         As for :func:`.pack_checkpoint`.
+    i2s_order : str
+        Order of weights in matrices of the GGUF type I2_S, one of :data:`.I2S_ORDERS`.
     progress : callable
         Called with the stage and the finished item: ``recovering`` (matrix), ``hashing`` (file),
         ``packing`` and ``comparing`` (tensor).
@@ -112,7 +116,8 @@ def import_checkpoint(
     or if a matrix does not fit. Raises :class:`ValueError` for an invalid depth.
     """
     depths = _depths(depth)
-    source, out = open_source(source_path), Path(out_dir).absolute()
+    source = open_source(source_path, i2s_order=i2s_order)
+    out = Path(out_dir).absolute()
     base = base_of(source.path, base_model)
     choice = source.choose(Selection(exclude=exclude, architecture=architecture))
     matrices = choice.matrices
@@ -124,7 +129,9 @@ def import_checkpoint(
         fitting = {name: recovery for name, recovery in _fitting(surveys).items()
                    if name in choice.matrices}
         sums = _sums(source, progress)
-        notes = {"source_sha256": sums} | ({"exclude": list(exclude)} if exclude else {})
+        notes: dict[str, object] = {"source_sha256": sums}
+        notes |= {"exclude": list(exclude)} if exclude else {}
+        notes |= {I2S_ORDER: i2s_order} if i2s_order != I2S_ORDERS[0] else {}
         plan = _plan(source, choice, fitting, notes, base)
         reports = write_packed(job, plan, _RecoveredEncoder(fitting),
                                lambda report: progress("packing", report.name))
@@ -136,9 +143,11 @@ def import_checkpoint(
 
 def probe_checkpoint(
     source_path: str | Path, depth: int | None = None, selection: Selection = BY_NAME,
+    i2s_order: str = I2S_ORDERS[0],
 ) -> Iterator[tuple[Survey, list[tuple[float, float]]]]:
     """Yield what an import would find: each matrix, with the scale ratios of a misfit."""
-    depths, matrices = _depths(depth), open_source(source_path).choose(selection).matrices
+    depths, source = _depths(depth), open_source(source_path, i2s_order=i2s_order)
+    matrices = source.choose(selection).matrices
     for found in survey(matrices, depths, {}):
         ask = not found.fits and found.outcome.distinct
         yield found, ratios(matrices[found.name].read()) if ask else []
@@ -155,7 +164,7 @@ def _identity(source: Source, depth: int | None, matrices: Iterable[str]) -> dic
     """Return all inputs that determine the bytes of the output, except which misfits are kept."""
     return {"job": "import", "format_version": FORMAT_VERSION, "depth": depth,
             "weights": PACKED.single, "matrices": sorted(matrices),
-            "files": source_fingerprint(source)}
+            "files": source_fingerprint(source), "source": dict(source.settings)}
 
 
 def _survey(
@@ -215,7 +224,8 @@ def _plan(
     for name, recovery in fitting.items():
         weights[recovery.depth] += math.prod(matrices[name].shape)
     return Plan(
-        SlicedSource(source, choice.stacks), matrices, weights.most_common(1)[0][0],
+        SlicedSource(unrotated(source, matrices), choice.stacks), matrices,
+        weights.most_common(1)[0][0],
         depths={name: recovery.depth for name, recovery in fitting.items()},
         kept=MODULES_TO_NOT_CONVERT, codec=RECOVERED, notes=notes, base=base,
         marks={name: marks_of(FORMS[recovery.form], matrices[name].dtype) | slices.get(name, {})

@@ -9,11 +9,15 @@ from itertools import pairwise
 import numpy as np
 from numba import config
 
-from tritstream.golden.activation import LEVELS, check_finite
+from tritstream.golden.activation import BITNET, LEVELS, SYMMETRIC, check_finite
 from tritstream.golden.fixed_point import GROUP, ROWS, mantissas, result_scale
 from tritstream.golden.gemv import check_activations
 from tritstream.host.kernels.lane_words import lane_words
-from tritstream.host.kernels.numba_activations import quantize_vectors, write_results
+from tritstream.host.kernels.numba_activations import (
+    quantize_bitnet,
+    quantize_vectors,
+    write_results,
+)
 from tritstream.host.kernels.numba_products import LANES, add_row_sums
 
 __all__ = ["CpuMatrix"]
@@ -49,15 +53,18 @@ class CpuMatrix:
         """Bytes of weights and scale codes in memory."""
         return self._words.numbers.nbytes + self._words.codes.nbytes
 
-    def linear(self, x: np.ndarray, bits: int) -> np.ndarray:
+    def linear(self, x: np.ndarray, bits: int, rule: str = SYMMETRIC) -> np.ndarray:
         """Multiply float32 (T, K) with 8 or 16 bits per activation; return float32 (T, N).
 
-        Raises :class:`ValueError` for values that are not finite.
+        8 bits are made by ``rule``, one of :data:`.RULES`. Raises :class:`ValueError` for values
+        that are not finite.
         """
-        most = float(LEVELS[bits])
+        x = np.ascontiguousarray(x)
         digits = np.zeros((len(x) * bits // 8, GROUP * self._words.groups), np.int8)
         scales, results = np.empty(len(x)), np.empty((len(x), self._shape[0]), np.float32)
-        if not quantize_vectors(np.ascontiguousarray(x), most, digits, scales):
+        finite = (quantize_bitnet(x, digits, scales) if rule == BITNET and bits == 8 else
+                  quantize_vectors(x, float(LEVELS[bits]), digits, scales))
+        if not finite:
             check_finite(x)
         sums = self._sums(digits.reshape(-1, self._words.groups, GROUP))
         write_results(sums, self._unit * scales, results)

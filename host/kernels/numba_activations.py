@@ -11,7 +11,10 @@ from tritstream.golden.fixed_point import ROWS
 from tritstream.golden.kernels.numba_jit import compiled
 from tritstream.host.kernels.numba_products import LANES
 
-__all__ = ["quantize_vectors", "write_results"]
+__all__ = ["quantize_bitnet", "quantize_vectors", "write_results"]
+
+#: Constants of the rule of BitNet: see :mod:`tritstream.golden.activation`.
+_ONE, _LEAST, _MOST = np.float32(1), np.float32(1e-5), np.float32(127)
 
 
 @compiled
@@ -39,6 +42,25 @@ def quantize_vectors(x, most, digits, scales):
             else:
                 low = (level + 128) % 256 - 128
                 digits[t, k], digits[count + t, k] = (level - low) // 256, low
+    return True
+
+
+@compiled
+def quantize_bitnet(x, digits, scales):
+    """Quantize like :func:`quantize_vectors` to 8 bits, by the rule of BitNet, in float32."""
+    count, columns = x.shape
+    for t in range(count):
+        largest, total = _LEAST, 0.0
+        for k in range(columns):
+            largest = max(largest, abs(x[t, k]))
+            total += np.float64(x[t, k])
+        if not np.isfinite(total):
+            return False
+        factor = np.float32(_ONE / largest) * _MOST
+        scales[t] = 1 / np.float64(factor)
+        for k in range(columns):
+            level = np.rint(np.float32(x[t, k] * factor))
+            digits[t, k] = np.int32(min(max(level, np.float32(-128)), _MOST))
     return True
 
 

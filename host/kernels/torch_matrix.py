@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tritstream.golden.activation import LEVELS
+from tritstream.golden.activation import BITNET, LEVELS, SYMMETRIC
 from tritstream.golden.fixed_point import (
     GROUP,
     ROWS,
@@ -64,13 +64,13 @@ class TorchMatrix:
         units = np.atleast_1d(matrix.scales.units) / half_range(self._depth)
         self._factors = torch.tensor(units, device=self._device)
 
-    def linear(self, x: Tensor, bits: int) -> Tensor:
+    def linear(self, x: Tensor, bits: int, rule: str = SYMMETRIC) -> Tensor:
         """Multiply float (T, K) with 8 or 16 bits per activation; return float32 (T, N).
 
-        The result is on the device of ``x``. Raises :class:`ValueError` for values that are not
-        finite.
+        8 bits are made by ``rule``, one of :data:`.RULES`. The result is on the device of ``x``.
+        Raises :class:`ValueError` for values that are not finite.
         """
-        digits, scales = _quantize(x.to(self._device, torch.float32).double(), bits)
+        digits, scales = _quantize(x.to(self._device, torch.float32), bits, rule)
         sums = self.gemv(torch.cat(digits)).reshape(len(digits), len(x), self._shape[0])
         total = sums[0] if bits == 8 else 256 * sums[0] + sums[1]
         return (total.double() * (self._factors * scales[:, None])).float().to(x.device)
@@ -117,11 +117,16 @@ def _in_base_3(values: Tensor, packed: Tensor) -> Tensor:
     return numbers
 
 
-def _quantize(x: Tensor, bits: int) -> tuple[list[Tensor], Tensor]:
-    """Quantize as :mod:`tritstream.golden.activation`: float64 (T, K) to int8 digits and scales."""
+def _quantize(x: Tensor, bits: int, rule: str) -> tuple[list[Tensor], Tensor]:
+    """Quantize as :mod:`tritstream.golden.activation`: float32 (T, K) to int8 digits and scales."""
     if not (finite := torch.isfinite(x)).all():
         index = tuple((~finite).nonzero()[0].tolist())
         raise ValueError(f"activations must be finite, not {x[index]} at {index}")
+    if rule == BITNET and bits == 8:
+        factor = x.abs().amax(-1).clamp(min=1e-5).reciprocal() * LEVELS[8]
+        levels = (x * factor[:, None]).round().clamp(-128, LEVELS[8])
+        return [levels.to(torch.int8)], factor.double().reciprocal()
+    x = x.double()
     # A tensor, because on a GPU torch multiplies by the reciprocal of a number.
     most = torch.tensor(LEVELS[bits], dtype=torch.float64, device=x.device)
     scales = x.abs().amax(-1) / most

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tritstream.golden.activation import quantize_activation, quantize_activation16
+from tritstream.golden.activation import LEVELS, quantize_activation, quantize_activation16
 from tritstream.golden.gemv import gemv, results
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.packed.reader import PackedCheckpoint
@@ -92,16 +92,19 @@ class ReferenceBackend(Backend):
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
         """Dequantize a matrix, and return its product: :meth:`Backend.prepare`."""
         weight = torch.from_numpy(dequantize(checkpoint.matrix(name))).to(self._dtype)
-        return lambda x: torch.nn.functional.linear(x, weight)
+        return lambda x: torch.nn.functional.linear(x.to(weight), weight)
 
 
 class _IntegerBackend(Backend):
-    """Integer products: activations with one scale per vector, int64 row sums, float32 results."""
+    """Integer products: activations with one scale per vector, int64 row sums, float32 results.
+
+    The checkpoint determines the rule by which activations become 8 bits.
+    """
 
     def __init__(self, activation_bits: ActivationBits = 8):
         rules = {"*": activation_bits} if isinstance(activation_bits, int) else activation_bits
         for bits in rules.values():
-            if bits not in _DIGITS:
+            if bits not in LEVELS:
                 raise ValueError(f"activation bits must be 8 or 16, not {bits!r}")
         self._rules = {"*": 8, **rules}
 
@@ -117,7 +120,9 @@ class _HostBackend(_IntegerBackend):
         """Read a matrix, and return its product: :meth:`Backend.prepare`."""
         units, depth = checkpoint.units(name), checkpoint.matrices[name].depth
         multiply = self._multiply(checkpoint, name)
-        return partial(_product, _DIGITS[self._bits(name)], multiply, units, depth)
+        digits_of = (_two_digits if self._bits(name) == 16 else
+                     partial(_one_digit, checkpoint.inputs.activations))
+        return partial(_product, digits_of, multiply, units, depth)
 
     @abstractmethod
     def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
@@ -163,11 +168,12 @@ class CpuBackend(_IntegerBackend):
         # numba takes a second to import, and is an extra.
         from tritstream.host.kernels.cpu_matrix import CpuMatrix
 
-        stored = checkpoint.stored(name)
+        stored, rule = checkpoint.stored(name), checkpoint.inputs.activations
         if isinstance(stored, PackedMatrix):
-            return partial(TorchMatrix(stored, torch.device("cpu")).linear, bits=self._bits(name))
+            return partial(TorchMatrix(stored, torch.device("cpu")).linear, bits=self._bits(name),
+                           rule=rule)
         matrix = CpuMatrix(*stored)
-        return partial(_on_host, matrix.linear, self._bits(name))
+        return partial(_on_host, partial(matrix.linear, bits=self._bits(name), rule=rule))
 
 
 class TorchBackend(_IntegerBackend):
@@ -195,7 +201,7 @@ class TorchBackend(_IntegerBackend):
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
         """Copy a matrix to the GPU, and return its product: :meth:`Backend.prepare`."""
         matrix = TorchMatrix(checkpoint.stored(name), self._device)
-        return partial(matrix.linear, bits=self._bits(name))
+        return partial(matrix.linear, bits=self._bits(name), rule=checkpoint.inputs.activations)
 
 
 class DeviceBackend(_HostBackend):
@@ -247,13 +253,13 @@ def _product(
     return torch.from_numpy(results(total, units, depth, scales)).to(x.device)
 
 
-def _on_host(linear: Callable[[np.ndarray, int], np.ndarray], bits: int, x: Tensor) -> Tensor:
-    return torch.from_numpy(linear(x.float().numpy(force=True), bits)).to(x.device)
+def _on_host(linear: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:
+    return torch.from_numpy(linear(x.float().numpy(force=True))).to(x.device)
 
 
-def _one_digit(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+def _one_digit(rule: str, x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     """Quantize to 8 bits: one digit, int8 (T, K), and float64 scales (T,)."""
-    levels, scales = quantize_activation(x)
+    levels, scales = quantize_activation(x, rule)
     return [levels], scales
 
 
@@ -262,9 +268,6 @@ def _two_digits(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     high, low, scales = quantize_activation16(x)
     return [high, low], scales
 
-
-#: Quantizer of activations by bits per activation.
-_DIGITS = {8: _one_digit, 16: _two_digits}
 
 #: Backends with golden's integers, by name, which take bits per activation.
 INTEGER_BACKENDS: dict[str, Callable[[ActivationBits], Backend]] = {

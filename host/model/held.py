@@ -18,10 +18,11 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import require_intact
 from tritstream.golden.quantizers.registry import method_of
 from tritstream.host.model.architecture import read_architecture
-from tritstream.host.model.backends import Backend
+from tritstream.host.model.backends import Backend, Product
 from tritstream.host.model.config import TritstreamConfig
-from tritstream.host.model.linear import PackedLayer, TritEmbedding, TritLinear
+from tritstream.host.model.linear import PackedLayer, Rows, TritEmbedding, TritLinear
 from tritstream.host.model.replacement import packed_layers
+from tritstream.host.model.rotated import RotatedProduct
 from tritstream.host.torch_values import to_numpy
 
 __all__ = ["Held", "HeldCheckpoint", "hold", "open_checkpoint", "pack_plain", "set_backend"]
@@ -128,11 +129,25 @@ def set_backend(
     for name in checkpoint.matrices:
         for layer in layers.get(name, ()):
             if isinstance(layer, TritEmbedding):
-                layer.rows = row_dequantizer(checkpoint.matrix(name))
+                layer.rows = _rows(checkpoint, name)
             elif isinstance(layer, TritLinear):
-                layer.product = backend.prepare(checkpoint, name)
+                layer.product = _product(backend, checkpoint, name)
         if progress:
             progress(name)
+
+
+def _product(backend: Backend, checkpoint: PackedCheckpoint, name: str) -> Product:
+    product, rotation = backend.prepare(checkpoint, name), checkpoint.inputs.rotation
+    if rotation is None or name not in rotation.modules:
+        return product
+    return RotatedProduct(product, rotation, checkpoint.matrices[name].shape[1])
+
+
+def _rows(checkpoint: PackedCheckpoint, name: str) -> Rows:
+    rows, rotation = row_dequantizer(checkpoint.matrix(name)), checkpoint.inputs.rotation
+    if rotation is None or name not in rotation.modules:
+        return rows
+    return lambda numbers: rotation.undo(rows(numbers))
 
 
 def _check(checkpoint: PackedCheckpoint, tensor: Stored, value: Tensor) -> None:

@@ -12,7 +12,7 @@ from tritstream.golden.packed.layout import TILES, Layout
 from tritstream.host.model.backends import Product
 from tritstream.host.torch_values import to_torch
 
-__all__ = ["PackedLayer", "TritEmbedding", "TritLinear"]
+__all__ = ["PackedLayer", "Rows", "TritEmbedding", "TritLinear"]
 
 #: Function from row numbers of a matrix, int64 (T,), to float32 (T, K).
 Rows = Callable[[np.ndarray], np.ndarray]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from tritstream.golden.checkpoints.weight_files import (
     WEIGHTS,
     packed_name,
 )
+from tritstream.golden.inputs import ACTIVATIONS, ROTATION, Inputs
 from tritstream.golden.jobs.directory_job import write_json
+from tritstream.golden.packed.inputs import VERSION
 from tritstream.golden.packed.layout import TRITS_SUFFIX
 from tritstream.golden.packed.metadata import CONVERTED, shard_metadata, version_of
 from tritstream.golden.packed.reader import MatrixInfo, PackedCheckpoint
@@ -131,8 +134,12 @@ def _config(
     origins = {name: before.get(name, tensor.dtype) for name, tensor in checkpoint.kept.items()}
     converted = {name: dtype for name, dtype in origins.items()
                  if name in tensors and tensors[name].dtype != dtype}
-    fields |= {
-        "format_version": version_of(info.marks for info in saved.values()),
+    inputs = _inputs(checkpoint, saved).fields()
+    for member in (ACTIVATIONS, ROTATION):
+        fields.pop(member, None)
+    fields |= inputs | {
+        "format_version": max(VERSION if inputs else 1,
+                              version_of(info.marks for info in saved.values())),
         "depths": {name: info.depth for name, info in saved.items()
                    if info.depth != checkpoint.depth},
         WEIGHTS: PACKED.index if sharded else PACKED.single,
@@ -140,3 +147,13 @@ def _config(
     # While it is loaded, packed layers that share a matrix are not tied for transformers.
     tied = {_TIED: checkpoint.config[_TIED]} if _TIED in checkpoint.config else {}
     return {**config, **tied, REFUSAL_FIELD: REFUSAL, "quantization_config": fields}
+
+
+def _inputs(checkpoint: PackedCheckpoint, saved: Mapping[str, MatrixInfo]) -> Inputs:
+    """Return what the saved model does with the inputs of its matrices, by their names there."""
+    rotation = checkpoint.inputs.rotation
+    if rotation is None:
+        return checkpoint.inputs
+    modules = {name for name, info in saved.items() if info.name in rotation.modules}
+    return replace(checkpoint.inputs, rotation=replace(rotation, modules=frozenset(modules))).of(
+        modules)

@@ -11,6 +11,8 @@ from tritstream.golden.checkpoints.casting import AUTO, DTYPE_NAMES, Rounding, c
 from tritstream.golden.checkpoints.convert import convert as convert_source
 from tritstream.golden.checkpoints.hub import local_model
 from tritstream.golden.checkpoints.source import Source
+from tritstream.golden.checkpoints.unrotated import unrotated
+from tritstream.golden.gguf.i2s_order import I2S_ORDERS
 from tritstream.golden.jobs.directory_job import JOURNAL, check_out
 from tritstream.golden.matrix import DirectMatrix, TritMatrix
 from tritstream.golden.open_source import open_source
@@ -21,7 +23,7 @@ from tritstream.golden.packed.report import zero_share
 from tritstream.golden.packed.verify import Finding
 from tritstream.golden.packed.verify import verify as verify_checkpoint
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors, table
-from tritstream.scripts.options import Force, Json, NoTokenizer, Output, Packed
+from tritstream.scripts.options import Force, I2sOrder, Json, NoTokenizer, Output, Packed
 from tritstream.scripts.weights.architecture import packed_architecture
 
 __all__ = ["check_no_tokenizer", "convert", "export", "inspect", "show_roundings", "verify",
@@ -40,12 +42,14 @@ def convert(
         help=f"Dtype of the weights: {_NAMES}. auto: a matrix gets 16 bits if the error of each "
              "value is at most 2^-11 of the largest value, else float32, which is exact.")] = AUTO,
     no_tokenizer: NoTokenizer = False,
+    i2s_order: I2sOrder = I2S_ORDERS[0],
     force: Force = False,
 ):
     """Convert a GGUF file to a Hugging Face directory with unquantized weights."""
     if local_model(model).is_dir():
         raise Failure(f"{model}: is a directory already; give a GGUF file")
-    write_source(open_source(model, tokenizer=not no_tokenizer), output, force, dtype)
+    source = unrotated(open_source(model, tokenizer=not no_tokenizer, i2s_order=i2s_order))
+    write_source(source, output, force, dtype)
     print(f"Hugging Face checkpoint: {output}")
 
 

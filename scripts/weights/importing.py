@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tritstream.golden.checkpoints.choice import Selection
+from tritstream.golden.gguf.i2s_order import I2S_ORDERS
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.report import TensorReport
 from tritstream.golden.recover import Recovery, Unfit
@@ -18,7 +19,7 @@ from tritstream.golden.recover.import_checkpoint import (
 )
 from tritstream.golden.recover.survey import Stated, Survey
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors, table
-from tritstream.scripts.options import BaseModel, Exclude, Force, Json
+from tritstream.scripts.options import BaseModel, Exclude, Force, I2sOrder, Json
 from tritstream.scripts.weights.architecture import architecture_of, warn_of_faults
 from tritstream.scripts.weights.kept import name_patterns, show_kept, warn_of_share
 
@@ -40,6 +41,7 @@ def import_model(
     probe: Annotated[bool, typer.Option(
         "--probe", help="Report on each matrix, and write nothing.")] = False,
     exclude: Exclude = None,
+    i2s_order: I2sOrder = I2S_ORDERS[0],
     base_model: BaseModel = None,
     force: Force = False,
     as_json: Json = False,
@@ -51,20 +53,21 @@ def import_model(
     interruption.
     """
     if probe:
-        _probe(model, depth, exclude or (), as_json)
+        _probe(model, depth, exclude or (), i2s_order, as_json)
     elif output is None:
         raise ValueError("give a directory to write with -o, or --probe")
     else:
-        report = _import(model, output, depth, keep_going, exclude or (), base_model, force)
+        report = _import(model, output, depth, keep_going, exclude or (), i2s_order, base_model,
+                         force)
         _warn(report)
         print_json(_as_json(report)) if as_json else _print(report)
 
 
 def _import(
     model: Path, output: Path, depth: int | None, keep_going: bool, exclude: Sequence[str],
-    base_model: str | None, force: bool,
+    i2s_order: str, base_model: str | None, force: bool,
 ) -> ImportReport:
-    source = open_source(model)
+    source = open_source(model, i2s_order=i2s_order)
     found = architecture_of(source)
     warn_of_faults(model, found)
     selection = Selection(exclude=exclude, architecture=found.architecture)
@@ -73,7 +76,7 @@ def _import(
     with progress("importing", steps) as advance:
         return import_checkpoint(
             model, output, depth, keep_going=keep_going, force=force, exclude=exclude,
-            architecture=found.architecture, base_model=base_model,
+            architecture=found.architecture, base_model=base_model, i2s_order=i2s_order,
             progress=lambda stage, name: advance(1, f"{stage} {name}"))
 
 
@@ -135,20 +138,22 @@ def _patterns(names: set[str] | list[str]) -> str:
 
 
 def _survey(
-    model: Path, depth: int | None, exclude: Sequence[str],
+    model: Path, depth: int | None, exclude: Sequence[str], i2s_order: str,
 ) -> list[tuple[Survey, list[tuple[float, float]]]]:
     """Return the survey of each matrix, and the ratios of its magnitudes if it does not fit."""
-    found, source = [], open_source(model)
+    found, source = [], open_source(model, i2s_order=i2s_order)
     selection = Selection(exclude=exclude, architecture=architecture_of(source).architecture)
     with progress("probing", len(source.choose(selection).matrices)) as advance:
-        for survey, ratios in probe_checkpoint(model, depth, selection):
+        for survey, ratios in probe_checkpoint(model, depth, selection, i2s_order):
             found.append((survey, ratios))
             advance(1, survey.name)
     return found
 
 
-def _probe(model: Path, depth: int | None, exclude: Sequence[str], as_json: bool) -> None:
-    found = _survey(model, depth, exclude)
+def _probe(
+    model: Path, depth: int | None, exclude: Sequence[str], i2s_order: str, as_json: bool,
+) -> None:
+    found = _survey(model, depth, exclude, i2s_order)
     if as_json:
         print_json({"source": str(model), "matrices": [
             asdict(survey) | {"fits": survey.fits, "ratios": ratios} for survey, ratios in found]})

@@ -7,6 +7,7 @@ import typer
 
 from tritstream.golden.checkpoints.casting import AUTO, DTYPE_NAMES, check_dtype
 from tritstream.golden.checkpoints.smoothed import SmoothedSource, input_sets, tensor_factors
+from tritstream.golden.checkpoints.unrotated import unrotated
 from tritstream.golden.fixed_point import half_range
 from tritstream.golden.jobs.directory_job import check_out
 from tritstream.golden.open_source import open_source
@@ -48,7 +49,7 @@ def smooth(
     half_range(depth)
     check_dtype(dtype)
     check_out(output, force)
-    source = open_source(model)
+    source = unrotated(open_source(model))
     sets, windows = input_sets(source), text_windows(model, text, tokens)
     with progress("smoothing", len(sets)) as advance:
         choices = find_factors(load_model(model), sets, windows, depth,

@@ -10,7 +10,7 @@ __all__ = ["DIGIT_FORMS", "FORMS", "Matrix", "Rejected", "read_checkpoint"]
 
 _SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
           "U16": 2, "U8": 1, "I8": 1, "BOOL": 1}
-_KNOWN_VERSION = 4
+_KNOWN_VERSION = 5
 #: Names of all forms.
 FORMS = {"s*q/h", "s*(q/h)", "s/h*q", "s*q/h via float16", "s*q/h via bfloat16"} | {
     f"{order} in {name}" for order in ("s*q/h", "s*(q/h)", "s/h*q")

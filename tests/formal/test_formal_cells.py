@@ -170,7 +170,8 @@ def row_lost(row, low):
     ("xcup", PAIR, xilinx, "_D_PLUS_A", 0),
 ], ids=["ecp5 lane: sum", "ecp5 lane: carry in", "ecp5 block RAM", "ecp5 pair RAM",
         "ecp5 multiplier", "xc7 lane", "xcup lane", "xc7 block RAM", "xcup block RAM",
-        "xc7 multiplier", "xcup multiplier", "xc7 adder", "xcup adder", "xc7 accumulators", "xcup accumulators"])
+        "xc7 multiplier", "xcup multiplier", "xc7 adder", "xcup adder",
+        "xc7 accumulators", "xcup accumulators"])
 def test_a_wrong_cell_is_found(family, parts, module, name, value, tmp_path, monkeypatch):
     monkeypatch.setattr(module, name, value)
     with pytest.raises(Counterexample):

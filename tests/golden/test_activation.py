@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tritstream.golden.activation import quantize_activation, quantize_activation16
+from tritstream.golden.activation import BITNET, quantize_activation, quantize_activation16
 from tritstream.golden.gemv import gemv
 
 from support.golden_cases import integer_matrix
@@ -66,6 +66,35 @@ def test_16_bit_error_is_at_most_half_of_a_256_times_finer_step():
     assert (error.max(axis=1) > 0.3 * scale).all()
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-6, 1e-5, 0.3, 1.0, 1e30])
+def test_the_rule_of_bitnet(size):
+    """Every operation in float32, one value at a time."""
+    x = np.random.default_rng(3).standard_normal((20, 48)).astype(np.float32) * np.float32(size)
+    x[0], x[1] = 0, -abs(x[1])
+    found, scales = quantize_activation(x, BITNET)
+    assert (found.dtype, scales.dtype) == (np.int8, np.float64)
+    for row, levels, scale in zip(x, found.tolist(), scales.tolist(), strict=True):
+        most = max([abs(value) for value in row] + [np.float32(1e-5)])
+        factor = np.float32(np.float32(1) / most) * np.float32(127)
+        assert levels == [min(max(round(float(value * factor)), -128), 127) for value in row]
+        assert scale == 1 / float(factor)
+    assert not found[0].any()
+    if size > 1e-5:
+        assert (abs(found[1:].astype(int)).max(axis=1) == 127).all()
+    one, scale = quantize_activation(x[2], BITNET)
+    assert (one == found[2]).all()
+    assert scale == scales[2]
+
+
+def bitnet(x):
+    return quantize_activation(x, BITNET)
+
+
+def test_values_beyond_float32_have_no_level_of_bitnet():
+    with pytest.raises(ValueError, match=r"^activations must be finite, not inf at \(1,\)$"):
+        bitnet(np.array([1.0, 1e300]))
+
+
 # At scale 1, x = 256 high + low with both in -128..127.
 @pytest.mark.parametrize(("x", "high", "low"), [
     (32639, 127, 127), (-32639, -127, -127), (127, 0, 127), (128, 1, -128), (-128, 0, -128),
@@ -116,7 +145,7 @@ def test_extreme_magnitudes_stay_in_range(x):
         assert scale == abs(x) / 127
 
 
-@pytest.mark.parametrize("quantizer", [quantize_activation, quantize_activation16])
+@pytest.mark.parametrize("quantizer", [quantize_activation, quantize_activation16, bitnet])
 @pytest.mark.parametrize(("value", "text"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
 def test_wrong_values(quantizer, value, text):
     x = np.ones((3, 4), np.float32)
@@ -128,7 +157,7 @@ def test_wrong_values(quantizer, value, text):
         quantizer(x[1])
 
 
-@pytest.mark.parametrize("quantizer", [quantize_activation, quantize_activation16])
+@pytest.mark.parametrize("quantizer", [quantize_activation, quantize_activation16, bitnet])
 @pytest.mark.parametrize(("shape", "text"), [
     ((), r"\(\)"), ((0,), r"\(0,\)"), ((2, 0), r"\(2, 0\)"),
 ])

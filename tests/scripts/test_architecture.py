@@ -39,6 +39,8 @@ MLP = {f"mlp.{name}_proj" for name in ("gate", "up", "down")}
 EXPERTS = {name.replace("mlp", "mlp.experts.*") for name in MLP}
 PACKED = {
     **dict.fromkeys(("qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2"), ATTENTION | MLP),
+    "qwen3_5_text": ATTENTION | MLP | {
+        f"linear_attn.{name}" for name in ("in_proj_qkv", "in_proj_z", "out_proj")},
     "phi3": {"self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"},
     "gpt_neox": {"attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h",
                  "mlp.dense_4h_to_h"},

@@ -28,6 +28,10 @@ _EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
 ARCHITECTURES = {
     "qwen2": ("Qwen2", "ForCausalLM", _SMALL),
     "qwen3": ("Qwen3", "ForCausalLM", {**_SMALL, "head_dim": 8}),
+    "qwen3_5_text": ("Qwen3_5", "ForCausalLM", {
+        **_SMALL, "head_dim": 8, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+        "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+        "layer_types": ["linear_attention", "full_attention"]}),
     "llama": ("Llama", "ForCausalLM", _SMALL),
     "mistral": ("Mistral", "ForCausalLM", _SMALL),
     "phi3": ("Phi3", "ForCausalLM", _SMALL),

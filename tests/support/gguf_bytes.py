@@ -44,8 +44,10 @@ def packed_blocks(kind, levels, scales):
     ``levels`` (N, K) are -1, 0, 1 (for Q2_0 and PQ2_0 also 2), ``scales`` one number per block in
     reading order, or one number for I2_S.
     """
-    if kind == "I2_S":
-        return _i2_s(levels.ravel().tolist(), scales)
+    if kind == "I2_S rows":
+        return _four_rows(levels, scales)
+    if kind.startswith("I2_S"):
+        return _i2_s(levels.ravel().tolist(), scales, 64 if kind == "I2_S 64" else 128)
     size, encode = _BLOCKS[kind]
     blocks = levels.reshape(-1, size).tolist()
     return b"".join(encode(block, np.float16(scale).tobytes())
@@ -84,11 +86,19 @@ def _ptq1_0(block, scale):
     return bytes(-(-value * 256 // 243) for value in values) + scale
 
 
-def _i2_s(levels, scale):
-    packed = bytearray(len(levels) // 4)
+def _i2_s(levels, scale, size=128):
+    packed, quarter = bytearray(len(levels) // 4), size // 4
     for place, level in enumerate(levels):
-        block, inner = divmod(place, 128)
-        packed[32 * block + inner % 32] |= (level + 1) << 6 - 2 * (inner // 32)
+        block, inner = divmod(place, size)
+        packed[quarter * block + inner % quarter] |= (level + 1) << 6 - 2 * (inner // quarter)
+    return bytes(packed) + np.float32(scale).tobytes() + bytes(28)
+
+
+def _four_rows(levels, scale):
+    packed = bytearray(levels.size // 4)
+    for row, column in np.ndindex(levels.shape):
+        level = int(levels[row, column])
+        packed[row // 4 * levels.shape[1] + column] |= (level + 1) << 6 - 2 * (row % 4)
     return bytes(packed) + np.float32(scale).tobytes() + bytes(28)
 
 

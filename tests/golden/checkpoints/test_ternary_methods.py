@@ -296,7 +296,7 @@ def test_mlx_models_that_rotate(tmp_path):
     (tmp_path / "m" / "hadamard.json").write_text(json.dumps({"prism.hadamard.version": 1}))
     with pytest.raises(CheckpointError, match=message(
             f"{tmp_path / 'm'}: has hadamard.json: this model rotates its activations, which is "
-            "not supported; use a model without a rotation")):
+            "not supported for MLX; use its GGUF file")):
         DirectorySource(tmp_path / "m")
 
 

@@ -10,19 +10,22 @@ from transformers import BitNetConfig, BitNetForCausalLM, Qwen3Config, Qwen3ForC
 from tritstream.golden.checkpoints.convert import convert
 from tritstream.golden.checkpoints.source import CheckpointError
 from tritstream.golden.gguf.fields import ORIGINAL
+from tritstream.golden.gguf.i2s_order import _in_order
 from tritstream.golden.gguf.reader import Gguf
 from tritstream.golden.gguf.tensors import GgufTensor
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.export import export
 from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed.verify import verify
 from tritstream.golden.recover.import_checkpoint import import_checkpoint
 
 from support.gguf_bytes import info, made, packed_blocks, value
 from support.golden_helpers import message
 
+#: The numbers of all types, I2_S in three orders.
 NUMBERS = {"I2_S": 36, "Q1_0": 41, "Q2_0": 42, "Q2_0 of 128": 42, "PQ2_0": 142, "PTQ1_0": 143,
-           "TQ1_0": 34, "TQ2_0": 35}
+           "TQ1_0": 34, "TQ2_0": 35, "I2_S 64": 36, "I2_S rows": 36}
 #: Weights per block, the row of I2_S being part of a block.
 WEIGHTS = {"Q2_0": 64, "Q1_0": 128, "Q2_0 of 128": 128, "PQ2_0": 128, "PTQ1_0": 128, "I2_S": 128,
            "TQ1_0": 256, "TQ2_0": 256}
@@ -40,14 +43,14 @@ def drawn(kind, shape, seed=0):
     levels = rng.integers(least, most, shape)
     if kind == "Q1_0":
         levels = 2 * levels - 1
-    if kind == "I2_S":
+    if kind.startswith("I2_S"):
         return levels, np.float32(0.0371)
     count = levels.size // WEIGHTS[kind]
     return levels, np.exp(rng.uniform(-6, 0, count)).astype(np.float16).astype(np.float32)
 
 
 def weights_of(kind, levels, scales):
-    if kind == "I2_S":
+    if kind.startswith("I2_S"):
         return levels.astype(np.float32) * scales
     scaled = levels.reshape(len(scales), -1) * scales[:, None]
     return scaled.astype(np.float32).reshape(levels.shape)
@@ -68,7 +71,7 @@ def written(file, tensors, fields=()):
     file.write_bytes(made(fields, infos, data))
 
 
-@pytest.mark.parametrize("kind", NUMBERS)
+@pytest.mark.parametrize("kind", WEIGHTS)
 @pytest.mark.parametrize("last", [False, True])
 def test_values_of_every_type(file, monkeypatch, kind, last):
     monkeypatch.setattr("tritstream.golden.row_chunks._ELEMENTS", 1000)
@@ -177,6 +180,7 @@ SIZES = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "
 MODELS = {
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=64)),
     "bitnet-b1.58": (BitNetForCausalLM, BitNetConfig(**SIZES)),
+    "bitnet-25": (BitNetForCausalLM, BitNetConfig(**SIZES)),
 }
 NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm",
          "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
@@ -277,12 +281,46 @@ def test_a_model_with_one_scale_per_matrix_is_packed_exactly(file, tmp_path):
         assert (weights == state[f"{name}.weight"].numpy()).all()
 
 
-def test_a_rotated_model_is_refused(file):
-    random_model(file, "qwen3", "PQ2_0", {"prism.hadamard.version": 1}.items())
+@pytest.mark.parametrize(("architecture", "kind", "rule"), [
+    ("qwen3", "PQ2_0", "symmetric"), ("qwen3", "I2_S", "bitnet"),
+    ("bitnet-b1.58", "Q2_0", "bitnet"), ("bitnet-25", "I2_S", "bitnet")])
+def test_the_rule_for_activations(file, architecture, kind, rule):
+    random_model(file, architecture, kind)
+    assert open_source(file).inputs.activations == rule
+
+
+@pytest.mark.parametrize("order", ["64", "rows"])
+def test_other_orders_of_i2_s(file, tmp_path, monkeypatch, order):
+    """No file states its order, so the default reads other weights."""
+    monkeypatch.setattr("tritstream.golden.row_chunks._ELEMENTS", 3000)
+    model = random_model(file, "bitnet-b1.58", f"I2_S {order}")
+    source, default = open_source(file, i2s_order=order), open_source(file)
+    for name, tensor in source.tensors.items():
+        due = model.state_dict()[name].numpy()
+        assert (tensor.read() == due).all()
+        assert (default.read(name) == due).all() == (due.ndim == 1)
+    import_checkpoint(file, tmp_path / "packed", i2s_order=order)
+    packed = PackedCheckpoint(tmp_path / "packed")
+    assert packed.config["quantization_config"]["i2s_order"] == order
+    assert verify(tmp_path / "packed", file) == []
+    for name in packed.matrices:
+        weights = dequantize(packed.matrix(name))
+        assert (weights == model.state_dict()[f"{name}.weight"].numpy()).all()
+
+
+def test_orders_of_i2_s_that_are_refused(file):
+    written(file, {"a": ("I2_S", *drawn("I2_S", (6, 128)))})
+    tensor = GgufTensor("a", file, Gguf(file).tensors["a"])
     with pytest.raises(CheckpointError, match=message(
-            f"{file}: has prism.hadamard.version: this model rotates its activations, which is not "
-            "supported; use a model without a rotation")):
-        open_source(file)
+            f"{file}: a of shape (6, 128) is no I2_S in the order rows; use another order")):
+        _in_order(tensor, "rows")
+    random_model(file, "qwen3", "PQ2_0")
+    with pytest.raises(CheckpointError, match=message(
+            f"{file}: has no matrix in I2_S, so it has no order of I2_S; leave the option out")):
+        open_source(file, i2s_order="64")
+    with pytest.raises(ValueError, match=message(
+            "the order of I2_S must be one of 128, 64, rows, not 32")):
+        open_source(file, i2s_order="32")
 
 
 def test_bitnet_without_a_stated_activation(file):
