@@ -88,8 +88,8 @@ Slot = StructLayout({
 #: Write port of the mantissa tables: ``mantissa`` is the scale of ``code``.
 MantissaPort = StructLayout({"en": 1, "code": CODE_BITS, "mantissa": MANTISSA_BITS})
 
-#: What the mantissa memories of all units write: ``mantissa`` if ``load`` is set, otherwise bytes of
-#: the current word. ``step`` says that the next word follows in the next cycle.
+#: What the mantissa memories of all units write: ``mantissa`` if ``load`` is set, otherwise bytes
+#: of the current word. ``step`` is set in the last cycle of the word.
 MantissaWrite = StructLayout({
     "en": 1, "load": 1, "address": CODE_BITS, "mantissa": MANTISSA_BITS, "step": 1})
 

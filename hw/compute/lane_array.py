@@ -29,8 +29,9 @@ class LaneArray(wiring.Component):
     beats must come in consecutive cycles, which
     :class:`tritstream.hw.compute.beat_buffer.BeatBuffer` guarantees.
 
-    If the third-last scale beat of a group is at cycle t, ``trits[..][r]`` is scale digit i at cycle
-    ``t + 1 + 3 r + i``, and ``sums[..][r]`` is the group sum in cycles ``t + 1 + 3 r + (0, 1, 2)``.
+    If the third-last scale beat of a group is at cycle t, ``trits[..][r]`` is scale digit i at
+    cycle ``t + 1 + 3 r + i``, and ``sums[..][r]`` is the group sum in cycles ``t + 1 + 3 r + (0, 1,
+    2)``.
     With a lane that has a latency of more than one cycle, both are ``delay`` cycles later.
 
     Parameters

@@ -119,14 +119,17 @@ class MantissaAddresses(wiring.Component):
 class ScaleMantissas(wiring.Component):
     """Scale mantissas of the 15 rows of one unit, shared by all columns.
 
-    *Coded*: collects three trits from each lane of the unit while a row is in its scale beats. Then
-    looks up the three codes in a table, one per cycle. *Direct*: the ten scale words of a group hold
-    the mantissas of the unit in one byte of each lane. Two words of five rows follow each other, and
-    their bytes a, b, c are ``low(0) high(0) low(2)`` and then ``low(1) high(1) high(2)`` of the
-    three mantissas of the row; two lanes have a and b, and one lane has low(0) and then high(0).
-    Table and mantissas share a memory, in which a row of two halves is written per word, and
-    nothing has to be selected. The mantissa of slot s is at ``mantissa`` :data:`LATENCY` cycles
-    after that slot was at ``slots[0]``.
+    *Coded*: the unit collects three trits from each of its lanes while a row is in its scale beats.
+    Then it looks up the three codes in a table, one per cycle.
+
+    *Direct*: the scale words of a group, two per row, hold the mantissas of the unit in one byte of
+    each lane. The bytes of three lanes are ``low 0, high 0, low 2`` in the first word of a row and
+    ``low 1, high 1, high 2`` in the second. Two lanes have no mantissa 2; one lane has ``low 0``
+    and then ``high 0``. So the first two bytes of each word are a mantissa, and the third bytes of
+    two words are another. Table and mantissas share a memory.
+
+    The mantissa of slot s is at ``mantissa`` :data:`LATENCY` cycles after that slot was at
+    ``slots[0]``.
 
     Parameters
     ----------
@@ -140,7 +143,7 @@ class ScaleMantissas(wiring.Component):
     trits : :py:`In(2).array(lanes, 5)`
         Skewed trits of the lanes.
     bytes : :py:`In(8).array(lanes)`
-        Bytes of the current word, in the order a, b, c.
+        Bytes of the current word.
     write, read : :py:`In(MantissaWrite)`, :py:`In(MantissaRead)`
         Addresses, from :class:`MantissaAddresses`.
     direct : :py:`In(1)`

@@ -59,7 +59,7 @@ def row_sums(words: bytes, sizes: GemvSizes, lanes: int, vectors: Sequence[np.nd
             for column, x in enumerate(vectors):
                 part = x[GROUP * chunk:GROUP * chunk + columns]
                 total[column] += np.einsum("jlr,j->lr", weights, part) * scales
-    return sums.reshape(len(blocks), len(vectors), -1)
+    return sums.reshape(len(blocks), len(vectors), lanes * ROWS)
 
 
 def _direct_mantissas(words: np.ndarray) -> np.ndarray:

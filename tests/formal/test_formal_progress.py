@@ -21,8 +21,9 @@ class NamesBeats(Elaboratable):
     and every d-th begins a weight. Behind the chunks of a group come three scale words, or ten if
     mantissas are direct. A group has the chunks of its length, or the rest of the row. Chunks and
     blocks are counted too, so that a run takes at most ``blocks * (16 d * chunks + groups * s)``
-    words with s = 3 or 10, for any such numbers. A word waits only where it ends a block, and until a cycle after there is a bank for it; it is
-    never taken without one. Credit is only taken away by the end of a block.
+    words with s = 3 or 10, for any such numbers. A word waits only where it ends a block, and until
+    a cycle after there is a bank for it; it is never taken without one. Credit is only taken away
+    by the end of a block.
 
     A GEMV may be cut short in any cycle, as by an abandoned frame. The sequencer is left running
     then, its job changes with the next header, and it is started again while it runs. What is

@@ -44,22 +44,27 @@ class GemvWords:
         Sizes.
     seed : int
         Seed of all random values.
+    table : numpy.ndarray, optional
+        Mantissas of the scale codes, int64 (27,); random if None.
 
     Members
     -------
-    words : (blocks, block words, L) uint8
-    x : (columns, 16 chunks) int8
-    table : (27,) int64, mantissas of the scale codes
+    x : numpy.ndarray
+        Activations, int8 (columns, 16 chunks).
+    digits, scales : numpy.ndarray
+        Bytes of digits, uint8 (blocks, 16 chunks, depth, L). Scales by block, group and lane:
+        three bytes of digits of codes, or five mantissas.
     """
 
-    def __init__(self, lanes: int, arguments: GemvArguments, seed: int = 0):
+    def __init__(self, lanes: int, arguments: GemvArguments, seed: int = 0,
+                 table: np.ndarray | None = None):
         self.lanes, self.arguments = lanes, arguments
         rng = np.random.default_rng([seed, lanes])
-        groups = -(-arguments.chunks // arguments.length)
-        self.x      = rng.integers(-128, 128, (arguments.columns, GROUP * arguments.chunks), np.int8)
-        self.table  = rng.integers(0, 1 << 17, SCALES)
-        self.digits = rng.integers(0, 256, (arguments.blocks, GROUP * arguments.chunks,
-                                            arguments.depth, lanes), np.uint8)
+        groups, columns = -(-arguments.chunks // arguments.length), GROUP * arguments.chunks
+        self.x      = rng.integers(-128, 128, (arguments.columns, columns), np.int8)
+        self.table  = rng.integers(0, 1 << 17, SCALES) if table is None else table
+        self.digits = rng.integers(0, 256, (arguments.blocks, columns, arguments.depth, lanes),
+                                   np.uint8)
         shape = arguments.blocks, groups, lanes
         if arguments.direct:
             self.scales = rng.integers(0, 1 << 16, (*shape, ROWS))
@@ -71,7 +76,7 @@ class GemvWords:
 
     @property
     def words(self) -> np.ndarray:
-        """Words in the order in which a device takes them."""
+        """Words in the order in which a device takes them: uint8 (blocks, block words, L)."""
         arguments, blocks = self.arguments, []
         for digits, scales in zip(self.digits, self.scales, strict=True):
             parts = []
