@@ -1,10 +1,17 @@
 """A matrix as a file of version 5 stores it: trits of five rows per byte, apart from the scales."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tritstream.golden.fixed_point import ROWS, check_group, group_count
+from tritstream.golden.fixed_point import (
+    ROWS,
+    SCALE_TRITS,
+    check_group,
+    group_count,
+    information_bits,
+)
 from tritstream.golden.matrix import DirectMatrix, ScaledMatrix, TritMatrix
 from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.scales import CodedScales, DirectScales
@@ -45,6 +52,24 @@ class PackedMatrix:
         if (self.scales.rows, self.scales.groups) != (self.shape[0], groups):
             raise ValueError(f"scales must be of {self.shape[0]} rows with {groups} groups, "
                              f"not {self.scales.rows} with {self.scales.groups}")
+
+    @property
+    def stored_bits(self) -> float:
+        """Stored bits per weight, padding included, table not."""
+        return 8 * (self.trits.nbytes + self._scale_bytes) / math.prod(self.shape)
+
+    @property
+    def information_bits(self) -> float:
+        """Information content in bits per weight, scales included."""
+        if isinstance(self.scales, CodedScales):
+            return information_bits(self.depth, self.group)
+        return math.log2(3) * self.depth + 8 * self._scale_bytes / math.prod(self.shape)
+
+    @property
+    def _scale_bytes(self) -> int:
+        if isinstance(self.scales, CodedScales):
+            return SCALE_TRITS * len(self.trits) * self.scales.groups
+        return self.scales.stored.nbytes
 
     def take_tiles(self, tiles: slice) -> "PackedMatrix":
         """Return the rows of some row tiles as a matrix of their own."""

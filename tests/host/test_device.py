@@ -47,8 +47,8 @@ def test_identify_asks_again():
 
 def test_identify_wrong_version():
     with pytest.raises(DeviceError, match=r"^IDENTIFY: device speaks protocol version 3, this "
-                                          r"driver up to 2: take driver and gateware of the same "
-                                          r"release$"):
+                                          r"driver versions 1 to 2: take driver and gateware of "
+                                          r"the same release$"):
         asyncio.run(Device(Peer(version=3)).identify())
 
 
