@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tritstream.golden.activation import SYMMETRIC
 from tritstream.golden.checkpoints.casting import AUTO, DTYPE_NAMES, Rounding, cast, check_dtype
 from tritstream.golden.checkpoints.convert import convert as convert_source
 from tritstream.golden.checkpoints.hub import local_model
@@ -108,6 +109,11 @@ def inspect(packed: Packed, as_json: Json = False):
                         "kind", "on a device", "zero trits", "form"],
           [_row(record) for record in records])
     print(f"\n{len(kept)} tensors kept as they were")
+    if checkpoint.inputs.activations != SYMMETRIC:
+        print(f"activations of 8 bits by the rule {checkpoint.inputs.activations}")
+    if rotation := checkpoint.inputs.rotation:
+        print(f"{len(rotation.modules)} matrices multiply vectors that are rotated in blocks of "
+              f"{rotation.block}")
 
 
 def _row(record: dict) -> list[str]:
