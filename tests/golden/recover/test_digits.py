@@ -99,7 +99,8 @@ def test_recovers_other_encoders(how):
 
 
 @pytest.mark.parametrize("seed", [
-    *range(2000, 2006), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2006, 2100))])
+    *range(2000, 2006),
+    *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2006, 2100))])
 def test_recovers_strange_sums(seed):
     what, depth, weights = strange(seed, DIGIT_FORMS)
     found = recover(weights, what)
