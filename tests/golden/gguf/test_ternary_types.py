@@ -87,7 +87,7 @@ def test_values_of_every_type(file, monkeypatch, kind, last):
         assert (read == weights_of(kind, levels, scales)).all()
 
 
-@pytest.mark.parametrize("kind", NUMBERS)
+@pytest.mark.parametrize("kind", WEIGHTS)
 def test_levels_and_scales_of_every_type(file, monkeypatch, kind):
     monkeypatch.setattr("tritstream.golden.row_chunks._ELEMENTS", 1000)
     levels, scales = drawn(kind, (8, 512))
