@@ -182,4 +182,4 @@ def test_conformance_page_names_every_case_and_kind():
     names |= {re.sub(r"-d\d$", "", path.rpartition("/")[2].removesuffix(".json"))
               for path in files if path.startswith("frames/") and path.endswith(".json")}
     assert [name for name in sorted(names) if f"| `{name}" not in text] == []
-    assert len(GUIDE) == 13
+    assert len(GUIDE) == 16
