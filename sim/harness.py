@@ -14,7 +14,7 @@ class SimulationTimeout(Exception):
     """A simulation exceeded its cycle limit."""
 
 
-def simulate(dut, *testbenches, cycles=100_000, vcd=None):
+def simulate(dut, *testbenches, background=(), cycles=100_000, vcd=None):
     """Simulate ``dut`` until all testbenches have finished.
 
     Parameters
@@ -23,6 +23,8 @@ def simulate(dut, *testbenches, cycles=100_000, vcd=None):
         Design, combinational or in the domain ``sync``.
     testbenches
         Coroutine functions with one argument, the simulator's context.
+    background
+        Further coroutine functions, which may run without end.
     cycles : int
         Maximum number of clock cycles.
     vcd : path, optional
@@ -40,6 +42,8 @@ def simulate(dut, *testbenches, cycles=100_000, vcd=None):
     simulator.add_clock(_PERIOD)
     for testbench in testbenches:
         simulator.add_testbench(testbench)
+    for testbench in background:
+        simulator.add_testbench(testbench, background=True)
     with simulator.write_vcd(str(vcd)) if vcd else nullcontext():
         for _ in range(2 * cycles):     # one clock edge per step
             if not simulator.advance():

@@ -8,7 +8,8 @@ from tritstream.hw.io.axi_stream import AxiStreamDevice
 from tritstream.hw.primitives.ecp5 import Ecp5
 from tritstream.hw.tools.export import run_yosys, to_rtlil
 
-__all__ = ["CORE", "FAMILIES", "core_verilog", "export_core", "testbench_verilog"]
+__all__ = ["CORE", "FAMILIES", "core_verilog", "export_core", "testbench_verilog",
+           "verilog_file"]
 
 
 #: Name of the top module, and prefix of every other module in its file.
@@ -51,12 +52,6 @@ _HEADER = """\
 //     .m_axis_tlast  (m_axis_tlast)     // last word of a frame
 //   );
 //
-// Warnings of verilator -Wall that are suppressed, and why:
-{exceptions}
-
-{off}
-`default_nettype none
-
 """
 
 
@@ -92,14 +87,22 @@ def export_core(config: DeviceConfig, family: str = "generic") -> tuple[str, Dev
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {family!r}")
     platform, title = FAMILIES[family]
     design, config = to_rtlil(AxiStreamDevice(config), config, CORE, platform)
-    body = run_yosys(design, _SCRIPT)
     header = _HEADER.format(
         lanes=config.lanes, bits=config.word_bits, top=config.word_bits - 1,
-        columns=config.columns, max_k=config.max_k, family=title, build_id=config.build_id,
-        off=_lint("off"),
-        exceptions="\n".join(f"//   {name:13} {why}" for name, why in _EXCEPTIONS.items()))
-    text = f"{header}{_plain_names(_without_zeros(body))}\n`default_nettype wire\n{_lint('on')}\n"
-    return text, config
+        columns=config.columns, max_k=config.max_k, family=title, build_id=config.build_id)
+    return verilog_file(design, header), config
+
+
+def verilog_file(design: str, header: str) -> str:
+    """Return a design in RTLIL as a self-contained file of Verilog-2005.
+
+    ``header`` is the comment at its start, whole lines.
+    """
+    exceptions = "\n".join(f"//   {name:13} {why}" for name, why in _EXCEPTIONS.items())
+    body = _plain_names(_without_zeros(run_yosys(design, _SCRIPT)))
+    return (f"{header}// Warnings of verilator -Wall that are suppressed, and why:\n{exceptions}\n\n"
+            f"{_lint('off')}\n`default_nettype none\n\n{body}\n`default_nettype wire\n"
+            f"{_lint('on')}\n")
 
 
 def testbench_verilog(config: DeviceConfig) -> str:

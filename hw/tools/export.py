@@ -146,11 +146,11 @@ def _yosys(text: str) -> subprocess.CompletedProcess[str]:
 def sources_digest() -> str:
     """Return the SHA-256 of the sources of the RTL: a key for caches, not an id of the RTL.
 
-    ``hw/soc`` is left out, since it is the system around the core.
+    ``hw/soc`` and ``hw/axi`` are left out, since they are systems around the core.
     """
     digest = hashlib.sha256()
     here = Path(__file__).parents[1]
-    around = set((here / "soc").rglob("*.py"))
+    around = {path for room in ("soc", "axi") for path in (here / room).rglob("*.py")}
     numbers = here.parent / "golden" / "fixed_point.py"
     for path in [*sorted(set(here.rglob("*.py")) - around), numbers]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
