@@ -32,7 +32,7 @@ class Channel(wiring.Component):
         AXI4 read channels.
     writes : :py:`Out(AxiWrite(lanes))`
         AXI4 write channels.
-    interrupt : :py:`Out(1)`
+    irq : :py:`Out(1)`
         Interrupt, as a level.
     """
 
@@ -46,7 +46,7 @@ class Channel(wiring.Component):
             "content":   Out(32),
             "reads":     Out(AxiRead(config.lanes)),
             "writes":    Out(AxiWrite(config.lanes)),
-            "interrupt": Out(1),
+            "irq":       Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -69,7 +69,7 @@ class Channel(wiring.Component):
         wiring.connect(m, writer.bus, wiring.flipped(self.writes))
         m.d.comb += [
             self.content.eq(control.content),
-            self.interrupt.eq(control.interrupt),
+            self.irq.eq(control.irq),
 
             queue.w_data.eq(Cat(control.jobs.p.address, control.jobs.p.length)),
             queue.w_en.eq(control.jobs.valid),

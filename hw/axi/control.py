@@ -52,7 +52,7 @@ class ChannelControl(wiring.Component):
         Reader and writer are idle.
     moving : :py:`In(1)`
         The engine works, or words wait.
-    interrupt : :py:`Out(1)`
+    irq : :py:`Out(1)`
         A bit of ``status`` is set that ``enable`` has selected.
     """
 
@@ -77,7 +77,7 @@ class ChannelControl(wiring.Component):
             "write_error": In(3),
             "idle":        In(1),
             "moving":      In(1),
-            "interrupt":   Out(1),
+            "irq":         Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -208,5 +208,5 @@ class ChannelControl(wiring.Component):
         ]
         m.d.sync += [
             quiet.eq(Mux(working, 0, Mux(quiet == _QUIET, _QUIET, quiet + 1))),
-            self.interrupt.eq((status & registers["enable"]).any()),
+            self.irq.eq((status & registers["enable"]).any()),
         ]

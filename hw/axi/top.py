@@ -49,7 +49,7 @@ class TritstreamAxi(wiring.Component):
     aresetn : :py:`In(1)`
         Reset, active low, sampled at the rising edge of ``aclk``. Must be low for at least two
         cycles, and while a burst is outstanding only together with the memory's reset.
-    interrupt : :py:`Out(1)`
+    irq : :py:`Out(1)`
         Interrupt of any channel, as a level.
     s_axi_*
         AXI4-Lite slave with the registers.
@@ -62,7 +62,7 @@ class TritstreamAxi(wiring.Component):
         super().__init__({
             "aclk":      In(1),
             "aresetn":   In(1),
-            "interrupt": Out(1),
+            "irq":       Out(1),
             **{f"s_axi_{name}": member.flip() for name, member in AxiLite.members.items()},
             **{f"{master(channel)}_{name}": member for channel in range(config.channels)
                for name, member in master_ports(config.lanes).items()},
@@ -78,7 +78,7 @@ class TritstreamAxi(wiring.Component):
         pending  = Signal(MAX_CHANNELS)
         m.submodules.port = ResetInserter(reset)(port)
         m.d.comb += domain.clk.eq(self.aclk)
-        m.d.sync += [reset.eq(~self.aresetn), self.interrupt.eq(pending.any() & self.aresetn)]
+        m.d.sync += [reset.eq(~self.aresetn), self.irq.eq(pending.any() & self.aresetn)]
         self._connect_port(m, port.bus)
         with m.Switch(port.read_bank):
             with m.Case(0):
@@ -91,7 +91,7 @@ class TritstreamAxi(wiring.Component):
                 CHANNEL_MODULE, i_clk=ClockSignal(), i_rst=reset,
                 i_select=port.select, i_value=port.value, i_read=port.read,
                 i_write=port.write & (port.bank == 1 + channel),
-                o_content=contents[channel], o_interrupt=pending[channel],
+                o_content=contents[channel], o_irq=pending[channel],
                 **self._master(m, channel))
         return m
 
