@@ -99,7 +99,7 @@ class BurstReader(wiring.Component):
         beats  = Signal(range(self._burst + 1))
         length = Signal(8)
         end    = Signal()
-        room   = Signal(range(self._depth + 1), init=self._depth)
+        self.room = room = Signal(range(self._depth + 1), init=self._depth)
         issue  = Signal()
         halted = Signal()
         m.d.comb += [

@@ -6,7 +6,8 @@ accepted only with the expected number, so a write that is repeated has no effec
 """
 
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import IntEnum
+from typing import Self
 
 __all__ = ["BANK", "CHANNEL", "GLOBAL", "MAGIC", "Error", "Refusal", "Register", "Status",
            "register"]
@@ -17,37 +18,48 @@ BANK = 0x400
 MAGIC = 0x3158_5354     # "TSX1"
 
 
-class Error(IntEnum):
+class _Code(IntEnum):
+    """Number with a description, ``text``."""
+
+    text: str
+
+    def __new__(cls, value: int, text: str) -> Self:
+        member = int.__new__(cls, value)
+        member._value_, member.text = value, text
+        return member
+
+
+class Error(_Code):
     """Error that halts a channel until its next restart."""
 
-    NONE         = 0    #: no error
-    SIZES        = 1    #: memory is empty, or ring is no power of two from 4096 bytes on
-    READ_SLVERR  = 2    #: a read was answered by SLVERR
-    READ_DECERR  = 3    #: a read was answered by DECERR
-    READ_BROKEN  = 4    #: a read was answered by EXOKAY, or RLAST came at a wrong beat
-    WRITE_SLVERR = 5    #: a write was answered by SLVERR
-    WRITE_DECERR = 6    #: a write was answered by DECERR
-    WRITE_BROKEN = 7    #: a write was answered by EXOKAY
+    NONE         = 0, "no error"
+    SIZES        = 1, "memory is empty, or ring is no power of two from 4096 bytes on"
+    READ_SLVERR  = 2, "SLVERR answered a read"
+    READ_DECERR  = 3, "DECERR answered a read"
+    READ_BROKEN  = 4, "EXOKAY answered a read, or RLAST came at a wrong beat"
+    WRITE_SLVERR = 5, "SLVERR answered a write"
+    WRITE_DECERR = 6, "DECERR answered a write"
+    WRITE_BROKEN = 7, "EXOKAY answered a write"
 
 
-class Refusal(IntEnum):
+class Refusal(_Code):
     """Reason why the last write of ``index`` took no descriptor."""
 
-    NONE    = 0     #: the descriptor was taken
-    INDEX   = 1     #: index is not tail
-    LENGTH  = 2     #: length is 0
-    MEMORY  = 3     #: the segment ends outside the memory of the channel
-    FULL    = 4     #: too many descriptors wait
-    STOPPED = 5     #: before the first restart, during a restart, or after an error
+    NONE    = 0, "the descriptor was taken"
+    INDEX   = 1, "index is not tail"
+    LENGTH  = 2, "length is 0"
+    MEMORY  = 3, "the segment ends outside the memory of the channel"
+    FULL    = 4, "too many descriptors wait"
+    STOPPED = 5, "before the first restart, during a restart, or after an error"
 
 
-class Status(IntFlag):
+class Status(_Code):
     """Bits of ``status``, and of ``enable``, which selects the causes of the interrupt."""
 
-    READY   = 1     #: the channel takes descriptors
-    IDLE    = 2     #: no descriptor is left, and nothing has moved for 256 cycles
-    REACHED = 4     #: written has reached wake
-    ERROR   = 8     #: error is not 0
+    READY   = 1, "the channel takes descriptors"
+    IDLE    = 2, "no descriptor is left, and nothing has moved for 256 cycles"
+    REACHED = 4, "written has reached wake"
+    ERROR   = 8, "error is not 0"
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,8 @@ class Register:
         Description.
     low : int
         Number of low bits that are always 0.
+    codes : type of Error, Refusal or Status, optional
+        Meaning of the values, or of the bits.
     """
 
     name:   str
@@ -73,6 +87,7 @@ class Register:
     access: str
     text:   str
     low:    int = 0
+    codes:  type[_Code] | None = None
 
 
 def _table(*rows: tuple) -> dict[str, Register]:
@@ -107,14 +122,14 @@ CHANNEL = _table(
     ("index",     "w",  "write tail: the descriptor is taken, unless refused says why not"),
     ("tail",      "r",  "descriptors taken so far"),
     ("head",      "r",  "descriptors whose words have arrived"),
-    ("refused",   "r",  "why the last write of index took no descriptor"),
+    ("refused",   "r",  "why the last write of index took no descriptor", 0, Refusal),
     ("written",   "r",  "units of align bytes written into the ring so far"),
     ("take",      "w",  "write a count above taken, at most written: the ring is free up to that "
                         "count"),
     ("taken",     "r",  "units released so far; written after a restart"),
-    ("error",     "r",  "error that halted the channel"),
-    ("status",    "r",  "state of the channel"),
-    ("enable",    "rw", "bits of status that request an interrupt while they are set"),
+    ("error",     "r",  "error that halted the channel", 0, Error),
+    ("status",    "r",  "state of the channel", 0, Status),
+    ("enable",    "rw", "bits of status that request an interrupt while they are set", 0, Status),
     ("wake",      "rw", "count of written that sets the bit REACHED of status"),
 )
 

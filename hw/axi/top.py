@@ -9,7 +9,7 @@ from tritstream.hw.axi.interfaces import AxiLite, AxiRead, AxiWrite, attributes
 from tritstream.hw.axi.lite_port import LitePort
 from tritstream.hw.axi.registers import GLOBAL, MAGIC
 
-__all__ = ["CHANNEL_MODULE", "TritstreamAxi", "master", "master_ports"]
+__all__ = ["CHANNEL_MODULE", "TritstreamAxi", "core_ports", "master", "master_ports"]
 
 #: Verilog module of a channel.
 CHANNEL_MODULE = "tritstream_axi_channel"
@@ -29,6 +29,18 @@ def master_ports(lanes: int) -> dict[str, object]:
         "wstrb": Out(lanes),
         "rid":   In(fixed["id"][0]),
         "bid":   In(fixed["id"][0]),
+    }
+
+
+def core_ports(config: AxiConfig) -> dict[str, object]:
+    """Return the ports of the core."""
+    return {
+        "aclk":    In(1),
+        "aresetn": In(1),
+        "irq":     Out(1),
+        **{f"s_axi_{name}": member.flip() for name, member in AxiLite.members.items()},
+        **{f"{master(channel)}_{name}": member for channel in range(config.channels)
+           for name, member in master_ports(config.lanes).items()},
     }
 
 
@@ -59,14 +71,7 @@ class TritstreamAxi(wiring.Component):
 
     def __init__(self, config: AxiConfig) -> None:
         self._config = config
-        super().__init__({
-            "aclk":      In(1),
-            "aresetn":   In(1),
-            "irq":       Out(1),
-            **{f"s_axi_{name}": member.flip() for name, member in AxiLite.members.items()},
-            **{f"{master(channel)}_{name}": member for channel in range(config.channels)
-               for name, member in master_ports(config.lanes).items()},
-        })
+        super().__init__(core_ports(config))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -15,7 +15,7 @@ from tritstream.scripts.console import (
     table,
     write_json,
 )
-from tritstream.scripts.hardware import bandwidth, boards, core, link_speed, soc
+from tritstream.scripts.hardware import axi, bandwidth, boards, core, link_speed, soc
 from tritstream.scripts.hardware.area_table import AREA_COLUMNS, area_rows
 from tritstream.scripts.options import ColumnCounts, Json, LaneCounts
 
@@ -27,6 +27,7 @@ app = typer.Typer(help="Export Verilog, measure area and clock, build and test b
                   no_args_is_help=True)
 app.command()(core.verilog)
 app.command()(core.testbench)
+app.command()(axi.axi)
 for name, command in (("list", boards.list_boards), ("build", boards.build),
                       ("program", boards.program), ("selftest", boards.selftest_command)):
     app.command(name)(command)

