@@ -100,9 +100,9 @@ def verilog_file(design: str, header: str) -> str:
     """
     exceptions = "\n".join(f"//   {name:13} {why}" for name, why in _EXCEPTIONS.items())
     body = _plain_names(_without_zeros(run_yosys(design, _SCRIPT)))
-    return (f"{header}// Warnings of verilator -Wall that are suppressed, and why:\n{exceptions}\n\n"
-            f"{_lint('off')}\n`default_nettype none\n\n{body}\n`default_nettype wire\n"
-            f"{_lint('on')}\n")
+    return (f"{header}// Warnings of verilator -Wall that are suppressed, and why:\n"
+            f"{exceptions}\n\n{_lint('off')}\n`default_nettype none\n\n{body}\n"
+            f"`default_nettype wire\n{_lint('on')}\n")
 
 
 def testbench_verilog(config: DeviceConfig) -> str:

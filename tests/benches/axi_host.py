@@ -52,7 +52,7 @@ class Host:
             for name in ("aw_channel", "w_channel", "b_channel", "ar_channel", "r_channel"):
                 if stalls and hasattr(part, name):
                     getattr(part, name).set_pause_generator(
-                        iter(lambda own=rng.spawn(1)[0]: own.random() < stalls, None))
+                        iter(partial(_pauses, rng.spawn(1)[0], stalls), None))
         cocotb.start_soon(self._watch())
 
     async def get(self, name, channel=None):
@@ -82,6 +82,10 @@ class Host:
                 if held.get(side):
                     assert quiet or offer == held[side], f"{kind} was withdrawn"
                 held[side] = None if int(pin(f"{kind}ready").value) or quiet else offer
+
+
+def _pauses(rng, share):
+    return rng.random() < share
 
 
 def _pin(dut, prefix, name):

@@ -40,6 +40,7 @@ class Reads(Elaboratable):
         bus = reader.bus
         free(m, reader.jobs.payload, reader.jobs.valid, reader.base, reader.o.ready, reader.stop,
              bus.arready, bus.rdata, bus.rresp, bus.rlast, bus.rvalid)
+        m.d.comb += Assume(reader.jobs.p.length != 0)       # the registers refuse others
         holds(m, Offer(bus, "ar", "addr", "len"), Assert)
         with m.If(bus.arvalid):
             keeps_page(m, bus.araddr, bus.arlen)
@@ -75,13 +76,14 @@ class Writes(Elaboratable):
         bus, size, page = writer.bus, 2 * PAGE // LANES, 5
         free(m, writer.i.payload, writer.i.valid, writer.taken, writer.flush, writer.stop,
              writer.clear, bus.awready, bus.wready, bus.bresp, bus.bvalid)
-        m.d.comb += [writer.size.eq(size), writer.page.eq(page), Assume(~writer.clear | writer.idle)]
+        m.d.comb += [writer.size.eq(size), writer.page.eq(page),
+                     Assume(~writer.clear | writer.idle)]
         holds(m, Offer(bus, "aw", "addr", "len"), Assert)
         holds(m, Offer(bus, "w", "data", "last"), Assert)
         with m.If(bus.awvalid):
             keeps_page(m, bus.awaddr, bus.awlen)
             m.d.comb += Assert((bus.awaddr[12:] >= page) & (bus.awaddr[12:] < page + 2))
-        beat, count, bursts = Signal(), Signal(4), Signal(8)
+        beat, count = Signal(), Signal(4)
         m.d.comb += beat.eq(bus.wvalid & bus.wready)
         with m.If(bus.wvalid):
             m.d.comb += Assert(bus.wlast == (count == bus.awlen))

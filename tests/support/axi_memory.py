@@ -83,7 +83,7 @@ class Memory:
                 if place is not None:
                     word = self.data[place:place + self.lanes]
                     ctx.set(bus.rdata, int.from_bytes(word, "little"))
-                last = left == 1 or number == self.early_last and left == 2
+                last = left == 1 or (number == self.early_last and left == 2)
                 ctx.set(bus.rlast, last)
                 ctx.set(bus.rresp, DECERR if place is None else self.response(address))
             ctx.set(bus.rvalid, bool(beat))
