@@ -56,6 +56,8 @@ class BurstReader(wiring.Component):
         No descriptor is being read and no burst is outstanding.
     error : :py:`Out(Error)`
         First error since the reset.
+    room : :py:`Out(range(depth + 1))`
+        Words for which there is room and which are not requested.
     """
 
     def __init__(self, lanes: int, burst: int, outstanding: int, depth: int) -> None:
@@ -70,6 +72,7 @@ class BurstReader(wiring.Component):
             "arrived": Out(1),
             "idle":    Out(1),
             "error":   Out(3),
+            "room":    Out(range(depth + 1), init=depth),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -99,7 +102,6 @@ class BurstReader(wiring.Component):
         beats  = Signal(range(self._burst + 1))
         length = Signal(8)
         end    = Signal()
-        self.room = room = Signal(range(self._depth + 1), init=self._depth)
         issue  = Signal()
         halted = Signal()
         m.d.comb += [
@@ -109,7 +111,7 @@ class BurstReader(wiring.Component):
             length.eq(beats - 1),
             bursts.w_data.eq(Cat(length, end)),
         ]
-        m.d.sync += room.eq(room - Mux(issue, beats, 0) + (self.o.valid & self.o.ready))
+        m.d.sync += self.room.eq(self.room - Mux(issue, beats, 0) + (self.o.valid & self.o.ready))
         with m.FSM() as fsm:
             with m.State("LOAD"):
                 m.d.comb += self.jobs.ready.eq(~halted)
@@ -124,7 +126,7 @@ class BurstReader(wiring.Component):
                 m.d.sync += [bus.araddr.eq(at << _UNIT_BITS), bus.arlen.eq(length)]
                 with m.If(halted):
                     m.next = "LOAD"
-                with m.Elif((room >= beats) & bursts.w_rdy):
+                with m.Elif((self.room >= beats) & bursts.w_rdy):
                     m.d.comb += issue.eq(1)
                     m.d.sync += [bus.arvalid.eq(1), at.eq(at + units), left.eq(left - units)]
                     m.next = "OFFER"

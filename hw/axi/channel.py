@@ -10,6 +10,7 @@ from tritstream.hw.axi.burst_writer import BurstWriter
 from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.control import ChannelControl
 from tritstream.hw.axi.interfaces import AxiRead, AxiWrite, Descriptor
+from tritstream.hw.axi.registers import Error
 from tritstream.hw.device import TritDevice
 from tritstream.hw.soc.registers import DESCRIPTORS
 
@@ -93,7 +94,7 @@ class Channel(wiring.Component):
             writer.page.eq(control.page),
             writer.size.eq(control.size),
             writer.taken.eq(control.taken),
-            writer.flush.eq(reader.idle & ~queue.r_rdy),
+            writer.flush.eq(reader.idle & (~queue.r_rdy | (reader.error != Error.NONE))),
             writer.stop.eq(control.stop),
             writer.clear.eq(control.clear),
             control.written.eq(writer.written),

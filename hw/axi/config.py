@@ -64,7 +64,8 @@ class AxiConfig:
             raise ValueError(f"outstanding bursts must be 1..{_MAX_OUTSTANDING}, not "
                              f"{self.outstanding}")
         if not 2 * self.burst <= index(self.depth) <= _MAX_DEPTH:
-            raise ValueError(f"depth must be two bursts to {_MAX_DEPTH} words, not {self.depth}")
+            raise ValueError(f"the buffer must hold two bursts to {_MAX_DEPTH} words, not "
+                             f"{self.depth}")
 
     @property
     def lanes(self) -> int:

@@ -203,6 +203,9 @@ async def read_errors_halt_a_channel(dut):
         await ClockCycles(dut.aclk, 4)
         assert int(dut.irq.value)
         assert await channel.get("error") == Error.READ_SLVERR
+        # Responses of requests before the error are written: ACK of the activations.
+        await ClockCycles(dut.aclk, 300)
+        assert (await channel.get("written") > channel.seen) == (at >= 192)
         assert await channel.push(0, 64) == Refusal.STOPPED
         channel.ram.read_if._read = read
         await channel.restart()

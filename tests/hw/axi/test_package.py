@@ -119,7 +119,7 @@ def test_fusesoc_lints_it(files, tmp_path, monkeypatch):
     ({"device": DeviceConfig(64), "burst": 128},
      r"^a burst of 64 lanes must be a power of two from 1 to 64 beats, not 128$"),
     ({"outstanding": 65}, r"^outstanding bursts must be 1\.\.64, not 65$"),
-    ({"depth": 127}, r"^depth must be two bursts to 16384 words, not 127$"),
+    ({"depth": 127}, r"^the buffer must hold two bursts to 16384 words, not 127$"),
 ])
 def test_wrong_parameters(arguments, message):
     with pytest.raises(ValueError, match=message):
