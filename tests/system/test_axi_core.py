@@ -32,7 +32,7 @@ def test_core(built, lanes, channels):
 
 def test_lanes_get_what_the_memory_offers(built):
     assert run_bench(built(8, 2), "benches.bench_axi_rate", AXI_CORE, lanes=8, channels=2, k=1024,
-                     d=3, blocks=1) == 1
+                     d=3, blocks=1, matrices=2) == 1
 
 
 @pytest.mark.long
@@ -40,4 +40,4 @@ def test_lanes_get_what_the_memory_offers(built):
 def test_too_few_words_in_flight_are_noticed(built, parts):
     with pytest.raises(BenchError, match=r"'share in GEMV': 0\.[3-9]"):
         run_bench(built(8, 1, **parts), "benches.bench_axi_rate", AXI_CORE, lanes=8, channels=1,
-                  k=1024, d=3, blocks=1)
+                  k=1024, d=3, blocks=1, matrices=1)
