@@ -9,6 +9,7 @@ from formal.rules import Shipped, free, holds
 from tritstream.hw.axi.burst_reader import BurstReader
 from tritstream.hw.axi.burst_writer import BurstWriter
 from tritstream.hw.axi.config import AxiConfig
+from tritstream.hw.axi.control import ChannelControl
 from tritstream.hw.axi.interfaces import AxiRead, AxiWrite
 from tritstream.hw.axi.lite_port import LitePort
 from tritstream.hw.axi.top import CHANNEL_MODULE, TritstreamAxi, core_ports
@@ -135,6 +136,25 @@ def stays_idle(m, component):
     was = Signal()
     m.d.sync += was.eq(component.idle & component.stop)
     m.d.comb += Assert(~(was & component.stop) | component.idle)
+
+
+class Clears(Elaboratable):
+    """Specification: registers clear reader and writer only while these are stopped and idle."""
+
+    def __init__(self, control):
+        self._control = control
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.control = control = self._control
+        free(m, control.select, control.write, control.value, control.read, control.jobs.ready,
+             control.arrived, control.written, control.read_error, control.write_error,
+             control.idle, control.moving)
+        was = Signal()
+        m.d.sync += was.eq(control.stop & control.idle)
+        m.d.comb += [Assert(~control.clear | was & control.stop),
+                     Assert(~control.jobs.valid | (control.jobs.p.length != 0) & ~control.stop)]
+        return m
 
 
 class Answers(Elaboratable):
@@ -284,6 +304,18 @@ def test_quiet_in_reset(demonstrate, tmp_path):
     (tmp_path / "top.v").write_text(top_verilog())
     demonstrate(lambda: Shipped(AXI_CORE, core_ports(CONFIG)), Quiet,
                 [reset_ignored], Method.INDUCTION, 1, libraries=(str(tmp_path / "top.v"),))
+
+
+def cleared_at_once(m, control):
+    m.d.comb += control.clear.eq(control.write & control.stop)
+
+
+def descriptor_in_a_restart(m, control):
+    m.d.comb += control.jobs.valid.eq(control.write & (control.jobs.p.length != 0))
+
+
+def test_control(demonstrate):
+    demonstrate(lambda: ChannelControl(CONFIG), Clears, [cleared_at_once, descriptor_in_a_restart])
 
 
 def answer_withdrawn(m, port):
