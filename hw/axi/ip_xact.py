@@ -64,7 +64,9 @@ def _library(parent: Element, tag: str, library: str, name: str) -> None:
         _tag("version"): "1.0"})
 
 
-def _bus_interface(parent: Element, name: str, members, slave: bool = False) -> None:
+def _bus_interface(
+    parent: Element, name: str, members: Iterable[str], slave: bool = False,
+) -> None:
     interface = SubElement(parent, _tag("busInterface"))
     _texts(interface, name=name)
     _library(interface, "busType", "interface", "aximm")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
 
-__all__ = ["BANK", "CHANNEL", "GLOBAL", "MAGIC", "Error", "Refusal", "Register", "Status",
+__all__ = ["BANK", "CHANNEL", "GLOBAL", "MAGIC", "Code", "Error", "Refusal", "Register", "Status",
            "register"]
 
 #: Bytes between the banks of registers: bank 0 is global, bank 1 + c belongs to channel c.
@@ -18,7 +18,7 @@ BANK = 0x400
 MAGIC = 0x3158_5354     # "TSX1"
 
 
-class _Code(IntEnum):
+class Code(IntEnum):
     """Number with a description, ``text``."""
 
     text: str
@@ -29,7 +29,7 @@ class _Code(IntEnum):
         return member
 
 
-class Error(_Code):
+class Error(Code):
     """Error that halts a channel until its next restart."""
 
     NONE         = 0, "no error"
@@ -42,7 +42,7 @@ class Error(_Code):
     WRITE_BROKEN = 7, "EXOKAY answered a write"
 
 
-class Refusal(_Code):
+class Refusal(Code):
     """Reason why the last write of ``index`` took no descriptor."""
 
     NONE    = 0, "the descriptor was taken"
@@ -53,7 +53,7 @@ class Refusal(_Code):
     STOPPED = 5, "before the first restart, during a restart, or after an error"
 
 
-class Status(_Code):
+class Status(Code):
     """Bits of ``status``, and of ``enable``, which selects the causes of the interrupt."""
 
     READY   = 1, "the channel takes descriptors"
@@ -87,7 +87,7 @@ class Register:
     access: str
     text:   str
     low:    int = 0
-    codes:  type[_Code] | None = None
+    codes:  type[Code] | None = None
 
 
 def _table(*rows: tuple) -> dict[str, Register]:

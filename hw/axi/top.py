@@ -2,7 +2,7 @@
 
 from amaranth import ClockDomain, ClockSignal, Instance, Module, ResetInserter, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Member, Out
 
 from tritstream.hw.axi.config import MAX_CHANNELS, AxiConfig
 from tritstream.hw.axi.interfaces import AxiLite, AxiRead, AxiWrite, attributes
@@ -20,7 +20,7 @@ def master(channel: int) -> str:
     return f"m{channel:02}_axi"
 
 
-def master_ports(lanes: int) -> dict[str, object]:
+def master_ports(lanes: int) -> dict[str, Member]:
     """Return the ports of an AXI4 master without its name, all signals of AXI4 included."""
     fixed = attributes(lanes)
     return {
@@ -32,7 +32,7 @@ def master_ports(lanes: int) -> dict[str, object]:
     }
 
 
-def core_ports(config: AxiConfig) -> dict[str, object]:
+def core_ports(config: AxiConfig) -> dict[str, Member]:
     """Return the ports of the core."""
     return {
         "aclk":    In(1),

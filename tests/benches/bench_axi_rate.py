@@ -10,27 +10,26 @@ from benches.axi import PINS
 from benches.axi_host import Host
 from benches.axi_latency import LatencyRam
 from benches.wires import start
-from support.wire import ACK, DONE, Job
+from support.wire import ACK, DONE, RESULT, Job
 
 LANES, CHANNELS, K, DEPTH, BLOCKS, MATRICES = (
     int(cocotb.plusargs[name]) for name in ("lanes", "channels", "k", "d", "blocks", "matrices"))
 
 
-async def products(channel, job):
-    """Run a list of products; return the payloads of DONE and the places of the weights."""
-    request, places = job.gemv(), []
-    for _ in range(MATRICES):
-        await channel.ask(job.activations(), job.scales(), request[:64])
-        places.append((channel.free, channel.free + len(request) - 128))
+async def products(channel, job, count, loads=True):
+    """Run a list of products; return the payloads of DONE, and the place of the first weights."""
+    first, request = None, job.gemv()
+    for _ in range(count):
+        await channel.ask(*([job.activations(), job.scales()] if loads else []), request[:64])
+        first = channel.free if first is None else first
         await channel.ask(request[64:-64], request[-64:])
-    each  = 3 + job.blocks
-    found = await channel.answers(each * MATRICES)
-    for number in range(MATRICES):
-        own = found[each * number:each * (number + 1)]
-        assert [opcode for opcode, *_ in own] == [ACK, ACK, *[0x82] * job.blocks, DONE]
-        assert own[2:-1] == job.results(range(job.blocks))
-    return [struct.unpack("<4Q", found[each * number - 1][-1])
-            for number in range(1, MATRICES + 1)], places
+    answers = [ACK, ACK, *[RESULT] * job.blocks, DONE][0 if loads else 2:]
+    found   = await channel.answers(len(answers) * count)
+    assert [opcode for opcode, *_ in found] == answers * count
+    done = found[len(answers) - 1::len(answers)]
+    assert [found for found in found if found[0] == RESULT] == (
+        job.results(range(job.blocks)) * count)
+    return [struct.unpack("<4Q", payload) for *_, payload in done], first
 
 
 def share(offered):
@@ -48,17 +47,19 @@ async def rate(dut):
         await channel.setup()
         await channel.restart()
         job = Job(LANES, DEPTH, BLOCKS, k=K, seed=channel.number)
-        done, places = await products(channel, job)
-        # In the first product. In later ones the buffer may be full at first, because the engine
-        # was busy between the products; the share of the list has this loss.
-        first, last = places[0]
-        beats = [offered for address, offered in channel.ram.beats
-                 if first <= address - channel.base < last]
-        assert done[0][-1] == len(beats) == len(job.words.tobytes()) // LANES
+        await channel.ask(job.activations(), job.scales())
+        await channel.answers(2)
+        # A product alone, whose weights the engine expects from the first word on.
+        (alone,), first = await products(channel, job, 1, loads=False)
+        weights = [offered for address, offered in channel.ram.beats
+                   if address - channel.base >= first][:len(job.words.tobytes()) // LANES]
+        assert alone[-1] == len(weights)
+        channel.ram.beats.clear()
+        done, _ = await products(channel, job, MATRICES)
         cycles, stalls, blocked, words = map(sum, zip(*done, strict=True))
         figures.append({
             "channel": channel.number, "words": words, "cycles": cycles, "stalls": stalls,
-            "blocked": blocked, "share in GEMV": share(beats),
+            "blocked": blocked, "share in GEMV": share(weights),
             "share of list": share([offered for _, offered in channel.ram.beats])})
 
     for task in [cocotb.start_soon(run(channel)) for channel in host.channels]:

@@ -1,14 +1,14 @@
 """Shared by all proofs: free inputs, rules of streams, planted faults."""
 
-from amaranth import Cat, Elaboratable, Module, Signal, Value
+from amaranth import Cat, ClockSignal, Elaboratable, Instance, Module, Signal, Value
 from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume, Fragment
 from amaranth.lib import stream
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Component, In, Out
 
 from tritstream.hw.framing.crc import HeaderCrc
 
-__all__ = ["Freed", "KeepsOrder", "Obeys", "Opened", "free", "header_crc_in_time",
+__all__ = ["Freed", "KeepsOrder", "Obeys", "Opened", "Shipped", "free", "header_crc_in_time",
            "holds", "planted"]
 
 
@@ -38,6 +38,34 @@ def planted(component, fault):
 
     component.elaborate = elaborate
     return component
+
+
+class Shipped(Component):
+    """A core as its Verilog has it, clocked by ``sync`` at its port ``aclk``.
+
+    Parameters
+    ----------
+    module : str
+        Module of the Verilog, which the proof reads as a library.
+    ports : members of the module by name
+    """
+
+    def __init__(self, module, ports):
+        self._module = module
+        super().__init__({name: port for name, port in ports.items() if name != "aclk"})
+
+    def elaborate(self, platform):
+        m = Module()
+        pins = {}
+        for name, member in self.signature.members.items():
+            port = getattr(self, name)
+            if member.flow == In:
+                pins[f"i_{name}"] = port
+            else:
+                pins[f"o_{name}"] = pin = Signal.like(port)
+                m.d.comb += port.eq(pin)
+        m.submodules.core = Instance(self._module, i_aclk=ClockSignal(), **pins)
+        return m
 
 
 class Freed(Elaboratable):

@@ -1,23 +1,27 @@
 """Rules of AXI4 and AXI4-Lite on the masters and the slave, for any behaviour of the other side."""
 
 import pytest
-from amaranth import Cat, ClockSignal, Elaboratable, Module, Mux, Signal
+from amaranth import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.hdl import Assert, Assume
 from amaranth.lib.wiring import In, Out
-from formal.rules import free, holds
+from formal.rules import Shipped, free, holds
 
 from tritstream.hw.axi.burst_reader import BurstReader
 from tritstream.hw.axi.burst_writer import BurstWriter
 from tritstream.hw.axi.config import AxiConfig
+from tritstream.hw.axi.control import ChannelControl
 from tritstream.hw.axi.interfaces import AxiRead, AxiWrite
 from tritstream.hw.axi.lite_port import LitePort
-from tritstream.hw.axi.top import CHANNEL_MODULE, TritstreamAxi
+from tritstream.hw.axi.top import CHANNEL_MODULE, TritstreamAxi, core_ports
+from tritstream.hw.axi.verilog import AXI_CORE
 from tritstream.hw.config import DeviceConfig
+from tritstream.hw.tools.export import component_verilog
 from tritstream.hw.tools.formal import Method
 
 pytestmark = pytest.mark.long
 
 LANES, BURST, DEPTH, PAGE = 64, 2, 4, 4096
+CONFIG = AxiConfig(DeviceConfig(8), channels=2)
 #: ABC's traces of designs with memories cannot be converted, so faults are shown by boolector.
 BOUNDED = Method.BOUNDED, 14
 
@@ -132,6 +136,25 @@ def stays_idle(m, component):
     was = Signal()
     m.d.sync += was.eq(component.idle & component.stop)
     m.d.comb += Assert(~(was & component.stop) | component.idle)
+
+
+class Clears(Elaboratable):
+    """Specification: registers clear reader and writer only while these are stopped and idle."""
+
+    def __init__(self, control):
+        self._control = control
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.control = control = self._control
+        free(m, control.select, control.write, control.value, control.read, control.jobs.ready,
+             control.arrived, control.written, control.read_error, control.write_error,
+             control.idle, control.moving)
+        was = Signal()
+        m.d.sync += was.eq(control.stop & control.idle)
+        m.d.comb += [Assert(~control.clear | was & control.stop),
+                     Assert(~control.jobs.valid | (control.jobs.p.length != 0) & ~control.stop)]
+        return m
 
 
 class Answers(Elaboratable):
@@ -250,9 +273,7 @@ class Quiet(Elaboratable):
         m = Module()
         m.submodules.core = core = self._core
         members = core.signature.members
-        free(m, *(getattr(core, name) for name, member in members.items()
-                  if member.flow == In and name != "aclk"))
-        m.d.comb += core.aclk.eq(ClockSignal())
+        free(m, *(getattr(core, name) for name, member in members.items() if member.flow == In))
         handshakes = [getattr(core, name) for name, member in members.items()
                       if member.flow == Out and name.endswith(("valid", "ready"))]
         assert len(handshakes) == 5 + 2 * 5
@@ -260,18 +281,19 @@ class Quiet(Elaboratable):
         return m
 
 
-def channel_stub(folder):
-    """Verilog of a channel whose outputs do whatever they like."""
+def top_verilog():
+    """Verilog of the top, and of a channel whose outputs do whatever they like."""
     ports = [(f"{side}__{name}", member) for side, signature in (
                  ("reads", AxiRead(8)), ("writes", AxiWrite(8)))
              for name, member in signature.members.items()]
     ports += [("content", Out(32)), ("irq", Out(1)), ("select", In(8)), ("value", In(32)),
               ("read", In(8)), ("write", In(1)), ("clk", In(1)), ("rst", In(1))]
-    lines = [f"  {'input' if member.flow == In else '(* anyseq *) output reg'} "
-             f"[{member.shape - 1}:0] {name}" for name, member in ports]
-    path = folder / "channel.v"
-    path.write_text(f"module {CHANNEL_MODULE}(\n" + ",\n".join(lines) + "\n);\nendmodule\n")
-    return str(path)
+    lines = [f"{'input' if member.flow == In else 'output'} [{member.shape - 1}:0] {name}"
+             for name, member in ports]
+    outputs = [f"(* anyseq *) reg [{member.shape - 1}:0] any_{name}; assign {name} = any_{name};"
+               for name, member in ports if member.flow == Out]
+    return "\n".join([component_verilog(TritstreamAxi(CONFIG), AXI_CORE),
+                      f"module {CHANNEL_MODULE}({', '.join(lines)});", *outputs, "endmodule", ""])
 
 
 def reset_ignored(m, core):
@@ -279,8 +301,21 @@ def reset_ignored(m, core):
 
 
 def test_quiet_in_reset(demonstrate, tmp_path):
-    demonstrate(lambda: TritstreamAxi(AxiConfig(DeviceConfig(8), channels=2)), Quiet,
-                [reset_ignored], libraries=(channel_stub(tmp_path),))
+    (tmp_path / "top.v").write_text(top_verilog())
+    demonstrate(lambda: Shipped(AXI_CORE, core_ports(CONFIG)), Quiet,
+                [reset_ignored], Method.INDUCTION, 1, libraries=(str(tmp_path / "top.v"),))
+
+
+def cleared_at_once(m, control):
+    m.d.comb += control.clear.eq(control.write & control.stop)
+
+
+def descriptor_in_a_restart(m, control):
+    m.d.comb += control.jobs.valid.eq(control.write & (control.jobs.p.length != 0))
+
+
+def test_control(demonstrate):
+    demonstrate(lambda: ChannelControl(CONFIG), Clears, [cleared_at_once, descriptor_in_a_restart])
 
 
 def answer_withdrawn(m, port):
