@@ -113,8 +113,7 @@ def export_core(config: DeviceConfig, family: str = "generic",
     body = run_yosys(design, _SCRIPT)
     header = _HEADER.format(
         lanes=config.lanes, bits=config.word_bits, top=config.word_bits - 1,
-        columns=config.columns, max_k=config.max_k, build_id=config.build_id,
-        family=title,
+        columns=config.columns, max_k=config.max_k, family=title, build_id=config.build_id,
         off=_lint("off"),
         exceptions="\n".join(f"//   {name:13} {why}" for name, why in _EXCEPTIONS.items()))
     text = f"{header}{_plain_names(_without_zeros(body))}\n`default_nettype wire\n{_lint('on')}\n"

@@ -33,7 +33,7 @@ class Engine(wiring.Component):
     """
 
     def __init__(self, lanes: int, columns: int, lane: LaneType = Lane) -> None:
-        self._parts = {
+        self._parts: dict[str, wiring.Component] = {
             "sequencer":  Sequencer(lanes),
             "activation": ActivationMemory(columns, MAX_K, lanes),
             "datapath":   Datapath(lanes, columns, lane),

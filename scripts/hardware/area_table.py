@@ -2,16 +2,15 @@
 
 from tritstream.hw.tools.area import Area, synthesized_area
 
-__all__ = ["COUNTS", "report_table", "synthesized_figures"]
+__all__ = ["COUNTS", "SYNTHESIZED", "report_table", "synthesized_figures"]
 
 #: Cell types of an area table, and their usual names.
 _CELLS = {"TRELLIS_COMB": "TRELLIS_COMB", "TRELLIS_FF": "flip-flops", "DP16KD": "DP16KD",
           "MULT18X18D": "MULT18X18D"}
 _AREA_COLUMNS = ["unit", "L", "B", *_CELLS.values(), "Fmax, MHz: min", "median", "max",
                  "COMB per trit-MAC", "G trit-MAC/s per kLUT"]
-#: Columns of a table of units that were only synthesized, for 7-series and UltraScale+.
-_SYNTHESIZED_COLUMNS = ["unit", "L", "B", *synthesized_area({}), "LUT per trit-MAC",
-                        "flip-flops per trit-MAC"]
+#: Columns of figures of a netlist for 7-series or UltraScale+ that was not placed.
+SYNTHESIZED = [*synthesized_area({}), "LUT per trit-MAC", "flip-flops per trit-MAC"]
 #: What the counts of such a table are.
 COUNTS = ("Counts of Yosys after synthesis, without placement: no clock is known. Yosys does not "
           "merge two small LUTs into one LUT6 with two outputs, so each counts. LUT includes "
@@ -21,7 +20,7 @@ COUNTS = ("Counts of Yosys after synthesis, without placement: no clock is known
 def report_table(report: dict) -> tuple[list[str], list[list[str]]]:
     """Return the columns and rows of a report of `tritstream hw report`."""
     if "family" in report:
-        return _SYNTHESIZED_COLUMNS, _synthesized_rows(report["units"])
+        return ["unit", "L", "B", *SYNTHESIZED], _synthesized_rows(report["units"])
     return _AREA_COLUMNS, _area_rows(report["units"])
 
 
@@ -31,13 +30,13 @@ def _area_rows(measured: list[dict]) -> list[list[str]]:
 
 
 def _synthesized_rows(measured: list[dict]) -> list[list[str]]:
-    """Return a row of :data:`_SYNTHESIZED_COLUMNS` per unit of a report."""
+    """Return a row per unit: name, size and :data:`SYNTHESIZED`."""
     return [[unit["unit"], str(unit["lanes"]), str(unit["columns"]),
              *synthesized_figures(unit["synthesized"], unit["trit_macs"])] for unit in measured]
 
 
 def synthesized_figures(cells: dict, macs: int) -> list[str]:
-    """Return the columns of :data:`_SYNTHESIZED_COLUMNS` after the size of a unit."""
+    """Return the columns :data:`SYNTHESIZED` of a netlist with ``macs`` trit-MACs per cycle."""
     area = synthesized_area(cells)
     return [*map(str, area.values()),
             *(_number(area[name] / macs if macs else None, 1) for name in ("LUT", "flip-flops"))]

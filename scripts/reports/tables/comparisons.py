@@ -4,6 +4,8 @@ import json
 from math import log10
 from pathlib import Path
 
+from tritstream.scripts.hardware.area_table import SYNTHESIZED, synthesized_figures
+
 __all__ = ["TABLES", "density", "method_name", "reference"]
 
 _PEERS = ["engine", "commit", "TRELLIS_COMB", "flip-flops", "DP16KD", "Fmax, MHz",
@@ -24,11 +26,22 @@ def _peers(path: Path) -> tuple[list[str], list[list[str]]]:
     return _PEERS, [_peer_row(peer) for peer in json.loads(path.read_text())["peers"]]
 
 
+def _synthesized_peers(path: Path) -> tuple[list[str], list[list[str]]]:
+    return ["engine", "commit", "trit-MACs per cycle", *SYNTHESIZED], [
+        [*_origin(peer), str(peer["trit_macs"]),
+         *synthesized_figures(peer["cells"], peer["trit_macs"])]
+        for peer in json.loads(path.read_text())["peers"]]
+
+
+def _origin(peer):
+    change = f", with {peer['change']}" if "change" in peer else ""
+    return (f"`{peer['repository']}`, `{peer['module']}`, {peer['parameters']}{change}",
+            f"`{peer['commit'][:8]}`")
+
+
 def _peer_row(peer):
     area, rate = density(peer)
-    change = f", with {peer['change']}" if "change" in peer else ""
-    return [f"`{peer['repository']}`, `{peer['module']}`, {peer['parameters']}{change}",
-            f"`{peer['commit'][:8]}`",
+    return [*_origin(peer),
             *(str(peer["cells"][cell]) for cell in ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD")),
             f"{peer['fmax_mhz']:.1f}", str(peer["trit_macs"]), f"{area:.1f}", f"{rate:.2f}"]
 
@@ -69,4 +82,4 @@ def _with_error(figure, digits, times=1):
 
 
 #: Functions that make columns and rows, by the last part of the path in the page.
-TABLES = {"peers.json": _peers, "divergence.json": _methods}
+TABLES = {"peers.json": _peers, "xcup-peers.json": _synthesized_peers, "divergence.json": _methods}

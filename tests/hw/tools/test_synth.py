@@ -3,7 +3,7 @@ from hashlib import sha256
 import pytest
 
 from tritstream.hw.tools import synth
-from tritstream.hw.tools.area import Unit, measure
+from tritstream.hw.tools.area import Unit, measure, synthesized_area
 from tritstream.hw.tools.synth import SynthError, place, synthesize, tool_version
 
 from support.synth_tools import Tools
@@ -109,3 +109,16 @@ def test_lanes_have_no_multiplier_and_three_share_one(tmp_path):
     array  = synthesize(Unit("array", 8).verilog(), tmp_path / "array")
     scaled = synthesize(Unit("array with scaling", 8).verilog(), tmp_path / "scaled")
     assert "MULT18X18D" not in array and scaled["MULT18X18D"] == 3
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", ["xc7", "xcup"])
+def test_a_lane_of_an_amd_fpga_takes_a_lut_per_bit(family, tmp_path):
+    area = {name: synthesized_area(synthesize(
+        Unit(name, 2, 1, family).verilog(), tmp_path / name.replace(" ", "-"), family))
+        for name in ("lane", "generic lane", "DSP array")}
+    # Five LUTs combine clear and reset.
+    assert area["lane"]["LUT"] <= 5 * 18 + 5 < area["generic lane"]["LUT"]
+    assert area["DSP array"]["DSP48"] == 5
+    # Two decoders and the activation; no LUT for the sums.
+    assert area["DSP array"]["LUT"] < 2 * 15 + 5 * 18
