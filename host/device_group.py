@@ -97,10 +97,26 @@ class DeviceGroup:
 
         The cost is the sum over the devices, except that ``cycles`` is the greatest of a device.
         """
-        answers = await _together(device.gemv(share, x) for device, share in matrix.shares)
-        sums, stats = zip(*answers, strict=True)
-        cycles = max(each.cycles for each in stats)
-        return np.concatenate(sums, axis=-1), replace(sum(stats, Stats()), cycles=cycles)
+        return (await self.gemv_all([matrix], x))[0]
+
+    async def gemv_all(
+        self, matrices: Sequence[SplitMatrix], x: np.ndarray,
+    ) -> list[tuple[np.ndarray, Stats]]:
+        """Multiply several matrices: :meth:`tritstream.host.device.Device.gemv_all`."""
+        held = [[share for matrix in matrices for owner, share in matrix.shares if owner is device]
+                for device in self.devices]
+        answers = await _together(device.gemv_all(shares, x)
+                                  for device, shares in zip(self.devices, held, strict=True))
+        left = {device: iter(found) for device, found in zip(self.devices, answers, strict=True)}
+        return [_joined([next(left[device]) for device, _ in matrix.shares])
+                for matrix in matrices]
+
+
+def _joined(answers: Sequence[tuple[np.ndarray, Stats]]) -> tuple[np.ndarray, Stats]:
+    """Return row sums and cost of a matrix from those of its shares."""
+    sums, stats = zip(*answers, strict=True)
+    cycles = max(each.cycles for each in stats)
+    return np.concatenate(sums, axis=-1), replace(sum(stats, Stats()), cycles=cycles)
 
 
 def split(tiles: int, lanes: Sequence[int]) -> list[slice]:
