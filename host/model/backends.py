@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial, reduce
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from tritstream.golden.activation import quantize_activation, quantize_activation16
-from tritstream.golden.gemv import dequantize_rows, gemv
+from tritstream.golden.fixed_point import result_scale
+from tritstream.golden.gemv import gemv
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.errors import HostError
 from tritstream.host.kernels.torch_matrix import TorchMatrix
 from tritstream.host.layout.prepare import Tiles
+from tritstream.host.model.siblings import Siblings
 from tritstream.host.protocol.records import Info, Stats
 
 __all__ = [
@@ -40,9 +42,6 @@ __all__ = [
 #: to numbers. The last glob that matches counts; without a match, activations have 8 bits.
 ActivationBits = int | Mapping[str, int]
 
-#: Function from int8 (B, K) to int64 row sums (B, N) of one matrix.
-Multiply = Callable[[np.ndarray], np.ndarray]
-
 
 class Product(Protocol):
     """Product with a loaded matrix W (N, K): float (T, K) to float (T, N), ``x @ W.T``."""
@@ -57,7 +56,9 @@ class MatrixDevice(Protocol):
 
     async def prepare(self, matrix: Tiles, name: str) -> Any: ...
 
-    async def gemv(self, matrix: Any, x: np.ndarray) -> tuple[np.ndarray, Stats]: ...
+    async def gemv_all(
+        self, matrices: Sequence[Any], x: np.ndarray,
+    ) -> list[tuple[np.ndarray, Stats]]: ...
 
 
 @dataclass(frozen=True)
@@ -110,21 +111,7 @@ class _IntegerBackend(Backend):
         return [bits for rule, bits in self._rules.items() if fnmatchcase(name, rule)][-1]
 
 
-class _HostBackend(_IntegerBackend):
-    """Integer products for which numpy quantizes the activations, and converts the row sums."""
-
-    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
-        """Read a matrix, and return its product: :meth:`Backend.prepare`."""
-        table, depth = checkpoint.checked_table(name), checkpoint.matrices[name].depth
-        multiply = self._multiply(checkpoint, name)
-        return partial(_product, _DIGITS[self._bits(name)], multiply, table, depth)
-
-    @abstractmethod
-    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
-        """Read a matrix, and return the function that multiplies it."""
-
-
-class GoldenBackend(_HostBackend):
+class GoldenBackend(_IntegerBackend):
     """Integer products of :mod:`tritstream.golden.gemv`.
 
     Parameters
@@ -134,8 +121,16 @@ class GoldenBackend(_HostBackend):
         :data:`ActivationBits`.
     """
 
-    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
-        return partial(gemv, checkpoint.matrix(name))
+    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
+        """Read a matrix, and return its product: :meth:`Backend.prepare`."""
+        unit, matrix = _unit(checkpoint, name), checkpoint.matrix(name)
+
+        def linear(x: np.ndarray, bits: int) -> np.ndarray:
+            digits, scales = _DIGITS[bits](x)
+            sums = gemv(matrix, np.concatenate(digits))
+            return _results(sums, len(digits), unit * scales)
+
+        return partial(_on_host, linear, self._bits(name))
 
 
 class CpuBackend(_IntegerBackend):
@@ -196,8 +191,18 @@ class TorchBackend(_IntegerBackend):
         return partial(matrix.linear, bits=self._bits(name))
 
 
-class DeviceBackend(_HostBackend):
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """Matrix that is prepared for a device, and its factor of :func:`_unit`."""
+
+    matrix: Any
+    unit:   float
+
+
+class DeviceBackend(_IntegerBackend):
     """Integer products computed by a device. Results equal those of :class:`GoldenBackend`.
+
+    Matrices that read the same vectors are multiplied together: :class:`.Siblings`.
 
     Parameters
     ----------
@@ -214,6 +219,7 @@ class DeviceBackend(_HostBackend):
                  activation_bits: ActivationBits = 8):
         super().__init__(activation_bits)
         self._device, self._run = device, run
+        self._siblings = {bits: Siblings(partial(self._multiply, bits)) for bits in _DIGITS}
         self._cost = Cost()
 
     def identify(self) -> Info:
@@ -225,25 +231,41 @@ class DeviceBackend(_HostBackend):
         cost, self._cost = self._cost, Cost()
         return cost
 
-    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
-        info = checkpoint.matrices[name]
+    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
+        """Load a matrix, and return its product: :meth:`Backend.prepare`."""
+        info, unit = checkpoint.matrices[name], _unit(checkpoint, name)
         packed = (checkpoint.tiles(name), checkpoint.table(name), info.depth, info.shape)
-        return partial(self._gemv, self._run(self._device.prepare, packed, name))
+        matrix = _Loaded(self._run(self._device.prepare, packed, name), unit)
+        bits = self._bits(name)
+        return partial(_on_host, lambda x, bits: self._siblings[bits].product(matrix, x), bits)
 
-    def _gemv(self, matrix: Any, x: np.ndarray) -> np.ndarray:
+    def _multiply(
+        self, bits: int, matrices: Sequence[_Loaded], x: np.ndarray,
+    ) -> list[np.ndarray]:
+        """Multiply several matrices with float32 (T, K); return float32 (T, N) of each."""
+        digits, scales = _DIGITS[bits](x)
         began = time.perf_counter()
-        sums, stats = self._run(self._device.gemv, matrix, x)
-        self._cost += Cost(stats, time.perf_counter() - began)
-        return sums
+        products = self._run(self._device.gemv_all, [each.matrix for each in matrices],
+                             np.concatenate(digits))
+        self._cost += Cost(sum((stats for _, stats in products), Stats()),
+                           time.perf_counter() - began)
+        return [_results(sums, len(digits), each.unit * scales)
+                for (sums, _), each in zip(products, matrices, strict=True)]
 
 
-def _product(
-    digits_of: Callable, multiply: Multiply, table: np.ndarray, depth: int, x: Tensor,
-) -> Tensor:
-    digits, scales = digits_of(x.float().numpy(force=True))
-    sums = np.split(multiply(np.concatenate(digits)), len(digits))
-    total = reduce(lambda high, low: 256 * high + low, sums)
-    return torch.from_numpy(dequantize_rows(total, table, depth, scales)).to(x.device)
+def _unit(checkpoint: PackedCheckpoint, name: str) -> float:
+    """Return :func:`.result_scale` for activations of scale 1; raise if the table is damaged."""
+    return float(result_scale(checkpoint.checked_table(name), checkpoint.matrices[name].depth, 1.0))
+
+
+def _results(sums: np.ndarray, digits: int, factors: np.ndarray) -> np.ndarray:
+    """Return float32 (T, N) for the row sums of all digits, highest first, int64 (digits * T, N).
+
+    ``factors``, float64 (T,), are those of :func:`.dequantize_rows`.
+    """
+    by_digit = np.split(sums, digits) if digits > 1 else [sums]
+    total = reduce(lambda high, low: 256 * high + low, by_digit)
+    return (total.astype(np.float64) * factors[:, None]).astype(np.float32)
 
 
 def _on_host(linear: Callable[[np.ndarray, int], np.ndarray], bits: int, x: Tensor) -> Tensor:
