@@ -48,13 +48,14 @@ class Pipeline:
 
     async def _complete(self, frame: GemvFrame) -> Stats:
         """Await frame ``_at``, and go on to the next one."""
-        retried = self._exchange.retried
+        before = self._exchange.retried
         with naming(self._name, frame.product.matrix.name, frame):
             cost = await self._exchange.persist(self._attempt, self._forget)
         self._asked.popleft()
         self._bytes -= frame.nbytes
         self._at += 1
-        return replace(cost, retries=self._exchange.retried - retried)
+        retries = self._exchange.retried - before
+        return replace(cost, retries=retries) if retries else cost
 
     async def _attempt(self) -> Stats:
         if not self._asked:

@@ -102,16 +102,16 @@ def request(
     result of :func:`payload_crc` if it is known, so that the bytes need not be read.
     """
     if isinstance(payload, Stored):
-        head = _head(Header(opcode, sequence, arg0, arg1, payload.length))
-        return [head, payload, _trailer(crc32_combine(crc32(head), payload.crc, payload.size))]
+        head, crc = _head(opcode, sequence, arg0, arg1, payload.length)
+        return [head, payload, _trailer(crc32_combine(crc, payload.crc, payload.size))]
     body = memoryview(payload).cast("B")
-    head = _head(Header(opcode, sequence, arg0, arg1, len(body)))
+    head, crc = _head(opcode, sequence, arg0, arg1, len(body))
     whole = len(body) - len(body) % REQUEST_ALIGN
     rest = _rest(body)
     if payload_crc is None:
-        crc = crc32(rest, crc32(body[:whole], crc32(head)))
+        crc = crc32(rest, crc32(body[:whole], crc))
     else:
-        crc = crc32_combine(crc32(head), payload_crc, whole + len(rest))
+        crc = crc32_combine(crc, payload_crc, whole + len(rest))
     tail = rest + _trailer(crc)
     return [head, body[:whole], tail] if whole else [head, tail]
 
@@ -122,8 +122,11 @@ def payload_crc(payload: bytes | memoryview) -> int:
     return crc32(_rest(body), crc32(body[:len(body) - len(body) % REQUEST_ALIGN]))
 
 
-def _head(header: Header) -> bytes:
-    return header.pack().ljust(REQUEST_ALIGN, b"\0")
+@lru_cache(maxsize=1 << 14)
+def _head(*fields: int) -> tuple[bytes, int]:
+    """Return the first part of a request, 64 bytes, and its CRC-32."""
+    head = Header(*fields).pack().ljust(REQUEST_ALIGN, b"\0")
+    return head, crc32(head)
 
 
 def _trailer(crc: int) -> bytes:
@@ -132,8 +135,8 @@ def _trailer(crc: int) -> bytes:
 
 def _rest(body: memoryview) -> bytes:
     """Return the last bytes of a payload that do not fill 64, padded."""
-    rest = bytes(body[len(body) - len(body) % REQUEST_ALIGN:])
-    return rest.ljust(padded(len(rest), REQUEST_ALIGN), b"\0")
+    short = len(body) % REQUEST_ALIGN
+    return bytes(body[-short:]).ljust(REQUEST_ALIGN, b"\0") if short else b""
 
 
 @cache

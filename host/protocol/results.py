@@ -25,16 +25,15 @@ class Results:
     """
 
     def __init__(self, blocks: int, columns: int, lanes: int):
-        self._lanes = lanes
-        self._by_place = np.zeros((blocks * columns, ROWS * lanes), dtype=np.int64)
-        self._received = np.zeros(blocks * columns, dtype=bool)
-        self._blocks, self._columns = blocks, columns
-        #: RESULTs so far if they came in order, otherwise all.
-        self._next = 0
+        self._blocks, self._columns, self._lanes = blocks, columns, lanes
+        self._by_place = np.empty((blocks * columns, ROWS * lanes), dtype=np.int64)
+        #: RESULTs that came in order, as they should, and places of all others.
+        self._in_order = 0
+        self._others: set[int] = set()
 
     @property
     def sums(self) -> np.ndarray:
-        """Row sums, int64 (columns, blocks, 5 * lanes)."""
+        """Row sums, int64 (columns, blocks, 5 * lanes), when :meth:`close` raises nothing."""
         return self._by_place.reshape(self._blocks, self._columns, -1).transpose(1, 0, 2)
 
     def add(self, answer: Answer) -> None:
@@ -51,10 +50,12 @@ class Results:
         if len(answer.payload) != size:
             raise BadAnswer(f"RESULT has {len(answer.payload)} bytes where {size} are expected")
         place = block * self._columns + column
-        if self._received[place]:
+        if place < self._in_order or place in self._others:
             raise BadAnswer(f"second RESULT of block {block}, column {column}")
-        self._next = place + 1 if place == self._next else len(self._received)
-        self._received[place] = True
+        if place == self._in_order and not self._others:
+            self._in_order += 1
+        else:
+            self._others.add(place)
         self._by_place[place] = np.frombuffer(answer.payload, dtype="<i8")
 
     def add_all(self, received: bytearray, sequence: int) -> int:
@@ -65,33 +66,37 @@ class Results:
         """
         length, lanes = self._by_place[0].nbytes, self._lanes
         size = answer_bytes(length, lanes)
-        count = min(len(received) // size, len(self._received) - self._next)
-        if count == 0:
+        count = min(len(received) // size, len(self._by_place) - self._in_order)
+        if count == 0 or self._others:
             return 0
         data = bytes(memoryview(received)[:count * size])
         frames = np.frombuffer(data, np.uint8).reshape(count, size)
-        places = slice(self._next, self._next + count)
-        due = _headers(self._blocks, self._columns, length)[places] ^ _changes("sequence")[sequence]
-        trailer = size - padded(TRAILER_BYTES, lanes)
-        crcs = np.ascontiguousarray(frames[:, trailer:trailer + TRAILER_BYTES]).view("<u4")[:, 0]
+        headers = (_headers(self._blocks, self._columns, length)[
+            self._in_order:self._in_order + count] ^ _changes("sequence")[sequence])
+        covered = size - padded(TRAILER_BYTES, lanes)
         view = memoryview(data)
-        found = [crc32(view[at:at + trailer]) for at in range(0, len(data), size)]
-        valid = (frames[:, :HEADER_BYTES] == due).all(axis=1) & (crcs == found)
-        if not valid.all():
-            count = int(valid.argmin())
-            places = slice(self._next, self._next + count)
+        crcs = np.array([crc32(view[at:at + covered]) for at in range(0, len(data), size)], "<u4")
+        valid = _first_difference(frames[:, :HEADER_BYTES], headers)
+        valid = _first_difference(frames[:valid, covered:covered + TRAILER_BYTES],
+                                  crcs.view(np.uint8).reshape(count, -1)[:valid])
         start = padded(HEADER_BYTES, lanes)
-        sums = np.ascontiguousarray(frames[:count, start:start + length]).view("<i8")
-        self._by_place[places] = sums
-        self._received[places] = True
-        self._next += count
-        return count * size
+        self._by_place[self._in_order:self._in_order + valid] = np.ascontiguousarray(
+            frames[:valid, start:start + length]).view("<i8")
+        self._in_order += valid
+        return valid * size
 
     def close(self) -> None:
         """Raise :class:`BadAnswer` unless every RESULT was added."""
-        missing = int(np.count_nonzero(~self._received))
-        if missing:
-            raise BadAnswer(f"DONE with {missing} of {self._received.size} RESULTs missing")
+        total = len(self._by_place)
+        if missing := total - self._in_order - len(self._others):
+            raise BadAnswer(f"DONE with {missing} of {total} RESULTs missing")
+
+
+def _first_difference(found: np.ndarray, due: np.ndarray) -> int:
+    """Return the index of the first row, uint8 (n, bytes), that differs; n if none does."""
+    if found.tobytes() == due.tobytes():
+        return len(found)
+    return int((found == due).all(axis=1).argmin())
 
 
 @lru_cache(maxsize=256)

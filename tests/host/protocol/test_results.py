@@ -67,7 +67,7 @@ def test_what_is_damaged_is_left(offset):
     assert results.add_all(data, SEQUENCE) == 2 * len(frames[0])
     with pytest.raises(BadAnswer, match="^DONE with 2 of 4 RESULTs missing$"):
         results.close()
-    assert not results.sums[0, 2:].any()
+    np.testing.assert_array_equal(results.sums[0, :2], sums[0, :2])
 
 
 @pytest.mark.parametrize("change", [
