@@ -78,9 +78,9 @@ class Exchange:
         self._sequences = cycle(sequences)
         #: Numbers of the requests under way, oldest first.
         self._waiting: deque[int] = deque()
-        # A number must not be used again while a response to its last request may come. In each
-        # further attempt, and in the STATUS before it, one request waits behind old responses.
-        self._window = max(1, len(sequences) - retries - 2) if transport.flow_control else 1
+        # A number must not be used again while a response to its last request may come. After a
+        # failure one request at a time is sent, so the other numbers last for as many attempts.
+        self._window = max(1, len(sequences) // 3) if transport.flow_control else 1
         self._failing = False
         self._discarded = 0
         self.retried = 0
