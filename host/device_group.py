@@ -14,22 +14,53 @@ from tritstream.host.device import Device
 from tritstream.host.layout.prepare import PreparedMatrix, Tiles, tiles_of
 from tritstream.host.protocol.records import Counters, Info, Stats
 
-__all__ = ["DeviceGroup", "SplitMatrix", "split"]
+__all__ = ["DeviceGroup", "Share", "SplitMatrix", "joined", "spans", "split"]
 
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
+@dataclass
+class Share:
+    """Rows of a matrix that a device multiplies.
+
+    Members
+    -------
+    device : Device
+    span : slice
+        Row tiles.
+    prepared : PreparedMatrix or None
+        Their word streams; None until they are needed.
+    """
+
+    device:   Device
+    span:     slice
+    prepared: PreparedMatrix | None = None
+
+
+@dataclass
 class SplitMatrix:
     """A matrix whose rows are split between devices.
 
     Members
     -------
-    shares : tuple of (Device, PreparedMatrix)
+    tiles : tuple
+        Tiles, table, depth and shape of the matrix.
+    name : str
+        Name of the matrix in error messages; may be empty.
+    shares : list of Share
         Devices and their rows, in the order of the rows.
     """
 
-    shares: tuple[tuple[Device, PreparedMatrix], ...]
+    tiles:  Tiles
+    name:   str
+    shares: list[Share]
+
+    async def prepare(self, share: Share) -> PreparedMatrix:
+        """Make the word streams of a share."""
+        tiles, table, depth, (rows, columns) = self.tiles
+        count = min(ROWS * share.span.stop, rows) - ROWS * share.span.start
+        return await share.device.prepare(
+            (tiles[share.span], table, depth, (count, columns)), self.name)
 
 
 class DeviceGroup:
@@ -79,18 +110,12 @@ class DeviceGroup:
 
     async def prepare(self, matrix: TritMatrix | Tiles, name: str = "") -> SplitMatrix:
         """Split the rows of a matrix, and make the word streams of each share."""
-        tiles, table, depth, (rows, columns) = tiles_of(matrix)
-        infos = await _together(device.info() for device in self.devices)
-        # Only the last share may have a partly filled row block: it goes to the narrowest device.
-        ranked = sorted(zip(infos, self.devices, strict=True), key=lambda pair: -pair[0].lanes)
-        shares = []
-        slices = split(len(tiles), [info.lanes for info, _ in ranked])
-        for (_, device), share in zip(ranked, slices, strict=True):
-            if share.stop > share.start:
-                count = min(ROWS * share.stop, rows) - ROWS * share.start
-                share_tiles = tiles[share], table, depth, (count, columns)
-                shares.append((device, await device.prepare(share_tiles, name)))
-        return SplitMatrix(tuple(shares))
+        tiles = tiles_of(matrix)
+        shares = [Share(*each) for each in await spans(self.devices, slice(0, len(tiles[0])))]
+        split_matrix = SplitMatrix(tiles, name, shares)
+        for share in shares:
+            share.prepared = await split_matrix.prepare(share)
+        return split_matrix
 
     async def gemv(self, matrix: SplitMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:
         """Multiply: :meth:`tritstream.host.device.Device.gemv`.
@@ -103,20 +128,33 @@ class DeviceGroup:
         self, matrices: Sequence[SplitMatrix], x: np.ndarray,
     ) -> list[tuple[np.ndarray, Stats]]:
         """Multiply several matrices: :meth:`tritstream.host.device.Device.gemv_all`."""
-        held = [[share for matrix in matrices for owner, share in matrix.shares if owner is device]
-                for device in self.devices]
+        held = [[share.prepared for matrix in matrices for share in matrix.shares
+                 if share.device is device and share.prepared] for device in self.devices]
         answers = await _together(device.gemv_all(shares, x)
                                   for device, shares in zip(self.devices, held, strict=True))
         left = {device: iter(found) for device, found in zip(self.devices, answers, strict=True)}
-        return [_joined([next(left[device]) for device, _ in matrix.shares])
+        return [joined([next(left[share.device]) for share in matrix.shares])
                 for matrix in matrices]
 
 
-def _joined(answers: Sequence[tuple[np.ndarray, Stats]]) -> tuple[np.ndarray, Stats]:
+def joined(answers: Sequence[tuple[np.ndarray, Stats]]) -> tuple[np.ndarray, Stats]:
     """Return row sums and cost of a matrix from those of its shares."""
     sums, stats = zip(*answers, strict=True)
     cycles = max(each.cycles for each in stats)
     return np.concatenate(sums, axis=-1), replace(sum(stats, Stats()), cycles=cycles)
+
+
+async def spans(
+    devices: Sequence[Device], tiles: slice,
+) -> list[tuple[Device, slice]]:
+    """Split row tiles between devices, and return those that get any, in the order of the rows."""
+    infos = await _together(device.info() for device in devices)
+    # Only the last span may have a partly filled row block: it goes to the narrowest device.
+    ranked = sorted(zip(infos, devices, strict=True), key=lambda pair: -pair[0].lanes)
+    count, first = tiles.stop - tiles.start, tiles.start
+    found = split(count, [info.lanes for info, _ in ranked])
+    return [(device, slice(first + span.start, first + span.stop))
+            for (_, device), span in zip(ranked, found, strict=True) if span.stop > span.start]
 
 
 def split(tiles: int, lanes: Sequence[int]) -> list[slice]:

@@ -1,5 +1,6 @@
 """Transports that record the responses to known requests, and give them again without delay."""
 
+from typing import cast
 from zlib import crc32
 
 from tritstream.golden.matrix import TritMatrix
@@ -48,7 +49,8 @@ class MemoryStore(Store):
         made = prepare(matrix, info.lanes, info.max_k, name, fold_words=None)
         parts = []
         for part in made.parts:
-            words, address = bytes(part.stream.data), REQUEST_ALIGN * len(self.words)
+            words = bytes(cast(memoryview, part.payload(0, part.blocks)))
+            address = REQUEST_ALIGN * len(self.words)
             self.words[address] = words.ljust(padded(len(words), REQUEST_ALIGN), b"\0")
             parts.append(StoredPart(part.first_group, part.groups, part.blocks, address,
                                     len(words), crc32(self.words[address])))

@@ -127,7 +127,7 @@ def _steps(
 
     shapes = {name.rpartition(".")[2]: shape for name, shape in QWEN25[size].linear().items()}
     rng, torch_rng = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    steps = []
+    steps: list[tuple[Tensor, Sequence[Product]]] = []
     for layer in range(layers):
         for names in _INPUTS:
             products = []
