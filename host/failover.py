@@ -37,13 +37,18 @@ class FailoverGroup(DeviceGroup):
     spares : sequence of Device
         Devices that are used when others fail, in this order; closed with the group.
 
+    Members
+    -------
+    spares : list of Device
+        Spares that are left. Further ones may be appended.
+
     Methods raise :class:`.DeviceError`, with the failures, when no device is left. Before the first
     product, the failure of a device is an error.
     """
 
     def __init__(self, devices: Sequence[Device], spares: Sequence[Device] = ()):
         super().__init__(devices)
-        self._spares = list(spares)
+        self.spares = list(spares)
         #: By device that failed: devices to which its rows go.
         self._successors: dict[Device, list[Device]] = {}
         self._failures: list[str] = []
@@ -51,7 +56,7 @@ class FailoverGroup(DeviceGroup):
     async def close(self) -> None:
         """Close all devices and spares."""
         await super().close()
-        for device in self._spares:
+        for device in self.spares:
             await device.close()
 
     async def gemv_all(
@@ -113,8 +118,8 @@ class FailoverGroup(DeviceGroup):
 
     async def _next_spare(self) -> Device | None:
         """Return the first spare that responds."""
-        while self._spares:
-            spare = self._spares.pop(0)
+        while self.spares:
+            spare = self.spares.pop(0)
             try:
                 await spare.info()
                 return spare

@@ -91,7 +91,8 @@ def open_device(
         with memory. ``serial:/dev/ttyUSB0`` or ``serial:COM3,baud=115200,timeout=1`` is a board on
         any port that :class:`tritstream.host.transports.port.Port` opens, such as
         ``serial:socket://HOST:PORT``. ``sim,sim`` are two devices that share the rows of each
-        matrix. ``tcp://A:7354,spare:tcp://B:7354`` is a device and a spare: :class:`.FailoverGroup`.
+        matrix. ``tcp://A:7354,spare:tcp://B:7354`` is a device and a spare for the case that it
+        fails: :class:`.FailoverGroup`.
     config : DeviceConfig, optional
         Sizes of simulated devices, unless their options override them.
     rtl : str, optional
