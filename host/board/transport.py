@@ -127,7 +127,7 @@ class BoardTransport(StoringTransport):
         self._start = memory - self._ring - REQUEST_BYTES
         if levels and not await works(self._link, MEMORY + self._start):
             await level(self._link, levels, MEMORY + self._start)
-        self._area = RequestArea(self._start)
+        self._area = RequestArea(self._start, next_session)
         self._session = next_session
         await self._store.open(self._lanes, self._start)
 

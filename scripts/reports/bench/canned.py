@@ -1,5 +1,6 @@
 """Transports that record the responses to known requests, and give them again without delay."""
 
+from dataclasses import replace
 from typing import cast
 from zlib import crc32
 
@@ -54,8 +55,7 @@ class MemoryStore(Store):
             self.words[address] = words.ljust(padded(len(words), REQUEST_ALIGN), b"\0")
             parts.append(StoredPart(part.first_group, part.groups, part.blocks, address,
                                     len(words), crc32(self.words[address])))
-        return PreparedMatrix(made.depth, made.shape, made.lanes, made.table, made.mantissas,
-                              tuple(parts), name)
+        return replace(made, parts=tuple(parts))
 
 
 class _Counting(StoringTransport):
