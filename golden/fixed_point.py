@@ -5,14 +5,16 @@ import math
 import numpy as np
 
 __all__ = [
-    "ACTIVATION_BITS", "GROUP", "GROUP_SUM_BITS", "MANTISSA_BITS", "MANTISSA_MAX", "MAX_DEPTH",
-    "MAX_K", "ROWS", "ROW_SUM_BITS", "SCALES", "SCALE_TRITS", "TABLE_RATIO_WARNING",
-    "TRITS_PER_BYTE", "check_table", "device_table", "group_count", "half_range",
-    "information_bits", "mantissas", "packed_bits", "result_scale", "row_blocks", "row_tiles",
-    "stored_bits", "table_ratio", "tile_bytes", "tiles_shape",
+    "ACTIVATION_BITS", "DIRECT_BYTES", "DIRECT_MANTISSA_BITS", "GROUP", "GROUP_SUM_BITS",
+    "MANTISSA_BITS", "MANTISSA_MAX", "MAX_DEPTH", "MAX_K", "ROWS", "ROW_SUM_BITS", "SCALES",
+    "SCALE_TRITS", "TABLE_RATIO_WARNING", "TRITS_PER_BYTE", "check_group", "check_table",
+    "device_table", "group_count", "half_range", "information_bits", "longest_piece", "mantissas",
+    "packed_bits", "piece_columns", "result_scale", "row_blocks", "row_tiles", "stored_bits",
+    "table_ratio", "table_unit", "tile_bytes", "tiles_shape",
 ]
 
-#: Consecutive weights of a row that share a scale.
+#: Shortest group: consecutive weights of a row that share a scale. A group of a matrix may be any
+#: multiple. Devices count columns in units of so many.
 GROUP = 16
 #: Entries of a scale table, one per value of a scale code of SCALE_TRITS digits.
 SCALES = 27
@@ -21,10 +23,12 @@ SCALE_TRITS = 3
 MAX_DEPTH = 4
 
 ACTIVATION_BITS = 8
-#: Signed. The magnitude of a group sum is at most 16 * 40 * 128 = 81920.
+#: Signed. Limits the columns that a device adds up before it multiplies: :func:`longest_piece`.
 GROUP_SUM_BITS = 18
-#: Unsigned.
+#: Unsigned. Mantissas of a scale table.
 MANTISSA_BITS = 17
+#: Unsigned. Mantissas of direct scales, which follow the trits of each group.
+DIRECT_MANTISSA_BITS = 16
 #: Signed. Sufficient for MAX_K columns.
 ROW_SUM_BITS = 46
 MAX_K = 32768
@@ -39,6 +43,8 @@ MANTISSA_MAX = 2 ** MANTISSA_BITS - 1
 TRITS_PER_BYTE = 5
 #: Rows of a tile: one per trit of a byte.
 ROWS = TRITS_PER_BYTE
+#: Bytes per lane for the direct scales of a group: a mantissa per row of the tile.
+DIRECT_BYTES = ROWS * DIRECT_MANTISSA_BITS // 8
 
 
 def half_range(depth: int) -> int:
@@ -52,16 +58,52 @@ def half_range(depth: int) -> int:
     return (3 ** int(depth) - 1) // 2
 
 
-def information_bits(depth: int) -> float:
+def longest_piece(depth: int) -> int:
+    """Return the most columns whose sum fits :data:`GROUP_SUM_BITS`: 1008, 240, 64 or 16.
+
+    The magnitude of a sum of G columns is at most ``G * h * 128``.
+    """
+    most = (1 << GROUP_SUM_BITS - 1) - 1
+    return most // (half_range(depth) << ACTIVATION_BITS - 1) // GROUP * GROUP
+
+
+def check_group(group: int, columns: int) -> None:
+    """Raise :class:`ValueError` unless a group of so many columns divides rows of ``columns``.
+
+    The length must be a multiple of 16, up to ``columns`` rounded up to a multiple of 16.
+    """
+    most = GROUP * group_count(columns)
+    is_integer = isinstance(group, (int, np.integer)) and not isinstance(group, bool)
+    if not is_integer or not GROUP <= group <= most or group % GROUP:
+        raise ValueError(f"group must be a multiple of {GROUP} up to {most} for {columns} columns, "
+                         f"not {group!r}")
+
+
+def piece_columns(depth: int, group: int, columns: int, most: int | None = None) -> int:
+    """Return the columns of a *piece*, which a device adds up before it multiplies by a mantissa.
+
+    Pieces have one length, except that the last piece of a row may be shorter. A piece does not
+    cross the boundary of two groups: it is the largest multiple of 16 that divides ``group``. If
+    the group is the complete row, it is the largest multiple of 16. It is at most
+    :func:`longest_piece`, and at most ``most`` columns if given.
+    """
+    check_group(group, columns)
+    limit = longest_piece(depth) if most is None else min(longest_piece(depth), most)
+    if group >= columns:
+        return min(group, limit // GROUP * GROUP)
+    return max(piece for piece in range(GROUP, min(group, limit) + 1, GROUP) if not group % piece)
+
+
+def information_bits(depth: int, group: int = GROUP) -> float:
     """Return the information content in bits per weight, its share of the scale code included."""
     half_range(depth)
-    return math.log2(3) * (depth + SCALE_TRITS / GROUP)
+    return math.log2(3) * (depth + SCALE_TRITS / group)
 
 
-def stored_bits(depth: int) -> float:
+def stored_bits(depth: int, group: int = GROUP) -> float:
     """Return stored bits per weight at five trits per byte, padding and table not included."""
     half_range(depth)
-    return 8 / 5 * (GROUP * depth + SCALE_TRITS) / GROUP
+    return 8 / 5 * (group * depth + SCALE_TRITS) / group
 
 
 def check_table(table: np.ndarray) -> None:
@@ -90,7 +132,7 @@ def device_table(table: np.ndarray, least: int = 0) -> np.ndarray:
     ``m[k] * max(table) / (2**17 - 1)``. Mantissas ``m[k]`` below ``least`` are raised to ``least``.
     """
     counts = np.maximum(mantissas(table), least)
-    return (counts * (float(table.max()) / MANTISSA_MAX)).astype(np.float32)
+    return (counts * table_unit(table)).astype(np.float32)
 
 
 def table_ratio(table: np.ndarray) -> float:
@@ -99,13 +141,18 @@ def table_ratio(table: np.ndarray) -> float:
     return float(table.max()) / float(table.min())
 
 
+def table_unit(table: np.ndarray) -> float:
+    """Return the value of 1 in a mantissa of a table: ``max(table) / (2**17 - 1)`` in float64."""
+    check_table(table)
+    return float(table.max()) / MANTISSA_MAX
+
+
 def result_scale(table: np.ndarray, depth: int, x_scale: float | np.ndarray) -> float | np.ndarray:
     """Return the factor for row sums: one float64, or one per entry of ``x_scale``.
 
     ``c = max(table) / (2**17 - 1) / h * x_scale`` in float64, from left to right.
     """
-    check_table(table)
-    unit = float(table.max()) / MANTISSA_MAX / half_range(depth)
+    unit = table_unit(table) / half_range(depth)
     if np.ndim(x_scale):
         return unit * np.asarray(x_scale, np.float64)
     return unit * float(x_scale)
@@ -137,6 +184,6 @@ def packed_bits(shape: tuple[int, int], depth: int) -> float:
     return 8 * math.prod(tiles_shape(shape, depth)) / math.prod(shape)
 
 
-def group_count(columns: int) -> int:
-    """Return the number of groups per row, the padded last one included."""
-    return -(-columns // GROUP)
+def group_count(columns: int, group: int = GROUP) -> int:
+    """Return the number of groups of a length per row, a shorter last one included."""
+    return -(-columns // group)

@@ -2,28 +2,29 @@
 
 import numpy as np
 
-from tritstream.golden.fixed_point import GROUP, mantissas, result_scale
-from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.fixed_point import GROUP, half_range, table_unit
+from tritstream.golden.matrix import ScaledMatrix
 from tritstream.golden.row_chunks import row_chunks
 
-__all__ = ["check_activations", "dequantize_rows", "gemv"]
+__all__ = ["check_activations", "dequantize_rows", "gemv", "results"]
 
 
-def gemv(matrix: TritMatrix, x: np.ndarray) -> np.ndarray:
+def gemv(matrix: ScaledMatrix, x: np.ndarray) -> np.ndarray:
     """Return row sums for int8 activations: (K,) to int64 (N,), or (B, K) to int64 (B, N).
 
-    ``A[n] = sum_g m[codes[n, g]] * (sum_j q[n, 16g + j] * x[16g + j])``, exactly. ``m`` are the
-    17-bit mantissas of the scale table (:func:`.mantissas`). Raises :class:`TypeError` for another
-    dtype and :class:`ValueError` for another shape.
+    ``A[n] = sum_g m[n, g] * (sum_j q[n, G g + j] * x[G g + j])`` for groups of G columns, exactly.
+    ``m`` are the mantissas of the scales (:meth:`.Scales.mantissas`). Raises :class:`TypeError` for
+    another dtype and :class:`ValueError` for another shape.
     """
     x = np.asarray(x)
-    check_activations(x, matrix.columns)
-    scales = mantissas(matrix.table).astype(np.float64)
-    vectors = x.reshape(-1, matrix.columns).astype(np.float64)
-    sums = np.empty((len(vectors), matrix.rows), np.int64)
+    rows, columns = matrix.shape
+    check_activations(x, columns)
+    vectors, scales = x.reshape(-1, columns).astype(np.float64), matrix.scales
+    sums = np.empty((len(vectors), rows), np.int64)
     for chunk in row_chunks(*matrix.q.shape):
-        sums[:, chunk] = vectors @ _scaled_weights(matrix, chunk, scales).T
-    return sums.reshape(*x.shape[:-1], matrix.rows)
+        weights = _scaled_weights(matrix, chunk, scales.mantissas(chunk))
+        sums[:, chunk] = vectors @ weights.T
+    return sums.reshape(*x.shape[:-1], rows)
 
 
 def check_activations(x: np.ndarray, columns: int) -> None:
@@ -38,21 +39,30 @@ def check_activations(x: np.ndarray, columns: int) -> None:
 def dequantize_rows(
     sums: np.ndarray, table: np.ndarray, depth: int, x_scale: float | np.ndarray,
 ) -> np.ndarray:
+    """Return :func:`results` for row sums of a matrix with a scale table, float32 (27,)."""
+    return results(sums, table_unit(table), depth, x_scale)
+
+
+def results(
+    sums: np.ndarray, units: float | np.ndarray, depth: int, x_scale: float | np.ndarray,
+) -> np.ndarray:
     """Return float32 results for row sums: (N,) with one activation scale, or (B, N) with (B,).
 
-    ``y = float32(float64(A) * c)``, where ``c`` is :func:`.result_scale`.
+    ``y = float32(float64(A) * c)`` with ``c = unit / h * x_scale`` in float64, from left to right.
+    ``units`` are those of the scales (:attr:`.Scales.units`): one, or one per row (N,).
     """
-    factor = np.asarray(result_scale(table, depth, x_scale))
-    return (sums.astype(np.float64) * factor[..., None]).astype(np.float32)
+    factors = (np.asarray(units) / half_range(depth)) * np.asarray(x_scale, np.float64)[..., None]
+    return (sums.astype(np.float64) * factors).astype(np.float32)
 
 
-def _scaled_weights(matrix: TritMatrix, chunk: slice, scales: np.ndarray) -> np.ndarray:
+def _scaled_weights(matrix: ScaledMatrix, chunk: slice, scales: np.ndarray) -> np.ndarray:
     """Return ``m * q`` for the rows in ``chunk``: float64 (rows, K).
 
     A float64 product with these weights is exact, in any order of its sums. All values are
     integers, a weight is at most 40 * (2**17 - 1) and a term is below 2**30, so even 2**23 columns
     stay within 2**53.
     """
-    q = matrix.q[chunk].reshape(-1, matrix.groups, GROUP)
-    rows = q * scales[matrix.codes[chunk]][..., None]
-    return rows.reshape(-1, GROUP * matrix.groups)[:, :matrix.columns]
+    q = matrix.q[chunk].reshape(len(scales), -1, GROUP)
+    by_unit = np.repeat(scales.astype(np.float64), matrix.group // GROUP, axis=1)
+    rows = q * by_unit[:, :q.shape[1], None]
+    return rows.reshape(len(rows), -1)[:, :matrix.shape[1]]

@@ -1,4 +1,4 @@
-"""Quantized matrices (integers, scale codes and a scale table) and how to dequantize them."""
+"""Quantized matrices (integers and the scales of their groups) and how to dequantize them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ import numpy as np
 
 from tritstream.golden.fixed_point import (
     GROUP,
-    SCALES,
-    check_table,
+    check_group,
     group_count,
     half_range,
     information_bits,
@@ -17,10 +16,11 @@ from tritstream.golden.fixed_point import (
 )
 from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.row_chunks import row_chunks, run_in_threads
+from tritstream.golden.scales import CodedScales, DirectScales, Rows
 
 __all__ = [
-    "Encoded", "TritMatrix", "code_values", "dequantize", "dequantized_chunks", "row_dequantizer",
-    "whole",
+    "DirectMatrix", "Encoded", "ScaledMatrix", "TritMatrix", "code_values", "dequantize",
+    "dequantized_chunks", "largest_weights", "row_dequantizer", "whole",
 ]
 
 _SINGLE = np.dtype(np.float32)
@@ -53,49 +53,38 @@ class Encoded(Protocol):
         """
 
 
-@dataclass(frozen=True, eq=False)
-class TritMatrix:
-    """A quantized matrix; ``w[n, k] = table[codes[n, k // 16]] * q[n, k] / half_range``.
+class ScaledMatrix(Protocol):
+    """Quantized matrix with scales of either kind.
 
-    The equation defines the integer product. ``form`` adds the rounding of a dequantized weight.
-
-    Members
-    -------
-    depth : int
-        Trits per weight, 1..4.
-    shape : tuple
-        Rows N and columns K, without padding.
-    q : numpy.ndarray
-        Integer weights within the half range: int8 (N, Kp). Kp is K rounded up to a multiple of 16.
-    codes : numpy.ndarray
-        Scale code of each group, 0..26: uint8 (N, Kp/16).
-    table : numpy.ndarray
-        Scale of each code, finite and positive: float32 (27,).
-    form : tritstream.golden.rounding.Form
-        Order of operations and roundings by which dequantizing computes a weight.
-
-    Raises :class:`ValueError` for inconsistent members.
+    The members are as in :class:`TritMatrix` and :class:`DirectMatrix`.
     """
+
+    @property
+    def depth(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def q(self) -> np.ndarray: ...
+
+    @property
+    def scales(self) -> CodedScales | DirectScales: ...
+
+    @property
+    def group(self) -> int: ...
+
+    @property
+    def form(self) -> Form: ...
+
+
+class _Sizes:
+    """Sizes of a matrix, and the check of its integers."""
 
     depth: int
     shape: tuple[int, int]
     q:     np.ndarray
-    codes: np.ndarray
-    table: np.ndarray
-    form:  Form = FORM
-
-    def __post_init__(self) -> None:
-        half = half_range(self.depth)
-        if len(self.shape) != 2 or min(self.shape) < 1:
-            raise ValueError(f"shape must be two positive integers, not {self.shape!r}")
-        _check_array("q", self.q, np.int8, (self.rows, GROUP * self.groups))
-        _check_array("codes", self.codes, np.uint8, (self.rows, self.groups))
-        check_table(self.table)
-        if not -half <= self.q.min() <= self.q.max() <= half:
-            raise ValueError(f"q must be within {-half}..{half} at depth {self.depth}, "
-                             f"not {self.q.min()}..{self.q.max()}")
-        if self.codes.max() >= SCALES:
-            raise ValueError(f"codes must be 0..{SCALES - 1}, not {self.codes.max()}")
+    group: int
 
     @property
     def rows(self) -> int:
@@ -109,29 +98,112 @@ class TritMatrix:
 
     @property
     def groups(self) -> int:
-        """Groups per row. The last group is padded with zeros if K is not a multiple of 16."""
-        return group_count(self.columns)
+        """Groups per row. The last group may be shorter, and is padded with zeros."""
+        return group_count(self.columns, self.group)
 
     @property
     def half_range(self) -> int:
         """Largest magnitude of an integer weight."""
         return half_range(self.depth)
 
+    def _check_integers(self) -> None:
+        half = half_range(self.depth)
+        if len(self.shape) != 2 or min(self.shape) < 1:
+            raise ValueError(f"shape must be two positive integers, not {self.shape!r}")
+        check_group(self.group, self.columns)
+        _check_array("q", self.q, np.int8, (self.rows, GROUP * group_count(self.columns)))
+        if not -half <= self.q.min() <= self.q.max() <= half:
+            raise ValueError(f"q must be within {-half}..{half} at depth {self.depth}, "
+                             f"not {self.q.min()}..{self.q.max()}")
+
+
+@dataclass(frozen=True, eq=False)
+class TritMatrix(_Sizes):
+    """A matrix with coded scales; ``w[n, k] = table[codes[n, k // group]] * q[n, k] / half_range``.
+
+    The equation defines the integer product. ``form`` adds the rounding of a dequantized weight.
+
+    Members
+    -------
+    depth : int
+        Trits per weight, 1..4.
+    shape : tuple
+        Rows N and columns K, without padding.
+    q : numpy.ndarray
+        Integer weights within the half range: int8 (N, Kp). Kp is K rounded up to a multiple of 16.
+    codes : numpy.ndarray
+        Scale code of each group, 0..26: uint8 (N, ceil(K / group)).
+    table : numpy.ndarray
+        Scale of each code, finite and positive: float32 (27,).
+    form : tritstream.golden.rounding.Form
+        Order of operations and roundings by which dequantizing computes a weight.
+    group : int
+        Consecutive weights of a row that share a scale: a multiple of 16 up to Kp.
+
+    Raises :class:`ValueError` for inconsistent members.
+    """
+
+    depth: int
+    shape: tuple[int, int]
+    q:     np.ndarray
+    codes: np.ndarray
+    table: np.ndarray
+    form:  Form = FORM
+    group: int = GROUP
+
+    def __post_init__(self) -> None:
+        self._check_integers()
+        _check_array("codes", self.codes, np.uint8, (self.rows, self.groups))
+        CodedScales(self.codes, self.table)
+
+    @property
+    def scales(self) -> CodedScales:
+        """Scales of the groups."""
+        return CodedScales(self.codes, self.table)
+
     @property
     def information_bits(self) -> float:
         """Information content in bits per weight, scale codes included."""
-        return information_bits(self.depth)
+        return information_bits(self.depth, self.group)
 
     @property
     def stored_bits(self) -> float:
         """Stored bits per weight, scale codes included, padding and table not."""
-        return stored_bits(self.depth)
+        return stored_bits(self.depth, self.group)
 
     def take_rows(
         self, chunk: slice, groups: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return integers and codes for the rows in ``chunk``; ``groups`` is not used."""
         return self.q[chunk], self.codes[chunk]
+
+
+@dataclass(frozen=True, eq=False)
+class DirectMatrix(_Sizes):
+    """A matrix with direct scales; ``w[n, k] = s[n, k // group] * q[n, k] / half_range``.
+
+    Members
+    -------
+    depth, shape, q, form, group
+        As in :class:`TritMatrix`.
+    scales : DirectScales
+        Scales of the groups.
+
+    Raises :class:`ValueError` for inconsistent members.
+    """
+
+    depth:  int
+    shape:  tuple[int, int]
+    q:      np.ndarray
+    scales: DirectScales
+    group:  int = GROUP
+    form:   Form = FORM
+
+    def __post_init__(self) -> None:
+        self._check_integers()
+        if (self.scales.rows, self.scales.groups) != (self.rows, self.groups):
+            raise ValueError(f"scales must be of {self.rows} rows with {self.groups} groups, "
+                             f"not {self.scales.rows} with {self.scales.groups}")
 
 
 def whole(matrix: Encoded) -> TritMatrix:
@@ -149,7 +221,7 @@ def whole(matrix: Encoded) -> TritMatrix:
     return TritMatrix(matrix.depth, matrix.shape, q, codes, matrix.table)
 
 
-def dequantize(matrix: TritMatrix) -> np.ndarray:
+def dequantize(matrix: ScaledMatrix) -> np.ndarray:
     """Return the weights of a quantized matrix, computed in its form: float32 (N, K)."""
     weights = np.empty(matrix.shape, np.float32)
     for chunk, rows in dequantized_chunks(matrix):
@@ -158,7 +230,7 @@ def dequantize(matrix: TritMatrix) -> np.ndarray:
 
 
 def dequantized_chunks(
-    matrix: TritMatrix, dtype: np.dtype = _SINGLE,
+    matrix: ScaledMatrix, dtype: np.dtype = _SINGLE,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the weights a few rows at a time, top to bottom: the slice of rows, and (rows, K).
 
@@ -170,19 +242,37 @@ def dequantized_chunks(
 
 
 def row_dequantizer(
-    matrix: TritMatrix, dtype: np.dtype = _SINGLE,
-) -> Callable[[slice | np.ndarray], np.ndarray]:
+    matrix: ScaledMatrix, dtype: np.dtype = _SINGLE,
+) -> Callable[[Rows], np.ndarray]:
     """Return a function that dequantizes rows, given as a slice or as an array of row numbers.
 
-    It looks the weights up, because a matrix has few different weights: 27 (2h + 1) at most.
     ``dtype`` is as for :func:`code_values`.
     """
-    weights = code_values(matrix, dtype)
+    return _looked_up(matrix, dtype) if isinstance(matrix, TritMatrix) else (
+        _computed(matrix, dtype))
 
-    def rows(chunk: slice | np.ndarray) -> np.ndarray:
+
+def _looked_up(matrix: TritMatrix, dtype: np.dtype) -> Callable[[Rows], np.ndarray]:
+    """Return a function that looks weights up, because there are few: 27 (2h + 1) at most."""
+    weights, units = code_values(matrix, dtype), matrix.group // GROUP
+
+    def rows(chunk: Rows) -> np.ndarray:
         zeros = weights.shape[1] * matrix.codes[chunk].astype(np.int32) + matrix.half_range
-        indices = matrix.q[chunk].reshape(-1, matrix.groups, GROUP) + zeros[..., None]
-        return weights.take(indices).reshape(len(zeros), -1)[:, :matrix.columns]
+        q = matrix.q[chunk].reshape(len(zeros), -1, GROUP)
+        if units > 1:
+            zeros = np.repeat(zeros, units, axis=1)[:, :q.shape[1]]
+        return weights.take(q + zeros[..., None]).reshape(len(zeros), -1)[:, :matrix.columns]
+    return rows
+
+
+def _computed(matrix: ScaledMatrix, dtype: np.dtype) -> Callable[[Rows], np.ndarray]:
+    half, columns = half_range(matrix.depth), matrix.shape[1]
+
+    def rows(chunk: Rows) -> np.ndarray:
+        scales = np.repeat(matrix.scales.values(chunk), matrix.group, axis=1)[:, :columns]
+        weights = matrix.form.weights(scales, matrix.q[chunk, :columns], half)
+        with np.errstate(over="ignore", under="ignore"):
+            return weights.astype(dtype, copy=False)
     return rows
 
 
@@ -196,6 +286,13 @@ def code_values(matrix: Encoded, dtype: np.dtype = _SINGLE) -> np.ndarray:
     values = matrix.form.weights(matrix.table[:, None], np.arange(-half, half + 1), half)
     with np.errstate(over="ignore", under="ignore"):
         return values.astype(dtype, copy=False)
+
+
+def largest_weights(matrix: ScaledMatrix) -> np.ndarray:
+    """Return the weights of largest magnitude that each scale can make: float32."""
+    scales, half = matrix.scales, half_range(matrix.depth)
+    own = scales.table if isinstance(scales, CodedScales) else scales.values(slice(None))
+    return matrix.form.weights(own, np.array(half), half)
 
 
 def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, int]) -> None:

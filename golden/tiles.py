@@ -3,6 +3,9 @@
 A tile is 5 rows by one group in 16d + 3 bytes. Byte ``j*d + i`` holds digit ``i`` of weight ``j``
 of the five rows (row 0 in D0). Byte ``16d + i`` holds digit ``i`` of their scale codes. Rows are
 padded with zero trits and code 0 to a multiple of 5, columns with zero trits to a multiple of 16.
+
+A matrix with other groups or direct scales has its trits apart from its scales: ``trits`` are uint8
+(ceil(N/5), Kp * d), and ``digits`` of codes are uint8 (ceil(N/5), C, 3), packed in the same way.
 """
 
 from collections.abc import Callable
@@ -24,9 +27,12 @@ from tritstream.golden.kernels import load
 from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.row_chunks import row_chunks, run_in_threads
-from tritstream.golden.trit import decode, to_digit, to_trit
+from tritstream.golden.trit import decode, encode, to_digit, to_trit
 
-__all__ = ["check_tiles", "pack", "padding_is_zero", "row_packer", "unpack", "word_stream"]
+__all__ = [
+    "check_tiles", "pack", "pack_codes", "pack_trits", "padding_is_zero", "row_packer",
+    "trits_padding_is_zero", "trits_shape", "unpack", "unpack_codes", "unpack_trits", "word_stream",
+]
 
 
 def pack(matrix: TritMatrix, engine: str | None = "numpy") -> np.ndarray:
@@ -74,21 +80,75 @@ def unpack(
         taken, count = tiles[chunk.start // ROWS:row_tiles(chunk.stop)], chunk.stop - chunk.start
         weights = taken[..., :GROUP * depth].reshape(len(taken), GROUP * groups, depth)
         q[chunk] = _unpacked(weights, _TRIT_VALUES, count) - np.uint8(half_range(depth))
-        codes[chunk] = _unpacked(taken[..., GROUP * depth:], _CODE_VALUES, count)
+        codes[chunk] = unpack_codes(taken[..., GROUP * depth:], count)
 
     run_in_threads(work, row_chunks(rows, q.shape[1], ROWS))
     q[:, shape[1]:] = 0
     return TritMatrix(depth, (shape[0], shape[1]), q, codes, table, form)
 
 
+def trits_shape(shape: tuple[int, int], depth: int) -> tuple[int, int]:
+    """Return the shape of the trits of an N x K matrix: (row tiles, Kp * d)."""
+    tiles, groups, _ = tiles_shape(shape, depth)
+    return tiles, groups * GROUP * depth
+
+
+def pack_trits(q: np.ndarray, depth: int, engine: str | None = "numpy") -> np.ndarray:
+    """Return the trits of some rows: int8 (rows, Kp) to uint8 (ceil(rows/5), Kp * d)."""
+    no_codes = np.zeros((len(q), q.shape[1] // GROUP), np.uint8)
+    tiles = row_packer(depth, engine)(q, no_codes)[..., :GROUP * depth]
+    return tiles.reshape(len(tiles), -1)
+
+
+def unpack_trits(trits: np.ndarray, depth: int, shape: tuple[int, int]) -> np.ndarray:
+    """Return the integers of trits: uint8 (ceil(N/5), Kp * d) to int8 (N, Kp).
+
+    Values in the padding are ignored. Raises :class:`ValueError` for another dtype or shape.
+    """
+    _check_trits(trits, depth, shape)
+    q = np.empty((shape[0], trits.shape[1] // depth), np.int8)
+
+    def work(chunk: slice) -> None:
+        taken = trits[chunk.start // ROWS:row_tiles(chunk.stop)]
+        weights = taken.reshape(len(taken), -1, depth)
+        q[chunk] = (_unpacked(weights, _TRIT_VALUES, chunk.stop - chunk.start)
+                    - np.uint8(half_range(depth)))
+
+    run_in_threads(work, row_chunks(len(q), q.shape[1], ROWS))
+    q[:, shape[1]:] = 0
+    return q
+
+
+def pack_codes(codes: np.ndarray) -> np.ndarray:
+    """Return the digits of scale codes, five rows per byte: uint8 (N, C) to (ceil(N/5), C, 3)."""
+    filled = np.zeros((ROWS * row_tiles(len(codes)), codes.shape[1]), np.uint8)
+    filled[:len(codes)] = codes
+    digits = filled[..., None] // _POWERS[:SCALE_TRITS] % 3
+    return encode(np.moveaxis(digits.reshape(-1, ROWS, *digits.shape[1:]), 1, -1))
+
+
+def unpack_codes(digits: np.ndarray, rows: int) -> np.ndarray:
+    """Return scale codes from their digits: uint8 (ceil(N/5), C, 3) to (N, C)."""
+    return _unpacked(digits, _CODE_VALUES, rows)
+
+
 def padding_is_zero(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> bool:
     """Return whether the padding rows and columns hold zero trits and code 0."""
     check_tiles(tiles, depth, shape)
-    spare_rows = -shape[0] % ROWS
-    last_rows = decode(tiles[-1])[..., ROWS - spare_rows:]
-    used = GROUP - -shape[1] % GROUP
-    last_columns = decode(tiles[:, -1, used * depth:GROUP * depth])
-    return not last_rows.any() and not last_columns.any()
+    columns = -shape[1] % GROUP
+    last_columns = tiles[:, -1, (GROUP - columns) * depth:GROUP * depth]
+    return _no_digits(tiles[-1], -shape[0] % ROWS) and _no_digits(last_columns, ROWS)
+
+
+def trits_padding_is_zero(trits: np.ndarray, depth: int, shape: tuple[int, int]) -> bool:
+    """Return whether the padding rows and columns of trits are zeros."""
+    _check_trits(trits, depth, shape)
+    return _no_digits(trits[-1], -shape[0] % ROWS) and _no_digits(trits[:, shape[1] * depth:], ROWS)
+
+
+def _no_digits(packed: np.ndarray, rows: int) -> bool:
+    """Return whether the last ``rows`` digits of all bytes are zeros."""
+    return not decode(packed)[..., ROWS - rows:].any()
 
 
 def word_stream(tiles: np.ndarray, lanes: int) -> np.ndarray:
@@ -115,6 +175,13 @@ def check_tiles(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
     if tiles.dtype != np.uint8 or tiles.shape != expected:
         raise ValueError(f"tiles of a {shape[0]} x {shape[1]} matrix of depth {depth} must be "
                          f"uint8 {expected}, not {tiles.dtype} {tiles.shape}")
+
+
+def _check_trits(trits: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
+    expected = trits_shape(shape, depth)
+    if trits.dtype != np.uint8 or trits.shape != expected:
+        raise ValueError(f"trits of a {shape[0]} x {shape[1]} matrix of depth {depth} must be "
+                         f"uint8 {expected}, not {trits.dtype} {trits.shape}")
 
 
 def _unpacked(packed: np.ndarray, values: np.ndarray, rows: int) -> np.ndarray:

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from tritstream.golden.matrix import TritMatrix
 from tritstream.host.board.matrix_store import Store, StoredPart, StoringTransport
 from tritstream.host.errors import DeviceError, naming
-from tritstream.host.layout.prepare import FRAME_BYTES, PreparedMatrix, Tiles, prepare
+from tritstream.host.layout.prepare import FRAME_BYTES, PreparedMatrix, prepare
+from tritstream.host.layout.stored import AnyMatrix
 from tritstream.host.part_products import part_products
 from tritstream.host.pipeline import Pipeline
 from tritstream.host.protocol.exchange import SEQUENCES, Exchange
@@ -112,7 +112,7 @@ class Device:
         await self.info()
         return await self._persist("STATUS", self._ask_counters)
 
-    async def prepare(self, matrix: TritMatrix | Tiles, name: str = "") -> PreparedMatrix:
+    async def prepare(self, matrix: AnyMatrix, name: str = "") -> PreparedMatrix:
         """Make the word streams of a matrix for this device: :func:`.prepare`.
 
         If a board has the matrix in its memory under this name, the streams are not made, and the

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tritstream.golden.fixed_point import ROWS
-from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.packed_matrix import StoredMatrix
 from tritstream.host.device import Device
-from tritstream.host.layout.prepare import PreparedMatrix, Tiles, tiles_of
+from tritstream.host.layout.prepare import PreparedMatrix
+from tritstream.host.layout.stored import AnyMatrix, stored_of, take_tiles, tile_count
 from tritstream.host.protocol.records import Counters, Info, Stats
 
 __all__ = ["DeviceGroup", "Share", "SplitMatrix", "joined", "spans", "split"]
@@ -43,24 +43,21 @@ class SplitMatrix:
 
     Members
     -------
-    tiles : tuple
-        Tiles, table, depth and shape of the matrix.
+    stored : StoredMatrix
+        Matrix as packed checkpoints store it.
     name : str
         Name of the matrix in error messages; may be empty.
     shares : list of Share
         Devices and their rows, in the order of the rows.
     """
 
-    tiles:  Tiles
+    stored: StoredMatrix
     name:   str
     shares: list[Share]
 
     async def prepare(self, share: Share) -> PreparedMatrix:
         """Make the word streams of a share."""
-        tiles, table, depth, (rows, columns) = self.tiles
-        count = min(ROWS * share.span.stop, rows) - ROWS * share.span.start
-        return await share.device.prepare(
-            (tiles[share.span], table, depth, (count, columns)), self.name)
+        return await share.device.prepare(take_tiles(self.stored, share.span), self.name)
 
 
 class DeviceGroup:
@@ -108,11 +105,12 @@ class DeviceGroup:
         """Return counters of all devices: sum of the frames, greatest of all else."""
         return _all_counters(await _together(device.status() for device in self.devices))
 
-    async def prepare(self, matrix: TritMatrix | Tiles, name: str = "") -> SplitMatrix:
+    async def prepare(self, matrix: AnyMatrix, name: str = "") -> SplitMatrix:
         """Split the rows of a matrix, and make the word streams of each share."""
-        tiles = tiles_of(matrix)
-        shares = [Share(*each) for each in await spans(self.devices, slice(0, len(tiles[0])))]
-        split_matrix = SplitMatrix(tiles, name, shares)
+        stored = stored_of(matrix)
+        shares = [Share(*each)
+                  for each in await spans(self.devices, slice(0, tile_count(stored)))]
+        split_matrix = SplitMatrix(stored, name, shares)
         for share in shares:
             share.prepared = await split_matrix.prepare(share)
         return split_matrix

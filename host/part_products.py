@@ -14,7 +14,7 @@ from tritstream.host.protocol.loads import Loads
 from tritstream.host.protocol.records import Stats
 from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Stored
-from tritstream.hw.protocol import BANKS, SUM_BYTES, Opcode
+from tritstream.hw.protocol import BANKS, SUM_BYTES, GemvArguments, Opcode
 
 __all__ = ["GemvFrame", "PartProduct", "part_products"]
 
@@ -96,12 +96,14 @@ class GemvFrame:
     async def ask(self, exchange: Exchange, loads: Loads) -> int:
         """Send the request after the loads that it needs; return its sequence number."""
         matrix, part, rows = self.product.matrix, self.product.part, self.product.rows
-        await loads.scales(matrix.scale_bytes)
+        if not matrix.scales.direct:
+            await loads.scales(matrix.scale_bytes)
         await loads.activations(rows)
         depth = part.fold.depth if part.fold else matrix.depth
-        return await exchange.ask(
-            Opcode.GEMV, depth | part.groups << 8 | len(rows) << 24, self.count, self.payload,
-            part.payload_crc(self.first, self.count))
+        arguments = GemvArguments(depth, part.groups, len(rows), self.count,
+                                  matrix.scales.length, matrix.scales.direct)
+        return await exchange.ask(Opcode.GEMV, *arguments.pack(), self.payload,
+                                  part.payload_crc(self.first, self.count))
 
     async def take(self, exchange: Exchange, sequence: int) -> Stats:
         """Await the responses, keep the row sums, and return the cost."""

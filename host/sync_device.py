@@ -3,8 +3,8 @@
 import numpy as np
 
 from tritstream.golden.activation import quantize_activation
-from tritstream.golden.gemv import dequantize_rows
-from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.gemv import results
+from tritstream.golden.matrix import DirectMatrix, TritMatrix
 from tritstream.host.device_group import DeviceGroup
 from tritstream.host.loop_thread import LoopThread
 from tritstream.host.open_device import open_device
@@ -48,7 +48,7 @@ class SyncDevice:
         """Return what the device reports about itself."""
         return self._loop.run(self._device.info)
 
-    def gemv(self, matrix: TritMatrix, x: np.ndarray) -> np.ndarray:
+    def gemv(self, matrix: TritMatrix | DirectMatrix, x: np.ndarray) -> np.ndarray:
         """Return the exact row sums of a matrix and int8 activations.
 
         Equals :func:`tritstream.golden.gemv.gemv`: (K,) to int64 (N,), or (B, K) to (B, N).
@@ -58,14 +58,14 @@ class SyncDevice:
         """
         return self._loop.run(self._gemv, matrix, x)
 
-    def multiply(self, matrix: TritMatrix, x: np.ndarray) -> np.ndarray:
+    def multiply(self, matrix: TritMatrix | DirectMatrix, x: np.ndarray) -> np.ndarray:
         """Return float32 results for float activations: (K,) to (N,), or (B, K) to (B, N).
 
         Activations are rounded to int8 with one scale per vector; the device's row sums are exact.
         """
         levels, scale = quantize_activation(x)
-        return dequantize_rows(self.gemv(matrix, levels), matrix.table, matrix.depth, scale)
+        return results(self.gemv(matrix, levels), matrix.scales.units, matrix.depth, scale)
 
-    async def _gemv(self, matrix: TritMatrix, x: np.ndarray) -> np.ndarray:
+    async def _gemv(self, matrix: TritMatrix | DirectMatrix, x: np.ndarray) -> np.ndarray:
         sums, _ = await self._device.gemv(await self._device.prepare(matrix), x)
         return sums

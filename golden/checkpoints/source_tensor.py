@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["SourceShard", "SourceTensor"]
+from tritstream.golden.matrix import DirectMatrix
+
+__all__ = ["SourceShard", "SourceTensor", "Ternary"]
 
 
 class SourceTensor(Protocol):
@@ -28,6 +30,17 @@ class SourceTensor(Protocol):
     def size(self) -> int: ...
     def read(self) -> np.ndarray: ...
     def pieces(self) -> Iterator[bytes]: ...
+
+
+@runtime_checkable
+class Ternary(Protocol):
+    """A tensor whose source may state levels -1, 0, 1 and scales of groups of weights."""
+
+    def ternary(self) -> DirectMatrix | None:
+        """Return levels and scales as the source stores them, or None if it does not.
+
+        Raises :class:`.CheckpointError` for scales that are negative or not finite.
+        """
 
 
 class SourceShard(Protocol):

@@ -2,13 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tritstream.golden.checkpoints.safetensors_reader import DTYPES, Shard, Tensor
+from tritstream.golden.checkpoints.safetensors_reader import FLOATS, Shard, Tensor
 from tritstream.golden.checkpoints.sharding import Part
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.checkpoints.ternary_tensors import (
@@ -104,7 +102,7 @@ class _Bitnet(_Reader):
             return tensor
         module = tensor.name.removesuffix(".weight")
         if module + _SCALE in self._stored:
-            return self._scaled(tensor, self._scaling(self._stored[module + _SCALE]))
+            return self._scaled(tensor, self._scale(self._stored[module + _SCALE]))
         if tensor.dtype == "U8":
             raise self._refuse(f"{tensor.name} is packed, but has no {module}{_SCALE}")
         if not self._online or self._is_kept(module):
@@ -114,21 +112,21 @@ class _Bitnet(_Reader):
                                f"{tensor.name} is rounded", "use a model in mode offline")
         return OnlineTensor(tensor, tensor.shape)
 
-    def _scaled(self, tensor: Tensor, scaling: Any) -> SourceTensor:
+    def _scaled(self, tensor: Tensor, scale: Tensor) -> SourceTensor:
         if tensor.dtype != "U8":
-            return LevelTensor(tensor, tensor.shape, scaling)
+            return LevelTensor(tensor, tensor.shape, scale, self._divides)
         rows = self._rows.get(tensor.name.split(".")[-2], 4 * tensor.shape[0])
         if -(-rows // 4) != tensor.shape[0]:
             raise self._refuse(f"{tensor.name} has {tensor.shape[0]} rows of four, but the model "
                                f"has {rows} rows")
-        return CodedTensor(tensor, (rows, tensor.shape[1]), scaling)
+        return CodedTensor(tensor, (rows, tensor.shape[1]), scale, self._divides)
 
-    def _scaling(self, tensor: Tensor) -> Any:
-        values = tensor.read().ravel() if tensor.dtype in DTYPES else np.empty(0)
+    def _scale(self, tensor: Tensor) -> Tensor:
+        values = tensor.read().ravel() if tensor.dtype in FLOATS else np.empty(0)
         scale = values.astype(np.float32)
         if scale.shape != (1,) or not np.isfinite(scale[0]) or scale[0] <= 0:
             raise self._refuse(f"{tensor.name} must be one positive number")
-        return partial(_divided if self._divides else _multiplied, scale[0])
+        return tensor
 
     def _is_kept(self, module: str) -> bool:
         return "embed" in module or any(name in module for name in self._kept)
@@ -170,14 +168,6 @@ class _Mlx(_Reader):
                 or not scales.shape[1] or shape[1] % scales.shape[1]):
             raise self._refuse(f"{tensor.name} has no scales and biases that go with its shape")
         return AffineTensor(stored, shape, scales, biases)
-
-
-def _divided(scale: np.float32, levels: np.ndarray) -> np.ndarray:
-    return levels / scale
-
-
-def _multiplied(scale: np.float32, levels: np.ndarray) -> np.ndarray:
-    return levels * scale
 
 
 def _rows_by_name(config: dict) -> dict[str, int]:

@@ -34,6 +34,8 @@ class BlockType:
     values : callable or None
         Dequantizes blocks: uint8 (n, size) to float32 (n, weights). None if the type is plain, or
         cannot be read.
+    levels : callable or None
+        Returns levels -1, 0, 1 and scales of ternary blocks, as :mod:`.ternary_blocks` does.
     dtype : str or None
         Dtype of a plain type, as safetensors calls it.
     single_scale : bool
@@ -47,6 +49,7 @@ class BlockType:
     weights: int
     size:    int
     values:  Callable[[np.ndarray], np.ndarray] | None = None
+    levels:  Callable[[np.ndarray], ternary.Blocks] | None = None
     dtype:   str | None = None
     single_scale: bool = False
     advice:  str = "convert the model to another type"
@@ -89,17 +92,31 @@ def _dequantize(kind: GGMLQuantizationType, blocks: np.ndarray) -> np.ndarray:
         return dequantize(blocks, kind)
 
 
+def _ternary(
+    name: str, weights: int, size: int, levels: Callable[[np.ndarray], ternary.Blocks],
+    single_scale: bool = False,
+) -> BlockType:
+    return BlockType(name, weights, size, partial(_scaled, levels), levels,
+                     single_scale=single_scale)
+
+
+def _scaled(levels: Callable[[np.ndarray], ternary.Blocks], blocks: np.ndarray) -> np.ndarray:
+    found, scales = levels(blocks)
+    return found * scales.astype(np.float32)[:, None]
+
+
 _TO_I2_S = "convert the original checkpoint to I2_S, or use the original in safetensors"
 _TL2 = BlockType("TL2", 1, 0, advice=_TO_I2_S)
 _STQ1_0 = BlockType("STQ1_0", 256, 42)
 _TYPES: dict[int, tuple[BlockType, ...]] = {
     **{kind.value: (_of_gguf(kind),) for kind in GGMLQuantizationType},
-    36: (BlockType("I2_S", 128, 32, ternary.i2_s, single_scale=True),),
+    34: (_ternary("TQ1_0", 256, 54, ternary.tq1_0),),
+    35: (_ternary("TQ2_0", 256, 66, ternary.tq2_0),),
+    36: (_ternary("I2_S", 128, 32, ternary.i2_s, single_scale=True),),
     38: (BlockType("TL1", 1, 0, advice=_TO_I2_S),),
-    41: (BlockType("Q1_0", 128, 18, ternary.q1_0),),
-    42: (BlockType("Q2_0", 64, 18, ternary.q2_0), BlockType("Q2_0", 128, 34, ternary.q2_0),
-         _STQ1_0),
+    41: (_ternary("Q1_0", 128, 18, ternary.q1_0),),
+    42: (_ternary("Q2_0", 64, 18, ternary.q2_0), _ternary("Q2_0", 128, 34, ternary.q2_0), _STQ1_0),
     43: (_STQ1_0,),
-    142: (BlockType("PQ2_0", 128, 34, ternary.q2_0),),
-    143: (BlockType("PTQ1_0", 128, 28, ternary.ptq1_0),),
+    142: (_ternary("PQ2_0", 128, 34, ternary.q2_0),),
+    143: (_ternary("PTQ1_0", 128, 28, ternary.ptq1_0),),
 }

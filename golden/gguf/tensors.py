@@ -11,10 +11,13 @@ import numpy as np
 from tritstream.golden.checkpoints.computed_tensor import ChunkedTensor
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
 from tritstream.golden.errors import CheckpointError
+from tritstream.golden.fixed_point import GROUP, group_count
 from tritstream.golden.gguf.block_types import TAIL
 from tritstream.golden.gguf.reader import RawTensor
 from tritstream.golden.gguf.ternary_blocks import UNDEFINED
+from tritstream.golden.matrix import DirectMatrix
 from tritstream.golden.row_chunks import row_chunks
+from tritstream.golden.scales import DirectScales
 
 __all__ = ["GgufTensor"]
 
@@ -66,16 +69,64 @@ class GgufTensor(ChunkedTensor):
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Yield dequantized rows in Hugging Face's order; for a permuted vector, its elements."""
-        rows = self.shape[0] if len(self.shape) > 1 or self.head > 1 else 1
-        columns = math.prod(self.shape) // rows
-        together = math.lcm(self.head, self.raw.kind.rows_together((rows, columns)))
+        columns = self._row_sizes[1]
         with self.path.open("rb") as file:
             scale = self._scale(file) if self.raw.kind.single_scale else None
-            file.seek(self.raw.offset)
-            for chunk in row_chunks(rows, columns, together):
-                count = (chunk.stop - chunk.start) * columns // self.raw.kind.weights
-                values = self._values(self._read(file, count * self.raw.kind.size))
-                yield self._in_order(self._scaled(values, scale).reshape(-1, columns))
+            for data in self._blocks(file):
+                values = self._scaled(self._values(data), scale)
+                yield self._in_order(values.reshape(-1, columns))
+
+    def ternary(self) -> DirectMatrix | None:
+        """Return levels and scales, or None if the type has no levels, or has level +2.
+
+        Raises :class:`CheckpointError` for negative scales, and for a code without a meaning.
+        """
+        kind = self.raw.kind
+        if not kind.levels or len(self.shape) != 2 or kind.weights % GROUP:
+            return None
+        rows, columns = self.shape
+        q = np.zeros((rows, GROUP * group_count(columns)), np.int8)
+        scales, first = [], 0
+        with self.path.open("rb") as file:
+            single = self._scale(file) if kind.single_scale else None
+            for data in self._blocks(file):
+                found, stored = kind.levels(data.reshape(-1, kind.size))
+                if found.max() > 1:
+                    self._check_defined(found)
+                    return None
+                levels = self._in_order(found.reshape(-1, columns))
+                q[first:first + len(levels), :columns] = levels
+                first += len(levels)
+                scales.append(stored)
+        return self._direct(q, np.concatenate(scales), single)
+
+    def _direct(
+        self, q: np.ndarray, scales: np.ndarray, single: np.float32 | None,
+    ) -> DirectMatrix:
+        rows, columns = self.shape
+        group = self.raw.kind.weights if single is None else q.shape[1]
+        stored = (self._in_order(scales.reshape(rows, -1)) if single is None
+                  else np.array([[single]]))
+        try:
+            return DirectMatrix(1, (rows, columns), q, DirectScales(stored, rows), group)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path}: {self.raw.name} cannot be packed: its {error}; "
+                                  "copy the file again") from None
+
+    @property
+    def _row_sizes(self) -> tuple[int, int]:
+        """Rows and columns of the matrix; a vector is a row, or a column if it is permuted."""
+        rows = self.shape[0] if len(self.shape) > 1 or self.head > 1 else 1
+        return rows, math.prod(self.shape) // rows
+
+    def _blocks(self, file: BinaryIO) -> Iterator[np.ndarray]:
+        """Yield the bytes of blocks of complete rows and heads: uint8."""
+        rows, columns = self._row_sizes
+        together = math.lcm(self.head, self.raw.kind.rows_together((rows, columns)))
+        file.seek(self.raw.offset)
+        for chunk in row_chunks(rows, columns, together):
+            count = (chunk.stop - chunk.start) * columns // self.raw.kind.weights
+            yield self._read(file, count * self.raw.kind.size)
 
     def _read(self, file: BinaryIO, size: int) -> np.ndarray:
         data = np.fromfile(file, np.uint8, size)
@@ -97,11 +148,14 @@ class GgufTensor(ChunkedTensor):
     def _scaled(self, values: np.ndarray, scale: np.float32 | None) -> np.ndarray:
         if scale is None:
             return values
-        if (values == UNDEFINED).any():
+        self._check_defined(values)
+        return values * scale
+
+    def _check_defined(self, levels: np.ndarray) -> None:
+        if self.raw.kind.single_scale and (levels == UNDEFINED).any():
             raise CheckpointError(f"{self.path}: {self.raw.name} is {self.raw.kind.name} and has "
                                   "code 3, which has no meaning; the file is damaged, or its "
                                   "codes are in another order")
-        return values * scale
 
     def _in_order(self, rows: np.ndarray) -> np.ndarray:
         if self.head == 1:

@@ -11,7 +11,7 @@ from tritstream.golden.checkpoints.safetensors_reader import DTYPES, FLOATS, Ten
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.errors import CheckpointError
-from tritstream.golden.matrix import TritMatrix, row_dequantizer, whole
+from tritstream.golden.matrix import DirectMatrix, TritMatrix, row_dequantizer, whole
 from tritstream.golden.packed.metadata import CONVERTED
 from tritstream.golden.packed.reader import MatrixInfo, PackedCheckpoint
 from tritstream.golden.quantizers.registry import Method
@@ -41,12 +41,15 @@ def compare_names(packed: PackedCheckpoint, source: Source) -> list[Finding]:
 
 
 def compare_codes(
-    info: MatrixInfo, matrix: TritMatrix, origin: SourceTensor, method: Method,
+    info: MatrixInfo, matrix: TritMatrix | DirectMatrix, origin: SourceTensor, method: Method,
 ) -> Iterator[Finding]:
     """Compare a matrix with the result of quantizing the source again."""
     if (weights := (yield from _read(info, origin))) is None:
         return
     expected = whole(method.encode(weights, info.depth, origin.name))
+    if not isinstance(matrix, TritMatrix) or matrix.group != expected.group:
+        yield Finding(info.name, "has groups and scales that its method does not make")
+        return
     if expected.table.tobytes() != matrix.table.tobytes():
         yield Finding(info.name, "its scale table is not that of the source")
     wrong = np.argwhere((pack(expected) != pack(matrix)).any(axis=-1))
@@ -57,7 +60,7 @@ def compare_codes(
 
 
 def compare_weights(
-    info: MatrixInfo, matrix: TritMatrix, origin: SourceTensor,
+    info: MatrixInfo, matrix: TritMatrix | DirectMatrix, origin: SourceTensor,
 ) -> Iterator[Finding]:
     """Compare the weights of an imported matrix with the source."""
     if (weights := (yield from _read(info, origin))) is None:

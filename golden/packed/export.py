@@ -32,10 +32,11 @@ from tritstream.golden.jobs.directory_job import (
     fingerprint,
     write_json,
 )
-from tritstream.golden.matrix import code_values, dequantized_chunks
+from tritstream.golden.matrix import dequantized_chunks, largest_weights
 from tritstream.golden.packed.card import write_exported_card
+from tritstream.golden.packed.layout import TRITS_SUFFIX
 from tritstream.golden.packed.metadata import RECOVERED
-from tritstream.golden.packed.reader import QUANT_METHOD, TRITS_SUFFIX, MatrixInfo, PackedCheckpoint
+from tritstream.golden.packed.reader import QUANT_METHOD, MatrixInfo, PackedCheckpoint
 
 __all__ = ["export", "exported_weights"]
 
@@ -142,7 +143,7 @@ class _Weights(ChunkedTensor):
         matrix, dtype = self.packed.matrix(info.name), DTYPES[self.dtype]
         name = info.name if info.axes else info.origin
         with np.errstate(over="ignore", under="ignore"):
-            values = code_values(matrix).astype(dtype).astype(DTYPES[self.written])
+            values = largest_weights(matrix).astype(dtype).astype(DTYPES[self.written])
         if matrix.q.any() and not values.any():
             raise self._unfit(f"all weights of {name} vanish in {values.dtype.name}")
         for _, rows in dequantized_chunks(matrix, dtype):

@@ -1,15 +1,17 @@
 """Tiles of a matrix and the figures of its report, computed in one pass over the rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from tritstream.golden.checkpoints.safetensors_writer import Data
 from tritstream.golden.fixed_point import GROUP, ROWS, SCALES, group_count, half_range
 from tritstream.golden.groups import WeightRows, take_groups
 from tritstream.golden.kernels import load
 from tritstream.golden.matrix import Encoded, code_values
 from tritstream.golden.packed.counts import code_counts, share_of_zeros
 from tritstream.golden.packed.group_errors import GroupErrors
+from tritstream.golden.packed.layout import SCALES_SUFFIX, TRITS_SUFFIX
 from tritstream.golden.packed.report import TensorReport, matrix_report
 from tritstream.golden.row_chunks import in_threads, row_chunks
 from tritstream.golden.tiles import row_packer
@@ -41,6 +43,10 @@ class Packing:
         self._codes = np.zeros(SCALES, np.int64)
         self._errors = GroupErrors()
 
+    def tensors(self, module: str) -> dict[str, Iterable[Data]]:
+        """Return the values of the tensors to write, by name. Call this once."""
+        return {module + TRITS_SUFFIX: self.pieces(), module + SCALES_SUFFIX: [self._matrix.table]}
+
     def pieces(self) -> Iterator[np.ndarray]:
         """Yield tiles a few row tiles at a time, computed in threads. Call this once."""
         rows, columns = self._matrix.shape
@@ -52,7 +58,7 @@ class Packing:
             yield tiles
 
     def report(self, name: str, codec: str | None = None) -> TensorReport:
-        """Return the figures of the matrix, after all tiles have been read.
+        """Return the figures of the matrix, after all pieces have been read.
 
         Warnings give advice for matrices of ``codec``.
         """

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tritstream.golden.fixed_point import (
+    DIRECT_MANTISSA_BITS,
     SCALES,
     TABLE_RATIO_WARNING,
     device_table,
@@ -16,8 +17,10 @@ from tritstream.golden.packed.metadata import RECOVERED
 from tritstream.golden.quantize import CODEC
 from tritstream.golden.quantizers.search import SEARCH
 from tritstream.golden.row_chunks import row_chunks
+from tritstream.golden.scales import DirectScales
 
-__all__ = ["error_warnings", "range_warnings", "scale_warnings", "table_warnings"]
+__all__ = ["error_warnings", "exactness_warnings", "range_warnings", "scale_warnings",
+           "table_warnings"]
 
 #: Limit of the median relative error of groups, by depth: ten times the error of normally
 #: distributed weights, except three times at d = 1.
@@ -97,9 +100,19 @@ def table_warnings(name: str, matrix: TritMatrix, codec: str | None = None) -> t
     """
     codes = np.zeros(SCALES, np.int64)
     for chunk in row_chunks(*matrix.q.shape):
-        codes += code_counts(*matrix.take_rows(chunk))
+        codes += code_counts(*matrix.take_rows(chunk), matrix.group)
     return (*scale_warnings(name, matrix.table, codes, codec),
             *range_warnings(matrix.table, codes, codec))
+
+
+def exactness_warnings(scales: DirectScales) -> list[str]:
+    """Return a warning if a device does not hold all direct scales exactly."""
+    found = scales.exactness
+    if not found.groups:
+        return []
+    return [f"{found.groups} scales in {found.rows} of {scales.rows} rows are not exact in the "
+            f"{DIRECT_MANTISSA_BITS}-bit mantissas of a device, by {found.error:.2g} of a scale at "
+            "most; `--backend reference` computes with the stored values"]
 
 
 def _percent(share: float) -> str:

@@ -16,24 +16,24 @@ from tritstream.golden.checkpoints.weight_files import (
 )
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import GROUP, MAX_DEPTH
+from tritstream.golden.packed.layout import KINDS
 from tritstream.golden.quantize import CODEC
 from tritstream.golden.rounding import FORM, FORMS, DigitForm, Form
 from tritstream.golden.strict_json import parse_json
 
 __all__ = [
-    "CONVERTED", "FORMAT_VERSION", "QUANT_METHOD", "RECOVERED", "SCALES_SUFFIX", "TRITS_SUFFIX",
-    "Record", "damaged", "marks_of", "quantization_config", "read_config", "read_records",
-    "shard_metadata", "version_of",
+    "CONVERTED", "FORMAT_VERSION", "QUANT_METHOD", "RECOVERED", "Record", "damaged", "marks_of",
+    "quantization_config", "read_config", "read_records", "shard_metadata", "version_of",
 ]
 
 #: Newest format version that this reader knows. :func:`version_of` returns the version of a file.
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+#: First version with groups of other lengths than 16.
+_GROUPS_VERSION = 5
 #: Codec of imported matrices: their exported weights are bit-identical to their source.
 RECOVERED = "recovered"
 #: Field of the configuration: source dtypes of converted unquantized tensors, by tensor name.
 CONVERTED = "converted"
-TRITS_SUFFIX = ".trits"
-SCALES_SUFFIX = ".scales"
 
 #: Dtype of exported matrices, unless the metadata state another dtype.
 _DTYPE = "F16"
@@ -50,20 +50,23 @@ class Record:
     form:     Form
     dtype:    str
     axes:     str | None = None
+    group:    int = GROUP
+    scales:   str | None = None
 
 
 def quantization_config(
     depth: int, depths: Mapping[str, int], modules_to_not_convert: list[str], *,
-    codec: str = CODEC, version: int = 1, sharded: bool = False,
+    codec: str = CODEC, version: int = 1, sharded: bool = False, group: int = GROUP,
 ) -> dict:
     """Return the ``quantization_config`` of a packed checkpoint.
 
-    ``depths`` has the modules whose depth is not ``depth``.
+    ``depths`` has the modules whose depth is not ``depth``. ``group`` is the most frequent group
+    length.
     """
     return {
         "quant_method": QUANT_METHOD, "codec": codec, "format_version": version,
         WEIGHTS: PACKED.index if sharded else PACKED.single,
-        "depth": depth, "group_size": GROUP, "modules_to_not_convert": modules_to_not_convert,
+        "depth": depth, "group_size": group, "modules_to_not_convert": modules_to_not_convert,
         "depths": dict(depths),
     }
 
@@ -77,23 +80,25 @@ def marks_of(form: Form, dtype: str, axes: str | None = None) -> dict[str, str]:
     return marks | ({"dtype": dtype} if dtype != _DTYPE else {}) | ({"axes": axes} if axes else {})
 
 
-def version_of(marks: Iterable[Mapping[str, str]]) -> int:
+def version_of(marks: Iterable[Mapping[str, object]]) -> int:
     """Return the lowest format version that supports all marks of a checkpoint's matrices.
 
     Version 2 adds forms and dtypes. Version 3 adds forms that sum digits. Version 4 adds slices of
-    tensors with three dimensions.
+    tensors with three dimensions. Version 5 adds group lengths and direct scales.
     """
     present = [mark for mark in marks if mark]
+    if any("scales" in mark for mark in present):
+        return _GROUPS_VERSION
     if any("axes" in mark for mark in present):
         return 4
-    if any(isinstance(FORMS[mark.get("form", FORM.name)], DigitForm) for mark in present):
+    if any(isinstance(FORMS[str(mark.get("form", FORM.name))], DigitForm) for mark in present):
         return 3
     return 2 if present else 1
 
 
 def shard_metadata(
     metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]],
-    marks: Mapping[str, dict[str, str]], checksums: Mapping[str, str],
+    marks: Mapping[str, Mapping[str, object]], checksums: Mapping[str, str],
 ) -> dict[str, str]:
     """Return ``__metadata__`` of a shard: of its source, and shape, CRC-32 and marks per tensor."""
     records = {name: {"shape": list(shapes[name]), "crc32": checksums[name], **marks.get(name, {})}
@@ -123,8 +128,7 @@ def read_config(path: Path, config: dict, file: str) -> tuple[int, dict[str, int
                               "update tritstream")
     if fields.get(WEIGHTS, file) != file:
         raise damaged(path, f"{WEIGHTS} must be {file!r}, not {fields[WEIGHTS]!r:.60}")
-    if fields.get("group_size") != GROUP:
-        raise damaged(path, f"group_size must be {GROUP}, not {fields.get('group_size')!r}")
+    _check_group_size(path, fields.get("group_size"), version)
     depths = fields.get("depths", {})
     if not isinstance(depths, dict):
         raise damaged(path, f"depths must map names to depths, not {depths!r}")
@@ -157,6 +161,13 @@ def damaged(path: Path, fault: str) -> CheckpointError:
     return CheckpointError(f"{path}: {fault}; copy it again")
 
 
+def _check_group_size(path: Path, size: object, version: int) -> None:
+    if version < _GROUPS_VERSION and size != GROUP:
+        raise damaged(path, f"group_size must be {GROUP}, not {size!r}")
+    if type(size) is not int or size < GROUP or size % GROUP:
+        raise damaged(path, f"group_size must be a multiple of {GROUP}, not {size!r}")
+
+
 def _check_making(path: Path, fields: dict) -> None:
     """Check the fields that only :func:`tritstream.golden.packed.verify.verify` uses."""
     if not isinstance(fields.get("codec", ""), str):
@@ -172,7 +183,7 @@ def _check_making(path: Path, fields: dict) -> None:
 
 def _record(
     path: Path, name: str, /, shape: Any, crc32: str, form: str = FORM.name, dtype: str = _DTYPE,
-    axes: str | None = None,
+    axes: str | None = None, group: int = GROUP, scales: str | None = None,
 ) -> Record:
     if not _CRC.fullmatch(crc32) or not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError
@@ -182,4 +193,9 @@ def _record(
     if axes is not None and axes not in AXES:
         raise CheckpointError(f"{path}: {name} has axes {axes!r}, which this version "
                               "does not know; update tritstream")
-    return Record(tuple(shape), int(crc32, 16), FORMS[form], dtype, axes)
+    if scales is not None and scales not in KINDS:
+        raise CheckpointError(f"{path}: {name} has scales {scales!r}, which this version does not "
+                              "know; update tritstream")
+    if type(group) is not int or (scales is None and group != GROUP):
+        raise ValueError
+    return Record(tuple(shape), int(crc32, 16), FORMS[form], dtype, axes, group, scales)

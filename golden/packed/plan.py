@@ -1,6 +1,7 @@
 """Plan of a packed checkpoint: output tensors and files, decided before anything is written."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,11 @@ from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.checkpoints.weight_files import REFUSAL, REFUSAL_FIELD, packed_name
 from tritstream.golden.errors import CheckpointError
-from tritstream.golden.fixed_point import SCALES, tiles_shape
+from tritstream.golden.fixed_point import GROUP
 from tritstream.golden.jobs.directory_job import fingerprint
 from tritstream.golden.packed.card import BaseModel
+from tritstream.golden.packed.layout import TILES, TRITS_SUFFIX, Layout
 from tritstream.golden.packed.metadata import (
-    SCALES_SUFFIX,
-    TRITS_SUFFIX,
     quantization_config,
     shard_metadata,
     version_of,
@@ -52,6 +52,8 @@ class Plan:
         Profile that determines the codes.
     marks : mapping
         Metadata fields of matrices by module name: see :func:`.marks_of`.
+    layouts : mapping
+        Group length and kind of scales by module name, for matrices that are not tiles.
     notes : mapping
         Additional fields of the ``quantization_config``.
     base : BaseModel
@@ -64,12 +66,16 @@ class Plan:
         self, source: Source, matrices: Mapping[str, SourceTensor], depth: int, *,
         depths: Mapping[str, int], kept: Iterable[str], codec: str = CODEC,
         marks: Mapping[str, dict[str, str]] | None = None,
+        layouts: Mapping[str, Layout] | None = None,
         notes: Mapping[str, object] | None = None, base: BaseModel | None = None,
     ):
         self.source, self.matrices, self.depth, self.base = source, matrices, depth, base
         self.depths = {name: other for name, other in depths.items() if other != depth}
         self.codec, self._notes = codec, dict(notes or {})
-        self.marks = {name: mark for name, mark in (marks or {}).items() if mark}
+        self._layouts = dict(layouts or {})
+        self.marks: dict[str, dict[str, str | int]] = {
+            name: mark for name in matrices
+            if (mark := {**(marks or {}).get(name, {}), **self.layout_of(name).marks()})}
         modules = {name.removesuffix(".weight") for name, tensor in source.tensors.items()
                    if len(tensor.shape) == 2 and name.endswith(".weight")}
         self.kept = sorted({*kept, *modules} - matrices.keys())
@@ -84,6 +90,18 @@ class Plan:
         """Return the trits per weight of a matrix."""
         return self.depths.get(name, self.depth)
 
+    def layout_of(self, name: str) -> Layout:
+        """Return the group length and kind of scales of a matrix."""
+        return self._layouts.get(name, TILES)
+
+    @property
+    def group(self) -> int:
+        """Group length of most weights; 16 if all matrices are tiles."""
+        weights: Counter[int] = Counter()
+        for name, tensor in self.matrices.items():
+            weights[self.layout_of(name).group] += math.prod(tensor.shape)
+        return weights.most_common(1)[0][0] if weights else GROUP
+
     def module_of(self, tensor: SourceTensor) -> str | None:
         """Return the module name of a tensor to pack, None for an unquantized tensor."""
         name = tensor.name.removesuffix(".weight")
@@ -92,7 +110,8 @@ class Plan:
     def config(self) -> dict:
         """Return config.json of the output."""
         fields = quantization_config(self.depth, self.depths, self.kept, codec=self.codec,
-                                     version=self.version, sharded=self.source.sharded)
+                                     version=self.version, sharded=self.source.sharded,
+                                     group=self.group)
         return {**self.source.config, REFUSAL_FIELD: REFUSAL,
                 "quantization_config": fields | self._notes}
 
@@ -123,14 +142,14 @@ class Plan:
             entry = Entry(tensor.name, tensor.dtype, tensor.shape, tensor.size)
             return Written((entry,), {tensor.name: tensor.shape})
         rows, columns = tensor.shape
-        shape = tiles_shape((rows, columns), self.depth_of(name))
-        trits = Entry(name + TRITS_SUFFIX, "U8", shape, math.prod(shape))
-        scales = Entry(name + SCALES_SUFFIX, "F32", (SCALES,), 4 * SCALES)
-        return Written((trits, scales), {trits.name: tensor.shape, scales.name: (SCALES,)})
+        entries = self.layout_of(name).entries(name, (rows, columns), self.depth_of(name))
+        shapes = {entry.name: entry.shape for entry in entries}
+        return Written(entries, shapes | {name + TRITS_SUFFIX: tensor.shape})
 
     def _check_names(self) -> None:
         """Raise if a source tensor has the name of a packed tensor, or would be read as packed."""
-        taken = {name + SCALES_SUFFIX for name in self.matrices}
+        taken = {name + suffix for name in self.matrices
+                 for suffix in self.layout_of(name).suffixes}
         for name, tensor in self.source.tensors.items():
             if name in taken or name.endswith(TRITS_SUFFIX):
                 raise CheckpointError(f"{tensor.path}: {name} has a name that packed matrices "

@@ -2,7 +2,8 @@
 
 A packed checkpoint is a Hugging Face directory whose config.json has a ``quantization_config``.
 Its safetensors files hold a matrix ``NAME.weight`` as ``NAME.trits``, tiles in uint8, and
-``NAME.scales``, float32 (27,). All other tensors are unquantized. The ``__metadata__`` of each file
+``NAME.scales``, float32 (27,), or from version 5 on in another :class:`.Layout`. All other tensors
+are unquantized. The ``__metadata__`` of each file
 holds, as JSON under the key ``tritstream``, the CRC-32 (eight hex digits) and the shape of every
 tensor. The shape of ``NAME.trits`` in this JSON is the shape N x K of the matrix. Form and dtype of
 a matrix are included unless they are the defaults, and so are the axes of a slice of a tensor with
@@ -19,24 +20,33 @@ import numpy as np
 
 from tritstream.golden.checkpoints.directory import all_tensors, open_shards
 from tritstream.golden.checkpoints.hub import local_model
-from tritstream.golden.checkpoints.safetensors_reader import Tensor
+from tritstream.golden.checkpoints.safetensors_reader import FLOATS, Tensor
 from tritstream.golden.checkpoints.slices import slice_module, stacked_shape
 from tritstream.golden.checkpoints.source import CONFIG
 from tritstream.golden.checkpoints.weight_files import weight_files
 from tritstream.golden.errors import CheckpointError
-from tritstream.golden.fixed_point import SCALES, check_table, tiles_shape
-from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.fixed_point import check_group, check_table, table_unit
+from tritstream.golden.matrix import DirectMatrix, TritMatrix
+from tritstream.golden.packed.layout import (
+    CODES_SUFFIX,
+    INVERSE,
+    SCALES_SUFFIX,
+    TILES,
+    TRITS_SUFFIX,
+    Layout,
+)
 from tritstream.golden.packed.metadata import (
     QUANT_METHOD,
-    SCALES_SUFFIX,
-    TRITS_SUFFIX,
     Record,
     damaged,
+    marks_of,
     read_config,
     read_records,
 )
+from tritstream.golden.packed_matrix import PackedMatrix, StoredMatrix
 from tritstream.golden.rounding import FORM, Form
-from tritstream.golden.tiles import unpack
+from tritstream.golden.scales import CodedScales, DirectScales
+from tritstream.golden.tiles import unpack, unpack_codes
 
 __all__ = [
     "QUANT_METHOD",
@@ -54,7 +64,7 @@ class MatrixInfo:
 
     ``form`` defines how weights are computed, ``dtype`` to which dtype an export rounds them.
     ``axes`` states the axes, one of :data:`.AXES`, if the matrix is a slice of a tensor
-    with three dimensions in the source, else None.
+    with three dimensions in the source, else None. ``layout`` states the tensors that hold it.
     """
 
     name:  str
@@ -64,11 +74,17 @@ class MatrixInfo:
     form:  Form = FORM
     dtype: str = "F16"
     axes:  str | None = None
+    layout: Layout = TILES
 
     @property
     def origin(self) -> str:
         """Name of the tensor in the source that holds the matrix."""
         return self.name.rpartition(".")[0] if self.axes else f"{self.name}.weight"
+
+    @property
+    def marks(self) -> dict[str, str | int]:
+        """Form, dtype, axes and layout as metadata fields, empty for the defaults."""
+        return {**marks_of(self.form, self.dtype, self.axes), **self.layout.marks()}
 
 
 class PackedCheckpoint:
@@ -121,7 +137,8 @@ class PackedCheckpoint:
                 self.matrices[info.name] = info
         self._check_depths()
         self.origins = _origins(self.path, self.matrices.values())
-        packed = {name + end for name in self.matrices for end in (TRITS_SUFFIX, SCALES_SUFFIX)}
+        packed = {name + suffix for name, info in self.matrices.items()
+                  for suffix in info.layout.suffixes}
         self.kept = {name: t for name, t in self._tensors.items() if name not in packed}
         for name, tensor in self.kept.items():
             if tensor.shape != records[name].shape:
@@ -137,12 +154,15 @@ class PackedCheckpoint:
         return names.index if self.sharded else names.single
 
     def tiles(self, name: str) -> np.ndarray:
-        """Return the tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3)."""
-        return self._tensors[self._named(name) + TRITS_SUFFIX].read()
+        """Return the tiles of a matrix whose layout is tiles: uint8 (ceil(N/5), ceil(K/16), 16d+3).
+
+        Raises :class:`ValueError` for another layout; :meth:`packed_matrix` reads it.
+        """
+        return self._tensors[self._in_tiles(name) + TRITS_SUFFIX].read()
 
     def table(self, name: str) -> np.ndarray:
-        """Return the scale table of a matrix: float32 (27,)."""
-        return self._tensors[self._named(name) + SCALES_SUFFIX].read()
+        """Return the scale table of a matrix whose layout is tiles: float32 (27,)."""
+        return self._tensors[self._in_tiles(name) + SCALES_SUFFIX].read()
 
     def checked_table(self, name: str) -> np.ndarray:
         """Return the scale table of a matrix; raise :class:`CheckpointError` if it is damaged."""
@@ -154,9 +174,39 @@ class PackedCheckpoint:
             raise damaged(shard, f"{name}{SCALES_SUFFIX}: {error}") from None
         return table
 
-    def matrix(self, name: str) -> TritMatrix:
-        """Return a matrix, unpacked; raise :class:`CheckpointError` if its table is damaged."""
+    def packed_matrix(self, name: str) -> PackedMatrix:
+        """Return trits and scales of a matrix whose layout is not tiles.
+
+        Raises :class:`CheckpointError` if the scales are damaged.
+        """
         info = self.matrices[self._named(name)]
+        return PackedMatrix(info.depth, info.shape, self._read(name, TRITS_SUFFIX),
+                            self._scales(info), info.layout.group, info.form)
+
+    def stored(self, name: str) -> StoredMatrix:
+        """Return a matrix as it is stored: tiles, or trits and scales.
+
+        Raises :class:`CheckpointError` if the scales are damaged.
+        """
+        info = self.matrices[self._named(name)]
+        if info.layout.kind:
+            return self.packed_matrix(name)
+        return self.tiles(name), self.checked_table(name), info.depth, info.shape
+
+    def units(self, name: str) -> np.ndarray:
+        """Return the values of 1 in a row sum times h: float64, () or (N,), see :class:`.Scales`.
+
+        Raises :class:`CheckpointError` if the scales are damaged.
+        """
+        info = self.matrices[self._named(name)]
+        return (self._scales(info).units if info.layout.kind
+                else np.asarray(table_unit(self.checked_table(name))))
+
+    def matrix(self, name: str) -> TritMatrix | DirectMatrix:
+        """Return a matrix, unpacked; raise :class:`CheckpointError` if its scales are damaged."""
+        info = self.matrices[self._named(name)]
+        if info.layout.kind:
+            return self.packed_matrix(name).unpack()
         return unpack(self.tiles(name), info.depth, info.shape, self.checked_table(name), info.form)
 
     def source_shape(self, origin: str) -> tuple[int, ...]:
@@ -171,14 +221,35 @@ class PackedCheckpoint:
             raise KeyError(f"no kept tensor {name!r} in {self.path}")
         return self.kept[name].read()
 
-    def tensors_of(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return the tensors, not read yet, with the tiles and the table of a matrix."""
-        return self._tensors[name + TRITS_SUFFIX], self._tensors[name + SCALES_SUFFIX]
+    def tensors_of(self, name: str) -> tuple[Tensor, ...]:
+        """Return the tensors of a matrix, not read yet: trits, scales, and codes if apart."""
+        return tuple(self._tensors[name + suffix] for suffix in self.matrices[name].layout.suffixes)
 
     def _named(self, name: str) -> str:
         if name not in self.matrices:
             raise KeyError(f"no packed matrix {name!r} in {self.path}")
         return name
+
+    def _read(self, name: str, suffix: str) -> np.ndarray:
+        """Return the values of a tensor of a matrix whose layout is not tiles."""
+        return self._tensors[name + suffix].read()
+
+    def _in_tiles(self, name: str) -> str:
+        group = self.matrices[self._named(name)].layout
+        if group.kind:
+            raise ValueError(f"{name} has {group.kind} scales of {group.group} weights, not tiles")
+        return name
+
+    def _scales(self, info: MatrixInfo) -> CodedScales | DirectScales:
+        stored = self._tensors[info.name + SCALES_SUFFIX]
+        try:
+            if info.layout.direct:
+                return DirectScales(self._read(info.name, SCALES_SUFFIX), info.shape[0],
+                                    info.layout.kind == INVERSE)
+            codes = unpack_codes(self._read(info.name, CODES_SUFFIX), info.shape[0])
+            return CodedScales(codes, self._read(info.name, SCALES_SUFFIX))
+        except ValueError as error:
+            raise damaged(stored.path, f"{stored.name}: {error}") from None
 
     def _matrix_info(self, name: str, record: Record) -> MatrixInfo:
         depth, shape = self._depths.get(name, self.depth), record.shape
@@ -187,10 +258,17 @@ class PackedCheckpoint:
             raise damaged(trits.path, f"{name}{TRITS_SUFFIX} has no {name}{SCALES_SUFFIX}")
         if len(shape) != 2 or min(shape) < 1:
             raise damaged(trits.path, f"{trits.name} is of a matrix of shape {shape}")
-        _check_tensor(trits, "U8", tiles_shape(shape, depth))
-        _check_tensor(scales, "F32", (SCALES,))
+        layout = _layout(record, scales)
+        try:
+            check_group(layout.group, shape[1])
+        except ValueError as error:
+            raise damaged(trits.path, f"{trits.name}: {error}") from None
+        for entry in layout.entries(name, shape, depth):
+            if entry.name not in self._tensors:
+                raise damaged(trits.path, f"{trits.name} has no {entry.name}")
+            _check_tensor(self._tensors[entry.name], entry.dtype, entry.shape)
         return MatrixInfo(name, shape, depth, trits.path.name, record.form, record.dtype,
-                          record.axes)
+                          record.axes, layout)
 
     def _check_depths(self) -> None:
         if not self.matrices:
@@ -198,6 +276,17 @@ class PackedCheckpoint:
         for name in self._depths:
             if name not in self.matrices:
                 raise damaged(self.path / CONFIG, f"depths names {name}, which is not packed")
+
+
+def _layout(record: Record, scales: Tensor) -> Layout:
+    """Return the layout of a matrix; the tensor of its scales states the kind of direct scales."""
+    layout = Layout(record.group, record.scales)
+    if not layout.direct:
+        return layout
+    if scales.dtype not in FLOATS:
+        raise damaged(scales.path, f"{scales.name} must be {', '.join(FLOATS)}, "
+                                   f"not {scales.dtype}")
+    return Layout(record.group, record.scales, scales.dtype, scales.shape == (1, 1))
 
 
 def _check_tensor(tensor: Tensor, dtype: str, shape: tuple[int, ...]) -> None:

@@ -9,16 +9,23 @@ import numpy as np
 
 from tritstream.golden.checkpoints.cast_tensor import Rounding
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
-from tritstream.golden.fixed_point import SCALES, information_bits, table_ratio, tiles_shape
 from tritstream.golden.kernels import load
-from tritstream.golden.matrix import Encoded, TritMatrix
+from tritstream.golden.matrix import DirectMatrix, Encoded, TritMatrix
 from tritstream.golden.packed.counts import share_of_zeros
 from tritstream.golden.packed.group_errors import GroupErrors
-from tritstream.golden.packed.matrix_warnings import error_warnings, range_warnings, scale_warnings
+from tritstream.golden.packed.layout import TILES, Layout
+from tritstream.golden.packed.matrix_warnings import (
+    error_warnings,
+    exactness_warnings,
+    range_warnings,
+    scale_warnings,
+    table_warnings,
+)
 from tritstream.golden.row_chunks import row_chunks
 
 __all__ = [
-    "PackReport", "TensorReport", "kept_report", "matrix_report", "square_sums", "zero_share",
+    "PackReport", "TensorReport", "apart_report", "kept_report", "matrix_report", "square_sums",
+    "zero_share",
 ]
 
 
@@ -48,7 +55,8 @@ class TensorReport:
     zero_share : float
         Share of trits that are zero.
     scale_min, scale_max, table_ratio : float
-        Smallest and largest entry of the scale table, and their ratio.
+        Smallest and largest entry of the scale table, or of direct scales other than 0, and their
+        ratio.
     warnings : tuple
         One line per warning.
     rounding : dict or None
@@ -195,21 +203,46 @@ def matrix_report(
     codec : str, optional
         Profile of the matrix, for the advice in warnings.
     """
-    size = math.prod(tiles_shape(matrix.shape, matrix.depth)) + 4 * SCALES
     warnings = [*scale_warnings(name, matrix.table, codes, codec),
                 *error_warnings(name, groups, matrix.depth, codec),
                 *range_warnings(matrix.table, codes, codec)]
+    return _figures(name, matrix.depth, matrix.shape, TILES, lost, energy, groups, zero_share,
+                    matrix.table, warnings)
+
+
+def apart_report(
+    name: str, matrix: TritMatrix | DirectMatrix, layout: Layout, lost: float, energy: float,
+    groups: GroupErrors, zero_share: float, codec: str | None = None,
+) -> TensorReport:
+    """Return the report of a packed matrix in a layout of version 5, as :func:`matrix_report`."""
+    warnings = [*error_warnings(name, groups, matrix.depth, codec)]
+    if isinstance(matrix, TritMatrix):
+        warnings += table_warnings(name, matrix, codec)
+        scales = matrix.table
+    else:
+        warnings += exactness_warnings(matrix.scales)
+        scales = matrix.scales.values(slice(None))
+    return _figures(name, matrix.depth, matrix.shape, layout, lost, energy, groups, zero_share,
+                    scales, warnings)
+
+
+def _figures(
+    name: str, depth: int, shape: tuple[int, int], layout: Layout, lost: float, energy: float,
+    groups: GroupErrors, zero_share: float, scales: np.ndarray, warnings: Iterable[str],
+) -> TensorReport:
+    size, used = layout.size(shape, depth), scales[scales > 0]
+    least, most = (float(used.min()), float(used.max())) if used.size else (0.0, 0.0)
     return TensorReport(
-        name, matrix.shape, matrix.depth, size,
-        stored_bits=8 * size / math.prod(matrix.shape),
-        information_bits=information_bits(matrix.depth),
+        name, shape, depth, size,
+        stored_bits=8 * size / math.prod(shape),
+        information_bits=layout.information_bits(shape, depth),
         error=lost / energy if energy else 0.0,
         energy=energy,
         group_error=groups.median,
         zero_share=zero_share,
-        scale_min=float(matrix.table.min()),
-        scale_max=float(matrix.table.max()),
-        table_ratio=table_ratio(matrix.table),
+        scale_min=least,
+        scale_max=most,
+        table_ratio=most / least if least else 1.0,
         warnings=tuple(warnings),
     )
 
@@ -234,7 +267,7 @@ def square_sums(
     return error, total
 
 
-def zero_share(matrix: TritMatrix, engine: str | None = None) -> float:
+def zero_share(matrix: TritMatrix | DirectMatrix, engine: str | None = None) -> float:
     """Return the share of zeros among the trits of the weights."""
     kernels, half = load(engine), matrix.half_range
     counts = np.zeros(2 * half + 1, np.int64)

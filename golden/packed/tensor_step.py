@@ -1,17 +1,18 @@
 """Steps of packing: one source tensor is encoded or copied, written, and reported."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from tritstream.golden.checkpoints.cast_tensor import rounded_pieces
-from tritstream.golden.checkpoints.safetensors_writer import Data, Place, ShardWriter
+from tritstream.golden.checkpoints.safetensors_writer import Place, ShardWriter
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.groups import WeightRows
-from tritstream.golden.matrix import Encoded
+from tritstream.golden.matrix import DirectMatrix, Encoded, whole
+from tritstream.golden.packed.apart_packer import ApartPacking
 from tritstream.golden.packed.finite import FiniteCheck
+from tritstream.golden.packed.layout import Layout
 from tritstream.golden.packed.matrix_packer import Packing
-from tritstream.golden.packed.metadata import SCALES_SUFFIX, TRITS_SUFFIX
 from tritstream.golden.packed.plan import Plan
 from tritstream.golden.packed.report import kept_report
 
@@ -24,7 +25,9 @@ _COPY_MEMORY = 1 << 23
 class TensorEncoder(Protocol):
     """Maker of the quantized matrix of a source tensor."""
 
-    def encode(self, module: str, tensor: SourceTensor) -> tuple[Encoded, WeightRows | None]:
+    def encode(
+        self, module: str, tensor: SourceTensor,
+    ) -> tuple[Encoded | DirectMatrix, WeightRows | None]:
         """Return the matrix of a module, and the weights to measure its error against.
 
         The weights are None if the matrix represents the source exactly.
@@ -54,6 +57,8 @@ class TensorStep:
         Maker of the matrix.
     engine : str or None
         Engine that packs the tiles.
+    layout : Layout
+        Group length and kind of scales of the matrix.
     codec : str
         Profile of the matrix, for the advice in warnings.
     """
@@ -63,6 +68,7 @@ class TensorStep:
     places:  Mapping[str, Place]
     encoder: TensorEncoder
     engine:  str | None
+    layout:  Layout
     codec:   str
 
     @classmethod
@@ -70,7 +76,9 @@ class TensorStep:
            engine: str | None) -> "TensorStep":
         """Return the step for a tensor of a plan."""
         places = {entry.name: writer.place(entry.name) for entry in plan.written(tensor).entries}
-        return cls(tensor, plan.module_of(tensor), places, encoder, engine, plan.codec)
+        module = plan.module_of(tensor)
+        layout = plan.layout_of(module or "")
+        return cls(tensor, module, places, encoder, engine, layout, plan.codec)
 
     @property
     def memory(self) -> int:
@@ -88,8 +96,13 @@ class TensorStep:
 
     def _pack(self, module: str) -> dict:
         matrix, weights = self.encoder.encode(module, self.tensor)
-        packing = Packing(matrix, weights, self.engine)
-        written: dict[str, Iterable[Data]] = {module + TRITS_SUFFIX: packing.pieces(),
-                                              module + SCALES_SUFFIX: [matrix.table]}
-        checksums = {name: self.places[name].write(data) for name, data in written.items()}
+        packing: Packing | ApartPacking
+        if isinstance(matrix, DirectMatrix):
+            packing = ApartPacking(matrix, self.layout, weights, self.engine)
+        elif self.layout.kind:
+            packing = ApartPacking(whole(matrix), self.layout, weights, self.engine)
+        else:
+            packing = Packing(matrix, weights, self.engine)
+        checksums = {name: self.places[name].write(data)
+                     for name, data in packing.tensors(module).items()}
         return {**packing.report(module, self.codec).record(), "checksums": checksums}

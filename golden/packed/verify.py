@@ -1,8 +1,10 @@
 """Verification of a packed checkpoint: CRC-32 of every byte, and comparison with its source."""
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 from tritstream.golden.checkpoints.changed_source import SlicedSource
 from tritstream.golden.checkpoints.choice import Architecture
@@ -10,7 +12,8 @@ from tritstream.golden.checkpoints.safetensors_reader import Tensor
 from tritstream.golden.checkpoints.slices import stack_of
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.errors import CheckpointError
-from tritstream.golden.fixed_point import check_table
+from tritstream.golden.fixed_point import ROWS, check_table
+from tritstream.golden.matrix import DirectMatrix, TritMatrix
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.comparison import (
     Finding,
@@ -20,12 +23,17 @@ from tritstream.golden.packed.comparison import (
     compare_weights,
 )
 from tritstream.golden.packed.finite import FiniteCheck
-from tritstream.golden.packed.matrix_warnings import table_warnings
+from tritstream.golden.packed.matrix_warnings import exactness_warnings, table_warnings
 from tritstream.golden.packed.metadata import RECOVERED, damaged
-from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed.reader import MatrixInfo, PackedCheckpoint
 from tritstream.golden.quantizers.registry import Method, method_of
 from tritstream.golden.row_chunks import row_chunks
-from tritstream.golden.tiles import padding_is_zero, unpack
+from tritstream.golden.tiles import (
+    padding_is_zero,
+    trits_padding_is_zero,
+    unpack,
+    unpack_codes,
+)
 from tritstream.golden.trit import is_canonical
 
 __all__ = ["Finding", "check_sum", "require_intact", "verify"]
@@ -123,26 +131,67 @@ def _check_matrix(
 ) -> Iterator[Finding]:
     for tensor in packed.tensors_of(name):
         yield from check_sum(tensor, packed.checksums[tensor.name])
-    info, tiles, table = packed.matrices[name], packed.tiles(name), packed.table(name)
-    trits, scales = (tensor.name for tensor in packed.tensors_of(name))
-    second = sum(int((~is_canonical(tiles[chunk])).sum())
-                 for chunk in row_chunks(len(tiles), tiles[0].size))
-    if second:
-        yield Finding(trits, f"{second} bytes are the second code of their trits", kind="warning")
+    info = packed.matrices[name]
+    matrix = yield from (_check_apart(packed, info) if info.layout.kind
+                         else _check_tiles(packed, info))
+    if matrix and source and f"{name}.weight" in source.tensors:
+        origin = source.tensors[f"{name}.weight"]
+        yield from (compare_codes(info, matrix, origin, method) if method
+                    else compare_weights(info, matrix, origin))
+
+
+def _check_tiles(
+    packed: PackedCheckpoint, info: MatrixInfo,
+) -> Generator[Finding, None, TritMatrix | None]:
+    """Check tiles and table, and return the matrix, or None if the table is damaged."""
+    tiles, table = packed.tiles(info.name), packed.table(info.name)
+    trits, scales = (tensor.name for tensor in packed.tensors_of(info.name))
+    yield from _check_bytes(trits, tiles)
     if not padding_is_zero(tiles, info.depth, info.shape):
         yield Finding(trits, "the padding is not zero")
     try:
         check_table(table)
     except ValueError as error:
         yield Finding(scales, str(error))
-        return
+        return None
     matrix = unpack(tiles, info.depth, info.shape, table, info.form)
-    for line in table_warnings(name, matrix, packed.codec):
+    for line in table_warnings(info.name, matrix, packed.codec):
         yield Finding(scales, line, kind="warning")
-    if source and f"{name}.weight" in source.tensors:
-        origin = source.tensors[f"{name}.weight"]
-        yield from (compare_codes(info, matrix, origin, method) if method
-                    else compare_weights(info, matrix, origin))
+    return matrix
+
+
+def _check_apart(
+    packed: PackedCheckpoint, info: MatrixInfo,
+) -> Generator[Finding, None, TritMatrix | DirectMatrix | None]:
+    """Check trits, scales and codes that are stored apart; return what :func:`_check_tiles` does.
+    """
+    trits, scales, *codes = packed.tensors_of(info.name)
+    stored = trits.read()
+    yield from _check_bytes(trits.name, stored)
+    if not trits_padding_is_zero(stored, info.depth, info.shape):
+        yield Finding(trits.name, "the padding is not zero")
+    for tensor in codes:
+        digits = tensor.read()
+        yield from _check_bytes(tensor.name, digits)
+        if unpack_codes(digits, ROWS * len(digits))[info.shape[0]:].any():
+            yield Finding(tensor.name, "the padding is not zero")
+    try:
+        matrix = packed.matrix(info.name)
+    except CheckpointError as error:
+        yield Finding(scales.name, str(error))
+        return None
+    lines = (table_warnings(info.name, matrix, packed.codec) if isinstance(matrix, TritMatrix)
+             else exactness_warnings(matrix.scales))
+    for line in lines:
+        yield Finding(scales.name, line, kind="warning")
+    return matrix
+
+
+def _check_bytes(name: str, stored: np.ndarray) -> Iterator[Finding]:
+    second = sum(int((~is_canonical(stored[chunk])).sum())
+                 for chunk in row_chunks(len(stored), stored[0].size))
+    if second:
+        yield Finding(name, f"{second} bytes are the second code of their trits", kind="warning")
 
 
 def _method(packed: PackedCheckpoint, calibration: Path | None) -> Method | None:

@@ -13,13 +13,13 @@ import numpy as np
 from tritstream.golden.checkpoints.changed_source import SlicedSource
 from tritstream.golden.checkpoints.choice import BY_NAME, Architecture, Choice, Selection
 from tritstream.golden.checkpoints.source import MODULES_TO_NOT_CONVERT, Source
-from tritstream.golden.checkpoints.source_tensor import SourceTensor
+from tritstream.golden.checkpoints.source_tensor import SourceTensor, Ternary
 from tritstream.golden.checkpoints.weight_files import PACKED
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import half_range
 from tritstream.golden.jobs.directory_job import Job, check_apart
 from tritstream.golden.jobs.journal import understood
-from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.matrix import DirectMatrix, TritMatrix
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.card import BaseModel, base_of
 from tritstream.golden.packed.metadata import FORMAT_VERSION, RECOVERED, marks_of
@@ -28,7 +28,7 @@ from tritstream.golden.packed.plan import Plan, source_fingerprint
 from tritstream.golden.packed.report import PackReport
 from tritstream.golden.packed.verify import verify
 from tritstream.golden.recover import DEPTHS, Recovery, Unfit, encode, ratios
-from tritstream.golden.recover.survey import Survey, survey
+from tritstream.golden.recover.survey import Stated, Survey, survey
 from tritstream.golden.rounding import FORMS
 from tritstream.golden.row_chunks import in_threads
 
@@ -86,7 +86,8 @@ def import_checkpoint(
 ) -> ImportReport:
     """Pack a checkpoint of dequantized weights without changing a value.
 
-    First every matrix is recovered, at the smallest depth that reproduces it. Then the checkpoint
+    First every matrix is recovered, at the smallest depth that reproduces it. A matrix of a format
+    for ternary models keeps the groups and the scales of its source. Then the checkpoint
     is packed as by :func:`.pack_checkpoint`. Finally the files are read back and all values are
     compared with the source. After an interruption, the same call resumes. Memory is limited to the
     largest matrices, one per processor.
@@ -197,14 +198,14 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fitting(surveys: Iterable[Survey]) -> dict[str, Recovery]:
-    """Return the recovered matrices by module name."""
-    return {one.name: one.outcome for one in surveys if isinstance(one.outcome, Recovery)}
+def _fitting(surveys: Iterable[Survey]) -> dict[str, Recovery | Stated]:
+    """Return the matrices to pack by module name."""
+    return {one.name: one.outcome for one in surveys if isinstance(one.outcome, Recovery | Stated)}
 
 
 def _plan(
-    source: Source, choice: Choice, fitting: dict[str, Recovery], notes: Mapping[str, object],
-    base: BaseModel | None,
+    source: Source, choice: Choice, fitting: dict[str, Recovery | Stated],
+    notes: Mapping[str, object], base: BaseModel | None,
 ) -> Plan:
     """Return a plan with the depth of most weights as default, and other depths as exceptions."""
     if not fitting:
@@ -218,17 +219,26 @@ def _plan(
         depths={name: recovery.depth for name, recovery in fitting.items()},
         kept=MODULES_TO_NOT_CONVERT, codec=RECOVERED, notes=notes, base=base,
         marks={name: marks_of(FORMS[recovery.form], matrices[name].dtype) | slices.get(name, {})
-               for name, recovery in fitting.items()})
+               for name, recovery in fitting.items()},
+        layouts={name: found.layout for name, found in fitting.items()
+                 if isinstance(found, Stated)})
 
 
 @dataclass(frozen=True)
 class _RecoveredEncoder:
     """A :class:`.TensorEncoder` that encodes by recovered tables; ``fitting`` is by module name."""
 
-    fitting: Mapping[str, Recovery]
+    fitting: Mapping[str, Recovery | Stated]
 
-    def encode(self, module: str, tensor: SourceTensor) -> tuple[TritMatrix, None]:
+    def encode(
+        self, module: str, tensor: SourceTensor,
+    ) -> tuple[TritMatrix | DirectMatrix, None]:
         recovery = self.fitting[module]
+        if isinstance(recovery, Stated):
+            stated = tensor.ternary() if isinstance(tensor, Ternary) else None
+            if stated is None:
+                raise CheckpointError(f"{tensor.path}: {tensor.name} has changed; import it again")
+            return stated, None
         table = np.array(recovery.table, np.float32)
         matrix = encode(tensor.read(), table, recovery.depth, FORMS[recovery.form], tensor.name)
         # No weights to measure an error against: the matrix represents its source exactly.

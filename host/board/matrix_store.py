@@ -8,15 +8,13 @@ from struct import Struct
 from typing import ClassVar
 from zlib import crc32
 
-import numpy as np
-
 from tritstream.golden.errors import is_printable
-from tritstream.golden.fixed_point import GROUP, mantissas
-from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.fixed_point import GROUP
 from tritstream.golden.strict_json import parse_json
 from tritstream.host.board.bus import BoardLink
 from tritstream.host.errors import DeviceError
-from tritstream.host.layout.prepare import MatrixPart, PreparedMatrix, Tiles, tiles_of
+from tritstream.host.layout.prepare import MatrixPart, PreparedMatrix, without_words
+from tritstream.host.layout.stored import AnyMatrix, fingerprint, stored_of
 from tritstream.host.protocol.frames import padded
 from tritstream.host.protocol.records import Info
 from tritstream.host.transports.base import Stored, Transport
@@ -84,7 +82,7 @@ class StoredPart:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A matrix in the directory; ``crc`` is the CRC-32 of tiles and table."""
+    """A matrix in the directory; ``crc`` is its :func:`.fingerprint`."""
 
     crc:   int
     depth: int
@@ -151,24 +149,23 @@ class Store:
         return self.end - self._next()
 
     async def find(
-        self, matrix: TritMatrix | Tiles, name: str, info: Info,
+        self, matrix: AnyMatrix, name: str, info: Info,
     ) -> PreparedMatrix | None:
         """Return the matrix stored under ``name``; None if there is none or its CRC differs."""
         entry = self._entries.get(name)
         if not entry:
             return None
-        tiles, table, depth, shape = tiles_of(matrix)
-        if (entry.crc, entry.depth, entry.shape) != (_crc(tiles, table), depth, tuple(shape)):
-            return None
-        return PreparedMatrix(depth, entry.shape, info.lanes, table, mantissas(table),
-                              entry.parts, name)
+        stored = stored_of(matrix)
+        found = without_words(stored, info.lanes, entry.parts, name, info.max_k)
+        same = (entry.depth, entry.shape) == (found.depth, found.shape)
+        return found if same and entry.crc == fingerprint(stored) else None
 
     async def erase(self) -> None:
         """Remove all matrices, and invalidate the directory."""
         self._entries = {}
         await self._link.write(MEMORY, bytes(_HEAD.size))
 
-    async def add(self, prepared: PreparedMatrix, tiles: np.ndarray) -> None:
+    async def add(self, prepared: PreparedMatrix, matrix: AnyMatrix) -> None:
         """Write the words of a matrix after those of the stored matrices.
 
         Raises :class:`DeviceError` when the memory is full, :class:`ValueError` when rows are
@@ -188,7 +185,7 @@ class Store:
             parts.append(StoredPart(part.first_group, part.groups, part.blocks, at, part.nbytes,
                                     crc32(data)))
             at += len(data)
-        self._entries[prepared.name] = _Entry(_crc(tiles, prepared.table), prepared.depth,
+        self._entries[prepared.name] = _Entry(fingerprint(stored_of(matrix)), prepared.depth,
                                               prepared.shape, tuple(parts))
 
     def drop(self, name: str) -> None:
@@ -244,8 +241,3 @@ def _entries(text: bytes, lanes: int, end: int) -> dict[str, _Entry]:
         return {name: _Entry.of(record, end) for name, record in directory["matrices"].items()}
     except (AttributeError, KeyError, TypeError, ValueError):
         return {}
-
-
-def _crc(tiles: np.ndarray, table: np.ndarray) -> int:
-    return crc32(np.ascontiguousarray(table).tobytes(),
-                 crc32(np.ascontiguousarray(tiles).data.cast("B")))

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
 
-from tritstream.golden.fixed_point import GROUP, MAX_K, ROWS, SCALES, row_tiles, tile_bytes
+from tritstream.golden.fixed_point import GROUP, MAX_K, ROWS, SCALES, row_tiles
 from tritstream.golden.model_sizes import Sizes
-from tritstream.host.layout.folding import pieces
+from tritstream.host.layout.folding import CODES, ScaleWords, pieces
 from tritstream.host.layout.prepare import FRAME_BYTES, cuts
 from tritstream.host.protocol.frames import answer_bytes, padded
 from tritstream.host.transports.base import FOLD_WORDS
@@ -55,13 +55,16 @@ class Cost:
         return Cost(*(times * getattr(self, field.name) for field in fields(self)))
 
 
-def gemv_cycles(lanes: int, depth: int, groups: int, blocks: int, columns: int = 1) -> int:
+def gemv_cycles(
+    lanes: int, depth: int, groups: int, blocks: int, columns: int = 1, scales: ScaleWords = CODES,
+) -> int:
     """Return the cycles of one GEMV frame.
 
-    A block takes ``groups * (16d + 3)`` cycles, or as many as the RESULTs of the previous block if
-    they take longer. A constant and the RESULTs of the last block are added.
+    A block takes a cycle per word, or as many as the RESULTs of the previous block if they take
+    longer. A constant and the RESULTs of the last block are added. ``groups`` are units of 16
+    columns.
     """
-    block   = groups * tile_bytes(depth)
+    block   = scales.block_words(depth, groups)
     results = columns * (answer_bytes(SUM_BYTES * ROWS * lanes, lanes) // lanes + _GAP)
     return block + (blocks - 1) * max(block, results) + _TAIL + results
 
@@ -69,19 +72,21 @@ def gemv_cycles(lanes: int, depth: int, groups: int, blocks: int, columns: int =
 def gemv_cost(
     shape: tuple[int, int], depth: int, lanes: int, columns: int = 1, max_k: int = MAX_K,
     fold_words: int | None = FOLD_WORDS, frame_bytes: int = FRAME_BYTES,
+    scales: ScaleWords = CODES,
 ) -> Cost:
     """Return the cost of a matrix (N, K) times ``columns`` vectors in one pass, without loads.
 
-    The other arguments are those of :func:`.prepare` and :class:`.Device`.
+    The other arguments are those of :func:`.prepare` and :class:`.Device`. ``scales`` are those of
+    :func:`.scale_words`.
     """
     total = Cost()
     for piece in pieces(row_tiles(shape[0]), -(-shape[1] // GROUP), depth, lanes, max_k,
-                        fold_words):
+                        fold_words, scales):
         low, groups, blocks = piece.size(depth, lanes)
-        words = groups * tile_bytes(low)
+        words = scales.block_words(low, groups)
         for _, count in cuts(blocks, words * lanes, frame_bytes):
             total += Cost(
-                count * words, gemv_cycles(lanes, low, groups, count, columns),
+                count * words, gemv_cycles(lanes, low, groups, count, columns, scales),
                 _request(count * words * lanes),
                 count * columns * answer_bytes(SUM_BYTES * ROWS * lanes, lanes)
                 + answer_bytes(8 * len(DONE_FIELDS), lanes))

@@ -1,9 +1,10 @@
 """Folding: represent a partly filled last row block of a matrix in fewer words.
 
-A row block takes ``groups * (16d + 3)`` words, however many of its L row tiles the matrix has.
+A row block takes ``16 d`` words per 16 columns, and the words of scales, however many of its L row
+tiles the matrix has.
 Lanes that would be idle take further digits of the same weights instead. A row tile of depth d
 becomes several row tiles of a lower depth e: the first has the digits 0..e-1, the next e..2e-1, and
-each has the same scale codes. The device multiplies them like other row tiles of depth e. A row sum
+each has the same scales. The device multiplies them like other row tiles of depth e. A row sum
 is linear in the digits, so ``A = sum over folds f of 3^(e f) A_f`` is exact. The gateware needs no
 support for folding.
 """
@@ -14,8 +15,39 @@ from dataclasses import dataclass
 import numpy as np
 
 from tritstream.golden.fixed_point import GROUP, ROWS, row_blocks, tile_bytes
+from tritstream.hw.protocol import GemvArguments
 
-__all__ = ["Fold", "Piece", "add_rows", "best_fold", "fold_tiles", "pieces"]
+__all__ = ["CODES", "Fold", "Piece", "ScaleWords", "add_rows", "best_fold", "fold_tiles",
+           "fold_trits", "pieces"]
+
+
+@dataclass(frozen=True)
+class ScaleWords:
+    """Where the scales are in the words of a row block.
+
+    Members
+    -------
+    columns : int
+        Columns of a group of a GEMV, after which its scales follow: a multiple of 16.
+    direct : bool
+        Whether the scales are mantissas in place of codes.
+    """
+
+    columns: int = GROUP
+    direct:  bool = False
+
+    @property
+    def length(self) -> int:
+        """Units of 16 columns per group."""
+        return self.columns // GROUP
+
+    def block_words(self, depth: int, groups: int) -> int:
+        """Return the words of a row block of so many units of 16 columns."""
+        return GemvArguments(depth, groups, 1, 1, self.length, self.direct).block_words
+
+
+#: Words of tiles: codes after each 16 columns.
+CODES = ScaleWords()
 
 
 @dataclass(frozen=True)
@@ -72,19 +104,21 @@ class Piece:
 
 def pieces(
     tiles: int, groups: int, depth: int, lanes: int, max_k: int, fold_words: int | None,
+    scales: ScaleWords = CODES,
 ) -> Iterator[Piece]:
-    """Cut ``tiles`` row tiles of ``groups`` groups to what a device holds, folding if it saves.
+    """Cut ``tiles`` row tiles of ``groups`` units of 16 columns to what a device holds.
 
     Ranges of columns go from left to right. In each range, complete row blocks come first.
-    ``max_k`` is in columns, at least 16. ``fold_words`` is the number of words that folding must
-    save; None means never fold.
+    ``max_k`` is in columns, at least those of a group of ``scales``. ``fold_words`` is the number
+    of words that folding must save; None means never fold.
     """
-    whole, step = tiles // lanes * lanes, max_k // GROUP
+    whole, step = tiles // lanes * lanes, max_k // scales.columns * scales.length
     for first in range(0, groups, step):
         span = slice(first, min(first + step, groups))
         fold = None
         if tiles > whole and fold_words is not None:
-            fold = best_fold(slice(whole, tiles), span.stop - first, depth, lanes, fold_words)
+            fold = best_fold(slice(whole, tiles), span.stop - first, depth, lanes, fold_words,
+                             scales)
         if not fold:
             yield Piece(slice(0, tiles), span)
             continue
@@ -94,17 +128,17 @@ def pieces(
 
 
 def best_fold(
-    tiles: slice, groups: int, depth: int, lanes: int, least: int,
+    tiles: slice, groups: int, depth: int, lanes: int, least: int, scales: ScaleWords = CODES,
 ) -> Fold | None:
     """Return the fold of row tiles, fewer than ``lanes``, that takes the fewest words.
 
     Returns None if no fold saves ``least`` words.
     """
     count = tiles.stop - tiles.start
-    fewest, best = tile_bytes(depth) - -(-least // groups), None
+    fewest, best = scales.block_words(depth, groups) - least, None
     for low in range(depth - 1, 0, -1):
         folds = -(-depth // low)
-        words = row_blocks(ROWS * folds * count, lanes) * tile_bytes(low)
+        words = row_blocks(ROWS * folds * count, lanes) * scales.block_words(low, groups)
         if words <= fewest:
             fewest, best = words, Fold(low, folds, count, ROWS * tiles.start)
     return best
@@ -113,14 +147,21 @@ def best_fold(
 def fold_tiles(tiles: np.ndarray, depth: int, fold: Fold) -> np.ndarray:
     """Fold row tiles uint8 (n, groups, 16d+3) of ``depth`` to (folds * n, groups, 16e+3)."""
     count, groups, _ = tiles.shape
-    digits = np.zeros((count, groups, GROUP, fold.folds * fold.depth), np.uint8)
-    digits[..., :depth] = tiles[..., :GROUP * depth].reshape(count, groups, GROUP, depth)
     folded = np.empty((fold.folds, count, groups, tile_bytes(fold.depth)), np.uint8)
-    weights = digits.reshape(count, groups, GROUP, fold.folds, fold.depth)
-    folded[..., :GROUP * fold.depth] = np.moveaxis(weights, 3, 0).reshape(
+    trits = tiles[..., :GROUP * depth].reshape(count, -1)
+    folded[..., :GROUP * fold.depth] = fold_trits(trits, depth, fold).reshape(
         fold.folds, count, groups, -1)
     folded[..., GROUP * fold.depth:] = tiles[..., GROUP * depth:]
     return folded.reshape(fold.folds * count, groups, -1)
+
+
+def fold_trits(trits: np.ndarray, depth: int, fold: Fold) -> np.ndarray:
+    """Fold trits of row tiles, uint8 (n, K * d) of ``depth``, to (folds * n, K * e)."""
+    count = len(trits)
+    digits = np.zeros((count, trits.shape[1] // depth, fold.folds * fold.depth), np.uint8)
+    digits[..., :depth] = trits.reshape(count, -1, depth)
+    weights = digits.reshape(count, -1, fold.folds, fold.depth)
+    return np.moveaxis(weights, 2, 0).reshape(fold.folds * count, -1)
 
 
 def add_rows(sums: np.ndarray, part_sums: np.ndarray, fold: Fold | None) -> None:

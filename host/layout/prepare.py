@@ -7,24 +7,27 @@ from typing import Protocol
 
 import numpy as np
 
-from tritstream.golden.fixed_point import GROUP, mantissas
-from tritstream.golden.matrix import TritMatrix
-from tritstream.golden.tiles import check_tiles, pack, word_stream
+from tritstream.golden.fixed_point import GROUP, SCALES, mantissas, table_unit
+from tritstream.golden.packed_matrix import PackedMatrix, StoredMatrix, Tiles
+from tritstream.golden.scales import CodedScales
+from tritstream.golden.tiles import word_stream
 from tritstream.host.errors import DeviceError
-from tritstream.host.layout.folding import Fold, Piece, fold_tiles, pieces
+from tritstream.host.layout.apart import apart_words
+from tritstream.host.layout.folding import CODES, Fold, Piece, ScaleWords, fold_tiles, pieces
+from tritstream.host.layout.stored import AnyMatrix, scale_words, stored_of, tiles_of
 from tritstream.host.protocol.frames import payload_crc
 from tritstream.host.protocol.operands import mantissa_bytes
 from tritstream.host.protocol.records import Info
 from tritstream.host.transports.base import FOLD_WORDS, Stored
 
 __all__ = ["FRAME_BYTES", "MatrixPart", "Part", "PreparedMatrix", "Tiles", "cuts", "prepare",
-           "tiles_of"]
+           "tiles_of", "without_words"]
 
 #: Default limit of a GEMV frame's payload, so that a damaged frame costs little.
 FRAME_BYTES = 4 << 20
 
-#: A matrix as a packed checkpoint stores it: tiles, table, depth, shape (N, K).
-Tiles = tuple[np.ndarray, np.ndarray, int, tuple[int, int]]
+#: First protocol version with groups of other lengths and direct scales.
+_GROUPS_VERSION = 2
 
 
 class MatrixPart(Protocol):
@@ -65,14 +68,18 @@ class Part:
     Members
     -------
     first_group : int
-        Index of the first group of the range.
+        Index of the first unit of 16 columns of the range.
+    groups : int
+        Units of 16 columns per row.
     stream : numpy.ndarray
-        Words in order: uint8 (blocks, groups, 16d+3, lanes), C-contiguous.
+        Words in order: uint8 (blocks, groups, 16d+3, lanes) of tiles, (blocks, words, lanes) of a
+        matrix whose scales are stored apart; C-contiguous.
     fold : Fold or None
         How the row blocks are folded. None: they start at row 0 and have the matrix's own depth.
     """
 
     first_group: int
+    groups:      int
     stream:      np.ndarray
     fold:        Fold | None = None
     #: CRC-32 by (first, count) of the payloads that were sent so far.
@@ -83,11 +90,6 @@ class Part:
     def blocks(self) -> int:
         """Number of row blocks."""
         return self.stream.shape[0]
-
-    @property
-    def groups(self) -> int:
-        """Groups per row."""
-        return self.stream.shape[1]
 
     @property
     def columns(self) -> slice:
@@ -132,24 +134,29 @@ class PreparedMatrix:
         Rows N and columns K, without padding.
     lanes : int
         Lanes of the devices that can take the streams.
-    table : numpy.ndarray
-        Scales by code, float32 (27,), which turn row sums into real numbers.
+    units : numpy.ndarray
+        Values of 1 in a row sum times h, float64 () or (N,), which turn row sums into real numbers:
+        :attr:`.Scales.units`.
     mantissas : numpy.ndarray
-        Integer scales by code, int64 (27,), with which the device multiplies.
+        Integer scales by code, int64 (27,), with which the device multiplies. Not used if the
+        words have direct scales.
     parts : tuple of MatrixPart
         Column ranges in order, each followed by its folded rows. The products of all parts add up
         to the product of the matrix.
     name : str
         Name of the matrix in error messages; may be empty.
+    scales : ScaleWords
+        Groups of the GEMVs, and kind of their scales.
     """
 
     depth:     int
     shape:     tuple[int, int]
     lanes:     int
-    table:     np.ndarray
+    units:     np.ndarray
     mantissas: np.ndarray
     parts:     tuple[MatrixPart, ...]
     name:      str = ""
+    scales:    ScaleWords = CODES
 
     @cached_property
     def scale_bytes(self) -> bytes:
@@ -174,6 +181,11 @@ class PreparedMatrix:
         if self.max_k > info.max_k:
             raise DeviceError(f"device holds K = {info.max_k}, the stream was prepared for "
                               f"K = {self.max_k}: prepare the matrix for this device")
+        if info.version < _GROUPS_VERSION and self.scales != CODES:
+            kind = "direct" if self.scales.direct else "coded"
+            raise DeviceError(f"device speaks protocol version {info.version}, which has coded "
+                              f"scales of {GROUP} columns only, not {kind} scales of "
+                              f"{self.scales.columns}: load gateware of this release")
 
 
 def cuts(blocks: int, size: int, limit: int) -> Iterator[tuple[int, int]]:
@@ -183,27 +195,34 @@ def cuts(blocks: int, size: int, limit: int) -> Iterator[tuple[int, int]]:
         yield first, min(step, blocks - first)
 
 
-def tiles_of(matrix: TritMatrix | Tiles) -> Tiles:
-    """Return a matrix as packed checkpoints store it; a :class:`.TritMatrix` is packed.
+def without_words(
+    matrix: StoredMatrix, lanes: int, parts: tuple[MatrixPart, ...], name: str, max_k: int,
+) -> PreparedMatrix:
+    """Return a matrix for devices whose words are made already: in ``parts``.
 
-    Raises :class:`ValueError` when the tiles do not fit depth and shape.
+    Raises :class:`ValueError` if the table is invalid.
     """
-    if isinstance(matrix, TritMatrix):
-        matrix = (pack(matrix), matrix.table, matrix.depth, matrix.shape)
-    tiles, _, depth, shape = matrix
-    check_tiles(tiles, depth, shape)
-    return matrix
+    words = scale_words(matrix, max_k)
+    if not isinstance(matrix, PackedMatrix):
+        _, table, depth, (rows, columns) = matrix
+        return PreparedMatrix(depth, (rows, columns), lanes, np.asarray(table_unit(table)),
+                              mantissas(table), parts, name)
+    scales = matrix.scales
+    by_code = (mantissas(scales.table) if isinstance(scales, CodedScales)
+               else np.ones(SCALES, np.int64))
+    return PreparedMatrix(matrix.depth, matrix.shape, lanes, scales.units, by_code, parts, name,
+                          words)
 
 
 def prepare(
-    matrix: TritMatrix | Tiles, lanes: int, max_k: int, name: str = "",
+    matrix: AnyMatrix, lanes: int, max_k: int, name: str = "",
     fold_words: int | None = FOLD_WORDS,
 ) -> PreparedMatrix:
     """Make the word streams of a matrix, which serve any number of products.
 
     Parameters
     ----------
-    matrix : TritMatrix or tuple
+    matrix : TritMatrix, DirectMatrix, PackedMatrix or tuple
         The tuple is (tiles, table, depth, shape) as a packed checkpoint stores them.
     lanes : int
         Lanes of the device.
@@ -219,16 +238,22 @@ def prepare(
     """
     if max_k < GROUP:
         raise ValueError(f"max_k must be at least {GROUP}, not {max_k!r}")
-    tiles, table, depth, shape = tiles_of(matrix)
-    row_tiles, groups, _ = tiles.shape
-    parts = tuple(
-        Part(piece.groups.start, word_stream(_tiles_of(piece, tiles, depth), lanes), piece.fold)
-        for piece in pieces(row_tiles, groups, depth, lanes, max_k, fold_words))
-    rows, columns = shape
-    return PreparedMatrix(depth, (rows, columns), lanes, table, mantissas(table), parts, name)
+    stored = stored_of(matrix)
+    words = scale_words(stored, max_k)
+    if isinstance(stored, PackedMatrix):
+        streams = apart_words(stored, words, lanes, max_k, fold_words)
+        parts = tuple(
+            Part(piece.groups.start, piece.groups.stop - piece.groups.start, stream, piece.fold)
+            for piece, stream in streams)
+    else:
+        tiles, _, depth, _ = stored
+        parts = tuple(_part(piece, tiles, depth, lanes) for piece in pieces(
+            len(tiles), tiles.shape[1], depth, lanes, max_k, fold_words))
+    return without_words(stored, lanes, parts, name, max_k)
 
 
-def _tiles_of(piece: Piece, tiles: np.ndarray, depth: int) -> np.ndarray:
+def _part(piece: Piece, tiles: np.ndarray, depth: int, lanes: int) -> Part:
     chosen = tiles[piece.tiles, piece.groups]
-    return fold_tiles(chosen, depth, piece.fold) if piece.fold else chosen
-
+    if piece.fold:
+        chosen = fold_tiles(chosen, depth, piece.fold)
+    return Part(piece.groups.start, chosen.shape[1], word_stream(chosen, lanes), piece.fold)

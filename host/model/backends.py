@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from tritstream.golden.activation import quantize_activation, quantize_activation16
-from tritstream.golden.fixed_point import result_scale
-from tritstream.golden.gemv import gemv
+from tritstream.golden.gemv import gemv, results
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed_matrix import PackedMatrix, StoredMatrix
 from tritstream.host.errors import HostError
 from tritstream.host.kernels.torch_matrix import TorchMatrix
-from tritstream.host.layout.prepare import Tiles
 from tritstream.host.model.siblings import Siblings
 from tritstream.host.protocol.records import Info, Stats
 
@@ -54,7 +53,7 @@ class MatrixDevice(Protocol):
 
     async def identify(self) -> Info: ...
 
-    async def prepare(self, matrix: Tiles, name: str) -> Any: ...
+    async def prepare(self, matrix: StoredMatrix, name: str) -> Any: ...
 
     async def gemv_all(
         self, matrices: Sequence[Any], x: np.ndarray,
@@ -123,12 +122,12 @@ class GoldenBackend(_IntegerBackend):
 
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
         """Read a matrix, and return its product: :meth:`Backend.prepare`."""
-        unit, matrix = _unit(checkpoint, name), checkpoint.matrix(name)
+        units, matrix = checkpoint.units(name), checkpoint.matrix(name)
 
         def linear(x: np.ndarray, bits: int) -> np.ndarray:
             digits, scales = _DIGITS[bits](x)
             sums = gemv(matrix, np.concatenate(digits))
-            return _results(sums, len(digits), unit * scales)
+            return _results(sums, len(digits), units, matrix.depth, scales)
 
         return partial(_on_host, linear, self._bits(name))
 
@@ -136,7 +135,8 @@ class GoldenBackend(_IntegerBackend):
 class CpuBackend(_IntegerBackend):
     """Integer products of :class:`.CpuMatrix`. Results equal those of :class:`GoldenBackend`.
 
-    The weights stay packed in memory, in another order.
+    The weights stay packed in memory, in another order. Matrices whose scales are stored apart
+    are products of :class:`.TorchMatrix`.
 
     Parameters
     ----------
@@ -157,8 +157,10 @@ class CpuBackend(_IntegerBackend):
         # numba takes a second to import, and is an extra.
         from tritstream.host.kernels.cpu_matrix import CpuMatrix
 
-        info, table = checkpoint.matrices[name], checkpoint.checked_table(name)
-        matrix = CpuMatrix(checkpoint.tiles(name), table, info.depth, info.shape)
+        stored = checkpoint.stored(name)
+        if isinstance(stored, PackedMatrix):
+            return partial(TorchMatrix(stored, torch.device("cpu")).linear, bits=self._bits(name))
+        matrix = CpuMatrix(*stored)
         return partial(_on_host, matrix.linear, self._bits(name))
 
 
@@ -186,17 +188,17 @@ class TorchBackend(_IntegerBackend):
 
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
         """Copy a matrix to the GPU, and return its product: :meth:`Backend.prepare`."""
-        info, table = checkpoint.matrices[name], checkpoint.checked_table(name)
-        matrix = TorchMatrix(checkpoint.tiles(name), table, info.depth, info.shape, self._device)
+        matrix = TorchMatrix(checkpoint.stored(name), self._device)
         return partial(matrix.linear, bits=self._bits(name))
 
 
 @dataclass(frozen=True, eq=False)
 class _Loaded:
-    """Matrix that is prepared for a device, and its factor of :func:`_unit`."""
+    """Matrix that is prepared for a device, and what its row sums mean: :func:`.results`."""
 
     matrix: Any
-    unit:   float
+    units:  np.ndarray
+    depth:  int
 
 
 class DeviceBackend(_IntegerBackend):
@@ -233,9 +235,8 @@ class DeviceBackend(_IntegerBackend):
 
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
         """Load a matrix, and return its product: :meth:`Backend.prepare`."""
-        info, unit = checkpoint.matrices[name], _unit(checkpoint, name)
-        packed = (checkpoint.tiles(name), checkpoint.table(name), info.depth, info.shape)
-        matrix = _Loaded(self._run(self._device.prepare, packed, name), unit)
+        prepared = self._run(self._device.prepare, checkpoint.stored(name), name)
+        matrix = _Loaded(prepared, checkpoint.units(name), checkpoint.matrices[name].depth)
         bits = self._bits(name)
         return partial(_on_host, lambda x, bits: self._siblings[bits].product(matrix, x), bits)
 
@@ -249,23 +250,18 @@ class DeviceBackend(_IntegerBackend):
                              np.concatenate(digits))
         self._cost += Cost(sum((stats for _, stats in products), Stats()),
                            time.perf_counter() - began)
-        return [_results(sums, len(digits), each.unit * scales)
+        return [_results(sums, len(digits), each.units, each.depth, scales)
                 for (sums, _), each in zip(products, matrices, strict=True)]
 
 
-def _unit(checkpoint: PackedCheckpoint, name: str) -> float:
-    """Return :func:`.result_scale` for activations of scale 1; raise if the table is damaged."""
-    return float(result_scale(checkpoint.checked_table(name), checkpoint.matrices[name].depth, 1.0))
-
-
-def _results(sums: np.ndarray, digits: int, factors: np.ndarray) -> np.ndarray:
+def _results(
+    sums: np.ndarray, digits: int, units: np.ndarray, depth: int, scales: np.ndarray,
+) -> np.ndarray:
     """Return float32 (T, N) for the row sums of all digits, highest first, int64 (digits * T, N).
-
-    ``factors``, float64 (T,), are those of :func:`.dequantize_rows`.
     """
     by_digit = np.split(sums, digits) if digits > 1 else [sums]
     total = reduce(lambda high, low: 256 * high + low, by_digit)
-    return (total.astype(np.float64) * factors[:, None]).astype(np.float32)
+    return results(total, units, depth, scales)
 
 
 def _on_host(linear: Callable[[np.ndarray, int], np.ndarray], bits: int, x: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from tritstream.host.model.backends import Backend
 from tritstream.host.model.config import TritstreamConfig
 from tritstream.host.model.linear import PackedLayer, TritEmbedding, TritLinear
 from tritstream.host.model.replacement import packed_layers
+from tritstream.host.torch_values import to_numpy
 
 __all__ = ["Held", "HeldCheckpoint", "hold", "open_checkpoint", "pack_plain", "set_backend"]
 
@@ -58,6 +59,10 @@ class HeldCheckpoint(PackedCheckpoint):
         return (self.held[name].scales.numpy(force=True) if name in self.held
                 else super().table(name))
 
+    def _read(self, name: str, suffix: str) -> np.ndarray:
+        held = getattr(self.held.get(name), suffix.removeprefix("."), None)
+        return super()._read(name, suffix) if held is None else to_numpy(held)
+
 
 def open_checkpoint(path: Path, matrices: bool = False) -> HeldCheckpoint:
     """Open a packed checkpoint, and check its unquantized tensors against their CRC-32s.
@@ -93,14 +98,14 @@ def hold(model: PreTrainedModel, checkpoint: HeldCheckpoint) -> None:
     layers = list(packed_layers(model))
     for layer in layers:
         if layer.stored:
-            trits, scales = checkpoint.tensors_of(layer.matrix)
-            _check(checkpoint, trits, layer.trits)
-            _check(checkpoint, scales, layer.scales)
+            for tensor in checkpoint.tensors_of(layer.matrix):
+                _check(checkpoint, tensor, getattr(layer, tensor.name.rpartition(".")[2]))
             checkpoint.held[layer.matrix] = layer
     for layer in layers:
         if not layer.stored:
-            layer.trits, layer.scales = (checkpoint.held[layer.matrix].trits,
-                                         checkpoint.held[layer.matrix].scales)
+            for tensor in checkpoint.tensors_of(layer.matrix):
+                kind = tensor.name.rpartition(".")[2]
+                setattr(layer, kind, getattr(checkpoint.held[layer.matrix], kind))
 
 
 def set_backend(
@@ -131,7 +136,7 @@ def set_backend(
 
 
 def _check(checkpoint: PackedCheckpoint, tensor: Stored, value: Tensor) -> None:
-    found, due = zlib.crc32(value.numpy(force=True).data), checkpoint.checksums[tensor.name]
+    found, due = zlib.crc32(to_numpy(value).view(np.uint8).data), checkpoint.checksums[tensor.name]
     if found != due:
         raise damaged(tensor.path, f"{tensor.name}: CRC-32 is {found:08x}, not {due:08x}: damaged "
                                    f"in {tensor.path.name}")

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tritstream.golden.fixed_point import SCALES, tiles_shape
+from tritstream.golden.checkpoints.safetensors_reader import DTYPES
+from tritstream.golden.packed.layout import TILES, Layout
 from tritstream.host.model.backends import Product
+from tritstream.host.torch_values import to_torch
 
 __all__ = ["PackedLayer", "TritEmbedding", "TritLinear"]
 
@@ -29,7 +31,8 @@ class PackedLayer(nn.Module):
     depth : int
         Trits per weight.
     trits, scales : Tensor
-        Tiles and table of the matrix, as in the checkpoint: uint8 and float32 (27,).
+        Tiles and table of the matrix, as in the checkpoint: uint8 and float32 (27,). In another
+        layout trits and scales as the checkpoint has them, and ``codes`` if they are apart.
     stored : bool
         Whether the state dict has the matrix. The second of two layers with the same matrix does
         not store it.
@@ -40,17 +43,19 @@ class PackedLayer(nn.Module):
     trits:  Tensor
     scales: Tensor
 
-    def __init__(self, shape: tuple[int, int], matrix: str, depth: int, stored: bool):
+    def __init__(self, shape: tuple[int, int], matrix: str, depth: int, stored: bool,
+                 layout: Layout = TILES):
         super().__init__()
         self.matrix, self.depth, self.stored = matrix, depth, stored
         self.dtype = torch.float32
-        for name, value in (
-                ("trits", torch.empty(tiles_shape(shape, depth), dtype=torch.uint8)),
-                ("scales", torch.empty(SCALES, dtype=torch.float32))):
-            self.register_buffer(name, value, persistent=stored)
+        for entry in layout.entries("", shape, depth):
+            value = to_torch(np.empty(entry.shape, DTYPES[entry.dtype]))
+            # The default device of torch is the meta device while a model is loaded.
+            value = value.to(torch.empty(0).device)
+            self.register_buffer(entry.name.removeprefix("."), value, persistent=stored)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Apply a change of device or dtype. The table stays float32, and the layer casts."""
+        """Apply a change of device or dtype. The scales keep their dtype, and the layer casts."""
         scales, self.dtype = self.scales, fn(self.scales.new_empty(0, dtype=self.dtype)).dtype
         super()._apply(fn, recurse)
         self.scales = scales.to(self.scales.device)
@@ -75,8 +80,8 @@ class TritLinear(PackedLayer):
     bias: nn.Parameter | None
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, matrix: str = "",
-                 depth: int = 3, stored: bool = True):
-        super().__init__((out_features, in_features), matrix, depth, stored)
+                 depth: int = 3, stored: bool = True, layout: Layout = TILES):
+        super().__init__((out_features, in_features), matrix, depth, stored, layout)
         self.in_features, self.out_features = in_features, out_features
         self.product: Product | None = None
         self.register_parameter("bias", nn.Parameter(torch.empty(out_features)) if bias else None)
@@ -111,8 +116,8 @@ class TritEmbedding(PackedLayer):
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, matrix: str = "", depth: int = 3,
-                 stored: bool = True):
-        super().__init__((num_embeddings, embedding_dim), matrix, depth, stored)
+                 stored: bool = True, layout: Layout = TILES):
+        super().__init__((num_embeddings, embedding_dim), matrix, depth, stored, layout)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.rows: Rows | None = None
 

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import WeightConverter, WeightTransform, dot_natural_key
 
 from tritstream.golden.checkpoints.slices import AXES, INPUTS_FIRST, OUTPUTS_FIRST, slice_module
-from tritstream.golden.packed.metadata import SCALES_SUFFIX, TRITS_SUFFIX
+from tritstream.golden.packed.layout import CODES_SUFFIX, SCALES_SUFFIX, TRITS_SUFFIX
 from tritstream.host.model.skeleton import TensorNames
 
 __all__ = ["Merge", "find_merges", "pass_over_packed"]
@@ -115,7 +115,7 @@ def _possible(
 
 def pass_over_packed(conversions: Iterable[WeightTransform]) -> None:
     """Change converters so that they do not match the tensors of packed matrices."""
-    suffixes = "|".join(map(re.escape, (TRITS_SUFFIX, SCALES_SUFFIX)))
+    suffixes = "|".join(map(re.escape, (TRITS_SUFFIX, SCALES_SUFFIX, CODES_SUFFIX)))
     for one in conversions:
         if isinstance(one, WeightConverter):
             one.compiled_sources = re.compile(

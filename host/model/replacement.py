@@ -8,7 +8,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tritstream.golden.errors import CheckpointError
-from tritstream.golden.packed.reader import TRITS_SUFFIX, MatrixInfo, PackedCheckpoint
+from tritstream.golden.packed.layout import TRITS_SUFFIX
+from tritstream.golden.packed.reader import MatrixInfo, PackedCheckpoint
 from tritstream.host.model.experts import set_eager, stack_experts
 from tritstream.host.model.linear import PackedLayer, TritEmbedding, TritLinear
 from tritstream.host.model.merging import Merge, find_merges
@@ -116,9 +117,10 @@ def _replace(model: PreTrainedModel, place: str, info: MatrixInfo, stored: bool 
     rows, columns = info.shape
     made: PackedLayer
     if isinstance(layer, nn.Embedding):
-        made = TritEmbedding(rows, columns, info.name, info.depth, stored)
+        made = TritEmbedding(rows, columns, info.name, info.depth, stored, info.layout)
     else:
-        made = TritLinear(columns, rows, layer.bias is not None, info.name, info.depth, stored)
+        made = TritLinear(columns, rows, layer.bias is not None, info.name, info.depth, stored,
+                          info.layout)
     made.dtype = model.get_parameter(f"{place}.weight").dtype
     model.set_submodule(place, made)
 
@@ -127,7 +129,8 @@ def _linear(checkpoint: PackedCheckpoint, dtype: torch.dtype, name: str) -> Trit
     """Return the layer of an expert's matrix."""
     info = checkpoint.matrices[name]
     rows, columns = info.shape
-    layer = TritLinear(columns, rows, bias=False, matrix=info.name, depth=info.depth)
+    layer = TritLinear(columns, rows, bias=False, matrix=info.name, depth=info.depth,
+                       layout=info.layout)
     layer.dtype = dtype
     return layer
 

@@ -20,13 +20,8 @@ from tritstream.golden.checkpoints.weight_files import (
     packed_name,
 )
 from tritstream.golden.jobs.directory_job import write_json
-from tritstream.golden.packed.metadata import (
-    CONVERTED,
-    TRITS_SUFFIX,
-    marks_of,
-    shard_metadata,
-    version_of,
-)
+from tritstream.golden.packed.layout import TRITS_SUFFIX
+from tritstream.golden.packed.metadata import CONVERTED, shard_metadata, version_of
 from tritstream.golden.packed.reader import MatrixInfo, PackedCheckpoint
 
 __all__ = ["save_as_packed"]
@@ -112,7 +107,7 @@ def _pack_shard(path: Path, infos: Mapping[str, MatrixInfo]) -> dict[str, Tensor
         shapes[name] = tensor.shape
         if name.endswith(TRITS_SUFFIX):
             info = infos[name.removesuffix(TRITS_SUFFIX)]
-            shapes[name], marks[name] = info.shape, marks_of(info.form, info.dtype, info.axes)
+            shapes[name], marks[name] = info.shape, info.marks
     writer = ShardWriter(
         path.with_name(packed_name(path.name)),
         [Entry(one.name, one.dtype, one.shape, one.size) for one in shard.tensors.values()],
@@ -137,8 +132,7 @@ def _config(
     converted = {name: dtype for name, dtype in origins.items()
                  if name in tensors and tensors[name].dtype != dtype}
     fields |= {
-        "format_version": version_of(
-            marks_of(info.form, info.dtype, info.axes) for info in saved.values()),
+        "format_version": version_of(info.marks for info in saved.values()),
         "depths": {name: info.depth for name, info in saved.items()
                    if info.depth != checkpoint.depth},
         WEIGHTS: PACKED.index if sharded else PACKED.single,

@@ -14,7 +14,7 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.board.matrix_store import Store
 from tritstream.host.device import Device
 from tritstream.host.errors import DeviceError
-from tritstream.host.layout.prepare import PreparedMatrix, Tiles, prepare
+from tritstream.host.layout.prepare import PreparedMatrix, prepare
 from tritstream.host.open_device import open_device
 from tritstream.host.protocol.records import Info
 from tritstream.host.servers.udp_board import BoardServer
@@ -64,7 +64,7 @@ async def _load(spec: str, checkpoint: PackedCheckpoint, names: list[str]) -> di
             raise ValueError(f"{spec}: has no memory of its own; load needs a board, udp://HOST")
         store = device.store
         kept = await _keep(device, store, checkpoint, names)
-        sizes = {name: checkpoint.tiles(name).nbytes for name in names}
+        sizes = {name: checkpoint.tensors_of(name)[0].size for name in names}
         written = 0
         with progress("loading", sum(sizes.values()), in_bytes=True) as advance:
             for name in names:
@@ -84,7 +84,7 @@ async def _keep(
     kept = set()
     for name in store.names:
         if name in names:
-            stored = await device.prepare(_tiles(checkpoint, name), name)
+            stored = await device.prepare(checkpoint.stored(name), name)
             if await _is_valid(device, stored):
                 kept.add(name)
     if kept != set(store.names):
@@ -98,11 +98,11 @@ async def _write(
     device: Device, store: Store, info: Info, checkpoint: PackedCheckpoint, name: str,
 ) -> int:
     """Store a matrix until the board finds its CRC valid; return the bytes of its words."""
-    tiles = _tiles(checkpoint, name)
-    prepared = prepare(tiles, info.lanes, info.max_k, name, fold_words=None)
+    matrix = checkpoint.stored(name)
+    prepared = prepare(matrix, info.lanes, info.max_k, name, fold_words=None)
     for _ in range(_TRIES):
-        await store.add(prepared, tiles[0])
-        stored = await store.find(tiles, name, info)
+        await store.add(prepared, matrix)
+        stored = await store.find(matrix, name, info)
         if stored and await _is_valid(device, stored):
             return sum(part.nbytes for part in prepared.parts)
         store.drop(name)
@@ -118,11 +118,6 @@ async def _is_valid(device: Device, matrix: PreparedMatrix) -> bool:
         console.print(f"{error}; written again", markup=False)
         return False
     return not sums.any()
-
-
-def _tiles(checkpoint: PackedCheckpoint, name: str) -> Tiles:
-    info = checkpoint.matrices[name]
-    return checkpoint.tiles(name), checkpoint.table(name), info.depth, info.shape
 
 
 @reports_errors

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from math import prod
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +11,14 @@ import numpy as np
 import typer
 
 from tritstream.golden.checkpoints.generated import GeneratedTensor
-from tritstream.golden.fixed_point import check_table
+from tritstream.golden.fixed_point import tiles_shape
 from tritstream.golden.jobs.directory_job import fingerprint
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.quantize import quantize
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
-from tritstream.host.layout.prepare import Tiles, tiles_of
+from tritstream.host.layout.prepare import tiles_of
 from tritstream.host.open_device import open_device, parse_specs
 from tritstream.hw.config import DeviceConfig
 from tritstream.scripts.console import console, print_json, progress, reports_errors, write_json
@@ -106,7 +107,8 @@ def demo(
             for name in checkpoint.matrices]
     jobs.append(Job("generated, as Qwen2.5-0.5B down_proj", shape, depth,
                     lambda: tiles_of(quantize(real.read(), depth)),
-                    lambda: generated_activations(_SEED, shape[1])))
+                    lambda: generated_activations(_SEED, shape[1]),
+                    size=prod(tiles_shape(shape, depth))))
     opened = _open(device, DeviceConfig(lanes, columns), rtl)
     result = asyncio.run(_stream(opened, jobs, RunResults(), {}))
     result["packed"], report = str(packed), output / "report.json"
@@ -123,16 +125,8 @@ def _job(checkpoint: PackedCheckpoint, name: str, activations: Path | None,
             return generated_activations(_SEED, info.shape[1], 1 if vectors is None else vectors)
         return read_activations(activations, name, info.shape[1])[:vectors]
 
-    return Job(name, info.shape, info.depth, lambda: _tiles(checkpoint, name), read, info.form)
-
-
-def _tiles(checkpoint: PackedCheckpoint, name: str) -> Tiles:
-    info, table = checkpoint.matrices[name], checkpoint.table(name)
-    try:
-        check_table(table)
-    except ValueError as error:
-        raise ValueError(f"{checkpoint.path / info.shard}: {name}.scales: {error}") from None
-    return checkpoint.tiles(name), table, info.depth, info.shape
+    return Job(name, info.shape, info.depth, lambda: checkpoint.stored(name), read, info.form,
+               checkpoint.tensors_of(name)[0].size)
 
 
 def tell_of_building(device: str) -> None:

@@ -5,27 +5,20 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 
 import numpy as np
 
 from tritstream.golden.activation import quantize_activation
-from tritstream.golden.fixed_point import (
-    GROUP,
-    ROWS,
-    information_bits,
-    packed_bits,
-    row_tiles,
-    tiles_shape,
-)
-from tritstream.golden.gemv import dequantize_rows, gemv
-from tritstream.golden.matrix import TritMatrix, dequantize
+from tritstream.golden.fixed_point import ROWS, information_bits, packed_bits, row_tiles
+from tritstream.golden.gemv import gemv, results
+from tritstream.golden.matrix import DirectMatrix, TritMatrix, dequantize
+from tritstream.golden.packed_matrix import PackedMatrix, StoredMatrix
 from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.row_chunks import in_threads, row_chunks
 from tritstream.golden.tiles import unpack
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
-from tritstream.host.layout.prepare import Tiles
+from tritstream.host.layout.stored import AnyMatrix, take_tiles
 from tritstream.host.protocol.records import Stats
 
 __all__ = ["Job", "MatrixRun", "Multiplier", "Seconds", "generated_activations", "multiplier",
@@ -46,25 +39,23 @@ class Job:
         Rows N and columns K, without padding.
     depth : int
         Trits per weight.
-    tiles : callable
+    matrix : callable
         Reads the packed matrix.
     activations : callable
         Reads float activations (T, K).
     form : Form
         Form in which its weights are computed, for the error.
+    size : int
+        Bytes of the trits, for the progress.
     """
 
     name:        str
     shape:       tuple[int, int]
     depth:       int
-    tiles:       Callable[[], Tiles]
+    matrix:      Callable[[], StoredMatrix]
     activations: Callable[[], np.ndarray]
     form:        Form = FORM
-
-    @property
-    def size(self) -> int:
-        """Bytes of the tiles."""
-        return prod(tiles_shape(self.shape, self.depth))
+    size:        int = 0
 
 
 @dataclass(frozen=True)
@@ -121,17 +112,17 @@ async def stream_matrix(device: Device | DeviceGroup, job: Job) -> MatrixRun:
     activations = job.activations()
     x, _ = quantize_activation(activations)
     with _timed() as prepare:
-        matrix = job.tiles()
+        matrix = job.matrix()
         multiply = await multiplier(device, matrix, job.name)
     with _timed() as streamed:
         sums, stats = await multiply(x)
     with _timed() as check:
         wrong, error = _compare(job, matrix, activations, sums)
     (rows, columns), depth = job.shape, job.depth
+    stored, information = _bits(matrix)
     return MatrixRun(
         name=job.name, rows=rows, columns=columns, depth=depth,
-        stored_bits=packed_bits((rows, columns), depth),
-        information_bits=information_bits(depth),
+        stored_bits=stored, information_bits=information,
         vectors=len(x), words=stats.words, stream_bytes=stats.stream_bytes, cycles=stats.cycles,
         words_per_cycle=stats.words / (stats.words + stats.input_stalls + stats.output_stalls),
         compared=sums.size, mismatches=len(wrong), error=error,
@@ -141,7 +132,7 @@ async def stream_matrix(device: Device | DeviceGroup, job: Job) -> MatrixRun:
 
 
 async def multiplier(
-    device: Device | DeviceGroup, matrix: TritMatrix | Tiles, name: str = "",
+    device: Device | DeviceGroup, matrix: AnyMatrix, name: str = "",
 ) -> Multiplier:
     """Prepare a matrix for a device or a group; return a function that multiplies it.
 
@@ -153,28 +144,41 @@ async def multiplier(
 
 
 def _compare(
-    job: Job, matrix: Tiles, activations: np.ndarray, sums: np.ndarray,
+    job: Job, matrix: StoredMatrix, activations: np.ndarray, sums: np.ndarray,
 ) -> tuple[list[dict], float]:
     """Return the rows that differ from golden, and the relative error."""
-    tiles, table, depth, (rows, columns) = matrix
     x, scales = quantize_activation(activations)
     floats = activations.astype(np.float64)
 
     def work(chunk: slice) -> tuple[list[dict], float, float]:
-        part = unpack(tiles[chunk.start // ROWS:row_tiles(chunk.stop)], depth,
-                      (chunk.stop - chunk.start, columns), table, job.form)
+        part = _unpacked(take_tiles(matrix, slice(chunk.start // ROWS, row_tiles(chunk.stop))),
+                         job.form)
         found, exact = sums[:, chunk], floats @ dequantize(part).astype(np.float64).T
-        off = dequantize_rows(found, table, depth, scales) - exact
+        # The unit of a table is that of the complete matrix.
+        off = results(found, part.scales.units, job.depth, scales) - exact
         return (list(_differences(found, gemv(part, x), chunk.start)),
                 float((off * off).sum()), float((exact * exact).sum()))
 
     wrong: list[dict] = []
     off = norm = 0.0
     for some, part_off, part_norm in in_threads(
-            work, row_chunks(rows, GROUP * tiles.shape[1], ROWS)):
+            work, row_chunks(*job.shape, ROWS)):
         wrong += some
         off, norm = off + part_off, norm + part_norm
     return wrong, float(np.sqrt(off / norm)) if norm else 0.0
+
+
+def _unpacked(matrix: StoredMatrix, form: Form) -> TritMatrix | DirectMatrix:
+    return matrix.unpack() if isinstance(matrix, PackedMatrix) else unpack(
+        matrix[0], matrix[2], matrix[3], matrix[1], form)
+
+
+def _bits(matrix: StoredMatrix) -> tuple[float, float]:
+    """Return stored bits and information bits per weight."""
+    if isinstance(matrix, PackedMatrix):
+        return matrix.stored_bits, matrix.information_bits
+    _, _, depth, shape = matrix
+    return packed_bits(shape, depth), information_bits(depth)
 
 
 def _differences(found: np.ndarray, expected: np.ndarray, first: int) -> Iterator[dict]:

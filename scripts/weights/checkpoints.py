@@ -5,19 +5,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from tritstream.golden.checkpoints.casting import AUTO, DTYPE_NAMES, Rounding, cast, check_dtype
 from tritstream.golden.checkpoints.convert import convert as convert_source
 from tritstream.golden.checkpoints.hub import local_model
 from tritstream.golden.checkpoints.source import Source
-from tritstream.golden.fixed_point import information_bits, packed_bits
 from tritstream.golden.jobs.directory_job import JOURNAL, check_out
-from tritstream.golden.matrix import TritMatrix
+from tritstream.golden.matrix import DirectMatrix, TritMatrix
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.export import export as export_checkpoint
-from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed.layout import CODED
+from tritstream.golden.packed.reader import MatrixInfo, PackedCheckpoint
 from tritstream.golden.packed.report import zero_share
 from tritstream.golden.packed.verify import Finding
 from tritstream.golden.packed.verify import verify as verify_checkpoint
@@ -85,39 +84,49 @@ def check_no_tokenizer(model: Path, asked: bool) -> None:
 
 @reports_errors
 def inspect(packed: Packed, as_json: Json = False):
-    """List the matrices of a packed checkpoint: shape, depth, bits per weight, scales, zeros."""
+    """List the matrices of a packed checkpoint: shape, depth, bits per weight, scales, zeros.
+
+    The column "on a device" shows whether the integer mantissas of a device are
+    exactly the scales, or the largest relative error of a scale.
+    """
     checkpoint = PackedCheckpoint(packed)
     records = []
     with progress("reading", len(checkpoint.matrices)) as advance:
         for name in checkpoint.matrices:
-            records.append(_describe(name, checkpoint.matrix(name)))
+            records.append(_describe(checkpoint.matrices[name], checkpoint.matrix(name)))
             advance(1, name)
     kept = {name: list(tensor.shape) for name, tensor in checkpoint.kept.items()}
     if as_json:
         print_json({"config": checkpoint.config["quantization_config"], "matrices": records,
                     "kept": kept})
         return
-    table(f"{packed}", ["matrix", "shape", "d", "stored b/w", "info b/w", "scales", "zero trits",
-                        "form"], [_row(record) for record in records])
+    table(f"{packed}", ["matrix", "shape", "d", "group", "stored b/w", "info b/w", "scales",
+                        "kind", "on a device", "zero trits", "form"],
+          [_row(record) for record in records])
     print(f"\n{len(kept)} tensors kept as they were")
 
 
 def _row(record: dict) -> list[str]:
     return [
         record["name"], "x".join(map(str, record["shape"])), str(record["depth"]),
-        f"{record['stored_bits']:.2f}", f"{record['information_bits']:.2f}",
-        f"{record['scale_min']:.2e}..{record['scale_max']:.2e}", f"{record['zero_share']:.3f}",
-        record["form"],
+        str(record["group"]), f"{record['stored_bits']:.2f}", f"{record['information_bits']:.2f}",
+        f"{record['scale_min']:.2e}..{record['scale_max']:.2e}", record["scales"],
+        f"off by {record['device_error']:.1e}" if record["inexact_groups"] else "exact",
+        f"{record['zero_share']:.3f}", record["form"],
     ]
 
 
-def _describe(name: str, matrix: TritMatrix) -> dict:
-    used = matrix.table[np.unique(matrix.codes)]
+def _describe(info: MatrixInfo, matrix: TritMatrix | DirectMatrix) -> dict:
+    used, exactness = matrix.scales.values(slice(None)), matrix.scales.exactness
+    layout = info.layout
     return {
-        "name": name, "shape": list(matrix.shape), "depth": matrix.depth,
-        "stored_bits": packed_bits(matrix.shape, matrix.depth),
-        "information_bits": information_bits(matrix.depth),
+        "name": info.name, "shape": list(matrix.shape), "depth": matrix.depth,
+        "group": matrix.group, "scales": layout.kind or CODED,
+        "stored_bits": layout.weight_bits(matrix.shape, matrix.depth),
+        "information_bits": layout.information_bits(matrix.shape, matrix.depth),
         "scale_min": float(used.min()), "scale_max": float(used.max()),
+        "inexact_rows": exactness.rows, "inexact_groups": exactness.groups,
+        "device_error": exactness.error,
         "zero_share": zero_share(matrix), "form": matrix.form.name,
     }
 

@@ -16,7 +16,7 @@ from tritstream.golden.recover.import_checkpoint import (
     import_checkpoint,
     probe_checkpoint,
 )
-from tritstream.golden.recover.survey import Survey
+from tritstream.golden.recover.survey import Stated, Survey
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors, table
 from tritstream.scripts.options import BaseModel, Exclude, Force, Json
 from tritstream.scripts.weights.architecture import architecture_of, warn_of_faults
@@ -106,7 +106,7 @@ def _as_json(report: ImportReport) -> dict:
 def _print(report: ImportReport) -> None:
     packed, tensors = report.packed, {tensor.name: tensor for tensor in report.packed.matrices}
     rows = {found.name: _row(tensors[found.name], found, found.outcome) for found in report.surveys
-            if isinstance(found.outcome, Recovery)}
+            if isinstance(found.outcome, Recovery | Stated)}
     table("", ["matrix", "shape", "d", "form", "dtype", "magnitudes", "scales", "largest/least",
                "negative zeros", "stored b/w"], [rows[name] for name in tensors])
     misfits = {f"{name}.weight" for name in _misfits(report)}
@@ -121,7 +121,7 @@ def _print(report: ImportReport) -> None:
     print(f"packed checkpoint: {packed.path}")
 
 
-def _row(tensor: TensorReport, found: Survey, recovery: Recovery) -> list[str]:
+def _row(tensor: TensorReport, found: Survey, recovery: Recovery | Stated) -> list[str]:
     return [
         tensor.name, _shape(found), str(tensor.depth), recovery.form, found.dtype,
         str(recovery.distinct), str(recovery.scales), f"{tensor.table_ratio:.3g}",
@@ -165,7 +165,7 @@ def _probe(model: Path, depth: int | None, exclude: Sequence[str], as_json: bool
 
 def _found(survey: Survey) -> list[str]:
     outcome, rest = survey.outcome, ["-"] * 3
-    if isinstance(outcome, Recovery):
+    if isinstance(outcome, Recovery | Stated):
         rest = [str(outcome.depth), outcome.form, str(outcome.scales)]
     return [survey.name, _shape(survey), survey.dtype, str(outcome.distinct), *rest]
 

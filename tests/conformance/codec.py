@@ -5,8 +5,9 @@ from fractions import Fraction
 
 from conformance.floats import BF16, F16, F32, F64, from_bits, rounded, to_bits
 
-__all__ = ["DIGITS", "TRIT", "activations", "canonical", "export", "mantissas", "results",
-           "row_sums", "unpack", "word_stream"]
+__all__ = ["DIGITS", "TRIT", "activations", "canonical", "export", "grouped_export",
+           "grouped_mantissas", "grouped_products", "grouped_words", "mantissas", "results",
+           "row_sums", "unpack", "unpack_grouped", "word_stream"]
 
 TRIT = (0, 1, -1)
 _TYPES = {"F16": F16, "BF16": BF16, "F32": F32, "float16": F16, "bfloat16": BF16,
@@ -125,6 +126,121 @@ def export(matrix, q, codes):
 
     return [[weight(row_codes[column // 16], level) for column, level in enumerate(row)]
             for row, row_codes in zip(q, codes, strict=True)]
+
+
+def unpack_grouped(matrix):
+    """Integers (N, K) of a matrix of version 5, and the scales of its groups, (N, C)."""
+    rows, columns = matrix.shape
+    width, depth = -(-columns // 16) * 16 * matrix.depth, matrix.depth
+    q = [[sum(TRIT[DIGITS[matrix.trits[row // 5 * width + j * depth + i]][row % 5]] * 3 ** i
+              for i in range(depth)) for j in range(columns)] for row in range(rows)]
+    count = -(-columns // matrix.group)
+    if matrix.kind == "coded":
+        table = [from_bits(bits, F32) for bits in matrix.scales[0]]
+        codes = [[sum(DIGITS[matrix.codes[(row // 5 * count + g) * 3 + i]][row % 5] * 3 ** i
+                      for i in range(3)) for g in range(count)] for row in range(rows)]
+        return q, [[table[code] for code in row] for row in codes]
+    own = [[from_bits(bits, _TYPES[matrix.stored]) for bits in row] for row in matrix.scales]
+    if matrix.kind == "inverse":
+        own = [[rounded(1 / Fraction(scale), F32) for scale in row] for row in own]
+    return q, own * (rows // len(own))
+
+
+def grouped_mantissas(matrix, scales):
+    """Mantissas (N, C), and the value of 1 in a mantissa of each row."""
+    if matrix.kind == "coded":
+        largest = max(from_bits(bits, F32) for bits in matrix.scales[0])
+        unit = rounded(Fraction(largest) / 131071, F64)
+        return [[round(rounded(rounded(scale / largest, F64) * 131071, F64)) for scale in row]
+                for row in scales], [unit] * len(scales)
+    if len(scales[0]) == 1:
+        return [[1]] * len(scales), [row[0] for row in scales]
+    found = [_direct_mantissas(row) for row in scales]
+    return [row for row, _ in found], [Fraction(2) ** e for _, e in found]
+
+
+def _direct_mantissas(scales):
+    largest = Fraction(max(scales))
+    if not largest:
+        return [0] * len(scales), 0
+    e = 0
+    while largest >= Fraction(2) ** (e + 1):
+        e += 1
+    while largest < Fraction(2) ** e:
+        e -= 1
+    e -= 15
+    while max(found := [round(scale / Fraction(2) ** e) for scale in scales]) > 65535:
+        e += 1
+    return found, e
+
+
+def grouped_products(matrix, q, mantissas, units, x, x_scale):
+    """Exact sums of rows, and bit patterns of the results in float32."""
+    sums = [sum(m * sum(a * b for a, b in zip(row[first:first + matrix.group],
+                                              x[first:first + matrix.group], strict=True))
+                for m, first in zip(own, range(0, len(row), matrix.group), strict=True))
+            for row, own in zip(q, mantissas, strict=True)]
+    half, found = (3 ** matrix.depth - 1) // 2, []
+    for total, unit in zip(sums, units, strict=True):
+        c = rounded(rounded(Fraction(unit) / half, F64) * from_bits(x_scale, F64), F64)
+        found.append(to_bits(rounded(rounded(rounded(total, F64) * c, F64), F32), F32))
+    return sums, found
+
+
+def grouped_export(matrix, q, scales):
+    """Bit patterns of the weights in the matrix's dtype."""
+    half = (3 ** matrix.depth - 1) // 2
+    return [[to_bits(rounded(_weight(matrix.form, own[j // matrix.group], level, half),
+                             _TYPES[matrix.dtype]), _TYPES[matrix.dtype])
+             for j, level in enumerate(row)] for row, own in zip(q, scales, strict=True)]
+
+
+def grouped_words(matrix, mantissas, columns, lanes):
+    """Bytes for a device with so many lanes, in device groups of so many columns."""
+    (rows, width), depth, stream = matrix.shape, matrix.depth, bytearray()
+    width = -(-width // 16) * 16
+    tiles, count = -(-rows // 5), -(-matrix.shape[1] // matrix.group)
+    for block in range(-(-tiles // lanes)):
+        held = range(block * lanes, (block + 1) * lanes)
+        for first in range(0, width, columns):
+            for at in range(first * depth, min(first + columns, width) * depth):
+                stream += bytes(matrix.trits[tile * width * depth + at] if tile < tiles else 0
+                                for tile in held)
+            group = first // matrix.group
+            if matrix.kind == "coded":
+                for i in range(3):
+                    stream += bytes(matrix.codes[(tile * count + group) * 3 + i] if tile < tiles
+                                    else 0 for tile in held)
+            elif count == 1:
+                stream += bytes(3 * lanes)
+            else:
+                by_row = [[mantissas[5 * tile + r][group] if 5 * tile + r < rows else 0
+                           for r in range(5)] for tile in held]
+                stream += _direct_words(by_row, lanes)
+    return bytes(stream)
+
+
+def _direct_words(mantissas, lanes):
+    """Ten words with the mantissas of five rows of each lane."""
+    width = max(1, lanes // 8)
+    words = [bytearray(lanes) for _ in range(10)]
+    runs = [range(low, low + width) for low in range(0, lanes, width)]
+    for place in range(width):
+        for first in range(0, len(runs), 3):
+            shared = runs[first:first + 3]
+            a = [lane for run in shared for lane in run if 5 * lane % width == place]
+            for r in range(5):
+                m = [mantissas[lane][r] for run in shared for lane in run
+                     if (5 * lane + r) % width == place]
+                even, odd = words[2 * r], words[2 * r + 1]
+                if len(a) == 1:
+                    even[a[0]], odd[a[0]] = m[0] % 256, m[0] // 256
+                    continue
+                even[a[0]], even[a[1]] = m[0] % 256, m[0] // 256
+                odd[a[0]], odd[a[1]] = m[1] % 256, m[1] // 256
+                if len(a) == 3:
+                    even[a[2]], odd[a[2]] = m[2] % 256, m[2] // 256
+    return b"".join(words)
 
 
 def _weight(form, s, q, h):

@@ -6,11 +6,11 @@ import zlib
 from math import prod
 from typing import NamedTuple
 
-__all__ = ["DIGIT_FORMS", "FORMS", "Matrix", "Rejected", "read_checkpoint"]
+__all__ = ["DIGIT_FORMS", "FORMS", "Grouped", "Matrix", "Rejected", "read_checkpoint"]
 
 _SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
           "U16": 2, "U8": 1, "I8": 1, "BOOL": 1}
-_KNOWN_VERSION = 4
+_KNOWN_VERSION = 5
 #: Names of all forms.
 FORMS = {"s*q/h", "s*(q/h)", "s/h*q", "s*q/h via float16", "s*q/h via bfloat16"} | {
     f"{order} in {name}" for order in ("s*q/h", "s*(q/h)", "s/h*q")
@@ -45,6 +45,22 @@ class Matrix(NamedTuple):
     axes:  str = ""
 
 
+class Grouped(NamedTuple):
+    """A packed matrix of version 5: trits and codes as bytes, scales as rows of bit patterns."""
+
+    depth:  int
+    shape:  tuple
+    group:  int
+    kind:   str
+    trits:  bytes
+    scales: list
+    codes:  bytes
+    stored: str
+    form:   str
+    dtype:  str
+    axes:   str = ""
+
+
 class _Tensor(NamedTuple):
     dtype:  str
     shape:  tuple
@@ -60,7 +76,9 @@ def read_checkpoint(folder):
     _demand(fields.get("quant_method") == "tritstream", "quant_method")
     version = fields.get("format_version")
     _demand(type(version) is int and 1 <= version <= _KNOWN_VERSION, "format_version")
-    _demand(fields.get("group_size") == 16, "group_size")
+    size = fields.get("group_size")
+    _demand(size == 16 or (version > 4 and type(size) is int and size > 0 and size % 16 == 0),
+            "group_size")
     tensors = _tensors(folder, fields)
     names = [name.removesuffix(".trits") for name in tensors if name.endswith(".trits")]
     depths = fields.get("depths", {})
@@ -68,6 +86,8 @@ def read_checkpoint(folder):
     matrices = {name: _matrix(name, tensors, depths.get(name, fields["depth"])) for name in names}
     _check_slices(matrices, tensors)
     packed = {name + end for name in names for end in (".trits", ".scales")}
+    packed |= {f"{name}.codes" for name, matrix in matrices.items()
+               if isinstance(matrix, Grouped) and matrix.kind == "coded"}
     kept = {name: tensor for name, tensor in tensors.items() if name not in packed}
     for name, tensor in kept.items():
         _demand(tensor.record["shape"] == list(tensor.shape), f"shape of {name}")
@@ -142,7 +162,8 @@ def _check_header(text, metadata):
 
 
 def _check_record(record, data):
-    _demand(record.keys() <= {"shape", "crc32", "form", "dtype", "axes"}, "a record's members")
+    _demand(record.keys() <= {"shape", "crc32", "form", "dtype", "axes", "group", "scales"},
+            "a record's members")
     _demand(f"{zlib.crc32(data):08x}" == record["crc32"], "a tensor's CRC-32")
     _demand(record.get("form", "s*q/h") in FORMS | DIGIT_FORMS, "form")
     _demand(record.get("dtype", "F16") in ("F16", "BF16", "F32"), "dtype")
@@ -154,12 +175,40 @@ def _matrix(name, tensors, depth):
     _demand(scales is not None, f"{name}.scales")
     _demand(type(depth) is int and 1 <= depth <= 4, "depth")
     rows, columns = trits.record["shape"]
+    if "scales" in trits.record:
+        return _grouped(name, tensors, depth)
     expected = -(-rows // 5), -(-columns // 16), 16 * depth + 3
     _demand((trits.dtype, trits.shape) == ("U8", expected), f"{name}.trits")
     _demand((scales.dtype, scales.shape) == ("F32", (27,)), f"{name}.scales")
     table = [f"{bits:08x}" for bits in struct.unpack("<27I", scales.data)]
     return Matrix(depth, (rows, columns), trits.data, table, trits.record.get("form", "s*q/h"),
                   trits.record.get("dtype", "F16"), trits.record.get("axes", ""))
+
+
+def _grouped(name, tensors, depth):
+    trits, scales, codes = (tensors.get(f"{name}.{end}") for end in ("trits", "scales", "codes"))
+    rows, columns = trits.record["shape"]
+    group, kind = trits.record.get("group", 16), trits.record["scales"]
+    padded = -(-columns // 16) * 16
+    _demand(type(group) is int and group % 16 == 0 and 16 <= group <= padded, "group")
+    _demand((trits.dtype, trits.shape) == ("U8", (-(-rows // 5), padded * depth)), f"{name}.trits")
+    count, data = -(-columns // group), scales.data
+    if kind == "coded":
+        _demand((scales.dtype, scales.shape) == ("F32", (27,)), f"{name}.scales")
+        _demand(codes and (codes.dtype, codes.shape) == ("U8", (-(-rows // 5), count, 3)),
+                f"{name}.codes")
+    else:
+        _demand(kind in ("direct", "inverse") and scales.dtype in ("F16", "BF16", "F32"), kind)
+        _demand(scales.shape == (rows, count) or (scales.shape, count) == ((1, 1), 1),
+                f"{name}.scales")
+    size = _SIZES[scales.dtype]
+    values = [data[at:at + size][::-1].hex() for at in range(0, len(data), size)]
+    width = scales.shape[-1]
+    return Grouped(depth, (rows, columns), group, kind, trits.data,
+                   [values[at:at + width] for at in range(0, len(values), width)],
+                   codes.data if kind == "coded" else b"", scales.dtype,
+                   trits.record.get("form", "s*q/h"), trits.record.get("dtype", "F16"),
+                   trits.record.get("axes", ""))
 
 
 def _demand(condition, what):

@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 
 from tritstream.hw.compute.lane import Lane
 from tritstream.hw.primitives import ecp5
-from tritstream.hw.primitives.cells import BlockRam, Multiplier
+from tritstream.hw.primitives.cells import BlockRam, Multiplier, PairRam
 from tritstream.hw.tools.formal import Counterexample, Equal, Method, prove
 
 pytestmark = pytest.mark.long
@@ -53,6 +53,10 @@ def no_collision(m, ram):
     m.d.comb += Assume(~(ram.write_en & ram.read_en & (ram.write_addr == ram.read_addr)))
 
 
+def no_collision_of_pairs(m, ram):
+    m.d.comb += Assume(~(ram.write_en & ram.read_en & (ram.write_addr == ram.read_addr[1:])))
+
+
 def few_bits(m, multiplier):
     """Products of all numbers are out of a solver's reach."""
     m.d.comb += [Assume(multiplier.a == multiplier.a[:5].as_signed()),
@@ -61,6 +65,7 @@ def few_bits(m, multiplier):
 
 LANE = (Lane, lambda lane: lane, no_subtraction_of_nothing, Method.INDUCTION, 5)
 RAM  = (lambda: BlockRam(20, 64), Settled, no_collision, Method.BOUNDED, 7)
+PAIRS = (lambda: PairRam(17, 64), Settled, no_collision_of_pairs, Method.BOUNDED, 7)
 MULT = (Multiplier, lambda multiplier: multiplier, few_bits, Method.BOUNDED, 6)
 
 
@@ -70,7 +75,8 @@ def compare(parts, folder):
     prove(spec, folder, method, depth, MODELS)
 
 
-@pytest.mark.parametrize("parts", [LANE, RAM, MULT], ids=["lane", "block RAM", "multiplier"])
+@pytest.mark.parametrize("parts", [LANE, RAM, PAIRS, MULT],
+                         ids=["lane", "block RAM", "pair RAM", "multiplier"])
 def test_cells_equal_their_reference_model(parts, tmp_path):
     compare(parts, tmp_path)
 
@@ -90,8 +96,10 @@ def fifth_bit_lost(name, value, width):
     (LANE, "_ADD", 0x965A ^ 0x8000),
     (LANE, "_START", 0x0000),
     (RAM, "_bits", fifth_bit_lost),
+    (PAIRS, "_bits", fifth_bit_lost),
     (MULT, "_bits", fifth_bit_lost),
-], ids=["lane: sum", "lane: carry in", "block RAM: lost bit", "multiplier: lost bit"])
+], ids=["lane: sum", "lane: carry in", "block RAM: lost bit", "pair RAM: lost bit",
+        "multiplier: lost bit"])
 def test_a_wrong_cell_is_found(parts, name, value, tmp_path, monkeypatch):
     monkeypatch.setattr(ecp5, name, value)
     with pytest.raises(Counterexample):

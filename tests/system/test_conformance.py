@@ -139,6 +139,37 @@ def test_slices_of_experts(packed):
     assert {each["axes"] for each in due.values()} == {"NK", "KN"}
 
 
+def test_groups(packed):
+    matrices, kept = packed["groups"]
+    expected = {each["matrix"]: each for each in map(described, paths("groups/"))}
+    assert expected.keys() == matrices.keys() and not kept
+    for name, each in expected.items():
+        matrix = matrices[name]
+        assert (matrix.depth, list(matrix.shape), matrix.group, matrix.kind) == (
+            each["depth"], each["shape"], each["group"], each["kind"])
+        assert matrix.scales == (each["scales"] if "scales" in each else [each["table"]])
+        q, scales = codec.unpack_grouped(matrix)
+        assert q == each["q"]
+        assert codec.grouped_export(matrix, q, scales) == each["weights"]
+        found, units = codec.grouped_mantissas(matrix, scales)
+        assert found == each["mantissas"]
+        assert units == [from_bits(bits, F64) for bits in each["units"]]
+        for product in each["products"]:
+            given = product["x"], product["x_scale"]
+            assert codec.grouped_products(matrix, q, found, units, *given) == (
+                product["sums"], product["results"])
+    assert {each["kind"] for each in expected.values()} == {"coded", "direct", "inverse"}
+
+
+@pytest.mark.parametrize("lanes", LANE_COUNTS)
+def test_words_of_groups(packed, lanes):
+    for each in map(described, paths("groups/")):
+        assert each["device_group"] <= {1: 1008, 2: 240, 3: 64, 4: 16}[each["depth"]]
+        words = codec.grouped_words(packed["groups"][0][each["matrix"]], each["mantissas"],
+                                    each["device_group"], lanes)
+        assert words == all_vectors()[f"words/L{lanes}/groups-{each['case']}.bin"], each["case"]
+
+
 @pytest.mark.parametrize("name", ["forms", "digits"])
 def test_file_names_of_now(packed, name):
     assert packed[f"{name}-renamed"] == packed[name]
@@ -188,7 +219,7 @@ def test_shards_are_those_of_a_writer():
         assert all(start % size == 0 for start, size in zip(starts, elements, strict=True))
 
 
-@pytest.mark.parametrize("name", ["forms", "d3", "forms-renamed", "experts"])
+@pytest.mark.parametrize("name", ["forms", "d3", "forms-renamed", "experts", "groups"])
 def test_damage_is_found(packed, tmp_path, name):
     """A reader of the document takes no shard in which a bit is another."""
     source = paths(f"packed/{name}/", "")
@@ -210,7 +241,7 @@ def test_damage_is_found(packed, tmp_path, name):
 
 @pytest.mark.parametrize("lanes", LANE_COUNTS)
 def test_words(packed, lanes):
-    expected = paths(f"words/L{lanes}/", ".bin")
+    expected = paths(f"words/L{lanes}/d", ".bin")
     for path in expected:
         depth, _, name = path.rpartition("/")[2].removesuffix(".bin").partition("-")
         assert codec.word_stream(packed[depth][0][name], lanes) == all_vectors()[path], path

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tritstream.golden.gemv import gemv
-from tritstream.golden.tiles import pack
 from tritstream.host.board.bus import BoardLink
 from tritstream.host.board.etherbone import MOST_WORDS, answer, request
 from tritstream.host.board.transport import BoardTransport
@@ -152,7 +151,7 @@ def test_stored_matrices_are_found_by_name_and_content(board):
             info = await device.info()
             await device.store.erase()
             for name, matrix in (("a", MATRIX), ("b", other)):
-                await device.store.add(prepare(matrix, 4, info.max_k, name), pack(matrix))
+                await device.store.add(prepare(matrix, 4, info.max_k, name), matrix)
             await device.store.publish()
         device, _ = await _device(port)
         async with device:                      # another client, who reads the directory
@@ -181,7 +180,7 @@ def test_matrices_with_the_same_input_take_one_round_trip(board):
             await device.store.erase()
             for name in names[:2]:
                 await device.store.add(prepare(MATRIX, info.lanes, info.max_k, name,
-                                               fold_words=None), pack(MATRIX))
+                                               fold_words=None), MATRIX)
             held = [await device.prepare(MATRIX, name) for name in names]
             before = transport.round_trips
             return await device.gemv_all(held, X), transport.round_trips - before
@@ -202,7 +201,7 @@ def test_boards_do_not_fold(board):
             folded = prepare(narrow, 4, 2048, "n")
             with pytest.raises(ValueError, match=r"^n: folded rows are not stored; prepare it with "
                                                  r"fold_words=None$"):
-                await device.store.add(folded, pack(narrow))
+                await device.store.add(folded, narrow)
             return sent, folded
 
     narrow = matrix_of(5, 2048, 3)
@@ -218,7 +217,7 @@ def test_damage_to_stored_matrices_is_reported(board):
         async with device:
             info = await device.info()
             await device.store.erase()
-            await device.store.add(prepare(MATRIX, 4, info.max_k, "a"), pack(MATRIX))
+            await device.store.add(prepare(MATRIX, 4, info.max_k, "a"), MATRIX)
             stored = await device.prepare(MATRIX, "a")
             place = MEMORY + stored.parts[0].address + 400
             was = await link.read(place, 4)
@@ -237,7 +236,7 @@ def test_a_matrix_that_does_not_fit(board):
         async with device:
             await device.info()
             device.store.end = device.store.end - device.store.free + 64
-            await device.store.add(prepare(MATRIX, 4, 2048, "a"), pack(MATRIX))
+            await device.store.add(prepare(MATRIX, 4, 2048, "a"), MATRIX)
 
     with served(board) as port, pytest.raises(
             DeviceError, match=r"^a: takes 11200 bytes of memory, 64 are left on the board$"):
@@ -273,7 +272,7 @@ def test_products_over_a_bad_network_equal_golden(board, faults):
             async with device:
                 info = await device.info()
                 await device.store.erase()
-                await device.store.add(prepare(MATRIX, 4, info.max_k, "a"), pack(MATRIX))
+                await device.store.add(prepare(MATRIX, 4, info.max_k, "a"), MATRIX)
                 await device.store.publish()
                 stored = await device.prepare(MATRIX, "a")
                 sent = await device.prepare(MATRIX, "not stored")

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
+from tritstream.golden.checkpoints.safetensors_writer import Data
 from tritstream.golden.checkpoints.sharding import Part
 from tritstream.golden.checkpoints.slices import INPUTS_FIRST, OUTPUTS_FIRST
 from tritstream.golden.checkpoints.source import CONFIG, Source
@@ -26,16 +27,19 @@ from tritstream.golden.checkpoints.weight_files import (
 from tritstream.golden.fixed_point import SCALES, half_range
 from tritstream.golden.jobs.directory_job import write_json
 from tritstream.golden.matrix import TritMatrix
-from tritstream.golden.packed.metadata import SCALES_SUFFIX, TRITS_SUFFIX, marks_of
+from tritstream.golden.packed.apart_packer import ApartPacking
+from tritstream.golden.packed.metadata import marks_of
 from tritstream.golden.packed.plan import Plan
-from tritstream.golden.rounding import FORMS, DigitForm
+from tritstream.golden.rounding import FORM, FORMS, DigitForm
 from tritstream.golden.tiles import pack
+from tritstream.scripts.assurance.vectors.groups import GroupCase
 from tritstream.scripts.assurance.vectors.matrices import Case
 from tritstream.scripts.assurance.vectors.numbers import integers
 
 __all__ = [
     "FORM_CASES", "FormCase", "digit_cases", "digits_checkpoint", "expert_cases",
-    "experts_checkpoint", "form_cases", "forms_checkpoint", "plain_checkpoint",
+    "experts_checkpoint", "form_cases", "forms_checkpoint", "groups_checkpoint",
+    "plain_checkpoint",
 ]
 
 _CODEC = "vectors"
@@ -154,6 +158,22 @@ def experts_checkpoint(cases: list[FormCase]) -> dict[str, bytes]:
     return _files({SINGLE: [_unpacked(case) for case in cases]}, tiles, 3, depths, marks, False)
 
 
+def groups_checkpoint(cases: Sequence[GroupCase]) -> dict[str, bytes]:
+    """Return the files of a checkpoint of one shard; version 5, several layouts and depths."""
+    names = {case: f"groups.{case.name}" for case in cases}
+    tensors = [_Held(f"{name}.weight", "F32", case.matrix.shape) for case, name in names.items()]
+    values = {name: [b"".join(map(_bytes, data)) for data in
+                     ApartPacking(case.matrix, case.layout).tensors(name).values()]
+              for case, name in names.items()}
+    return _files({SINGLE: tensors}, values, 1, {names[case]: case.matrix.depth for case in cases},
+                  {names[case]: marks_of(FORM, "F32") for case in cases}, False,
+                  {names[case]: case.layout for case in cases})
+
+
+def _bytes(data: Data) -> bytes:
+    return data.tobytes() if isinstance(data, np.ndarray) else data
+
+
 def _own_dtype(form: DigitForm) -> str:
     return next(name for name, dtype in DTYPES.items() if dtype == form.last)
 
@@ -177,12 +197,14 @@ def forms_checkpoint(cases: list[FormCase], before: bool = True) -> dict[str, by
     return _files(shards, tiles, 3, depths, marks, before)
 
 
-def _files(shards, tiles, depth, depths, marks, before=True) -> dict[str, bytes]:
+def _files(
+    shards, tiles, depth, depths, marks, before=True, layouts=MappingProxyType({}),
+) -> dict[str, bytes]:
     """Return the files by name, as the packer plans them, or as tritstream 0.1.0 wrote them."""
     source = _HeldSource(shards)
     matrices = {name: source.tensors[f"{name}.weight"] for name in tiles}
     plan = Plan(source, matrices, depth, depths=depths, kept=("lm_head",), codec=_CODEC,
-                marks=marks)
+                marks=marks, layouts=layouts)
     with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
         place = Path(folder)
         for file in shards:
@@ -216,9 +238,10 @@ def _write_shard(plan: Plan, file: str, place: Path, tiles) -> None:
     for tensor in plan.source.shards[file].tensors.values():
         name = plan.module_of(tensor)
         data = ({tensor.name: tensor.read()} if name is None else
-                dict(zip((name + TRITS_SUFFIX, name + SCALES_SUFFIX), tiles[name], strict=True)))
+                dict(zip((name + suffix for suffix in plan.layout_of(name).suffixes), tiles[name],
+                         strict=True)))
         for written, value in data.items():
-            checksums[written] = writer.write(written, [value.tobytes()])
+            checksums[written] = writer.write(written, [_bytes(value)])
     writer.finish(checksums)
 
 

@@ -21,8 +21,11 @@ GUIDE = {
     "packed/digits/": "A checkpoint of one shard, format version 3: forms that add up digits.",
     "packed/experts/": "A checkpoint of one shard, format version 4: slices of two tensors with "
                        "three dimensions, two depths.",
+    "packed/groups/": "A checkpoint of one shard, format version 5: groups of other lengths, coded "
+                      "and direct scales, several depths.",
     "packed/*-renamed/": "The same checkpoint under the file names that writers use now; the "
-                         "others, but packed/experts, have the names of tritstream 0.1.0.",
+                         "others, but packed/experts and packed/groups, have the names of "
+                         "tritstream 0.1.0.",
     "weights/*.json":
         "A matrix of packed/forms, packed/digits or packed/experts: form and dtype; table in "
         "float32; q (N, K); codes (N, K/16); weights in bits of the dtype, zeros without sign. Of "
@@ -32,6 +35,12 @@ GUIDE = {
         "weights in float16, as above; products: x is int8, x_scale float64, sums are exact "
         "integers, results float32. floats: what x and x_scale were made of. bias: float32, in "
         "results_with_bias.",
+    "groups/*.json":
+        "A matrix of packed/groups: group length; kind and dtype of the scales; q (N, K); scales "
+        "as they are stored, or table and codes (N, C); weights in float32, zeros without sign; "
+        "mantissas (N, C); units in float64, by row; products as above; device_group: columns of "
+        "the device groups in words and frames.",
+    "words/L*/groups-*.bin": "The word stream of a matrix of packed/groups.",
     "words/L*/d*-*.bin": "The word stream of a matrix for a device of L lanes.",
     "frames/L*/*.json":
         "A session with a device of L lanes: needs: columns and max K the device must have at "

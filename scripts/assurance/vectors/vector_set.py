@@ -18,7 +18,14 @@ from tritstream.scripts.assurance.vectors.checkpoints import (
     experts_checkpoint,
     form_cases,
     forms_checkpoint,
+    groups_checkpoint,
     plain_checkpoint,
+)
+from tritstream.scripts.assurance.vectors.groups import (
+    group_cases,
+    group_json,
+    group_words,
+    groups_session,
 )
 from tritstream.scripts.assurance.vectors.guide import GUIDE, READING
 from tritstream.scripts.assurance.vectors.matrices import (
@@ -47,7 +54,7 @@ __all__ = ["DEPTHS", "MANIFEST", "VECTORS_VERSION", "Difference", "build", "chos
            "sessions"]
 
 #: Incremented whenever a byte of the vectors changes.
-VECTORS_VERSION = 4
+VECTORS_VERSION = 5
 MANIFEST = "manifest.json"
 DEPTHS = tuple(range(1, MAX_DEPTH + 1))
 #: Lanes and depth of the session with the longest vector, whose words are many.
@@ -116,6 +123,11 @@ def _common() -> Iterator[tuple[str, bytes]]:
     for case in experts:
         yield f"weights/{case.name}.json", as_json(form_json(case, "packed/experts"))
 
+    for name, data in groups_checkpoint(group_cases()).items():
+        yield f"packed/groups/{name}", data
+    for group in group_cases():
+        yield f"groups/{group.name}.json", as_json(group_json(group, "packed/groups"))
+
 
 def _packed(lanes, depths) -> Iterator[tuple[str, bytes]]:
     for depth in depths:
@@ -133,6 +145,8 @@ def _frames(lanes, depths) -> Iterator[tuple[str, bytes]]:
         for depth in depths:
             for case in _streamed(count, depth):
                 yield f"words/L{count}/d{depth}-{case.name}.bin", Product(case, count).words
+        for group in group_cases():
+            yield f"words/L{count}/groups-{group.name}.bin", group_words(group, count)
         for name, make in sessions(count, depths).items():
             session = make()
             yield f"frames/L{count}/{name}.json", as_json(session.json())
@@ -150,7 +164,8 @@ def sessions(lanes: int, depths: Sequence[int] = DEPTHS) -> dict[str, Callable[[
     """Return a function for each session of a lane count, by name."""
     made: dict[str, Callable[[], Session]]
     made = {name: partial(make, lanes) for name, make in
-            (("basics", basics), ("errors", errors_session), ("hunts", hunts_session))}
+            (("basics", basics), ("errors", errors_session), ("hunts", hunts_session),
+             ("groups", groups_session))}
     for depth in depths:
         made[f"products-d{depth}"] = partial(products_session, lanes, depth)
         made[f"columns-d{depth}"] = partial(columns_session, lanes, depth)

@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import cast
 from zlib import crc32
 
-from tritstream.golden.matrix import TritMatrix
 from tritstream.host.board.bus import BoardLink
 from tritstream.host.board.matrix_store import Store, StoredPart, StoringTransport
 from tritstream.host.errors import TransportError, TransportTimeout
-from tritstream.host.layout.prepare import PreparedMatrix, Tiles, prepare
+from tritstream.host.layout.prepare import PreparedMatrix, prepare
+from tritstream.host.layout.stored import AnyMatrix
 from tritstream.host.protocol.frames import padded
 from tritstream.host.protocol.records import Info
 from tritstream.host.transports.base import Stored
@@ -42,7 +42,7 @@ class MemoryStore(Store):
         self.words: dict[int, bytes] = {}
 
     async def find(
-        self, matrix: TritMatrix | Tiles, name: str, info: Info,
+        self, matrix: AnyMatrix, name: str, info: Info,
     ) -> PreparedMatrix | None:
         """Store a matrix and return it; None if matrices are not stored."""
         if not self._stores:

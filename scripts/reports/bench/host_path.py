@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import numpy as np
 import typer
 
-from tritstream.golden.fixed_point import SCALES, tiles_shape
+from tritstream.golden.fixed_point import SCALES, table_unit, tiles_shape
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.device import Device
-from tritstream.host.layout.prepare import PreparedMatrix, Tiles
+from tritstream.host.layout.prepare import PreparedMatrix
+from tritstream.host.layout.stored import AnyMatrix
 from tritstream.host.loop_thread import LoopThread
 from tritstream.host.protocol.records import Info, Stats
 from tritstream.hw.config import DeviceConfig
@@ -78,7 +79,7 @@ class _Replaceable:
     async def identify(self) -> Info:
         return await self.device.identify()
 
-    async def prepare(self, matrix: Tiles, name: str) -> PreparedMatrix:
+    async def prepare(self, matrix: AnyMatrix, name: str) -> PreparedMatrix:
         return await self.device.prepare(matrix, name)
 
     async def gemv_all(
@@ -146,8 +147,8 @@ def _checkpoint(
     scales = rng.random(SCALES, np.float32)
     info = SimpleNamespace(depth=depth, shape=shape)
     return cast(PackedCheckpoint, SimpleNamespace(
-        matrices={name: info}, tiles=lambda _: tiles, table=lambda _: scales,
-        checked_table=lambda _: scales))
+        matrices={name: info}, stored=lambda _: (tiles, scales, depth, shape),
+        units=lambda _: np.asarray(table_unit(scales))))
 
 
 def _token(steps: list[tuple["Tensor", Sequence["Product"]]]) -> list["Tensor"]:

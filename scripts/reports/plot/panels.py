@@ -25,7 +25,7 @@ _SIGNALS = {
     "digit":       ("sequencer.digit", 0),
     "taken":       ("sequencer.beat.valid", 0),
     "first":       ("sequencer.beat.first", 0),
-    "scale_first": ("sequencer.beat.scale_first", 0),
+    "scale_first": ("sequencer.beat.scale_start", 0),
     "block_end":   ("sequencer.block_end", 0),
     "out_valid":   ("datapath.buffer.o.valid", 0),
     "out_weight":  ("datapath.buffer.o.weight", 0),

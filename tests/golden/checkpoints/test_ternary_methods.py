@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 from tritstream.golden.checkpoints.directory import DirectorySource
 from tritstream.golden.checkpoints.source import CheckpointError
 from tritstream.golden.matrix import dequantize
+from tritstream.golden.packed.export import export
+from tritstream.golden.packed.layout import DIRECT, INVERSE, Layout
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.recover.import_checkpoint import import_checkpoint
 
@@ -70,14 +72,39 @@ def test_the_direction_of_the_scale(tmp_path, monkeypatch, fields, factor):
         assert (read == expected * factor).all(), module
 
 
-def test_packing_is_exact(tmp_path):
-    levels = write_bitnet(tmp_path / "m", linear_class="autobitlinear")
-    import_checkpoint(tmp_path / "m", tmp_path / "packed")
+@pytest.mark.parametrize(("fields", "kind", "factor"), [
+    ({}, INVERSE, np.float32(1) / np.float32(SCALE)),
+    ({"linear_class": "autobitlinear"}, DIRECT, np.float32(SCALE))])
+def test_packing_keeps_levels_and_scale(tmp_path, fields, kind, factor):
+    levels = write_bitnet(tmp_path / "m", **fields)
+    report = import_checkpoint(tmp_path / "m", tmp_path / "packed")
     packed = PackedCheckpoint(tmp_path / "packed")
+    assert packed.config["quantization_config"]["format_version"] == 5
     assert packed.matrices.keys() == levels.keys()
     for module, expected in levels.items():
-        assert packed.matrices[module].depth == 1
-        assert (dequantize(packed.matrix(module)) == expected * np.float32(SCALE)).all()
+        rows, columns = expected.shape
+        info, matrix = packed.matrices[module], packed.matrix(module)
+        assert (info.depth, info.layout) == (1, Layout(columns, kind, "BF16", single=True))
+        assert matrix.scales.stored.tobytes() == np.array([SCALE]).tobytes()
+        assert (dequantize(matrix) == expected * factor).all()
+        trits = 8 * -(-rows // 5) * columns / expected.size
+        own = next(each for each in report.packed.matrices if each.name == module)
+        assert own.stored_bits == pytest.approx(trits + 16 / expected.size)
+    export(tmp_path / "packed", tmp_path / "plain")
+    for module, expected in levels.items():
+        read = DirectorySource(tmp_path / "plain").read(f"{module}.weight")
+        assert read.tobytes() == (expected * factor + 0).tobytes()
+
+
+def test_packing_at_another_depth_recovers_the_values(tmp_path):
+    levels = write_bitnet(tmp_path / "m")
+    import_checkpoint(tmp_path / "m", tmp_path / "packed", 2)
+    packed = PackedCheckpoint(tmp_path / "packed")
+    assert {info.layout for info in packed.matrices.values()} == {Layout()}
+    factor = np.float32(1) / np.float32(SCALE)
+    for module, expected in levels.items():
+        assert packed.matrices[module].depth == 2
+        assert (dequantize(packed.matrix(module)) == expected * factor).all()
 
 
 def test_rows_that_are_no_multiple_of_four(tmp_path):
@@ -88,6 +115,8 @@ def test_rows_that_are_no_multiple_of_four(tmp_path):
     source = DirectorySource(tmp_path / "m")
     for module, expected in levels.items():
         assert (source.read(f"{module}.weight") == expected * np.float32(SCALE)).all()
+        matrix = source.tensors[f"{module}.weight"].ternary()
+        assert (matrix.q[:, :expected.shape[1]] == expected).all()
 
 
 def test_levels_that_are_not_packed(tmp_path):
@@ -150,7 +179,12 @@ def test_weights_that_are_rounded_when_loaded(tmp_path, dtype):
     for module, values in master.items():
         expected = WeightQuant.apply(values).float().numpy()
         # The mean is added up in float64 here, in float32 there.
-        assert np.allclose(source.read(f"{module}.weight"), expected, 2e-7, 0), module
+        read, matrix = (source.read(f"{module}.weight"),
+                        source.tensors[f"{module}.weight"].ternary())
+        assert np.allclose(read, expected, 2e-7, 0), module
+        assert matrix.scales.stored.dtype == (
+            np.float32 if dtype == torch.float32 else ml_dtypes.bfloat16)
+        assert (dequantize(matrix) == read).all()
     assert source.tensors["model.embed_tokens.weight"].dtype == "BF16"
 
 
@@ -220,6 +254,27 @@ def test_mlx_of_two_bits(tmp_path):
     assert set(source.tensors) == {f"{Q}.weight", f"{Q}.bias", "model.norm.weight"}
     expected = levels.reshape(6, 2, 32) * scales[..., None]
     assert (source.read(f"{Q}.weight") == expected.reshape(6, 64)).all()
+    import_checkpoint(tmp_path / "m", tmp_path / "packed")
+    packed = PackedCheckpoint(tmp_path / "packed")
+    matrix = packed.matrix(Q)
+    assert packed.matrices[Q].layout == Layout(32, DIRECT, "F16")
+    assert (matrix.scales.stored == scales).all()
+    assert (dequantize(matrix) == expected.reshape(6, 64)).all()
+
+
+def test_mlx_with_negative_scales(tmp_path):
+    def change(tensors):
+        tensors[f"{Q}.scales"][2, 1] *= -1
+        tensors[f"{Q}.biases"][2, 1] *= -1
+
+    levels, scales = write_mlx(tmp_path / "m", change)
+    scale = scales[2, 1]
+    source = DirectorySource(tmp_path / "m")
+    assert (source.read(f"{Q}.weight")[2, 32:] == -levels[2, 32:] * np.float32(abs(scale))).all()
+    with pytest.raises(CheckpointError, match=message(
+            f"{tmp_path / 'm' / 'model.safetensors'}: {Q}.weight cannot be packed: its scales must "
+            f"be finite and not negative, not {np.float16(scale)} at row 2, group 1; " + OTHER)):
+        import_checkpoint(tmp_path / "m", tmp_path / "packed")
 
 
 @pytest.mark.parametrize(("change", "fields", "fault"), [

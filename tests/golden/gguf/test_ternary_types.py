@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from gguf.constants import GGMLQuantizationType
+from gguf.quants import quantize
 from transformers import BitNetConfig, BitNetForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from tritstream.golden.checkpoints.convert import convert
@@ -12,15 +14,18 @@ from tritstream.golden.gguf.reader import Gguf
 from tritstream.golden.gguf.tensors import GgufTensor
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.export import export
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.recover.import_checkpoint import import_checkpoint
 
 from support.gguf_bytes import info, made, packed_blocks, value
 from support.golden_helpers import message
 
-NUMBERS = {"I2_S": 36, "Q1_0": 41, "Q2_0": 42, "Q2_0 of 128": 42, "PQ2_0": 142, "PTQ1_0": 143}
+NUMBERS = {"I2_S": 36, "Q1_0": 41, "Q2_0": 42, "Q2_0 of 128": 42, "PQ2_0": 142, "PTQ1_0": 143,
+           "TQ1_0": 34, "TQ2_0": 35}
 #: Weights per block, the row of I2_S being part of a block.
-WEIGHTS = {"Q2_0": 64, "Q1_0": 128, "Q2_0 of 128": 128, "PQ2_0": 128, "PTQ1_0": 128, "I2_S": 128}
+WEIGHTS = {"Q2_0": 64, "Q1_0": 128, "Q2_0 of 128": 128, "PQ2_0": 128, "PTQ1_0": 128, "I2_S": 128,
+           "TQ1_0": 256, "TQ2_0": 256}
 
 
 @pytest.fixture
@@ -54,7 +59,11 @@ def written(file, tensors, fields=()):
     for name, found in tensors.items():
         kind, levels, scales = found if isinstance(found, tuple) else ("F32", found, None)
         infos.append(info(name, levels.shape, NUMBERS.get(kind, 0), len(data)))
-        data += levels.tobytes() if kind == "F32" else packed_blocks(kind, levels, scales)
+        if kind.startswith("TQ"):
+            weights = weights_of(kind, levels, scales)
+            data += quantize(weights, GGMLQuantizationType[kind]).tobytes()
+        else:
+            data += levels.tobytes() if kind == "F32" else packed_blocks(kind, levels, scales)
         data += bytes(-len(data) % 32)
     file.write_bytes(made(fields, infos, data))
 
@@ -63,7 +72,8 @@ def written(file, tensors, fields=()):
 @pytest.mark.parametrize("last", [False, True])
 def test_values_of_every_type(file, monkeypatch, kind, last):
     monkeypatch.setattr("tritstream.golden.row_chunks._ELEMENTS", 1000)
-    tensors = {name: (kind, *drawn(kind, (6, 384), seed)) for seed, name in enumerate("ab")}
+    columns = 512 if kind.startswith("TQ") else 384
+    tensors = {name: (kind, *drawn(kind, (6, columns), seed)) for seed, name in enumerate("ab")}
     written(file, tensors | ({} if last else {"z": np.ones(3, np.float32)}))
     gguf = Gguf(file)
     for name, (_, levels, scales) in tensors.items():
@@ -72,6 +82,41 @@ def test_values_of_every_type(file, monkeypatch, kind, last):
         read = GgufTensor(name, file, raw).read()
         assert read.dtype == np.float32
         assert (read == weights_of(kind, levels, scales)).all()
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_levels_and_scales_of_every_type(file, monkeypatch, kind):
+    monkeypatch.setattr("tritstream.golden.row_chunks._ELEMENTS", 1000)
+    levels, scales = drawn(kind, (8, 512))
+    if kind != "Q1_0":
+        levels = np.minimum(levels, 1)
+    written(file, {"a": (kind, levels, scales)})
+    matrix = GgufTensor("a", file, Gguf(file).tensors["a"]).ternary()
+    assert (matrix.depth, matrix.group) == (1, 512 if kind == "I2_S" else WEIGHTS[kind])
+    assert (matrix.q == levels).all()
+    assert matrix.scales.stored.dtype == (np.float32 if kind == "I2_S" else np.float16)
+    assert matrix.scales.stored.ravel().tolist() == np.ravel(scales).tolist()
+
+
+def test_rows_of_heads_are_put_in_order_with_their_scales(file):
+    levels, scales = drawn("PTQ1_0", (8, 256))
+    written(file, {"a": ("PTQ1_0", levels, scales)})
+    tensor = GgufTensor("a", file, Gguf(file).tensors["a"], head=4)
+    order = [0, 2, 1, 3, 4, 6, 5, 7]
+    matrix = tensor.ternary()
+    assert (matrix.q == levels[order]).all()
+    assert (matrix.scales.stored == scales.reshape(8, 2)[order]).all()
+    assert (dequantize(matrix) == tensor.read()).all()
+
+
+def test_negative_scales_are_not_packed(file):
+    levels, scales = drawn("PTQ1_0", (2, 256))
+    scales[3] = -0.5
+    written(file, {"a": ("PTQ1_0", levels, scales)})
+    with pytest.raises(CheckpointError, match=message(
+            f"{file}: a cannot be packed: its scales must be finite and not negative, not -0.5 at "
+            "row 1, group 1; copy the file again")):
+        GgufTensor("a", file, Gguf(file).tensors["a"]).ternary()
 
 
 def test_blocks_of_i2_s_may_cross_rows(file, monkeypatch):
@@ -84,8 +129,10 @@ def test_blocks_of_i2_s_may_cross_rows(file, monkeypatch):
 
 def test_code_3(file):
     """It is +2 in Q2_0; in I2_S it has no meaning."""
-    levels, _ = drawn("Q2_0", (1, 128))
+    levels, scales = drawn("Q2_0", (6, 384))
     assert levels.max() == 2
+    written(file, {"a": ("Q2_0", levels, scales)})
+    assert GgufTensor("a", file, Gguf(file).tensors["a"]).ternary() is None
     levels, scale = drawn("I2_S", (2, 128))
     levels[1, 5] = 2
     written(file, {"a": ("I2_S", levels, scale)})
@@ -93,6 +140,8 @@ def test_code_3(file):
             f"{file}: a is I2_S and has code 3, which has no meaning; the file is damaged, or its "
             "codes are in another order")):
         GgufTensor("a", file, Gguf(file).tensors["a"]).read()
+    with pytest.raises(CheckpointError, match="has code 3, which has no meaning"):
+        GgufTensor("a", file, Gguf(file).tensors["a"]).ternary()
 
 
 @pytest.mark.parametrize(("number", "fields", "size", "fault"), [
@@ -146,7 +195,38 @@ def gguf_name(name):
     return f"{NAMES[module]}.weight"
 
 
-def random_model(file, architecture, kind, more=()):
+#: Bits per weight of the type, and of the packed matrices, without the padding of rows.
+BITS = {"Q2_0": (2.25, 1.85), "PQ2_0": (2.125, 1.725), "Q2_0 of 128": (2.125, 1.725),
+        "PTQ1_0": (1.75, 1.725), "TQ1_0": (1.6875, 1.6625), "TQ2_0": (2.0625, 1.6625),
+        "Q1_0": (1.125, 1.725)}
+
+
+@pytest.mark.parametrize("kind", BITS)
+def test_import_and_export_keep_every_bit(file, tmp_path, kind):
+    model = random_model(file, "qwen3", kind, ternary=True)
+    report = import_checkpoint(file, tmp_path / "packed")
+    packed, state = PackedCheckpoint(tmp_path / "packed"), model.state_dict()
+    config = packed.config["quantization_config"]
+    assert (config["format_version"], config["group_size"]) == (5, WEIGHTS[kind])
+    source = open_source(file)
+    assert len(packed.matrices) == 14
+    for name in packed.matrices:
+        own = source.tensors[f"{name}.weight"].ternary()
+        assert packed.matrix(name).scales.stored.tobytes() == own.scales.stored.tobytes()
+    # Rows of the model are multiples of 64, of which the last row tile has four rows or one.
+    for matrix in report.packed.matrices:
+        rows, columns = matrix.shape
+        raw = source.tensors[f"{matrix.name}.weight"].raw
+        theirs, ours = BITS[kind]
+        assert 8 * raw.size / (rows * columns) == theirs
+        assert matrix.stored_bits == pytest.approx(ours + 1.6 * (-rows % 5) / rows)
+    export(tmp_path / "packed", tmp_path / "hf")
+    plain = open_source(tmp_path / "hf")
+    for name in packed.origins:
+        assert plain.read(name).tobytes() == (state[name].numpy() + 0).tobytes()
+
+
+def random_model(file, architecture, kind, more=(), ternary=False):
     """Write a random model with ternary matrices; returns the model of transformers."""
     build, config = MODELS[architecture]
     torch.manual_seed(0)
@@ -157,6 +237,8 @@ def random_model(file, architecture, kind, more=()):
             stored[gguf_name(name)] = new
         else:
             levels, scales = drawn(kind, tuple(parameter.shape), seed)
+            if ternary:
+                levels = np.minimum(levels, 1)
             new = weights_of(kind, levels, scales)
             stored[gguf_name(name)] = kind, levels, scales
         parameter.data = torch.from_numpy(new)
@@ -186,6 +268,7 @@ def test_a_model_with_one_scale_per_matrix_is_packed_exactly(file, tmp_path):
     model = random_model(file, "bitnet-b1.58", "I2_S")
     import_checkpoint(file, tmp_path / "packed")
     packed = PackedCheckpoint(tmp_path / "packed")
+    assert packed.config["quantization_config"]["format_version"] == 5
     assert len(packed.matrices) == 14
     state = model.state_dict()
     for name, matrix in packed.matrices.items():

@@ -119,8 +119,8 @@ def test_form_that_is_not_known(packed, form, dtype):
 
 
 def test_newer_format(packed):
-    set_config(packed, format_version=5)
-    refuses(packed, f"{packed / 'config.json'}: format_version 5 is newer than 4; "
+    set_config(packed, format_version=6)
+    refuses(packed, f"{packed / 'config.json'}: format_version 6 is newer than 5; "
                     "update tritstream")
 
 

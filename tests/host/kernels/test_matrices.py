@@ -30,7 +30,7 @@ class OnTorch:
     """A torch matrix in place of a :class:`CpuMatrix`."""
 
     def __init__(self, *arguments):
-        self._matrix = TorchMatrix(*arguments, torch.device("cpu"))
+        self._matrix = TorchMatrix(arguments, torch.device("cpu"))
 
     def gemv(self, x):
         return self._matrix.gemv(torch.from_numpy(x)).numpy()

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tritstream.golden.gemv import gemv
-from tritstream.golden.tiles import pack
 from tritstream.host.board.matrix_store import Store, StoredPart, StoringTransport
 from tritstream.host.board.transport import BoardTransport
 from tritstream.host.device import Device
@@ -117,7 +116,7 @@ def stored(matrix):
     prepared = prepare(matrix, 8, 64)
     parts = tuple(StoredPart(part.first_group, part.groups, part.blocks, 1 << 20, part.nbytes, 7)
                   for part in prepared.parts)
-    return PreparedMatrix(prepared.depth, prepared.shape, 8, prepared.table, prepared.mantissas,
+    return PreparedMatrix(prepared.depth, prepared.shape, 8, prepared.units, prepared.mantissas,
                           parts)
 
 
@@ -141,4 +140,4 @@ def test_a_stored_matrix_is_not_stored_again():
     store.end = 1 << 22
     with pytest.raises(ValueError, match=r"^the matrix is in a board's memory already; prepare it "
                                          r"with tritstream\.host\.layout\.prepare$"):
-        asyncio.run(store.add(stored(matrix), pack(matrix)))
+        asyncio.run(store.add(stored(matrix), matrix))

@@ -8,8 +8,9 @@ import numpy as np
 from safetensors import safe_open
 
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
+from tritstream.golden.matrix import DirectMatrix, TritMatrix
 from tritstream.golden.packed.export import export
-from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.packed.reader import MatrixInfo, PackedCheckpoint
 from tritstream.golden.packed.verify import verify
 from tritstream.scripts.assurance.fuzz.bundle import joined, parted, written
 from tritstream.scripts.assurance.fuzz.models import NAMES, packed_seeds
@@ -73,7 +74,11 @@ def _compare_tensors(packed: PackedCheckpoint, path: Path) -> None:
 
 def _compare_matrix(packed: PackedCheckpoint, name: str) -> None:
     """Check integers and codes against the bytes of the tiles, digit by digit."""
-    info, tiles, matrix = packed.matrices[name], packed.tiles(name), packed.matrix(name)
+    info, matrix = packed.matrices[name], packed.matrix(name)
+    if not isinstance(matrix, TritMatrix) or info.layout.kind:
+        _compare_apart(packed, info, matrix)
+        return
+    tiles = packed.tiles(name)
     digits = _DIGITS[tiles]                             # (row tile, group, byte, row)
     weights = digits[:, :, :16 * info.depth].reshape(*tiles.shape[:2], 16, info.depth, 5)
     q = np.einsum("tgjir,i->trgj", np.array([0, 1, -1])[weights], 3 ** np.arange(info.depth))
@@ -83,6 +88,25 @@ def _compare_matrix(packed: PackedCheckpoint, name: str) -> None:
         raise Broken("integers that differ from the tiles")
     if (codes.reshape(-1, tiles.shape[1])[:rows] != matrix.codes).any():
         raise Broken("codes that differ from the tiles")
+
+
+def _compare_apart(
+    packed: PackedCheckpoint, info: MatrixInfo, matrix: TritMatrix | DirectMatrix,
+) -> None:
+    """Check integers, codes and scales that are stored apart."""
+    trits, scales, *codes = (tensor.read() for tensor in packed.tensors_of(info.name))
+    digits = np.array([0, 1, -1])[_DIGITS[trits]].reshape(len(trits), -1, info.depth, 5)
+    q = np.einsum("tjir,i->trj", digits, 3 ** np.arange(info.depth)).reshape(-1, digits.shape[1])
+    rows, columns = info.shape
+    if (q[:rows, :columns] != matrix.q[:, :columns]).any():
+        raise Broken("integers that differ from the trits")
+    if isinstance(matrix, DirectMatrix):
+        if matrix.scales.stored.tobytes() != scales.tobytes():
+            raise Broken("scales that differ from the stored scales")
+        return
+    found = np.einsum("tgir,i->trg", _DIGITS[codes[0]], 3 ** np.arange(3))
+    if (found.reshape(-1, found.shape[2])[:rows] != matrix.codes).any():
+        raise Broken("codes that differ from their digits")
 
 
 def _digits(t: int) -> tuple[int, int, int, int, int]:
