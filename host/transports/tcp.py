@@ -44,7 +44,10 @@ class SocketTransport(Transport):
         """Give ``data`` to the connection: :meth:`.Transport.send`."""
         request = self._bytes_only(data)
         _, writer = self._streams or await self._connect()
-        writer.write(request)
+        with self._errors():
+            if writer.is_closing():
+                raise EOFError
+            writer.write(request)
 
     async def recv(self, count: int) -> bytes:
         """Wait for ``count`` bytes: :meth:`tritstream.host.transports.base.Transport.recv`."""
