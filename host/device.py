@@ -2,39 +2,28 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from itertools import groupby
-from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
 
-from tritstream.golden.fixed_point import ROWS
 from tritstream.host.board.matrix_store import Store, StoredPart, StoringTransport
 from tritstream.host.errors import DeviceError, naming
-from tritstream.host.layout.folding import add_rows
-from tritstream.host.layout.prepare import (
-    FRAME_BYTES,
-    MatrixPart,
-    PreparedMatrix,
-    prepare,
-)
+from tritstream.host.layout.prepare import FRAME_BYTES, PreparedMatrix, prepare
 from tritstream.host.layout.stored import AnyMatrix
+from tritstream.host.part_products import part_products
+from tritstream.host.pipeline import Pipeline
 from tritstream.host.protocol.exchange import SEQUENCES, Exchange
-from tritstream.host.protocol.frames import answer_bytes
 from tritstream.host.protocol.loads import Loads
 from tritstream.host.protocol.operands import activation_rows, mantissa_bytes
 from tritstream.host.protocol.records import Counters, Info, Stats
-from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Transport
-from tritstream.hw.protocol import BANKS, SUM_BYTES, GemvArguments, Opcode
+from tritstream.hw.protocol import Opcode
 
 __all__ = ["Device"]
 
 
-# The bit times of the two ends of a line differ a little.
-_LINE_MARGIN = 1.06
-
 _T = TypeVar("_T")
+_L = TypeVar("_L")
 
 
 class Device:
@@ -144,13 +133,13 @@ class Device:
         if rows.shape[0] > info.columns or rows.shape[1] > info.max_k:
             raise ValueError(f"x is {rows.shape[0]} columns of K = {rows.shape[1]}, the device "
                              f"holds {info.columns} of K = {info.max_k}")
-        await self._persist("ACTIVATIONS", partial(self._loads.activations, rows))
+        await self._persist("ACTIVATIONS", partial(self._load, self._loads.activations, rows))
 
     async def load_scales(self, mantissas: np.ndarray) -> None:
         """Load 27 scale mantissas, integers below 2^17. Not needed before :meth:`gemv`."""
         await self.info()
         data = mantissa_bytes(mantissas)
-        await self._persist("SCALES", partial(self._loads.scales, data))
+        await self._persist("SCALES", partial(self._load, self._loads.scales, data))
 
     async def gemv(self, matrix: PreparedMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:
         """Multiply a matrix with one vector or a batch of vectors.
@@ -169,20 +158,38 @@ class Device:
         when ``x`` does not fit the matrix, :class:`.DeviceError` when the matrix was not prepared
         for this device.
         """
-        rows = activation_rows(x, matrix.shape[1])
+        return (await self.gemv_all([matrix], x))[0]
+
+    async def gemv_all(
+        self, matrices: Sequence[PreparedMatrix], x: np.ndarray,
+    ) -> list[tuple[np.ndarray, Stats]]:
+        """Multiply several matrices with the same vectors: :meth:`gemv`, in fewer round trips.
+
+        The requests of all matrices are under way together, as far as the device can hold the
+        driver back, and as their bytes and sequence numbers permit.
+
+        Returns row sums and cost of each matrix. Raises the errors of :meth:`gemv`.
+        """
+        if not matrices:
+            return []
+        batches = [activation_rows(x, matrix.shape[1]) for matrix in matrices]
         info = await self.info()
-        with naming(self.name, matrix.name):
-            self._check_fit(matrix, info)
-        sums = np.zeros((len(rows), matrix.shape[0]), dtype=np.int64)
-        stats, retried = Stats(), self._exchange.retried
-        # Parts of the same columns share one load of activations per batch.
-        for _, column_range in groupby(matrix.parts, key=attrgetter("first_group")):
-            parts = list(column_range)
-            for first in range(0, len(rows), info.columns):
-                batch = slice(first, first + info.columns)
-                stats += await self._multiply_batch(matrix, parts, rows[batch], sums[batch])
-        stats += Stats(retries=self._exchange.retried - retried)
-        return (sums if x.ndim == 2 else sums[0]), stats
+        for matrix in matrices:
+            with naming(self.name, matrix.name):
+                self._check_fit(matrix, info)
+        sums = [np.zeros((len(rows), matrix.shape[0]), dtype=np.int64)
+                for matrix, rows in zip(matrices, batches, strict=True)]
+        products = list(part_products(matrices, batches[0], sums, info.columns))
+        frames = [frame for product in products
+                  for frame in product.frames(self._frame_bytes, self._exchange.flow_control)]
+        costs = await Pipeline(self._exchange, self._loads, self.name, frames).run()
+        for product in products:
+            product.finish()
+        stats = [Stats()] * len(matrices)
+        for frame, cost in zip(frames, costs, strict=True):
+            stats[frame.product.place] += cost
+        return [(each if x.ndim == 2 else each[0], cost)
+                for each, cost in zip(sums, stats, strict=True)]
 
     def _check_fit(self, matrix: PreparedMatrix, info: Info) -> None:
         matrix.check_fit(info)
@@ -191,59 +198,9 @@ class Device:
             raise DeviceError("the matrix is in the memory of another device, and this one has no "
                               "memory: prepare the matrix for this device")
 
-    async def _multiply_batch(
-        self, matrix: PreparedMatrix, parts: Sequence[MatrixPart], rows: np.ndarray,
-        sums: np.ndarray,
-    ) -> Stats:
-        """Add the row sums of parts of the same columns to ``sums``, for vectors that fit."""
-        stats = Stats()
-        for part in parts:
-            part_sums, part_stats = await self._multiply_part(
-                matrix, part, rows[:, part.columns])
-            add_rows(sums, part_sums, part.fold)
-            stats += part_stats
-        return stats
-
-    async def _multiply_part(
-        self, matrix: PreparedMatrix, part: MatrixPart, rows: np.ndarray
-    ) -> tuple[np.ndarray, Stats]:
-        """Return row sums (vectors, rows with padding) of one part, for vectors that fit."""
-        products, stats = [], Stats()
-        for first, count in part.cuts(self._payload_limit(part, len(rows), matrix.lanes)):
-            what = (f"GEMV of {'folded ' if part.fold else ''}row blocks "
-                    f"{first}..{first + count - 1} (depth {matrix.depth}, K = {rows.shape[1]})")
-            results, frame_stats = await self._persist(
-                what, partial(self._try_frame, matrix, part, rows, first, count), matrix.name)
-            products.append(results.sums.reshape(len(rows), -1))
-            stats += frame_stats
-        return np.concatenate(products, axis=1), stats
-
-    def _payload_limit(self, part: MatrixPart, columns: int, lanes: int) -> int:
-        """Return the longest payload of a frame; short if results might pile up at a slow line."""
-        block = part.nbytes // part.blocks
-        results = columns * answer_bytes(SUM_BYTES * ROWS * lanes, lanes)
-        waits = not self._exchange.flow_control and block < _LINE_MARGIN * results
-        return min(self._frame_bytes, BANKS * block) if waits else self._frame_bytes
-
-    async def _try_frame(
-        self, matrix: PreparedMatrix, part: MatrixPart, rows: np.ndarray, first: int, count: int
-    ) -> tuple[Results, Stats]:
-        """Try one GEMV frame once, with the loads it needs."""
-        if not matrix.scales.direct:
-            await self._loads.scales(mantissa_bytes(matrix.mantissas))
-        await self._loads.activations(rows)
-        depth = part.fold.depth if part.fold else matrix.depth
-        arguments = GemvArguments(depth, part.groups, len(rows), count, matrix.scales.length,
-                                  matrix.scales.direct)
-        payload = part.payload(first, count)
-        await self._exchange.ask(Opcode.GEMV, *arguments.pack(), payload)
-        results = Results(count, len(rows), matrix.lanes)
-        answer = await self._exchange.answer(Opcode.RESULT, Opcode.DONE)
-        while answer.header.opcode == Opcode.RESULT:
-            results.add(answer)
-            answer = await self._exchange.answer(Opcode.RESULT, Opcode.DONE)
-        results.close()
-        return results, Stats.parse(answer.payload, matrix.lanes).of_frame(payload.nbytes)
+    async def _load(self, load: Callable[[_L], Awaitable[None]], data: _L) -> None:
+        await load(data)
+        await self._exchange.confirm()
 
     async def _ask_info(self) -> Info:
         self._exchange.forget_lanes()
@@ -254,8 +211,6 @@ class Device:
     async def _ask_counters(self) -> Counters:
         return Counters.parse((await self._exchange.call(Opcode.STATUS, Opcode.COUNTERS)).payload)
 
-    async def _persist(
-        self, what: str, attempt: Callable[[], Awaitable[_T]], matrix: str = ""
-    ) -> _T:
-        with naming(self.name, matrix, what):
+    async def _persist(self, what: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        with naming(self.name, what):
             return await self._exchange.persist(attempt, self._loads.forget)

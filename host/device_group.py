@@ -8,27 +8,56 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tritstream.golden.packed_matrix import StoredMatrix
 from tritstream.host.device import Device
 from tritstream.host.layout.prepare import PreparedMatrix
 from tritstream.host.layout.stored import AnyMatrix, stored_of, take_tiles, tile_count
 from tritstream.host.protocol.records import Counters, Info, Stats
 
-__all__ = ["DeviceGroup", "SplitMatrix", "split"]
+__all__ = ["DeviceGroup", "Share", "SplitMatrix", "joined", "spans", "split"]
 
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
+@dataclass
+class Share:
+    """Rows of a matrix that a device multiplies.
+
+    Members
+    -------
+    device : Device
+    span : slice
+        Row tiles.
+    prepared : PreparedMatrix or None
+        Their word streams; None until they are needed.
+    """
+
+    device:   Device
+    span:     slice
+    prepared: PreparedMatrix | None = None
+
+
+@dataclass
 class SplitMatrix:
     """A matrix whose rows are split between devices.
 
     Members
     -------
-    shares : tuple of (Device, PreparedMatrix)
+    stored : StoredMatrix
+        Matrix as packed checkpoints store it.
+    name : str
+        Name of the matrix in error messages; may be empty.
+    shares : list of Share
         Devices and their rows, in the order of the rows.
     """
 
-    shares: tuple[tuple[Device, PreparedMatrix], ...]
+    stored: StoredMatrix
+    name:   str
+    shares: list[Share]
+
+    async def prepare(self, share: Share) -> PreparedMatrix:
+        """Make the word streams of a share."""
+        return await share.device.prepare(take_tiles(self.stored, share.span), self.name)
 
 
 class DeviceGroup:
@@ -79,25 +108,51 @@ class DeviceGroup:
     async def prepare(self, matrix: AnyMatrix, name: str = "") -> SplitMatrix:
         """Split the rows of a matrix, and make the word streams of each share."""
         stored = stored_of(matrix)
-        infos = await _together(device.info() for device in self.devices)
-        # Only the last share may have a partly filled row block: it goes to the narrowest device.
-        ranked = sorted(zip(infos, self.devices, strict=True), key=lambda pair: -pair[0].lanes)
-        shares = []
-        slices = split(tile_count(stored), [info.lanes for info, _ in ranked])
-        for (_, device), share in zip(ranked, slices, strict=True):
-            if share.stop > share.start:
-                shares.append((device, await device.prepare(take_tiles(stored, share), name)))
-        return SplitMatrix(tuple(shares))
+        shares = [Share(*each)
+                  for each in await spans(self.devices, slice(0, tile_count(stored)))]
+        split_matrix = SplitMatrix(stored, name, shares)
+        for share in shares:
+            share.prepared = await split_matrix.prepare(share)
+        return split_matrix
 
     async def gemv(self, matrix: SplitMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:
         """Multiply: :meth:`tritstream.host.device.Device.gemv`.
 
         The cost is the sum over the devices, except that ``cycles`` is the greatest of a device.
         """
-        answers = await _together(device.gemv(share, x) for device, share in matrix.shares)
-        sums, stats = zip(*answers, strict=True)
-        cycles = max(each.cycles for each in stats)
-        return np.concatenate(sums, axis=-1), replace(sum(stats, Stats()), cycles=cycles)
+        return (await self.gemv_all([matrix], x))[0]
+
+    async def gemv_all(
+        self, matrices: Sequence[SplitMatrix], x: np.ndarray,
+    ) -> list[tuple[np.ndarray, Stats]]:
+        """Multiply several matrices: :meth:`tritstream.host.device.Device.gemv_all`."""
+        held = [[share.prepared for matrix in matrices for share in matrix.shares
+                 if share.device is device and share.prepared] for device in self.devices]
+        answers = await _together(device.gemv_all(shares, x)
+                                  for device, shares in zip(self.devices, held, strict=True))
+        left = {device: iter(found) for device, found in zip(self.devices, answers, strict=True)}
+        return [joined([next(left[share.device]) for share in matrix.shares])
+                for matrix in matrices]
+
+
+def joined(answers: Sequence[tuple[np.ndarray, Stats]]) -> tuple[np.ndarray, Stats]:
+    """Return row sums and cost of a matrix from those of its shares."""
+    sums, stats = zip(*answers, strict=True)
+    cycles = max(each.cycles for each in stats)
+    return np.concatenate(sums, axis=-1), replace(sum(stats, Stats()), cycles=cycles)
+
+
+async def spans(
+    devices: Sequence[Device], tiles: slice,
+) -> list[tuple[Device, slice]]:
+    """Split row tiles between devices, and return those that get any, in the order of the rows."""
+    infos = await _together(device.info() for device in devices)
+    # Only the last span may have a partly filled row block: it goes to the narrowest device.
+    ranked = sorted(zip(infos, devices, strict=True), key=lambda pair: -pair[0].lanes)
+    count, first = tiles.stop - tiles.start, tiles.start
+    found = split(count, [info.lanes for info, _ in ranked])
+    return [(device, slice(first + span.start, first + span.stop))
+            for (_, device), span in zip(ranked, found, strict=True) if span.stop > span.start]
 
 
 def split(tiles: int, lanes: Sequence[int]) -> list[slice]:

@@ -52,10 +52,10 @@ class DeviceError(HostError):
 
 
 @contextmanager
-def naming(*names: str) -> Iterator[None]:
+def naming(*names: object) -> Iterator[None]:
     """Prefix the message of a :class:`HostError` with names; empty names are omitted."""
     try:
         yield
     except HostError as error:
-        error.args = (": ".join(filter(None, (*names, str(error)))),)
+        error.args = (": ".join(filter(None, map(str, (*names, error)))),)
         raise

@@ -2,7 +2,8 @@
 
 A device is ``SCHEME``, ``SCHEME:OPTIONS``, ``SCHEME://ADDRESS`` or ``SCHEME://ADDRESS,OPTIONS``.
 Options are ``NAME=VALUE``, separated by commas. A serial port is ``serial:PORT`` or
-``serial:PORT,OPTIONS``. Several devices are separated by commas too.
+``serial:PORT,OPTIONS``. Several devices are separated by commas too. ``spare:`` before a device
+means that it is used when another one fails.
 """
 
 import re
@@ -16,6 +17,7 @@ from tritstream.host.board.bus import BOARD_PORT, BoardLink
 from tritstream.host.board.transport import BoardTransport
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
+from tritstream.host.failover import FailoverGroup
 from tritstream.host.protocol.exchange import SEQUENCES
 from tritstream.host.transports.base import Transport
 from tritstream.host.transports.native import NativeTransport
@@ -42,12 +44,13 @@ _SERIAL = re.compile(
 
 @dataclass(frozen=True)
 class Spec:
-    """Specification of one device: its text, and the parts of that text."""
+    """Specification of one device: its text, the parts of that text, and whether it is a spare."""
 
     text:    str
     scheme:  str
     address: str | None
     options: dict[str, str]
+    spare:   bool = False
 
     def values(self, **kinds: Callable[[str], Any]) -> dict[str, Any]:
         """Return the options, converted by ``kinds``.
@@ -64,6 +67,9 @@ class Spec:
                 raise ValueError(f"{self.text}: {name} must be a number, not {text!r}") from None
         return values
 
+
+#: Before the spec of a spare.
+_SPARE = "spare:"
 
 #: Opens the device of a spec. Simulations need a configuration or Verilog.
 _Opener = Callable[[Spec, DeviceConfig, str | None], Transport]
@@ -85,7 +91,8 @@ def open_device(
         with memory. ``serial:/dev/ttyUSB0`` or ``serial:COM3,baud=115200,timeout=1`` is a board on
         any port that :class:`tritstream.host.transports.port.Port` opens, such as
         ``serial:socket://HOST:PORT``. ``sim,sim`` are two devices that share the rows of each
-        matrix.
+        matrix. ``tcp://A:7354,spare:tcp://B:7354`` is a device and a spare for the case that it
+        fails: :class:`.FailoverGroup`.
     config : DeviceConfig, optional
         Sizes of simulated devices, unless their options override them.
     rtl : str, optional
@@ -95,6 +102,8 @@ def open_device(
     that cannot be opened.
     """
     parsed = parse_specs(specs)
+    if all(spec.spare for spec in parsed):
+        raise ValueError(f"spare:{parsed[0].text}: a spare needs a device that it can replace")
     if len(parsed) > _MOST:
         raise ValueError(f"{len(parsed)} devices are too many; {_MOST} can work together")
     if rtl and not any(spec.scheme == "sim" for spec in parsed):
@@ -104,7 +113,10 @@ def open_device(
             _SCHEMES[spec.scheme](spec, config or DeviceConfig(), rtl))) for spec in parsed]
         stack.pop_all()
     devices = [_device(transports, parsed, index) for index in range(len(parsed))]
-    return devices[0] if len(devices) == 1 else DeviceGroup(devices)
+    if len(devices) == 1:
+        return devices[0]
+    spares = [device for device, spec in zip(devices, parsed, strict=True) if spec.spare]
+    return FailoverGroup([device for device in devices if device not in spares], spares)
 
 
 def open_transport(spec: str, config: DeviceConfig | None = None) -> Transport:
@@ -113,7 +125,7 @@ def open_transport(spec: str, config: DeviceConfig | None = None) -> Transport:
     Raises :class:`ValueError` for an invalid specification or several devices.
     """
     parsed = parse_specs(spec)
-    if len(parsed) != 1:
+    if len(parsed) != 1 or parsed[0].spare:
         raise ValueError(f"{spec}: give one device")
     return _SCHEMES[parsed[0].scheme](parsed[0], config or DeviceConfig(), None)
 
@@ -130,12 +142,13 @@ def parse_specs(specs: str | Sequence[str]) -> list[Spec]:
 
 
 def _parse(text: str) -> Spec:
+    spare, text = text.startswith(_SPARE), text.removeprefix(_SPARE)
     match = (_SERIAL if re.match(r"serial\b", text) else _SPEC).fullmatch(text)
     if not match or match["scheme"] not in _SCHEMES:
         raise ValueError(f"no device {text!r}; there are {DEVICES}{_hint(text)}")
     options = dict(option.split("=", 1)
                    for option in filter(None, (match["options"] or "").split(",")))
-    return Spec(text, match["scheme"], match["address"], options)
+    return Spec(text, match["scheme"], match["address"], options, spare)
 
 
 def _hint(text: str) -> str:

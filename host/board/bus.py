@@ -51,6 +51,9 @@ class BoardLink(asyncio.DatagramProtocol):
     -------
     repeated : int
         Packets that were sent again.
+    round_trips : int
+        Length of the longest chain of packets so far, each sent after the response to the one
+        before it had come. On a fast link, this many delays of the network pass.
     """
 
     def __init__(self, host: str, port: int, bind: int, timeout: float = 0.05, tries: int = 40,
@@ -65,7 +68,7 @@ class BoardLink(asyncio.DatagramProtocol):
         self._expected: dict[int, tuple[int, asyncio.Future[bytes]]] = {}
         # Random, because responses to packets of an earlier client may still come.
         self._number = secrets.randbelow(_NUMBERS)
-        self.repeated = 0
+        self.repeated = self.round_trips = 0
 
     async def write(self, address: int, data: bytes | memoryview) -> None:
         """Write bytes, a multiple of four, to any address of the bus."""
@@ -126,12 +129,14 @@ class BoardLink(asyncio.DatagramProtocol):
             packet = request(number, address, data, reads)
             response = asyncio.get_running_loop().create_future()
             self._expected[number] = 4 * len(reads), response
+            link = self.round_trips + 1
             try:
                 for attempt in range(self._tries):
                     endpoint.sendto(packet)
                     self.repeated += attempt > 0
                     done, _ = await asyncio.wait([response], timeout=self._timeout)
                     if done:
+                        self.round_trips = max(self.round_trips, link)
                         return response.result()
             finally:
                 del self._expected[number]

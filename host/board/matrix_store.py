@@ -71,6 +71,10 @@ class StoredPart:
             raise ValueError(f"row blocks {first}..{first + count - 1} are not stored apart")
         return Stored(self.address, self.length, self.crc)
 
+    def payload_crc(self, first: int, count: int) -> int:
+        """Return the CRC-32 of the words of all row blocks: :meth:`payload`."""
+        return self.payload(first, count).crc
+
     def cuts(self, limit: int) -> Iterator[tuple[int, int]]:
         """Yield the only pair (first, count) of row blocks, because stored words are not split."""
         yield 0, self.blocks

@@ -22,10 +22,14 @@ class RequestArea:
     ----------
     start : int
         Address of the first byte.
+    session : int
+        Number of the session. Each of eight sessions in a row begins at another place. A late write
+        of an earlier session would otherwise put a valid frame in place of one of this session,
+        with the same sequence number.
     """
 
-    def __init__(self, start: int):
-        self._start, self._at = start, 0
+    def __init__(self, start: int, session: int = 0):
+        self._start, self._at = start, session * (REQUEST_BYTES // 8) % REQUEST_BYTES
         self._used: deque[tuple[int, int, int]] = deque()
 
     def take(self, size: int, index: int) -> tuple[int, int | None]:

@@ -80,21 +80,24 @@ class BoardTransport(StoringTransport):
         now = asyncio.get_running_loop().time
         last, progress, polls = now(), None, 0
         while len(self._answers) < count:
-            session, head, written = await self._link.get("session", "head", "written")
-            self._check(session)
-            if (head, written) != progress:
-                last, progress = now(), (head, written)
+            before = self._seen
+            state = await self._poll()
+            if state != progress:
+                last, progress = now(), state
             elif now() - last > self._timeout:
                 self._session = None
                 raise TransportTimeout(f"silent for {self._timeout:g} s")
-            if written != self._seen:
-                await self._take(written)
-                polls = 0
-            polls += 1
+            polls = 0 if self._seen != before else polls + 1
             if polls > _EAGER:
                 await asyncio.sleep(_PAUSE)
         data = bytes(self._answers[:count])
         del self._answers[:count]
+        return data
+
+    def ready(self) -> bytes:
+        """Return responses that were read with others: :meth:`.Transport.ready`."""
+        data = bytes(self._answers)
+        self._answers.clear()
         return data
 
     def close(self) -> None:
@@ -124,7 +127,7 @@ class BoardTransport(StoringTransport):
         self._start = memory - self._ring - REQUEST_BYTES
         if levels and not await works(self._link, MEMORY + self._start):
             await level(self._link, levels, MEMORY + self._start)
-        self._area = RequestArea(self._start)
+        self._area = RequestArea(self._start, next_session)
         self._session = next_session
         await self._store.open(self._lanes, self._start)
 
@@ -165,15 +168,24 @@ class BoardTransport(StoringTransport):
                 raise BadAnswer("the board says that it took more descriptors than it was given")
             if tail == self._tail:
                 self._give_up_after(end, "takes no descriptor")
+                await self._poll()      # a core that finds no room for responses takes no words
                 await asyncio.sleep(_PAUSE)
             self._tail = tail
 
     async def _until_read(self, index: int) -> None:
         """Wait until the core has the words of the descriptors before ``index``."""
         end = self._deadline()
-        while 0 < (index - (await self._link.get("head"))[0]) % _NUMBERS < _NUMBERS // 2:
+        while 0 < (index - (await self._poll())[0]) % _NUMBERS < _NUMBERS // 2:
             self._give_up_after(end, "reads no requests")
             await asyncio.sleep(_PAUSE)
+
+    async def _poll(self) -> tuple[int, int]:
+        """Read responses that have come, and return the registers `head` and `written`."""
+        session, head, written = await self._link.get("session", "head", "written")
+        self._check(session)
+        if written != self._seen:
+            await self._take(written)
+        return head, written
 
     async def _take(self, written: int) -> None:
         """Read responses from the ring, and release their memory, many at a time."""

@@ -1,7 +1,8 @@
 """Word streams of matrices, cut to what a device can hold."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from tritstream.host.errors import DeviceError
 from tritstream.host.layout.apart import apart_words
 from tritstream.host.layout.folding import CODES, Fold, Piece, ScaleWords, fold_tiles, pieces
 from tritstream.host.layout.stored import AnyMatrix, scale_words, stored_of, tiles_of
+from tritstream.host.protocol.frames import payload_crc
+from tritstream.host.protocol.operands import mantissa_bytes
 from tritstream.host.protocol.records import Info
 from tritstream.host.transports.base import FOLD_WORDS, Stored
 
@@ -53,6 +56,8 @@ class MatrixPart(Protocol):
 
     def payload(self, first: int, count: int) -> memoryview | Stored: ...
 
+    def payload_crc(self, first: int, count: int) -> int: ...
+
     def cuts(self, limit: int) -> Iterator[tuple[int, int]]: ...
 
 
@@ -77,6 +82,9 @@ class Part:
     groups:      int
     stream:      np.ndarray
     fold:        Fold | None = None
+    #: CRC-32 by (first, count) of the payloads that were sent so far.
+    _crcs:       dict[tuple[int, int], int] = field(
+        default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def blocks(self) -> int:
@@ -96,6 +104,15 @@ class Part:
     def payload(self, first: int, count: int) -> memoryview:
         """Return a view of the words of ``count`` row blocks from block ``first`` on."""
         return self.stream[first:first + count].data.cast("B")
+
+    def payload_crc(self, first: int, count: int) -> int:
+        """Return the CRC-32 of a payload with its padding. It is computed once.
+
+        So words that change in memory afterwards are refused by the device, like damaged ones.
+        """
+        if (first, count) not in self._crcs:
+            self._crcs[first, count] = payload_crc(self.payload(first, count))
+        return self._crcs[first, count]
 
     def cuts(self, limit: int) -> Iterator[tuple[int, int]]:
         """Yield pairs (first, count) of row blocks for frames of at most ``limit`` bytes.
@@ -140,6 +157,11 @@ class PreparedMatrix:
     parts:     tuple[MatrixPart, ...]
     name:      str = ""
     scales:    ScaleWords = CODES
+
+    @cached_property
+    def scale_bytes(self) -> bytes:
+        """Payload of the SCALES request of the mantissas."""
+        return mantissa_bytes(self.mantissas)
 
     @property
     def max_k(self) -> int:

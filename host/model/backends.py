@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial, reduce
@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tritstream.golden.activation import LEVELS, quantize_activation, quantize_activation16
+from tritstream.golden.activation import LEVELS, RULES, quantize_activation, quantize_activation16
 from tritstream.golden.gemv import gemv, results
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed_matrix import PackedMatrix, StoredMatrix
 from tritstream.host.errors import HostError
 from tritstream.host.kernels.torch_matrix import TorchMatrix
+from tritstream.host.model.siblings import Siblings
 from tritstream.host.protocol.records import Info, Stats
 
 __all__ = [
@@ -40,8 +41,8 @@ __all__ = [
 #: to numbers. The last glob that matches counts; without a match, activations have 8 bits.
 ActivationBits = int | Mapping[str, int]
 
-#: Function from int8 (B, K) to int64 row sums (B, N) of one matrix.
-Multiply = Callable[[np.ndarray], np.ndarray]
+#: Function from float32 (T, K) to digits in base 256, highest first, each int8 (T, K), and scales.
+_Quantizer = Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]
 
 
 class Product(Protocol):
@@ -57,7 +58,9 @@ class MatrixDevice(Protocol):
 
     async def prepare(self, matrix: StoredMatrix, name: str) -> Any: ...
 
-    async def gemv(self, matrix: Any, x: np.ndarray) -> tuple[np.ndarray, Stats]: ...
+    async def gemv_all(
+        self, matrices: Sequence[Any], x: np.ndarray,
+    ) -> list[tuple[np.ndarray, Stats]]: ...
 
 
 @dataclass(frozen=True)
@@ -112,24 +115,12 @@ class _IntegerBackend(Backend):
         """Return the bits per activation for a matrix."""
         return [bits for rule, bits in self._rules.items() if fnmatchcase(name, rule)][-1]
 
-
-class _HostBackend(_IntegerBackend):
-    """Integer products for which numpy quantizes the activations, and converts the row sums."""
-
-    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
-        """Read a matrix, and return its product: :meth:`Backend.prepare`."""
-        units, depth = checkpoint.units(name), checkpoint.matrices[name].depth
-        multiply = self._multiply(checkpoint, name)
-        digits_of = (_two_digits if self._bits(name) == 16 else
-                     partial(_one_digit, checkpoint.inputs.activations))
-        return partial(_product, digits_of, multiply, units, depth)
-
-    @abstractmethod
-    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
-        """Read a matrix, and return the function that multiplies it."""
+    def _quantizer(self, checkpoint: PackedCheckpoint, name: str) -> _Quantizer:
+        """Return the function that quantizes the vectors of a matrix."""
+        return _QUANTIZERS[self._bits(name), checkpoint.inputs.activations]
 
 
-class GoldenBackend(_HostBackend):
+class GoldenBackend(_IntegerBackend):
     """Integer products of :mod:`tritstream.golden.gemv`.
 
     Parameters
@@ -139,8 +130,17 @@ class GoldenBackend(_HostBackend):
         :data:`ActivationBits`.
     """
 
-    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
-        return partial(gemv, checkpoint.matrix(name))
+    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
+        """Read a matrix, and return its product: :meth:`Backend.prepare`."""
+        units, matrix = checkpoint.units(name), checkpoint.matrix(name)
+        quantize = self._quantizer(checkpoint, name)
+
+        def linear(x: np.ndarray) -> np.ndarray:
+            digits, scales = quantize(x)
+            sums = gemv(matrix, np.concatenate(digits))
+            return _results(sums, len(digits), units, matrix.depth, scales)
+
+        return partial(_on_host, linear)
 
 
 class CpuBackend(_IntegerBackend):
@@ -204,8 +204,19 @@ class TorchBackend(_IntegerBackend):
         return partial(matrix.linear, bits=self._bits(name), rule=checkpoint.inputs.activations)
 
 
-class DeviceBackend(_HostBackend):
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """Matrix that is prepared for a device, and what its row sums mean: :func:`.results`."""
+
+    matrix: Any
+    units:  np.ndarray
+    depth:  int
+
+
+class DeviceBackend(_IntegerBackend):
     """Integer products computed by a device. Results equal those of :class:`GoldenBackend`.
+
+    Matrices that read the same vectors are multiplied together: :class:`.Siblings`.
 
     Parameters
     ----------
@@ -222,6 +233,8 @@ class DeviceBackend(_HostBackend):
                  activation_bits: ActivationBits = 8):
         super().__init__(activation_bits)
         self._device, self._run = device, run
+        self._siblings = {quantize: Siblings(partial(self._multiply, quantize))
+                          for quantize in _QUANTIZERS.values()}
         self._cost = Cost()
 
     def identify(self) -> Info:
@@ -233,24 +246,35 @@ class DeviceBackend(_HostBackend):
         cost, self._cost = self._cost, Cost()
         return cost
 
-    def _multiply(self, checkpoint: PackedCheckpoint, name: str) -> Multiply:
+    def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
+        """Load a matrix, and return its product: :meth:`Backend.prepare`."""
         prepared = self._run(self._device.prepare, checkpoint.stored(name), name)
-        return partial(self._gemv, prepared)
+        matrix = _Loaded(prepared, checkpoint.units(name), checkpoint.matrices[name].depth)
+        siblings = self._siblings[self._quantizer(checkpoint, name)]
+        return partial(_on_host, partial(siblings.product, matrix))
 
-    def _gemv(self, matrix: Any, x: np.ndarray) -> np.ndarray:
+    def _multiply(
+        self, quantize: _Quantizer, matrices: Sequence[_Loaded], x: np.ndarray,
+    ) -> list[np.ndarray]:
+        """Multiply several matrices with float32 (T, K); return float32 (T, N) of each."""
+        digits, scales = quantize(x)
         began = time.perf_counter()
-        sums, stats = self._run(self._device.gemv, matrix, x)
-        self._cost += Cost(stats, time.perf_counter() - began)
-        return sums
+        products = self._run(self._device.gemv_all, [each.matrix for each in matrices],
+                             np.concatenate(digits))
+        self._cost += Cost(sum((stats for _, stats in products), Stats()),
+                           time.perf_counter() - began)
+        return [_results(sums, len(digits), each.units, each.depth, scales)
+                for (sums, _), each in zip(products, matrices, strict=True)]
 
 
-def _product(
-    digits_of: Callable, multiply: Multiply, units: np.ndarray, depth: int, x: Tensor,
-) -> Tensor:
-    digits, scales = digits_of(x.float().numpy(force=True))
-    sums = np.split(multiply(np.concatenate(digits)), len(digits))
-    total = reduce(lambda high, low: 256 * high + low, sums)
-    return torch.from_numpy(results(total, units, depth, scales)).to(x.device)
+def _results(
+    sums: np.ndarray, digits: int, units: np.ndarray, depth: int, scales: np.ndarray,
+) -> np.ndarray:
+    """Return float32 (T, N) for the row sums of all digits, highest first, int64 (digits * T, N).
+    """
+    by_digit = np.split(sums, digits) if digits > 1 else [sums]
+    total = reduce(lambda high, low: 256 * high + low, by_digit)
+    return results(total, units, depth, scales)
 
 
 def _on_host(linear: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:
@@ -268,6 +292,11 @@ def _two_digits(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     high, low, scales = quantize_activation16(x)
     return [high, low], scales
 
+
+#: Quantizers of activations by bits per activation and rule. 16 bits have one rule.
+_QUANTIZERS: dict[tuple[int, str], _Quantizer] = {
+    **{(8, rule): partial(_one_digit, rule) for rule in RULES},
+    **{(16, rule): _two_digits for rule in RULES}}
 
 #: Backends with golden's integers, by name, which take bits per activation.
 INTEGER_BACKENDS: dict[str, Callable[[ActivationBits], Backend]] = {

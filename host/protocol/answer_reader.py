@@ -2,7 +2,8 @@
 
 from tritstream.golden.fixed_point import ROWS
 from tritstream.host.errors import BadAnswer
-from tritstream.host.protocol.frames import Answer, Header, answer, rest_bytes
+from tritstream.host.protocol.frames import Answer, Header, ack_bytes, answer, rest_bytes
+from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Transport
 from tritstream.hw.config import LANE_COUNTS
 from tritstream.hw.protocol import HEADER_BYTES, MAGIC, SUM_BYTES, Opcode
@@ -34,7 +35,7 @@ class AnswerReader:
 
     def __init__(self, transport: Transport):
         self._transport = transport
-        self._window = b""
+        self._received = bytearray()
         self.lanes: int | None = None
         self._in_sync = False
 
@@ -51,12 +52,57 @@ class AnswerReader:
         """
         in_sync, self._in_sync = self._in_sync, False
         header = await (self._next_header() if in_sync else self._hunt())
+        # If the rest does not come, the next hunt must not find this header again.
+        del self._received[:HEADER_BYTES]
         if self.lanes is None:
             return Answer(header, b"")
-        rest = await self._transport.recv(rest_bytes(header, self.lanes))
+        size = rest_bytes(header, self.lanes)
+        await self._receive(size)
+        rest = bytes(self._received[:size])
+        del self._received[:size]
         response = answer(header, rest, self.lanes)
         self._in_sync = True
         return response
+
+    async def read_ack(self, sequence: int) -> bool:
+        """Wait for a response, and read it if it is the ACK to a request, as devices send it.
+
+        Returns whether it is. Any other response is left to :meth:`read`. Raises the errors of the
+        transport.
+        """
+        lanes = await self._wait()
+        found = lanes is not None and self._received.startswith(ack := ack_bytes(sequence, lanes))
+        if found:
+            del self._received[:len(ack)]
+        return found
+
+    async def read_results(self, sequence: int, results: Results) -> None:
+        """Wait for a response, and add the RESULTs that have come, as far as they are as expected.
+
+        The expected ones are those of request ``sequence``, complete, valid and in order. All
+        other responses are left to :meth:`read`. Raises the errors of the transport.
+        """
+        if await self._wait():
+            del self._received[:results.add_all(self._received, sequence)]
+
+    async def _wait(self) -> int | None:
+        """Wait for the header of a response if in sync; return the lanes then, None otherwise."""
+        if not self._in_sync:
+            return None
+        self._in_sync = False       # stays so if the header does not come
+        await self._receive(HEADER_BYTES)
+        self._in_sync = True
+        return self.lanes
+
+    def discard(self) -> None:
+        """Discard the bytes that were received and not read."""
+        self._received.clear()
+
+    async def _receive(self, count: int) -> None:
+        """Wait until ``count`` bytes were received."""
+        if len(self._received) < count:
+            self._received += await self._transport.recv(count - len(self._received))
+            self._received += self._transport.ready()
 
     async def _next_header(self) -> Header:
         header = await self._look()
@@ -72,20 +118,16 @@ class AnswerReader:
                 return header
             # A response that starts at the next magic is no shorter than a header, so the hunt
             # never waits for a byte that does not come.
-            skipped = _skip(self._window)
-            self._window = self._window[skipped:]
+            skipped = _skip(self._received)
+            del self._received[:skipped]
             hunted += skipped
         raise BadAnswer(f"no answer in {hunted} bytes")
 
     async def _look(self) -> Header | None:
-        """Return the header at the current position and consume it; None if it is invalid."""
-        if len(self._window) < HEADER_BYTES:
-            self._window += await self._transport.recv(HEADER_BYTES - len(self._window))
-        header = Header.parse(self._window)
-        if header is None or not self._is_valid(header):
-            return None
-        self._window = b""
-        return header
+        """Return the header at the current position, None if it is invalid. Consume nothing."""
+        await self._receive(HEADER_BYTES)
+        header = Header.parse(self._received)
+        return header if header and self._is_valid(header) else None
 
     def _is_valid(self, header: Header) -> bool:
         if header.length > MAX_LENGTH:
@@ -97,9 +139,9 @@ class AnswerReader:
         return header.opcode >= Opcode.INFO
 
 
-def _skip(window: bytes) -> int:
+def _skip(received: bytearray) -> int:
     """Return the bytes before the next offset where a header may start, at least one."""
-    offset = window.find(_MAGIC, 1)
+    offset = received.find(_MAGIC, 1)
     if offset > 0:
         return offset
-    return len(window) - window.endswith(_MAGIC[:1])
+    return len(received) - received.endswith(_MAGIC[:1])

@@ -1,5 +1,7 @@
 """CRC-32 of concatenated bytes, computed from the CRC-32 of each part."""
 
+from functools import lru_cache
+
 __all__ = ["crc32_combine"]
 
 #: Polynomial of zlib's CRC-32, lowest power in the highest bit.
@@ -15,6 +17,7 @@ def crc32_combine(first: int, second: int, length: int) -> int:
     return _multiply(first, _power(8 * length)) ^ second
 
 
+@lru_cache(maxsize=4096)
 def _power(exponent: int) -> int:
     """Return ``x^exponent`` modulo the polynomial."""
     result, square = 1 << 31, 1 << 30       # 1 and x
@@ -27,9 +30,11 @@ def _power(exponent: int) -> int:
 
 
 def _multiply(a: int, b: int) -> int:
-    product = 0
-    for bit in range(31, -1, -1):
-        if a >> bit & 1:
+    product, bit = 0, 1 << 31
+    while a:
+        if a & bit:
             product ^= b
-        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+            a ^= bit
+        bit >>= 1
+        b = b >> 1 ^ _POLYNOMIAL if b & 1 else b >> 1
     return product

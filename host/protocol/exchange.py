@@ -1,5 +1,6 @@
 """Requests and their responses, matched by sequence number, with retries."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import cycle
@@ -8,6 +9,7 @@ from typing import TypeVar
 from tritstream.host.errors import BadAnswer, DeviceError, TransportTimeout
 from tritstream.host.protocol.answer_reader import AnswerReader
 from tritstream.host.protocol.frames import Answer, Header, request, rest_bytes
+from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Stored, Transport
 from tritstream.hw.protocol import HEADER_BYTES, ErrorCode, Opcode
 
@@ -23,6 +25,9 @@ DISCARD_LIMIT = 1 << 24
 _SETTLE_LIMIT = 1 << 24
 
 _T = TypeVar("_T")
+
+#: Errors after which the next attempt may succeed.
+_FAILURES = (TransportTimeout, BadAnswer, DeviceError)
 
 _RETRIED = (ErrorCode.NO_HEADER, ErrorCode.TRAILER, ErrorCode.NOT_LOADED)
 
@@ -41,10 +46,11 @@ _ADVICE = {
 
 
 class Exchange:
-    """Exchange of one request at a time over a transport.
+    """Exchange of requests and responses over a transport.
 
-    Sequence numbers are used in turn. A response whose number is not that of the last request is
-    discarded.
+    Several requests may be under way. A device responds to them in order, so a response to a later
+    request than the oldest one means that a response is missing. A response to a request that is
+    not under way is discarded. Sequence numbers are used in turn.
 
     Parameters
     ----------
@@ -70,7 +76,12 @@ class Exchange:
         self._reader = AnswerReader(transport)
         self._retries = retries
         self._sequences = cycle(sequences)
-        self._sequence = 0
+        #: Numbers of the requests under way, oldest first.
+        self._waiting: deque[int] = deque()
+        # A number must not be used again while a response to its last request may come. After a
+        # failure one request at a time is sent, so the other numbers last for as many attempts.
+        self._window = max(1, len(sequences) // 3) if transport.flow_control else 1
+        self._failing = False
         self._discarded = 0
         self.retried = 0
         self.flow_control = transport.flow_control
@@ -79,6 +90,11 @@ class Exchange:
     def lanes(self) -> int | None:
         """Bytes per word; None before the first INFO."""
         return self._reader.lanes
+
+    @property
+    def room(self) -> int:
+        """Requests that may follow those under way. After a failure, one is sent at a time."""
+        return (1 if self._failing else self._window) - len(self._waiting)
 
     def forget_lanes(self) -> None:
         """Forget the word size. The next request must be IDENTIFY, which reports it again."""
@@ -89,34 +105,75 @@ class Exchange:
         payload: bytes | memoryview | Stored = b"",
     ) -> Answer:
         """Send a request and return its only response, whose opcode must be ``expected``."""
+        self._waiting.clear()
         await self.ask(opcode, arg0, arg1, payload)
         return await self.answer(expected)
 
     async def ask(
-        self, opcode: Opcode, arg0: int, arg1: int, payload: bytes | memoryview | Stored
-    ) -> None:
-        """Send a request with a new sequence number; ``payload`` is not copied."""
-        self._sequence = next(self._sequences)
+        self, opcode: Opcode, arg0: int, arg1: int, payload: bytes | memoryview | Stored,
+        payload_crc: int | None = None,
+    ) -> int:
+        """Send a request and return its new sequence number; ``payload`` is not copied.
+
+        If there is no room, responses to the oldest requests are awaited first, which must be
+        loads. ``payload_crc`` is that of :func:`tritstream.host.protocol.frames.request`.
+        """
+        while self.room < 1:
+            await self.answer(Opcode.ACK)
+        sequence = next(self._sequences)
+        self._waiting.append(sequence)
         self._discarded = 0
-        for data in request(opcode, self._sequence, arg0, arg1, payload):
+        for data in request(opcode, sequence, arg0, arg1, payload, payload_crc):
             await self._transport.send(data)
+        return sequence
+
+    async def confirm(self, before: int | None = None) -> None:
+        """Await ACKs of the requests before number ``before``, or of all requests under way."""
+        while self._waiting and self._waiting[0] != before:
+            if await self._reader.read_ack(self._waiting[0]):
+                self._finish()
+            else:
+                await self.answer(Opcode.ACK)
+
+    async def collect(self, sequence: int, results: Results) -> Answer:
+        """Add all RESULTs of GEMV ``sequence``, behind which only loads may wait; return its DONE.
+        """
+        await self.confirm(sequence)
+        while True:
+            await self._reader.read_results(sequence, results)
+            answer = await self.answer(Opcode.RESULT, Opcode.DONE)
+            if answer.header.opcode == Opcode.DONE:
+                results.close()
+                return answer
+            results.add(answer)
 
     async def answer(self, *expected: Opcode) -> Answer:
-        """Return the next response to the last request.
+        """Return the next response to the oldest request under way.
 
         Raises :class:`DeviceError` with the code of an ERROR, :class:`BadAnswer` when the response
-        is damaged or its opcode is not in ``expected``, and the errors of the transport.
+        is damaged, missing or its opcode is not in ``expected``, and the errors of the transport.
         """
         answer = await self._reader.read()
         while self._is_stale(answer.header):
             self._discard(answer.header)
             answer = await self._reader.read()
-        if answer.header.opcode == Opcode.ERROR:
-            raise _refusal(answer.header)
-        if answer.header.opcode not in expected:
+        header, oldest = answer.header, self._waiting[0]
+        if header.sequence in self._waiting and header.sequence != oldest:
+            raise BadAnswer(f"answer to request {header.sequence} where one to request {oldest} "
+                            "is expected")
+        if header.opcode == Opcode.ERROR:
+            raise _refusal(header)
+        if header.opcode not in expected:
             names = " or ".join(opcode.name for opcode in expected)
-            raise BadAnswer(f"answer 0x{answer.header.opcode:02x} where {names} is expected")
+            raise BadAnswer(f"answer 0x{header.opcode:02x} where {names} is expected")
+        if header.opcode != Opcode.RESULT:
+            self._finish()
         return answer
+
+    def _finish(self) -> None:
+        """Note that the oldest request has its last response."""
+        self._waiting.popleft()
+        self._discarded = 0
 
     async def persist(
         self, attempt: Callable[[], Awaitable[_T]], forget: Callable[[], None]
@@ -133,28 +190,58 @@ class Exchange:
         while len(failures) <= self._retries:
             self.retried += bool(failures)
             try:
-                return await attempt()
-            except (TransportTimeout, BadAnswer, DeviceError) as error:
+                result = await attempt()
+            except BaseException as error:
+                abandoned = len(self._waiting)
+                self._waiting.clear()
+                self._failing = True
                 forget()
-                if isinstance(error, DeviceError) and error.code not in _RETRIED:
+                if not isinstance(error, _FAILURES) or (
+                        isinstance(error, DeviceError) and error.code not in _RETRIED):
                     raise
                 failures.append(f"{len(failures) + 1}: {error}")
-                await self._settle(error)
+                await self._settle(error, abandoned)
+            else:
+                self._failing = False
+                return result
         tries = "1 try" if len(failures) == 1 else f"{len(failures)} tries"
         raise DeviceError(f"gave up after {tries} ({'; '.join(failures)})")
 
-    async def _settle(self, error: Exception) -> None:
-        """Wait for silence if bytes may be lost, so that both ends are between frames again."""
-        if self.flow_control or isinstance(error, TransportTimeout):
+    async def _settle(self, error: Exception, abandoned: int) -> None:
+        """Wait until responses to abandoned requests can disturb no longer.
+
+        Without flow control bytes may be lost, so both ends must be between frames again: wait for
+        silence. Otherwise the responses come before that to a STATUS.
+        """
+        if isinstance(error, TransportTimeout):
             return
+        if not self.flow_control:
+            await self._wait_for_silence()
+        elif abandoned > 1:
+            await self._drain(abandoned)
+
+    async def _wait_for_silence(self) -> None:
+        self._reader.discard()
         with suppress(TransportTimeout):
             for _ in range(_SETTLE_LIMIT):
                 await self._transport.recv(1)
 
+    async def _drain(self, abandoned: int) -> None:
+        """Discard responses up to the one to a STATUS, damaged ones too."""
+        await self.ask(Opcode.STATUS, 0, 0, b"")
+        with suppress(TransportTimeout):
+            for _ in range(2 * abandoned):
+                try:
+                    await self.answer(Opcode.COUNTERS)
+                    break
+                except (BadAnswer, DeviceError):
+                    continue
+        self._waiting.clear()
+
     def _is_stale(self, header: Header) -> bool:
         if header.opcode == Opcode.ERROR and header.arg0 == ErrorCode.NO_HEADER:
             return False
-        return header.sequence != self._sequence
+        return header.sequence not in self._waiting
 
     def _discard(self, header: Header) -> None:
         self._discarded += HEADER_BYTES + rest_bytes(header, self.lanes or 1)

@@ -5,9 +5,9 @@ with zeros, in a request to 64 bytes, in a response to a multiple of ``lanes`` b
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cache, lru_cache
 from struct import Struct
-from typing import overload
+from typing import NamedTuple, overload
 from zlib import crc32
 
 from tritstream.host.errors import BadAnswer
@@ -19,15 +19,18 @@ from tritstream.hw.protocol import (
     MAGIC,
     REQUEST_ALIGN,
     TRAILER_BYTES,
+    Opcode,
 )
 
 __all__ = [
     "Answer",
     "Header",
+    "ack_bytes",
     "answer",
     "answer_bytes",
     "answers",
     "padded",
+    "payload_crc",
     "request",
     "rest_bytes",
 ]
@@ -41,8 +44,7 @@ def padded(count: int, align: int) -> int:
     return -(-count // align) * align
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """Header of a frame without magic and CRC. ``length`` is in bytes, before padding."""
 
     opcode:   int
@@ -67,8 +69,7 @@ class Header:
         return cls(*fields)
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A complete response with valid CRCs."""
 
     header:  Header
@@ -78,41 +79,74 @@ class Answer:
 @overload
 def request(
     opcode: int, sequence: int, arg0: int = 0, arg1: int = 0, payload: bytes | memoryview = b"",
+    payload_crc: int | None = None,
 ) -> Sequence[bytes | memoryview]: ...
 
 
 @overload
 def request(
     opcode: int, sequence: int, arg0: int = 0, arg1: int = 0,
-    payload: bytes | memoryview | Stored = b"",
+    payload: bytes | memoryview | Stored = b"", payload_crc: int | None = None,
 ) -> Sequence[bytes | memoryview | Stored]: ...
 
 
 def request(
     opcode: int, sequence: int, arg0: int = 0, arg1: int = 0,
-    payload: bytes | memoryview | Stored = b"",
+    payload: bytes | memoryview | Stored = b"", payload_crc: int | None = None,
 ) -> Sequence[bytes | memoryview | Stored]:
     """Return the buffers of a request, to be sent in order.
 
     The size of each buffer is a multiple of 64 bytes. ``payload`` is any C-contiguous buffer. The
     second buffer is a view of it, except for the last bytes that do not fill 64: they are copied
-    into the last buffer. A stored payload is the second of three items.
+    into the last buffer. A stored payload is the second of three items. ``payload_crc`` is the
+    result of :func:`payload_crc` if it is known, so that the bytes need not be read.
     """
     if isinstance(payload, Stored):
-        head = Header(opcode, sequence, arg0, arg1, payload.length).pack().ljust(
-            REQUEST_ALIGN, b"\0")
-        crc = crc32_combine(crc32(head), payload.crc, payload.size)
-        return [head, payload, _CRC.pack(crc).ljust(REQUEST_ALIGN, b"\0")]
+        head, crc = _head(opcode, sequence, arg0, arg1, payload.length)
+        return [head, payload, _trailer(crc32_combine(crc, payload.crc, payload.size))]
     body = memoryview(payload).cast("B")
-    head = Header(opcode, sequence, arg0, arg1, len(body)).pack().ljust(REQUEST_ALIGN, b"\0")
+    head, crc = _head(opcode, sequence, arg0, arg1, len(body))
     whole = len(body) - len(body) % REQUEST_ALIGN
-    rest = bytes(body[whole:])
-    rest = rest.ljust(padded(len(rest), REQUEST_ALIGN), b"\0")
-    crc = crc32(rest, crc32(body[:whole], crc32(head)))
-    tail = rest + _CRC.pack(crc).ljust(REQUEST_ALIGN, b"\0")
+    rest = _rest(body)
+    if payload_crc is None:
+        crc = crc32(rest, crc32(body[:whole], crc))
+    else:
+        crc = crc32_combine(crc, payload_crc, whole + len(rest))
+    tail = rest + _trailer(crc)
     return [head, body[:whole], tail] if whole else [head, tail]
 
 
+def payload_crc(payload: bytes | memoryview) -> int:
+    """Return the CRC-32 of the payload of a request, with its padding."""
+    body = memoryview(payload).cast("B")
+    return crc32(_rest(body), crc32(body[:len(body) - len(body) % REQUEST_ALIGN]))
+
+
+@lru_cache(maxsize=1 << 14)
+def _head(*fields: int) -> tuple[bytes, int]:
+    """Return the first part of a request, 64 bytes, and its CRC-32."""
+    head = Header(*fields).pack().ljust(REQUEST_ALIGN, b"\0")
+    return head, crc32(head)
+
+
+def _trailer(crc: int) -> bytes:
+    return _CRC.pack(crc).ljust(REQUEST_ALIGN, b"\0")
+
+
+def _rest(body: memoryview) -> bytes:
+    """Return the last bytes of a payload that do not fill 64, padded."""
+    short = len(body) % REQUEST_ALIGN
+    return bytes(body[-short:]).ljust(REQUEST_ALIGN, b"\0") if short else b""
+
+
+@cache
+def ack_bytes(sequence: int, lanes: int) -> bytes:
+    """Return the ACK to a request as devices send it, with zeros as padding."""
+    head = Header(Opcode.ACK, sequence, 0, 0, 0).pack().ljust(padded(HEADER_BYTES, lanes), b"\0")
+    return head + _CRC.pack(crc32(head)).ljust(padded(TRAILER_BYTES, lanes), b"\0")
+
+
+@lru_cache(maxsize=1024)
 def answer_bytes(length: int, lanes: int) -> int:
     """Return the size of a response with ``length`` payload bytes, for ``lanes`` bytes per word."""
     return sum(padded(count, lanes) for count in (HEADER_BYTES, length, TRAILER_BYTES))

@@ -9,7 +9,7 @@ __all__ = ["Loads"]
 
 
 class Loads:
-    """Activations and scales that a device holds.
+    """Activations and scales that a device holds after the requests under way.
 
     Parameters
     ----------
@@ -23,22 +23,20 @@ class Loads:
         self._scales: bytes | None = None
 
     def forget(self) -> None:
-        """Assume that the device holds nothing."""
+        """Assume that the device holds nothing. Call it whenever a request failed."""
         self._activations.clear()
         self._scales = None
 
     async def activations(self, rows: np.ndarray) -> None:
-        """Load int8 (B, K) into columns 0..B-1, as far as the columns hold other vectors."""
+        """Send int8 (B, K) for columns 0..B-1, as far as the columns hold other vectors."""
         for column, row in enumerate(rows):
             data = row.tobytes()
             if self._activations.get(column) != data:
-                self._activations.pop(column, None)
-                await self._exchange.call(Opcode.ACTIVATIONS, Opcode.ACK, column, len(data), data)
                 self._activations[column] = data
+                await self._exchange.ask(Opcode.ACTIVATIONS, column, len(data), data)
 
     async def scales(self, data: bytes) -> None:
-        """Load a payload of SCALES, unless the device holds the same."""
+        """Send a payload of SCALES, unless the device holds the same."""
         if self._scales != data:
-            self._scales = None
-            await self._exchange.call(Opcode.SCALES, Opcode.ACK, payload=data)
             self._scales = data
+            await self._exchange.ask(Opcode.SCALES, 0, 0, data)

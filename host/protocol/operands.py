@@ -20,7 +20,8 @@ def activation_rows(x: np.ndarray, k: int | None = None) -> np.ndarray:
     if x.ndim not in (1, 2) or x.size == 0 or k not in (None, x.shape[-1]):
         size = "K" if k is None else k
         raise ValueError(f"x must have shape ({size},) or (B, {size}), not {x.shape}")
-    return np.pad(np.atleast_2d(x), ((0, 0), (0, -x.shape[-1] % GROUP)))
+    rows, short = np.atleast_2d(x), -x.shape[-1] % GROUP
+    return np.pad(rows, ((0, 0), (0, short))) if short else rows
 
 
 def mantissa_bytes(mantissas: np.ndarray) -> bytes:

@@ -1,7 +1,9 @@
 """Records that a device reports: INFO, COUNTERS and DONE."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import cache
+from operator import add
 from struct import Struct
 
 from tritstream.golden.fixed_point import GROUP, MAX_K
@@ -116,12 +118,16 @@ class Stats:
         return self
 
     def __add__(self, other: "Stats") -> "Stats":
-        names = [field.name for field in fields(self)]
-        return Stats(*(getattr(self, name) + getattr(other, name) for name in names))
+        return Stats(*map(add, vars(self).values(), vars(other).values()))
 
 
 def _numbers(what: str, names: Sequence[str], code: str, payload: bytes) -> dict[str, int]:
-    layout = Struct(f"<{len(names)}{code}")
+    layout = _layout(f"<{len(names)}{code}")
     if len(payload) != layout.size:
         raise BadAnswer(f"{what} has {len(payload)} bytes where {layout.size} are expected")
     return dict(zip(names, layout.unpack(payload), strict=True))
+
+
+@cache
+def _layout(form: str) -> Struct:
+    return Struct(form)

@@ -1,11 +1,14 @@
 """Row sums collected from the RESULT responses to one GEMV frame."""
 
+from functools import cache, lru_cache
+from zlib import crc32
+
 import numpy as np
 
 from tritstream.golden.fixed_point import ROWS
 from tritstream.host.errors import BadAnswer
-from tritstream.host.protocol.frames import Answer
-from tritstream.hw.protocol import SUM_BYTES
+from tritstream.host.protocol.frames import Answer, Header, answer_bytes, padded
+from tritstream.hw.protocol import HEADER_BYTES, TRAILER_BYTES, Opcode
 
 __all__ = ["Results"]
 
@@ -19,16 +22,19 @@ class Results:
         Number of row blocks and of activation columns of the frame.
     lanes : int
         Lanes of the device.
-
-    Members
-    -------
-    sums : numpy.ndarray
-        Row sums, int64 (columns, blocks, 5 * lanes).
     """
 
     def __init__(self, blocks: int, columns: int, lanes: int):
-        self.sums = np.zeros((columns, blocks, ROWS * lanes), dtype=np.int64)
-        self._received = np.zeros((columns, blocks), dtype=bool)
+        self._blocks, self._columns, self._lanes = blocks, columns, lanes
+        self._by_place = np.empty((blocks * columns, ROWS * lanes), dtype=np.int64)
+        #: RESULTs that came in order, as they should, and places of all others.
+        self._in_order = 0
+        self._others: set[int] = set()
+
+    @property
+    def sums(self) -> np.ndarray:
+        """Row sums, int64 (columns, blocks, 5 * lanes), when :meth:`close` raises nothing."""
+        return self._by_place.reshape(self._blocks, self._columns, -1).transpose(1, 0, 2)
 
     def add(self, answer: Answer) -> None:
         """Add a RESULT.
@@ -37,20 +43,78 @@ class Results:
         the same RESULT was added before.
         """
         block, column = answer.header.arg0, answer.header.arg1
-        columns, blocks, rows = self.sums.shape
-        if block >= blocks or column >= columns:
-            raise BadAnswer(f"RESULT of block {block}, column {column} in a frame of {blocks} "
-                            f"blocks, {columns} columns")
-        if len(answer.payload) != SUM_BYTES * rows:
-            raise BadAnswer(f"RESULT has {len(answer.payload)} bytes where {SUM_BYTES * rows} "
-                            f"are expected")
-        if self._received[column, block]:
+        size = self._by_place[0].nbytes
+        if block >= self._blocks or column >= self._columns:
+            raise BadAnswer(f"RESULT of block {block}, column {column} in a frame of "
+                            f"{self._blocks} blocks, {self._columns} columns")
+        if len(answer.payload) != size:
+            raise BadAnswer(f"RESULT has {len(answer.payload)} bytes where {size} are expected")
+        place = block * self._columns + column
+        if place < self._in_order or place in self._others:
             raise BadAnswer(f"second RESULT of block {block}, column {column}")
-        self._received[column, block] = True
-        self.sums[column, block] = np.frombuffer(answer.payload, dtype="<i8")
+        if place == self._in_order and not self._others:
+            self._in_order += 1
+        else:
+            self._others.add(place)
+        self._by_place[place] = np.frombuffer(answer.payload, dtype="<i8")
+
+    def add_all(self, received: bytearray, sequence: int) -> int:
+        """Add the RESULTs at the start of some bytes, and return the number of their bytes.
+
+        Only RESULTs that are complete and valid are added, and only those that a device sends
+        next: request ``sequence``, blocks and columns in order. The others are left to :meth:`add`.
+        """
+        length, lanes = self._by_place[0].nbytes, self._lanes
+        size = answer_bytes(length, lanes)
+        count = min(len(received) // size, len(self._by_place) - self._in_order)
+        if count == 0 or self._others:
+            return 0
+        data = bytes(memoryview(received)[:count * size])
+        frames = np.frombuffer(data, np.uint8).reshape(count, size)
+        headers = (_headers(self._blocks, self._columns, length)[
+            self._in_order:self._in_order + count] ^ _changes("sequence")[sequence])
+        covered = size - padded(TRAILER_BYTES, lanes)
+        view = memoryview(data)
+        crcs = np.array([crc32(view[at:at + covered]) for at in range(0, len(data), size)], "<u4")
+        valid = _first_difference(frames[:, :HEADER_BYTES], headers)
+        valid = _first_difference(frames[:valid, covered:covered + TRAILER_BYTES],
+                                  crcs.view(np.uint8).reshape(count, -1)[:valid])
+        start = padded(HEADER_BYTES, lanes)
+        self._by_place[self._in_order:self._in_order + valid] = np.ascontiguousarray(
+            frames[:valid, start:start + length]).view("<i8")
+        self._in_order += valid
+        return valid * size
 
     def close(self) -> None:
         """Raise :class:`BadAnswer` unless every RESULT was added."""
-        missing = int(np.count_nonzero(~self._received))
-        if missing:
-            raise BadAnswer(f"DONE with {missing} of {self._received.size} RESULTs missing")
+        total = len(self._by_place)
+        if missing := total - self._in_order - len(self._others):
+            raise BadAnswer(f"DONE with {missing} of {total} RESULTs missing")
+
+
+def _first_difference(found: np.ndarray, due: np.ndarray) -> int:
+    """Return the index of the first row, uint8 (n, bytes), that differs; n if none does."""
+    if found.tobytes() == due.tobytes():
+        return len(found)
+    return int((found == due).all(axis=1).argmin())
+
+
+@lru_cache(maxsize=256)
+def _headers(blocks: int, columns: int, length: int) -> np.ndarray:
+    """Return the headers of all RESULTs of a frame with sequence number 0, uint8 (n, 20)."""
+    block, column = np.divmod(np.arange(blocks * columns), columns)
+    headers = np.frombuffer(Header(Opcode.RESULT, 0, 0, 0, length).pack(), np.uint8)
+    for shift in range(0, 32, 8):
+        headers = headers ^ _changes("arg0", shift)[block >> shift & 0xFF]
+    return headers ^ _changes("arg1", 0)[column]
+
+
+@cache
+def _changes(name: str, shift: int = 0) -> np.ndarray:
+    """Return what each value of a byte of a field changes in a header, uint8 (256, 20).
+
+    A CRC is linear, so the changes do not depend on the other bytes.
+    """
+    empty = Header(0, 0, 0, 0, 0)
+    return np.stack([np.frombuffer(empty._replace(**{name: value << shift}).pack(), np.uint8)
+                     for value in range(256)]) ^ np.frombuffer(empty.pack(), np.uint8)

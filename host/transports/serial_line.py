@@ -80,6 +80,12 @@ class SerialTransport(Transport):
         del self._answers[:count]
         return data
 
+    def ready(self) -> bytes:
+        """Return response bytes that were read with others: :meth:`.Transport.ready`."""
+        data = bytes(self._answers)
+        self._answers.clear()
+        return data
+
     def close(self) -> None:
         """Close the port."""
         self._port.close()

@@ -13,6 +13,9 @@ __all__ = ["TIMEOUT", "SocketTransport"]
 #: Default seconds of silence. It is long because a served simulation may be slow.
 TIMEOUT = 20.0
 
+#: Response bytes read at a time.
+_CHUNK = 1 << 18
+
 #: Response bytes buffered at most. All responses to a frame fit: they may come before it is sent.
 _WAITING = 1 << 30
 
@@ -35,26 +38,39 @@ class SocketTransport(Transport):
             raise ValueError(f"timeout must be above 0 s, not {timeout!r}")
         self._host, self._port, self._timeout = host, port, timeout
         self._streams: tuple[StreamReader, StreamWriter] | None = None
+        self._answers = bytearray()
 
     async def send(self, data: bytes | memoryview | Stored) -> None:
         """Give ``data`` to the connection: :meth:`.Transport.send`."""
         request = self._bytes_only(data)
         _, writer = self._streams or await self._connect()
-        writer.write(request)
+        with self._errors():
+            if writer.is_closing():
+                raise EOFError
+            writer.write(request)
 
     async def recv(self, count: int) -> bytes:
         """Wait for ``count`` bytes: :meth:`tritstream.host.transports.base.Transport.recv`."""
         reader, writer = self._streams or await self._connect()
         with self._errors():
-            while True:
+            while len(self._answers) < count:
                 left = writer.transport.get_write_buffer_size()
                 try:
                     async with asyncio.timeout(self._timeout):
-                        return await reader.readexactly(count)
+                        self._answers += await _some(reader)
                 except TimeoutError:
                     # Silence starts when no request bytes leave any more.
                     if writer.transport.get_write_buffer_size() == left:
                         raise TransportTimeout(f"silent for {self._timeout:g} s") from None
+        data = bytes(self._answers[:count])
+        del self._answers[:count]
+        return data
+
+    def ready(self) -> bytes:
+        """Return response bytes that came with others: :meth:`.Transport.ready`."""
+        data = bytes(self._answers)
+        self._answers.clear()
+        return data
 
     def close(self) -> None:
         """Close the connection at once, even during a transfer."""
@@ -82,3 +98,11 @@ class SocketTransport(Transport):
         except (OSError, EOFError):
             raise TransportClosed("the server closed the connection: it ended, or has another "
                                   "client; it takes one at a time") from None
+
+
+async def _some(reader: StreamReader) -> bytes:
+    """Return the bytes that have come, at least one; raises :class:`EOFError` at the end."""
+    data = await reader.read(_CHUNK)
+    if not data:
+        raise EOFError
+    return data

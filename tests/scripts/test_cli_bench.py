@@ -208,3 +208,24 @@ def test_bench_backends_tells_of_other_tokens():
     backends.check_tokens(rows[:1])
     with pytest.raises(Failure, match=r"^cuda generates other tokens than golden$"):
         backends.check_tokens(rows)
+
+
+def test_bench_host_path(tmp_path):
+    """Every result equals that of the reference model, or the command fails."""
+    done = bench("host-path", "--layers", 1, "--lanes", 64, "--repeat", 1,
+                 "-o", tmp_path / "path.json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads((tmp_path / "path.json").read_text())
+    assert [(row["lanes"], row["stored"]) for row in report["paths"]] == [(64, False), (64, True)]
+    for row in report["paths"]:
+        assert row["round_trips_per_layer"] == 4
+        assert 0 < row["cpu_seconds"] <= row["median_cpu_seconds"]
+    # Without folding, each of seven matrices has its scales and a frame; four vectors are loaded.
+    assert report["paths"][1]["requests"] == 1 + 7 + 4 + 7
+    assert "on the board" in done.stdout
+
+
+def test_bench_host_path_of_an_unknown_size():
+    done = bench("host-path", "1B")
+    assert done.exit_code == 1
+    assert "no size '1B' of Qwen2.5" in done.stderr

@@ -105,6 +105,11 @@ class FaultyTransport(Transport):
         del self._held[:count]
         return data
 
+    def ready(self):
+        data = bytes(self._held) + self._damaged("answers", self._native.ready())
+        self._held.clear()
+        return data
+
     def close(self):
         self._native.close()
 
@@ -155,8 +160,8 @@ class Trial:
     async def prepare(self, tiles, name):
         return await self._device.prepare(tiles, name)
 
-    async def gemv(self, matrix, x):
-        return await self._device.gemv(matrix, x)
+    async def gemv_all(self, matrices, x):
+        return await self._device.gemv_all(matrices, x)
 
     def run(self, fault, seed):
         """``survived``, ``refused``, ``wrong`` or ``missed``; and the error, where there is one."""

@@ -20,6 +20,7 @@ from tritstream.sim.cable import Cable
 
 from support.host_cases import matrix_of, vectors
 from support.lossy import Faults, LossyProxy
+from support.round_trips import RoundTrips
 from support.soc_cases import MATRIX, X, run, served, simulated
 
 #: Seconds after which a simulated board, which is slow, is asked again.
@@ -165,6 +166,31 @@ def test_stored_matrices_are_found_by_name_and_content(board):
     assert [hasattr(matrix.parts[0], "address") for matrix in stored] == [True, True, False, False]
     for found, matrix in zip(products, (MATRIX, other, other, MATRIX), strict=True):
         np.testing.assert_array_equal(found, gemv(matrix, X))
+
+
+def test_matrices_with_the_same_input_take_one_round_trip(board):
+    """All requests are handed over before an answer is awaited, stored words or not."""
+    class Counted(RoundTrips, BoardTransport):
+        pass
+
+    async def use(port):
+        link = BoardLink("127.0.0.1", port, 0, timeout=REPEAT)
+        async with Device(transport := Counted(link, timeout=20)) as device:
+            info = await device.info()
+            await device.store.erase()
+            for name in names[:2]:
+                await device.store.add(prepare(MATRIX, info.lanes, info.max_k, name,
+                                               fold_words=None), MATRIX)
+            held = [await device.prepare(MATRIX, name) for name in names]
+            before = transport.round_trips
+            return await device.gemv_all(held, X), transport.round_trips - before
+
+    names = ["q", "k", "v"]
+    with served(board) as port:
+        found, trips = run(use(port))
+    for sums, _ in found:
+        np.testing.assert_array_equal(sums, gemv(MATRIX, X))
+    assert trips == 1
 
 
 def test_boards_do_not_fold(board):

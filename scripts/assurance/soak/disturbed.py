@@ -93,19 +93,30 @@ class DisturbedTransport(Transport):
                 come = self._device.pull(count - len(self._answers))
             except SimulationIdle as error:
                 raise TransportTimeout(str(error)) from error
-            for one in self._now(ANSWER_FAULTS, self._come + len(come)):
-                self.done[one.kind] += 1
-                come = getattr(self, "_" + one.kind.replace(" ", "_"))(
-                    come, max(0, one.at - self._come), one.size)
-            self._come += len(come)
-            self._answers += come
+            self._take(come)
         data = bytes(self._answers[:count])
         del self._answers[:count]
+        return data
+
+    def ready(self) -> bytes:
+        """Return bytes that came together with others: :meth:`.Transport.ready`."""
+        self._take(self._device.ready())
+        data = bytes(self._answers)
+        self._answers.clear()
         return data
 
     def close(self) -> None:
         """Delete the device."""
         self._device.close()
+
+    def _take(self, come):
+        """Keep bytes that came from the device, after the errors that fall into them."""
+        for one in self._now(ANSWER_FAULTS, self._come + len(come)):
+            self.done[one.kind] += 1
+            come = getattr(self, "_" + one.kind.replace(" ", "_"))(
+                come, max(0, one.at - self._come), one.size)
+        self._come += len(come)
+        self._answers += come
 
     def _now(self, way, end):
         """Remove and return the errors before byte ``end``."""

@@ -9,6 +9,7 @@ from tritstream.scripts.reports.bench import (
     backends,
     codec,
     everything,
+    host_path,
     layout,
     quantize,
     simulation,
@@ -28,5 +29,6 @@ app.command("backends")(backends.backends)
 app.command("quantize")(quantize.quantize)
 app.command("layout")(layout.layout)
 app.command("codec")(codec.codec)
+app.command("host-path")(host_path.host_path)
 app.command("simulation")(simulation.simulation)
 app.command("all")(everything.everything)

@@ -56,6 +56,14 @@ def _backends(path: Path) -> tuple[list[str], list[list[str]]]:
         for row in rows]
 
 
+def _host_path(path: Path) -> tuple[list[str], list[list[str]]]:
+    rows = json.loads(path.read_text())["paths"]
+    return ["L", "weights", "requests", "round trips per layer", "CPU s per token"], [
+        [str(row["lanes"]), "on the board" if row["stored"] else "sent", str(row["requests"]),
+         f"{row['round_trips_per_layer']:.1f}", f"{row['cpu_seconds']:.3f}"] for row in rows]
+
+
 #: Functions that make columns and rows, by the last part of the path in the page.
 TABLES = {"layout.json": _models, "layout.json#matrices": _matrices, "codec.json": _codec,
-          "simulation.json": _simulation, "backends.json": _backends}
+          "simulation.json": _simulation, "backends.json": _backends,
+          "host-path.json": _host_path}

@@ -18,6 +18,7 @@ from support.golden_helpers import message
 from support.host_cases import run_alone
 from support.model_helpers import MODEL, greedy, logits, pack_llama
 from support.peer import Peer
+from support.round_trips import RoundTrips
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,26 @@ def test_model_on_devices_by_name(packed, device):
     del model
     gc.collect()
     assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("columns, bits", [(1, 8), (2, {"*": 8, "*.k_proj": 16})])
+def test_four_round_trips_per_layer(tmp_path, columns, bits):
+    """For q, k and v; o; gate and up; down. The first pass shows which have the same input.
+
+    A matrix with other bits than its siblings has a load and a round trip of its own.
+    """
+    class Counted(RoundTrips, Peer):
+        pass
+
+    _, path = pack_llama(tmp_path)
+    golden = load_model(path, backend="golden", activation_bits=bits)
+    peer = Counted(columns=columns)
+    model = load_packed(path, Device(peer), activation_bits=bits)
+    for ids in (torch.arange(9)[None], torch.tensor([[7]]), torch.arange(5, 9)[None]):
+        before = peer.round_trips
+        assert torch.equal(logits(model, ids), logits(golden, ids))
+        found = (peer.round_trips - before) / 2
+    assert found == (4 if bits == 8 else 5)
 
 
 def test_sixteen_bits(packed):

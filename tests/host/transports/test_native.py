@@ -27,6 +27,9 @@ class Simulated:
             raise SimulationIdle("quiet for 1000 cycles")
         return run_alone(self.peer.recv(count))
 
+    def ready(self):
+        return self.peer.ready()
+
 
 def test_native_transport():
     peer = Peer()

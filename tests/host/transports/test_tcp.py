@@ -152,6 +152,22 @@ def test_a_cancelled_product_leaves_the_connection_usable():
     run(cancel)
 
 
+def test_nothing_is_written_after_the_server_has_ended(caplog):
+    """asyncio would warn of every further write."""
+    async def end():
+        async with served() as spec:
+            device = open_device(spec)
+            prepared = await device.prepare(MATRIX)
+        await asyncio.sleep(0.05)
+        for _ in range(20):
+            with pytest.raises(TransportClosed, match="the server closed the connection"):
+                await device.gemv(prepared, X)
+        await device.close()
+
+    asyncio.run(end())
+    assert not caplog.records
+
+
 def test_the_server_ends_during_a_product():
     async def end():
         async with served() as spec:
