@@ -15,7 +15,7 @@ setup(
         **{f"tritstream.{folder}": folder for folder in FOLDERS},
     },
     package_data={
-        "tritstream": ["py.typed"], "tritstream.models": ["tiny-qwen2/*"],
+        "tritstream": ["py.typed"], "tritstream.models": ["tiny-qwen2/*", "tiny-ternary/*"],
         "tritstream.sim": ["*.cpp"], "tritstream.hw.tools": ["*.v"],
     },
 )

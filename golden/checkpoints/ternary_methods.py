@@ -8,6 +8,7 @@ import numpy as np
 
 from tritstream.golden.activation import BITNET
 from tritstream.golden.checkpoints.safetensors_reader import FLOATS, Shard, Tensor
+from tritstream.golden.checkpoints.scaled_bias import ScaledBias
 from tritstream.golden.checkpoints.sharding import Part
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.checkpoints.ternary_tensors import (
@@ -104,6 +105,9 @@ class _Bitnet(_Reader):
     def _tensor(self, tensor: Tensor) -> SourceTensor | None:
         if tensor.name.endswith(_SCALE):
             return None
+        scale = self._stored.get(tensor.name.removesuffix(".bias") + _SCALE)
+        if scale and not self._divides:
+            return ScaledBias(tensor, scale)
         if not tensor.name.endswith(".weight") or len(tensor.shape) != 2:
             return tensor
         module = tensor.name.removesuffix(".weight")

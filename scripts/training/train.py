@@ -2,6 +2,7 @@
 
     tritstream dev train train --corpus r-cran-janeaustenr_1.0.0-1_all.deb -o DIRECTORY
     tritstream dev train measure DIRECTORY --corpus ...   # packed, at each depth
+    tritstream dev train ternary DIRECTORY --corpus ... -o TERNARY   # quantization-aware, d = 1
     tritstream dev train evaluate DIRECTORY --corpus ...  # any causal model
     tritstream dev train capture DIRECTORY --prompt "..."
 
@@ -14,6 +15,7 @@ import copy
 import hashlib
 import json
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,16 +36,21 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
+from tritstream.golden.recover.import_checkpoint import import_checkpoint
+from tritstream.host.model.load import load_model
+from tritstream.scripts.console import write_json
 from tritstream.scripts.corpus import Text, hold_out, read_corpus
-from tritstream.scripts.training.card import write_figures
+from tritstream.scripts.training.card import write_figures, write_ternary_card
 from tritstream.scripts.training.learning import (
     Recipe,
+    bits_per_byte,
     evaluate_directory,
     fit,
     make_model,
     make_tokenizer,
     token_ids,
 )
+from tritstream.scripts.training.ternary import STORED, make_ternary, stored_tensors
 
 __all__ = ["capture"]
 
@@ -241,6 +248,68 @@ def measure_command(model: Model, corpus: Corpus) -> None:
         figures["bits_per_byte"]["packed"][str(depth)] = loss
         print(f"depth {depth}: {loss:.4f} bits per byte", flush=True)
     write_figures(model, figures)
+
+
+@app.command("ternary")
+def ternary_command(
+    model: Model,
+    corpus: Corpus,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write.")],
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Random seed of the training.")] = 2,
+    rate: Annotated[float, typer.Option(help="Largest learning rate.")] = 2e-3,
+    validation: Validation = VALIDATION,
+) -> None:
+    """Train a model further, with ternary weights and 8-bit activations, as BitNet is trained."""
+    if output.exists():
+        raise typer.BadParameter(f"Output must not exist yet, not {str(output)!r}")
+    recipe = Recipe(steps=steps, seed=seed, learning_rate=rate)
+    training, held_out = read_texts(corpus, validation)
+    with new_directory(output) as directory:
+        figures = train_ternary(model, directory, recipe, training, held_out)
+        command = (f"tritstream dev train ternary {model} --corpus {corpus.name} -o {output} "
+                   f"--steps {steps} --seed {seed} --rate {rate} --validation {validation}")
+        write_json(directory / "training.json", {"command": command, **figures})
+        write_ternary_card(directory, model)
+    print(json.dumps(figures["bits_per_byte"]))
+
+
+def train_ternary(
+    base: Path, directory: Path, recipe: Recipe, training: list[Text], held_out: Text,
+) -> dict[str, Any]:
+    """Fill `directory` with a ternary checkpoint, and return its figures."""
+    start = time.monotonic()
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    make_ternary(model)
+    ids = torch.cat([token_ids(tokenizer, text.text) for text in training])
+    with progress(recipe.steps) as report:
+        fit(model, ids, recipe, report)
+    for name in ("config.json", "generation_config.json", "tokenizer.json",
+                 "tokenizer_config.json"):
+        shutil.copyfile(base / name, directory / name)
+    config = json.loads((directory / "config.json").read_text())
+    write_json(directory / "config.json", config | {"quantization_config": STORED})
+    save_file(stored_tensors(model), directory / "model.safetensors", {"format": "pt"})
+    seconds = round(time.monotonic() - start)
+    return {
+        "base": base.name, "base_sha256": file_sha256(base / "model.safetensors"),
+        "model_sha256": file_sha256(directory / "model.safetensors"), "recipe": asdict(recipe),
+        "versions": {name: version(name) for name in ("torch", "transformers")}
+        | {"python": platform.python_version()},
+        "seconds": seconds, "validation": {"name": held_out.name, "context": recipe.context},
+        "bits_per_byte": ternary_losses(directory, held_out, recipe.context),
+    }
+
+
+def ternary_losses(directory: Path, text: Text, context: int) -> dict[str, float]:
+    """Return the bits per byte of a ternary model, packed: with floats, and with 8 bits."""
+    ids = token_ids(AutoTokenizer.from_pretrained(directory), text.text)
+    with tempfile.TemporaryDirectory() as scratch:
+        import_checkpoint(directory, Path(scratch) / "packed")
+        return {name: bits_per_byte(load_model(Path(scratch) / "packed", backend=backend), ids,
+                                    len(text.data), context)
+                for name, backend in (("floats", "reference"), ("8 bits", "cpu"))}
 
 
 def export_packed(source: Path, scratch: Path, depth: int) -> Path:

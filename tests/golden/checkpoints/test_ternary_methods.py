@@ -21,7 +21,12 @@ from support.golden_helpers import message, write_json
 with pytest.MonkeyPatch.context() as patch:
     # transformers compiles functions when this module is imported, which takes seconds.
     patch.setattr(torch, "compile", lambda function: function)
-    from transformers.integrations.bitnet import WeightQuant, pack_weights
+    from transformers.integrations.bitnet import (
+        AutoBitLinear,
+        BitLinear,
+        WeightQuant,
+        pack_weights,
+    )
 
 SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "vocab_size": 40,
          "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
@@ -117,6 +122,25 @@ def test_rows_that_are_no_multiple_of_four(tmp_path):
         assert (source.read(f"{module}.weight") == expected * np.float32(SCALE)).all()
         matrix = source.tensors[f"{module}.weight"].ternary()
         assert (matrix.q[:, :expected.shape[1]] == expected).all()
+
+
+@pytest.mark.parametrize("kind", [AutoBitLinear, BitLinear])
+def test_biases_are_those_of_transformers(tmp_path, kind):
+    """AutoBitLinear multiplies the bias by the scale as well."""
+    bias = np.random.default_rng(2).normal(0, 1, 64).astype(ml_dtypes.bfloat16)
+    levels = write_bitnet(tmp_path / "m", lambda tensors: tensors.update({f"{Q}.bias": bias}),
+                          linear_class=kind.__name__.lower())
+    source, layer = DirectorySource(tmp_path / "m"), kind(64, 64, bias=True, dtype=torch.float32)
+    values = torch.from_numpy(levels[f"{Q}"])
+    layer.weight = (torch.nn.Parameter(values) if kind is AutoBitLinear else
+                    torch.nn.Buffer(pack_weights(values.clone())))
+    layer.weight_scale.data[:] = float(SCALE)
+    layer.bias.data = torch.from_numpy(bias.astype(np.float32))
+    read = source.tensors[f"{Q}.bias"]
+    with torch.no_grad():
+        due = layer(torch.zeros(1, 64))[0].numpy()
+    assert (read.read().astype(np.float32) == due).all()
+    assert read.dtype == ("F32" if kind is AutoBitLinear else "BF16")
 
 
 def test_levels_that_are_not_packed(tmp_path):
