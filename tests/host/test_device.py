@@ -48,7 +48,7 @@ def test_identify_asks_again():
 def test_identify_wrong_version():
     with pytest.raises(DeviceError, match=r"^IDENTIFY: device speaks protocol version 3, this "
                                           r"driver versions 1 to 2: take driver and gateware of the"
-                                          r"same release$"):
+                                          r" same release$"):
         asyncio.run(Device(Peer(version=3)).identify())
 
 
