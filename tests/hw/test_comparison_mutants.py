@@ -26,7 +26,7 @@ def outcome(module: str, before: str, after: str, tmp_path: Path) -> str:
     changed.write_text(f"{source.replace(before, after)}\n_hardware(Signal())\n")
     program = ("import sys; from pathlib import Path; "
                "from support import comparison_mutants as search; search.preload(); "
-               "print(search.outcome(sys.argv[1], Path(sys.argv[2]).read_text()))")
+               "print(search.ModuleTests(sys.argv[1]).outcome(Path(sys.argv[2]).read_text()))")
     return subprocess.run([sys.executable, "-c", program, module, changed], check=True, text=True,
                           capture_output=True, env={**os.environ, "PYTHONPATH": ROOT / "tests"}
                           ).stdout.strip()

@@ -1,13 +1,16 @@
 import numpy as np
+import pytest
 
 from tritstream.golden.fixed_point import GROUP_SUM_BITS, ROWS
 from tritstream.hw.compute.lane import Lane
 from tritstream.sim.harness import simulate
 
+from support.ecp5_cells import on_ecp5
+
 WRAP = 1 << GROUP_SUM_BITS
 
 
-def run(trits, x, clear):
+def run(trits, x, clear, form=None):
     """Sums (n, 5) after each cycle, from trits -1..1, activations and clears (n, 5)."""
     dut = Lane()
     sums = []
@@ -22,17 +25,18 @@ def run(trits, x, clear):
             await ctx.tick()
             sums.append([ctx.get(acc) for acc in dut.sums])
 
-    simulate(dut, drive)
+    simulate(form(dut) if form else dut, drive)
     sums = np.array(sums)
     return np.where(sums >= WRAP // 2, sums - WRAP, sums)
 
 
-def test_rows_add_and_subtract_on_their_own():
+@pytest.mark.parametrize("form, cycles", [(None, 200), (on_ecp5, 40)])
+def test_rows_add_and_subtract_on_their_own(form, cycles):
     rng = np.random.default_rng(2)
-    trits, x = rng.integers(-1, 2, (200, ROWS)), rng.integers(-3456, 3457, (200, ROWS))
-    clear = rng.random((200, ROWS)) < 0.05
+    trits, x = rng.integers(-1, 2, (cycles, ROWS)), rng.integers(-3456, 3457, (cycles, ROWS))
+    clear = rng.random((cycles, ROWS)) < 0.05
     expected = np.zeros(ROWS, int)
-    for index, sums in enumerate(run(trits, x, clear)):
+    for index, sums in enumerate(run(trits, x, clear, form)):
         expected = np.where(clear[index], 0, expected + trits[index] * x[index])
         np.testing.assert_array_equal(sums, expected, f"cycle {index}")
 

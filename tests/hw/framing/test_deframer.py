@@ -112,10 +112,11 @@ LENGTHS = [0, 1, 16, 63, 65, 128]
 @pytest.mark.parametrize("share", [0, 0.4])
 def test_frames_are_split_into_header_payload_and_verdict(lanes, share):
     rng = np.random.default_rng(lanes)
-    payloads = [rng.bytes(length) for length in LENGTHS]
-    data = b"".join(frame(payload, sequence=n) for n, payload in enumerate(payloads))
-    expected = [event for n, payload in enumerate(payloads)
-                for event in events_of(lanes, payload, sequence=n)]
+    frames = [(rng.bytes(length), {"sequence": n, "opcode": 0x41 + n})
+              for n, length in enumerate(LENGTHS)]
+    data = b"".join(frame(payload, **fields) for payload, fields in frames)
+    expected = [event for payload, fields in frames
+                for event in events_of(lanes, payload, **fields)]
     assert run(lanes, data, share)[0] == expected
 
 

@@ -8,13 +8,24 @@ from tritstream.hw.primitives.cells import BlockRam, Multiplier
 from tritstream.hw.primitives.ecp5 import Ecp5
 from tritstream.sim.harness import simulate
 
+from support.ecp5_cells import on_ecp5
 
-@pytest.mark.parametrize("width, depth", [(46, 16), (17, 64), (64, 4096), (8, 32768)])
-def test_block_ram_reads_what_was_written(width, depth):
+
+def generic(component):
+    return component
+
+
+@pytest.mark.parametrize("form, width, depth", [
+    *((generic, *size) for size in [(46, 16), (17, 64), (64, 4096), (8, 32768)]),
+    *((on_ecp5, *size) for size in [(46, 16), (36, 1024), (20, 2048), (9, 4096), (3, 8192),
+                                   (3, 16384), (2, 32768)])])
+def test_block_ram_reads_what_was_written(form, width, depth):
     dut = BlockRam(width, depth)
     rng = np.random.default_rng([width, depth])
-    rows = rng.permutation(depth)[:16]
-    data = [int(value) for value in rng.integers(0, 1 << min(width, 62), len(rows))]
+    # Rows that differ in one bit, and any others.
+    rows = [*{0, depth - 1, *(1 << np.arange(depth.bit_length() - 1)),
+              *rng.integers(0, depth, 8)}]
+    data = [int.from_bytes(rng.bytes(8)) % (1 << width) for _ in rows]
 
     async def drive(ctx):
         ctx.set(dut.write_en, 1)
@@ -38,10 +49,11 @@ def test_block_ram_reads_what_was_written(width, depth):
             await ctx.tick()
             waiting.append(value)
 
-    simulate(dut, drive, cycles=2000)
+    simulate(form(dut), drive, cycles=2000)
 
 
-def test_multiplier_after_its_latency():
+@pytest.mark.parametrize("form", [generic, on_ecp5])
+def test_multiplier_after_its_latency(form):
     dut = Multiplier()
     rng = np.random.default_rng(5)
     ends = [-2**17, 2**17 - 1]
@@ -57,7 +69,7 @@ def test_multiplier_after_its_latency():
             await ctx.tick()
             expected.append(a * b)
 
-    simulate(dut, drive)
+    simulate(form(dut), drive)
 
 
 @pytest.mark.parametrize("depth, bits", [
