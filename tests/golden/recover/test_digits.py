@@ -22,8 +22,8 @@ WAYS = [*product(("float16", "bfloat16"), DTYPES, TABLES)]
 #: One addition has no order.
 CASES = [(depth, form) for depth in (2, 3, 4) for form in DIGIT_FORMS
          if depth > 2 or form.endswith("low first")]
-#: Those of depth 4 take seconds each; a test of all is marked long.
-SOME = [case for number, case in enumerate(CASES) if case[0] < 4 or number % 3 == 0]
+#: Those of depth 4 take seconds each; a test of all is marked long. The step leaves no order out.
+SOME = [case for number, case in enumerate(CASES) if case[0] < 4 or number % 5 == 0]
 #: In float32 the scale of the highest digit is not a scale of ours: it has not every value.
 IN_FLOAT32 = [form for form in DIGIT_FORMS
               if not form.startswith(("s*(p/m)", "by thirds", "s*sum of p/m"))]
@@ -98,7 +98,8 @@ def test_recovers_other_encoders(how):
     expect_exact(weights, found)
 
 
-@pytest.mark.parametrize("seed", range(2000, 2012))
+@pytest.mark.parametrize("seed", [
+    *range(2000, 2006), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2006, 2100))])
 def test_recovers_strange_sums(seed):
     what, depth, weights = strange(seed, DIGIT_FORMS)
     found = recover(weights, what)
@@ -112,7 +113,7 @@ def test_one_damaged_value(depth, inner):
     name = f"sum t*R(s*p/h) high first in {inner}"
     weights[17, 40] = weights.max()
     with pytest.raises(Misfit, match=f"^matrix does not fit: nearest is d = {depth}, ") as caught:
-        recover(weights)
+        recover(weights, depths=(depth,))
     assert f"{name}, which leaves 1 of 2400 groups over, the first at row 17, column 32, " in str(
         caught.value)
 

@@ -48,7 +48,7 @@ def test_steps_state_their_memory(model, imported, tmp_path, monkeypatch):
     {"depth": 4, "inner": "bfloat16", "layers": 1}, {"depth": 3, "dtype": "bfloat16"},
     {"depth": 3, "dtype": "bfloat16", "inner": "bfloat16", "hidden": 50, "intermediate": 37},
     {"depth": 3, "dtype": "float32", "form": "s/h*q"}, {"depth": 4, "dtype": "float32"},
-    {"depth": 3, "inner": "float16", "form": "s*p/h, low first"},
+    {"depth": 3, "inner": "float16", "form": "s*p/h, low first", "layers": 1},
     {"depth": 4, "inner": "float16", "form": "wide s*p/h, high first", "layers": 1},
     {"depth": 4, "inner": "bfloat16", "dtype": "bfloat16", "form": "s*sum of p/h, high first",
      "layers": 1},

@@ -27,7 +27,7 @@ def test_a_damaged_sum_of_digits_is_refused_by_name(tmp_path):
             f"{tmp_path / 'm/model.safetensors'}: {UP}.weight does not fit: nearest is d = 3, "
             "sum t*R(R(s*p)/h) low first in float16, which leaves 1 of 640 groups over, the first "
             "at row 17, column 32, with ratios ").removesuffix("$")):
-        import_checkpoint(tmp_path / "m", tmp_path / "o")
+        import_checkpoint(tmp_path / "m", tmp_path / "o", 3)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_misfit_is_refused_by_name(tmp_path, damaged):
             f"{file}: model.layers.1.mlp.down_proj.weight does not fit: more than 1080 distinct "
             "magnitudes in its first 64 rows, which is not what 27 scales make; keep going to "
             "leave it as it is")):
-        import_checkpoint(tmp_path / "m", tmp_path / "o")
+        import_checkpoint(tmp_path / "m", tmp_path / "o", 3)
     assert not (tmp_path / "o").exists()
     assert contents(tmp_path / "m") == before
 
@@ -74,8 +74,8 @@ def test_no_matrix_starts_after_a_misfit(model, tmp_path, monkeypatch):
 def test_misfits_are_kept_on_request(tmp_path, damaged):
     _, tensors = damaged
     with pytest.raises(CheckpointError):
-        import_checkpoint(tmp_path / "m", tmp_path / "o")
-    report = import_checkpoint(tmp_path / "m", tmp_path / "o", keep_going=True)
+        import_checkpoint(tmp_path / "m", tmp_path / "o", 3)
+    report = import_checkpoint(tmp_path / "m", tmp_path / "o", 3, keep_going=True)
     misfits = {found.name: found.outcome.reason for found in report.misfits}
     assert misfits.keys() == {UP, "model.layers.1.self_attn.q_proj",
                               "model.layers.1.mlp.down_proj"}
