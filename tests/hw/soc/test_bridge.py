@@ -17,7 +17,7 @@ PAUSE = 63
 
 def contents(address):
     """What the memory holds before a test: a number that differs in each 32 bits."""
-    return sum((0x9E3779B1 * (16 * address + word + 1) & 0xFFFFFFFF) << 32 * word
+    return sum((0x9E3779B1 * (4 * address + word + 1) & 0xFFFFFFFF) << 32 * word
                for word in range(4))
 
 
@@ -117,7 +117,7 @@ def test_every_bit_of_an_address_counts(width):
     bench = Bench(width)
 
     def master():
-        for bit in range(28):
+        for bit in range(30):
             for word in (0, 1 << bit):
                 assert (yield from bench.access(word)) == bench.due(word)
 
@@ -154,6 +154,4 @@ def test_a_line_is_read_again_after_a_pause():
         assert (yield from bench.access(0, pause=400)) == bench.due(0)
 
     bench.run(master())
-    first = fresh.index(True)
-    assert first + 1 in range(PAUSE - 1, PAUSE + 2)
-    assert fresh == [pause >= first for pause in range(len(fresh))]
+    assert fresh == [pause >= PAUSE for pause in range(1, PAUSE + 10)]
