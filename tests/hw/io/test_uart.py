@@ -105,20 +105,20 @@ def test_what_comes_while_nothing_is_taken_is_lost_but_not_the_gap():
 def levels_of(data, cycles, stalls=never):
     """The line of a transmitter, a level a cycle."""
     dut = UartTransmitter(Line(cycles))
-    levels = []
+    levels, ended = [], []
 
     async def source(ctx):
         await put(ctx, dut.i, data, stalls)
         await ctx.tick().repeat(int(12 * cycles))
-        levels.append(None)
+        ended.append(True)
 
     async def line(ctx):
-        while None not in levels:
+        while not ended:
             levels.append(ctx.get(dut.tx))
             await ctx.tick()
 
-    simulate(dut, source, line)
-    return levels[:levels.index(None)]
+    simulate(dut, source, line, cycles=1000 + int(20 * cycles) * len(data))
+    return levels
 
 
 def runs(levels):
