@@ -76,6 +76,7 @@ def _ccu2c(m, ports):
 def _mult18x18d(m, ports):
     for name in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT"):
         assert ports.parameter(f"REG_{name}_CLK") == "CLK0"
+    ports.input("C", 18)        # must be there, and is not used
     a, b = Signal(signed(18)), Signal(signed(18))
     middle, product = Signal(signed(36)), Signal(signed(36))
     with m.If(ports.input("CE0")):
