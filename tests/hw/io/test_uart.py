@@ -76,8 +76,9 @@ def test_a_spike_is_no_byte():
 
 
 def test_silence_is_one_gap():
-    levels = [*silence(5), *frame(0x12), *silence(2.8), *frame(0x34), *silence(9), *frame(0x56)]
-    assert receive(levels, 8) == [0x12, 0x34, GAP, 0x56]
+    levels = [*silence(5), *frame(0x12), *silence(2.9), *frame(0x34), *silence(3), *frame(0x56),
+              *silence(9), *frame(0x78)]
+    assert receive(levels, 8) == [0x12, 0x34, GAP, 0x56, GAP, 0x78]
 
 
 def test_a_missing_stop_bit_passes_the_byte():
