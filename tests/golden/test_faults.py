@@ -20,7 +20,7 @@ COUNT, ROWS, COLUMNS = 12, 640, 1024
 #: The command argv[4:], which sends itself the signal argv[2], argv[3] seconds after argv[1] more
 #: tensors are finished. So it is disturbed in its midst, however fast the machine is.
 DISTURBED = """
-import os, sys
+import os, signal, sys
 from threading import Timer
 from tritstream.golden.jobs.journal import Journal
 from tritstream.scripts.cli import main
@@ -38,6 +38,7 @@ def recorded(journal, *line):
         os.kill(os.getpid(), number)
 
 Journal.record = recorded
+signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell's background jobs ignore it
 main()
 """
 

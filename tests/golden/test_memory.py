@@ -2,28 +2,28 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tritstream.golden.packed.pack import pack_checkpoint
-
 from support.golden_helpers import run_python, write_json
 
-#: Prints the peak memory that a call allocates, including numpy arrays.
+#: Prints the peak memory that each call allocates, including numpy arrays.
 MEASURE = """
-import sys, tracemalloc
+import gc, sys, tracemalloc
 from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.kernels import load
 from tritstream.golden.packed.verify import verify
 
-load()
-name, model, packed, out = sys.argv[1:]
-tracemalloc.start()
-if name == "pack":
-    pack_checkpoint(model, out, 3)
-elif name == "export":
-    export(packed, out)
-else:
+def check():
     assert verify(packed, model) == []
-print(tracemalloc.get_traced_memory()[1])
+
+load()
+model, packed, out = sys.argv[1:]
+tracemalloc.start()
+for call in (lambda: pack_checkpoint(model, packed, 3), check, lambda: export(packed, out)):
+    gc.collect()
+    tracemalloc.reset_peak()
+    held = tracemalloc.get_traced_memory()[0]
+    call()
+    print(tracemalloc.get_traced_memory()[1] - held)
 """
 
 ROWS, COLUMNS = 256, 1024
@@ -32,33 +32,34 @@ FEW, MANY = 8, 24
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Checkpoints of few and of many matrices of one size, packed too."""
-    paths = {}
-    for count in (FEW, MANY):
-        paths[count] = tmp_path_factory.mktemp(f"model{count}")
-        (paths[count] / "m").mkdir()
-        write_json(paths[count] / "m" / "config.json", {})
-        rng = np.random.default_rng(0)
-        tensors = {f"layers.{n}.weight": rng.standard_normal((ROWS, COLUMNS)).astype(np.float16)
-                   for n in range(count)}
-        # Kept; far larger than a matrix, and than all that any step may hold.
-        tensors["embed.weight"] = np.zeros((25_000, COLUMNS), np.float16)
-        save_file(tensors, paths[count] / "m" / "model.safetensors")
-        pack_checkpoint(paths[count] / "m", paths[count] / "packed", 3)
-    return paths
+def peaks(tmp_path_factory):
+    """Peak memory of each call in bytes, on few and on many matrices of one size."""
+    return {count: measured(tmp_path_factory.mktemp(f"model{count}"), count)
+            for count in (FEW, MANY)}
+
+
+def measured(path, count):
+    (path / "m").mkdir()
+    write_json(path / "m" / "config.json", {})
+    rng = np.random.default_rng(0)
+    tensors = {f"layers.{n}.weight": rng.standard_normal((ROWS, COLUMNS)).astype(np.float16)
+               for n in range(count)}
+    # Kept; far larger than a matrix, and than all that any step may hold.
+    tensors["embed.weight"] = np.zeros((25_000, COLUMNS), np.float16)
+    save_file(tensors, path / "m" / "model.safetensors")
+    finished = run_python(MEASURE, path / "m", path / "packed", path / "exported")
+    assert finished.returncode == 0, finished.stderr
+    return dict(zip(("pack", "verify", "export"), map(int, finished.stdout.split()), strict=True))
 
 
 @pytest.mark.parametrize("name", ["pack", "verify", "export"])
-def test_memory_does_not_grow_with_the_model(models, tmp_path, name):
-    peaks = {}
-    for count, path in models.items():
-        finished = run_python(MEASURE, name, path / "m", path / "packed", tmp_path / str(count))
-        assert finished.returncode == 0, finished.stderr
-        peaks[count] = int(finished.stdout)
-    # It is less than the further matrices in float16.
-    assert peaks[MANY] - peaks[FEW] < 0.75 * 2 * ROWS * COLUMNS * (MANY - FEW)
+def test_memory_does_not_grow_with_the_model(peaks, name):
+    few, many = peaks[FEW][name], peaks[MANY][name]
     # Matrices in float16 (or their integers, scales and tiles), temporaries of some rows for each
-    # thread, and errors of a sample of groups at many scales for each tensor in flight.
-    sample = 100e6 if name == "pack" else 0
-    assert peaks[MANY] < 4 * ROWS * COLUMNS + 40e6 + sample
+    # thread, and errors of a sample of groups at many scales for each tensor in flight. How many of
+    # these samples meet is chance. The further matrices in float16 have 8 MB.
+    if name == "pack":
+        assert many < 4 * ROWS * COLUMNS + 134e6
+    else:
+        assert many < 1.1 * few
+        assert many < 4 * ROWS * COLUMNS + 40e6

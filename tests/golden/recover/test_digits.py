@@ -98,8 +98,8 @@ def test_recovers_other_encoders(how):
     expect_exact(weights, found)
 
 
-@pytest.mark.parametrize("seed", [
-    *range(2000, 2006), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2006, 2100))])
+@pytest.mark.parametrize("seed", [*range(2000, 2006), *(
+    pytest.param(seed, marks=pytest.mark.long) for seed in range(2006, 2100))])
 def test_recovers_strange_sums(seed):
     what, depth, weights = strange(seed, DIGIT_FORMS)
     found = recover(weights, what)
