@@ -53,6 +53,7 @@ def run(packets, errors=(), stalls=never, done=never, blocked=0):
         yield dut.source.ready.eq(cycle >= blocked and not stalls())
         offered = bool(words) and not stalls()
         yield dut.sink.valid.eq(offered)
+        yield dut.sink.last.eq(1)       # of no word this means nothing
         if offered:
             word, last, number, at = words.pop(0)
             yield dut.sink.data.eq(word)
@@ -126,6 +127,26 @@ def test_a_full_buffer_drops_packets_and_no_words():
     # Eight packets fill it to the last word; none is read meanwhile.
     packets = [*(packet(252, 0, seed=seed) for seed in range(8)), packet(1), packet(0, 2)]
     assert run(packets, blocked=8 * 256 + 30) == passed(packets, range(8))
+
+
+def test_a_packet_whose_last_word_finds_no_room_is_dropped():
+    packets = [*(packet(252, seed=seed) for seed in range(7)), packet(196), packet(53), packet(1)]
+    assert sum(map(len, packets[:9])) == 2049
+    assert run(packets, blocked=2060) == passed(packets, [*range(8), 9])
+
+
+def test_a_packet_that_lost_words_is_dropped_although_there_is_room_at_its_end():
+    packets = [*(packet(252, seed=seed) for seed in range(9)), packet(1)]
+    assert run(packets, blocked=8 * 256 + 100) == passed(packets, [*range(8), 9])
+
+
+def test_words_of_packets_that_are_not_counted_are_dropped():
+    # Sixteen packets and the one at the output wait; others come while they leave.
+    packets = [packet(1, seed=seed) for seed in range(60)]
+    found = run(packets, blocked=130)
+    numbers = [port - 2000 for *_, port in found]
+    assert found == passed(packets, numbers)
+    assert numbers[:16] == [*range(16)] and numbers[-1] > 40 and len(numbers) < 55
 
 
 def test_more_packets_than_it_counts_are_dropped():
