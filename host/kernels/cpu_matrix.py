@@ -1,25 +1,28 @@
 """A packed matrix that this machine's processor multiplies, with golden's integers."""
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
-from numba import config
+from numba import carray, cfunc, types
 
 from tritstream.golden.activation import LEVELS, check_finite
-from tritstream.golden.fixed_point import GROUP, ROWS, mantissas, result_scale
+from tritstream.golden.fixed_point import GROUP, mantissas, result_scale
 from tritstream.golden.gemv import check_activations
-from tritstream.host.kernels.lane_words import lane_words
-from tritstream.host.kernels.numba_activations import quantize_vectors, write_results
-from tritstream.host.kernels.numba_products import LANES, add_row_sums
+from tritstream.host.kernels.numba_activations import (
+    differences,
+    prepare_job,
+    quantize_vectors,
+    write_results,
+)
+from tritstream.host.kernels.numba_products import FIELDS, LANES, SLOTS, multiply_blocks
+from tritstream.host.kernels.packed_words import PackedWords
+from tritstream.host.kernels.threads import run_in_all
 
 __all__ = ["CpuMatrix"]
 
 #: Products of a weight and an activation for which threads save more time than they cost.
-_SHARED = 1 << 19
+_SHARED = 1 << 17
 
 
 class CpuMatrix:
@@ -40,27 +43,30 @@ class CpuMatrix:
     """
 
     def __init__(self, tiles: np.ndarray, table: np.ndarray, depth: int, shape: tuple[int, int]):
-        self._words = lane_words(tiles, depth, shape)
+        self._words = PackedWords(tiles, depth, shape)
         self._mantissas, self._shape = mantissas(table), shape
         self._unit = float(result_scale(table, depth, 1.0))
+        self._differences = differences(depth)
 
     @property
     def nbytes(self) -> int:
         """Bytes of weights and scale codes in memory."""
         return self._words.numbers.nbytes + self._words.codes.nbytes
 
+    def tiles(self) -> np.ndarray:
+        """Return the tiles again: :meth:`.PackedWords.tiles`."""
+        return self._words.tiles()
+
     def linear(self, x: np.ndarray, bits: int) -> np.ndarray:
         """Multiply float32 (T, K) with 8 or 16 bits per activation; return float32 (T, N).
 
         Raises :class:`ValueError` for values that are not finite.
         """
-        most = float(LEVELS[bits])
-        digits = np.zeros((len(x) * bits // 8, GROUP * self._words.groups), np.int8)
+        digits = self._room(len(x) * bits // 8)
         scales, results = np.empty(len(x)), np.empty((len(x), self._shape[0]), np.float32)
-        if not quantize_vectors(np.ascontiguousarray(x), most, digits, scales):
+        if not quantize_vectors(np.ascontiguousarray(x), float(LEVELS[bits]), digits, scales):
             check_finite(x)
-        sums = self._sums(digits.reshape(-1, self._words.groups, GROUP))
-        write_results(sums, self._unit * scales, results)
+        write_results(self._sums(digits), self._unit * scales, results)
         return results
 
     def gemv(self, x: np.ndarray) -> np.ndarray:
@@ -70,46 +76,36 @@ class CpuMatrix:
         """
         check_activations(x, self._shape[1])
         rows, columns = self._shape
-        vectors = np.zeros((x.size // columns, GROUP * self._words.groups), np.int8)
+        vectors = self._room(x.size // columns)
         vectors[:, :columns] = x
-        shape = len(self._words), len(vectors), ROWS, LANES
-        sums = self._sums(vectors.reshape(-1, self._words.groups, GROUP)).reshape(shape)
-        by_vector = sums.transpose(1, 0, 3, 2).reshape(len(vectors), len(sums) * ROWS * LANES)
-        return by_vector[:, :rows].reshape(*x.shape[:-1], rows)
+        sums = self._sums(vectors).transpose(1, 0, 2)
+        by_row = sums.reshape(len(vectors), LANES * len(self._words))
+        return by_row[:, :rows].reshape(*x.shape[:-1], rows)
+
+    def _room(self, count: int) -> np.ndarray:
+        """Return int8 vectors of zeros, with room for whole groups."""
+        return np.zeros((count, GROUP * self._words.groups), np.int8)
 
     def _sums(self, x: np.ndarray) -> np.ndarray:
-        """Return row sums by block and lane: int8 (B, groups, 16) to int64 (blocks, B, 160)."""
-        sums = np.zeros((len(self._words), len(x), ROWS * LANES), np.int64)
-
-        def work(part: slice) -> None:
-            add_row_sums(self._words.numbers[part], self._words.codes[part], x, self._mantissas,
-                         sums[part])
-
-        _share(work, len(sums), sums.size * GROUP * self._words.groups)
+        """Return row sums by block: int8 (B, 16 * groups) to int64 (blocks, B, 64)."""
+        words = self._words
+        factors = np.empty((words.groups, len(self._differences), len(x), SLOTS), np.uint16)
+        sums = np.empty((len(words), len(x), LANES), np.int64)
+        job = np.empty(FIELDS, np.int64)
+        prepare_job(x, self._differences, words.depth, words.numbers, words.codes, self._mantissas,
+                    factors, sums, job)
+        if sums.size * x.shape[1] < _SHARED:
+            multiply_blocks(job)
+        else:
+            run_in_all(_worker().address, job.__array_interface__["data"][0])
         return sums
 
 
-def _share(work: Callable[[slice], None], blocks: int, products: int) -> None:
-    """Run ``work`` on all blocks, in threads if there are enough products."""
-    parts = min(_THREADS, blocks) if products >= _SHARED else 1
-    first, *others = (slice(*ends) for ends in pairwise(
-        blocks * part // parts for part in range(parts + 1)))
-    waiting = [_pool().submit(work, part) for part in others]
-    work(first)
-    for part in waiting:
-        part.result()
-
-
-#: As many as numba would use, which NUMBA_NUM_THREADS sets.
-_THREADS: int = vars(config)["NUMBA_NUM_THREADS"]
-
-
 @cache
-def _pool() -> ThreadPoolExecutor:
-    """Return threads that stay, because to start them takes longer than many products."""
-    return ThreadPoolExecutor(_THREADS, "products")
+def _worker() -> Any:
+    """Return :func:`multiply_blocks` as a function of C that takes the address of the job."""
+    @cfunc(types.void(types.CPointer(types.int64)))
+    def entry(job: Any) -> None:
+        multiply_blocks(carray(job, (FIELDS,)))
 
-
-# A forked process has none of the threads. Windows has no fork.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    return entry

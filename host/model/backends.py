@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial, reduce
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from tritstream.host.kernels.torch_matrix import TorchMatrix
 from tritstream.host.layout.prepare import Tiles
 from tritstream.host.protocol.records import Info, Stats
 
+if TYPE_CHECKING:
+    from tritstream.host.kernels.cpu_matrix import CpuMatrix
+
 __all__ = [
     "INTEGER_BACKENDS",
     "ActivationBits",
@@ -33,6 +36,7 @@ __all__ = [
     "MatrixDevice",
     "Product",
     "ReferenceBackend",
+    "TilesHolder",
     "TorchBackend",
 ]
 
@@ -48,6 +52,14 @@ class Product(Protocol):
     """Product with a loaded matrix W (N, K): float (T, K) to float (T, N), ``x @ W.T``."""
 
     def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class TilesHolder(Protocol):
+    """Product that holds the packed matrix itself, so that a layer need not hold it as well."""
+
+    def tiles(self) -> np.ndarray:
+        """Return the tiles of the matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3)."""
 
 
 class MatrixDevice(Protocol):
@@ -141,7 +153,8 @@ class GoldenBackend(_HostBackend):
 class CpuBackend(_IntegerBackend):
     """Integer products of :class:`.CpuMatrix`. Results equal those of :class:`GoldenBackend`.
 
-    The weights stay packed in memory, in another order.
+    The weights stay packed in memory, in another order, and only once: the layers of a model give
+    up their tiles, which are made again when the model is saved.
 
     Parameters
     ----------
@@ -163,8 +176,8 @@ class CpuBackend(_IntegerBackend):
         from tritstream.host.kernels.cpu_matrix import CpuMatrix
 
         info, table = checkpoint.matrices[name], checkpoint.checked_table(name)
-        matrix = CpuMatrix(checkpoint.tiles(name), table, info.depth, info.shape)
-        return partial(_on_host, matrix.linear, self._bits(name))
+        return _CpuProduct(CpuMatrix(checkpoint.tiles(name), table, info.depth, info.shape),
+                           self._bits(name))
 
 
 class TorchBackend(_IntegerBackend):
@@ -246,8 +259,18 @@ def _product(
     return torch.from_numpy(dequantize_rows(total, table, depth, scales)).to(x.device)
 
 
-def _on_host(linear: Callable[[np.ndarray, int], np.ndarray], bits: int, x: Tensor) -> Tensor:
-    return torch.from_numpy(linear(x.float().numpy(force=True), bits)).to(x.device)
+class _CpuProduct:
+    """Product that holds a matrix: :class:`TilesHolder`."""
+
+    def __init__(self, matrix: "CpuMatrix", bits: int):
+        self._matrix, self._bits = matrix, bits
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self._matrix.linear(x.float().numpy(force=True), self._bits)).to(
+            x.device)
+
+    def tiles(self) -> np.ndarray:
+        return self._matrix.tiles()
 
 
 def _one_digit(x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tritstream.golden.fixed_point import SCALES, tiles_shape
-from tritstream.host.model.backends import Product
+from tritstream.host.model.backends import Product, TilesHolder
 
 __all__ = ["PackedLayer", "TritEmbedding", "TritLinear"]
 
@@ -29,7 +29,8 @@ class PackedLayer(nn.Module):
     depth : int
         Trits per weight.
     trits, scales : Tensor
-        Tiles and table of the matrix, as in the checkpoint: uint8 and float32 (27,).
+        Tiles and table of the matrix, as in the checkpoint: uint8 and float32 (27,). The tiles are
+        empty, uint8 (0,), while another object has them: :meth:`keep`.
     stored : bool
         Whether the state dict has the matrix. The second of two layers with the same matrix does
         not store it.
@@ -44,10 +45,30 @@ class PackedLayer(nn.Module):
         super().__init__()
         self.matrix, self.depth, self.stored = matrix, depth, stored
         self.dtype = torch.float32
+        self._holder: TilesHolder | None = None
         for name, value in (
                 ("trits", torch.empty(tiles_shape(shape, depth), dtype=torch.uint8)),
                 ("scales", torch.empty(SCALES, dtype=torch.float32))):
             self.register_buffer(name, value, persistent=stored)
+
+    def tiles(self) -> Tensor:
+        """Return the tiles of the matrix, which may be made for this call."""
+        if self._holder is None:
+            return self.trits
+        return torch.from_numpy(self._holder.tiles()).to(self.trits.device)
+
+    def keep(self, tiles: Tensor | TilesHolder) -> None:
+        """Keep tiles of the matrix, or another object that has them."""
+        if isinstance(tiles, Tensor):
+            self.trits, self._holder = tiles, None
+        else:
+            self.trits, self._holder = self.trits.new_empty(0), tiles
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        """Add the tensors of the layer to a state dict, with tiles that another object has."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.stored:
+            destination[f"{prefix}trits"] = self.tiles()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Apply a change of device or dtype. The table stays float32, and the layer casts."""

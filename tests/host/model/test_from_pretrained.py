@@ -30,6 +30,7 @@ from tritstream.host.model.held import set_backend
 from tritstream.host.model.linear import TritEmbedding, TritLinear
 from tritstream.host.model.load import load_model
 from tritstream.host.model.quantizer import TritstreamQuantizer
+from tritstream.host.model.replacement import packed_layers
 
 from support.golden_helpers import message, rewrite
 from support.model_helpers import MODEL, PROMPT, greedy, logits, pack_llama, prompt_ids
@@ -147,6 +148,25 @@ def test_what_is_saved_is_a_packed_checkpoint(packed, tmp_path):
         "config.json", "generation_config.json", "model.safetensors.index.json",
         "packed.safetensors"}
     assert torch.equal(logits(load(tmp_path / "s")), logits(load(packed)))
+
+
+def test_cpu_holds_a_matrix_once_and_saves_it(packed, tmp_path):
+    """The tiles of the layers are empty, and made again for a file, a copy or another backend."""
+    model = load(packed, backend="cpu", dtype=torch.bfloat16)
+    assert all(layer.trits.numel() == 0 for layer in packed_layers(model))
+    expected = logits(model)
+    assert torch.equal(expected, logits(load(packed, dtype=torch.bfloat16)))
+    copied = copy.deepcopy(model)
+    model.save_pretrained(tmp_path / "s")
+    assert same_tensors(tmp_path / "s", packed) and verify(tmp_path / "s") == []
+    assert all(layer.trits.numel() == 0 for layer in packed_layers(model))
+    set_backend(model, GoldenBackend())
+    assert torch.equal(logits(model), expected)
+    assert model.get_submodule(Q).trits.numel() > 0
+    del model
+    assert torch.equal(logits(copied), expected)
+    copied.save_pretrained(tmp_path / "c")
+    assert same_tensors(tmp_path / "c", packed)
 
 
 def test_saved_in_shards_and_over_what_was_loaded(packed, tmp_path):
