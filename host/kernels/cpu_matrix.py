@@ -17,12 +17,12 @@ from tritstream.host.kernels.numba_activations import (
 )
 from tritstream.host.kernels.numba_products import FIELDS, LANES, SLOTS, multiply_blocks
 from tritstream.host.kernels.packed_words import PackedWords
-from tritstream.host.kernels.threads import run_in_all
+from tritstream.host.kernels.threads import Sharing
 
 __all__ = ["CpuMatrix"]
 
 #: Products of a weight and an activation for which threads save more time than they cost.
-_SHARED = 1 << 17
+_LEAST = 1 << 19
 
 
 class CpuMatrix:
@@ -94,16 +94,19 @@ class CpuMatrix:
         job = np.empty(FIELDS, np.int64)
         prepare_job(x, self._differences, words.depth, words.numbers, words.codes, self._mantissas,
                     factors, sums, job)
-        if sums.size * x.shape[1] < _SHARED:
-            multiply_blocks(job)
-        else:
-            run_in_all(_worker().address, job.__array_interface__["data"][0])
+        _sharing().run(job.__array_interface__["data"][0], sums.size * x.shape[1])
         return sums
 
 
 @cache
-def _worker() -> Any:
-    """Return :func:`multiply_blocks` as a function of C that takes the address of the job."""
+def _sharing() -> Sharing:
+    """Return what calls :func:`multiply_blocks` with the address of a job."""
+    return Sharing(_entry().address, _LEAST)
+
+
+@cache
+def _entry() -> Any:
+    """Return :func:`multiply_blocks` as a function of C."""
     @cfunc(types.void(types.CPointer(types.int64)))
     def entry(job: Any) -> None:
         multiply_blocks(carray(job, (FIELDS,)))

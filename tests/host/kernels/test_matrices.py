@@ -3,7 +3,9 @@
 import os
 import re
 import signal
+from ctypes import CFUNCTYPE, c_void_p, cast
 from functools import cache
+from itertools import count
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from tritstream.golden.tiles import pack, padding_is_zero, unpack
 from tritstream.host.kernels import cpu_matrix, threads, torch_matrix
 from tritstream.host.kernels.cpu_matrix import CpuMatrix
 from tritstream.host.kernels.packed_words import PackedWords
+from tritstream.host.kernels.threads import Sharing
 from tritstream.host.kernels.torch_matrix import TorchMatrix
 
 from support.golden_cases import integer_matrix
@@ -97,10 +100,10 @@ def test_every_byte_and_the_values_of_the_padding(kind, depth):
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("count", [1, 2, 3, 31, 32, 33, 70])
-def test_any_number_of_vectors(depth, count):
+@pytest.mark.parametrize("number", [1, 2, 3, 31, 32, 33, 70])
+def test_any_number_of_vectors(depth, number):
     """Sums of few and of many vectors are computed in different ways, and 32 at a time."""
-    matrix, x = integer_matrix(70, 50, depth), vectors(count, 50)
+    matrix, x = integer_matrix(70, 50, depth), vectors(number, 50)
     assert_same(packed(CpuMatrix, matrix).gemv(x), gemv(matrix, x))
 
 
@@ -121,33 +124,73 @@ def test_memory_order_does_not_matter(kind):
 @pytest.fixture(params=["threads of torch", "other threads"])
 def in_threads(request, monkeypatch):
     """Threads multiply matrices of any size: those of OpenMP, if torch has them, or of a pool."""
-    monkeypatch.setattr(cpu_matrix, "_SHARED", 0)
+    sharing = Sharing(cpu_matrix._entry().address, least=0)
+    sharing._seconds = 1e6      # no wait is too long
+    monkeypatch.setattr(cpu_matrix, "_sharing", lambda: sharing)
     if request.param == "other threads":
         monkeypatch.setattr(threads, "_openmp", cache(lambda: None))
     elif not threads._openmp():
         pytest.skip("torch has no OpenMP with GOMP_parallel")
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_shares_of_the_blocks(in_threads, count, monkeypatch):
+@pytest.mark.parametrize("number", [1, 2, 3, 7])
+def test_shares_of_the_blocks(in_threads, number, monkeypatch):
     """Six blocks among fewer, and more threads."""
     matrix, x = integer_matrix(325, 64, 3), vectors(2, 64)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: number)
     multiply = packed(CpuMatrix, matrix).gemv
     for _ in range(20):
         assert_same(multiply(x), gemv(matrix, x))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_process_multiplies_too(in_threads):
+def test_a_forked_process_multiplies_too(in_threads, monkeypatch):
     """Threads do not survive a fork."""
     matrix, x = integer_matrix(325, 64, 3), vectors(2, 64)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     multiply = packed(CpuMatrix, matrix).gemv
     wanted = multiply(x)
     if not (child := os.fork()):
         signal.alarm(60)
         os._exit(0 if np.array_equal(multiply(x), wanted) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_work_is_shared_as_long_as_no_thread_waits(monkeypatch):
+    """The first call and small ones are alone. After a late one, so are the next 256."""
+    clock, calls = iter(count(0, 0.001)), []
+    late = 0.0
+
+    def perf_counter():
+        return next(clock) + late
+
+    def parallel(function, argument, threads, flags):
+        nonlocal late
+        calls.append((argument, threads, flags))
+        late += waits.pop()
+
+    monkeypatch.setattr(threads, "perf_counter", perf_counter)
+    monkeypatch.setattr(threads, "_openmp", lambda: parallel)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    alone = []
+    function = CFUNCTYPE(None, c_void_p)(lambda argument: alone.append(argument))
+    sharing = Sharing(cast(function, c_void_p).value, least=10)
+    waits = [0.0, 0.0, 0.005, 0.0015]
+    sharing.run(1, 10)                      # takes a millisecond
+    assert (alone, calls) == ([1], [])
+    sharing.run(2, 9)
+    assert (alone, calls) == ([1, 2], [])
+    sharing.run(3, 10)
+    sharing.run(4, 10)                      # 6 milliseconds, more than 1 + 2 * 1
+    assert (alone, calls) == ([1, 2], [(3, 4, 0), (4, 4, 0)])
+    for _ in range(256):
+        sharing.run(5, 10)
+    assert len(alone) == 258 and len(calls) == 2
+    sharing.run(6, 10)
+    assert len(alone) == 258 and calls[2:] == [(6, 4, 0)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    sharing.run(7, 10)
+    assert len(alone) == 259 and len(calls) == 3
 
 
 @pytest.mark.parametrize("values", [1, 5000, 40000])
