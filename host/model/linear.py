@@ -63,6 +63,8 @@ class PackedLayer(nn.Module):
             self.trits, self._holder = tiles, None
         else:
             self.trits, self._holder = self.trits.new_empty(0), tiles
+            # A part of the file would keep all of it mapped.
+            self.scales = self.scales.clone()
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         """Add the tensors of the layer to a state dict, with tiles that another object has."""

@@ -5,6 +5,7 @@ import gc
 import json
 import shutil
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +168,15 @@ def test_cpu_holds_a_matrix_once_and_saves_it(packed, tmp_path):
     assert torch.equal(logits(copied), expected)
     copied.save_pretrained(tmp_path / "c")
     assert same_tensors(tmp_path / "c", packed)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="shows mappings on Linux only")
+def test_cpu_keeps_no_file_mapped(packed, tmp_path):
+    copied = shutil.copytree(packed, tmp_path / "copied")
+    held = {backend: load(copied, backend=backend) for backend in ("golden", "cpu")}
+    assert str(copied) in Path("/proc/self/maps").read_text()
+    del held["golden"]
+    assert str(copied) not in Path("/proc/self/maps").read_text()
 
 
 def test_saved_in_shards_and_over_what_was_loaded(packed, tmp_path):
