@@ -44,7 +44,7 @@ class CpuMatrix:
 
     def __init__(self, tiles: np.ndarray, table: np.ndarray, depth: int, shape: tuple[int, int]):
         self._words = PackedWords(tiles, depth, shape)
-        self._mantissas, self._shape = mantissas(table), shape
+        self._mantissas, self._shape = _bytes(mantissas(table)), shape
         self._unit = float(result_scale(table, depth, 1.0))
         self._differences = differences(depth)
 
@@ -96,6 +96,12 @@ class CpuMatrix:
                     factors, sums, job)
         _sharing().run(job.__array_interface__["data"][0], sums.size * x.shape[1])
         return sums
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    """Return the bytes of mantissas, lowest first, padded: int64 (27,) to uint8 (3, 32)."""
+    padded = np.pad(values, (0, 32 - len(values)))
+    return np.stack([padded >> 8 * byte & 255 for byte in range(3)]).astype(np.uint8)
 
 
 @cache

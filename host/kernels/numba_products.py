@@ -47,6 +47,7 @@ _FEW = 2
 _MOST_PIECES = max(sum(map(len, words)) for words in PIECES.values())
 _HALF, _WORD, _LONG = (ir.IntType(bits) for bits in (16, 32, 64))
 _ROWS, _WIDE_ROWS = (ir.VectorType(kind, LANES) for kind in (_HALF, _WORD))
+_BYTES, _WORDS = (ir.VectorType(kind, 16) for kind in (ir.IntType(8), _WORD))
 
 
 @compiled
@@ -56,16 +57,17 @@ def multiply_blocks(job):
     ``job`` is int64 (FIELDS,): the next block, blocks, groups, depth, vectors B, and the addresses
     of contiguous arrays: words uint16 (blocks, groups, words, 64) and scale codes uint8
     (blocks, groups, 64), as in :class:`.PackedWords`; factors uint16 (groups, parts, B, SLOTS);
-    mantissas int64 (27,); and the row sums, int64 (blocks, B, 64), which are written.
+    the mantissas' bytes, lowest first, uint8 (3, 32); and the row sums, int64 (blocks, B, 64),
+    which are written.
     """
     blocks, groups, depth, count = job[1], job[2], job[3], job[4]
     parts, words = (2, 7) if depth == 4 else (1, (0, 2, 4, 5)[depth])
     numbers = carray(_pointer(job[5]), (blocks * groups * words * LANES,), np.uint16)
-    codes = carray(_pointer(job[6]), (blocks * groups, LANES), np.uint8)
+    codes = carray(_pointer(job[6]), (blocks * groups * LANES,), np.uint8)
     factors = carray(_pointer(job[7]), (groups * parts * count * SLOTS,), np.uint16)
-    mantissas = carray(_pointer(job[8]), (27,), np.int64)
+    mantissas = carray(_pointer(job[8]), (3 * 32,), np.uint8)
     sums = carray(_pointer(job[9]), (blocks, count, LANES), np.int64)
-    scales = np.empty(LANES, np.int64)
+    scales = np.empty(LANES, np.int32)
     products = np.empty(LANES, np.uint16)
     quotients = np.empty(_MOST_PIECES * LANES, np.uint16)
     while True:
@@ -76,8 +78,7 @@ def multiply_blocks(job):
         for start in range(0, count, _TOGETHER):
             some = sums[block, start:start + _TOGETHER]
             for group in range(groups):
-                for lane in range(LANES):
-                    scales[lane] = mantissas[codes[block * groups + group, lane]]
+                _look_up(codes, (block * groups + group) * LANES, mantissas, scales)
                 at = (block * groups + group) * words * LANES
                 slot = (group * parts * count + start) * SLOTS
                 if depth == 1:
@@ -112,11 +113,49 @@ def _take(_, job):
     return types.int64(job), code
 
 
+@intrinsic
+def _look_up(_, codes, at, mantissas, scales):
+    """Write the mantissas of 64 codes. Tables of 16 bytes fit an instruction that looks up bytes.
+    """
+    def code(context, builder, signature, arguments):
+        codes, at, mantissas, scales = arguments
+        first = _at(context, builder, signature.args[0], codes, at)
+        tables = _at(context, builder, signature.args[2], mantissas)
+        to = _at(context, builder, signature.args[3], scales)
+        halves = [_load(builder, _moved(builder, tables, 16 * half), _BYTES) for half in range(6)]
+        for lane in range(0, LANES, 16):
+            found = _load(builder, _moved(builder, first, lane), _BYTES)
+            is_high = builder.icmp_unsigned(">", found, ir.Constant(_BYTES, [15] * 16))
+            index = builder.and_(found, ir.Constant(_BYTES, [15] * 16))
+            total = ir.Constant(_WORDS, [0] * 16)
+            for byte in range(3):
+                low, high = (_bytes_at(builder, half, index)
+                             for half in halves[2 * byte:2 * byte + 2])
+                value = builder.zext(builder.select(is_high, high, low), _WORDS)
+                place = builder.shl(value, ir.Constant(_WORDS, [8 * byte] * 16))
+                total = builder.or_(total, place)
+            _store(builder, total, _moved(builder, to, lane))
+        return context.get_dummy_value()
+
+    return types.void(codes, at, mantissas, scales), code
+
+
+def _bytes_at(builder: Any, table: Any, index: Any) -> Any:
+    """Return the bytes of a table of 16 at 16 indices: a form that LLVM knows as one instruction.
+    """
+    found = ir.Constant(_BYTES, ir.Undefined)
+    for lane in range(16):
+        place = builder.extract_element(index, ir.Constant(_WORD, lane))
+        value = builder.extract_element(table, builder.zext(place, _WORD))
+        found = builder.insert_element(found, value, ir.Constant(_WORD, lane))
+    return found
+
+
 def _adder(trits: int) -> Callable:
     """Return a function that adds the products of a part of a group to row sums.
 
     Its arguments: the words and the index of the group's first, factors and the index of the first
-    vector's first, scales int64 (64,), uint16 (pieces * 64,) and (64,) to work in, and row sums
+    vector's first, scales int32 (64,), uint16 (pieces * 64,) and (64,) to work in, and row sums
     int64 (B, 64).
     """
     @intrinsic
@@ -170,7 +209,7 @@ def _adder(trits: int) -> Callable:
                 weigh(numbers, at, factors, slot + vector * SLOTS, products)
             total = sums[vector]
             for lane in range(LANES):
-                total[lane] += np.int64(np.int16(products[lane])) * scales[lane]
+                total[lane] += np.int64(np.int16(products[lane])) * np.int64(scales[lane])
 
     return njit(add, nogil=True, forceinline=True, **OPTIONS)
 
@@ -205,12 +244,12 @@ def _moved(builder: Any, pointer: Any, count: int) -> Any:
     return builder.gep(pointer, [ir.Constant(_LONG, count)])
 
 
-def _load(builder: Any, pointer: Any) -> Any:
-    return builder.load(builder.bitcast(pointer, _ROWS.as_pointer()), align=2)
+def _load(builder: Any, pointer: Any, kind: Any = _ROWS) -> Any:
+    return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=1)
 
 
 def _store(builder: Any, value: Any, pointer: Any) -> None:
-    builder.store(value, builder.bitcast(pointer, _ROWS.as_pointer()), align=2)
+    builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=1)
 
 
 def _splat(builder: Any, factors: Any, slot: int) -> Any:
