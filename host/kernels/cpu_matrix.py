@@ -1,10 +1,8 @@
 """A packed matrix that this machine's processor multiplies, with golden's integers."""
 
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, types
 
 from tritstream.golden.activation import LEVELS, check_finite
 from tritstream.golden.fixed_point import GROUP, mantissas, result_scale
@@ -15,7 +13,7 @@ from tritstream.host.kernels.numba_activations import (
     quantize_vectors,
     write_results,
 )
-from tritstream.host.kernels.numba_products import FIELDS, LANES, SLOTS, multiply_blocks
+from tritstream.host.kernels.numba_products import FIELDS, LANES, SLOTS, block_products
 from tritstream.host.kernels.packed_words import PackedWords
 from tritstream.host.kernels.threads import Sharing
 
@@ -106,15 +104,5 @@ def _bytes(values: np.ndarray) -> np.ndarray:
 
 @cache
 def _sharing() -> Sharing:
-    """Return what calls :func:`multiply_blocks` with the address of a job."""
-    return Sharing(_entry().address, _LEAST)
-
-
-@cache
-def _entry() -> Any:
-    """Return :func:`multiply_blocks` as a function of C."""
-    @cfunc(types.void(types.CPointer(types.int64)))
-    def entry(job: Any) -> None:
-        multiply_blocks(carray(job, (FIELDS,)))
-
-    return entry
+    """Return what calls :func:`.block_products`."""
+    return Sharing(block_products().address, _LEAST)

@@ -63,7 +63,7 @@ def quantize_vectors(x, most, digits, scales):
 
 @compiled
 def prepare_job(x, matrices, depth, numbers, codes, mantissas, factors, sums, job):
-    """Write the factors of vectors, int8 (B, 16 * groups), and a job for :func:`.multiply_blocks`.
+    """Write the factors of vectors, int8 (B, 16 * groups), and a job for :func:`.block_products`.
 
     ``matrices`` are :func:`differences`. The other arguments are described there.
     """

@@ -12,6 +12,7 @@ most are multiplied at a time: its magnitude is at most 16 * 13 * 128 = 26624, l
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from tritstream.golden.kernels.numba_jit import OPTIONS, compiled
+from tritstream.golden.kernels.numba_jit import OPTIONS, compiled_for_c
 
-__all__ = ["FIELDS", "LANES", "PARTS", "PIECES", "SLOTS", "multiply_blocks"]
+__all__ = ["FIELDS", "LANES", "PARTS", "PIECES", "SLOTS", "block_products"]
 
 #: Rows of a block: the 16-bit lanes of two instructions of AVX-512, of four of AVX2. This constant
 #: and the order of trits are here, because numba's cache notices changes of this file only.
@@ -37,7 +38,7 @@ PIECES: dict[int, list[list[tuple[int, int, int]]]] = {
         for word in range(5)]}
 #: Factors of a group and part: one per piece, zeros, and last the sum for weights of zero.
 SLOTS = 32
-#: Integers that describe a product to :func:`multiply_blocks`.
+#: Integers that describe a product to :func:`block_products`.
 FIELDS = 10
 
 #: Vectors for which the quotients of a group are computed once.
@@ -50,16 +51,21 @@ _ROWS, _WIDE_ROWS = (ir.VectorType(kind, LANES) for kind in (_HALF, _WORD))
 _BYTES, _WORDS = (ir.VectorType(kind, 16) for kind in (ir.IntType(8), _WORD))
 
 
-@compiled
-def multiply_blocks(job):
-    """Compute row sums of blocks that no other thread has taken yet, until none is left.
+@cache
+def block_products() -> Any:
+    """Return a function of C that computes row sums of blocks that no other thread has taken yet.
 
-    ``job`` is int64 (FIELDS,): the next block, blocks, groups, depth, vectors B, and the addresses
-    of contiguous arrays: words uint16 (blocks, groups, words, 64) and scale codes uint8
-    (blocks, groups, 64), as in :class:`.PackedWords`; factors uint16 (groups, parts, B, SLOTS);
-    the mantissas' bytes, lowest first, uint8 (3, 32); and the row sums, int64 (blocks, B, 64),
-    which are written.
+    Its argument is the address of a job, int64 (FIELDS,): the next block, blocks, groups, depth,
+    vectors B, and the addresses of contiguous arrays: words uint16 (blocks, groups, words, 64) and
+    scale codes uint8 (blocks, groups, 64), as in :class:`.PackedWords`; factors uint16
+    (groups, parts, B, SLOTS); the mantissas' bytes, lowest first, uint8 (3, 32); and the row sums,
+    int64 (blocks, B, 64), which are written.
     """
+    return compiled_for_c(_multiply_blocks, types.CPointer(types.int64))
+
+
+def _multiply_blocks(address):
+    job = carray(address, (FIELDS,))
     blocks, groups, depth, count = job[1], job[2], job[3], job[4]
     parts, words = (2, 7) if depth == 4 else (1, (0, 2, 4, 5)[depth])
     numbers = carray(_pointer(job[5]), (blocks * groups * words * LANES,), np.uint16)

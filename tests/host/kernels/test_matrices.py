@@ -18,6 +18,7 @@ from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.tiles import pack, padding_is_zero, unpack
 from tritstream.host.kernels import cpu_matrix, threads, torch_matrix
 from tritstream.host.kernels.cpu_matrix import CpuMatrix
+from tritstream.host.kernels.numba_products import block_products
 from tritstream.host.kernels.packed_words import PackedWords
 from tritstream.host.kernels.threads import Sharing
 from tritstream.host.kernels.torch_matrix import TorchMatrix
@@ -124,7 +125,7 @@ def test_memory_order_does_not_matter(kind):
 @pytest.fixture(params=["threads of torch", "other threads"])
 def in_threads(request, monkeypatch):
     """Threads multiply matrices of any size: those of OpenMP, if torch has them, or of a pool."""
-    sharing = Sharing(cpu_matrix._entry().address, least=0)
+    sharing = Sharing(block_products().address, least=0)
     sharing._seconds = 1e6      # no wait is too long
     monkeypatch.setattr(cpu_matrix, "_sharing", lambda: sharing)
     if request.param == "other threads":
