@@ -7,12 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from numba import config, njit
+from numba import config, njit, types
 from numba.core.caching import IndexDataCacheFile
+from numba.core.ccallback import CFunc
 
 from tritstream.golden.cache_place import cache_dir
 
-__all__ = ["OPTIONS", "compiled", "inlined"]
+__all__ = ["OPTIONS", "compiled", "compiled_for_c", "inlined"]
 
 #: Division as in numpy, without a check of the divisor. No ``fastmath``, because no operation may
 #: be reordered, fused or flushed to zero.
@@ -26,20 +27,39 @@ def compiled(function: Callable) -> Callable:
 
     The machine code is cached on the machine if a cache directory can be written.
     """
-    made = _kept(function)
-    if made is None:
+    def kept() -> Any:
+        return njit(function, nogil=True, cache=True, **OPTIONS)
+
+    return _checked_cache(kept) or njit(function, nogil=True, **OPTIONS)
+
+
+def compiled_for_c(function: Callable, *arguments: Any) -> CFunc:
+    """Return a compiled function without a result that C code can call, cached in the same way.
+
+    ``arguments`` are its types for numba. The address is valid as long as the object exists.
+    """
+    made = CFunc(function, (arguments, types.void), locals={}, options=OPTIONS)
+
+    def kept() -> Any:
+        made.enable_caching()
+        return made
+
+    _checked_cache(kept)
+    made.compile()
+    return made
+
+
+def _checked_cache(kept: Callable[[], Any]) -> Any:
+    """Return a function with cached code, or None if numba finds no cache directory."""
+    try:
+        made = kept()
+    except RuntimeError:
         # Neither the directory of this package nor numba's own cache directory can be written.
         vars(config)["CACHE_DIR"] = str(cache_dir() / "numba")
-        made = _kept(function)
-    return made or njit(function, nogil=True, **OPTIONS)
-
-
-def _kept(function: Callable) -> Callable | None:
-    """Return a compiled function with cached code, or None if numba finds no cache directory."""
-    try:
-        made: Any = njit(function, nogil=True, cache=True, **OPTIONS)
-    except RuntimeError:
-        return None
+        try:
+            made = kept()
+        except RuntimeError:
+            return None
     made._cache._cache_file.__class__ = _CheckedFile
     return made
 

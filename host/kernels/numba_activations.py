@@ -1,20 +1,41 @@
-"""Activations to int8 digits, and row sums to results, compiled: golden's arithmetic, in one call.
+"""Activations to factors of the products, and row sums to results, compiled, in one call each.
 
-The plain code is :mod:`tritstream.golden.activation` and
+The arithmetic is golden's: :mod:`tritstream.golden.activation` and
 :func:`tritstream.golden.gemv.dequantize_rows`. For a single vector, numpy would spend more time on
 its calls than on the values.
 """
 
 import numpy as np
 
-from tritstream.golden.fixed_point import ROWS
+from tritstream.golden.fixed_point import GROUP, half_range
 from tritstream.golden.kernels.numba_jit import compiled
-from tritstream.host.kernels.numba_products import LANES
+from tritstream.host.kernels.numba_products import LANES, PARTS, PIECES, SLOTS
 
-__all__ = ["quantize_bitnet", "quantize_vectors", "write_results"]
+__all__ = [
+    "differences", "prepare_job", "quantize_bitnet", "quantize_vectors", "write_results",
+]
 
 #: Constants of the rule of BitNet: see :mod:`tritstream.golden.activation`.
 _ONE, _LEAST, _MOST = np.float32(1), np.float32(1e-5), np.float32(127)
+
+
+def differences(depth: int) -> np.ndarray:
+    """Return the factors of each activation of a group: uint16 (parts, 16, SLOTS), modulo 2^16.
+
+    A quotient counts with the activation of the piece that ends there, and against that of the
+    piece after it. What is added last makes trits of trits plus one.
+    """
+    found = np.zeros((len(PARTS[depth]), GROUP, SLOTS), np.int64)
+    for matrix, part in zip(found, PARTS[depth], strict=True):
+        matrix[:, -1] = -half_range(part)
+        slot = 0
+        for pieces in PIECES[part]:
+            for place, (weight, low, trits) in enumerate(pieces):
+                matrix[weight, slot + place] += 3 ** low
+                if place:
+                    matrix[weight, slot + place - 1] -= 3 ** (low + trits)
+            slot += len(pieces)
+    return found.astype(np.uint16)
 
 
 @compiled
@@ -65,18 +86,40 @@ def quantize_bitnet(x, digits, scales):
 
 
 @compiled
-def write_results(sums, factors, results):
-    """Write ``float32(float64(sum) * factor)``, in row order, into ``results``, float32 (T, N).
+def prepare_job(x, matrices, depth, numbers, codes, mantissas, factors, sums, job):
+    """Write the factors of vectors, int8 (B, 16 * groups), and a job for :func:`.block_products`.
 
-    ``sums`` are the results of :func:`.add_row_sums` for the digits of T vectors, int64
-    (blocks, T or 2T, 160). ``factors`` are float64 (T,).
+    ``matrices`` are :func:`differences`. The other arguments are described there.
+    """
+    values = np.empty(GROUP, np.uint16)
+    for vector in range(len(x)):
+        for group in range(len(factors)):
+            for j in range(GROUP):
+                values[j] = x[vector, GROUP * group + j]
+            for part in range(len(matrices)):
+                for slot in range(SLOTS):
+                    total = np.uint16(0)
+                    for j in range(GROUP):
+                        total = np.uint16(total + matrices[part, j, slot] * values[j])
+                    factors[group, part, vector, slot] = total
+    job[0], job[1], job[2], job[3], job[4] = 0, len(codes), len(factors), depth, len(x)
+    job[5], job[6], job[7] = numbers.ctypes.data, codes.ctypes.data, factors.ctypes.data
+    job[8], job[9] = mantissas.ctypes.data, sums.ctypes.data
+
+
+@compiled
+def write_results(sums, factors, results):
+    """Write ``float32(float64(sum) * factor)`` into ``results``, float32 (T, N).
+
+    ``sums`` are row sums for the digits of T vectors, int64 (blocks, T or 2T, 64). ``factors`` are
+    float64 (T,).
     """
     count, rows = results.shape
-    for t in range(count):
-        for row in range(rows):
-            tile = row // ROWS
-            block, place = tile // LANES, row % ROWS * LANES + tile % LANES
-            total = sums[block, t, place]
-            if sums.shape[1] > count:
-                total = 256 * total + sums[block, count + t, place]
-            results[t, row] = np.float32(np.float64(total) * factors[t])
+    for block in range(len(sums)):
+        first = LANES * block
+        for t in range(count):
+            for lane in range(min(LANES, rows - first)):
+                total = sums[block, t, lane]
+                if sums.shape[1] > count:
+                    total = 256 * total + sums[block, count + t, lane]
+                results[t, first + lane] = np.float32(np.float64(total) * factors[t])

@@ -1,135 +1,269 @@
-"""Exact integer products with packed bytes, compiled to vector instructions of 16-bit lanes.
+"""Exact integer products with packed words, compiled to vector instructions of 16-bit lanes.
 
-A byte holds the digits D_0..D_4 of five rows as the number ``v = sum_r 3^r D_r``. A digit is the
-difference of two quotients, ``D_r = v // 3^r - 3 * (v // 3^(r+1))``. The product is linear in the
-digits, so the loops multiply the quotients, and take the difference once per sum of 16 columns.
-A quotient is the high half of a 16-bit product, which one instruction computes for 16 or 32 bytes.
+A word has up to ten trits of a row: the number ``v`` of the trits plus one, in base 3, highest
+first, as a fraction of 16 bits, ``f = ceil(2^16 v / 3^10)``. The first ``c`` trits alone are the
+number ``Q_c = (f * 3^c) >> 16``: the high half of a product, which one instruction computes for 32
+words. A weight of ``n`` trits, plus half its range, is the difference ``Q_c - 3^n Q_(c-n)``. The
+product is linear in the weights, so the loops multiply quotients by differences of activations,
+which :func:`.prepare_job` computes once per vector. No single trit is ever taken out.
 
-All values are kept modulo 2^16. A sum of 16 columns is exact, because three digits at most are
-multiplied at a time: its magnitude is at most 16 * 13 * 128 = 26624, less than 2^15.
+All values are kept modulo 2^16. A sum of 16 columns is exact, because three trits of a weight at
+most are multiplied at a time: its magnitude is at most 16 * 13 * 128 = 26624, less than 2^15.
 """
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.extending import intrinsic
 
-from tritstream.golden.fixed_point import GROUP, ROWS
-from tritstream.golden.kernels.numba_jit import compiled, inlined
+from tritstream.golden.kernels.numba_jit import OPTIONS, compiled_for_c
 
-__all__ = ["LANES", "add_row_sums", "quotients"]
+__all__ = ["FIELDS", "LANES", "PARTS", "PIECES", "SLOTS", "block_products"]
 
-#: Row tiles per block: the 16-bit lanes of one instruction of AVX-512, of two of AVX2. Defined here
-#: because numba's cache notices changes of this file only.
-LANES = 32
-#: Rows of a block.
-_WIDTH = ROWS * LANES
-#: Digits that are multiplied at a time.
-_DIGITS = 3
-#: ceil(2^16 / 3^r): ``(v * factor) >> 16`` equals ``v // 3^r`` for every v of five digits.
-_BY3, _BY9, _BY27, _BY81 = (np.uint32(-(-(1 << 16) // 3 ** r)) for r in range(1, ROWS))
-_HIGH, _THREE = np.uint32(16), np.uint16(3)
+#: Rows of a block: the 16-bit lanes of two instructions of AVX-512, of four of AVX2. This constant
+#: and the order of trits are here, because numba's cache notices changes of this file only.
+LANES = 64
+#: Trits of a weight, lowest first, that are multiplied at a time, by depth.
+PARTS = {1: (1,), 2: (2,), 3: (3,), 4: (3, 1)}
+#: Pieces of weights in the words of a group, highest trits first, by trits per weight. A piece
+#: ``(j, low, n)`` is trits ``low`` to ``low + n - 1`` of weight ``j``.
+PIECES: dict[int, list[list[tuple[int, int, int]]]] = {
+    1: [[(j, 0, 1) for j in range(first, first + 8)] for first in (0, 8)],
+    2: [[(j, 0, 2) for j in range(first, first + 4)] for first in (0, 4, 8, 12)],
+    3: [[*((j, 0, 3) for j in range(3 * word, 3 * word + 3)), *([(15, word, 1)] * (word < 3))]
+        for word in range(5)]}
+#: Factors of a group and part: one per piece, zeros, and last the sum for weights of zero.
+SLOTS = 32
+#: Integers that describe a product to :func:`block_products`.
+FIELDS = 10
+
+#: Vectors for which the quotients of a group are computed once.
+_TOGETHER = 32
+#: To compute the quotients again for a vector takes less time than to store them for so few.
+_FEW = 2
+_MOST_PIECES = max(sum(map(len, words)) for words in PIECES.values())
+_HALF, _WORD, _LONG = (ir.IntType(bits) for bits in (16, 32, 64))
+_ROWS, _WIDE_ROWS = (ir.VectorType(kind, LANES) for kind in (_HALF, _WORD))
+_BYTES, _WORDS = (ir.VectorType(kind, 16) for kind in (ir.IntType(8), _WORD))
 
 
-@compiled
-def add_row_sums(numbers, codes, x, mantissas, sums):
-    """Add row sums to ``sums``, int64 (blocks, B, 160).
+@cache
+def block_products() -> Any:
+    """Return a function of C that computes row sums of blocks that no other thread has taken yet.
 
-    ``numbers`` and ``codes`` are as in :class:`.LaneWords`, ``x`` is int8 (B, groups, 16), and
-    ``mantissas`` int64 (27,).
+    Its argument is the address of a job, int64 (FIELDS,): the next block, blocks, groups, depth,
+    vectors B, and the addresses of contiguous arrays: words uint16 (blocks, groups, words, 64) and
+    scale codes uint8 (blocks, groups, 64), as in :class:`.PackedWords`; factors uint16
+    (groups, parts, B, SLOTS); the mantissas' bytes, lowest first, uint8 (3, 32); and the row sums,
+    int64 (blocks, B, 64), which are written.
     """
-    depth = numbers.shape[2] // GROUP
-    weights = np.empty((GROUP, _WIDTH), np.uint16)
-    # One row more, of zeros: the quotient by 3^5.
-    products = np.zeros(_WIDTH + LANES, np.uint16)
-    scales = np.empty(_WIDTH, np.int64)
-    for block in range(len(numbers)):
-        for group in range(codes.shape[1]):
-            for first in range(0, depth, _DIGITS):
-                digits = min(_DIGITS, depth - first)
-                if len(x) > 1:
-                    _expand(numbers[block, group], first, digits, depth, weights)
-                for row in range(_WIDTH):
-                    scales[row] = mantissas[codes[block, group, row]] * 3 ** first
-                for vector in range(len(x)):
-                    if len(x) > 1:
-                        _multiply(weights, x[vector, group], products)
-                    else:
-                        _multiply_one(numbers[block, group], first, digits, depth, x[0, group],
-                                      products)
-                    offset = _offset(x[vector, group], digits)
-                    total = sums[block, vector]
-                    for row in range(_WIDTH):
-                        s = products[row] - _THREE * products[row + LANES] - offset
-                        total[row] += np.int64(np.int16(np.uint16(s))) * scales[row]
+    return compiled_for_c(_multiply_blocks, types.CPointer(types.int64))
 
 
-@inlined
-def _expand(numbers, first, digits, depth, weights):
-    """Write ``sum_i 3^i (v_i // 3^r)`` over some digits i of 16 weights: uint16 (16, 160)."""
-    weights[:] = 0
-    place = np.uint32(1)
-    for i in range(first, first + digits):
-        for j in range(GROUP):
-            for lane in range(LANES):
-                q0, q1, q2, q3, q4 = quotients(numbers[depth * j + i, lane])
-                weights[j, lane] = _plus(weights[j, lane], q0, place)
-                weights[j, lane + LANES] = _plus(weights[j, lane + LANES], q1, place)
-                weights[j, lane + 2 * LANES] = _plus(weights[j, lane + 2 * LANES], q2, place)
-                weights[j, lane + 3 * LANES] = _plus(weights[j, lane + 3 * LANES], q3, place)
-                weights[j, lane + 4 * LANES] = _plus(weights[j, lane + 4 * LANES], q4, place)
-        place *= np.uint32(3)
+def _multiply_blocks(address):
+    job = carray(address, (FIELDS,))
+    blocks, groups, depth, count = job[1], job[2], job[3], job[4]
+    parts, words = (2, 7) if depth == 4 else (1, (0, 2, 4, 5)[depth])
+    numbers = carray(_pointer(job[5]), (blocks * groups * words * LANES,), np.uint16)
+    codes = carray(_pointer(job[6]), (blocks * groups * LANES,), np.uint8)
+    factors = carray(_pointer(job[7]), (groups * parts * count * SLOTS,), np.uint16)
+    mantissas = carray(_pointer(job[8]), (3 * 32,), np.uint8)
+    sums = carray(_pointer(job[9]), (blocks, count, LANES), np.int64)
+    scales = np.empty(LANES, np.int32)
+    products = np.empty(LANES, np.uint16)
+    quotients = np.empty(_MOST_PIECES * LANES, np.uint16)
+    while True:
+        block = _take(job)
+        if block >= blocks:
+            return
+        sums[block] = 0
+        for start in range(0, count, _TOGETHER):
+            some = sums[block, start:start + _TOGETHER]
+            for group in range(groups):
+                _look_up(codes, (block * groups + group) * LANES, mantissas, scales)
+                at = (block * groups + group) * words * LANES
+                slot = (group * parts * count + start) * SLOTS
+                if depth == 1:
+                    _add_1(numbers, at, factors, slot, scales, quotients, products, some)
+                elif depth == 2:
+                    _add_2(numbers, at, factors, slot, scales, quotients, products, some)
+                else:
+                    _add_3(numbers, at, factors, slot, scales, quotients, products, some)
+                if depth == 4:
+                    for lane in range(LANES):
+                        scales[lane] *= 27
+                    _add_1(numbers, at + 5 * LANES, factors, slot + count * SLOTS, scales,
+                           quotients, products, some)
 
 
-@inlined
-def quotients(number):
-    """Return ``v // 3^r`` for r = 0..4 and a number v up to 242, as five uint32."""
-    v = np.uint32(number)
-    return v, (v * _BY3) >> _HIGH, (v * _BY9) >> _HIGH, (v * _BY27) >> _HIGH, (v * _BY81) >> _HIGH
+@intrinsic
+def _pointer(_, address):
+    """Return an address, int64, as a pointer."""
+    def code(_, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), code
 
 
-@inlined
-def _multiply(weights, x, products):
-    """Write the sums over 16 columns, modulo 2^16, into ``products``."""
-    for row in range(_WIDTH):
-        total = np.uint16(0)
-        for j in range(GROUP):
-            total = _plus(total, np.uint32(weights[j, row]), np.uint32(np.uint16(x[j])))
-        products[row] = total
+@intrinsic
+def _take(_, job):
+    """Return the first number of a job, and increase it, as one operation for all threads."""
+    def code(context, builder, signature, arguments):
+        return builder.atomic_rmw("add", _at(context, builder, job, arguments[0]),
+                                  ir.Constant(_LONG, 1), "monotonic")
+
+    return types.int64(job), code
 
 
-@inlined
-def _multiply_one(numbers, first, digits, depth, x, products):
-    """Write the same sums for a single vector, without weights in between, two columns at a time.
+@intrinsic
+def _look_up(_, codes, at, mantissas, scales):
+    """Write the mantissas of 64 codes. Tables of 16 bytes fit an instruction that looks up bytes.
     """
-    products[:] = 0
-    place = np.uint32(1)
-    for i in range(first, first + digits):
-        for j in range(0, GROUP, 2):
-            x0 = np.uint32(np.uint16(place * np.uint32(np.uint16(x[j]))))
-            x1 = np.uint32(np.uint16(place * np.uint32(np.uint16(x[j + 1]))))
+    def code(context, builder, signature, arguments):
+        codes, at, mantissas, scales = arguments
+        first = _at(context, builder, signature.args[0], codes, at)
+        tables = _at(context, builder, signature.args[2], mantissas)
+        to = _at(context, builder, signature.args[3], scales)
+        halves = [_load(builder, _moved(builder, tables, 16 * half), _BYTES) for half in range(6)]
+        for lane in range(0, LANES, 16):
+            found = _load(builder, _moved(builder, first, lane), _BYTES)
+            is_high = builder.icmp_unsigned(">", found, ir.Constant(_BYTES, [15] * 16))
+            index = builder.and_(found, ir.Constant(_BYTES, [15] * 16))
+            total = ir.Constant(_WORDS, [0] * 16)
+            for byte in range(3):
+                low, high = (_bytes_at(builder, half, index)
+                             for half in halves[2 * byte:2 * byte + 2])
+                value = builder.zext(builder.select(is_high, high, low), _WORDS)
+                place = builder.shl(value, ir.Constant(_WORDS, [8 * byte] * 16))
+                total = builder.or_(total, place)
+            _store(builder, total, _moved(builder, to, lane))
+        return context.get_dummy_value()
+
+    return types.void(codes, at, mantissas, scales), code
+
+
+def _bytes_at(builder: Any, table: Any, index: Any) -> Any:
+    """Return the bytes of a table of 16 at 16 indices: a form that LLVM knows as one instruction.
+    """
+    found = ir.Constant(_BYTES, ir.Undefined)
+    for lane in range(16):
+        place = builder.extract_element(index, ir.Constant(_WORD, lane))
+        value = builder.extract_element(table, builder.zext(place, _WORD))
+        found = builder.insert_element(found, value, ir.Constant(_WORD, lane))
+    return found
+
+
+def _adder(trits: int) -> Callable:
+    """Return a function that adds the products of a part of a group to row sums.
+
+    Its arguments: the words and the index of the group's first, factors and the index of the first
+    vector's first, scales int32 (64,), uint16 (pieces * 64,) and (64,) to work in, and row sums
+    int64 (B, 64).
+    """
+    @intrinsic
+    def weigh(_, numbers, at, factors, slot, products):
+        """Write sums over a group, from the words."""
+        def code(context, builder, signature, arguments):
+            numbers, at, factors, slot, products = arguments
+            first = _at(context, builder, signature.args[0], numbers, at)
+            total = _weighed(builder, _quotients(builder, trits, first),
+                             _at(context, builder, signature.args[2], factors, slot))
+            _store(builder, total, _at(context, builder, signature.args[4], products))
+            return context.get_dummy_value()
+
+        return types.void(numbers, at, factors, slot, products), code
+
+    @intrinsic
+    def store(_, numbers, at, quotients):
+        """Write the quotients of a group."""
+        def code(context, builder, signature, arguments):
+            numbers, at, quotients = arguments
+            first = _at(context, builder, signature.args[0], numbers, at)
+            to = _at(context, builder, signature.args[2], quotients)
+            for piece, value in enumerate(_quotients(builder, trits, first)):
+                _store(builder, value, _moved(builder, to, piece * LANES))
+            return context.get_dummy_value()
+
+        return types.void(numbers, at, quotients), code
+
+    @intrinsic
+    def weigh_stored(_, quotients, factors, slot, products):
+        """Write the same sums as ``weigh``, from quotients."""
+        def code(context, builder, signature, arguments):
+            quotients, factors, slot, products = arguments
+            first = _at(context, builder, signature.args[0], quotients)
+            values = (_load(builder, _moved(builder, first, piece * LANES))
+                      for piece in range(sum(map(len, PIECES[trits]))))
+            total = _weighed(builder, values,
+                             _at(context, builder, signature.args[1], factors, slot))
+            _store(builder, total, _at(context, builder, signature.args[3], products))
+            return context.get_dummy_value()
+
+        return types.void(quotients, factors, slot, products), code
+
+    def add(numbers, at, factors, slot, scales, quotients, products, sums):
+        if len(sums) > _FEW:
+            store(numbers, at, quotients)
+        for vector in range(len(sums)):
+            if len(sums) > _FEW:
+                weigh_stored(quotients, factors, slot + vector * SLOTS, products)
+            else:
+                weigh(numbers, at, factors, slot + vector * SLOTS, products)
+            total = sums[vector]
             for lane in range(LANES):
-                q0, q1, q2, q3, q4 = quotients(numbers[depth * j + i, lane])
-                p0, p1, p2, p3, p4 = quotients(numbers[depth * (j + 1) + i, lane])
-                products[lane] = _plus(_plus(products[lane], q0, x0), p0, x1)
-                at = lane + LANES
-                products[at] = _plus(_plus(products[at], q1, x0), p1, x1)
-                at += LANES
-                products[at] = _plus(_plus(products[at], q2, x0), p2, x1)
-                at += LANES
-                products[at] = _plus(_plus(products[at], q3, x0), p3, x1)
-                at += LANES
-                products[at] = _plus(_plus(products[at], q4, x0), p4, x1)
-        place *= np.uint32(3)
+                total[lane] += np.int64(np.int16(products[lane])) * np.int64(scales[lane])
+
+    return njit(add, nogil=True, forceinline=True, **OPTIONS)
 
 
-@inlined
-def _plus(total, value, factor):
-    """Return ``total + value * factor`` modulo 2^16, for uint16, uint32 and uint32."""
-    return np.uint16(np.uint32(total) + value * factor)
+def _quotients(builder: Any, trits: int, first: Any) -> Any:
+    """Yield the quotients of a group, vectors of 64, from its words."""
+    for word, pieces in enumerate(PIECES[trits]):
+        number = builder.zext(_load(builder, _moved(builder, first, word * LANES)), _WIDE_ROWS)
+        cut = 0
+        for _, _, count in pieces:
+            cut += count
+            product = builder.mul(number, ir.Constant(_WIDE_ROWS, [3 ** cut] * LANES))
+            high = builder.lshr(product, ir.Constant(_WIDE_ROWS, [16] * LANES))
+            yield builder.trunc(high, _ROWS)
 
 
-@inlined
-def _offset(x, digits):
-    """Return what 1 added to each trit adds to a sum, modulo 2^16: half range times sum of x."""
-    total = 0
-    for j in range(GROUP):
-        total += x[j]
-    return np.uint16(total * ((3 ** digits - 1) // 2))
+def _weighed(builder: Any, quotients: Any, factors: Any) -> Any:
+    """Return the sum of quotients times factors, and of the last factor."""
+    total = _splat(builder, factors, SLOTS - 1)
+    for slot, quotient in enumerate(quotients):
+        total = builder.add(total, builder.mul(quotient, _splat(builder, factors, slot)))
+    return total
+
+
+def _at(context: Any, builder: Any, kind: Any, array: Any, index: Any = None) -> Any:
+    """Return a pointer to an item of an array."""
+    data = context.make_array(kind)(context, builder, array).data
+    return data if index is None else builder.gep(data, [index])
+
+
+def _moved(builder: Any, pointer: Any, count: int) -> Any:
+    return builder.gep(pointer, [ir.Constant(_LONG, count)])
+
+
+def _load(builder: Any, pointer: Any, kind: Any = _ROWS) -> Any:
+    return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=1)
+
+
+def _store(builder: Any, value: Any, pointer: Any) -> None:
+    builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=1)
+
+
+def _splat(builder: Any, factors: Any, slot: int) -> Any:
+    """Return a vector with a factor in all lanes."""
+    none = ir.Constant(_ROWS, ir.Undefined)
+    one = builder.insert_element(none, builder.load(_moved(builder, factors, slot)),
+                                 ir.Constant(_WORD, 0))
+    return builder.shuffle_vector(one, none, ir.Constant(_WIDE_ROWS, [0] * LANES))
+
+
+_add_1, _add_2, _add_3 = map(_adder, (1, 2, 3))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial, reduce
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from tritstream.host.kernels.torch_matrix import TorchMatrix
 from tritstream.host.model.siblings import Siblings
 from tritstream.host.protocol.records import Info, Stats
 
+if TYPE_CHECKING:
+    from tritstream.host.kernels.cpu_matrix import CpuMatrix
+
 __all__ = [
     "INTEGER_BACKENDS",
     "ActivationBits",
@@ -34,6 +37,7 @@ __all__ = [
     "MatrixDevice",
     "Product",
     "ReferenceBackend",
+    "TilesHolder",
     "TorchBackend",
 ]
 
@@ -49,6 +53,14 @@ class Product(Protocol):
     """Product with a loaded matrix W (N, K): float (T, K) to float (T, N), ``x @ W.T``."""
 
     def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class TilesHolder(Protocol):
+    """Product that holds the packed matrix itself, so that a layer need not hold it as well."""
+
+    def tiles(self) -> np.ndarray:
+        """Return the tiles of the matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3)."""
 
 
 class MatrixDevice(Protocol):
@@ -146,8 +158,9 @@ class GoldenBackend(_IntegerBackend):
 class CpuBackend(_IntegerBackend):
     """Integer products of :class:`.CpuMatrix`. Results equal those of :class:`GoldenBackend`.
 
-    The weights stay packed in memory, in another order. Matrices whose scales are stored apart
-    are products of :class:`.TorchMatrix`.
+    The weights stay packed in memory, in another order, and only once: the layers of a model give
+    up their tiles, which are made again when the model is saved. Matrices whose scales are stored
+    apart are products of :class:`.TorchMatrix`.
 
     Parameters
     ----------
@@ -172,8 +185,7 @@ class CpuBackend(_IntegerBackend):
         if isinstance(stored, PackedMatrix):
             return partial(TorchMatrix(stored, torch.device("cpu")).linear, bits=self._bits(name),
                            rule=rule)
-        matrix = CpuMatrix(*stored)
-        return partial(_on_host, partial(matrix.linear, bits=self._bits(name), rule=rule))
+        return _CpuProduct(CpuMatrix(*stored), self._bits(name), rule)
 
 
 class TorchBackend(_IntegerBackend):
@@ -275,6 +287,19 @@ def _results(
     by_digit = np.split(sums, digits) if digits > 1 else [sums]
     total = reduce(lambda high, low: 256 * high + low, by_digit)
     return results(total, units, depth, scales)
+
+
+class _CpuProduct:
+    """Product that holds a matrix: :class:`TilesHolder`."""
+
+    def __init__(self, matrix: "CpuMatrix", bits: int, rule: str):
+        self._matrix, self._bits, self._rule = matrix, bits, rule
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _on_host(partial(self._matrix.linear, bits=self._bits, rule=self._rule), x)
+
+    def tiles(self) -> np.ndarray:
+        return self._matrix.tiles()
 
 
 def _on_host(linear: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:

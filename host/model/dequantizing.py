@@ -25,6 +25,9 @@ class _Pair(NamedTuple):
     trits:  Tensor
     scales: Tensor
 
+    def tiles(self) -> Tensor:
+        return self.trits
+
 
 class Dequantize(ConversionOps):
     """Turns tiles and table of a matrix into the weights that an export of the checkpoint has."""

@@ -18,7 +18,7 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import require_intact
 from tritstream.golden.quantizers.registry import method_of
 from tritstream.host.model.architecture import read_architecture
-from tritstream.host.model.backends import Backend, Product
+from tritstream.host.model.backends import Backend, Product, TilesHolder
 from tritstream.host.model.config import TritstreamConfig
 from tritstream.host.model.linear import PackedLayer, Rows, TritEmbedding, TritLinear
 from tritstream.host.model.replacement import packed_layers
@@ -32,9 +32,9 @@ class Held(Protocol):
     """Tiles and table of a matrix in memory."""
 
     @property
-    def trits(self) -> Tensor: ...
-    @property
     def scales(self) -> Tensor: ...
+
+    def tiles(self) -> Tensor: ...
 
 
 class HeldCheckpoint(PackedCheckpoint):
@@ -52,7 +52,7 @@ class HeldCheckpoint(PackedCheckpoint):
 
     def tiles(self, name: str) -> np.ndarray:
         """Return the tiles of a matrix, without a copy if they are in the memory of the host."""
-        return (self.held[name].trits.numpy(force=True) if name in self.held
+        return (self.held[name].tiles().numpy(force=True) if name in self.held
                 else super().tiles(name))
 
     def table(self, name: str) -> np.ndarray:
@@ -104,9 +104,10 @@ def hold(model: PreTrainedModel, checkpoint: HeldCheckpoint) -> None:
             checkpoint.held[layer.matrix] = layer
     for layer in layers:
         if not layer.stored:
+            held = checkpoint.held[layer.matrix]
             for tensor in checkpoint.tensors_of(layer.matrix):
                 kind = tensor.name.rpartition(".")[2]
-                setattr(layer, kind, getattr(checkpoint.held[layer.matrix], kind))
+                setattr(layer, kind, held.tiles() if kind == "trits" else getattr(held, kind))
 
 
 def set_backend(
@@ -127,11 +128,8 @@ def set_backend(
     for layer in packed_layers(model):
         layers.setdefault(layer.matrix, []).append(layer)
     for name in checkpoint.matrices:
-        for layer in layers.get(name, ()):
-            if isinstance(layer, TritEmbedding):
-                layer.rows = _rows(checkpoint, name)
-            elif isinstance(layer, TritLinear):
-                layer.product = _product(backend, checkpoint, name)
+        if name in layers:
+            _start(layers[name], backend, checkpoint, name)
         if progress:
             progress(name)
 
@@ -148,6 +146,24 @@ def _rows(checkpoint: PackedCheckpoint, name: str) -> Rows:
     if rotation is None or name not in rotation.modules:
         return rows
     return lambda numbers: rotation.undo(rows(numbers))
+
+
+def _start(
+    layers: list[PackedLayer], backend: Backend, checkpoint: HeldCheckpoint, name: str,
+) -> None:
+    """Let a backend multiply by a matrix in the layers that have it."""
+    tiles: Tensor | TilesHolder = layers[0].tiles()
+    for layer in layers:
+        layer.keep(tiles)
+    for layer in layers:
+        if isinstance(layer, TritEmbedding):
+            layer.rows = _rows(checkpoint, name)
+        elif isinstance(layer, TritLinear):
+            layer.product = _product(backend, checkpoint, name)
+            if isinstance(layer.product, TilesHolder):
+                tiles = layer.product
+    for layer in layers:
+        layer.keep(tiles)
 
 
 def _check(checkpoint: PackedCheckpoint, tensor: Stored, value: Tensor) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
 from tritstream.golden.packed.layout import TILES, Layout
-from tritstream.host.model.backends import Product
+from tritstream.host.model.backends import Product, TilesHolder
 from tritstream.host.torch_values import to_torch
 
 __all__ = ["PackedLayer", "Rows", "TritEmbedding", "TritLinear"]
@@ -32,7 +32,8 @@ class PackedLayer(nn.Module):
         Trits per weight.
     trits, scales : Tensor
         Tiles and table of the matrix, as in the checkpoint: uint8 and float32 (27,). In another
-        layout trits and scales as the checkpoint has them, and ``codes`` if they are apart.
+        layout trits and scales as the checkpoint has them, and ``codes`` if they are apart. The
+        tiles are empty, uint8 (0,), while another object has them: :meth:`keep`.
     stored : bool
         Whether the state dict has the matrix. The second of two layers with the same matrix does
         not store it.
@@ -48,11 +49,33 @@ class PackedLayer(nn.Module):
         super().__init__()
         self.matrix, self.depth, self.stored = matrix, depth, stored
         self.dtype = torch.float32
+        self._holder: TilesHolder | None = None
         for entry in layout.entries("", shape, depth):
             value = to_torch(np.empty(entry.shape, DTYPES[entry.dtype]))
             # The default device of torch is the meta device while a model is loaded.
             value = value.to(torch.empty(0).device)
             self.register_buffer(entry.name.removeprefix("."), value, persistent=stored)
+
+    def tiles(self) -> Tensor:
+        """Return the tiles of the matrix, which may be made for this call."""
+        if self._holder is None:
+            return self.trits
+        return torch.from_numpy(self._holder.tiles()).to(self.trits.device)
+
+    def keep(self, tiles: Tensor | TilesHolder) -> None:
+        """Keep tiles of the matrix, or another object that has them."""
+        if isinstance(tiles, Tensor):
+            self.trits, self._holder = tiles, None
+        else:
+            self.trits, self._holder = self.trits.new_empty(0), tiles
+            # A part of the file would keep all of it mapped.
+            self.scales = self.scales.clone()
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        """Add the tensors of the layer to a state dict, with tiles that another object has."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.stored:
+            destination[f"{prefix}trits"] = self.tiles()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Apply a change of device or dtype. The scales keep their dtype, and the layer casts."""

@@ -42,7 +42,7 @@ def backends(
     output: JsonFile = None,
     as_json: Json = False,
 ):
-    """Measure tokens per second and peak memory of a packed model by backend, one process each.
+    """Measure tokens per second and memory of a packed model by backend, one process each.
 
     A prompt of random tokens is processed twice, and the second pass counts. Then the most likely
     tokens are generated, one per pass. All backends but reference must generate the same tokens.
@@ -100,7 +100,13 @@ def _measure(checkpoint: PackedCheckpoint, name: str, prompt: int, tokens: int) 
             "prompt_tokens_per_cpu_second": prompt / cpu,
             "tokens_per_second": 1 / statistics.median(wall for wall, _ in others),
             "tokens_per_cpu_second": 1 / statistics.median(cpu for _, cpu in others),
-            "threads": torch.get_num_threads(), "peak_bytes": peak, "tokens": found}
+            "threads": torch.get_num_threads(), "peak_bytes": peak, "resident_bytes": _resident(),
+            "tokens": found}
+
+
+def _resident() -> int:
+    """Return the bytes of this process in memory now, mapped files included."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def _timed_passes(
@@ -153,8 +159,9 @@ def _show(report: dict) -> None:
           f"{report['packed_bytes'] / 1e6:.1f} MB; a prompt of {report['prompt']} tokens, then one "
           "token at a time")
     table("", ["backend", "tokens/s", "tokens/CPU s", "prompt tokens/s", "prompt tokens/CPU s",
-               "peak MB", "load s"],
+               "resident MB", "peak MB", "load s"],
           [[row["backend"], f"{row['tokens_per_second']:.2f}",
             f"{row['tokens_per_cpu_second']:.2f}", f"{row['prompt_tokens_per_second']:.1f}",
-            f"{row['prompt_tokens_per_cpu_second']:.1f}", f"{row['peak_bytes'] / 1e6:.0f}",
-            f"{row['load_seconds']:.1f}"] for row in report["backends"]])
+            f"{row['prompt_tokens_per_cpu_second']:.1f}", f"{row['resident_bytes'] / 1e6:.0f}",
+            f"{row['peak_bytes'] / 1e6:.0f}", f"{row['load_seconds']:.1f}"]
+           for row in report["backends"]])

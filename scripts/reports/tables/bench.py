@@ -50,9 +50,9 @@ def _simulation(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def _backends(path: Path) -> tuple[list[str], list[list[str]]]:
     rows = json.loads(path.read_text())["backends"]
-    return ["backend", "tokens/CPU s", "prompt tokens/CPU s", "peak memory, MB"], [
+    return ["backend", "tokens/CPU s", "prompt tokens/CPU s", "memory, MB"], [
         [row["backend"], f"{row['tokens_per_cpu_second']:.2f}",
-         f"{row['prompt_tokens_per_cpu_second']:.0f}", f"{row['peak_bytes'] / 1e6:.0f}"]
+         f"{row['prompt_tokens_per_cpu_second']:.0f}", f"{row['resident_bytes'] / 1e6:.0f}"]
         for row in rows]
 
 

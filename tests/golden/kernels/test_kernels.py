@@ -1,5 +1,7 @@
 """Engines give the same bits, whatever the weights; the plain one is pinned by test_golden_*."""
 
+import ctypes
+
 import numba
 import numpy as np
 import pytest
@@ -242,5 +244,30 @@ def test_compiled_code_is_kept_in_the_cache_where_numba_has_no_place(monkeypatch
     assert [path.suffix for path in sorted((tmp_path / "numba").rglob("*.nb?"))] == [".nbc", ".nbi"]
 
 
+def test_a_function_for_c_is_kept_in_the_same_places(monkeypatch, tmp_path):
+    real, refused = jit.CFunc.enable_caching, []
+
+    def refuse(function):
+        refused.append(jit.config.CACHE_DIR)
+        if not jit.config.CACHE_DIR or len(refused) <= 2:
+            raise RuntimeError("cannot cache function: no locator available")
+        real(function)
+
+    monkeypatch.setenv("TRITSTREAM_CACHE", str(tmp_path))
+    monkeypatch.setattr(jit.config, "CACHE_DIR", "")
+    monkeypatch.setattr(jit.CFunc, "enable_caching", refuse)
+    for hits, files in ((0, 0), (0, 2), (1, 2)):
+        made = jit.compiled_for_c(_double_there, numba.types.CPointer(numba.types.int64))
+        values = np.array([21], np.int64)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(made.address)(values.ctypes.data)
+        assert (values[0], made.cache_hits) == (42, hits)
+        assert len([*tmp_path.rglob("*.nb?")]) == files
+    assert refused[:2] == ["", str(tmp_path / "numba")]
+
+
 def _double(x):
     return 2 * x
+
+
+def _double_there(pointer):
+    pointer[0] *= 2

@@ -3,6 +3,9 @@
 import os
 import re
 import signal
+from ctypes import CFUNCTYPE, c_void_p, cast
+from functools import cache
+from itertools import count
 
 import numpy as np
 import pytest
@@ -12,17 +15,18 @@ from hypothesis import strategies as st
 
 from tritstream.golden.gemv import gemv
 from tritstream.golden.matrix import TritMatrix
-from tritstream.golden.tiles import pack, unpack
-from tritstream.host.kernels import cpu_matrix, torch_matrix
+from tritstream.golden.tiles import pack, padding_is_zero, unpack
+from tritstream.host.kernels import cpu_matrix, threads, torch_matrix
 from tritstream.host.kernels.cpu_matrix import CpuMatrix
-from tritstream.host.kernels.lane_words import lane_words
-from tritstream.host.kernels.numba_products import quotients
+from tritstream.host.kernels.numba_products import block_products
+from tritstream.host.kernels.packed_words import PackedWords
+from tritstream.host.kernels.threads import Sharing
 from tritstream.host.kernels.torch_matrix import TorchMatrix
 
 from support.golden_cases import integer_matrix
 
-#: Sizes around those of groups, tiles and blocks (16, 5 and 160).
-SHAPES = [(1, 1), (5, 16), (6, 17), (159, 40), (160, 31), (161, 48), (325, 100)]
+#: Sizes around those of groups, tiles and blocks (16, 5 and 64).
+SHAPES = [(1, 1), (5, 16), (6, 17), (63, 40), (64, 31), (65, 48), (325, 100)]
 DEPTHS = [1, 2, 3, 4]
 
 
@@ -96,6 +100,14 @@ def test_every_byte_and_the_values_of_the_padding(kind, depth):
     assert_same(packed(kind, matrix, tiles).gemv(x), gemv(wanted, x))
 
 
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("number", [1, 2, 3, 31, 32, 33, 70])
+def test_any_number_of_vectors(depth, number):
+    """Sums of few and of many vectors are computed in different ways, and 32 at a time."""
+    matrix, x = integer_matrix(70, 50, depth), vectors(number, 50)
+    assert_same(packed(CpuMatrix, matrix).gemv(x), gemv(matrix, x))
+
+
 def test_one_vector_and_none():
     matrix, x = integer_matrix(12, 100, 3), vectors(100)
     assert_same(packed(CpuMatrix, matrix).gemv(x), gemv(matrix, x))
@@ -110,26 +122,76 @@ def test_memory_order_does_not_matter(kind):
     assert_same(multiply(np.repeat(x, 2, axis=1)[:, ::2]), gemv(matrix, x))
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 7])
-def test_shares_of_the_blocks(threads, monkeypatch):
-    """Three blocks among fewer, as many, and more threads."""
+@pytest.fixture(params=["threads of torch", "other threads"])
+def in_threads(request, monkeypatch):
+    """Threads multiply matrices of any size: those of OpenMP, if torch has them, or of a pool."""
+    sharing = Sharing(block_products().address, least=0)
+    sharing._seconds = 1e6      # no wait is too long
+    monkeypatch.setattr(cpu_matrix, "_sharing", lambda: sharing)
+    if request.param == "other threads":
+        monkeypatch.setattr(threads, "_openmp", cache(lambda: None))
+    elif not threads._openmp():
+        pytest.skip("torch has no OpenMP with GOMP_parallel")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 7])
+def test_shares_of_the_blocks(in_threads, number, monkeypatch):
+    """Six blocks among fewer, and more threads."""
     matrix, x = integer_matrix(325, 64, 3), vectors(2, 64)
-    monkeypatch.setattr(cpu_matrix, "_SHARED", 0)
-    monkeypatch.setattr(cpu_matrix, "_THREADS", threads)
-    assert_same(packed(CpuMatrix, matrix).gemv(x), gemv(matrix, x))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: number)
+    multiply = packed(CpuMatrix, matrix).gemv
+    for _ in range(20):
+        assert_same(multiply(x), gemv(matrix, x))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_process_multiplies_too(monkeypatch):
-    """Threads of the pool do not survive a fork."""
+def test_a_forked_process_multiplies_too(in_threads, monkeypatch):
+    """Threads do not survive a fork."""
     matrix, x = integer_matrix(325, 64, 3), vectors(2, 64)
-    monkeypatch.setattr(cpu_matrix, "_SHARED", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     multiply = packed(CpuMatrix, matrix).gemv
     wanted = multiply(x)
     if not (child := os.fork()):
         signal.alarm(60)
         os._exit(0 if np.array_equal(multiply(x), wanted) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_work_is_shared_as_long_as_no_thread_waits(monkeypatch):
+    """The first call and small ones are alone. After a late one, so are the next 256."""
+    clock, calls = iter(count(0, 0.001)), []
+    late = 0.0
+
+    def perf_counter():
+        return next(clock) + late
+
+    def parallel(function, argument, threads, flags):
+        nonlocal late
+        calls.append((argument, threads, flags))
+        late += waits.pop()
+
+    monkeypatch.setattr(threads, "perf_counter", perf_counter)
+    monkeypatch.setattr(threads, "_openmp", lambda: parallel)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    alone = []
+    function = CFUNCTYPE(None, c_void_p)(lambda argument: alone.append(argument))
+    sharing = Sharing(cast(function, c_void_p).value, least=10)
+    waits = [0.0, 0.0, 0.005, 0.0015]
+    sharing.run(1, 10)                      # takes a millisecond
+    assert (alone, calls) == ([1], [])
+    sharing.run(2, 9)
+    assert (alone, calls) == ([1, 2], [])
+    sharing.run(3, 10)
+    sharing.run(4, 10)                      # 6 milliseconds, more than 1 + 2 * 1
+    assert (alone, calls) == ([1, 2], [(3, 4, 0), (4, 4, 0)])
+    for _ in range(256):
+        sharing.run(5, 10)
+    assert len(alone) == 258 and len(calls) == 2
+    sharing.run(6, 10)
+    assert len(alone) == 258 and calls[2:] == [(6, 4, 0)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    sharing.run(7, 10)
+    assert len(alone) == 259 and len(calls) == 3
 
 
 @pytest.mark.parametrize("values", [1, 5000, 40000])
@@ -140,7 +202,8 @@ def test_parts_of_a_torch_product_do_not_matter(values, monkeypatch):
 
 
 @pytest.mark.parametrize(("shape", "depth", "least", "most"), [
-    ((4864, 896), 3, 5.3, 5.5), ((4864, 896), 1, 2.1, 2.2), ((160, 896), 2, 3.69, 3.71)])
+    ((640, 896), 1, 2.49, 2.51), ((640, 896), 2, 4.49, 4.51), ((640, 896), 3, 5.49, 5.51),
+    ((640, 896), 4, 7.49, 7.51), ((577, 897), 3, 6.2, 6.21)])
 def test_memory_is_that_of_packed_weights(shape, depth, least, most):
     matrix = packed(CpuMatrix, integer_matrix(*shape, depth))
     assert least < 8 * matrix.nbytes / (shape[0] * shape[1]) < most
@@ -171,15 +234,40 @@ def test_wrong_tiles_and_tables(kind):
         kind(tiles, matrix.table, 2, (0, 20))
 
 
-def test_numbers_of_the_bytes_and_their_quotients():
-    """Words of one tile, by hand; and the quotients of every number of five digits."""
-    matrix = TritMatrix(1, (5, 16), np.zeros((5, 16), np.int8), np.zeros((5, 1), np.uint8),
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("shape", [*SHAPES, (700, 1200)])
+def test_tiles_are_made_again(shape, depth):
+    tiles = pack(integer_matrix(*shape, depth))
+    np.testing.assert_array_equal(CpuMatrix(tiles, np.ones(27, np.float32), depth, shape).tiles(),
+                                  tiles)
+
+
+def test_tiles_made_again_have_zeros_as_padding():
+    tiles = pack(integer_matrix(6, 17, 2))
+    other = tiles.copy()
+    other[1, :, 0], other[:, 1, 10] = 200, 7
+    np.testing.assert_array_equal(PackedWords(other, 2, (6, 17)).tiles()[:, 1, 2:], tiles[:, 1, 2:])
+    assert padding_is_zero(PackedWords(other, 2, (6, 17)).tiles(), 2, (6, 17))
+    assert not padding_is_zero(other, 2, (6, 17))
+
+
+def test_words_by_hand():
+    """A word is ``ceil(2^16 v / 3^10)`` for its ten trits plus one, v, highest first."""
+    matrix = TritMatrix(3, (2, 16), np.zeros((2, 16), np.int8), np.zeros((2, 1), np.uint8),
                         np.ones(27, np.float32))
-    matrix.q[:, 2], matrix.codes[:, 0] = (1, -1, 0, 1, -1), (0, 26, 3, 7, 1)
-    words = lane_words(pack(matrix), 1, (5, 16))
-    # Trits plus one are 2, 0, 1, 2, 0; five trits of zero are 121.
-    assert words.numbers[0, 0, :, 0].tolist() == [121] * 2 + [2 + 9 + 2 * 27] + [121] * 13
-    assert words.numbers[0, 0, :, 1].tolist() == [121] * 16
-    assert words.codes[0, 0].reshape(5, 32)[:, 0].tolist() == [0, 26, 3, 7, 1]
-    for number in range(243):
-        assert quotients.py_func(number) == tuple(number // 3 ** r for r in range(5))
+    matrix.q[1], matrix.codes[1] = np.arange(-7, 9), 26
+    words = PackedWords(pack(matrix), 3, (2, 16))
+    assert words.numbers.shape == (1, 1, 5, 64) and words.codes[0, 0, :3].tolist() == [0, 26, 0]
+    # Weights plus 13 are 6 to 21, and the trits plus one of the last are 0, 1, 2.
+    values = [((6 + 3 * word) * 27 + 7 + 3 * word) * 27 + 8 + 3 * word for word in range(5)]
+    values = [3 * value + last for value, last in zip(values, (0, 1, 2, 0, 0), strict=True)]
+    assert words.numbers[0, 0, :, 1].tolist() == [-(-(value << 16) // 3**10) for value in values]
+
+
+def test_every_word_and_its_quotients():
+    """The first c trits of each number of ten trits are the high half of a product."""
+    values = np.arange(3**10, dtype=np.uint64)
+    fractions = -(-(values << 16).astype(np.int64) // 3**10)
+    assert fractions.max() < 1 << 16
+    for c in range(11):
+        np.testing.assert_array_equal(fractions * 3**c >> 16, values // 3**(10 - c))

@@ -8,6 +8,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
 from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
+from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import verify
 from tritstream.host.model.expert_uses import expert_parameters
 from tritstream.host.model.load import load_model
@@ -19,7 +20,7 @@ IDS = torch.arange(3, 11)[None]
 SIZES = {
     32: ("hidden_size", "ffn_hidden_size", "d_model"),
     48: ("intermediate_size", "intermediate_size_mlp"),
-    64: ("vocab_size", "vocab_size_per_layer_input"),
+    64: ("vocab_size", "vocab_size_per_layer_input", "unpadded_vocab_size"),
     128: ("max_position_embeddings",),
     16: ("moe_intermediate_size", "expert_ffn_hidden_size", "expert_intermediate_size",
          "q_lora_rank", "kv_lora_rank", "shared_intermediate_size",
@@ -40,8 +41,8 @@ SIZES = {
 }
 #: Names that have other values where queries and keys are compressed.
 OTHERWISE = ("head_dim", "num_key_value_heads")
-#: Experts whose code uses the weights in another way than by products with a slice.
-OWN_WAY = {"inkling_text"}
+#: Experts that stay unquantized, with a reason: a trial run finds no use by products with slices.
+OWN_WAY = {"inkling_text", "inkling2_text", "inkling2_loop_text"}
 KINDS = sorted(kind for kind, config in CONFIG_MAPPING.items()
                if config in MODEL_FOR_CAUSAL_LM_MAPPING)
 
@@ -85,7 +86,9 @@ def test_experts_of_any_architecture(kind, tmp_path):
     report = pack_checkpoint(tmp_path / "m", tmp_path / "o", 3, architecture=architecture)
     left = {reason for reason in report.reasons.values() if reason.startswith("experts of")}
     assert (not left) == (kind not in OWN_WAY), left
-    assert any("expert" in matrix.name for matrix in report.matrices)
+    # Some checkpoints have another name for experts, but then one tensor for all of them.
+    assert any("expert" in name or info.axes
+               for name, info in PackedCheckpoint(tmp_path / "o").matrices.items())
     export(tmp_path / "o", tmp_path / "e")
     exact = logits(load_model(tmp_path / "e"), IDS)
     found = logits(load_model(tmp_path / "o"), IDS)

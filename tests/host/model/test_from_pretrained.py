@@ -5,6 +5,7 @@ import gc
 import json
 import shutil
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from tritstream.host.model.held import set_backend
 from tritstream.host.model.linear import TritEmbedding, TritLinear
 from tritstream.host.model.load import load_model
 from tritstream.host.model.quantizer import TritstreamQuantizer
+from tritstream.host.model.replacement import packed_layers
 
 from support.golden_helpers import message, rewrite
 from support.model_helpers import MODEL, PROMPT, greedy, logits, pack_llama, prompt_ids
@@ -147,6 +149,34 @@ def test_what_is_saved_is_a_packed_checkpoint(packed, tmp_path):
         "config.json", "generation_config.json", "model.safetensors.index.json",
         "packed.safetensors"}
     assert torch.equal(logits(load(tmp_path / "s")), logits(load(packed)))
+
+
+def test_cpu_holds_a_matrix_once_and_saves_it(packed, tmp_path):
+    """The tiles of the layers are empty, and made again for a file, a copy or another backend."""
+    model = load(packed, backend="cpu", dtype=torch.bfloat16)
+    assert all(layer.trits.numel() == 0 for layer in packed_layers(model))
+    expected = logits(model)
+    assert torch.equal(expected, logits(load(packed, dtype=torch.bfloat16)))
+    copied = copy.deepcopy(model)
+    model.save_pretrained(tmp_path / "s")
+    assert same_tensors(tmp_path / "s", packed) and verify(tmp_path / "s") == []
+    assert all(layer.trits.numel() == 0 for layer in packed_layers(model))
+    set_backend(model, GoldenBackend())
+    assert torch.equal(logits(model), expected)
+    assert model.get_submodule(Q).trits.numel() > 0
+    del model
+    assert torch.equal(logits(copied), expected)
+    copied.save_pretrained(tmp_path / "c")
+    assert same_tensors(tmp_path / "c", packed)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="shows mappings on Linux only")
+def test_cpu_keeps_no_file_mapped(packed, tmp_path):
+    copied = shutil.copytree(packed, tmp_path / "copied")
+    held = {backend: load(copied, backend=backend) for backend in ("golden", "cpu")}
+    assert str(copied) in Path("/proc/self/maps").read_text()
+    del held["golden"]
+    assert str(copied) not in Path("/proc/self/maps").read_text()
 
 
 def test_saved_in_shards_and_over_what_was_loaded(packed, tmp_path):
