@@ -169,7 +169,7 @@ def test_example_of_the_readme_runs(tmp_path):
 def test_inspect_shows_each_matrix(packed):
     code, out, _ = tritstream("inspect", packed)
     assert code == 0
-    assert re.search(rf"{K_PROJ} +64x128 +2 +3.55 +3.47 ", out)
+    assert re.search(rf"{K_PROJ} +64x128 +2 +16 +3.55 +3.47 ", out)
     code, out, _ = tritstream("inspect", packed, "--json")
     report = json.loads(out)
     assert len(report["matrices"]) == 28
