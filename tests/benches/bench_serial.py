@@ -168,7 +168,7 @@ async def the_command_finds_the_board_right(dut):
     report = await selftest(dut, 4)
     info = {name: int(cocotb.plusargs[name]) for name in (
         "lanes", "columns", "max_k", "clock_hz", "build_id")}
-    assert report["device"] == {"version": 1, **info}
+    assert report["device"] == {"version": 2, **info}
     assert report["retries"] == 0
     assert report["soak"]["jobs"] == 4
     assert report["counters"]["frames_bad"] == 5

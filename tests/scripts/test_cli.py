@@ -201,7 +201,7 @@ def test_run_names_a_damaged_table(packed, tmp_path):
     damaged = overwritten(packed, tmp_path, K_PROJ + ".scales", 8, np.float32(-1).tobytes())
     assert fails("run", damaged, "--matrices", K_PROJ) == (
         f"{damaged / 'packed.safetensors'}: {K_PROJ}.scales: table must be finite and positive, "
-        "not -1.0 at code 2")
+        "not -1.0 at code 2; copy it again")
 
 
 def test_verify_names_the_tensor_of_a_flipped_byte(packed, tmp_path):

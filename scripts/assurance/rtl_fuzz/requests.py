@@ -125,13 +125,16 @@ class Requests:
                 return frame(Opcode.SCALES, self.sequence(), self.edge(), self.edge(),
                              (values & (1 << 32) - 1).astype("<u4").tobytes())
             case 4:
-                return self.gemv(**{str(rng.choice(["depth", "columns"])): self.edge() & 0xFF})
+                if rng.random() < 0.5:
+                    return self.gemv(depth=self.edge() & 0xFF)
+                return self.gemv(columns=self.edge() & 0xFF)
             case 5:
                 return self.gemv(groups=self.edge() & 0xFFFF)
             case 6:
                 depth = int(rng.integers(1, MAX_DEPTH + 1))
                 most = longest_group(depth)
-                group = int(rng.choice([most, most + 1, rng.integers(1, 1 + (1 << LENGTH_BITS))]))
+                longer = int(rng.integers(1, 1 + (1 << LENGTH_BITS)))
+                group = int(rng.choice([most, most + 1, longer]))
                 return self.gemv(depth, group=group)
             case _:
                 return self.gemv(blocks=self.edge())
@@ -163,8 +166,8 @@ class Requests:
     def _some_group(self, depth: int) -> int:
         """Return chunks per group: one, few or many."""
         most = longest_group(depth) if 1 <= depth <= MAX_DEPTH else 1
-        return int(self._rng.choice([1, self._rng.integers(1, min(most, 4) + 1),
-                                     self._rng.integers(1, most + 1)]))
+        few, many = (int(self._rng.integers(1, top + 1)) for top in (min(most, 4), most))
+        return int(self._rng.choice([1, few, many]))
 
     def _loaded(self, columns: int | None, groups: int | None) -> tuple[int, int]:
         """Return columns and groups of a GEMV; by default the loaded groups."""

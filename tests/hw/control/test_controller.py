@@ -8,7 +8,7 @@ import pytest
 from tritstream.golden.fixed_point import SCALES
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.control.controller import Controller, Route
-from tritstream.hw.protocol import ErrorCode, Opcode
+from tritstream.hw.protocol import ErrorCode, GemvArguments, Opcode
 from tritstream.sim.harness import simulate
 
 CONFIG = DeviceConfig(8, 3, 256, clock_hz=0x89ABCDEF, build_id=0x76543210)
@@ -123,7 +123,7 @@ def test_each_request_has_its_answer():
     assert [head for head, _ in said] == [
         (Opcode.INFO, 0xA5, 8, 0, 24), (Opcode.DONE, 0x5A, 0, 0, 32), (Opcode.ACK, 3, 0, 0, 0),
         (Opcode.ACK, 1, 0, 0, 0), (Opcode.COUNTERS, 4, 0, 0, 32), (Opcode.ACK, 5, 0, 0, 0)]
-    assert said[0][1][:24] == struct.pack("<6I", 1, 8, 3, 256, 0x89ABCDEF, 0x76543210)
+    assert said[0][1][:24] == struct.pack("<6I", 2, 8, 3, 256, 0x89ABCDEF, 0x76543210)
     # The loads before, and four good requests.
     assert struct.unpack("<3Q", said[4][1][:24]) == (8, 0, 0)
 
@@ -234,18 +234,23 @@ def test_cycles_count_from_the_first_word_until_the_last_result_has_left(blocker
     simulate(bench.dut, drive)
 
 
-@pytest.mark.parametrize("depth, groups, blocks", [
-    (1, 1, 1), (4, 2, 3), (3, 2, 1 << 31), (2, 2, 2**32 - 1), (1, 2, 256), (4, 2, 65536)])
-def test_job_of_a_gemv(depth, groups, blocks):
+@pytest.mark.parametrize("arguments", [
+    GemvArguments(1, 1, 1, 1), GemvArguments(4, 2, 1, 3), GemvArguments(3, 2, 1, 1 << 23, 4, True),
+    GemvArguments(2, 2, 1, 2**24 - 1, 15), GemvArguments(1, 2, 1, 256, 63, True),
+    GemvArguments(1, 2, 1, 65536, 32), GemvArguments(4, 2, 1, 1, 1, True)], ids=str)
+def test_job_of_a_gemv(arguments):
     bench = Bench()
 
     async def drive(ctx):
         await bench.ask(ctx, SCALES_LOAD)
-        await bench.ask(ctx, load(0, 16 * groups))
-        assert (await bench.ask(ctx, gemv(depth, groups, 1, blocks)))[0][0] == Opcode.DONE
+        await bench.ask(ctx, load(0, 16 * arguments.chunks))
+        arg0, arg1 = arguments.pack()
+        request = {**gemv(), "arg0": arg0, "arg1": arg1}
+        assert (await bench.ask(ctx, request))[0][0] == Opcode.DONE
         job = ctx.get(bench.dut.gemv.job)
-        assert (job.digit_last, job.group_last, job.block_last) == (depth - 1, groups - 1,
-                                                                    blocks - 1)
+        assert arguments == GemvArguments(
+            job.digit_last + 1, job.chunk_last + 1, 1, job.block_last + 1, job.length_last + 1,
+            bool(job.direct))
 
     simulate(bench.dut, drive)
 
