@@ -169,7 +169,7 @@ def test_example_of_the_readme_runs(tmp_path):
 def test_inspect_shows_each_matrix(packed):
     code, out, _ = tritstream("inspect", packed)
     assert code == 0
-    assert re.search(rf"{K_PROJ} +64x128 +2 +3.55 +3.47 ", out)
+    assert re.search(rf"{K_PROJ} +64x128 +2 +16 +3.55 +3.47 ", out)
     code, out, _ = tritstream("inspect", packed, "--json")
     report = json.loads(out)
     assert len(report["matrices"]) == 28
@@ -201,7 +201,7 @@ def test_run_names_a_damaged_table(packed, tmp_path):
     damaged = overwritten(packed, tmp_path, K_PROJ + ".scales", 8, np.float32(-1).tobytes())
     assert fails("run", damaged, "--matrices", K_PROJ) == (
         f"{damaged / 'packed.safetensors'}: {K_PROJ}.scales: table must be finite and positive, "
-        "not -1.0 at code 2")
+        "not -1.0 at code 2; copy it again")
 
 
 def test_verify_names_the_tensor_of_a_flipped_byte(packed, tmp_path):
