@@ -25,8 +25,9 @@ class TritDevice(wiring.Component):
     """Ternary GEMV accelerator, independent of bus and board.
 
     Accepts and sends the frames of :mod:`tritstream.hw.protocol` as words of ``lanes`` bytes, byte
-    0 in the low bits. During a GEMV it takes one word per cycle. A GEMV takes
-    ``blocks * groups * (16 d + 3)`` cycles, plus about 80 cycles for its last RESULT at L = 8.
+    0 in the low bits. During a GEMV it takes one word per cycle. A GEMV takes ``blocks *
+    block_words`` cycles (:attr:`.GemvArguments.block_words`), plus about 80 cycles for its last
+    RESULT at L = 8.
 
     Parameters
     ----------
@@ -116,9 +117,10 @@ class TritDevice(wiring.Component):
             sequencer.credit.eq(results.credit),
 
             activation.restart.eq(control.gemv.start),
-            activation.group_last.eq(control.gemv.job.group_last),
+            activation.group_last.eq(control.gemv.job.chunk_last),
 
             datapath.restart.eq(control.gemv.start),
+            datapath.direct.eq(control.gemv.job.direct),
             datapath.beat.eq(sequencer.beat),
             datapath.word.eq(deframer.payload.p.data),
 

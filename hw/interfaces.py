@@ -13,11 +13,12 @@ from tritstream.golden.fixed_point import (
     ROWS,
     SCALE_TRITS,
 )
+from tritstream.hw.protocol import BLOCK_BITS, LENGTH_BITS
 
 __all__ = [
     "CODE_BITS", "SKEW", "SLOTS", "ActivationRows", "Activations", "AnswerHeader", "AnswerWord",
-    "BankRequest", "Beat", "FoundHeader", "GemvRun", "Header", "Job", "MantissaPort", "Payload",
-    "RowSums", "Slot", "Trit",
+    "BankRequest", "Beat", "FoundHeader", "GemvFields", "GemvRun", "Header", "Job", "MantissaPort",
+    "MantissaRead", "MantissaWrite", "Payload", "RowSums", "Slot", "Trit",
 ]
 
 #: Delay in cycles of each row against the row before it.
@@ -26,6 +27,16 @@ SKEW  = SCALE_TRITS
 SLOTS = ROWS * SKEW
 #: Bits of a scale code on wires: three trits of two bits each, not a binary number.
 CODE_BITS = 2 * SCALE_TRITS
+
+#: Fields of arg0 and arg1 of a GEMV, as in :class:`.GemvArguments`.
+GemvFields = StructLayout({
+    "depth":       8,
+    "chunks":      16,
+    "columns":     8,
+    "blocks":      BLOCK_BITS,
+    "length_last": LENGTH_BITS,
+    "direct":      1,
+})
 
 #: Header of a request frame without its CRC, fields in wire order.
 Header = StructLayout({
@@ -43,11 +54,13 @@ FoundHeader = StructLayout({"header": Header, "out_of_sync": 1})
 #: Header of a response frame without magic and CRC, fields in wire order.
 AnswerHeader = StructLayout({"opcode": 8, "sequence": 8, "arg0": 32, "arg1": 32, "length": 32})
 
-#: Sizes of a GEMV request. Each field is a count minus one.
+#: Sizes of a GEMV request. Each field but ``direct`` is a count minus one. A chunk is 16 columns.
 Job = StructLayout({
-    "digit_last": 2,                    # depth - 1
-    "group_last": range(MAX_K // GROUP),
-    "block_last": 32,
+    "digit_last":  2,                   # depth - 1
+    "chunk_last":  range(MAX_K // GROUP),
+    "length_last": LENGTH_BITS,         # chunks per group
+    "block_last":  BLOCK_BITS,
+    "direct":      1,                   # scale words hold mantissas, not codes
 })
 
 #: Balanced trit on wires. As a digit of a scale code its value is ``nonzero + negative``.
@@ -56,10 +69,10 @@ Trit = StructLayout({"nonzero": 1, "negative": 1})
 #: Control signals that accompany the bytes of a word through the datapath.
 Beat = StructLayout({
     "valid":       1,
-    "weight":      1,  # the beat holds digits of weights, not of scale codes
+    "weight":      1,  # the beat holds digits of weights, not scales
     "first":       1,  # lowest digit of the weights: take a new activation
-    "scale_first": 1,  # first of the three scale beats
-    "scale_last":  1,  # last of the three scale beats
+    "scale_start": 1,  # first of the last three scale beats: the time slots begin
+    "scale_last":  1,  # last scale beat
     "group_first": 1,  # the beat belongs to the first group of a row block
     "group_last":  1,  # the beat belongs to the last group of a row block
 })
@@ -74,6 +87,15 @@ Slot = StructLayout({
 
 #: Write port of the mantissa tables: ``mantissa`` is the scale of ``code``.
 MantissaPort = StructLayout({"en": 1, "code": CODE_BITS, "mantissa": MANTISSA_BITS})
+
+#: What the mantissa memories of all units write: ``mantissa`` if ``load`` is set, otherwise bytes
+#: of the current word. ``step`` is set in the last cycle of the word.
+MantissaWrite = StructLayout({
+    "en": 1, "load": 1, "address": CODE_BITS, "mantissa": MANTISSA_BITS, "step": 1})
+
+#: What the mantissa memories of all units read if mantissas are direct: zero otherwise. ``second``
+#: selects a row of the pair at ``address``, one cycle later.
+MantissaRead = StructLayout({"address": CODE_BITS, "second": 1})
 
 
 def Payload(lanes: int) -> Layout:

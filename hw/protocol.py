@@ -6,31 +6,46 @@ every lane count, so a host can send requests before it knows the word size. Eac
 is padded to complete words of L bytes.
 """
 
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 from math import ceil
 
+from tritstream.golden.fixed_point import (
+    ACTIVATION_BITS,
+    GROUP,
+    GROUP_SUM_BITS,
+    ROWS,
+    SCALE_TRITS,
+    half_range,
+)
+
 __all__ = [
     "BANKS",
+    "BLOCK_BITS",
     "BYTE_BITS",
     "COUNTER_FIELDS",
+    "DIRECT_WORDS",
     "DONE_FIELDS",
     "HEADER_BYTES",
     "HEADER_CRC_OFFSET",
     "IDLE_BYTES",
     "INFO_FIELDS",
+    "LENGTH_BITS",
     "MAGIC",
     "REQUEST_ALIGN",
     "SUM_BYTES",
     "TRAILER_BYTES",
     "VERSION",
     "ErrorCode",
+    "GemvArguments",
     "Opcode",
     "idle_bytes",
+    "longest_group",
     "word_count",
 ]
 
 MAGIC             = 0x3354
-VERSION           = 1
+VERSION           = 2
 #: Fields: magic u16, opcode u8, sequence u8, arg0 u32, arg1 u32, length u32, header CRC u32.
 HEADER_BYTES      = 20
 #: The header CRC covers the bytes before it.
@@ -40,6 +55,11 @@ TRAILER_BYTES     = 4
 REQUEST_ALIGN     = 64
 #: A row sum is transmitted as int64.
 SUM_BYTES         = 8
+#: Bits of the fields of a GEMV: row blocks, and chunks of 16 columns per group minus one.
+BLOCK_BITS        = 24
+LENGTH_BITS       = 7
+#: Scale words per group if mantissas are direct: two bytes per row of a lane.
+DIRECT_WORDS      = 2 * ROWS
 #: Row blocks whose results a device can hold. A GEMV with at most so many never has to wait.
 BANKS             = 2
 #: Bit times per byte on a serial line, with start and stop bit.
@@ -61,7 +81,7 @@ class Opcode(IntEnum):
     IDENTIFY    = 0x00  #: no payload; response INFO
     ACTIVATIONS = 0x01  #: arg0 column, arg1 K; payload K int8; response ACK
     SCALES      = 0x02  #: payload 27 u32 mantissas; response ACK
-    GEMV        = 0x03  #: arg0 depth | groups << 8 | columns << 24, arg1 row blocks; RESULTs, DONE
+    GEMV        = 0x03  #: arg0 and arg1 are :class:`GemvArguments`; responses RESULTs, DONE
     STATUS      = 0x04  #: no payload; response COUNTERS
     RESET       = 0x05  #: no payload; clears activations, scales and counters; response ACK
 
@@ -80,9 +100,92 @@ class ErrorCode(IntEnum):
     OPCODE     = 2  #: unknown opcode
     LENGTH     = 3  #: payload length does not match opcode and arguments
     DEPTH      = 4  #: depth outside 1..4
-    SIZE       = 5  #: K, groups, columns or blocks zero or too large, K not 16 groups, mantissa
+    SIZE       = 5  #: a count is zero or too large, K not 16 chunks, group too long, mantissa
     TRAILER    = 6  #: the CRC in the trailer is wrong
-    NOT_LOADED = 7  #: GEMV before activations of a used column, or before scales
+    NOT_LOADED = 7  #: GEMV before activations of a used column, or before scales that it uses
+
+
+@dataclass(frozen=True)
+class GemvArguments:
+    """Fields of arg0 and arg1 of a GEMV. A chunk is 16 columns of a row.
+
+    Parameters
+    ----------
+    depth : int
+        Trits per weight: bits 0-7 of arg0.
+    chunks : int
+        Columns of the matrix divided by 16, rounded up: bits 8-23 of arg0.
+    columns : int
+        Activation columns used: bits 24-31 of arg0.
+    blocks : int
+        Row blocks: bits 0-23 of arg1.
+    length : int, optional
+        Chunks per group, 1..128; the last group of a row may be shorter. Bits 24-30 of arg1 hold
+        ``length - 1``.
+    direct : bool, optional
+        The scale words hold mantissas and not codes: bit 31 of arg1.
+
+    Raises
+    ------
+    ValueError
+        A value does not fit its field.
+    """
+
+    depth:   int
+    chunks:  int
+    columns: int
+    blocks:  int
+    length:  int = 1
+    direct:  bool = False
+
+    def __post_init__(self) -> None:
+        for (name, bits), value in zip(_GEMV_FIELDS.items(), self._values(), strict=True):
+            if not 0 <= value < 1 << bits:
+                raise ValueError(f"{name} of a GEMV must fit {bits} bits, not {value!r}")
+
+    @classmethod
+    def unpack(cls, arg0: int, arg1: int) -> "GemvArguments":
+        """Read the fields of arg0 and arg1."""
+        rest, values = arg0 | arg1 << 32, []
+        for bits in _GEMV_FIELDS.values():
+            values.append(rest & (1 << bits) - 1)
+            rest >>= bits
+        depth, chunks, columns, blocks, length, direct = values
+        return cls(depth, chunks, columns, blocks, length + 1, bool(direct))
+
+    def pack(self) -> tuple[int, int]:
+        """Return arg0 and arg1."""
+        packed, low = 0, 0
+        for bits, value in zip(_GEMV_FIELDS.values(), self._values(), strict=True):
+            packed |= value << low
+            low += bits
+        return packed & 0xFFFF_FFFF, packed >> 32
+
+    @property
+    def block_words(self) -> int:
+        """Words of a row block: ``16 d`` per chunk, and three or ten per group."""
+        groups = -(-self.chunks // self.length)
+        return (GROUP * self.depth * self.chunks
+                + groups * (DIRECT_WORDS if self.direct else SCALE_TRITS))
+
+    def _values(self) -> tuple[int, ...]:
+        *counts, length, direct = astuple(self)
+        return (*counts, length - 1, int(direct))
+
+
+#: Bits of the fields of a GEMV, from bit 0 of arg0 to bit 31 of arg1.
+_GEMV_FIELDS = {"depth": 8, "chunks": 16, "columns": 8, "blocks": BLOCK_BITS,
+                "length - 1": LENGTH_BITS, "direct": 1}
+
+
+def longest_group(depth: int) -> int:
+    """Return the largest number of chunks per group: 63, 15, 4, 1 at depth 1, 2, 3, 4.
+
+    The sum of a longer group may not fit its 18 bits. Raises :class:`ValueError` for a depth
+    outside 1..4.
+    """
+    largest = half_range(depth) << ACTIVATION_BITS - 1
+    return ((1 << GROUP_SUM_BITS - 1) - 1) // (GROUP * largest)
 
 
 def idle_bytes(baud: int) -> int:

@@ -49,9 +49,10 @@ class Info:
 
         ``lanes`` is the lane count in the header of INFO.
         """
-        if self.version != VERSION:
-            raise DeviceError(f"device speaks protocol version {self.version}, this driver version "
-                              f"{VERSION}: take driver and gateware of the same release")
+        if not 1 <= self.version <= VERSION:
+            raise DeviceError(f"device speaks protocol version {self.version}, this driver "
+                              f"versions 1 to {VERSION}: take driver and gateware of the same "
+                              "release")
         if (self.lanes not in LANE_COUNTS or self.lanes != lanes
                 or not 1 <= self.columns <= MAX_COLUMNS or not GROUP <= self.max_k <= MAX_K):
             raise DeviceError(f"device reports impossible sizes: {self.lanes} lanes, "

@@ -1,4 +1,4 @@
-"""Beat buffer: keeps the three scale beats of a group together."""
+"""Beat buffer: keeps the last three scale beats of a group together."""
 
 from amaranth import Module, Signal
 from amaranth.lib import wiring
@@ -10,10 +10,10 @@ __all__ = ["BeatBuffer"]
 
 
 class BeatBuffer(wiring.Component):
-    """Two-word buffer that sends the three scale beats of a group in consecutive cycles.
+    """Two-word buffer that sends the last three scale beats of a group in consecutive cycles.
 
-    Each beat moves on when the next beat arrives, so the first scale beat leaves when the third
-    arrives. The other two scale beats leave in the two cycles after that, even if no beat follows.
+    Each beat moves on when the next beat arrives, so the third-last scale beat leaves when the last
+    arrives. The last two leave in the two cycles after that, even if no beat follows.
 
     Throughput is one beat per cycle. A beat leaves at the latest when the second beat after it
     arrives; the last two scale beats leave one and two cycles after the last scale beat arrived. It

@@ -9,7 +9,8 @@ from tritstream.hw.compute.beat_buffer import BeatBuffer
 from tritstream.hw.compute.lane import Lane
 from tritstream.hw.compute.lane_array import LaneArray, LaneType
 from tritstream.hw.compute.result_banks import UnitMap
-from tritstream.hw.compute.scale_unit import ScaleCodes, ScaleUnit, SlotSequencer
+from tritstream.hw.compute.scale_mantissas import MantissaAddresses, ScaleMantissas
+from tritstream.hw.compute.scale_unit import ScaleUnit, SlotSequencer
 from tritstream.hw.interfaces import Activations, Beat, MantissaPort, RowSums
 
 __all__ = ["Datapath"]
@@ -36,6 +37,8 @@ class Datapath(wiring.Component):
     -------
     restart : :py:`In(1)`
         A GEMV starts with the next beat. The cycle before must have no beat.
+    direct : :py:`In(1)`
+        Scale words hold mantissas, not codes. Must be stable from the restart to the last slot.
     beat, word : :py:`In(Beat)`, :py:`In(8 * lanes)`
         Beat and its word.
     activations : :py:`Out(Activations(columns))`
@@ -53,6 +56,7 @@ class Datapath(wiring.Component):
         self._map     = UnitMap(lanes)
         super().__init__({
             "restart":     In(1),
+            "direct":      In(1),
             "beat":        In(Beat),
             "word":        In(8 * lanes),
             "load":        In(MantissaPort),
@@ -67,6 +71,7 @@ class Datapath(wiring.Component):
         m.submodules.array  = array  = LaneArray(self._lanes, self._columns,
                                                      self._lane)
         m.submodules.slots  = slots  = SlotSequencer()
+        m.submodules.addresses = addresses = MantissaAddresses()
         # The buffer may give a last beat in the cycle of the restart.
         m.d.sync += array.restart.eq(self.restart)
         beat = buffer.o
@@ -80,6 +85,10 @@ class Datapath(wiring.Component):
             array.beat.eq(buffer.o),
             array.word.eq(buffer.o_word),
             slots.beat.eq(beat),
+            addresses.direct.eq(self.direct),
+            addresses.beat.eq(buffer.o),
+            addresses.load.eq(self.load),
+            addresses.slot.eq(slots.slots[addresses.STAGE]),
             self.activations.advance.eq(buffer.o.valid & buffer.o.first),
             self.rows.slot.eq(slots.slots[-1]),
         ]
@@ -87,30 +96,42 @@ class Datapath(wiring.Component):
             m.d.comb += array.x[column].eq(self.activations.x[column])
         for place in range(self._map.places):
             for unit in range(self._map.units):
-                self._unit(m, place, unit, array, slots)
+                members  = range(self._map.unit_lanes(unit))
+                lanes    = [[self._map.lane(place, unit, member, row) for row in range(ROWS)]
+                            for member in members]
+                mantissa = self._mantissas(m, f"{place}_{unit}", lanes)
+                for column in range(self._columns):
+                    self._scale(m, column, place, unit, lanes, mantissa)
         return m
 
-    def _unit(self, m, place, unit, array, slots):
-        """Add the scale codes of one unit, and its multiplier for each column."""
-        members = range(self._map.unit_lanes(unit))
-        lanes = [[self._map.lane(place, unit, member, row) for row in range(ROWS)]
-                 for member in members]
-        name  = f"{place}_{unit}"
-        m.submodules[f"codes{name}"] = codes = ScaleCodes(len(members))
-        m.d.comb += [codes.onehot.eq(slots.onehot), codes.load.eq(self.load)]
-        for member in members:
-            for row in range(ROWS):
-                m.d.comb += codes.trits[member][row].eq(array.trits[lanes[member][row]][row])
-        for column in range(self._columns):
-            m.submodules[f"unit{column}_{name}"] = scale = ScaleUnit(len(members))
-            m.d.comb += [
-                scale.onehot.eq(slots.onehot),
-                scale.mantissa.eq(codes.mantissa),
-                self.rows.sums[column][place][unit].eq(scale.row_sum),
-            ]
-            for mine, theirs in zip(scale.slots, slots.slots, strict=True):
-                m.d.comb += mine.eq(theirs)
-            for member in members:
-                for row in range(ROWS):
-                    m.d.comb += scale.sums[member][row].eq(
-                        array.sums[column][lanes[member][row]][row])
+    def _mantissas(self, m, name, lanes):
+        """Add the mantissas of a unit with these lanes, by member and row; return the output."""
+        array, buffer, slots, addresses = (m.submodules[name] for name in (
+            "array", "buffer", "slots", "addresses"))
+        m.submodules[f"mantissas{name}"] = mantissas = ScaleMantissas(len(lanes))
+        m.d.comb += [
+            mantissas.onehot.eq(slots.onehot),
+            mantissas.write.eq(addresses.write),
+            mantissas.read.eq(addresses.read),
+            mantissas.direct.eq(self.direct),
+        ]
+        for member, rows in enumerate(lanes):
+            m.d.comb += mantissas.bytes[member].eq(buffer.o_word.word_select(rows[0], 8))
+            for row, lane in enumerate(rows):
+                m.d.comb += mantissas.trits[member][row].eq(array.trits[lane][row])
+        return mantissas.mantissa
+
+    def _scale(self, m, column, place, unit, lanes, mantissa):
+        """Add the multiplier of a unit for one column."""
+        array, slots = m.submodules["array"], m.submodules["slots"]
+        m.submodules[f"unit{column}_{place}_{unit}"] = scale = ScaleUnit(len(lanes))
+        m.d.comb += [
+            scale.onehot.eq(slots.onehot),
+            scale.mantissa.eq(mantissa),
+            self.rows.sums[column][place][unit].eq(scale.row_sum),
+        ]
+        for mine, theirs in zip(scale.slots, slots.slots, strict=True):
+            m.d.comb += mine.eq(theirs)
+        for member, rows in enumerate(lanes):
+            for row, lane in enumerate(rows):
+                m.d.comb += scale.sums[member][row].eq(array.sums[column][lane][row])

@@ -24,13 +24,15 @@ class LaneArray(wiring.Component):
     lanes (``m <- 3 m``), so each lane only adds or subtracts the broadcast value.
 
     **Rows are skewed**: trits and activations of row r are delayed by 3 r cycles. A group sum is
-    stable during the three scale beats of its row. Therefore the sums of exactly one row are stable
-    in each of the 15 cycles after the first scale beat, and three lanes can hand over their 15 sums
-    to one multiplier, one per cycle, without registers that hold them. The scale beats must come in
-    consecutive cycles, which :class:`tritstream.hw.compute.beat_buffer.BeatBuffer` guarantees.
+    stable during the last three scale beats of its row. Therefore the sums of exactly one row are
+    stable in each of the 15 cycles after the third-last scale beat, and three lanes can hand over
+    their 15 sums to one multiplier, one per cycle, without registers that hold them. These three
+    beats must come in consecutive cycles, which
+    :class:`tritstream.hw.compute.beat_buffer.BeatBuffer` guarantees.
 
-    If the first scale beat of a group is at cycle t, ``trits[..][r]`` is scale digit i at cycle
-    ``t + 1 + 3 r + i``, and ``sums[..][r]`` is the group sum in cycles ``t + 1 + 3 r + (0, 1, 2)``.
+    If the third-last scale beat of a group is at cycle t, ``trits[..][r]`` is scale digit i at
+    cycle ``t + 1 + 3 r + i``, and ``sums[..][r]`` is the group sum in cycles ``t + 1 + 3 r + (0, 1,
+    2)``.
     With a lane that has a latency of more than one cycle, both are ``delay`` cycles later.
 
     Parameters
@@ -130,7 +132,7 @@ class LaneArray(wiring.Component):
         """Return the clear of row 0, set in the last cycle in which its sums are stable."""
         rest  = Signal(SKEW)
         clear = Signal()
-        m.d.sync += rest.eq(Cat(self.beat.valid & self.beat.scale_first, rest))
+        m.d.sync += rest.eq(Cat(self.beat.valid & self.beat.scale_start, rest))
         m.d.comb += clear.eq(rest[-1] | self.restart)
         return self._delay(m, clear, self._lane.LATENCY - self._lane.CLEAR_LATENCY)
 

@@ -66,7 +66,7 @@ class MultiplierLane(wiring.Component):
         kept  = Signal.like(power, name=f"kept{name}")
         m.d.comb += power.eq(Mux(beat.first, 1, kept + (kept << 1)))
         m.d.sync += [feed.x.eq(0), feed.first.eq(0), feed.power.eq(0)]
-        with m.If(beat.valid & (beat.first | beat.scale_first)):
+        with m.If(beat.valid & (beat.first | beat.scale_start)):
             m.d.sync += [feed.x.eq(held), held.eq(0)]
         with m.If(beat.valid & beat.weight):
             m.d.sync += [feed.first.eq(beat.first), feed.power.eq(power), kept.eq(power)]

@@ -13,7 +13,7 @@ from tritstream.hw.control.counters import Counters
 from tritstream.hw.control.request_check import RequestCheck, gemv_arguments
 from tritstream.hw.framing.framer import ANSWER_BYTES
 from tritstream.hw.interfaces import AnswerHeader, BankRequest, FoundHeader, GemvRun
-from tritstream.hw.protocol import SUM_BYTES, ErrorCode, Opcode
+from tritstream.hw.protocol import BLOCK_BITS, SUM_BYTES, ErrorCode, Opcode
 
 __all__ = ["Controller", "Route"]
 
@@ -125,12 +125,14 @@ class Controller(wiring.Component):
         return m
 
     def _describe_job(self, m, header):
-        depth, groups, _ = gemv_arguments(header)
+        fields = gemv_arguments(header)
         # The header has been stable for some cycles when a GEMV starts.
         m.d.sync += [
-            self.gemv.job.digit_last.eq(depth - 1),
-            self.gemv.job.group_last.eq(groups - 1),
-            self.gemv.job.block_last.eq(header.arg1 - 1),
+            self.gemv.job.digit_last.eq(fields.depth - 1),
+            self.gemv.job.chunk_last.eq(fields.chunks - 1),
+            self.gemv.job.length_last.eq(fields.length_last),
+            self.gemv.job.block_last.eq(fields.blocks - 1),
+            self.gemv.job.direct.eq(fields.direct),
         ]
         m.d.comb += self.column.eq(header.arg0)
 
@@ -245,8 +247,8 @@ class Controller(wiring.Component):
 
     def _send_results(self, m, header):
         """Send a RESULT for each column of each full bank, oldest bank first."""
-        _, _, columns = gemv_arguments(header)
-        block  = Signal(32)
+        columns = gemv_arguments(header).columns
+        block  = Signal(BLOCK_BITS)
         column = Signal(range(self._config.columns + 1))
         last   = Signal()       # one cycle late: ``column`` is stable before the request
         sums   = SUM_BYTES * ROWS * self._config.lanes

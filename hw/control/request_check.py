@@ -1,6 +1,6 @@
 """Request check: validates request headers and tracks which operands are loaded."""
 
-from amaranth import Array, Module, Signal, Value
+from amaranth import Array, Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.data import View
 from amaranth.lib.wiring import In, Out
@@ -8,17 +8,17 @@ from amaranth.utils import exact_log2
 
 from tritstream.golden.fixed_point import GROUP, MAX_DEPTH, SCALES
 from tritstream.hw.config import DeviceConfig
-from tritstream.hw.interfaces import Header
-from tritstream.hw.protocol import ErrorCode, Opcode
+from tritstream.hw.interfaces import GemvFields, Header
+from tritstream.hw.protocol import ErrorCode, Opcode, longest_group
 
 __all__ = ["RequestCheck", "gemv_arguments"]
 
 _SCALES_BYTES = 4 * SCALES
 
 
-def gemv_arguments(header: View) -> tuple[Value, Value, Value]:
-    """Return depth, groups and columns from arg0 of a GEMV header."""
-    return header.arg0[:8], header.arg0[8:24], header.arg0[24:]
+def gemv_arguments(header: View) -> View:
+    """Return the fields of arg0 and arg1 of a GEMV header."""
+    return View(GemvFields, Cat(header.arg0, header.arg1))
 
 
 class RequestCheck(wiring.Component):
@@ -95,19 +95,24 @@ class RequestCheck(wiring.Component):
         ])[self.header.opcode[:3]]
 
     def _depth_fault(self, m):
-        depth, _, _ = gemv_arguments(self.header)
+        depth = gemv_arguments(self.header).depth
         return self._is(m, Opcode.GEMV) & _late(m, (depth == 0) | (depth > MAX_DEPTH), "depth")
 
     def _size_fault(self, m):
         config = self._config
         header = self.header
-        _, groups, columns = gemv_arguments(header)
+        fields = gemv_arguments(header)
+        chunks, columns = fields.chunks, fields.columns
         k = header.arg1
-        nothing = _late(m, k == 0, "nothing")
-        load = (_late(m, header.arg0 >= config.columns, "no_column") | nothing
+        load = (_late(m, header.arg0 >= config.columns, "no_column") | _late(m, k == 0, "nothing")
                 | _late(m, k > config.max_k, "long") | k[:4].any())
-        gemv = (_late(m, (groups == 0) | (groups > config.max_groups), "groups")
-                | _late(m, (columns == 0) | (columns > config.columns), "columns") | nothing)
+        # A depth of four has zeros in the bits that select, and a wrong depth is another fault.
+        lengths = Array(fields.length_last >= longest_group(depth)
+                        for depth in (MAX_DEPTH, *range(1, MAX_DEPTH)))
+        gemv = (_late(m, (chunks == 0) | (chunks > config.max_groups), "chunks")
+                | _late(m, (columns == 0) | (columns > config.columns), "columns")
+                | _late(m, fields.blocks == 0, "no_block")
+                | _late(m, lengths[fields.depth[:2]], "long_group"))
         return (self._is(m, Opcode.ACTIVATIONS) & load) | (self._is(m, Opcode.GEMV) & gemv)
 
     def _is(self, m, code):
@@ -116,9 +121,9 @@ class RequestCheck(wiring.Component):
     def _loaded(self, m):
         """Return whether a GEMV needs an operand that is not loaded, and whether K differs."""
         header = self.header
-        _, groups, columns = gemv_arguments(header)
+        fields  = gemv_arguments(header)
         scales  = Signal()
-        missing = ~scales
+        missing = ~scales & ~fields.direct
         unequal = 0
         with m.If(self._is(m, Opcode.SCALES)):
             with m.If(self.begin_load | self.end_load):
@@ -132,9 +137,9 @@ class RequestCheck(wiring.Component):
                     m.d.sync += [loaded.eq(self.end_load), length.eq(header.arg1 // GROUP)]
             with m.If(self.forget):
                 m.d.sync += loaded.eq(0)
-            used = _late(m, columns > column, f"used{column}")
+            used = _late(m, fields.columns > column, f"used{column}")
             missing |= used & ~loaded
-            unequal |= used & _late(m, length != groups, f"other{column}")
+            unequal |= used & _late(m, length != fields.chunks, f"other{column}")
         with m.If(self.forget):
             m.d.sync += scales.eq(0)
         return missing, unequal

@@ -7,7 +7,7 @@ Both forms behave the same in every cycle.
 A platform selects cells by its attribute ``family``, one of :data:`FAMILIES`.
 """
 
-from amaranth import Module, Signal, signed, unsigned
+from amaranth import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -15,10 +15,11 @@ from amaranth.lib.wiring import In, Out
 from tritstream.hw.primitives import ecp5
 from tritstream.hw.primitives.xilinx import XC7, XCUP
 
-__all__ = ["FAMILIES", "BlockRam", "Multiplier", "MultiplyAdd", "cells_of", "gated_add"]
+__all__ = ["FAMILIES", "BlockRam", "Multiplier", "MultiplyAdd", "PairRam", "cells_of",
+           "gated_add"]
 
-#: Cells of each FPGA family. A family has ``gated_add``, ``multiply``, ``block_ram`` and
-#: ``BLOCK_DEPTHS``, and may have ``multiply_add`` and ``accumulate_pair``.
+#: Cells of each FPGA family. A family has ``gated_add``, ``multiply``, ``block_ram``,
+#: ``pair_ram`` and ``BLOCK_DEPTHS``, and may have ``multiply_add`` and ``accumulate_pair``.
 FAMILIES = {"ecp5": ecp5, XC7.family: XC7, XCUP.family: XCUP}
 
 
@@ -104,6 +105,68 @@ class BlockRam(wiring.Component):
         ]
         with m.If(self.read_en):
             m.d.sync += self.read_data.eq(read.data)
+        return m
+
+
+class PairRam(wiring.Component):
+    """Memory that is written in pairs of rows and read row by row, with an output register.
+
+    Rows ``2 n`` and ``2 n + 1`` are the low and the high half of pair n. Otherwise it is like
+    :class:`BlockRam`.
+
+    Parameters
+    ----------
+    width : int
+        Bits per row, up to 18.
+    pairs : int
+        Number of pairs, up to 512.
+
+    Members
+    -------
+    write_en, write_addr, write_data : :py:`In(1)`, :py:`In(range(pairs))`, :py:`In(2 * width)`
+        Write port.
+    read_en, read_addr : :py:`In(1)`, :py:`In(range(2 * pairs))`
+        Read enable, and address of the row.
+    read_data : :py:`Out(width)`
+        Row, two cycles with ``read_en`` after its address.
+    """
+
+    def __init__(self, width: int, pairs: int) -> None:
+        self._pairs = pairs
+        super().__init__({
+            "write_en":   In(1),
+            "write_addr": In(range(pairs)),
+            "write_data": In(2 * width),
+            "read_en":    In(1),
+            "read_addr":  In(range(2 * pairs)),
+            "read_data":  Out(width),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        if cells := cells_of(platform):
+            cells.pair_ram(m, (self.write_en, self.write_addr, self.write_data),
+                           (self.read_en, self.read_addr, self.read_data))
+            return m
+
+        width, halves = len(self.read_data), []
+        for half in range(2):
+            m.submodules[f"half{half}"] = memory = BlockRam(width, self._pairs)
+            m.d.comb += [
+                memory.write_en.eq(self.write_en),
+                memory.write_addr.eq(self.write_addr),
+                memory.write_data.eq(self.write_data.word_select(half, width)),
+                memory.read_en.eq(self.read_en),
+                memory.read_addr.eq(self.read_addr[1:]),
+            ]
+            halves.append(memory.read_data)
+        low = self.read_addr[0]
+        for stage in range(BlockRam.LATENCY):
+            later = Signal(name=f"low{stage}")
+            with m.If(self.read_en):
+                m.d.sync += later.eq(low)
+            low = later
+        m.d.comb += self.read_data.eq(Mux(low, halves[1], halves[0]))
         return m
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "block_ram",
     "gated_add",
     "multiply",
+    "pair_ram",
 ]
 
 
@@ -130,7 +131,7 @@ def multiply(m, a, b, product):
 
 
 #: Data width in bits of a block RAM by its number of rows. A width of 36 bits would use the pins
-#: of both ports.
+#: of both ports: see :func:`pair_ram`.
 BLOCK_DEPTHS = {1024: 18, 2048: 9, 4096: 4, 8192: 2, 16384: 1}
 
 
@@ -148,27 +149,47 @@ def block_ram(m, depth, write, read):
     """
     width = next(width for most, width in BLOCK_DEPTHS.items() if depth <= most)
     for low in range(0, len(write[2]), width):
-        _block(m, width, (*write[:2], write[2][low:low + width]),
+        _block(m, (width, width), (*write[:2], write[2][low:low + width]),
                (*read[:2], read[2][low:low + width]))
 
 
-def _block(m, width, write, read):
-    """Add one DP16KD: port A writes, port B reads."""
-    unused = {18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]     # unused low address bits
-    enable = 0b11 if width == 18 else 0                 # two of them select bytes at 18 bits
+def pair_ram(m, write, read):
+    """Add a memory that is written in pairs of rows of up to 18 bits and read row by row.
+
+    It is one DP16KD with output register. Its data pins of both ports take the pair that is
+    written, the first row in the low half.
+
+    Parameters
+    ----------
+    m : Module
+        Module to which the cell is added.
+    write, read : tuple of Value
+        Enable, address and data of each port, for up to 512 pairs. The address of a row has one bit
+        more than that of its pair. Read data has a latency of two cycles.
+    """
+    enable, address, pair = write
+    width = len(read[2])
+    wide  = Cat(pair[:width], Const(0, 18 - width), pair[width:])
+    _block(m, (36, 18), (enable, address, wide), read)
+
+
+def _block(m, widths, write, read):
+    """Add one DP16KD: port A writes, port B reads. ``widths`` are those of their rows in bits."""
+    unused = {36: 5, 18: 4, 9: 3, 4: 2, 2: 1, 1: 0}     # unused low address bits
+    enable = {36: 0b1111, 18: 0b11}.get(widths[0], 0)   # some of them select bytes
     data   = Signal(18)
     m.d.comb += read[2].eq(data)
     m.submodules += Instance(
-        "DP16KD", p_DATA_WIDTH_A=width, p_DATA_WIDTH_B=width, p_REGMODE_A="NOREG",
+        "DP16KD", p_DATA_WIDTH_A=widths[0], p_DATA_WIDTH_B=widths[1], p_REGMODE_A="NOREG",
         p_REGMODE_B="OUTREG", p_RESETMODE="SYNC", p_ASYNC_RESET_RELEASE="SYNC",
         p_WRITEMODE_A="NORMAL", p_WRITEMODE_B="NORMAL", p_CSDECODE_A="0b000",
         p_CSDECODE_B="0b000", p_GSR="DISABLED",
         i_CLKA=ClockSignal(), i_CEA=write[0], i_WEA=1, i_OCEA=0, i_RSTA=0,
         i_CLKB=ClockSignal(), i_CEB=read[0], i_WEB=0, i_OCEB=read[0], i_RSTB=0,
         **{f"i_CS{port}{bit}": 0 for port in "AB" for bit in range(3)},
-        **_bits("i_ADA", Cat(Const(enable, unused), write[1]), 14),
-        **_bits("i_ADB", Cat(Const(0, unused), read[1]), 14),
-        **_bits("i_DIA", write[2], 18), **_bits("i_DIB", Const(0, 18), 18),
+        **_bits("i_ADA", Cat(Const(enable, unused[widths[0]]), write[1]), 14),
+        **_bits("i_ADB", Cat(Const(0, unused[widths[1]]), read[1]), 14),
+        **_bits("i_DIA", write[2][:18], 18), **_bits("i_DIB", write[2][18:], 18),
         **{f"o_DOB{bit}": data[bit] for bit in range(18)})
 
 

@@ -28,6 +28,8 @@ from tritstream.scripts.assurance.row_sums import row_sums
 __all__ = ["DeviceModel"]
 
 _MAGIC = MAGIC.to_bytes(2, "little")
+#: Most chunks per group, by depth.
+_LONGEST = {1: 63, 2: 15, 3: 4, 4: 1}
 
 
 class DeviceModel:
@@ -41,7 +43,7 @@ class DeviceModel:
     Members
     -------
     groups : dict
-        Groups of the loaded activations, by column.
+        Chunks of 16 of the loaded activations, by column.
     scaled : bool
         Whether scales are loaded.
     header : Header or None
@@ -66,6 +68,7 @@ class DeviceModel:
         self.groups: dict[int, int] = {}
         self.scaled = False
         self._vectors: dict[int, np.ndarray] = {}
+        self._mantissas = np.zeros(SCALES, np.int64)
 
     def _clear_counters(self) -> None:
         self._valid = self._invalid = self._last_error = 0
@@ -185,18 +188,19 @@ class DeviceModel:
         return None
 
     def _gemv_refusal(self, header: Header) -> ErrorCode | None:
-        depth, groups, columns = header.sizes
+        sizes = header.sizes
         if header.length == 0 or header.length % self._config.lanes:
             return ErrorCode.LENGTH
-        if not 1 <= depth <= MAX_DEPTH:
+        if not 1 <= sizes.depth <= MAX_DEPTH:
             return ErrorCode.DEPTH
-        if not (1 <= GROUP * groups <= self._config.max_k and 1 <= columns <= self._config.columns
-                and header.arg1):
+        if not (1 <= GROUP * sizes.chunks <= self._config.max_k and sizes.blocks
+                and 1 <= sizes.columns <= self._config.columns
+                and sizes.length <= _LONGEST[sizes.depth]):
             return ErrorCode.SIZE
-        loaded = [self.groups.get(column) for column in range(columns)]
-        if not self.scaled or None in loaded:
+        loaded = [self.groups.get(column) for column in range(sizes.columns)]
+        if not (self.scaled or sizes.direct) or None in loaded:
             return ErrorCode.NOT_LOADED
-        return ErrorCode.SIZE if any(count != groups for count in loaded) else None
+        return ErrorCode.SIZE if any(count != sizes.chunks for count in loaded) else None
 
     def _content_fault(self, header: Header, payload: bytes) -> ErrorCode | None:
         """Return the fault that only the complete payload shows, or None."""
@@ -204,7 +208,7 @@ class DeviceModel:
             fits = all(value >> MANTISSA_BITS == 0 for value in unpack_from(f"<{SCALES}I", payload))
             return None if fits else ErrorCode.SIZE
         if header.opcode == Opcode.GEMV and header.length != (
-                header.arg1 * header.block_bytes(self._config.lanes)):
+                header.sizes.blocks * header.sizes.block_words * self._config.lanes):
             return ErrorCode.LENGTH
         return None
 
@@ -244,11 +248,12 @@ class DeviceModel:
 
     def _products(self, header: Header, words: bytes) -> list[Response]:
         """Return the RESULTs of the row blocks that are complete."""
-        depth, groups, columns = header.sizes
-        lanes, block_bytes = self._config.lanes, header.block_bytes(self._config.lanes)
-        blocks = min(len(words) // block_bytes, header.arg1)
-        sums = row_sums(words[:blocks * block_bytes], depth, groups, lanes,
-                        [self._vectors[column] for column in range(columns)], self._mantissas)
+        sizes, lanes = header.sizes, self._config.lanes
+        block_bytes = sizes.block_words * lanes
+        blocks = min(len(words) // block_bytes, sizes.blocks)
+        sums = row_sums(words[:blocks * block_bytes], sizes, lanes,
+                        [self._vectors[column] for column in range(sizes.columns)],
+                        self._mantissas)
         return [Response(Opcode.RESULT, header.sequence, block, column,
                          sums[block, column].astype("<i8").tobytes())
-                for block in range(blocks) for column in range(columns)]
+                for block in range(blocks) for column in range(sizes.columns)]

@@ -9,7 +9,7 @@ from struct import pack, unpack_from
 from typing import NamedTuple
 from zlib import crc32
 
-from tritstream.golden.fixed_point import tile_bytes
+from tritstream.golden.fixed_point import GROUP
 from tritstream.hw.protocol import (
     HEADER_BYTES,
     HEADER_CRC_OFFSET,
@@ -19,12 +19,39 @@ from tritstream.hw.protocol import (
     Opcode,
 )
 
-__all__ = ["Exchange", "Header", "Response", "frame", "header", "padded", "parse_header"]
+__all__ = ["Exchange", "GemvSizes", "Header", "Response", "frame", "header", "padded",
+           "parse_header"]
 
 
 def padded(data: bytes, size: int = REQUEST_ALIGN) -> bytes:
     """Return ``data`` with zeros up to a multiple of ``size`` bytes."""
     return data + bytes(-len(data) % size)
+
+
+class GemvSizes(NamedTuple):
+    """Fields of the arguments of a GEMV; ``length`` is in chunks of 16 columns per group."""
+
+    depth:   int
+    chunks:  int
+    columns: int
+    blocks:  int
+    length:  int
+    direct:  bool
+
+    @property
+    def scale_words(self) -> int:
+        """Scale words per group."""
+        return 10 if self.direct else 3
+
+    @property
+    def groups(self) -> int:
+        """Groups per row."""
+        return -(-self.chunks // self.length)
+
+    @property
+    def block_words(self) -> int:
+        """Words of one row block."""
+        return GROUP * self.depth * self.chunks + self.scale_words * self.groups
 
 
 class Header(NamedTuple):
@@ -47,14 +74,10 @@ class Header(NamedTuple):
         return self.trailer + REQUEST_ALIGN
 
     @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Depth, groups and columns of a GEMV."""
-        return self.arg0 & 0xFF, self.arg0 >> 8 & 0xFFFF, self.arg0 >> 24
-
-    def block_bytes(self, lanes: int) -> int:
-        """Words of one row block of a GEMV, in bytes, for words of ``lanes`` bytes."""
-        depth, groups, _ = self.sizes
-        return groups * tile_bytes(depth) * lanes
+    def sizes(self) -> GemvSizes:
+        """Sizes of a GEMV."""
+        return GemvSizes(self.arg0 & 0xFF, self.arg0 >> 8 & 0xFFFF, self.arg0 >> 24,
+                         self.arg1 & 0xFFFFFF, (self.arg1 >> 24 & 0x7F) + 1, bool(self.arg1 >> 31))
 
 
 def header(opcode: int, sequence: int, arg0: int = 0, arg1: int = 0, length: int = 0, *,

@@ -15,11 +15,12 @@ from tritstream.host.protocol.exchange import Exchange
 from tritstream.host.protocol.frames import request
 from tritstream.host.protocol.records import Counters, Info
 from tritstream.hw.config import DeviceConfig
-from tritstream.hw.protocol import VERSION, ErrorCode, Opcode
+from tritstream.hw.protocol import VERSION, ErrorCode, GemvArguments, Opcode
 
 from benches.axi import PINS, AxiTransport
 from benches.transport import BenchTransport
 from benches.wires import PERIOD_NS, start
+from support.gemv_words import GemvWords
 from support.golden_cases import integer_matrix
 
 CONFIG = DeviceConfig(*(int(cocotb.plusargs[name]) for name in (
@@ -147,6 +148,30 @@ async def damaged_trailer(dut, opcode):
         len(transport.requests) - 1, 1, ErrorCode.TRAILER)
     errors = [header for header in transport.answers if header.opcode == Opcode.ERROR]
     assert [(e.arg0, e.arg1) for e in errors] == [(ErrorCode.TRAILER, opcode)]
+    await transport.finish()
+
+
+@cocotb.test(timeout_time=300, timeout_unit="us")
+@cocotb.parametrize(stalls=["none", "both"])
+async def groups_and_direct_mantissas(dut, stalls):
+    """Depth, chunks per group and kind of scales change with each GEMV; the table stays."""
+    device, transport = await connected(dut, 96, stalls)
+    exchange = Exchange(transport, 0)
+    await exchange.call(Opcode.IDENTIFY, Opcode.INFO)
+    table = np.arange(27) * 4811
+    await device.load_scales(table)
+    for seed, (depth, length, direct) in enumerate(
+            [(1, 1, True), (1, 7, True), (2, 3, False), (3, 2, True), (4, 1, True), (1, 2, False)]):
+        arguments = GemvArguments(depth, length + 1, CONFIG.columns, 2, length, direct)
+        job = GemvWords(CONFIG.lanes, arguments, seed, table)
+        for column, x in enumerate(job.x):
+            await exchange.call(Opcode.ACTIVATIONS, Opcode.ACK, column, len(x), x.tobytes())
+        await exchange.ask(Opcode.GEMV, *arguments.pack(), job.words.tobytes())
+        for block, column in np.ndindex(2, CONFIG.columns):
+            answer = await exchange.answer(Opcode.RESULT)
+            sums = np.frombuffer(answer.payload, "<i8")
+            check(f"{arguments}, block {block}", sums, job.sums[column, block])
+        await exchange.answer(Opcode.DONE)
     await transport.finish()
 
 

@@ -68,10 +68,10 @@ class Schedule:
     def _noise(self, rng):
         """Any beat but a valid first scale beat."""
         beat = dict(zip(dict(Beat), (int(bit) for bit in rng.integers(0, 2, 7)), strict=True))
-        return beat | {"scale_first": beat["scale_first"] & (1 - beat["valid"])}
+        return beat | {"scale_start": beat["scale_start"] & (1 - beat["valid"])}
 
     def _place(self, group):
-        self.beats[group.at] |= {"valid": 1, "scale_first": 1, "group_first": int(group.first),
+        self.beats[group.at] |= {"valid": 1, "scale_start": 1, "group_first": int(group.first),
                                  "group_last": int(group.last)}
         for row in range(ROWS):
             for digit in range(SCALE_TRITS):
@@ -157,6 +157,59 @@ async def latency(dut):
     assert found[0] - turn + 1 == ScaleUnit.STAGES
 
 
+def scale_bytes(mantissas):
+    """Bytes (10, LANES) of ten scale words that hold the mantissas (ROWS, LANES)."""
+    low, high = mantissas & 255, mantissas >> 8
+    if LANES == 1:
+        return np.stack([low, high], axis=1).reshape(10, 1)
+    words = np.empty((10, LANES), int)
+    words[::2, :2], words[1::2, :2] = (
+        np.stack([low[:, lane], high[:, lane]], axis=1) for lane in range(2))
+    if LANES == 3:
+        words[::2, 2], words[1::2, 2] = low[:, 2], high[:, 2]
+    return words
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+async def direct_mantissas(dut):
+    """Mantissas of groups as close as they can be, between groups with codes."""
+    rng = np.random.default_rng(4)
+    await start(dut)
+    table = rng.integers(0, 1 << MANTISSA_BITS, SCALES)
+    await load(dut, table)
+    ports = array(dut, "bytes", LANES)
+    for port in chain.from_iterable(array(dut, "sums", LANES, ROWS)):
+        port.value = 1
+    dut.direct.value = 1
+    expected, seen = [], []
+    for _ in range(5):
+        mantissas = rng.integers(0, 1 << 16, (ROWS, LANES))
+        expected += mantissas.reshape(-1).tolist()
+        words = [*rng.integers(0, 256, (16, LANES)), *scale_bytes(mantissas)]
+        for place, word in enumerate(words):
+            for port, value in zip(ports, word, strict=True):
+                port.value = int(value)
+            dut.beat.value = Beat.const({
+                "valid": 1, "weight": place < 16, "scale_start": place == 23, "group_first": 1,
+                "group_last": 1}).as_bits()
+            await look(dut, seen)
+    dut.beat.value = Beat.const({"weight": 1}).as_bits()
+    for _ in range(SLOTS + ScaleUnit.STAGES):
+        await look(dut, seen)
+    assert seen == expected
+    dut.direct.value = 0
+    groups = random_groups(rng, 3)
+    check(await play(dut, Schedule(rng, groups)), expected_outputs(groups, table))
+
+
+async def look(dut, seen):
+    """Let a cycle pass and keep the row sum of a slot that a lane has."""
+    await RisingEdge(dut.clk)
+    slot = Slot.from_bits(int(dut.slot.value))
+    if slot.valid and slot.index % LANES_PER_UNIT < LANES:
+        seen.append(signed(int(dut.row_sum.value), ROW_SUM_BITS))
+
+
 @cocotb.test(timeout_time=1000, timeout_unit="us")
 @cocotb.parametrize(sign=[1, -1])
 async def largest_row_sums(dut, sign):
@@ -168,7 +221,7 @@ async def largest_row_sums(dut, sign):
         port.value = trit_bits(2)
     groups = MAX_K // 16
     for group in range(groups):
-        dut.beat.value = Beat.const({"valid": 1, "scale_first": 1, "group_first": group == 0,
+        dut.beat.value = Beat.const({"valid": 1, "scale_start": 1, "group_first": group == 0,
                                      "group_last": group == groups - 1}).as_bits()
         await RisingEdge(dut.clk)
         dut.beat.value = 0

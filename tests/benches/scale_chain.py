@@ -5,16 +5,17 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tritstream.golden.fixed_point import GROUP_SUM_BITS, ROW_SUM_BITS, ROWS
-from tritstream.hw.compute.scale_unit import ScaleCodes, ScaleUnit, SlotSequencer
+from tritstream.hw.compute.scale_mantissas import MantissaAddresses, ScaleMantissas
+from tritstream.hw.compute.scale_unit import ScaleUnit, SlotSequencer
 from tritstream.hw.interfaces import SLOTS, Beat, MantissaPort, Slot
 
 __all__ = ["ScaleChain"]
 
 
 class ScaleChain(wiring.Component):
-    """Sequencer, codes and unit for 1..3 lanes of one column.
+    """Sequencer, mantissas and unit for 1..3 lanes of one column.
 
-    With the first scale beat at cycle t, slot ``s = 3 * row + lane`` leaves at cycle
+    With the third-last scale beat at cycle t, slot ``s = 3 * row + lane`` leaves at cycle
     ``t + ScaleUnit.STAGES + s``. Members are those of the parts.
     """
 
@@ -22,6 +23,8 @@ class ScaleChain(wiring.Component):
         self._lanes = lanes
         super().__init__({
             "beat":    In(Beat),
+            "direct":  In(1),
+            "bytes":   In(8).array(lanes),
             "trits":   In(2).array(lanes, ROWS),
             "sums":    In(GROUP_SUM_BITS).array(lanes, ROWS),
             "load":    In(MantissaPort),
@@ -34,14 +37,21 @@ class ScaleChain(wiring.Component):
         m = Module()
 
         m.submodules.slots = slots = SlotSequencer()
-        m.submodules.codes = codes = ScaleCodes(self._lanes)
+        m.submodules.places = places = MantissaAddresses()
+        m.submodules.mantissas = mantissas = ScaleMantissas(self._lanes)
         m.submodules.unit  = unit  = ScaleUnit(self._lanes)
         m.d.comb += [
             slots.beat.eq(self.beat),
-            codes.onehot.eq(slots.onehot),
-            codes.load.eq(self.load),
+            places.direct.eq(self.direct),
+            places.beat.eq(self.beat),
+            places.load.eq(self.load),
+            places.slot.eq(slots.slots[places.STAGE]),
+            mantissas.onehot.eq(slots.onehot),
+            mantissas.direct.eq(self.direct),
+            mantissas.write.eq(places.write),
+            mantissas.read.eq(places.read),
             unit.onehot.eq(slots.onehot),
-            unit.mantissa.eq(codes.mantissa),
+            unit.mantissa.eq(mantissas.mantissa),
             self.onehot.eq(slots.onehot),
             self.slot.eq(slots.slots[-1]),
             self.row_sum.eq(unit.row_sum),
@@ -49,9 +59,10 @@ class ScaleChain(wiring.Component):
         for stage in range(ScaleUnit.STAGES):
             m.d.comb += unit.slots[stage].eq(slots.slots[stage])
         for lane in range(self._lanes):
+            m.d.comb += mantissas.bytes[lane].eq(self.bytes[lane])
             for row in range(ROWS):
                 m.d.comb += [
-                    codes.trits[lane][row].eq(self.trits[lane][row]),
+                    mantissas.trits[lane][row].eq(self.trits[lane][row]),
                     unit.sums[lane][row].eq(self.sums[lane][row]),
                 ]
         return m

@@ -92,7 +92,7 @@ class Device:
         if code:
             self._send(sequence, _ERROR, code, 0 if code == 1 else opcode)
         elif opcode == _IDENTIFY:
-            sizes = 1, self.lanes, self.columns, self.max_k, 0, 0
+            sizes = 2, self.lanes, self.columns, self.max_k, 0, 0
             self._send(sequence, _INFO, self.lanes, 0, struct.pack("<6I", *sizes))
         elif opcode == _GEMV:
             self._send(sequence, _DONE, 0, 0, struct.pack("<4Q", 0, 0, 0, self._words))
@@ -122,17 +122,19 @@ class Device:
             return 5
         return 0
 
-    def _gemv_refused(self, arg0, blocks, length):
-        depth, groups, used = arg0 & 255, arg0 >> 8 & 65535, arg0 >> 24
+    def _gemv_refused(self, arg0, arg1, length):
+        depth, chunks, used = arg0 & 255, arg0 >> 8 & 65535, arg0 >> 24
+        blocks, most, direct = arg1 & 0xFFFFFF, (arg1 >> 24 & 127) + 1, arg1 >> 31
         if not length or length % self.lanes:
             return 3
         if not 1 <= depth <= 4:
             return 4
-        if not (0 < groups <= self.max_k // 16 and 0 < used <= self.columns and blocks):
+        if not (0 < chunks <= self.max_k // 16 and 0 < used <= self.columns and blocks
+                and most <= {1: 63, 2: 15, 3: 4, 4: 1}[depth]):
             return 5
-        if self._m is None or any(column not in self._x for column in range(used)):
+        if (self._m is None and not direct) or any(column not in self._x for column in range(used)):
             return 7
-        return 5 if any(len(self._x[column]) != 16 * groups for column in range(used)) else 0
+        return 5 if any(len(self._x[column]) != 16 * chunks for column in range(used)) else 0
 
     def _carry_out(self, opcode, arg0, arg1, payload, valid):
         """Load, or send RESULTs; return the error code at the end of the payload, or 0."""
@@ -149,41 +151,77 @@ class Device:
             return self._multiply(arg0, arg1, payload)
         return 0
 
-    def _multiply(self, arg0, blocks, payload):
-        depth, groups, used = arg0 & 255, arg0 >> 8 & 65535, arg0 >> 24
-        size = groups * (16 * depth + 3) * self.lanes
+    def _multiply(self, arg0, arg1, payload):
+        depth, chunks, used = arg0 & 255, arg0 >> 8 & 65535, arg0 >> 24
+        blocks, most, direct = arg1 & 0xFFFFFF, (arg1 >> 24 & 127) + 1, arg1 >> 31
+        groups = [min(most, chunks - first) for first in range(0, chunks, most)]
+        size = sum(16 * depth * count + (10 if direct else 3) for count in groups) * self.lanes
         self._words = len(payload) // self.lanes
         for block in range(min(blocks, len(payload) // size)):
             words = payload[block * size:(block + 1) * size]
             for column in range(used):
-                sums = self._sums(words, depth, groups, self._x[column])
+                sums = self._sums(words, depth, groups, direct, self._x[column])
                 self._send(self._sequence, _RESULT, block, column,
                            struct.pack(f"<{len(sums)}q", *sums))
         return 0 if len(payload) == blocks * size else 3
 
-    def _sums(self, words, depth, groups, x):
-        """Row sums of a row block, in row order."""
-        sums = []
-        lanes, size = self.lanes, 16 * depth + 3
-        for lane in range(lanes):
-            rows = [0] * 5
-            for group in range(groups):
-                tile = words[group * size * lanes + lane:(group + 1) * size * lanes:lanes]
-                if not any(tile):
-                    continue
-                part, codes = [0] * 5, [0] * 5
-                for place, byte in enumerate(tile[:16 * depth]):
-                    factor = x[16 * group + place // depth] * 3 ** (place % depth)
-                    if byte and factor:
-                        for row, digit in enumerate(DIGITS[byte]):
-                            part[row] += TRIT[digit] * factor
-                for i, byte in enumerate(tile[16 * depth:]):
-                    codes = [code + digit * 3 ** i
-                             for code, digit in zip(codes, DIGITS[byte], strict=True)]
-                rows = [total + self._m[code] * value
-                        for total, code, value in zip(rows, codes, part, strict=True)]
-            sums += rows
+    def _sums(self, words, depth, groups, direct, x):
+        """Row sums of a row block, in row order; ``groups`` are their numbers of chunks."""
+        sums = [0] * (5 * self.lanes)
+        at = column = 0
+        for count in groups:
+            digits = words[at:at + 16 * count * depth * self.lanes]
+            at += len(digits)
+            scales = words[at:at + (10 if direct else 3) * self.lanes]
+            at += len(scales)
+            factors = self._direct(scales) if direct else self._coded(scales)
+            for lane in range(self.lanes):
+                part = self._part(digits[lane::self.lanes], depth, x[column:])
+                for row in range(5 * lane, 5 * lane + 5):
+                    sums[row] += factors[row] * part[row % 5]
+            column += 16 * count
         return sums
+
+    def _part(self, digits, depth, x):
+        """Group sums of five rows."""
+        part = [0] * 5
+        if not any(digits):
+            return part
+        for place, byte in enumerate(digits):
+            factor = x[place // depth] * 3 ** (place % depth)
+            if byte and factor:
+                for row, digit in enumerate(DIGITS[byte]):
+                    part[row] += TRIT[digit] * factor
+        return part
+
+    def _coded(self, scales):
+        """Mantissas by row, looked up by the codes in three words."""
+        codes = [0] * (5 * self.lanes)
+        for place, byte in enumerate(scales):
+            for row, digit in enumerate(DIGITS[byte]):
+                codes[5 * (place % self.lanes) + row] += digit * 3 ** (place // self.lanes)
+        return [self._m[code] for code in codes]
+
+    def _direct(self, scales):
+        """Mantissas by row, from ten words."""
+        width, found = max(1, self.lanes // 8), {}
+        words = [scales[at:at + self.lanes] for at in range(0, len(scales), self.lanes)]
+        # Lanes of an output word: row n of a block is at place n mod W.
+        runs = [range(low, low + width) for low in range(0, self.lanes, width)]
+        for first in range(0, len(runs), 3):
+            unit = runs[first:first + 3]
+            for place in range(width):
+                a = [lane for run in unit for lane in run if 5 * lane % width == place]
+                for row in range(5):
+                    b = [lane for run in unit for lane in run if (5 * lane + row) % width == place]
+                    even, odd = [[words[at][lane] for lane in a] for at in (2 * row, 2 * row + 1)]
+                    if len(a) == 1:
+                        pairs = [(even[0], odd[0])]
+                    else:
+                        pairs = [even[:2], odd[:2], (*even[2:], *odd[2:])][:len(a)]
+                    for lane, (low, high) in zip(b, pairs, strict=True):
+                        found[5 * lane + row] = low + 256 * high
+        return [found[row] for row in range(5 * self.lanes)]
 
 
 def _padded(data, align):

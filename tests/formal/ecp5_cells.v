@@ -12,7 +12,7 @@ module LUT2 (input A, B, output Z);
 endmodule
 
 // Port A writes, port B reads through its output register. Narrow memories have more rows than the
-// 1024 of this model.
+// 1024 of this model. A row of 36 bits is two of 18 bits, and its high half enters at port B.
 module DP16KD (
   input CLKA, CLKB, CEA, CEB, WEA, WEB, OCEA, OCEB, RSTA, RSTB,
   input CSA0, CSA1, CSA2, CSB0, CSB1, CSB2,
@@ -31,7 +31,7 @@ module DP16KD (
   parameter WRITEMODE_A = "NORMAL", WRITEMODE_B = "NORMAL";
   parameter CSDECODE_A = "0b000", CSDECODE_B = "0b000", GSR = "ENABLED";
 
-  localparam BELOW = DATA_WIDTH_A == 18 ? 4 : DATA_WIDTH_A == 9 ? 3 : DATA_WIDTH_A / 2;
+  localparam BELOW = DATA_WIDTH_B == 18 ? 4 : DATA_WIDTH_B == 9 ? 3 : DATA_WIDTH_B / 2;
 
   reg [8:0] low [0:1023], high [0:1023];
   reg [17:0] latch = 0, out = 0;
@@ -44,6 +44,8 @@ module DP16KD (
                       ADB1, ADB0} >> BELOW;
   wire [17:0] data = {DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9,
                       DIA8, DIA7, DIA6, DIA5, DIA4, DIA3, DIA2, DIA1, DIA0};
+  wire [17:0] more = {DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9,
+                      DIB8, DIB7, DIB6, DIB5, DIB4, DIB3, DIB2, DIB1, DIB0};
   wire selected_a = ~CSA0 & ~CSA1 & ~CSA2, selected_b = ~CSB0 & ~CSB1 & ~CSB2;
   assign {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9,
           DOB8, DOB7, DOB6, DOB5, DOB4, DOB3, DOB2, DOB1, DOB0} =
@@ -51,7 +53,12 @@ module DP16KD (
 
   always @(posedge CLKA)
     if (CEA & WEA & selected_a) begin       // of 18 bits, address bits 0 and 1 enable the bytes
-      if (DATA_WIDTH_A != 18) low[write] <= data[8:0] & ((1 << DATA_WIDTH_A) - 1);
+      if (DATA_WIDTH_A == 36) begin         // of 36 bits, address bits 0 to 3
+        if (ADA0) low[write & ~1] <= data[8:0];
+        if (ADA1) high[write & ~1] <= data[17:9];
+        if (ADA2) low[write | 1] <= more[8:0];
+        if (ADA3) high[write | 1] <= more[17:9];
+      end else if (DATA_WIDTH_A != 18) low[write] <= data[8:0] & ((1 << DATA_WIDTH_A) - 1);
       else begin
         if (ADA0) low[write] <= data[8:0];
         if (ADA1) high[write] <= data[17:9];

@@ -6,8 +6,10 @@ from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume
 from formal.rules import free
 
+from tritstream.golden.fixed_point import GROUP, half_range
 from tritstream.hw.compute.lane import Lane
 from tritstream.hw.compute.trit_unpacker import TritUnpacker
+from tritstream.hw.protocol import longest_group
 from tritstream.hw.tools.formal import Method
 
 pytestmark = pytest.mark.long
@@ -111,16 +113,17 @@ def test_lane_adds_and_subtracts(demonstrate):
 
 
 class GroupFits(Elaboratable):
-    """A group sum is exact: 18 bits hold 16 weights of up to four trits times int8.
+    """A group sum is exact: 18 bits hold the longest group of each depth, times int8.
 
-    Between clears the lane gets ``a * 3^i`` for the digits i = 0.. of each weight, at most four,
-    of at most 16 weights, with idle cycles (x = 0) anywhere. A second sum in 24 bits is always
-    equal to the sum of the lane, because it stays within ``+-128 * (40 n + (3^i - 1) / 2)`` after
-    n weights and i digits more.
+    Between clears the lane gets ``a * 3^i`` for the digits i = 0..d-1 of each weight, of at most
+    :func:`.longest_group` chunks of 16 weights, with idle cycles (x = 0) anywhere. A second sum in
+    24 bits is always equal to the sum of the lane, because it stays within
+    ``+-128 * (h n + (3^i - 1) / 2)`` after n weights and i digits more, with ``h = (3^d - 1) / 2``.
     """
 
-    def __init__(self, lane):
-        self._lane = lane
+    def __init__(self, lane, depth):
+        self._lane, self._half, self._top = lane, half_range(depth), 3 ** (depth - 1)
+        self._most = GROUP * longest_group(depth)
 
     def elaborate(self, platform):
         m = Module()
@@ -129,26 +132,27 @@ class GroupFits(Elaboratable):
             free(m, lane.trits[row], lane.x[row], lane.clear[row])
         value = signal_trit(m, lane.trits[0])
         x, total = Signal(signed(14)), Signal(signed(24))
-        weights, power = Signal(range(17)), Signal(range(82), init=1)   # power: 3^digit
+        weights, power = Signal(range(self._most + 1)), Signal(range(82), init=1)
         held, fresh, idle, clear = Signal(signed(14)), AnySeq(signed(8)), AnySeq(1), AnySeq(1)
-        bound = 128 * (40 * weights + ((power - 1) >> 1))
+        bound = 128 * (self._half * weights + ((power - 1) >> 1))       # power: 3^digit
         m.d.comb += [
             x.eq(Mux(idle, 0, Mux(power == 1, fresh, held * 3))),
             lane.x[0].eq(x),
             lane.clear[0].eq(clear),
             Assert(lane.sums[0].as_signed() == total),
             # What the next step of the induction needs to know.
-            Assert((power == 1) | (power == 3) | (power == 9) | (power == 27)),
-            Assert(weights <= 16),
+            Assert(Cat(power == 3 ** digit for digit in range(4) if 3 ** digit <= self._top).any()),
+            Assert(weights <= self._most),
+            Assert((power == 1) | (weights < self._most)),
             Assert((power == 1) | ((held * 3 <= 128 * power) & (held * 3 >= -128 * power))),
             Assert((total <= bound) & (total >= -bound)),
         ]
         with m.If(clear):
             m.d.sync += [total.eq(0), weights.eq(0), power.eq(1)]
         with m.Elif(~idle):
-            m.d.comb += Assume(weights < 16)
+            m.d.comb += Assume(weights < self._most)
             m.d.sync += [total.eq(total + value * x), held.eq(x), power.eq(power * 3)]
-            with m.If((power == 27) | AnySeq(1)):       # the weight's last digit
+            with m.If((power == self._top) | AnySeq(1)):        # the weight's last digit
                 m.d.sync += [power.eq(1), weights.eq(weights + 1)]
         return m
 
@@ -157,5 +161,7 @@ def seventeen_bits(m, lane):
     m.d.sync += lane.sums[0][17].eq(0)
 
 
-def test_group_sums_fit(demonstrate):
-    demonstrate(Lane, GroupFits, [seventeen_bits], Method.INDUCTION, 1)
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_group_sums_fit(demonstrate, depth):
+    demonstrate(Lane, lambda lane: GroupFits(lane, depth), [seventeen_bits], Method.INDUCTION, 1)
+

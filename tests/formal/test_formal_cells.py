@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 from tritstream.hw.compute.lane import Lane
 from tritstream.hw.primitives import ecp5, xilinx
 from tritstream.hw.primitives.accumulator_pair import AccumulatorPair
-from tritstream.hw.primitives.cells import BlockRam, Multiplier, MultiplyAdd
+from tritstream.hw.primitives.cells import BlockRam, Multiplier, MultiplyAdd, PairRam
 from tritstream.hw.primitives.ecp5 import Ecp5
 from tritstream.hw.primitives.xilinx import XC7, XCUP
 from tritstream.hw.tools.formal import Counterexample, Equal, Method, prove
@@ -88,6 +88,10 @@ def no_collision(m, ram):
     m.d.comb += Assume(~(ram.write_en & ram.read_en & (ram.write_addr == ram.read_addr)))
 
 
+def no_collision_of_pairs(m, ram):
+    m.d.comb += Assume(~(ram.write_en & ram.read_en & (ram.write_addr == ram.read_addr[1:])))
+
+
 def few_bits(m, multiplier):
     """Products of all numbers are out of a solver's reach."""
     m.d.comb += [Assume(multiplier.a == multiplier.a[:5].as_signed()),
@@ -102,6 +106,7 @@ def few_values(m, pair):
 
 LANE = (Lane, lambda lane: lane, no_subtraction_of_nothing, Method.INDUCTION, 5)
 RAM  = (lambda: BlockRam(20, 64), Settled, no_collision, Method.BOUNDED, 7)
+PAIRS = (lambda: PairRam(17, 64), Settled, no_collision_of_pairs, Method.BOUNDED, 7)
 MULT = (Multiplier, lambda multiplier: multiplier, few_bits, Method.BOUNDED, 6)
 SUMS = (lambda: MultiplyAdd(46), lambda multiplier: multiplier, few_bits, Method.BOUNDED, 7)
 
@@ -117,8 +122,8 @@ def compare(family, parts, folder):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("parts", [LANE, RAM, MULT, SUMS, PAIR], ids=[
-    "lane", "block RAM", "multiplier", "multiplier with adder", "accumulators"])
+@pytest.mark.parametrize("parts", [LANE, RAM, PAIRS, MULT, SUMS, PAIR], ids=[
+    "lane", "block RAM", "pair RAM", "multiplier", "multiplier with adder", "accumulators"])
 def test_cells_equal_their_reference_model(family, parts, tmp_path):
     compare(family, parts, tmp_path)
 
@@ -151,20 +156,23 @@ def row_lost(row, low):
     ("ecp5", LANE, ecp5, "_ADD", 0x965A ^ 0x8000),
     ("ecp5", LANE, ecp5, "_START", 0x0000),
     ("ecp5", RAM, ecp5, "_bits", fifth_bit_lost),
+    ("ecp5", PAIRS, ecp5, "_bits", fifth_bit_lost),
     ("ecp5", MULT, ecp5, "_bits", fifth_bit_lost),
     ("xc7", LANE, xilinx, "_ADD", xilinx._ADD ^ 0x8000),
     ("xcup", LANE, xilinx, "_ADD", xilinx._ADD ^ 0x0100),
     ("xc7", RAM, xilinx, "_address", row_lost),
     ("xcup", RAM, xilinx, "_address", row_lost),
+    ("xcup", PAIRS, xilinx, "_address", row_lost),
     ("xc7", MULT, xilinx, "_extended", sign_lost),
     ("xcup", MULT, xilinx, "_extended", sign_lost),
     ("xc7", SUMS, xilinx, "_PRODUCT_PLUS_C", xilinx._PRODUCT),
     ("xcup", SUMS, xilinx, "_PRODUCT_PLUS_C", xilinx._PRODUCT),
     ("xc7", PAIR, xilinx, "_HIGH", 6),
     ("xcup", PAIR, xilinx, "_D_PLUS_A", 0),
-], ids=["ecp5 lane: sum", "ecp5 lane: carry in", "ecp5 block RAM", "ecp5 multiplier",
-        "xc7 lane", "xcup lane", "xc7 block RAM", "xcup block RAM", "xc7 multiplier",
-        "xcup multiplier", "xc7 adder", "xcup adder", "xc7 accumulators", "xcup accumulators"])
+], ids=["ecp5 lane: sum", "ecp5 lane: carry in", "ecp5 block RAM", "ecp5 pair RAM",
+        "ecp5 multiplier", "xc7 lane", "xcup lane", "xc7 block RAM", "xcup block RAM",
+        "xcup pair RAM", "xc7 multiplier", "xcup multiplier", "xc7 adder", "xcup adder",
+        "xc7 accumulators", "xcup accumulators"])
 def test_a_wrong_cell_is_found(family, parts, module, name, value, tmp_path, monkeypatch):
     monkeypatch.setattr(module, name, value)
     with pytest.raises(Counterexample):

@@ -157,7 +157,7 @@ def words_for_a_gemv_that_never_started(m, control):
 
 
 def job_of_the_next_header(m, control):
-    m.d.sync += control.gemv.job.group_last.eq(control.headers.p.header.arg1 ^ control.full)
+    m.d.sync += control.gemv.job.chunk_last.eq(control.headers.p.header.arg1 ^ control.full)
 
 
 def test_controller_grants(demonstrate):

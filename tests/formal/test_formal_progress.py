@@ -1,13 +1,14 @@
 """Units that carry out a request finish it, and take or give exactly the expected words."""
 
 import pytest
-from amaranth import Array, Elaboratable, Module, Signal
+from amaranth import Array, Elaboratable, Module, Mux, Signal
 from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume
 from formal.rules import Opened, free
 
 from tritstream.golden.fixed_point import GROUP, SCALE_TRITS
 from tritstream.hw.compute.sequencer import Sequencer
+from tritstream.hw.protocol import DIRECT_WORDS
 from tritstream.hw.tools.formal import Method
 
 pytestmark = pytest.mark.long
@@ -16,11 +17,13 @@ pytestmark = pytest.mark.long
 class NamesBeats(Elaboratable):
     """Specification: each word of a GEMV is named by its place, and the last one ends it.
 
-    The words of a group are counted from 0; of depth d, those below 16 d are digits, every d-th
-    begins a weight, and three more are digits of scale codes. Groups and blocks are counted too,
-    so that a run takes at most ``blocks * groups * (16 d + 3)`` words, for any such numbers. A
-    word waits only where it ends a block, and until a cycle after there is a bank for it; it is
-    never taken without one. Credit is only taken away by the end of a block.
+    The words of a chunk of 16 columns are counted from 0; of depth d, those below 16 d are digits,
+    and every d-th begins a weight. Behind the chunks of a group come three scale words, or ten if
+    mantissas are direct. A group has the chunks of its length, or the rest of the row. Chunks and
+    blocks are counted too, so that a run takes at most ``blocks * (16 d * chunks + groups * s)``
+    words with s = 3 or 10, for any such numbers. A word waits only where it ends a block, and until
+    a cycle after there is a bank for it; it is never taken without one. Credit is only taken away
+    by the end of a block.
 
     A GEMV may be cut short in any cycle, as by an abandoned frame. The sequencer is left running
     then, its job changes with the next header, and it is started again while it runs. What is
@@ -48,22 +51,28 @@ class NamesBeats(Elaboratable):
                      Assume(~sequencer.gemv.start | sequencer.credit),
                      Assume(~credit | sequencer.credit | spent)]
 
-        place = Signal(range(4 * GROUP + SCALE_TRITS))
-        group, block = Signal.like(job.group_last), Signal.like(job.block_last)
+        place = Signal(range(4 * GROUP + DIRECT_WORDS))
+        chunk, block = Signal.like(job.chunk_last), Signal.like(job.block_last)
+        length, group = Signal.like(job.length_last), Signal.like(job.chunk_last)
         depth   = Signal(3)
-        weights = Signal.like(place)
-        m.d.comb += [depth.eq(job.digit_last + 1), weights.eq(depth * GROUP)]
-        group_end = place == weights + SCALE_TRITS - 1
-        block_end = group_end & (group == job.group_last)
+        weights, tail = Signal.like(place), Signal(range(DIRECT_WORDS + 1))
+        m.d.comb += [depth.eq(job.digit_last + 1), weights.eq(depth * GROUP),
+                     tail.eq(Mux(job.direct, DIRECT_WORDS, SCALE_TRITS))]
+        whole     = (length == job.length_last) | (chunk == job.chunk_last)
+        chunk_end = (place == weights - 1) & ~whole
+        group_end = place == weights + tail - 1
+        block_end = group_end & (chunk == job.chunk_last)
         job_end   = block_end & (block == job.block_last)
         with m.If(beat.valid):
             m.d.sync += place.eq(place + 1)
+            with m.If(chunk_end):
+                m.d.sync += [place.eq(0), chunk.eq(chunk + 1), length.eq(length + 1)]
             with m.If(group_end):
-                m.d.sync += [place.eq(0), group.eq(group + 1)]
+                m.d.sync += [place.eq(0), chunk.eq(chunk + 1), length.eq(0), group.eq(group + 1)]
             with m.If(block_end):
-                m.d.sync += [group.eq(0), block.eq(block + 1)]
+                m.d.sync += [chunk.eq(0), group.eq(0), block.eq(block + 1)]
         with m.If(sequencer.gemv.start):
-            m.d.sync += [place.eq(0), group.eq(0), block.eq(0)]
+            m.d.sync += [place.eq(0), chunk.eq(0), length.eq(0), group.eq(0), block.eq(0)]
 
         over, complete, runs = Signal(), Signal(), Signal()
         began = Signal()        # ready is low in the first cycle of all
@@ -80,12 +89,12 @@ class NamesBeats(Elaboratable):
             m.d.comb += [
                 Assert(beat.weight == (place < weights)),
                 Assert(beat.first == (place < weights) & whole),
-                Assert(beat.scale_first == (place == weights)),
+                Assert(beat.scale_start == (place == weights + tail - 3)),
                 Assert(beat.scale_last == group_end),
             ]
             with m.If(place >= weights):
                 m.d.comb += [Assert(beat.group_first == (group == 0)),
-                             Assert(beat.group_last == (group == job.group_last))]
+                             Assert(beat.group_last == (chunk == job.chunk_last))]
         m.d.sync += over.eq(beat.valid & (job_end | words.p.last))
         m.d.sync += complete.eq(job_end & words.p.last)
         with m.If(self._cut | beat.valid & (job_end | words.p.last)):
@@ -96,34 +105,48 @@ class NamesBeats(Elaboratable):
             m.d.comb += Assert(sequencer.running == runs)
         with m.If(over):
             m.d.comb += [Assert(~sequencer.running), Assert(sequencer.gemv.complete == complete)]
-        self._invariants(m, place, group, block, weights)
+        self._invariants(m, place, weights, tail, {
+            "chunk": chunk, "length": length, "block": block}, group)
         return m
 
-    def _invariants(self, m, place, group, block, weights):
-        inside, job = self._inside, self._sequencer.gemv.job
-        digit = inside["digit"]
+    def _invariants(self, m, place, weights, tail, counts, group):
+        inside, job, beat = self._inside, self._sequencer.gemv.job, self._sequencer.beat
+        digit, row_end = inside["digit"], counts["chunk"] == job.chunk_last
         with m.If(self._sequencer.running & ~self._cut):
+            for name, count in counts.items():
+                m.d.comb += Assert((inside[name] == count) & (count <= job[f"{name}_last"]))
             m.d.comb += [
-                Assert((inside["group"] == group) & (group <= job.group_last)),
-                Assert((inside["block"] == block) & (block <= job.block_last)),
-                Assert(inside["end"] == (place == weights + SCALE_TRITS - 1)
-                       & (group == job.group_last)),
+                Assert(group <= counts["chunk"]),
+                Assert(inside["first"] == (group == 0)),
+                Assert(inside["end"] == (place == weights + tail - 1) & row_end),
             ]
-            with m.If(inside["scale"]):
-                m.d.comb += Assert((place == weights + digit) & (digit < SCALE_TRITS)
-                                   & (inside["place"] == 0))
+            whole = (counts["length"] == job.length_last) | row_end
+            with m.If(digit > 3):
+                m.d.comb += Assert((place == weights + tail + digit - 16) & (place >= weights)
+                                   & (inside["place"] == 0) & whole)
             with m.Else():
                 m.d.comb += Assert((place == inside["place"] * (job.digit_last + 1) + digit)
                                    & (digit <= job.digit_last))
-            # Registered: right from the second word of a group on.
+            # Registered: right from the second word of a chunk on.
             with m.If(place != 0):
-                m.d.comb += [Assert(self._sequencer.beat.group_first == (group == 0)),
-                             Assert(self._sequencer.beat.group_last == (group == job.group_last)),
-                             Assert(inside["last_block"] == (block == job.block_last))]
+                m.d.comb += [Assert(beat.group_last == row_end),
+                             Assert(inside["whole"] == whole),
+                             Assert(inside["last_block"] == (counts["block"] == job.block_last))]
 
 
 def a_group_too_many(m, sequencer):
-    m.d.sync += sequencer.beat.group_last.eq(sequencer.gemv.job.group_last == 0)
+    m.d.sync += sequencer.beat.group_last.eq(sequencer.gemv.job.chunk_last == 0)
+
+
+def slots_start_with_the_scale_beats(m, sequencer):
+    job = sequencer.gemv.job
+    with m.If(job.direct & (job.length_last == 62)):
+        m.d.comb += sequencer.beat.scale_start.eq(~sequencer.beat.weight)
+
+
+def a_group_has_no_end(m, sequencer):
+    with m.If(sequencer.gemv.job.length_last == 5):
+        m.d.comb += sequencer.beat.scale_last.eq(0)
 
 
 def not_started_while_running(m, sequencer):
@@ -132,7 +155,7 @@ def not_started_while_running(m, sequencer):
 
 
 def word_refused(m, sequencer):
-    with m.If(sequencer.beat.scale_first):
+    with m.If(sequencer.beat.scale_start):
         m.d.sync += sequencer.words.ready.eq(sequencer.credit)
 
 
@@ -143,6 +166,6 @@ def third_digit_of_four_is_first(m, sequencer):
 
 def test_sequencer_names_beats(demonstrate):
     demonstrate(lambda: Sequencer(1), NamesBeats,
-                [a_group_too_many, word_refused, third_digit_of_four_is_first,
-                 not_started_while_running],
+                [a_group_too_many, slots_start_with_the_scale_beats, a_group_has_no_end,
+                 word_refused, third_digit_of_four_is_first, not_started_while_running],
                 Method.INDUCTION, 2)

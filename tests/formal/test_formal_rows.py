@@ -108,7 +108,7 @@ class RowsFit(Elaboratable):
         m.submodules.slots = slots = SlotSequencer()
         beat = Signal(Beat)
         free(m, beat)       # sums and mantissas reach nothing but the multiplier
-        begins = beat.valid & beat.scale_first
+        begins = beat.valid & beat.scale_start
         ages   = [Signal(range(BEATS + 1), init=BEATS, name=f"age{stage}")   # of a stage's group
                   for stage, _ in enumerate(unit.slots)]
         m.d.comb += [

@@ -46,10 +46,10 @@ def test_identify_asks_again():
 
 
 def test_identify_wrong_version():
-    with pytest.raises(DeviceError, match=r"^IDENTIFY: device speaks protocol version 2, this "
-                                          r"driver version 1: take driver and gateware of the "
+    with pytest.raises(DeviceError, match=r"^IDENTIFY: device speaks protocol version 3, this "
+                                          r"driver versions 1 to 2: take driver and gateware of the"
                                           r"same release$"):
-        asyncio.run(Device(Peer(version=2)).identify())
+        asyncio.run(Device(Peer(version=3)).identify())
 
 
 @pytest.mark.parametrize(("columns", "max_k"), [(0, 64), (256, 64), (1, 8)])

@@ -3,10 +3,51 @@ import struct
 import numpy as np
 import pytest
 
+from tritstream.golden.fixed_point import GROUP, GROUP_SUM_BITS, half_range
 from tritstream.golden.gemv import gemv
 from tritstream.golden.tiles import unpack
+from tritstream.hw.protocol import GemvArguments, longest_group
 
 from support.wire import ACK, ACTIVATIONS, DONE, IDENTIFY, INFO, STATUS, Job, K, frame
+
+
+def test_gemv_arguments_are_the_fields_of_the_document():
+    arguments = GemvArguments(3, 0x123, 2, 0xABCDEF, 64, True)
+    assert arguments.pack() == (0x02012303, 0xBFABCDEF)
+    assert GemvArguments.unpack(*arguments.pack()) == arguments
+    # Those of version 1: 16 columns per group, and codes.
+    assert GemvArguments(1, 2, 3, 4).pack() == (0x03000201, 4)
+    assert GemvArguments.unpack(0x03000201, 4) == GemvArguments(1, 2, 3, 4, 1, False)
+    rng = np.random.default_rng(0)
+    for arg0, arg1 in rng.integers(0, 1 << 32, (50, 2)).tolist():
+        assert GemvArguments.unpack(arg0, arg1).pack() == (arg0, arg1)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (GemvArguments(1, 8, 1, 1, 8, True), 138), (GemvArguments(1, 63, 1, 1, 63), 1011),
+    (GemvArguments(3, 5, 1, 9, 4, True), 5 * 48 + 20), (GemvArguments(2, 3, 1, 1), 3 * 35)])
+def test_words_of_a_row_block(arguments, words):
+    assert arguments.block_words == words
+
+
+@pytest.mark.parametrize("field, values, bits", [
+    ("depth", (-1, 256), 8), ("chunks", (-1, 1 << 16), 16), ("columns", (-1, 256), 8),
+    ("blocks", (-1, 1 << 24), 24), ("length", (0, 129), 7)])
+def test_values_that_fit_no_field_are_refused(field, values, bits):
+    for value in values:
+        message = rf"^{field}.* of a GEMV must fit {bits} bits, not -?\d"
+        with pytest.raises(ValueError, match=message):
+            GemvArguments(**{"depth": 1, "chunks": 1, "columns": 1, "blocks": 1, field: value})
+
+
+def test_the_longest_group_is_the_longest_whose_sum_fits():
+    assert [longest_group(depth) for depth in range(1, 5)] == [63, 15, 4, 1]
+    for depth in range(1, 5):
+        largest = [GROUP * (longest_group(depth) + more) * half_range(depth) * 128
+                   for more in range(2)]
+        assert largest[0] < 1 << GROUP_SUM_BITS - 1 <= largest[1]
+    with pytest.raises(ValueError, match=r"^depth must be 1..4, not 5$"):
+        longest_group(5)
 
 
 def test_info_tells_how_the_device_was_built(wire):
@@ -14,7 +55,7 @@ def test_info_tells_how_the_device_was_built(wire):
     opcode, sequence, arg0, arg1, payload = wire.ask(frame(IDENTIFY, sequence=7))
     assert (opcode, sequence, arg0, arg1) == (INFO, 7, config.lanes, 0)
     assert struct.unpack("<6I", payload) == (
-        1, config.lanes, config.columns, config.max_k, config.clock_hz, config.build_id)
+        2, config.lanes, config.columns, config.max_k, config.clock_hz, config.build_id)
 
 
 def test_identify_of_the_protocol_document(wire):

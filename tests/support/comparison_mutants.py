@@ -43,6 +43,7 @@ TESTS = {
     "compute/lane_array": ["compute/test_datapath.py"],
     "compute/multiplier_lane": ["compute/test_datapath.py"],
     "compute/result_banks": ["compute/test_result_banks.py"],
+    "compute/scale_mantissas": ["compute/test_scale_unit.py", "compute/test_datapath.py"],
     "compute/scale_unit": ["compute/test_scale_unit.py", "compute/test_datapath.py"],
     "compute/sequencer": ["compute/test_sequencer.py"],
     "compute/trit_unpacker": ["compute/test_trit_unpacker.py"],

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 #: Source files in ``hw/`` whose names are longer than in the table below.
 FILES = {"activation": "activation_memory", "buffer": "stream_buffer", "check": "request_check",
-         "control": "controller", "results": "result_banks"}
+         "control": "controller", "mantissas": "scale_mantissas", "results": "result_banks"}
 #: Source file, the text that occurs there once, and its replacement.
 MUTANTS = {
     "CRC of the trailer ignored":
@@ -86,6 +86,25 @@ MUTANTS = {
     "a word dropped when both sides stall":
         ("buffer", "next_full.eq((taken | full) & self.o.valid & ~self.o.ready)",
          "next_full.eq((taken & ~full) & self.o.valid & ~self.o.ready)"),
+    "length of groups not checked":
+        ("check", '| _late(m, lengths[fields.depth[:2]], "long_group")', ""),
+    "scales asked for with direct mantissas":
+        ("check", "missing = ~scales & ~fields.direct", "missing = ~scales"),
+    "a group not ended by its row":
+        ("sequencer", "(length == job.length_last) | (chunk == job.chunk_last)",
+         "length == job.length_last"),
+    "length not counted anew after a group":
+        ("sequencer", "[chunk.eq(chunk + 1), length.eq(0), first.eq(0)]",
+         "[chunk.eq(chunk + 1), first.eq(0)]"),
+    "direct mantissas written over the table":
+        ("mantissas", "return Cat(row, odd, Const(0b10, 2))",
+         "return Cat(row, odd, Const(0b00, 2))"),
+    "third mantissa from one word":
+        ("mantissas", "direct.append(Cat(before, self.bytes[-1]))",
+         "direct.append(Cat(self.bytes[-1], self.bytes[-1]))"),
+    "codes looked up behind direct mantissas":
+        ("mantissas", "with m.If(self.direct):\n            m.d.sync += complete.eq(0)",
+         "with m.If(0):\n            m.d.sync += complete.eq(0)"),
     "activations written from where the last load ended":
         ("activation", "m.d.comb += memory.write_addr.eq(0)",
          "m.d.comb += memory.write_addr.eq(write_row)"),

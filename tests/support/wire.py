@@ -10,8 +10,9 @@ from tritstream.golden.tiles import unpack, word_stream
 from tritstream.hw.config import DeviceConfig
 
 from support.frames import build_frame, split_frame
+from support.gemv_words import GemvWords
 
-__all__ = ["CONFIGS", "Job", "Wire", "error", "frame"]
+__all__ = ["CONFIGS", "Job", "ModeJob", "Wire", "error", "frame"]
 
 CONFIGS = {
     "1 lane":    DeviceConfig(lanes=1),
@@ -60,19 +61,34 @@ class Job:
     def loads(self):
         return b"".join(map(self.activations, range(self.columns))) + self.scales()
 
-    def gemv(self, payload=None, depth=None, groups=None, columns=None, blocks=None, **options):
+    #: Bits 24-31 of arg1: chunks per group minus one, and direct mantissas.
+    mode = 0
+
+    def gemv(self, payload=None, depth=None, groups=None, columns=None, blocks=None, mode=None,
+             **options):
         def pick(value, default):
             return default if value is None else value
 
         arg0 = (pick(depth, self.depth) | pick(groups, self.groups) << 8
                 | pick(columns, self.columns) << 24)
-        return frame(GEMV, arg0=arg0, arg1=pick(blocks, self.blocks),
+        return frame(GEMV, arg0=arg0, arg1=pick(blocks, self.blocks) | pick(mode, self.mode) << 24,
                      payload=pick(payload, self.words.tobytes()), **options)
 
     def results(self, blocks, sequence=1):
         """Return the RESULTs of these row blocks."""
         return [(RESULT, sequence, block, column, self.sums[column, block].astype("<i8").tobytes())
                 for block in blocks for column in range(self.columns)]
+
+
+class ModeJob(Job):
+    """Random words with groups of any length and either kind of scales: sizes as in a GEMV."""
+
+    def __init__(self, lanes, arguments, seed=0, table=None):
+        made = GemvWords(lanes, arguments, seed, table)
+        self.x, self.mantissas, self.words, self.sums = made.x, made.table, made.words, made.sums
+        self.depth, self.blocks = arguments.depth, arguments.blocks
+        self.columns, self.groups = arguments.columns, arguments.chunks
+        self.mode = arguments.pack()[1] >> 24
 
 
 class Wire:

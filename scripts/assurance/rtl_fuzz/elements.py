@@ -102,6 +102,20 @@ class _Elements:
         return b"".join([self.requests.activations(0, groups), self.requests.scales(), damaged,
                          self.requests.gemv(columns=1, groups=groups)])
 
+    def codes_after_mantissas(self) -> bytes:
+        """Two GEMVs, of which the first has direct mantissas and must not touch the table."""
+        groups = self.requests.some_groups()
+        return b"".join([self.requests.activations(0, groups), self.requests.scales(), *(
+            self.requests.gemv(columns=1, groups=groups, direct=direct)
+            for direct in (True, False))])
+
+    def mantissas_without_scales(self) -> bytes:
+        """GEMV with direct mantissas where no scales are loaded, and one with codes."""
+        groups = self.requests.some_groups()
+        return b"".join([self.requests.reset(), self.requests.activations(0, groups), *(
+            self.requests.gemv(columns=1, groups=groups, direct=direct)
+            for direct in (True, False))])
+
     def garbage(self) -> bytes:
         return self._words(int(self._rng.integers(1, 60)))
 

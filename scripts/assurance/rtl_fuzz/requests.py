@@ -4,9 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tritstream.golden.fixed_point import GROUP, MANTISSA_BITS, MAX_DEPTH, SCALES, tile_bytes
+from tritstream.golden.fixed_point import GROUP, MANTISSA_BITS, MAX_DEPTH, SCALES
 from tritstream.hw.config import DeviceConfig
-from tritstream.hw.protocol import Opcode
+from tritstream.hw.protocol import (
+    BLOCK_BITS,
+    LENGTH_BITS,
+    GemvArguments,
+    Opcode,
+    longest_group,
+)
 from tritstream.scripts.assurance.frames import frame
 
 __all__ = ["Requests"]
@@ -74,18 +80,26 @@ class Requests:
                      **faults)
 
     def gemv(self, depth: int | None = None, columns: int | None = None, blocks: int | None = None,
-             groups: int | None = None, more: int = 0, **faults: int) -> bytes:
-        """Return a GEMV that uses the loads, with ``more`` words than it should have."""
+             groups: int | None = None, group: int | None = None, direct: bool | None = None,
+             more: int = 0, **faults: int) -> bytes:
+        """Return a GEMV that uses the loads, with ``more`` words than it should have.
+
+        ``group`` is its number of chunks per group.
+        """
         rng, lanes = self._rng, self._config.lanes
         depth = int(rng.integers(1, MAX_DEPTH + 1)) if depth is None else depth
         columns, groups = self._loaded(columns, groups)
         blocks = int(rng.integers(1, 5)) if blocks is None else blocks
-        right = min(blocks, 8) * min(groups, 64) * tile_bytes(min(max(depth, 1), MAX_DEPTH))
-        words = rng.bytes(lanes * max(right + more, 0))
+        group = self._some_group(depth) if group is None else group
+        direct = bool(rng.random() < 0.4) if direct is None else direct
+        blocks %= 1 << BLOCK_BITS
+        payload = GemvArguments(min(max(depth, 1), MAX_DEPTH), min(groups, 64), columns,
+                                min(blocks, 8), group, direct)
+        words = rng.bytes(lanes * max(payload.blocks * payload.block_words + more, 0))
         if rng.random() < 0.1:
             words = bytes([int(rng.integers(256))]) * len(words)
-        return frame(Opcode.GEMV, self.sequence(), depth | groups << 8 | columns << 24, blocks,
-                     words, **faults)
+        arguments = GemvArguments(depth, groups, columns, blocks, group, direct)
+        return frame(Opcode.GEMV, self.sequence(), *arguments.pack(), words, **faults)
 
     def product(self) -> bytes:
         """Return all loads and a GEMV that needs them."""
@@ -96,7 +110,7 @@ class Requests:
     def odd(self) -> bytes:
         """Return a frame with valid CRCs and an argument out of range."""
         rng = self._rng
-        match int(rng.integers(7)):
+        match int(rng.integers(8)):
             case 0:
                 return frame(int(rng.integers(6, 256)), self.sequence(), self.edge(), self.edge(),
                              rng.bytes(int(rng.integers(0, 300))))
@@ -111,9 +125,17 @@ class Requests:
                 return frame(Opcode.SCALES, self.sequence(), self.edge(), self.edge(),
                              (values & (1 << 32) - 1).astype("<u4").tobytes())
             case 4:
-                return self.gemv(**{str(rng.choice(["depth", "columns"])): self.edge() & 0xFF})
+                if rng.random() < 0.5:
+                    return self.gemv(depth=self.edge() & 0xFF)
+                return self.gemv(columns=self.edge() & 0xFF)
             case 5:
                 return self.gemv(groups=self.edge() & 0xFFFF)
+            case 6:
+                depth = int(rng.integers(1, MAX_DEPTH + 1))
+                most = longest_group(depth)
+                longer = int(rng.integers(1, 1 + (1 << LENGTH_BITS)))
+                group = int(rng.choice([most, most + 1, longer]))
+                return self.gemv(depth, group=group)
             case _:
                 return self.gemv(blocks=self.edge())
 
@@ -140,6 +162,12 @@ class Requests:
         """Return a number of groups: mostly few, sometimes many."""
         most = min(self._config.max_k // GROUP, 200 if self._rng.random() < 0.02 else 6)
         return int(self._rng.integers(1, most + 1))
+
+    def _some_group(self, depth: int) -> int:
+        """Return chunks per group: one, few or many."""
+        most = longest_group(depth) if 1 <= depth <= MAX_DEPTH else 1
+        few, many = (int(self._rng.integers(1, top + 1)) for top in (min(most, 4), most))
+        return int(self._rng.choice([1, few, many]))
 
     def _loaded(self, columns: int | None, groups: int | None) -> tuple[int, int]:
         """Return columns and groups of a GEMV; by default the loaded groups."""

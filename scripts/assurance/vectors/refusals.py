@@ -2,7 +2,7 @@
 
 from struct import pack
 
-from tritstream.hw.protocol import HEADER_BYTES, MAGIC, Opcode
+from tritstream.hw.protocol import HEADER_BYTES, MAGIC, Opcode, longest_group
 from tritstream.scripts.assurance.frames import header
 from tritstream.scripts.assurance.vectors.matrices import refused_case
 from tritstream.scripts.assurance.vectors.session import Product, Session
@@ -78,6 +78,13 @@ def _wrong_gemvs(session: Session, product: Product) -> None:
         ("no row blocks", product.arguments(), 0, words, 5),
         ("groups are not those of the activations", depth | 2 << 8 | 1 << 24, blocks, words, 5),
         ("no words", product.arguments(), blocks, b"", 3),
+        ("no row blocks, groups of two chunks", product.arguments(), 1 << 24, words, 5),
+        ("a group of 128 chunks", product.arguments(), blocks | 127 << 24, words, 5),
+        ("a group of a chunk too many, whatever the number of chunks", product.arguments(),
+         blocks | longest_group(depth) << 24, words, 5),
+        ("a group of a chunk too many, direct mantissas", product.arguments(),
+         blocks | longest_group(depth) << 24 | 1 << 31, words, 5),
+        ("words of codes for direct mantissas", product.arguments(), blocks | 1 << 31, words, 3),
     ):
         session.ask(about, Opcode.GEMV, arg0, arg1, payload, code)
     _works(session, product)

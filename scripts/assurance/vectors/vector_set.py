@@ -47,7 +47,7 @@ __all__ = ["DEPTHS", "MANIFEST", "VECTORS_VERSION", "Difference", "build", "chos
            "sessions"]
 
 #: Incremented whenever a byte of the vectors changes.
-VECTORS_VERSION = 4
+VECTORS_VERSION = 5
 MANIFEST = "manifest.json"
 DEPTHS = tuple(range(1, MAX_DEPTH + 1))
 #: Lanes and depth of the session with the longest vector, whose words are many.

@@ -20,12 +20,11 @@ _SIGNALS = {
     "ready":       ("sequencer.words__ready", 0),
     "word":        ("sequencer.words__payload.data", 0),
     "running":     ("sequencer.running", 0),
-    "scale":       ("sequencer.scale", 0),
     "place":       ("sequencer.place", 0),
     "digit":       ("sequencer.digit", 0),
     "taken":       ("sequencer.beat.valid", 0),
     "first":       ("sequencer.beat.first", 0),
-    "scale_first": ("sequencer.beat.scale_first", 0),
+    "scale_first": ("sequencer.beat.scale_start", 0),
     "block_end":   ("sequencer.block_end", 0),
     "out_valid":   ("datapath.buffer.o.valid", 0),
     "out_weight":  ("datapath.buffer.o.weight", 0),
@@ -172,8 +171,9 @@ def _output_stall(of, full: int) -> _Panel:
 
 def _arrival(of, window) -> list[_Row]:
     """Handshake of a word, and its meaning according to the sequencer."""
-    names = [f"s{digit}" if scale else f"w{place}.{digit}" for scale, place, digit in zip(
-        of["scale"], of["place"], of["digit"], strict=True)]
+    # The sequencer counts the three scale beats from 13 to 15.
+    names = [f"s{digit - 13}" if digit > 3 else f"w{place}.{digit}"
+             for place, digit in zip(of["place"], of["digit"], strict=True)]
     return [
         _bit("word valid", of["valid"], window),
         _bit("word ready", of["ready"], window),

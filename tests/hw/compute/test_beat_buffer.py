@@ -11,7 +11,7 @@ LANES = 2
 GARBAGE = 0xDEAD
 #: Beat of an idle cycle. The sequencer describes the next word before it comes.
 IDLE = {"valid": 0, **dict.fromkeys(
-    ("weight", "first", "scale_first", "scale_last", "group_first", "group_last"), 1)}
+    ("weight", "first", "scale_start", "scale_last", "group_first", "group_last"), 1)}
 
 
 def beats_of(groups, depth):
@@ -21,9 +21,9 @@ def beats_of(groups, depth):
         edges = {"valid": 1, "group_first": group == 0, "group_last": group == groups - 1}
         for _ in range(16):
             beats += [{"weight": 1, "first": digit == 0, **edges} for digit in range(depth)]
-        beats += [{"scale_first": digit == 0, "scale_last": digit == 2, **edges}
+        beats += [{"scale_start": digit == 0, "scale_last": digit == 2, **edges}
                   for digit in range(3)]
-    return [({"weight": 0, "first": 0, "scale_first": 0, "scale_last": 0, **beat}, number)
+    return [({"weight": 0, "first": 0, "scale_start": 0, "scale_last": 0, **beat}, number)
             for number, beat in enumerate(beats, 1)]
 
 
@@ -62,7 +62,7 @@ def test_order_is_kept_and_scale_beats_leave_together(depth, share):
     cycles = round(len(beats) / (1 - share) * 1.3) + 50
     left, _ = run(beats, coin(depth, share), cycles)
     assert [(beat, word) for beat, word, _ in left] == beats
-    first = [cycle for beat, _, cycle in left if beat["scale_first"]]
+    first = [cycle for beat, _, cycle in left if beat["scale_start"]]
     last  = [cycle for beat, _, cycle in left if beat["scale_last"]]
     assert len(first) == len(last) == 4
     assert [end - begin for begin, end in zip(first, last, strict=True)] == 4 * [2]
@@ -89,7 +89,7 @@ def test_latency_is_that_of_two_more_beats_and_two_cycles():
     for beat, word in beats:
         if beat["weight"]:      # one that came in the wake of scale beats moves on with them
             assert leave[word] <= came[word + 2] + 2, word
-        elif beat["scale_first"]:
+        elif beat["scale_start"]:
             assert leave[word] == came[word + 2] + 2, word
         elif beat["scale_last"]:
             assert leave[word] == came[word] + 2 + 2, word

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tritstream.hw.compute.scale_unit import ScaleCodes, ScaleUnit
+from tritstream.hw.compute.scale_mantissas import ScaleMantissas
+from tritstream.hw.compute.scale_unit import ScaleUnit
 from tritstream.sim.harness import simulate
 
 from benches.scale_chain import ScaleChain
@@ -43,9 +44,9 @@ def run(sums, codes, mantissas, blocks, starts, seed=0):
 
     async def feed(ctx, cycle, group):
         # Other beats, and what idle cycles say, begin nothing.
-        valid, scale_first = (1, 1) if cycle in starts else rng.choice([(0, 0), (0, 1), (1, 0)])
+        valid, scale_start = (1, 1) if cycle in starts else rng.choice([(0, 0), (0, 1), (1, 0)])
         ctx.set(dut.beat, {
-            "valid": int(valid), "scale_first": int(scale_first), "weight": 0,
+            "valid": int(valid), "scale_start": int(scale_start), "weight": 0,
             "first": 0, "scale_last": 0, "group_first": int(group in edges),
             "group_last": int(group + 1 in edges),
         })
@@ -123,7 +124,7 @@ def test_latency_is_that_of_the_stages():
             ctx.set(dut.load, {"en": 1, "code": code, "mantissa": 3})
             await ctx.tick()
         ctx.set(dut.load, {"en": 0, "code": 0, "mantissa": 0})
-        ctx.set(dut.beat, {"valid": 1, "scale_first": 1, "weight": 0, "first": 0,
+        ctx.set(dut.beat, {"valid": 1, "scale_start": 1, "weight": 0, "first": 0,
                            "scale_last": 0, "group_first": 1, "group_last": 1})
         await ctx.tick()
         ctx.set(dut.beat.valid, 0)
@@ -139,22 +140,76 @@ def test_latency_is_that_of_the_stages():
     simulate(dut, drive, cycles=100)
 
 
+def mantissa_bytes(mantissas):
+    """Bytes (10, lanes) of the ten scale words for mantissas (5, lanes)."""
+    low, high = mantissas & 255, mantissas >> 8
+    pairs = {1: [(0, 0, low, 0), (1, 0, high, 0)],
+             2: [(0, 0, low, 0), (0, 1, high, 0), (1, 0, low, 1), (1, 1, high, 1)]}
+    pairs[3] = [*pairs[2], (0, 2, low, 2), (1, 2, high, 2)]
+    words = np.zeros((10, mantissas.shape[1]), int)
+    for odd, byte, half, lane in pairs[mantissas.shape[1]]:
+        words[odd::2, byte] = half[:, lane]
+    return words
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("share", [0, 0.4])
+def test_direct_mantissas_find_their_slots(lanes, share):
+    # The last three words come in consecutive cycles, the others with any pauses.
+    dut, rng = ScaleChain(lanes), np.random.default_rng(lanes)
+    groups = [rng.integers(0, 2**16, (ROWS, lanes)) for _ in range(4)]
+    seen = []
+
+    async def beat(ctx, **fields):
+        ctx.set(dut.beat, {"first": 0, "scale_last": 0, "group_first": 1, "group_last": 1,
+                           "weight": 0, "scale_start": 0, "valid": 0, **fields})
+        slot = ctx.get(dut.slot)
+        if slot.valid and slot.index % 3 < lanes:
+            seen.append((slot.index, ctx.get(dut.row_sum)))
+        await ctx.tick()
+
+    async def drive(ctx):
+        ctx.set(dut.load, {"en": 0, "code": 0b111111, "mantissa": 2**17 - 1})
+        ctx.set(dut.direct, 1)
+        for row, lane in np.ndindex(ROWS, lanes):
+            ctx.set(dut.sums[lane][row], 1)
+            ctx.set(dut.trits[lane][row], 0b11)
+        for group in groups:
+            for _ in range(16):
+                for lane in range(lanes):
+                    ctx.set(dut.bytes[lane], int(rng.integers(256)))
+                await beat(ctx, weight=1, valid=1)
+            for number, word in enumerate(mantissa_bytes(group)):
+                for lane in range(lanes):
+                    ctx.set(dut.bytes[lane], int(word[lane]))
+                while number < 8 and rng.random() < share:
+                    await beat(ctx)
+                await beat(ctx, valid=1, scale_start=int(number == 7))
+        for _ in range(ScaleUnit.STAGES + 15):
+            await beat(ctx, weight=1)
+
+    simulate(dut, drive, cycles=400)
+    assert seen == [(3 * row + lane, value) for group in groups
+                    for (row, lane), value in np.ndenumerate(group)]
+
+
 def test_mantissa_leaves_after_its_latency():
-    dut = ScaleCodes(3)
+    dut = ScaleMantissas(3)
 
     async def drive(ctx):
         for code, mantissa in ((0b000000, 10), (0b110001, 20), (0b001111, 30)):
-            ctx.set(dut.load, {"en": 1, "code": code, "mantissa": mantissa})
+            ctx.set(dut.write, {"en": 1, "load": 1, "address": code, "mantissa": mantissa,
+                                "step": 0})
             await ctx.tick()
-        ctx.set(dut.load, {"en": 0, "code": 0, "mantissa": 0})
+        ctx.set(dut.write, {"en": 0, "load": 0, "address": 0, "mantissa": 0, "step": 0})
         lanes = [0b000000, 0b110001, 0b001111]
         mantissas = []
-        for cycle in range(ScaleCodes.LATENCY + 3):
+        for cycle in range(ScaleMantissas.LATENCY + 3):
             ctx.set(dut.onehot, 1 << cycle)
             for lane, code in enumerate(lanes):
                 ctx.set(dut.trits[lane][0], code >> 2 * cycle & 3 if cycle < 3 else 3)
             mantissas.append(ctx.get(dut.mantissa))
             await ctx.tick()
-        assert mantissas[ScaleCodes.LATENCY:] == [10, 20, 30]
+        assert mantissas[ScaleMantissas.LATENCY:] == [10, 20, 30]
 
     simulate(dut, drive, cycles=100)

@@ -61,6 +61,15 @@ def sizes(config: DeviceConfig) -> list[dict]:
             for length in (0, config.lanes, config.lanes + 1)]
 
 
+def groups(config: DeviceConfig) -> list[dict]:
+    """GEMVs of every depth with every length of groups, coded and direct, and of some blocks."""
+    lengths = [gemv(depth, config.max_groups, 1, arg1=direct << 31 | length << 24 | 1)
+               for depth in range(6) for length in range(128) for direct in range(2)]
+    blocks = [gemv(1, config.max_groups, 1, arg1=direct << 31 | 62 << 24 | blocks)
+              for direct in range(2) for blocks in (0, 1, 1 << 23, (1 << 24) - 1)]
+    return lengths + blocks
+
+
 def refusals(config: DeviceConfig, requests: list[dict], loads: list[tuple]) -> list[tuple]:
     """Codes of the check and of the model, each with its request, once ``loads`` have been made.
 
@@ -132,6 +141,24 @@ def test_every_bit_of_every_field_is_judged(config):
 def test_sizes_at_their_limits(config):
     for loads in (whole(config), [], [(None, 0)]):
         assert wrong(refusals(config, sizes(config), loads)) == []
+
+
+@pytest.mark.parametrize("config", CONFIGS[:2], ids=str)
+def test_lengths_of_groups_at_their_limits(config):
+    pairs = refusals(config, groups(config), whole(config))
+    assert wrong(pairs) == []
+    assert sum(code == 0 for _, _, code in pairs) == 2 * (63 + 15 + 4 + 1) + 2 * 3
+
+
+@pytest.mark.parametrize("loads", [
+    [], [(None, 0)], [(0, 256)], [(0, 256), (None, 0), (None, None)]], ids=str)
+def test_direct_mantissas_need_no_scales(loads):
+    config = DeviceConfig(8, 2, 256)
+    requests = [gemv(1, 16, columns, arg1=direct << 31 | 1)
+                for direct in range(2) for columns in (1, 2)]
+    pairs = refusals(config, requests, loads)
+    assert wrong(pairs) == []
+    assert [code for _, _, code in pairs] == [7, 7, 0 if (0, 256) in loads else 7, 7]
 
 
 @pytest.mark.parametrize("bit", range(32))

@@ -5,7 +5,7 @@ import pytest
 from amaranth.back import rtlil
 
 from tritstream.hw.compute.lane import Lane
-from tritstream.hw.primitives.cells import BlockRam, Multiplier, MultiplyAdd
+from tritstream.hw.primitives.cells import BlockRam, Multiplier, MultiplyAdd, PairRam
 from tritstream.hw.primitives.ecp5 import Ecp5
 from tritstream.hw.primitives.xilinx import XC7, XCUP
 from tritstream.sim.harness import simulate
@@ -41,6 +41,47 @@ def test_block_ram_reads_what_was_written(width, depth):
             waiting.append(value)
 
     simulate(dut, drive, cycles=2000)
+
+
+@pytest.mark.parametrize("width", [16, 17, 18])
+def test_pair_ram_reads_each_half(width):
+    dut, rng = PairRam(width, 64), np.random.default_rng(width)
+    rows = [int(value) for value in rng.integers(0, 1 << width, 128)]
+    order = [int(row) for row in rng.permutation(128)]
+    seen = []
+
+    async def drive(ctx):
+        ctx.set(dut.write_en, 1)
+        for pair in range(64):
+            ctx.set(dut.write_addr, pair)
+            ctx.set(dut.write_data, rows[2 * pair] | rows[2 * pair + 1] << width)
+            await ctx.tick()
+        ctx.set(dut.write_en, 0)
+        ctx.set(dut.write_data, 0)
+        for row in order + [0] * BlockRam.LATENCY:
+            ctx.set(dut.read_en, 0)
+            for _ in range(rng.integers(0, 3)):
+                await ctx.tick()
+            seen.append(ctx.get(dut.read_data))
+            ctx.set(dut.read_en, 1)
+            ctx.set(dut.read_addr, row)
+            await ctx.tick()
+
+    simulate(dut, drive, cycles=1000)
+    assert seen[BlockRam.LATENCY:] == [rows[row] for row in order]
+
+
+@pytest.mark.parametrize("platform, cell", [(XC7, "RAMB18E1"), (XCUP, "RAMB18E2")])
+def test_a_pair_ram_is_one_block_of_an_amd_fpga(platform, cell):
+    text = rtlil.convert(PairRam(17, 64), platform=platform)
+    assert text.count(f"cell \\{cell} ") == 1
+    assert dict(re.findall(r"(READ_WIDTH_A|WRITE_WIDTH_B) (\d+)", text)) == {
+        "READ_WIDTH_A": "18", "WRITE_WIDTH_B": "36"}
+
+
+def test_a_pair_ram_is_one_block_of_an_ecp5():
+    text = rtlil.convert(PairRam(17, 64), platform=Ecp5())
+    assert re.findall(r"DATA_WIDTH_([AB]) (\d+)", text) == [("A", "36"), ("B", "18")]
 
 
 def test_multiplier_after_its_latency():
