@@ -15,13 +15,11 @@ from amaranth.lib.wiring import In, Out
 from tritstream.hw.primitives import ecp5
 from tritstream.hw.primitives.xilinx import XC7, XCUP
 
-__all__ = [
-    "FAMILIES", "BlockRam", "Multiplier", "MultiplyAdd", "PairRam", "cells_of", "gated_add",
-]
+__all__ = ["FAMILIES", "BlockRam", "Multiplier", "MultiplyAdd", "PairRam", "cells_of",
+           "gated_add"]
 
-#: Cells of each FPGA family. A family has ``gated_add``, ``multiply``, ``block_ram`` and
-#: ``BLOCK_DEPTHS``, and may have ``multiply_add``, ``accumulate_pair`` and
-#: ``pair_ram``.
+#: Cells of each FPGA family. A family has ``gated_add``, ``multiply``, ``block_ram``,
+#: ``pair_ram`` and ``BLOCK_DEPTHS``, and may have ``multiply_add`` and ``accumulate_pair``.
 FAMILIES = {"ecp5": ecp5, XC7.family: XC7, XCUP.family: XCUP}
 
 
@@ -146,9 +144,9 @@ class PairRam(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        if pair_ram := getattr(cells_of(platform), "pair_ram", None):
-            pair_ram(m, (self.write_en, self.write_addr, self.write_data),
-                     (self.read_en, self.read_addr, self.read_data))
+        if cells := cells_of(platform):
+            cells.pair_ram(m, (self.write_en, self.write_addr, self.write_data),
+                           (self.read_en, self.read_addr, self.read_data))
             return m
 
         width, halves = len(self.read_data), []

@@ -139,30 +139,43 @@ class Xilinx:
         """
         width = next(width for most, width in self.BLOCK_DEPTHS.items() if depth <= most)
         for low in range(0, len(write[2]), width):
-            self._block(m, width, (*write[:2], write[2][low:low + width]),
+            self._block(m, (width, width), (*write[:2], write[2][low:low + width]),
                         (*read[:2], read[2][low:low + width]))
 
-    def _block(self, m, width, write, read):
-        """Add one RAMB18: port A reads, port B writes, and 36 bits use the pins of both ports."""
-        low = {36: 5, 18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]     # unused low address bits
+    def pair_ram(self, m, write, read):
+        """Add a memory that is written in pairs of rows of up to 18 bits, and read row by row.
+
+        It is one block. The parameters are those of :func:`.ecp5.pair_ram`.
+        """
+        enable, address, pair = write
+        width = len(read[2])
+        wide  = Cat(pair[:width], Const(0, 18 - width), pair[width:])
+        self._block(m, (36, 18), (enable, address, wide), read)
+
+    def _block(self, m, widths, write, read):
+        """Add one RAMB18: port A reads, port B writes, and 36 bits use the pins of both ports.
+
+        ``widths`` are those of the rows that are written and read.
+        """
+        unused = {36: 5, 18: 4, 9: 3, 4: 2, 2: 1, 1: 0}     # unused low address bits
         into, out = Signal(36), Signal(36)
         m.d.comb += [into.eq(write[2]), read[2].eq(out)]
-        halves = (into[:18], into[18:]) if width == 36 else (Const(0, 18), into[:18])
+        halves = (into[:18], into[18:]) if widths[0] == 36 else (Const(0, 18), into[:18])
         write_stem, read_stem = self.ram_stems
-        ports = {"p_RAM_MODE": "SDP" if width == 36 else "TDP"} if self.ram == "RAMB18E1" else {}
+        ports = {"p_RAM_MODE": "SDP" if 36 in widths else "TDP"} if self.ram == "RAMB18E1" else {}
         for port, written, found in zip("AB", halves, (out[:18], out[18:]), strict=True):
             ports |= _data_pins(f"i_{write_stem}", port, write_stem, written)
             ports |= _data_pins(f"o_{read_stem}", port, read_stem, found)
         m.submodules += Instance(
-            self.ram, **ports, p_READ_WIDTH_A=width, p_WRITE_WIDTH_A=0, p_READ_WIDTH_B=0,
-            p_WRITE_WIDTH_B=width, p_DOA_REG=1, p_DOB_REG=1, p_WRITE_MODE_A="READ_FIRST",
+            self.ram, **ports, p_READ_WIDTH_A=widths[1], p_WRITE_WIDTH_A=0, p_READ_WIDTH_B=0,
+            p_WRITE_WIDTH_B=widths[0], p_DOA_REG=1, p_DOB_REG=1, p_WRITE_MODE_A="READ_FIRST",
             p_WRITE_MODE_B="READ_FIRST",
             i_CLKARDCLK=ClockSignal(), i_ENARDEN=read[0], i_REGCEAREGCE=read[0],
             i_RSTRAMARSTRAM=0, i_RSTREGARSTREG=0, i_WEA=Const(0, 2),
-            i_ADDRARDADDR=_address(read[1], low),
+            i_ADDRARDADDR=_address(read[1], unused[widths[1]]),
             i_CLKBWRCLK=ClockSignal(), i_ENBWREN=write[0], i_REGCEB=0, i_RSTRAMB=0, i_RSTREGB=0,
             i_WEBWE=Const(0b1111, 4),
-            i_ADDRBWRADDR=_address(write[1], low))
+            i_ADDRBWRADDR=_address(write[1], unused[widths[0]]))
 
 
 def _data_pins(start, port, end, word):

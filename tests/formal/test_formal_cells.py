@@ -162,6 +162,7 @@ def row_lost(row, low):
     ("xcup", LANE, xilinx, "_ADD", xilinx._ADD ^ 0x0100),
     ("xc7", RAM, xilinx, "_address", row_lost),
     ("xcup", RAM, xilinx, "_address", row_lost),
+    ("xcup", PAIRS, xilinx, "_address", row_lost),
     ("xc7", MULT, xilinx, "_extended", sign_lost),
     ("xcup", MULT, xilinx, "_extended", sign_lost),
     ("xc7", SUMS, xilinx, "_PRODUCT_PLUS_C", xilinx._PRODUCT),
@@ -170,7 +171,7 @@ def row_lost(row, low):
     ("xcup", PAIR, xilinx, "_D_PLUS_A", 0),
 ], ids=["ecp5 lane: sum", "ecp5 lane: carry in", "ecp5 block RAM", "ecp5 pair RAM",
         "ecp5 multiplier", "xc7 lane", "xcup lane", "xc7 block RAM", "xcup block RAM",
-        "xc7 multiplier", "xcup multiplier", "xc7 adder", "xcup adder",
+        "xcup pair RAM", "xc7 multiplier", "xcup multiplier", "xc7 adder", "xcup adder",
         "xc7 accumulators", "xcup accumulators"])
 def test_a_wrong_cell_is_found(family, parts, module, name, value, tmp_path, monkeypatch):
     monkeypatch.setattr(module, name, value)

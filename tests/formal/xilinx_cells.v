@@ -3,7 +3,8 @@
 // and DSP48E1, but only the ports of these cells.
 
 // Port A reads through its output register, port B writes. A memory of this model has 64 rows,
-// whatever its width; in 36 bits, the low half is at the pins of port A.
+// whatever its width; in 36 bits, the low half is at the pins of port A. A row of 36 bits can be read
+// as two rows of 18 bits.
 module ramb18_model #(parameter READ = 0, WRITE = 0, REGISTER = 0, SDP = 0) (
   input read_clk, read_en, register_en, write_clk, write_en,
   input [13:0] read_addr, write_addr,
@@ -11,15 +12,16 @@ module ramb18_model #(parameter READ = 0, WRITE = 0, REGISTER = 0, SDP = 0) (
   input [35:0] from_a, from_b,      // {parity, data} of the two bytes of a port
   output [17:0] to_a, to_b
 );
-  localparam BELOW = READ == 36 ? 5 : READ == 18 ? 4 : READ == 9 ? 3 : READ / 2;
-  localparam GOOD  = READ == WRITE & SDP == (READ == 36) & REGISTER == 1;
+  localparam PAIRS = WRITE == 36 & READ == 18;
+  localparam BELOW = WRITE == 36 ? 5 : WRITE == 18 ? 4 : WRITE == 9 ? 3 : WRITE / 2;
+  localparam GOOD  = (READ == WRITE | PAIRS) & SDP == (WRITE == 36) & REGISTER == 1;
 
   reg [35:0] rows [0:63];
   reg [35:0] latch = 0, out = 0;
   integer i;
   initial for (i = 0; i < 64; i = i + 1) rows[i] = 0;
 
-  wire [35:0] data = READ == 36 ? {from_b[17:0], from_a[17:0]} : from_b & ((36'd1 << READ) - 1);
+  wire [35:0] data = WRITE == 36 ? {from_b[17:0], from_a[17:0]} : from_b & ((36'd1 << WRITE) - 1);
   wire [13:0] row = write_addr >> BELOW, from = read_addr >> BELOW;
   always @(posedge write_clk)
     if (write_en) begin
@@ -29,7 +31,8 @@ module ramb18_model #(parameter READ = 0, WRITE = 0, REGISTER = 0, SDP = 0) (
       if (write_bytes[3]) rows[row[5:0]][35:27] <= data[35:27];
     end
   always @(posedge read_clk) begin
-    if (read_en) latch <= rows[from[5:0]];
+    if (read_en) latch <= !PAIRS ? rows[from[5:0]]
+                        : rows[from[5:0]] >> (read_addr[4] ? 18 : 0);
     if (register_en) out <= latch;
   end
   assign to_a = GOOD ? out[17:0] : 18'bx;
@@ -68,7 +71,7 @@ module RAMB18E2 (
   parameter DOA_REG = 1, DOB_REG = 1;
 
   wire [17:0] to_a, to_b;
-  ramb18_model #(READ_WIDTH_A, WRITE_WIDTH_B, DOA_REG, READ_WIDTH_A == 36) model (
+  ramb18_model #(READ_WIDTH_A, WRITE_WIDTH_B, DOA_REG, WRITE_WIDTH_B == 36) model (
     CLKARDCLK, ENARDEN, REGCEAREGCE, CLKBWRCLK, ENBWREN, ADDRARDADDR, ADDRBWRADDR, WEBWE,
     {18'b0, DINPADINP[1], DINADIN[15:8], DINPADINP[0], DINADIN[7:0]},
     {18'b0, DINPBDINP[1], DINBDIN[15:8], DINPBDINP[0], DINBDIN[7:0]}, to_a, to_b);

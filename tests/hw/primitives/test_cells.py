@@ -82,6 +82,14 @@ def test_pair_ram_reads_each_half(width):
     assert seen[BlockRam.LATENCY:] == [rows[row] for row in order]
 
 
+@pytest.mark.parametrize("platform, cell", [(XC7, "RAMB18E1"), (XCUP, "RAMB18E2")])
+def test_a_pair_ram_is_one_block_of_an_amd_fpga(platform, cell):
+    text = rtlil.convert(PairRam(17, 64), platform=platform)
+    assert text.count(f"cell \\{cell} ") == 1
+    assert dict(re.findall(r"(READ_WIDTH_A|WRITE_WIDTH_B) (\d+)", text)) == {
+        "READ_WIDTH_A": "18", "WRITE_WIDTH_B": "36"}
+
+
 def test_a_pair_ram_is_one_block_of_an_ecp5():
     text = rtlil.convert(PairRam(17, 64), platform=Ecp5())
     assert re.findall(r"DATA_WIDTH_([AB]) (\d+)", text) == [("A", "36"), ("B", "18")]
