@@ -58,4 +58,4 @@ napoleon_custom_sections  = [("Members", "params_style")]
 nitpicky = True
 # It is described under "Members" of its class, which are no targets of references.
 nitpick_ignore = [("py:attr", "tritstream.host.transports.base.Transport.flow_control")]
-nitpick_ignore_regex = [("py:.*", r"(?!tritstream\.|\.).*|.*\._?[TR]")]
+nitpick_ignore_regex = [("py:.*", r"(?!tritstream\.|\.).*|.*\._?[MTR]")]

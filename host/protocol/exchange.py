@@ -162,6 +162,8 @@ class Exchange:
             raise BadAnswer(f"answer to request {header.sequence} where one to request {oldest} "
                             "is expected")
         if header.opcode == Opcode.ERROR:
+            if header.sequence == oldest:
+                self._finish()
             raise _refusal(header)
         if header.opcode not in expected:
             names = " or ".join(opcode.name for opcode in expected)
@@ -192,7 +194,7 @@ class Exchange:
             try:
                 result = await attempt()
             except BaseException as error:
-                abandoned = len(self._waiting)
+                behind = len(self._waiting) - (not _is_last(error))
                 self._waiting.clear()
                 self._failing = True
                 forget()
@@ -200,15 +202,17 @@ class Exchange:
                         isinstance(error, DeviceError) and error.code not in _RETRIED):
                     raise
                 failures.append(f"{len(failures) + 1}: {error}")
-                await self._settle(error, abandoned)
+                await self._settle(error, behind)
             else:
                 self._failing = False
                 return result
         tries = "1 try" if len(failures) == 1 else f"{len(failures)} tries"
         raise DeviceError(f"gave up after {tries} ({'; '.join(failures)})")
 
-    async def _settle(self, error: Exception, abandoned: int) -> None:
+    async def _settle(self, error: Exception, behind: int) -> None:
         """Wait until responses to abandoned requests can disturb no longer.
+
+        ``behind`` is the number of requests that were under way behind the one that failed.
 
         Without flow control bytes may be lost, so both ends must be between frames again: wait for
         silence. Otherwise the responses come before that to a STATUS.
@@ -217,8 +221,8 @@ class Exchange:
             return
         if not self.flow_control:
             await self._wait_for_silence()
-        elif abandoned > 1:
-            await self._drain(abandoned)
+        elif behind > 0:
+            await self._drain(behind + 1)
 
     async def _wait_for_silence(self) -> None:
         self._reader.discard()
@@ -247,6 +251,11 @@ class Exchange:
         self._discarded += HEADER_BYTES + rest_bytes(header, self.lanes or 1)
         if self._discarded > DISCARD_LIMIT:
             raise BadAnswer(f"{self._discarded} bytes of answers to older requests")
+
+
+def _is_last(error: BaseException) -> bool:
+    """Return whether an error is the last response to its request."""
+    return isinstance(error, DeviceError) and error.code not in (None, ErrorCode.NO_HEADER)
 
 
 def _refusal(header: Header) -> DeviceError:

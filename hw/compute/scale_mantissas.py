@@ -172,7 +172,7 @@ class ScaleMantissas(wiring.Component):
 
         address = self._queue(m, self._codes(m))
         first, second = self._rows(m)
-        m.submodules.memory = memory = (
+        m.submodules.mantissas = memory = (
             BlockRam if second is None else PairRam)(MANTISSA_BITS, 1 << CODE_BITS)
         m.d.comb += [
             memory.write_en.eq(self.write.en),

@@ -7,6 +7,7 @@ from tritstream.golden.gemv import gemv
 from tritstream.host.open_device import open_device, parse_specs
 from tritstream.host.protocol.records import Info
 from tritstream.hw.config import DeviceConfig
+from tritstream.hw.protocol import VERSION
 from tritstream.hw.tools.export import export_device
 
 from support.host_cases import matrix_of, multiply, vectors
@@ -24,7 +25,8 @@ def test_simulated_device():
     matrix, x = matrix_of(45, 64), vectors(3, 64)
     info, ((product,), _) = asyncio.run(use())
     build_id = export_device(DeviceConfig(4, 2, 512, build_id=None))[1].build_id
-    assert info == Info(version=1, lanes=4, columns=2, max_k=512, clock_hz=0, build_id=build_id)
+    assert info == Info(version=VERSION, lanes=4, columns=2, max_k=512, clock_hz=0,
+                        build_id=build_id)
     np.testing.assert_array_equal(product, gemv(matrix, x))
 
 

@@ -14,7 +14,8 @@ UNSEEN = {
     "a column compared in bits 0-7 and 31 only":
         ("header.arg0 >= config.columns", "header.arg0 & 0x800000FF >= config.columns"),
     "K of unused columns judged":
-        ('unequal |= used & _late(m, length != groups', 'unequal |= _late(m, length != groups'),
+        ('unequal |= used & _late(m, length != fields.chunks',
+         'unequal |= _late(m, length != fields.chunks'),
 }
 
 

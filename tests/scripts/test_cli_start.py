@@ -90,7 +90,7 @@ def test_shipped_model_is_found_from_anywhere(tmp_path, monkeypatch):
 def test_the_wheel_has_the_shipped_model_where_it_is_looked_for():
     text = (ROOT / "setup.py").read_text()
     assert '"tritstream.models": "models"' in text
-    assert '"tritstream.models": ["tiny-qwen2/*"]' in text
+    assert '"tritstream.models": ["tiny-qwen2/*", "tiny-ternary/*"]' in text
     assert shipped._PLACE.relative_to(Path(shipped.__file__).parents[1]) == (
         Path("models") / "tiny-qwen2")
 

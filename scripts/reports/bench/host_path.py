@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from tritstream.golden.fixed_point import SCALES, table_unit, tiles_shape
+from tritstream.golden.inputs import Inputs
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.device import Device
@@ -148,7 +149,7 @@ def _checkpoint(
     info = SimpleNamespace(depth=depth, shape=shape)
     return cast(PackedCheckpoint, SimpleNamespace(
         matrices={name: info}, stored=lambda _: (tiles, scales, depth, shape),
-        units=lambda _: np.asarray(table_unit(scales))))
+        units=lambda _: np.asarray(table_unit(scales)), inputs=Inputs()))
 
 
 def _token(steps: list[tuple["Tensor", Sequence["Product"]]]) -> list["Tensor"]:

@@ -105,7 +105,7 @@ def test_each_device_of_a_group_folds_its_share():
     async def multiply_on_both():
         group = DeviceGroup([Device(Peer(max_k=1600)), Device(Peer(max_k=1600))])
         share = await group.prepare(matrix)
-        folds = [part.fold for _, prepared in share.shares for part in prepared.parts]
+        folds = [part.fold for each in share.shares for part in each.prepared.parts]
         return folds, await group.gemv(share, x)
 
     matrix, x = matrix_of(50, 1600, 4), vectors(1600)
