@@ -300,7 +300,7 @@ def test_every_bit_of_a_length_counts(lanes):
     assert run(lanes, data, 0, cuts)[0] == due
 
 
-@pytest.mark.parametrize("lanes", [1, 4, 16])
+@pytest.mark.parametrize("lanes", [1, 2, 4, 16])
 def test_padding_of_every_length_is_taken(lanes):
     payloads = [bytes(range(1, 65 - padding)) for padding in (1, 2, 4, 8, 16, 32)]
     assert run(lanes, b"".join(map(frame, payloads)))[0] == [

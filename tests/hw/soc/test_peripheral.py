@@ -32,11 +32,11 @@ def contents(address):
 class Bench:
     """The peripheral with memory; ``slow`` names the latencies of ports that are slow."""
 
-    def __init__(self, monkeypatch, reads=3, writes=3, lanes=LANES):
+    def __init__(self, monkeypatch, reads=3, writes=3, lanes=LANES, depth=4):
         monkeypatch.setattr(peripheral, "Core", Core)
         self.ports = [LiteDRAMNativePort(mode, 20, 8 * WORD) for mode in ("read", "read", "write")]
-        self.dut = peripheral.Tritstream(self.ports[:2], self.ports[2], lanes, MEMORY, RING, 4, 8,
-                                         levels=5)
+        self.dut = peripheral.Tritstream(self.ports[:2], self.ports[2], lanes, MEMORY, RING, depth,
+                                         8, levels=5)
         self.registers, self.latency = self.dut.registers, (reads, reads, writes)
         self.taken, self.written = [], {}
         self.open = True        # the core takes words
@@ -123,12 +123,13 @@ def test_the_core_gets_what_descriptors_name(monkeypatch):
 
 
 def test_a_core_as_wide_as_the_memory_ends_each_descriptor_once(monkeypatch):
-    bench = Bench(monkeypatch, lanes=WORD)
+    # Seven of eight reads fit, so the last word comes long after the others.
+    bench = Bench(monkeypatch, reads=60, lanes=WORD, depth=7)
 
     def drive():
         yield from bench.begin()
         yield from bench.push(3, 2, 0)
-        yield from wait(80)
+        yield from wait(400)
         assert (yield from bench.get("tail")) == (yield from bench.get("head")) == 1
 
     bench.run(drive())
