@@ -10,14 +10,7 @@ from dataclasses import astuple, dataclass
 from enum import IntEnum
 from math import ceil
 
-from tritstream.golden.fixed_point import (
-    ACTIVATION_BITS,
-    GROUP,
-    GROUP_SUM_BITS,
-    ROWS,
-    SCALE_TRITS,
-    half_range,
-)
+from tritstream.golden.fixed_point import DIRECT_BYTES, GROUP, SCALE_TRITS, longest_piece
 
 __all__ = [
     "BANKS",
@@ -59,7 +52,7 @@ SUM_BYTES         = 8
 BLOCK_BITS        = 24
 LENGTH_BITS       = 7
 #: Scale words per group if mantissas are direct: two bytes per row of a lane.
-DIRECT_WORDS      = 2 * ROWS
+DIRECT_WORDS      = DIRECT_BYTES
 #: Row blocks whose results a device can hold. A GEMV with at most so many never has to wait.
 BANKS             = 2
 #: Bit times per byte on a serial line, with start and stop bit.
@@ -184,8 +177,7 @@ def longest_group(depth: int) -> int:
     The sum of a longer group may not fit its 18 bits. Raises :class:`ValueError` for a depth
     outside 1..4.
     """
-    largest = half_range(depth) << ACTIVATION_BITS - 1
-    return ((1 << GROUP_SUM_BITS - 1) - 1) // (GROUP * largest)
+    return longest_piece(depth) // GROUP
 
 
 def idle_bytes(baud: int) -> int:

@@ -163,8 +163,8 @@ def make_backend(
         return ReferenceBackend(dtype)
     if name in INTEGER_BACKENDS:
         return INTEGER_BACKENDS[name](activation_bits)
-    raise ValueError(f"backend must be reference, {', '.join(INTEGER_BACKENDS)} or a Backend "
-                     f"ready made, not {name!r}")
+    raise ValueError(f"backend must be reference, {', '.join(INTEGER_BACKENDS)} or an "
+                     f"object of class Backend, not {name!r}")
 
 
 def _load_packed(

@@ -115,7 +115,7 @@ def test_words_before_an_abandon_count(name):
 
 
 def stalls(missing, refused):
-    """Stalls of input and of output, as DONE tells them.
+    """Stalls of input and of output in DONE.
 
     The last word of the third row block waits for a result bank. It is kept back for ``missing``
     cycles and offered for ``refused`` cycles, before a RESULT leaves.

@@ -195,10 +195,10 @@ def test_bench_backends_that_do_not_exist(names, tmp_path):
     pack_checkpoint(MODEL, tmp_path / "packed", 1)
     done = bench("backends", tmp_path / "packed", *(
         argument for name in names for argument in ("--backend", name)))
-    told = "gpu: " if len(names) > 1 else ""
+    prefix = "gpu: " if len(names) > 1 else ""
     assert (done.exit_code, done.stderr) == (
-        1, f"error: {told}backend must be reference, golden, cpu, cuda or a Backend ready made, "
-           "not 'gpu'\n")
+        1, f"error: {prefix}backend must be reference, golden, cpu, cuda or an object of class "
+           "Backend, not 'gpu'\n")
 
 
 def test_bench_backends_tells_of_other_tokens():

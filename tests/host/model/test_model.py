@@ -217,7 +217,8 @@ def test_wrong_bits(bits):
 
 def test_wrong_backend(packed):
     with pytest.raises(ValueError, match=message(
-            "backend must be reference, golden, cpu, cuda or a Backend ready made, not 'fpga'")):
+            "backend must be reference, golden, cpu, cuda or an object of class Backend, not "
+            "'fpga'")):
         make_backend("fpga")
     with pytest.raises(ValueError, match=message(
             f"{MODEL}: not packed, so only the reference backend can run it; "

@@ -272,7 +272,7 @@ def test_abandoning_ends_a_hunt(lanes):
 
 @pytest.mark.parametrize("lanes", LANES)
 def test_a_header_with_a_wrong_bit_in_its_magic_is_garbage(lanes):
-    """Its CRC fits, so that nothing but the magic tells. One lane sees a first byte before it."""
+    """Its CRC is right, so only the magic is wrong. One lane sees a first byte before it."""
     data, due = b"", []
     for bit in range(16):
         fields = struct.pack("<HBBIII", 0x3354 ^ 1 << bit, *FIELDS.values(), 0)
