@@ -35,8 +35,8 @@ def test_resumes_after_a_kill_between_tensors(model, packed, tmp_path, written, 
     kill(model, tmp_path / "o", 2, "report", last)
     assert [path.name for path in tmp_path.iterdir()] == ["o.partial"]
     _, done = journal(tmp_path / "o.partial")
-    # Small tensors that were in flight may have been recorded before the kill.
-    assert last <= len(done) < last + 8
+    # Reports come in file order: any number of later tensors may be recorded before an earlier one.
+    assert len(done) >= last
     reports = []
     report = pack_checkpoint(model, tmp_path / "o", 2, progress=reports.append)
     assert contents(tmp_path / "o") == contents(packed)
