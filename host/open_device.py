@@ -20,6 +20,7 @@ from tritstream.host.device_group import DeviceGroup
 from tritstream.host.failover import FailoverGroup
 from tritstream.host.protocol.exchange import SEQUENCES
 from tritstream.host.transports.base import Transport
+from tritstream.host.transports.device_key import read_key
 from tritstream.host.transports.native import NativeTransport
 from tritstream.host.transports.serial_line import BAUD, SerialTransport
 from tritstream.host.transports.tcp import SocketTransport
@@ -63,8 +64,10 @@ class Spec:
                 raise ValueError(f"{self.text}: no option {name!r}; there are {', '.join(kinds)}")
             try:
                 values[name] = kinds[name](text)
-            except ValueError:
-                raise ValueError(f"{self.text}: {name} must be a number, not {text!r}") from None
+            except ValueError as error:
+                reason = (f"{name} must be a number, not {text!r}"
+                          if kinds[name] in (int, float) else error)
+                raise ValueError(f"{self.text}: {reason}") from None
         return values
 
 
@@ -86,8 +89,8 @@ def open_device(
     ----------
     specs : str or sequence of str
         Devices. ``sim`` or ``sim:lanes=64,columns=4,max_k=4096`` is a simulated device in this
-        process. ``tcp://HOST:PORT`` or ``tcp://HOST:PORT,timeout=5`` is a device that `tritstream
-        serve` serves. ``udp://HOST`` or ``udp://HOST:1234,bind=0,repeat=0.05,window=2`` is a board
+        process. ``tcp://HOST:PORT`` or ``tcp://HOST:PORT,timeout=5,key=FILE`` is a device that
+        `tritstream share-device` shares. ``udp://HOST`` or ``udp://HOST:1234,bind=0,repeat=0.05,window=2`` is a board
         with memory. ``serial:/dev/ttyUSB0`` or ``serial:COM3,baud=115200,timeout=1`` is a board on
         any port that :class:`tritstream.host.transports.port.Port` opens, such as
         ``serial:socket://HOST:PORT``. ``sim,sim`` are two devices that share the rows of each
@@ -192,7 +195,7 @@ def _host_and_port(spec: Spec, port: int | None = None) -> tuple[str, int]:
 
 
 def _open_tcp(spec: Spec, *_: Any) -> Transport:
-    return SocketTransport(*_host_and_port(spec), **spec.values(timeout=float))
+    return SocketTransport(*_host_and_port(spec), **spec.values(timeout=float, key=read_key))
 
 
 def _open_udp(spec: Spec, *_: Any) -> Transport:

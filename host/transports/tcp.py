@@ -1,12 +1,13 @@
 """Transport to a device that is served over TCP."""
 
 import asyncio
-from asyncio import StreamReader, StreamWriter
+from asyncio import IncompleteReadError, StreamReader, StreamWriter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tritstream.host.errors import TransportClosed, TransportTimeout
 from tritstream.host.transports.base import Stored, Transport
+from tritstream.host.transports.device_key import GREETING, prove_key
 
 __all__ = ["TIMEOUT", "SocketTransport"]
 
@@ -31,12 +32,14 @@ class SocketTransport(Transport):
         TCP port of the server.
     timeout : float
         Seconds after which a connection attempt fails, and after which a silent device is retried.
+    key : bytes, optional
+        Key that the server asks for.
     """
 
-    def __init__(self, host: str, port: int, timeout: float = TIMEOUT):
+    def __init__(self, host: str, port: int, timeout: float = TIMEOUT, key: bytes | None = None):
         if not timeout > 0:
             raise ValueError(f"timeout must be above 0 s, not {timeout!r}")
-        self._host, self._port, self._timeout = host, port, timeout
+        self._host, self._port, self._timeout, self._key = host, port, timeout, key
         self._streams: tuple[StreamReader, StreamWriter] | None = None
         self._answers = bytearray()
 
@@ -58,6 +61,7 @@ class SocketTransport(Transport):
                 try:
                     async with asyncio.timeout(self._timeout):
                         self._answers += await _some(reader)
+                        self._check_greeting()
                 except TimeoutError:
                     # Silence starts when no request bytes leave any more.
                     if writer.transport.get_write_buffer_size() == left:
@@ -80,8 +84,7 @@ class SocketTransport(Transport):
     async def _connect(self) -> tuple[StreamReader, StreamWriter]:
         try:
             async with asyncio.timeout(self._timeout):
-                self._streams = await asyncio.open_connection(
-                    self._host, self._port, limit=_WAITING)
+                streams = await asyncio.open_connection(self._host, self._port, limit=_WAITING)
         except OSError as error:
             reasons = {ConnectionRefusedError: "connection refused",
                        TimeoutError: f"no answer within {self._timeout:g} s"}
@@ -89,7 +92,27 @@ class SocketTransport(Transport):
                 f"cannot connect to {self._host} port {self._port}: "
                 f"{reasons.get(type(error), error)}; is `tritstream share-device` running "
                 "there?") from None
-        return self._streams
+        if self._key:
+            await self._prove(streams, self._key)
+        self._streams = streams
+        return streams
+
+    async def _prove(self, streams: tuple[StreamReader, StreamWriter], key: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await prove_key(*streams, key)
+        except TimeoutError:
+            reason = "the server asks for no key"
+        except (ValueError, OSError, IncompleteReadError) as error:
+            reason = str(error)
+        streams[1].transport.abort()
+        raise TransportClosed(f"{self._host} port {self._port}: {reason}; give the key with which "
+                              "the server was started")
+
+    def _check_greeting(self) -> None:
+        if self._answers.startswith(GREETING) and not self._key:
+            raise TransportClosed(f"{self._host} port {self._port}: the server needs a key; write "
+                                  f"tcp://{self._host}:{self._port},key=FILE")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

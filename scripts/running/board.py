@@ -20,7 +20,7 @@ from tritstream.host.protocol.records import Info
 from tritstream.host.servers.udp_board import BoardServer
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors
 from tritstream.scripts.options import Json, Memory, Packed
-from tritstream.scripts.running.listening import listen_address
+from tritstream.scripts.running.listening import is_loopback, listen_address
 from tritstream.sim.board import SimulatedBoard
 from tritstream.sim.soc_build import SocChoice
 
@@ -129,8 +129,14 @@ def board(
         metavar="HOST:PORT", help="UDP address to listen on; port 0 takes a free port.")] =
         _ADDRESS,
 ):
-    """Simulate a board with memory, cycle by cycle, and serve it on a UDP port."""
+    """Simulate a board with memory, cycle by cycle, and serve it on a UDP port.
+
+    The protocol of boards has no key, so the address must be one of this machine alone.
+    """
     host, port = listen_address(listen, _ADDRESS)
+    if not is_loopback(host):
+        raise ValueError(f"{listen}: other machines would reach this board, whose protocol has no "
+                         "key; listen on 127.0.0.1")
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as listener:
         listener.bind((host, port))
         listener.setblocking(False)

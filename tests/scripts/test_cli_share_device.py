@@ -51,7 +51,9 @@ def test_a_killed_server_is_named_in_the_error():
         asyncio.run(kill())
 
 
-def test_wrong_options():
+def test_wrong_options(tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes(bytes(range(65, 97)))
     assert fails("share-device", "--device", "sim,sim") == (
         "sim,sim: share-device takes one simulated device; start one server for each")
     assert fails("share-device", "--device", "tcp://localhost:1") == (
@@ -59,6 +61,23 @@ def test_wrong_options():
     for listen in ("localhost", "localhost:", ":80", "localhost:99999", "localhost:-1"):
         assert fails("share-device", "--listen", listen) == (
             f"{listen}: listen must be HOST:PORT, such as 127.0.0.1:7354")
-    assert fails("share-device", "--listen", "192.0.2.1:7354") == (
+    assert fails("share-device", "--listen", "192.0.2.1:7354", "--key-file", key) == (
         "cannot listen on 192.0.2.1 port 7354 (Cannot assign requested address); choose another "
         "with --listen")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:7354"])
+def test_other_machines_need_a_key(tmp_path, listen):
+    assert fails("share-device", "--listen", listen) == (
+        f"{listen}: other machines would reach this device without a key; give --key-file FILE, or "
+        "listen on 127.0.0.1")
+    assert fails("board", "--listen", listen) == (
+        f"{listen}: other machines would reach this board, whose protocol has no key; listen on "
+        "127.0.0.1")
+    assert fails("share-device", "--listen", listen, "--key-file", tmp_path / "none") == (
+        f"{tmp_path / 'none'}: cannot read the key (No such file or directory)")
+    short = tmp_path / "short"
+    short.write_text(" 15 bytes of key \n")
+    assert fails("share-device", "--listen", listen, "--key-file", short) == (
+        f"{short}: a key has at least 16 bytes, not 15; make one with: python -c 'import secrets; "
+        "print(secrets.token_hex(32))'")

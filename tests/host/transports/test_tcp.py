@@ -1,6 +1,7 @@
 import asyncio
 import socket
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tritstream.host.errors import DeviceError, TransportClosed, TransportTimeou
 from tritstream.host.open_device import open_device, parse_specs, simulate
 from tritstream.host.protocol.frames import request
 from tritstream.host.servers.tcp_device import DeviceServer
+from tritstream.host.transports.device_key import GREETING
 from tritstream.host.transports.tcp import SocketTransport
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.protocol import Opcode
@@ -22,12 +24,12 @@ MATRIX, X = matrix_of(45, 64), vectors(3, 64)
 
 
 @asynccontextmanager
-async def served(log=None, lanes=4):
+async def served(log=None, lanes=4, key=None):
     """Serve a simulated device in this event loop; give its spec."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     native = simulate(parse_specs(f"sim:lanes={lanes}")[0], DeviceConfig())
-    server = DeviceServer(native, [].append if log is None else log.append)
+    server = DeviceServer(native, [].append if log is None else log.append, key)
     task = asyncio.create_task(server.serve(listener))
     try:
         yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
@@ -39,7 +41,7 @@ async def served(log=None, lanes=4):
 
 
 @asynccontextmanager
-async def listening(answer, timeout=1):
+async def listening(answer, timeout=1, key=None):
     """Transport to a server that awaits ``answer(reader, writer)`` and closes the connection."""
     async def serve(reader, writer):
         try:
@@ -48,7 +50,8 @@ async def listening(answer, timeout=1):
             writer.transport.abort()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        transport = SocketTransport("127.0.0.1", server.sockets[0].getsockname()[1], timeout)
+        transport = SocketTransport("127.0.0.1", server.sockets[0].getsockname()[1], timeout,
+                                    key)
         try:
             yield transport
         finally:
@@ -253,3 +256,111 @@ def test_a_group_of_served_and_simulated_devices():
 def test_wrong_timeout(timeout):
     with pytest.raises(ValueError, match=rf"^timeout must be above 0 s, not {timeout}$"):
         SocketTransport("localhost", 1, timeout)
+
+
+KEY = b"a key of some length"
+
+
+@pytest.fixture
+def key(tmp_path):
+    """File with :data:`KEY`, between white space."""
+    path = tmp_path / "key"
+    path.write_bytes(b" " + KEY + b"\n")
+    return path
+
+
+def test_products_with_a_key(key):
+    async def use(spec):
+        async with open_device(f"{spec},key={key}") as device:
+            return await multiply(device, MATRIX, X)
+
+    (product,), _ = run(use, log := [], key=KEY)
+    np.testing.assert_array_equal(product, gemv(MATRIX, X))
+    assert log[0].endswith(" is here")
+
+
+@pytest.mark.parametrize("mine, reason", [
+    (None, r"the server needs a key; write tcp://127\.0\.0\.1:\d+,key=FILE"),
+    (KEY[:-1] + b"x", "the server has another key; give the key with which the server was started"),
+])
+def test_a_client_without_the_key_is_sent_away(key, mine, reason):
+    async def use(spec):
+        if mine:
+            key.write_bytes(mine)
+        async with open_device(f"{spec},key={key}" if mine else spec) as device:
+            with pytest.raises(TransportClosed, match=rf"IDENTIFY: 127\.0\.0\.1 port \d+: {reason}"):
+                await device.identify()
+        key.write_bytes(KEY)
+        async with open_device(f"{spec},key={key}") as device:
+            return await multiply(device, MATRIX, X)
+
+    (product,), _ = run(use, log := [], key=KEY)
+    np.testing.assert_array_equal(product, gemv(MATRIX, X))
+    assert log[0].endswith("sent away: it does not know the key")
+
+
+def test_a_server_without_the_key(key):
+    """One that asks for none, one that greets in another way, one that knows another key."""
+    async def silent(reader, writer):
+        await reader.read()
+
+    async def other(reader, writer):
+        writer.write(b"SSH-2.0-OpenSSH_9.9\r\n")
+        await reader.read()
+
+    async def liar(reader, writer):
+        writer.write(GREETING + bytes(32))
+        await reader.readexactly(64)
+        writer.write(bytes(32))
+        await reader.read()
+
+    async def fail(answer):
+        async with listening(answer, 0.2, KEY) as transport:
+            with pytest.raises(TransportClosed) as error:
+                await transport.send(IDENTIFY)
+            return str(error.value).partition(": ")[2].partition(";")[0]
+
+    assert [asyncio.run(fail(answer)) for answer in (silent, other, liar)] == [
+        "the server asks for no key", "the server asks for no key",
+        "the server does not know the key"]
+
+
+def test_a_proof_cannot_be_used_twice():
+    """What a client sent is another connection's; so is a challenge sent back to the server."""
+    async def replay(spec):
+        host, port = spec.removeprefix("tcp://").split(":")
+        client, server = await asyncio.open_connection(host, port)
+        greeting = await client.readexactly(48)
+        for proof in (bytes(64), greeting[16:] * 2):
+            again, writer = await asyncio.open_connection(host, port)
+            await again.readexactly(48)
+            writer.write(proof)
+            assert await again.read() == b""
+            writer.close()
+        server.close()
+
+    run(replay, log := [], key=KEY)
+    assert sum("does not know the key" in line for line in log) >= 2
+
+
+def test_use_of_a_shared_device_is_counted():
+    async def use():
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        server = DeviceServer(simulate(parse_specs("sim:lanes=4")[0], DeviceConfig()), print)
+        task = asyncio.create_task(server.serve(listener))
+        async with open_device(f"tcp://127.0.0.1:{listener.getsockname()[1]}") as device:
+            await multiply(device, MATRIX, X)
+            during = replace(server.use)
+        while server.use.client:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        server.close()
+        listener.close()
+        return during, server.use
+
+    during, after = asyncio.run(use())
+    assert during.client.startswith("127.0.0.1 port ") and after.client is None
+    assert during.clients == after.clients == 1
+    assert after.request_bytes > 1000 and after.response_bytes > 300 and after.busy_s > 0
