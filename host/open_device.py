@@ -9,7 +9,8 @@ means that it is used when another one fails.
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,15 +20,14 @@ from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
 from tritstream.host.failover import FailoverGroup
 from tritstream.host.protocol.exchange import SEQUENCES
+from tritstream.host.servers.cluster import Cluster, ClusterTransport
 from tritstream.host.transports.base import Transport
 from tritstream.host.transports.device_key import read_key
-from tritstream.host.transports.native import NativeTransport
+from tritstream.host.transports.native import NativeTransport, simulated
 from tritstream.host.transports.serial_line import BAUD, SerialTransport
 from tritstream.host.transports.tcp import SocketTransport
 from tritstream.host.transports.threaded import ThreadTransport
 from tritstream.hw.config import DeviceConfig
-from tritstream.sim.build import build_native, device_rtl
-from tritstream.sim.native import NativeDevice
 
 __all__ = ["DEVICES", "Spec", "open_device", "open_transport", "parse_specs", "simulate"]
 
@@ -35,8 +35,8 @@ __all__ = ["DEVICES", "Spec", "open_device", "open_transport", "parse_specs", "s
 _MOST = 32
 
 #: Examples of all kinds of devices, for messages and help.
-DEVICES = ("sim, sim:lanes=64,columns=4, tcp://HOST:PORT, udp://HOST and "
-           "serial:/dev/ttyUSB0,baud=3000000")
+DEVICES = ("sim, sim:lanes=64,columns=4, tcp://HOST:PORT, udp://HOST, dask://HOST:8786,devices=4 "
+           "and serial:/dev/ttyUSB0,baud=3000000")
 
 _SPEC = re.compile(r"(?P<scheme>\w+)(://(?P<address>[^,]+),?|:(?=\w+=)|)(?P<options>(\w+=.*)?)")
 _SERIAL = re.compile(
@@ -90,12 +90,15 @@ def open_device(
     specs : str or sequence of str
         Devices. ``sim`` or ``sim:lanes=64,columns=4,max_k=4096`` is a simulated device in this
         process. ``tcp://HOST:PORT`` or ``tcp://HOST:PORT,timeout=5,key=FILE`` is a device that
-        `tritstream share-device` shares. ``udp://HOST`` or ``udp://HOST:1234,bind=0,repeat=0.05,window=2`` is a board
-        with memory. ``serial:/dev/ttyUSB0`` or ``serial:COM3,baud=115200,timeout=1`` is a board on
-        any port that :class:`tritstream.host.transports.port.Port` opens, such as
-        ``serial:socket://HOST:PORT``. ``sim,sim`` are two devices that share the rows of each
-        matrix. ``tcp://A:7354,spare:tcp://B:7354`` is a device and a spare for the case that it
-        fails: :class:`.FailoverGroup`.
+        `tritstream share-device` shares. ``udp://HOST`` or
+        ``udp://HOST:1234,bind=0,repeat=0.05,window=2`` is a board with memory.
+        ``dask://HOST:8786,devices=4`` are devices of four workers of a Dask cluster, and as many
+        spares: :class:`.Cluster`. ``serial:/dev/ttyUSB0`` or
+        ``serial:COM3,baud=115200,timeout=1`` is a board on any port that
+        :class:`tritstream.host.transports.port.Port` opens, such as ``serial:socket://HOST:PORT``.
+        ``sim,sim`` are two devices that share the rows of each matrix.
+        ``tcp://A:7354,spare:tcp://B:7354`` is a device and a spare for the case that it fails:
+        :class:`.FailoverGroup`.
     config : DeviceConfig, optional
         Sizes of simulated devices, unless their options override them.
     rtl : str, optional
@@ -104,7 +107,7 @@ def open_device(
     Raises :class:`ValueError` for an invalid specification, :class:`.TransportClosed` for a device
     that cannot be opened.
     """
-    parsed = parse_specs(specs)
+    parsed = [each for spec in parse_specs(specs) for each in _expanded(spec)]
     if all(spec.spare for spec in parsed):
         raise ValueError(f"spare:{parsed[0].text}: a spare needs a device that it can replace")
     if len(parsed) > _MOST:
@@ -154,6 +157,22 @@ def _parse(text: str) -> Spec:
     return Spec(text, match["scheme"], match["address"], options, spare)
 
 
+def _expanded(spec: Spec) -> list[Spec]:
+    """Return a spec for each device, and then for each spare, that a spec of a cluster counts."""
+    if spec.scheme != "dask":
+        return [spec]
+    rest = {name: text for name, text in spec.options.items() if name not in ("devices", "spares")}
+    counts = Spec(spec.text, spec.scheme, spec.address, {
+        name: text for name, text in spec.options.items() if name not in rest}).values(
+            devices=int, spares=int)
+    devices = counts.get("devices", 1)
+    spares = 0 if spec.spare else counts.get("spares", devices)
+    if devices < 1 or spares < 0:
+        raise ValueError(f"{spec.text}: devices must be at least 1 and spares at least 0")
+    return ([replace(spec, options=rest)] * devices
+            + [replace(spec, options=rest, spare=True)] * spares)
+
+
 def _hint(text: str) -> str:
     """Return a suggestion: a port, or a URL of pyserial, needs the scheme ``serial:``."""
     is_port = re.match(r"/dev/|(?i:com)\d+\b|(socket|rfc2217|hwgrep)://", text)
@@ -172,10 +191,8 @@ def simulate(spec: Spec, config: DeviceConfig, rtl: str | None = None) -> Native
     if spec.address is not None:
         raise ValueError(f"{spec.text}: a simulated device has no address; write sim")
     sizes = {"lanes": config.lanes, "columns": config.columns, "max_k": config.max_k}
-    config = DeviceConfig(**sizes | spec.values(**dict.fromkeys(sizes, int)), build_id=None)
-    build = build_native(config.lanes, rtl or device_rtl(config))
-    return NativeTransport(NativeDevice(build.library),
-                           {"engine": build.engine, "rtl_sha256": build.rtl_sha256})
+    options = spec.values(**dict.fromkeys(sizes, int))
+    return simulated(DeviceConfig(**sizes | options, build_id=None), rtl)
 
 
 def _open_sim(spec: Spec, config: DeviceConfig, rtl: str | None) -> Transport:
@@ -209,6 +226,25 @@ def _open_udp(spec: Spec, *_: Any) -> Transport:
     return BoardTransport(link, **silence)
 
 
+def _open_dask(spec: Spec, config: DeviceConfig, _: str | None) -> Transport:
+    """Open a device of a cluster. A scheduler with TLS is ``dask://HOST:8786,tls=1``."""
+    host, port = _host_and_port(spec, 8786)
+    sizes = {"lanes": config.lanes, "columns": config.columns, "max_k": config.max_k}
+    options = spec.values(**dict.fromkeys(sizes, int), timeout=float, wait=float, tls=int)
+    waits = {new: options.pop(old) for old, new in (("timeout", "timeout"), ("wait", "patience"))
+             if old in options}
+    scheme = "tls" if options.pop("tls", 0) else "tcp"
+    return ClusterTransport(
+        _cluster(f"{scheme}://{host}:{port}", DeviceConfig(**sizes | options, build_id=None)),
+        **waits)
+
+
+@cache
+def _cluster(address: str, config: DeviceConfig) -> Cluster:
+    """Return the cluster that all transports to it share, so that no two get the same device."""
+    return Cluster(address, config)
+
+
 def _open_serial(spec: Spec, *_: Any) -> Transport:
     """Open a board on a serial port, in a thread because its methods wait for the line."""
     options = {"baud": BAUD, **spec.values(baud=int, timeout=float)}
@@ -216,4 +252,5 @@ def _open_serial(spec: Spec, *_: Any) -> Transport:
 
 
 _SCHEMES: dict[str, _Opener] = {
-    "sim": _open_sim, "tcp": _open_tcp, "udp": _open_udp, "serial": _open_serial}
+    "sim": _open_sim, "tcp": _open_tcp, "udp": _open_udp, "dask": _open_dask,
+    "serial": _open_serial}

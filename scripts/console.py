@@ -28,7 +28,7 @@ from tritstream.scripts.progress_log import ProgressLog, interval
 from tritstream.scripts.streams import storable
 from tritstream.sim.build import BuildError
 
-__all__ = ["FAILED", "INTERRUPTED", "Failure", "console", "print_json", "progress",
+__all__ = ["FAILED", "INTERRUPTED", "Failure", "as_table", "console", "print_json", "progress",
            "reports_errors", "table", "text_shows_progress", "write_bytes", "write_json",
            "write_text"]
 
@@ -114,14 +114,20 @@ def _print_line(line: str) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], texts: int = 1) -> None:
-    """Print a table to standard output: text in the first columns, numbers in the others."""
+    """Print :func:`as_table` to standard output."""
+    width = None if sys.stdout.isatty() else 200
+    Console(highlight=False, emoji=False, width=width, markup=False).print(
+        as_table(title, columns, rows, texts))
+
+
+def as_table(title: str, columns: list[str], rows: list[list[str]], texts: int = 1) -> Table:
+    """Return a table: text in the first columns, numbers in the others."""
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for index, column in enumerate(columns):
         shown.add_column(column, justify="left" if index < texts else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*row)
-    width = None if sys.stdout.isatty() else 200
-    Console(highlight=False, emoji=False, width=width, markup=False).print(shown)
+    return shown
 
 
 def print_json(value) -> None:

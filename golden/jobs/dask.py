@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tritstream.golden.errors import CheckpointError
+from tritstream.golden.jobs.cluster_client import connect
 from tritstream.golden.jobs.directory_job import JOURNAL
 from tritstream.golden.jobs.malloc import keep_freed_memory
 from tritstream.golden.jobs.step import PlacedStep, Run, Step
 
 __all__ = ["on_cluster"]
-
-#: Seconds to wait for a response from the scheduler.
-_PATIENCE = 30
 
 _ADVICE = "all machines of a cluster must have the same files under the same paths"
 
@@ -51,20 +49,9 @@ def on_cluster(address: str) -> Iterator[Run]:
     """Provide a function that runs steps on the cluster with the scheduler at ``address``.
 
     ``address`` is for example ``tcp://HOST:8786``. The steps are picklable :class:`.PlacedStep`.
-    Raises :class:`CheckpointError` if no scheduler responds, or if the package ``distributed`` is
-    not installed.
+    Raises the errors of :func:`.connect`.
     """
-    try:
-        from distributed import Client
-    except ModuleNotFoundError:
-        raise CheckpointError(f"{address}: a cluster needs the package distributed; run pip "
-                              "install 'tritstream[cluster]' on all its machines") from None
-    try:
-        client = Client(address, timeout=_PATIENCE)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{address}: no Dask scheduler answers ({error}); start one with "
-                              "dask scheduler, and workers") from None
-    with client:
+    with connect(address) as client:
         yield partial(_run, client)
 
 

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 from tritstream.host.errors import TransportTimeout
 from tritstream.host.transports.base import Stored, Transport
+from tritstream.hw.config import DeviceConfig
+from tritstream.sim.build import build_native, device_rtl
 from tritstream.sim.native import NativeDevice, SimulationIdle
 
-__all__ = ["NativeTransport"]
+__all__ = ["NativeTransport", "simulated"]
 
 #: Cycles of silence after which a device has sent every response it can.
 _QUIET_CYCLES = 256
@@ -59,3 +61,10 @@ class NativeTransport(Transport):
     def close(self) -> None:
         """Delete the device: :meth:`tritstream.host.transports.base.Transport.close`."""
         self._device.close()
+
+
+def simulated(config: DeviceConfig, rtl: str | None = None) -> NativeTransport:
+    """Return the transport to a simulated device, which is built first, from ``rtl`` if given."""
+    build = build_native(config.lanes, rtl or device_rtl(config))
+    return NativeTransport(NativeDevice(build.library),
+                           {"engine": build.engine, "rtl_sha256": build.rtl_sha256})

@@ -18,21 +18,25 @@ __all__ = ["Deadly", "dask_cluster"]
 
 
 @contextmanager
-def dask_cluster(folder, workers):
-    """Address of a scheduler, and processes of its workers of one thread each; all end with it."""
+def dask_cluster(folder, workers, nanny=False):
+    """Address of a scheduler, and processes of its workers of one thread each; all end with it.
+
+    A nanny restarts a worker that dies.
+    """
     file = folder / "scheduler.json"
     processes = [start("scheduler", "--scheduler-file", file, "--port", 0, "--no-dashboard",
                        folder=folder)]
     try:
         for _ in range(workers):
             processes.append(start(
-                "worker", "--scheduler-file", file, "--nthreads", 1, "--no-nanny",
-                "--no-dashboard", "--local-directory", folder, "--death-timeout", 300,
-                folder=folder))
+                "worker", "--scheduler-file", file, "--nthreads", 1, "--no-dashboard",
+                "--nanny" if nanny else "--no-nanny", "--local-directory", folder,
+                "--death-timeout", 300, folder=folder))
         yield address_in(file), processes[1:]
     finally:
         for process in reversed(processes):
-            process.kill()
+            # A nanny that is killed would leave its worker behind.
+            process.terminate() if nanny else process.kill()
             process.wait()
 
 

@@ -288,7 +288,8 @@ def test_a_client_without_the_key_is_sent_away(key, mine, reason):
         if mine:
             key.write_bytes(mine)
         async with open_device(f"{spec},key={key}" if mine else spec) as device:
-            with pytest.raises(TransportClosed, match=rf"IDENTIFY: 127\.0\.0\.1 port \d+: {reason}"):
+            with pytest.raises(TransportClosed, match=(
+                    rf"IDENTIFY: 127\.0\.0\.1 port \d+: {reason}")):
                 await device.identify()
         key.write_bytes(KEY)
         async with open_device(f"{spec},key={key}") as device:
