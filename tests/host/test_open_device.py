@@ -12,7 +12,8 @@ from tritstream.hw.tools.export import export_device
 
 from support.host_cases import matrix_of, multiply, vectors
 
-THERE_ARE = ("there are sim, sim:lanes=64,columns=4, tcp://HOST:PORT, udp://HOST and "
+THERE_ARE = ("there are sim, sim:lanes=64,columns=4, tcp://HOST:PORT, udp://HOST, "
+             "dask://HOST:8786,devices=4 and "
              "serial:/dev/ttyUSB0,baud=3000000")
 
 

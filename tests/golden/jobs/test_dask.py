@@ -85,7 +85,7 @@ def test_error_of_a_worker(cluster, tmp_path):
 
 
 def test_a_scheduler_that_does_not_answer(monkeypatch):
-    monkeypatch.setattr("tritstream.golden.jobs.dask._PATIENCE", 0.5)
+    monkeypatch.setattr("tritstream.golden.jobs.cluster_client._PATIENCE", 0.5)
     with pytest.raises(CheckpointError, match=r"^tcp://127\.0\.0\.1:9: no Dask scheduler answers "
                                               r"\(.*\); start one with dask scheduler, and "
                                               r"workers$"), on_cluster("tcp://127.0.0.1:9"):
