@@ -19,7 +19,7 @@ _RING = 1 << 17
 #: Fewest bytes of memory that a channel needs; more hold matrices.
 LEAST_BYTES = DIRECTORY_BYTES + REQUEST_BYTES + _RING
 
-#: Seconds until the first poll after a wait for an interrupt; every further wait is twice as long.
+#: Seconds of the first wait for a channel; every further wait is twice as long.
 _STEP = 2e-6
 #: Seconds within which a channel completes its bursts, and polls of a channel that is closed.
 _DRAIN, _LAST_POLLS = 1.0, 1000
@@ -95,11 +95,13 @@ class AxiBus(Bus):
 
     async def progress(self) -> Progress:
         """Return the progress: :meth:`.Bus.progress`."""
-        # The session is read last: if it is still the same, the counts before are of it.
-        written, head, error, session = self._get("written", "head", "error", "session")
+        # In this order: the counts are complete if the status was idle, and they are of the session
+        # if that is still the same.
+        status, written, head, error, session = self._get("status", "written", "head", "error",
+                                                          "session")
         if error and session == self._session:
             raise BadAnswer(f"channel {self._channel} was halted by {_name(error)}")
-        return Progress(session, head, written)
+        return Progress(session, head, written, bool(status & Status.IDLE))
 
     async def release(self, written: int) -> None:
         """Release the ring: :meth:`.Bus.release`."""
@@ -113,7 +115,7 @@ class AxiBus(Bus):
             return
         self._put(wake=seen + 1, enable=_CAUSES)
         try:
-            await waiter.wait(min(PAUSE, _STEP * 2 ** min(polls, EAGER_POLLS)))
+            await waiter.wait(_pause(polls))
         finally:
             self._put(enable=0)
 
@@ -133,18 +135,24 @@ class AxiBus(Bus):
 
     async def _until(self, number: int) -> None:
         """Wait for the session of a restart."""
-        end = self.now() + _DRAIN
+        end, polls = self.now() + _DRAIN, 0
         while self._get("session") != [number]:
             if self.now() > end:
                 raise TransportClosed(f"channel {self._channel} does not restart: its memory has "
                                       "not answered a burst; reset the core with its memory")
-            await self._core.waiter.wait(PAUSE)
+            await self._core.waiter.wait(_pause(polls))
+            polls += 1
 
     def _get(self, *names: str) -> list[int]:
         return self._core.get(self._channel, *names)
 
     def _put(self, **values: int) -> None:
         self._core.put(self._channel, **values)
+
+
+def _pause(polls: int) -> float:
+    """Return the seconds to wait after a number of polls."""
+    return min(PAUSE, _STEP * 2 ** min(polls, EAGER_POLLS))
 
 
 def _name(error: int) -> str:

@@ -45,11 +45,24 @@ class Session:
 
 
 class Progress(NamedTuple):
-    """Progress of a board: number of its session, descriptors read, units of responses written."""
+    """Progress of a board.
+
+    Members
+    -------
+    session : int
+        Number of its session.
+    head : int
+        Descriptors whose words the core has.
+    written : int
+        Units of responses that were written.
+    idle : bool
+        Whether it is certain that no further response comes to the descriptors so far.
+    """
 
     session: int
     head:    int
     written: int
+    idle:    bool = False
 
 
 class Bus(ABC):

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tritstream.host.board.bus import NUMBERS, Bus
+from tritstream.host.board.bus import NUMBERS, Bus, Progress
 from tritstream.host.board.matrix_store import Store, StoringTransport
 from tritstream.host.board.request_area import REQUEST_BYTES, RequestArea, byte_count, runs
 from tritstream.host.errors import BadAnswer, TransportClosed, TransportTimeout
@@ -73,6 +73,9 @@ class BoardTransport(StoringTransport):
         while len(self._answers) < count:
             before = self._seen
             state = await self._poll()
+            if state.idle and len(self._answers) < count:
+                self._session = None
+                raise TransportTimeout("idle, with responses missing")
             if state != progress:
                 last, progress = now(), state
             elif now() - last > self._timeout:
@@ -150,22 +153,22 @@ class BoardTransport(StoringTransport):
     async def _until_read(self, index: int) -> None:
         """Wait until the core has the words of the descriptors before ``index``."""
         end, polls = self._deadline(), 0
-        while 0 < (index - (await self._poll())[0]) % NUMBERS < NUMBERS // 2:
+        while 0 < (index - (await self._poll()).head) % NUMBERS < NUMBERS // 2:
             self._give_up_after(end, "reads no requests")
             await self._bus.rest(self._seen, polls)
             polls += 1
 
-    async def _poll(self) -> tuple[int, int]:
-        """Read responses that have come, and return the counts `head` and `written`."""
+    async def _poll(self) -> Progress:
+        """Read responses that have come, and return the progress."""
         try:
-            session, head, written = await self._bus.progress()
+            progress = await self._bus.progress()
         except BadAnswer:
             self._session = None
             raise
-        self._check(session)
-        if written != self._seen:
-            await self._take(written)
-        return head, written
+        self._check(progress.session)
+        if progress.written != self._seen:
+            await self._take(progress.written)
+        return progress
 
     async def _take(self, written: int) -> None:
         """Read responses from the ring, and release their memory, many at a time."""
