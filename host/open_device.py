@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from tritstream.host.board.linux import open_pcie, open_uio
 from tritstream.host.board.simulated import open_simulated
 from tritstream.host.board.soc_bus import SocBus
 from tritstream.host.board.transport import BoardTransport
@@ -49,6 +51,8 @@ def open_device(
         share the rows of each matrix (:func:`.open_simulated`). ``tcp://HOST:PORT`` or
         ``tcp://HOST:PORT,timeout=5`` is a device that `tritstream serve` serves. ``udp://HOST`` or
         ``udp://HOST:1234,bind=0,repeat=0.05,window=2`` is a board with memory.
+        ``uio:uio0,buffer=udmabuf0`` and ``pcie:0000:03:00.0,buffer=udmabuf0`` are memory-mapped
+        cores (:func:`.open_uio`, :func:`.open_pcie`).
         ``serial:/dev/ttyUSB0`` or ``serial:COM3,baud=115200,timeout=1`` is a board on any port that
         :class:`tritstream.host.transports.port.Port` opens, such as ``serial:socket://HOST:PORT``.
         ``sim,sim`` are two devices that share the rows of each matrix.
@@ -172,6 +176,19 @@ def _open_udp(spec: Spec, *_: Any) -> list[Transport]:
     return [BoardTransport(SocBus(link), **silence)]
 
 
+def _open_uio(spec: Spec, *_: Any) -> list[BoardTransport]:
+    options = spec.values(buffer=str, interrupt=int, timeout=float)
+    if "buffer" not in options:
+        raise ValueError(f"{spec.text}: give buffer=NAME, a buffer of u-dma-buf")
+    options["interrupt"] = bool(options.get("interrupt", 1))
+    return open_uio(str(spec.address), **options)
+
+
+def _open_pcie(spec: Spec, *_: Any) -> list[BoardTransport]:
+    return open_pcie(str(spec.address), **spec.values(
+        buffer=str, memory=int, address=partial(int, base=0), bar=int, timeout=float))
+
+
 def _open_serial(spec: Spec, *_: Any) -> list[Transport]:
     """Open a board on a serial port, in a thread because its methods wait for the line."""
     options = {"baud": BAUD, **spec.values(baud=int, timeout=float)}
@@ -180,4 +197,4 @@ def _open_serial(spec: Spec, *_: Any) -> list[Transport]:
 
 _SCHEMES: dict[str, _Opener] = {
     "sim": _open_sim, "axi-sim": _open_axi_sim, "tcp": _open_tcp, "udp": _open_udp,
-    "serial": _open_serial}
+    "serial": _open_serial, "uio": _open_uio, "pcie": _open_pcie}

@@ -22,7 +22,7 @@ LEAST_BYTES = DIRECTORY_BYTES + REQUEST_BYTES + _RING
 #: Seconds of the first wait for a channel; every further wait is twice as long.
 _STEP = 2e-6
 #: Seconds within which a channel completes its bursts, and polls of a channel that is closed.
-_DRAIN, _LAST_POLLS = 1.0, 1000
+_DRAIN, _LAST_POLLS = 0.01, 1000
 
 _CAUSES = Status.REACHED | Status.ERROR
 

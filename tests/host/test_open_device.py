@@ -14,7 +14,8 @@ from tritstream.hw.tools.export import export_device
 from support.host_cases import matrix_of, multiply, vectors
 
 THERE_ARE = ("there are sim, sim:lanes=64,columns=4, axi-sim:channels=4,lanes=32, "
-             "tcp://HOST:PORT, udp://HOST and serial:/dev/ttyUSB0,baud=3000000")
+             "tcp://HOST:PORT, udp://HOST, uio:uio0,buffer=udmabuf0, "
+             "pcie:0000:03:00.0,buffer=udmabuf0 and serial:/dev/ttyUSB0,baud=3000000")
 
 
 def test_simulated_device():
