@@ -21,8 +21,8 @@ LEAST_BYTES = DIRECTORY_BYTES + REQUEST_BYTES + _RING
 
 #: Seconds of the first wait for a channel; every further wait is twice as long.
 _STEP = 2e-6
-#: Seconds within which a channel completes its bursts, and polls of a channel that is closed.
-_DRAIN, _LAST_POLLS = 0.01, 1000
+#: Polls of a channel that is closed.
+_LAST_POLLS = 1000
 
 _CAUSES = Status.REACHED | Status.ERROR
 
@@ -40,11 +40,14 @@ class AxiBus(Bus):
         Memory that holds the channel's part.
     first, size : int
         Place of the part in the buffer, in bytes, multiples of 4096.
+    drain : float
+        Seconds within which the channel completes its bursts.
 
     Raises :class:`ValueError` for a part that is too small, or that starts or ends within a page.
     """
 
-    def __init__(self, core: Core, channel: int, buffer: Buffer, first: int, size: int):
+    def __init__(self, core: Core, channel: int, buffer: Buffer, first: int, size: int,
+                 drain: float = 1.0):
         if size < LEAST_BYTES:
             raise ValueError(f"channel {channel} gets {size} bytes of memory; it needs at least "
                              f"{LEAST_BYTES}, and more to hold matrices")
@@ -53,6 +56,7 @@ class AxiBus(Bus):
                              f"{buffer.address + first:#x}, must consist of pages of {PAGE} bytes")
         self._core, self._channel = core, channel
         self._buffer, self._first, self._size = buffer, first, size
+        self._drain = drain
         self._session: int | None = None
 
     async def restart(self) -> Session:
@@ -135,7 +139,7 @@ class AxiBus(Bus):
 
     async def _until(self, number: int) -> None:
         """Wait for the session of a restart."""
-        end, polls = self.now() + _DRAIN, 0
+        end, polls = self.now() + self._drain, 0
         while self._get("session") != [number]:
             if self.now() > end:
                 raise TransportClosed(f"channel {self._channel} does not restart: its memory has "

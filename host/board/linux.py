@@ -58,7 +58,7 @@ def open_uio(
     folder = _uio_folder(device, root)
     name = folder.name
     with ExitStack() as stack:
-        with opening(name, "bind the core to the driver uio_pdrv_genirq, as in docs/axi.md"):
+        with opening(name, "bind the core to the driver uio_pdrv_genirq: docs/axi.md"):
             size = int(attribute(folder / "maps/map0/size"), 16)
             file = os.open(root / "dev" / name, os.O_RDWR)
             waiter = stack.enter_context(closing(UioWaiter(file)))

@@ -17,8 +17,9 @@ __all__ = ["SimulatedWaiter", "SimulatedWindow", "open_simulated"]
 _CLOCK = 250e6
 #: Cycles that are simulated before other channels get their turn.
 _STEP = 2000
-#: Seconds without progress, 1.25 million cycles, after which the driver retries.
-_TIMEOUT = 0.005
+#: Seconds without progress, 1.25 million cycles, after which the driver retries, and seconds of a
+#: restart.
+_TIMEOUT, _DRAIN = 0.005, 0.001
 
 
 class SimulatedWindow(Window):
@@ -98,7 +99,7 @@ def open_simulated(
     core = Core(SimulatedWindow(simulated), SimulatedWaiter(simulated, interrupts), buffers,
                 "axi-sim")
     about = {"engine": build.engine, "rtl_sha256": build.rtl_sha256}
-    return [BoardTransport(AxiBus(core, channel, buffer, 0, size), _TIMEOUT, about)
+    return [BoardTransport(AxiBus(core, channel, buffer, 0, size, _DRAIN), _TIMEOUT, about)
             for channel, buffer in enumerate(buffers)]
 
 
