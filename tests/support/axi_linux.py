@@ -20,11 +20,11 @@ from tritstream.hw.config import DeviceConfig
 from tritstream.sim.axi_build import build_axi
 from tritstream.sim.axi_core import ChannelMemory, SimulatedCore
 
-__all__ = ["ADDRESS", "CARD", "CHANNELS", "SIZE", "Machine"]
+__all__ = ["ADDRESS", "CARD", "CHANNELS", "CONFIG", "SIZE", "Machine"]
 
 #: The core of :data:`support.axi_cases.CORE`.
 CHANNELS = 4
-_CONFIG = AxiConfig(DeviceConfig(8, 1, 1024, build_id=None), CHANNELS)
+CONFIG = AxiConfig(DeviceConfig(8, 1, 1024, build_id=None), CHANNELS)
 #: Memory of all channels together, and its address on the bus.
 SIZE, ADDRESS = 1 << 23, 0x8_7000_0000
 CARD = "0000:03:00.0"
@@ -103,7 +103,7 @@ class Machine:
         """Run the core while the event loop has nothing else to do."""
         memory = self._map(self._pci / "resource2") if on_card else self._device
         monkeypatch.setattr(mapped, "write_attribute", self._synchronize)
-        with SimulatedCore(build_axi(_CONFIG), [
+        with SimulatedCore(build_axi(CONFIG), [
                 ChannelMemory(memoryview(memory), ADDRESS)] * CHANNELS) as self.core:
             clock = asyncio.get_running_loop().create_task(self._run())
             try:
