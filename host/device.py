@@ -71,6 +71,11 @@ class Device:
         return self._transport.about
 
     @property
+    def devices(self) -> tuple["Device", ...]:
+        """This device, as a group has several."""
+        return (self,)
+
+    @property
     def store(self) -> Store | None:
         """Matrices in the memory of a board; None for a device without memory."""
         return self._store
@@ -122,6 +127,10 @@ class Device:
         if self._store and (stored := await self._store.find(matrix, name, info)):
             return stored
         return prepare(matrix, info.lanes, info.max_k, name, self._transport.fold_words)
+
+    async def parts(self, matrix: AnyMatrix) -> list[tuple["Device", AnyMatrix]]:
+        """Return the devices that multiply parts of a matrix, with these: this one, and all."""
+        return [(self, matrix)]
 
     async def load_activations(self, x: np.ndarray) -> None:
         """Load int8 activations, (K,) or (B, K), zero-padded to a multiple of the group size.

@@ -14,7 +14,7 @@ from tritstream.host.layout.prepare import PreparedMatrix
 from tritstream.host.layout.stored import AnyMatrix, stored_of, take_tiles, tile_count
 from tritstream.host.protocol.records import Counters, Info, Stats
 
-__all__ = ["DeviceGroup", "Share", "SplitMatrix", "joined", "spans", "split"]
+__all__ = ["DeviceGroup", "Share", "SplitMatrix", "joined", "spans", "split", "together"]
 
 _T = TypeVar("_T")
 
@@ -91,19 +91,19 @@ class DeviceGroup:
 
     async def identify(self) -> Info:
         """Return INFO of the group, asking all devices: sum of the lanes, least of all else."""
-        return _as_one(await _together(device.identify() for device in self.devices))
+        return _as_one(await together(device.identify() for device in self.devices))
 
     async def info(self) -> Info:
         """Return INFO of the group, asking only devices that were not asked before."""
-        return _as_one(await _together(device.info() for device in self.devices))
+        return _as_one(await together(device.info() for device in self.devices))
 
     async def reset(self) -> None:
         """Reset all devices, which lose activations, scales and counters."""
-        await _together(device.reset() for device in self.devices)
+        await together(device.reset() for device in self.devices)
 
     async def status(self) -> Counters:
         """Return counters of all devices: sum of the frames, greatest of all else."""
-        return _all_counters(await _together(device.status() for device in self.devices))
+        return _all_counters(await together(device.status() for device in self.devices))
 
     async def prepare(self, matrix: AnyMatrix, name: str = "") -> SplitMatrix:
         """Split the rows of a matrix, and make the word streams of each share."""
@@ -114,6 +114,12 @@ class DeviceGroup:
         for share in shares:
             share.prepared = await split_matrix.prepare(share)
         return split_matrix
+
+    async def parts(self, matrix: AnyMatrix) -> list[tuple[Device, AnyMatrix]]:
+        """Return the devices that multiply rows of a matrix, with these rows."""
+        stored = stored_of(matrix)
+        return [(device, take_tiles(stored, span)) for device, span
+                in await spans(self.devices, slice(0, tile_count(stored)))]
 
     async def gemv(self, matrix: SplitMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:
         """Multiply: :meth:`tritstream.host.device.Device.gemv`.
@@ -128,7 +134,7 @@ class DeviceGroup:
         """Multiply several matrices: :meth:`tritstream.host.device.Device.gemv_all`."""
         held = [[share.prepared for matrix in matrices for share in matrix.shares
                  if share.device is device and share.prepared] for device in self.devices]
-        answers = await _together(device.gemv_all(shares, x)
+        answers = await together(device.gemv_all(shares, x)
                                   for device, shares in zip(self.devices, held, strict=True))
         left = {device: iter(found) for device, found in zip(self.devices, answers, strict=True)}
         return [joined([next(left[share.device]) for share in matrix.shares])
@@ -146,7 +152,7 @@ async def spans(
     devices: Sequence[Device], tiles: slice,
 ) -> list[tuple[Device, slice]]:
     """Split row tiles between devices, and return those that get any, in the order of the rows."""
-    infos = await _together(device.info() for device in devices)
+    infos = await together(device.info() for device in devices)
     # Only the last span may have a partly filled row block: it goes to the narrowest device.
     ranked = sorted(zip(infos, devices, strict=True), key=lambda pair: -pair[0].lanes)
     count, first = tiles.stop - tiles.start, tiles.start
@@ -162,7 +168,7 @@ def split(tiles: int, lanes: Sequence[int]) -> list[slice]:
     return [slice(*pair) for pair in pairwise(min(end, tiles) for end in ends)]
 
 
-async def _together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     """Run coroutines in parallel; return their results or raise the error of the first failure."""
     try:
         async with asyncio.TaskGroup() as group:

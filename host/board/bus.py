@@ -1,153 +1,119 @@
-"""Bus of a board over UDP: reads and writes that are repeated until they are acknowledged."""
+"""What the driver needs of a board: memory, descriptors, and the ring of responses."""
 
 import asyncio
-import secrets
-from collections.abc import Coroutine, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from tritstream.host.board.etherbone import MOST_WORDS, answer, request
-from tritstream.host.errors import TransportClosed, TransportTimeout
-from tritstream.hw.soc.registers import register
+__all__ = ["EAGER_POLLS", "NUMBERS", "PAUSE", "Bus", "Progress", "Session"]
 
-__all__ = ["BOARD_PORT", "BoardLink"]
+#: Counts and numbers of sessions have 32 bits and wrap around.
+NUMBERS = 1 << 32
 
-#: UDP port of a board.
-BOARD_PORT = 1234
-
-_CHUNK = 4 * MOST_WORDS
-_NUMBERS = 1 << 32
-
-#: Packets prepared at a time.
-_BATCH = 256
-
-_Exchange = Coroutine[object, object, bytes]
+#: Polls for a response without a pause, and seconds between later polls.
+EAGER_POLLS, PAUSE = 50, 0.001
 
 
-class BoardLink(asyncio.DatagramProtocol):
-    """Bus of a board, on which each read and write is repeated until the board responds.
-
-    The board responds to a write too, because its packet reads a word afterwards. Datagrams may get
-    lost, duplicated or reordered. A write may therefore happen again after its response, even after
-    a later write to the same address. The registers allow that
-    (:mod:`tritstream.hw.soc.registers`), and a CRC that the board checks protects memory.
-
-    LiteX's own Etherbone client is synchronous and does not repeat packets.
-
-    Parameters
-    ----------
-    host, port : str, int
-        Address and UDP port of the board.
-    bind : int
-        UDP port of this end. LiteEth responds to the port at which it was addressed, so for a real
-        board both ports are the same.
-    timeout : float
-        Seconds after which a packet is sent again.
-    tries : int
-        How often a packet is sent at most.
-    window : int
-        Packets on their way at the same time. LiteEth holds little more than the packet on which
-        it works; it drops others, which are sent again.
+@dataclass(frozen=True)
+class Session:
+    """A session of a board, which began with a restart.
 
     Members
     -------
-    repeated : int
-        Packets that were sent again.
-    round_trips : int
-        Length of the longest chain of packets so far, each sent after the response to the one
-        before it had come. On a fast link, this many delays of the network pass.
+    number : int
+        Number of the session.
+    lanes : int
+        Bytes per word of the core.
+    memory, ring : int
+        Bytes of the memory, and bytes at its end that hold responses.
+    align : int
+        Alignment of responses, in bytes.
+    tail : int
+        Index of the next descriptor.
+    written : int
+        Units of ``align`` bytes written into the ring before the session.
     """
 
-    def __init__(self, host: str, port: int, bind: int, timeout: float = 0.05, tries: int = 40,
-                 window: int = 2):
-        if not (timeout > 0 and tries > 0 and window > 0):
-            raise ValueError("timeout, tries and window must be above 0")
-        self._board, self._bind = (host, port), bind
-        self._timeout, self._tries = timeout, tries
-        self._window = asyncio.Semaphore(window)
-        self._endpoint: asyncio.DatagramTransport | None = None
-        #: By number of a packet: bytes of words in its response, and the future that awaits it.
-        self._expected: dict[int, tuple[int, asyncio.Future[bytes]]] = {}
-        # Random, because responses to packets of an earlier client may still come.
-        self._number = secrets.randbelow(_NUMBERS)
-        self.repeated = self.round_trips = 0
+    number:  int
+    lanes:   int
+    memory:  int
+    ring:    int
+    align:   int
+    tail:    int
+    written: int
 
+
+class Progress(NamedTuple):
+    """Progress of a board.
+
+    Members
+    -------
+    session : int
+        Number of its session.
+    head : int
+        Descriptors whose words the core has.
+    written : int
+        Units of responses that were written.
+    idle : bool
+        Whether it is certain that no further response comes to the descriptors so far.
+    """
+
+    session: int
+    head:    int
+    written: int
+    idle:    bool = False
+
+
+class Bus(ABC):
+    """Bus of a board with memory, or of one channel of a memory-mapped core.
+
+    Addresses are in bytes from the start of the memory. Reads and writes are multiples of four
+    bytes.
+    """
+
+    @abstractmethod
+    async def restart(self) -> Session:
+        """Make the board drop descriptors and responses, and begin a session.
+
+        Raises :class:`.TransportClosed` when no usable board is there, or it does not restart.
+        """
+
+    @abstractmethod
     async def write(self, address: int, data: bytes | memoryview) -> None:
-        """Write bytes, a multiple of four, to any address of the bus."""
-        await self._together(
-            self._exchange(address + at, data[at:at + _CHUNK], [register("magic")])
-            for at in range(0, len(data), _CHUNK))
+        """Write to memory."""
 
+    @abstractmethod
     async def read(self, address: int, size: int) -> bytes:
-        """Read ``size`` bytes, a multiple of four."""
-        addresses = range(address, address + size, 4)
-        return b"".join(await self._together(
-            self._exchange(0, b"", list(addresses[at:at + MOST_WORDS]))
-            for at in range(0, len(addresses), MOST_WORDS)))
+        """Read from memory."""
 
-    async def get(self, *names: str) -> list[int]:
-        """Read registers, in order, in one packet."""
-        data = await self._exchange(0, b"", [register(name) for name in names])
-        return [int.from_bytes(data[at:at + 4], "little") for at in range(0, len(data), 4)]
+    @abstractmethod
+    async def push(self, segments: Sequence[tuple[int, int]], tail: int) -> int:
+        """Give descriptors (address, bytes) in order, the first with index ``tail``.
 
-    async def put(self, name: str, *values: int, then: str) -> int:
-        """Write registers from ``name`` on, then read register ``then`` in the same packet."""
-        data = b"".join((value % _NUMBERS).to_bytes(4, "little") for value in values)
-        value = await self._exchange(register(name), data, [register(then)])
-        return int.from_bytes(value, "little")
+        Returns the index of the next one, which is less if the board did not take all of them.
+        """
 
+    @abstractmethod
+    async def progress(self) -> Progress:
+        """Return the progress; raises :class:`.BadAnswer` when an error has halted the board."""
+
+    @abstractmethod
+    async def release(self, written: int) -> None:
+        """Release the ring up to this count of units."""
+
+    @abstractmethod
     def close(self) -> None:
-        """Close the socket."""
-        if self._endpoint:
-            self._endpoint.close()
+        """Release what the bus uses. The board may be used by another driver."""
 
-    def datagram_received(self, data: bytes, address: object) -> None:
-        """Take a response: method of :class:`asyncio.DatagramProtocol`."""
-        number, words = answer(data) or (-1, b"")
-        if number not in self._expected:
-            return
-        size, response = self._expected[number]
-        if len(words) == size and not response.done():
-            response.set_result(words)
+    async def rest(self, seen: int, polls: int) -> None:
+        """Wait before the next poll, but not longer than it is useful.
 
-    def error_received(self, error: Exception) -> None:
-        """Ignore an error of the network: the board does not respond, and the packet is resent."""
+        ``seen`` counts the units of responses that were read; ``polls`` counts polls without any.
+        """
+        if polls > EAGER_POLLS:
+            await asyncio.sleep(PAUSE)
 
-    async def _together(self, exchanges: Iterable[_Exchange]) -> list[bytes]:
-        """Await exchanges, a batch at a time."""
-        responses: list[bytes] = []
-        batch: list[_Exchange] = []
-        for exchange in exchanges:
-            batch.append(exchange)
-            if len(batch) == _BATCH:
-                responses += await asyncio.gather(*batch)
-                batch = []
-        return responses + await asyncio.gather(*batch)
-
-    async def _exchange(self, address: int, data: bytes | memoryview, reads: list[int]) -> bytes:
-        async with self._window:
-            endpoint = self._endpoint or await self._open()
-            self._number = number = (self._number + 1) % _NUMBERS
-            packet = request(number, address, data, reads)
-            response = asyncio.get_running_loop().create_future()
-            self._expected[number] = 4 * len(reads), response
-            link = self.round_trips + 1
-            try:
-                for attempt in range(self._tries):
-                    endpoint.sendto(packet)
-                    self.repeated += attempt > 0
-                    done, _ = await asyncio.wait([response], timeout=self._timeout)
-                    if done:
-                        self.round_trips = max(self.round_trips, link)
-                        return response.result()
-            finally:
-                del self._expected[number]
-            raise TransportTimeout(f"{self._board[0]} port {self._board[1]} does not answer, tried "
-                                   f"{self._tries} times in {self._tries * self._timeout:g} s")
-
-    async def _open(self) -> asyncio.DatagramTransport:
-        try:
-            self._endpoint, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: self, local_addr=("0.0.0.0", self._bind), remote_addr=self._board)
-        except OSError as error:
-            raise TransportClosed(f"no UDP from port {self._bind} to {self._board[0]} port "
-                                  f"{self._board[1]}: {error.strerror or error}") from None
-        return self._endpoint
+    def now(self) -> float:
+        """Return the time in seconds by which silence is measured."""
+        return asyncio.get_running_loop().time()

@@ -8,7 +8,7 @@ program for this on a processor; here the host does the same over the bus.
 import random
 from itertools import product
 
-from tritstream.host.board.bus import BoardLink
+from tritstream.host.board.udp_link import BoardLink
 from tritstream.host.errors import TransportClosed
 from tritstream.hw.soc.registers import CSR, CSR_BASE, CSR_STEP
 

@@ -11,7 +11,7 @@ from zlib import crc32
 from tritstream.golden.errors import is_printable
 from tritstream.golden.fixed_point import GROUP
 from tritstream.golden.strict_json import parse_json
-from tritstream.host.board.bus import BoardLink
+from tritstream.host.board.bus import Bus
 from tritstream.host.errors import DeviceError
 from tritstream.host.layout.prepare import MatrixPart, PreparedMatrix, without_words
 from tritstream.host.layout.stored import AnyMatrix, fingerprint, stored_of
@@ -19,7 +19,6 @@ from tritstream.host.protocol.frames import padded
 from tritstream.host.protocol.records import Info
 from tritstream.host.transports.base import Stored, Transport
 from tritstream.hw.protocol import REQUEST_ALIGN
-from tritstream.hw.soc.registers import MEMORY
 
 __all__ = ["DIRECTORY_BYTES", "Store", "StoredPart", "StoringTransport"]
 
@@ -117,12 +116,12 @@ class Store:
 
     Parameters
     ----------
-    link : BoardLink
+    bus : Bus
         Bus of the board.
     """
 
-    def __init__(self, link: BoardLink):
-        self._link = link
+    def __init__(self, bus: Bus):
+        self._bus = bus
         self._entries: dict[str, _Entry] = {}
         self._lanes = 0
         self.end = 0
@@ -131,10 +130,10 @@ class Store:
         """Read the directory of a board with ``lanes`` lanes, whose store ends at ``end``."""
         self._lanes, self.end = lanes, end
         self._entries = {}
-        magic, size, crc = _HEAD.unpack(await self._link.read(MEMORY, _HEAD.size))
+        magic, size, crc = _HEAD.unpack(await self._bus.read(0, _HEAD.size))
         if magic != _MAGIC or size > DIRECTORY_BYTES - _HEAD.size:
             return
-        text = (await self._link.read(MEMORY + _HEAD.size, padded(size, 4)))[:size]
+        text = (await self._bus.read(_HEAD.size, padded(size, 4)))[:size]
         if crc32(text) == crc:
             self._entries = _entries(text, lanes, end)
 
@@ -163,7 +162,7 @@ class Store:
     async def erase(self) -> None:
         """Remove all matrices, and invalidate the directory."""
         self._entries = {}
-        await self._link.write(MEMORY, bytes(_HEAD.size))
+        await self._bus.write(0, bytes(_HEAD.size))
 
     async def add(self, prepared: PreparedMatrix, matrix: AnyMatrix) -> None:
         """Write the words of a matrix after those of the stored matrices.
@@ -181,7 +180,7 @@ class Store:
         at, parts = self._next(), []
         for part in prepared.parts:
             data = _words(part)
-            await self._link.write(MEMORY + at, data)
+            await self._bus.write(at, data)
             parts.append(StoredPart(part.first_group, part.groups, part.blocks, at, part.nbytes,
                                     crc32(data)))
             at += len(data)
@@ -198,8 +197,8 @@ class Store:
         text = json.dumps({"lanes": self._lanes, "matrices": matrices}).encode()
         if len(text) > DIRECTORY_BYTES - _HEAD.size:
             raise DeviceError(f"{len(matrices)} matrices are too many for the board's directory")
-        await self._link.write(MEMORY + _HEAD.size, text.ljust(padded(len(text), 4), b"\0"))
-        await self._link.write(MEMORY, _HEAD.pack(_MAGIC, len(text), crc32(text)))
+        await self._bus.write(_HEAD.size, text.ljust(padded(len(text), 4), b"\0"))
+        await self._bus.write(0, _HEAD.pack(_MAGIC, len(text), crc32(text)))
 
     def _next(self) -> int:
         """Return the address of the next matrix."""

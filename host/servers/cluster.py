@@ -20,7 +20,10 @@ from tritstream.host.errors import TransportClosed
 from tritstream.host.transports.tcp import TIMEOUT, SocketTransport
 from tritstream.hw.config import DeviceConfig
 
-__all__ = ["Cluster", "ClusterTransport"]
+__all__ = ["CLUSTER_PORT", "Cluster", "ClusterTransport"]
+
+#: Default port of a scheduler.
+CLUSTER_PORT = 8786
 
 #: Seconds between two looks for a free device.
 _PAUSE = 0.25
@@ -58,14 +61,14 @@ class Cluster:
                 self._client = None
                 self._taken.clear()
 
-    def claim(self, patience: float) -> tuple[str, int, bytes]:
+    def claim(self, wait: float) -> tuple[str, int, bytes]:
         """Return host, port and key of a device that nobody uses, and never return it again.
 
         The first call starts the servers. Raises :class:`TransportClosed` if the scheduler does
-        not respond, or if every device is in use for ``patience`` seconds.
+        not respond, or if every device is in use for ``wait`` seconds.
         """
         with self._lock:
-            deadline = time.monotonic() + patience
+            deadline = time.monotonic() + wait
             while True:
                 found = list(self._servers())
                 for server in found:
@@ -75,7 +78,7 @@ class Cluster:
                         return *place, server["key"]
                 if time.monotonic() >= deadline:
                     raise TransportClosed(
-                        f"{self._address}: no free device in {patience:g} s; {len(found)} workers "
+                        f"{self._address}: no free device in {wait:g} s; {len(found)} workers "
                         "have one. Start more workers, or end who uses them: tritstream top "
                         f"{self._address}")
                 time.sleep(_PAUSE)
@@ -113,13 +116,13 @@ class ClusterTransport(SocketTransport):
         Devices to choose from.
     timeout : float
         Seconds after which a silent device is retried.
-    patience : float
+    wait : float
         Seconds to wait for a device that nobody uses.
     """
 
-    def __init__(self, cluster: Cluster, timeout: float = TIMEOUT, patience: float = 5.0):
+    def __init__(self, cluster: Cluster, timeout: float = TIMEOUT, wait: float = 5.0):
         super().__init__("", 0, timeout)
-        self._cluster, self._patience = cluster, patience
+        self._cluster, self._wait = cluster, wait
         self._left = False
         cluster.join()
 
@@ -133,5 +136,5 @@ class ClusterTransport(SocketTransport):
     async def _connect(self) -> tuple[StreamReader, StreamWriter]:
         if not self._host:
             self._host, self._port, self._key = await asyncio.to_thread(
-                partial(self._cluster.claim, self._patience))
+                partial(self._cluster.claim, self._wait))
         return await super()._connect()

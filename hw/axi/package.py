@@ -1,11 +1,16 @@
 """Package of the core for other tools: Verilog, register map, FuseSoC core, IP-XACT."""
 
+from pathlib import Path
+
 from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.ip_xact import VERSION, ip_xact
 from tritstream.hw.axi.register_files import c_header, register_table, system_rdl
 from tritstream.hw.axi.verilog import AXI_CORE, axi_verilog
 
 __all__ = ["package_files"]
+
+#: Sources of the C example, which are part of the package.
+_C = Path(__file__).parent / "c"
 
 _FUSESOC = f"""\
 CAPI=2:
@@ -44,4 +49,5 @@ def package_files(config: AxiConfig, family: str = "generic") -> tuple[dict[str,
         f"{AXI_CORE}_registers.md": register_table(),
         f"{AXI_CORE}.core":       _FUSESOC,
         "component.xml":          ip_xact(config, [source]),
+        **{path.name: path.read_text() for path in sorted(_C.iterdir())},
     }, config

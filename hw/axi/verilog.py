@@ -8,9 +8,9 @@ from tritstream.hw.axi.channel import Channel
 from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.top import CHANNEL_MODULE, TritstreamAxi
 from tritstream.hw.tools.core_export import FAMILIES, verilog_file
-from tritstream.hw.tools.export import to_rtlil
+from tritstream.hw.tools.export import plain_verilog, to_rtlil
 
-__all__ = ["AXI_CORE", "axi_verilog"]
+__all__ = ["AXI_CORE", "axi_plain", "axi_verilog"]
 
 #: Name of the top module, and prefix of every other module in its file.
 AXI_CORE = "tritstream_axi"
@@ -38,12 +38,24 @@ def axi_verilog(config: AxiConfig, family: str = "generic") -> tuple[str, AxiCon
     if family not in FAMILIES:
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {family!r}")
     platform, title = FAMILIES[family]
-    # One module for all channels, so that the file does not grow with their number.
-    channel, device = to_rtlil(Channel(config), config.device, CHANNEL_MODULE, platform)
-    config = replace(config, device=device)
-    top = rtlil.convert(TritstreamAxi(config), name=AXI_CORE, platform=platform, emit_src=False)
+    design, config = _design(config, AXI_CORE, platform)
+    device = config.device
     header = _HEADER.format(
         core=AXI_CORE, channels=config.channels, lanes=config.lanes, bits=device.word_bits,
         columns=device.columns, max_k=device.max_k, burst=config.burst,
         outstanding=config.outstanding, depth=config.depth, family=title, build_id=device.build_id)
-    return verilog_file(f"{top}\n{channel}", header), config
+    return verilog_file(design, header), config
+
+
+def axi_plain(config: AxiConfig) -> str:
+    """Return the core as Verilog-2001 for a compiled simulation; the top module is ``top``."""
+    return plain_verilog(_design(config, "top")[0])
+
+
+def _design(config: AxiConfig, name: str, platform: object = None) -> tuple[str, AxiConfig]:
+    """Return the core as RTLIL, and ``config`` with its build id."""
+    # One module for all channels, so that the file does not grow with their number.
+    channel, device = to_rtlil(Channel(config), config.device, CHANNEL_MODULE, platform)
+    config = replace(config, device=device)
+    top = rtlil.convert(TritstreamAxi(config), name=name, platform=platform, emit_src=False)
+    return f"{top}\n{channel}", config

@@ -10,6 +10,8 @@ import typer
 
 from tritstream.golden.jobs.replacing import check_work_folder
 from tritstream.host.device import Device
+from tritstream.host.device_group import DeviceGroup, together
+from tritstream.host.open_device import open_device
 from tritstream.host.transports.serial_line import BAUD, TIMEOUT, SerialTransport
 from tritstream.hw.boards.build import STEPS, Choice, build_board, find_bitstream
 from tritstream.hw.boards.catalog import BOARDS, find_board
@@ -136,8 +138,13 @@ def _folder(board):
 
 @reports_errors
 def selftest_command(
-    port: Annotated[str, typer.Option(
-        help="Serial port of the board: /dev/ttyUSB0, COM3, or a URL of pyserial.")],
+    port: Annotated[str | None, typer.Option(
+        help="Serial port of the board: /dev/ttyUSB0, COM3, or a URL of pyserial.",
+        show_default="--device")] = None,
+    device: Annotated[str | None, typer.Option(
+        help="Device to test in place of a board on a serial port, specified as for `tritstream "
+             "run`. Channels of a memory-mapped core are tested together.",
+        show_default="--port")] = None,
     baud: Annotated[int, typer.Option(
         help="Bits per second of the serial line, from `tritstream hw list`.")] = BAUD,
     timeout: Annotated[float, typer.Option(
@@ -154,20 +161,28 @@ def selftest_command(
         Path("build/selftest.json"),
     as_json: Json = False,
 ):
-    """Test a board on a serial port: invalid requests, known products, then random products."""
+    """Test a board: invalid requests, known products, then random products."""
+    if (port is None) == (device is None):
+        raise ValueError("give --port or --device")
     soak = Soak(seconds, jobs, size, seed)
-    transport = SerialTransport(port, baud, timeout)
-    try:
-        with progress("trying", jobs or seconds) as advance:
-            report = asyncio.run(selftest(Device(transport), soak, advance))
-    finally:
-        transport.close()
+    opened = open_device(device) if device else Device(SerialTransport(str(port), baud, timeout))
+    reports = asyncio.run(_try(opened, soak))
+    report = {"devices": reports} if len(reports) > 1 else reports[0]
     write_json(output, report)
     if as_json:
         print_json(report)
         return
-    _show(report)
+    for one in reports:
+        _show(one)
     print(f"report: {output}")
+
+
+async def _try(opened: Device | DeviceGroup, soak: Soak) -> list[dict]:
+    """Test the devices of a group at the same time; return the report of each."""
+    async with opened:
+        total = len(opened.devices) * (soak.jobs or soak.seconds)
+        with progress("trying", total) as advance:
+            return await together(selftest(one, soak, advance) for one in opened.devices)
 
 
 def _show(report):

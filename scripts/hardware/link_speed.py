@@ -14,7 +14,8 @@ from tritstream.sim.soc_build import SocChoice
 
 __all__ = ["link"]
 
-#: Packets of each kind, and packets without a response at a time, as in tritstream.host.board.bus.
+#: Packets of each kind, and packets without a response at a time, as in
+#: tritstream.host.board.udp_link.
 _PACKETS, _WINDOW = 40, 2
 _STEP, _MOST = 100, 2_000_000
 

@@ -13,10 +13,11 @@ import typer
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.board.matrix_store import Store
 from tritstream.host.device import Device
+from tritstream.host.device_group import DeviceGroup, together
 from tritstream.host.errors import DeviceError
 from tritstream.host.layout.prepare import PreparedMatrix, prepare
+from tritstream.host.layout.stored import AnyMatrix
 from tritstream.host.open_device import open_device
-from tritstream.host.protocol.records import Info
 from tritstream.host.servers.udp_board import BoardServer
 from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors
 from tritstream.scripts.options import Json, Memory, Packed
@@ -34,7 +35,8 @@ _ADDRESS = "127.0.0.1:1234"
 @reports_errors
 def load(
     packed: Packed,
-    device: Annotated[str, typer.Option(help="Board with memory to load: udp://HOST.")],
+    device: Annotated[str, typer.Option(
+        help="Device with memory to load: udp://HOST, or axi-sim:channels=4,file=PATH.")],
     matrices: Annotated[str, typer.Option(
         metavar="GLOB", help="Load only the modules whose names match this pattern.")] = "*",
     as_json: Json = False,
@@ -42,6 +44,7 @@ def load(
     """Load a packed model into the memory of a board, which then checks every CRC.
 
     Matrices that the board already stores with a valid CRC are kept. Other models are erased.
+    Channels of a memory-mapped core, or several boards, share the rows of each matrix.
     """
     checkpoint = PackedCheckpoint(packed)
     names = [name for name in checkpoint.matrices if fnmatchcase(name, matrices)]
@@ -59,46 +62,57 @@ def load(
 async def _load(spec: str, checkpoint: PackedCheckpoint, names: list[str]) -> dict:
     began = time.perf_counter()
     async with open_device(spec) as device:
-        info = await device.info()
-        if not isinstance(device, Device) or device.store is None:
-            raise ValueError(f"{spec}: has no memory of its own; load needs a board, udp://HOST")
-        store = device.store
-        kept = await _keep(device, store, checkpoint, names)
+        stores = await _stores(spec, device)
+        kept = await _keep(device, stores, checkpoint, names)
         sizes = {name: checkpoint.tensors_of(name)[0].size for name in names}
-        written = 0
+        written: dict[str, int] = {}
         with progress("loading", sum(sizes.values()), in_bytes=True) as advance:
             for name in names:
-                if name not in kept:
-                    written += await _write(device, store, info, checkpoint, name)
+                matrix = checkpoint.stored(name)
+                sent = await together(
+                    _write(one, stores[one], part, name)
+                    for one, part in await device.parts(matrix) if (one, name) not in kept)
+                if sent:
+                    written[name] = sum(sent)
                 advance(sizes[name], name)
-        await store.publish()
-        return {"device": spec, "matrices": len(names), "written": len(names) - len(kept),
-                "kept": len(kept), "bytes": written, "free": store.free,
+        await together(store.publish() for store in stores.values())
+        return {"device": spec, "matrices": len(names), "written": len(written),
+                "kept": len(names) - len(written), "bytes": sum(written.values()),
+                "free": sum(store.free for store in stores.values()),
                 "seconds": time.perf_counter() - began}
 
 
+async def _stores(spec: str, device: Device | DeviceGroup) -> dict[Device, Store]:
+    """Return the store of each device; raise :class:`ValueError` if one has no memory."""
+    await device.info()
+    stores = {one: one.store for one in device.devices if one.store is not None}
+    if len(stores) < len(device.devices):
+        raise ValueError(f"{spec}: has no memory of its own; load needs a board, udp://HOST, or a "
+                         "memory-mapped core")
+    return stores
+
+
 async def _keep(
-    device: Device, store: Store, checkpoint: PackedCheckpoint, names: list[str],
-) -> set[str]:
-    """Return the stored matrices with a valid CRC; erase the memory if it holds anything else."""
+    device: Device | DeviceGroup, stores: dict[Device, Store], checkpoint: PackedCheckpoint,
+    names: list[str],
+) -> set[tuple[Device, str]]:
+    """Return the stored matrices with a valid CRC; erase a memory that holds anything else."""
     kept = set()
-    for name in store.names:
-        if name in names:
-            stored = await device.prepare(checkpoint.stored(name), name)
-            if await _is_valid(device, stored):
-                kept.add(name)
-    if kept != set(store.names):
-        kept = set()
-    if not kept:
-        await store.erase()
+    stored = {name for store in stores.values() for name in store.names}
+    for name in filter(stored.__contains__, names):
+        for one, part in await device.parts(checkpoint.stored(name)):
+            if name in stores[one].names and await _is_valid(one, await one.prepare(part, name)):
+                kept.add((one, name))
+    for one, store in stores.items():
+        if not store.names or any((one, name) not in kept for name in store.names):
+            await store.erase()
+            kept -= {(one, name) for name in names}
     return kept
 
 
-async def _write(
-    device: Device, store: Store, info: Info, checkpoint: PackedCheckpoint, name: str,
-) -> int:
+async def _write(device: Device, store: Store, matrix: AnyMatrix, name: str) -> int:
     """Store a matrix until the board finds its CRC valid; return the bytes of its words."""
-    matrix = checkpoint.stored(name)
+    info = await device.info()
     prepared = prepare(matrix, info.lanes, info.max_k, name, fold_words=None)
     for _ in range(_TRIES):
         await store.add(prepared, matrix)

@@ -18,8 +18,9 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.quantize import quantize
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
+from tritstream.host.device_spec import SIMULATED, parse_specs
 from tritstream.host.layout.prepare import tiles_of
-from tritstream.host.open_device import open_device, parse_specs
+from tritstream.host.open_device import open_device
 from tritstream.hw.config import DeviceConfig
 from tritstream.scripts.console import console, print_json, progress, reports_errors, write_json
 from tritstream.scripts.options import (
@@ -131,7 +132,7 @@ def _job(checkpoint: PackedCheckpoint, name: str, activations: Path | None,
 
 def tell_of_building(device: str) -> None:
     """Report on standard error that building a simulated device delays the first result."""
-    if any(spec.scheme == "sim" for spec in parse_specs(device)):
+    if any(spec.scheme in SIMULATED for spec in parse_specs(device)):
         console.print("building the simulated device (half a minute the first time)")
 
 

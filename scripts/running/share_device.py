@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from tritstream.host.open_device import parse_specs, simulate
+from tritstream.host.device_spec import parse_specs
+from tritstream.host.open_device import simulate
 from tritstream.host.servers.tcp_device import DeviceServer
 from tritstream.host.transports.device_key import read_key
 from tritstream.hw.config import DeviceConfig

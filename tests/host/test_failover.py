@@ -10,9 +10,10 @@ import pytest
 from tritstream.golden.gemv import gemv
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
+from tritstream.host.device_spec import parse_specs
 from tritstream.host.errors import DeviceError
 from tritstream.host.failover import FailoverGroup, FailoverWarning
-from tritstream.host.open_device import open_device, parse_specs
+from tritstream.host.open_device import open_device
 
 from support.host_cases import GEMV, IDENTIFY, matrix_of, vectors
 from support.peer import Peer

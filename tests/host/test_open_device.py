@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tritstream.golden.gemv import gemv
-from tritstream.host.open_device import open_device, parse_specs
+from tritstream.host.device_spec import parse_specs
+from tritstream.host.open_device import open_device
 from tritstream.host.protocol.records import Info
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.protocol import VERSION
@@ -12,9 +13,9 @@ from tritstream.hw.tools.export import export_device
 
 from support.host_cases import matrix_of, multiply, vectors
 
-THERE_ARE = ("there are sim, sim:lanes=64,columns=4, tcp://HOST:PORT, udp://HOST, "
-             "dask://HOST:8786,devices=4 and "
-             "serial:/dev/ttyUSB0,baud=3000000")
+THERE_ARE = ("there are sim, sim:lanes=64,columns=4, axi-sim:channels=4,lanes=32, "
+             "tcp://HOST:PORT, udp://HOST, dask://HOST:8786,devices=4, uio:uio0,buffer=udmabuf0, "
+             "pcie:0000:03:00.0,buffer=udmabuf0 and serial:/dev/ttyUSB0,baud=3000000")
 
 
 def test_simulated_device():

@@ -14,7 +14,8 @@ def test_the_package_is_written(tmp_path):
     build_id, = re.fullmatch(r"package: \S+axi, 3 channels of 8 lanes, build id ([0-9a-f]{8})\n",
                              said.replace("\n", "", said.count("\n") - 1)).groups()
     files = {path.name: path.read_text() for path in (tmp_path / "axi").iterdir()}
-    assert sorted(files) == ["component.xml", "tritstream_axi.core", "tritstream_axi.h",
+    assert sorted(files) == ["component.xml", "gemv.c", "gemv.h", "gemv_main.c", "gemv_uio.c",
+                             "tritstream_axi.core", "tritstream_axi.h",
                              "tritstream_axi.rdl", "tritstream_axi.v",
                              "tritstream_axi_registers.md"]
     assert f"//   build id {build_id}\n" in files["tritstream_axi.v"]

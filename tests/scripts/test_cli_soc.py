@@ -70,7 +70,8 @@ def test_load_and_run(packed, port):
 
 def test_load_wants_a_board_and_a_matrix(packed):
     assert fails("load", packed, "--device", "sim:lanes=4") == (
-        "sim:lanes=4: has no memory of its own; load needs a board, udp://HOST")
+        "sim:lanes=4: has no memory of its own; load needs a board, udp://HOST, or a "
+        "memory-mapped core")
     assert fails("load", packed, "--device", "udp://127.0.0.1", "--matrices", "x") == (
         f"{packed}: no matrix fits 'x'; `tritstream inspect` lists them")
 

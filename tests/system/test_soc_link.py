@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tritstream.golden.gemv import gemv
-from tritstream.host.board.bus import BoardLink
 from tritstream.host.board.etherbone import MOST_WORDS, answer, request
+from tritstream.host.board.soc_bus import SocBus
 from tritstream.host.board.transport import BoardTransport
+from tritstream.host.board.udp_link import BoardLink
 from tritstream.host.device import Device
 from tritstream.host.errors import DeviceError, TransportClosed, TransportTimeout
 from tritstream.host.layout.prepare import prepare
@@ -123,7 +124,7 @@ def test_a_board_that_does_not_answer():
 
 async def _device(port, **options):
     link = BoardLink("127.0.0.1", port, 0, timeout=REPEAT, **options)
-    return Device(BoardTransport(link, timeout=20)), link
+    return Device(BoardTransport(SocBus(link), timeout=20)), link
 
 
 def test_the_same_driver_over_udp(board):
@@ -175,7 +176,7 @@ def test_matrices_with_the_same_input_take_one_round_trip(board):
 
     async def use(port):
         link = BoardLink("127.0.0.1", port, 0, timeout=REPEAT)
-        async with Device(transport := Counted(link, timeout=20)) as device:
+        async with Device(transport := Counted(SocBus(link), timeout=20)) as device:
             info = await device.info()
             await device.store.erase()
             for name in names[:2]:

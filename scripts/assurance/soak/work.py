@@ -14,8 +14,9 @@ from tritstream.golden.gemv import gemv
 from tritstream.golden.tiles import unpack
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
+from tritstream.host.device_spec import parse_specs
 from tritstream.host.layout.prepare import Tiles
-from tritstream.host.open_device import open_device, parse_specs
+from tritstream.host.open_device import open_device
 from tritstream.host.protocol.exchange import SEQUENCES
 from tritstream.host.protocol.frames import padded
 from tritstream.host.protocol.records import Stats

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import cast
 from zlib import crc32
 
-from tritstream.host.board.bus import BoardLink
 from tritstream.host.board.matrix_store import Store, StoredPart, StoringTransport
+from tritstream.host.board.soc_bus import SocBus
+from tritstream.host.board.udp_link import BoardLink
 from tritstream.host.errors import TransportError, TransportTimeout
 from tritstream.host.layout.prepare import PreparedMatrix, prepare
 from tritstream.host.layout.stored import AnyMatrix
@@ -37,7 +38,7 @@ class MemoryStore(Store):
     """
 
     def __init__(self, stores: bool):
-        super().__init__(BoardLink("127.0.0.1", 1, 0))      # never used
+        super().__init__(SocBus(BoardLink("127.0.0.1", 1, 0)))      # never used
         self._stores = stores
         self.words: dict[int, bytes] = {}
 

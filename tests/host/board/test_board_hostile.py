@@ -7,9 +7,10 @@ from struct import pack
 
 import pytest
 
-from tritstream.host.board.bus import BoardLink
 from tritstream.host.board.matrix_store import DIRECTORY_BYTES, Store
+from tritstream.host.board.soc_bus import SocBus
 from tritstream.host.board.transport import BoardTransport
+from tritstream.host.board.udp_link import BoardLink
 from tritstream.host.errors import BadAnswer, TransportClosed
 from tritstream.hw.soc.registers import MAGIC, MEMORY
 
@@ -47,7 +48,7 @@ class Registers:
     {"memory": 1 << 29, "ring": 1 << 25},
 ])
 def test_impossible_sizes(values):
-    transport = BoardTransport(Registers(**values))
+    transport = BoardTransport(SocBus(Registers(**values)))
     with pytest.raises(TransportClosed, match="^the board reports impossible sizes: "):
         asyncio.run(transport.send(bytes(64)))
 
@@ -55,7 +56,7 @@ def test_impossible_sizes(values):
 def test_more_responses_than_the_ring_holds():
     async def check():
         board = Registers()
-        transport = BoardTransport(board)
+        transport = BoardTransport(SocBus(board))
         await transport.send(b"")
         board.values["written"] = SIZES["ring"] // SIZES["align"] + 1
         with pytest.raises(BadAnswer, match="^the board says that it has written more answers "):
@@ -68,7 +69,7 @@ def test_fewer_responses_than_before():
     async def check():
         board = Registers()
         board.ring = build_frame(8, 0x81)
-        transport = BoardTransport(board)
+        transport = BoardTransport(SocBus(board))
         await transport.send(b"")
         board.values["written"] = 1
         assert len(await transport.recv(32)) == 32
@@ -86,7 +87,7 @@ def test_more_descriptors_than_were_given():
             return await super().put(name, *values, then=then)
 
     async def check():
-        transport = BoardTransport(Taking())
+        transport = BoardTransport(SocBus(Taking()))
         await transport.send(bytes(64))
         with pytest.raises(BadAnswer, match="^the board says that it took more descriptors than "):
             await transport.recv(1)
@@ -98,7 +99,7 @@ def test_an_impossible_length_in_memory():
     async def check():
         board = Registers()
         board.ring = build_header(0x82, length=1 << 31)
-        transport = BoardTransport(board, timeout=0.01)
+        transport = BoardTransport(SocBus(board), timeout=0.01)
         await transport.send(b"")
         board.values["written"] = 1
         with pytest.raises(BadAnswer, match="starts with no valid header$"):
@@ -119,7 +120,7 @@ def names(directory):
             data = pack("<8sII", b"tritdir1", len(text), zlib.crc32(text)) + text
             return data[address - MEMORY:][:size].ljust(size, b"\0")
 
-    store = Store(Memory())
+    store = Store(SocBus(Memory()))
     asyncio.run(store.open(8, 1 << 20))
     return store.names
 

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from tritstream.host.board.bus import BoardLink
 from tritstream.host.board.matrix_store import DIRECTORY_BYTES, Store, StoredPart, _Entry
 from tritstream.host.board.request_area import REQUEST_BYTES, RequestArea, runs
+from tritstream.host.board.soc_bus import SocBus
 from tritstream.host.board.transport import BoardTransport
+from tritstream.host.board.udp_link import BoardLink
 from tritstream.host.errors import TransportClosed
 from tritstream.host.open_device import open_device
 from tritstream.host.transports.base import Stored
@@ -60,7 +61,7 @@ def test_a_stranger_that_responds_is_refused():
         async def get(self, *names):
             return [0] * len(names)
 
-    transport = BoardTransport(Stranger("127.0.0.1", 9, 0))
+    transport = BoardTransport(SocBus(Stranger("127.0.0.1", 9, 0)))
     with pytest.raises(TransportClosed, match=r"^no board with memory answers there, or its memory "
                                               r"does not work$"):
         asyncio.run(transport.send(bytes(64)))
@@ -81,12 +82,12 @@ class Memory:
 
 def test_a_damaged_directory_is_empty():
     async def names(lanes=2):
-        store = Store(memory)
+        store = Store(SocBus(memory))
         await store.open(lanes, 1 << 20)
         return store.names
 
     async def check():
-        store = Store(memory)
+        store = Store(SocBus(memory))
         await store.open(2, 1 << 20)
         store._entries["a"] = _Entry(7, 3, (5, 16), (_PART,))
         await store.publish()

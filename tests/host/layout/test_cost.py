@@ -6,6 +6,7 @@ import pytest
 from tritstream.golden.gemv import gemv
 from tritstream.golden.model_sizes import Sizes
 from tritstream.host.device import Device
+from tritstream.host.device_spec import parse_specs
 from tritstream.host.layout.cost import (
     Cost,
     activations_cost,
@@ -14,7 +15,7 @@ from tritstream.host.layout.cost import (
     model_cost,
     scales_cost,
 )
-from tritstream.host.open_device import parse_specs, simulate
+from tritstream.host.open_device import simulate
 from tritstream.host.protocol.records import Stats
 from tritstream.host.transports.base import Transport
 from tritstream.hw.config import DeviceConfig

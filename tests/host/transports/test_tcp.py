@@ -8,8 +8,9 @@ import pytest
 
 from tritstream.golden.gemv import gemv
 from tritstream.host.device import Device
+from tritstream.host.device_spec import parse_specs
 from tritstream.host.errors import DeviceError, TransportClosed, TransportTimeout
-from tritstream.host.open_device import open_device, parse_specs, simulate
+from tritstream.host.open_device import open_device, simulate
 from tritstream.host.protocol.frames import request
 from tritstream.host.servers.tcp_device import DeviceServer
 from tritstream.host.transports.device_key import GREETING

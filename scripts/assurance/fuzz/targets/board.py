@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tritstream.host.board.bus import BoardLink
 from tritstream.host.board.etherbone import answer
 from tritstream.host.board.matrix_store import Store
+from tritstream.host.board.soc_bus import SocBus
 from tritstream.host.board.transport import BoardTransport
+from tritstream.host.board.udp_link import BoardLink
 from tritstream.host.device import Device
 from tritstream.hw.soc.registers import MAGIC, MEMORY
 from tritstream.scripts.assurance.fuzz.mutation import NUMBERS, changed_bytes, changed_json
@@ -119,7 +120,7 @@ def _run_registers(data: bytes, _: Path) -> None:
 
 
 async def _product(board: _Board, data: bytes) -> None:
-    async with Device(BoardTransport(board, timeout=0.02), retries=1) as device:
+    async with Device(BoardTransport(SocBus(board), timeout=0.02), retries=1) as device:
         await device.identify()
         await device.status()
         sums, _ = await device.gemv(await device.prepare(MATRIX), X)
@@ -163,7 +164,7 @@ def _run_directory(data: bytes, _: Path) -> None:
 
 
 async def _open(memory: bytes) -> None:
-    store = Store(_Memory(memory))
+    store = Store(SocBus(_Memory(memory)))
     await store.open(_LANES, _MEMORY)
     if not isinstance(store.free, int) or store.free > _MEMORY:
         raise Broken(f"{store.free} bytes are free of {_MEMORY}")
