@@ -38,7 +38,6 @@ def recorded(journal, *line):
         os.kill(os.getpid(), number)
 
 Journal.record = recorded
-signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell's background jobs ignore it
 main()
 """
 
