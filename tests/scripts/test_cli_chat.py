@@ -160,4 +160,4 @@ def test_a_terminal_where_answers_are_interrupted(packed, monkeypatch):
         terminal.write("\x03")
         terminal.read_until("(interrupted)\n> ")
         terminal.write("\x04")
-        assert terminal.process.wait(60) == 0
+        assert terminal.process.wait(300) == 0
