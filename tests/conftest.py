@@ -4,6 +4,10 @@ import os
 import signal
 import tempfile
 
+# Before numpy and torch are loaded: their threads wait for small products by spinning, which on a
+# busy machine takes several times as long as the products. Tests of threads choose their number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 
