@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from support.golden_helpers import run_python, write_json
+from support.forked import run_forked
+from support.golden_helpers import write_json
 
 #: Prints the peak memory that each call allocates, including numpy arrays.
 MEASURE = """
@@ -50,7 +51,7 @@ def measured(path, count):
     # Kept; far larger than a matrix, and than all that any step may hold.
     tensors["embed.weight"] = np.zeros((25_000, COLUMNS), np.float16)
     save_file(tensors, path / "m" / "model.safetensors")
-    finished = run_python(MEASURE, path / "m", path / "packed", path / "exported")
+    finished = run_forked(MEASURE, path / "m", path / "packed", path / "exported")
     assert finished.returncode == 0, finished.stderr
     names = "pack one by one", "verify", "export", "pack"
     return dict(zip(names, map(int, finished.stdout.split()), strict=True))

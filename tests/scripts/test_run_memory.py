@@ -49,7 +49,7 @@ def test_memory_does_not_grow_with_the_model(packed):
                                path / "report.json"], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         peaks[count] = int(done.stderr.splitlines()[-1])
-    # A matrix is 124 KB packed, 0.5 MB as integers: 20 more that were kept would be 2.5 MB at least.
-    # The peak consists of temporary arrays of some rows.
+    # A matrix is 124 KB packed, 0.5 MB as integers: 20 more that were kept would be 2.5 MB at
+    # least. The peak consists of temporary arrays of some rows.
     assert peaks[MANY] < peaks[FEW] + 1e6
     assert peaks[MANY] < 40e6

@@ -7,7 +7,8 @@ import signal
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
 
-from support.golden_helpers import make_checkpoint, run_python
+from support.forked import run_forked
+from support.golden_helpers import make_checkpoint
 
 __all__ = ["everything", "journal", "kill", "packed_of", "sharded_model", "spy_on_writes"]
 
@@ -68,7 +69,7 @@ def packed_of(model):
 
 def kill(*arguments):
     """Run :data:`KILL` until it is dead."""
-    finished = run_python(KILL, *arguments)
+    finished = run_forked(KILL, *arguments)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
 
 
