@@ -1,9 +1,15 @@
 """Fixtures of several packages: devices that are tested byte by byte, and an empty cache."""
 
 import os
+import signal
 import tempfile
 
+# Before numpy and torch are loaded: their threads wait for small products by spinning, which on a
+# busy machine takes several times as long as the products. Tests of threads choose their number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tritstream.golden import cache_place
 from tritstream.sim.build import build_native, device_rtl
@@ -15,6 +21,14 @@ from support.wire import CONFIGS, Job, Wire
 os.environ["TRITSTREAM_PROGRESS"] = "0"
 # A name that is no path must not reach the network; tests of the Hub have their own.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A shell starts background jobs with SIGINT ignored, and the processes that tests interrupt would
+# inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+# The same examples in every run, however slow the machine is, and no files of earlier runs.
+settings.register_profile("tests", deadline=None, derandomize=True, database=None,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="module", params=CONFIGS)

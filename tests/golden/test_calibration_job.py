@@ -12,7 +12,8 @@ from tritstream.golden.checkpoints.source import CheckpointError
 from tritstream.golden.jobs.journal import Journal
 from tritstream.golden.quantizers.moments import Moment, write_moments
 
-from support.golden_helpers import contents, message, run_python
+from support.forked import run_forked
+from support.golden_helpers import contents, message
 
 JOB = {"model": "m, files 0", "text": "a.txt, SHA-256 0"}
 WINDOWS = 5
@@ -114,7 +115,7 @@ here.calibrate(Path(sys.argv[2]))
 ])
 def test_resumes_after_a_kill(out, expected, call, last, point, left):
     owner, name = call.split(".")
-    finished = run_python(KILL, __file__.rpartition("/")[0], out, owner, name, last, point)
+    finished = run_forked(KILL, __file__.rpartition("/")[0], out, owner, name, last, point)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     assert calibrate(out) == left
     assert out.read_bytes() == expected

@@ -2,10 +2,8 @@
 
 import os
 import random
-import resource
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +11,10 @@ import pytest
 
 from tritstream.golden.packed.pack import pack_checkpoint
 
-from support.golden_helpers import ROOT, contents, save_halves, write_json
+from support.forked import GOLDEN, run_forked
+from support.golden_helpers import contents, save_halves, write_json
 
-COUNT, ROWS, COLUMNS = 12, 640, 1024
+COUNT, ROWS, COLUMNS = 8, 514, 1024
 
 #: The command argv[4:], which sends itself the signal argv[2], argv[3] seconds after argv[1] more
 #: tensors are finished. So it is disturbed in its midst, however fast the machine is.
@@ -38,7 +37,6 @@ def recorded(journal, *line):
         os.kill(os.getpid(), number)
 
 Journal.record = recorded
-signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell's background jobs ignore it
 main()
 """
 
@@ -67,19 +65,23 @@ def packed(model):
     return contents(model.parent / "packed")
 
 
-def command(model, out, *program, **options):
-    """The command, started."""
-    program = program or ("-m", "tritstream.scripts.cli")
-    return subprocess.Popen(
-        [sys.executable, *program, "quantize", str(model), "-o", str(out)],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)
+#: The command argv[1:], whose files have 5 MB at most.
+LIMITED = """
+import resource
+from tritstream.scripts.cli import main
+
+# Python ignores SIGXFSZ: a write beyond the limit is an error.
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, resource.RLIM_INFINITY))
+main()
+"""
+PLAIN = "from tritstream.scripts.cli import main; main()"
 
 
-def finished(process):
-    """Return exit status and standard error."""
-    error = process.communicate(timeout=300)[1]
-    return process.returncode, error
+def command(program, model, out, *arguments):
+    """Exit status and standard error of the command."""
+    done = run_forked(program, *arguments, "quantize", model, "-o", out,
+                      modules=(*GOLDEN, "tritstream.scripts.cli"))
+    return done.returncode, done.stderr
 
 
 def journalled(out):
@@ -90,8 +92,7 @@ def journalled(out):
 
 def disturb(model, out, count, number, delay=0.0):
     """Send a signal when so many more tensors are done; exit status, message, tensors done."""
-    process = command(model, out, "-c", DISTURBED, str(count), str(int(number)), str(delay))
-    return *finished(process), journalled(out)
+    return *command(DISTURBED, model, out, count, int(number), delay), journalled(out)
 
 
 def check_rest(out):
@@ -124,11 +125,7 @@ def test_kill_twice(model, packed, tmp_path):
 
 
 def test_limit_of_the_size_of_files(model, packed, tmp_path):
-    def limit():
-        # Python ignores SIGXFSZ: a write beyond the limit is an error.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, resource.RLIM_INFINITY))
-
-    status, error = finished(command(model, tmp_path / "o", preexec_fn=limit))
+    status, error = command(LIMITED, model, tmp_path / "o")
     assert status == 1
     assert error == (f"error: {tmp_path}/o.partial: cannot write packed-00001-of-00002."
                      "safetensors: File too large; raise the limit on file sizes (ulimit -f) and "
@@ -155,7 +152,7 @@ def small_disk(tmp_path):
 
 def test_full_disk(model, packed, small_disk):
     out = small_disk / "o"
-    status, error = finished(command(model, out))
+    status, error = command(PLAIN, model, out)
     assert status == 1
     assert error.endswith("No space left on device; free some space and run the same command "
                           "again\n")

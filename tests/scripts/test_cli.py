@@ -1,10 +1,10 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from tritstream.hw.config import DeviceConfig
 from tritstream.sim.build import device_rtl
 
 from support.cli_helpers import MODEL, fails, tritstream
+from support.golden_helpers import run_python
 
 K_PROJ = "model.layers.0.self_attn.k_proj"
 
@@ -119,11 +120,32 @@ def test_run_on_two_devices(packed):
     assert "device  sim:lanes=2 (1 of 2): L = 2, B = 1, K up to 32768" in out
 
 
+#: The command of the arguments, which kills itself after its fourth record.
+KILL = """
+import os, signal
+from tritstream.golden.jobs.journal import Journal
+from tritstream.scripts.cli import main
+
+left, record = 4, Journal.record
+
+def recorded(journal, *line):
+    global left
+    record(journal, *line)
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Journal.record = recorded
+main()
+"""
+
+
 def test_a_killed_run_resumes(packed, tmp_path):
     report, kept = tmp_path / "sub" / "report.json", tmp_path / "sub" / "report.json.partial"
     arguments = ["run", packed, "--activations", MODEL / "activations.safetensors",
                  "--report", report, "--vectors", 16]
-    kill(arguments, lambda: kept.exists() and kept.read_text().count("\n") > 4)
+    finished = run_python(KILL, *arguments)
+    assert finished.returncode == -signal.SIGKILL, finished.stderr
     assert list(report.parent.iterdir()) == [kept]
     assert fails(*arguments[:-1], 15) == (
         f"{kept}: left by another run; remove it, or name another report")
@@ -143,18 +165,6 @@ def test_a_killed_run_resumes(packed, tmp_path):
     assert [run["name"] for run in result["matrices"]] == list(PackedCheckpoint(packed).matrices)
     assert [run["error"] > 1 for run in result["matrices"]] == [True] + [False] * 27
     assert result["totals"]["compared"] == sum(run["rows"] * 16 for run in result["matrices"])
-
-
-def kill(arguments, when):
-    """Start the command, and kill it as soon as that is so."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tritstream.scripts.cli", *map(str, arguments)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not when():
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
 
 
 def test_example_of_the_readme_runs(tmp_path):

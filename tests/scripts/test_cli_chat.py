@@ -141,7 +141,7 @@ def test_a_terminal_where_answers_are_interrupted(packed, monkeypatch):
     # Readline marks the prompt for terminals that can; a dumb one gets plain text.
     monkeypatch.setenv("TERM", "dumb")
     whole, = answers(packed, "Who?", backend="golden", tokens=16)
-    with Terminal("chat", packed, "--device", "sim:lanes=16", "--tokens", 200) as terminal:
+    with Terminal("chat", packed, "--device", "sim:lanes=16", "--tokens", 400) as terminal:
         terminal.read_until("> ")
         terminal.write("Who?\n")
         terminal.read_until("Who?\n")
@@ -160,4 +160,4 @@ def test_a_terminal_where_answers_are_interrupted(packed, monkeypatch):
         terminal.write("\x03")
         terminal.read_until("(interrupted)\n> ")
         terminal.write("\x04")
-        assert terminal.process.wait(60) == 0
+        assert terminal.process.wait(300) == 0

@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -59,7 +58,7 @@ def test_device_and_golden_give_the_same_text(packed, capsys):
     assert device["decode"]["words"] == 5 * device["prefill"]["words"] / 9
     assert device["decode"]["bytes_per_token"] == device["decode"]["words"] * 8 / 5
     assert device["decode"]["retries"] == device["decode"]["input_stalls"] == 0
-    assert 0 < 5 * device["decode"]["host_seconds_per_token"] < 0.9 * device["decode"]["seconds"]
+    assert 0 < 5 * device["decode"]["host_seconds_per_token"] < device["decode"]["seconds"]
     # Rows of 64 and 128 leave a part of a block of 40 empty.
     streamed = device["decode"]["bytes_per_token"]
     assert device["weight_bytes"]["packed"] < streamed < 1.2 * device["weight_bytes"]["packed"]
@@ -91,7 +90,6 @@ def test_interrupt_ends_the_text_in_one_line(packed):
          "--prompt", PROMPT, "--tokens", "400"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.read(8)
-    time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 130

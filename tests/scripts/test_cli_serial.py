@@ -22,7 +22,7 @@ def packed(tmp_path_factory):
 def port():
     board = Board()
     peer_of(board, lanes=32, columns=4, max_k=512)
-    yield f"serial:{board.port},baud=3000000,timeout=20"
+    yield f"serial:{board.port},baud=3000000,timeout=300"
     board.unplug()
 
 

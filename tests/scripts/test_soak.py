@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,6 +35,13 @@ from support.cli_helpers import command_fails, run_command
 #: Those that other tests compile too.
 SPECS = ("sim:lanes=8", "sim:lanes=8,columns=2,max_k=256", "sim:lanes=1", "sim:lanes=16")
 SIM = ("--device", SPECS[0])
+
+
+@pytest.fixture
+def six_seconds(monkeypatch):
+    """A clock that is ahead by six seconds at each look, so that a job takes 0.1 minutes."""
+    clock = SimpleNamespace(monotonic=count(0, 6).__next__)
+    monkeypatch.setattr(command, "time", clock)
 
 
 def test_jobs_equal_golden():
@@ -122,7 +131,7 @@ def wrong_golden(matrix, x):
     return sums
 
 
-def test_a_wrong_row_is_reported(monkeypatch, tmp_path):
+def test_a_wrong_row_is_reported(monkeypatch, tmp_path, six_seconds):
     monkeypatch.setattr(work, "gemv", wrong_golden)
     job, outcome = next(done for number in range(9)
                         if (done := run_job(0, number, SPECS[:1]))[0].kind == "device")
@@ -132,9 +141,11 @@ def test_a_wrong_row_is_reported(monkeypatch, tmp_path):
     assert command_fails("dev", "soak", *SIM, "--job", job.number) == (
         f"job {job.number}: {outcome.fault}")
     report = tmp_path / "soak.json"
-    said = command_fails("dev", "soak", *SIM, "-o", report, "--minutes", 0.01)
+    jobs = job.number + 1
+    said = command_fails("dev", "soak", *SIM, "-o", report, "--minutes", jobs / 10)
     plain = json.loads(report.read_text())
     first = plain["failures"][0]
+    assert plain["total"]["jobs"] == jobs
     assert plain["total"]["failed"] == len(plain["failures"]) > 0
     assert said == (f"{plain['total']['failed']} of {plain['total']['jobs']} jobs failed, the "
                     f"first: {first['fault']}; to run it again: tritstream dev soak --seed 0 --job "
@@ -176,14 +187,14 @@ def test_a_killed_soak_resumes(tmp_path):
     assert again["next"] == after["next"]
 
 
-def test_jobs_of_several_processes_are_counted_in_order(tmp_path):
+def test_jobs_of_several_processes_are_counted_in_order(tmp_path, six_seconds):
     report = tmp_path / "soak.json"
-    code, out, err = run_command("dev", "soak", *SIM, "-o", report, "--minutes", 0.01, "--workers",
+    code, out, err = run_command("dev", "soak", *SIM, "-o", report, "--minutes", 0.7, "--workers",
                                  2, "--json")
     assert code == 0, err
     plain = json.loads(out)
     assert plain == json.loads(report.read_text())
-    assert plain["next"] == plain["total"]["jobs"] > 0
+    assert plain["next"] == plain["total"]["jobs"] == 7
     outcomes = [run_job(0, number, SPECS[:1])[1] for number in range(plain["next"])]
     assert plain["total"]["cycles"] == sum(outcome.cycles for outcome in outcomes)
 

@@ -7,7 +7,8 @@ import signal
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
 
-from support.golden_helpers import make_checkpoint, run_python
+from support.forked import run_forked
+from support.golden_helpers import make_checkpoint
 
 __all__ = ["everything", "journal", "kill", "packed_of", "sharded_model", "spy_on_writes"]
 
@@ -15,29 +16,32 @@ __all__ = ["everything", "journal", "kill", "packed_of", "sharded_model", "spy_o
 #: n-th write, of which half has gone out.
 KILL = """
 import os, signal, sys
+from threading import Lock
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.export import export
 from tritstream.golden.quantizers.registry import method_of
 
-seen = 0
+seen, lock, last = 0, Lock(), int(sys.argv[5])
 
-def count(last):
+def is_last():
     global seen
-    seen += 1
-    if seen == last:
-        os.kill(os.getpid(), signal.SIGKILL)
+    with lock:
+        seen += 1
+        return seen == last
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 def half(file, data, place, pwrite=os.pwrite):
-    global seen
-    if seen + 1 == int(sys.argv[5]):
+    if is_last():
         pwrite(file, data[:len(data) // 2], place)
-    count(int(sys.argv[5]))
+        die()
     return pwrite(file, data, place)
 
 def report(_):
-    if sys.argv[4] == "report":
-        count(int(sys.argv[5]))
+    if sys.argv[4] == "report" and is_last():
+        die()
 
 if sys.argv[4] == "write":
     os.pwrite = half
@@ -65,7 +69,7 @@ def packed_of(model):
 
 def kill(*arguments):
     """Run :data:`KILL` until it is dead."""
-    finished = run_python(KILL, *arguments)
+    finished = run_forked(KILL, *arguments)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
 
 

@@ -28,6 +28,8 @@ PROMPTS = (
     "Mr. Darcy", "The evening was spent in conversation with her sister, and when the",
     "“I do not", "Elizabeth was",
 )
+#: Tokens of a text whose client leaves, so that it does not end before.
+LONG = 400
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def requests_of(count, tokens, cancelled):
     """
     return [Request(PROMPTS[at % len(PROMPTS)], tokens, 0.9 * (at % 2), at % 3, at % 4 < 2)
             for at in range(count - cancelled)] + [
-        Request(PROMPTS[at % len(PROMPTS)], 8 * tokens, 0.0, 0, at % 2 == 0, leaves=1 + at % 3)
+        Request(PROMPTS[at % len(PROMPTS)], LONG, 0.0, 0, at % 2 == 0, leaves=1 + at % 3)
         for at in range(cancelled)]
 
 
@@ -83,15 +85,22 @@ def run_load(url, model, requests, texts):
 
 
 async def _run(url, model, requests, texts):
-    load = Load()
+    load, all_there = Load(), asyncio.Event()
+    count = _received(url) + len(requests)
     async with AsyncOpenAI(base_url=url, api_key="x", max_retries=0, timeout=600) as client:
-        await asyncio.gather(*[_send(client, model, one, texts, load) for one in requests])
+        sending = asyncio.gather(*[_send(client, model, one, texts, load, all_there)
+                                   for one in requests])
+        while not sending.done() and await asyncio.to_thread(_received, url) < count:
+            await asyncio.sleep(0.05)
+        all_there.set()
+        await sending
     return load
 
 
-async def _send(client, model, one, texts, load):
+async def _send(client, model, one, texts, load, all_there):
     try:
-        text = await (_leave if one.leaves else _read)(client, model, one)
+        text = await (_leave(client, model, one, all_there) if one.leaves
+                      else _read(client, model, one))
     except Exception as error:
         load.lost.append((one, repr(error)))
         return
@@ -115,11 +124,13 @@ async def _read(client, model, one):
     return "".join([part.choices[0].text async for part in stream])
 
 
-async def _leave(client, model, one):
-    """Close the connection after some parts, or in the middle of an answer that is not streamed."""
+async def _leave(client, model, one, all_there):
+    """Close the connection after some parts, or in the middle of an answer that is not streamed:
+    when the server has all requests.
+    """
     if not one.is_stream:
         answer = asyncio.create_task(client.completions.create(**_asked(model, one)))
-        await asyncio.sleep(0.2 * one.leaves)
+        await all_there.wait()
         answer.cancel()
         await asyncio.wait([answer])
         assert answer.cancelled()
@@ -133,6 +144,12 @@ def health(url):
     """The figures of a server."""
     with urlopen(url.removesuffix("v1") + "health") as answer:
         return json.load(answer)
+
+
+def _received(url):
+    """Number of requests that a server has got so far."""
+    found = health(url)
+    return sum(found[name] for name in ("running", "waiting", "finished", "failed", "cancelled"))
 
 
 def main():

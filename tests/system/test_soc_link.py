@@ -24,8 +24,9 @@ from support.lossy import Faults, LossyProxy
 from support.round_trips import RoundTrips
 from support.soc_cases import MATRIX, X, run, served, simulated
 
-#: Seconds after which a simulated board, which is slow, is asked again.
-REPEAT = 0.1
+#: Seconds after which a simulated board, which is slow, is asked again; how often; and seconds of
+#: silence that only a hang takes.
+REPEAT, TRIES, SILENCE = 0.1, 3000, 300
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +124,15 @@ def test_a_board_that_does_not_answer():
 
 
 async def _device(port, **options):
-    link = BoardLink("127.0.0.1", port, 0, timeout=REPEAT, **options)
-    return Device(BoardTransport(SocBus(link), timeout=20)), link
+    link = BoardLink("127.0.0.1", port, 0, timeout=REPEAT, tries=TRIES, **options)
+    return Device(BoardTransport(SocBus(link), timeout=SILENCE)), link
 
 
 def test_the_same_driver_over_udp(board):
     async def use(port):
-        async with open_device(f"udp://127.0.0.1:{port},bind=0,repeat={REPEAT}") as device:
+        spec = (f"udp://127.0.0.1:{port},bind=0,repeat={REPEAT},tries={TRIES},"
+                f"timeout={SILENCE}")
+        async with open_device(spec) as device:
             info = await device.info()
             prepared = await device.prepare(MATRIX)
             batch = vectors(3, 256)
@@ -175,8 +178,8 @@ def test_matrices_with_the_same_input_take_one_round_trip(board):
         pass
 
     async def use(port):
-        link = BoardLink("127.0.0.1", port, 0, timeout=REPEAT)
-        async with Device(transport := Counted(SocBus(link), timeout=20)) as device:
+        link = BoardLink("127.0.0.1", port, 0, timeout=REPEAT, tries=TRIES)
+        async with Device(transport := Counted(SocBus(link), timeout=SILENCE)) as device:
             info = await device.info()
             await device.store.erase()
             for name in names[:2]:

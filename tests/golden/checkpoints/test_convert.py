@@ -11,8 +11,9 @@ from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.verify import verify
 
+from support.forked import run_forked
 from support.gguf_helpers import write_random
-from support.golden_helpers import contents, run_python
+from support.golden_helpers import contents
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_memory_is_that_of_a_few_rows(file, tmp_path):
             "blk.0.ffn_down.weight"][1]
 
     write_random(file, "llama", "Q8_0", change=change)
-    finished = run_python(MEASURE, file, tmp_path / "hf")
+    finished = run_forked(MEASURE, file, tmp_path / "hf")
     assert finished.returncode == 0, finished.stderr
     # The table is 26 MB in float32, a chunk of it 1 MB.
     assert int(finished.stdout) < 8_000_000

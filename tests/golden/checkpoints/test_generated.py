@@ -13,7 +13,8 @@ from tritstream.golden.checkpoints.sharding import shards_of
 from tritstream.golden.checkpoints.source import CheckpointError
 from tritstream.golden.model_sizes import QWEN25, Sizes
 
-from support.golden_helpers import contents, message, run_python
+from support.forked import run_forked
+from support.golden_helpers import contents, message
 
 #: Parameters of the published models.
 PARAMETERS = {
@@ -166,7 +167,7 @@ print(tracemalloc.get_traced_memory()[1])
 
 
 def test_memory_is_that_of_a_few_rows(tmp_path):
-    finished = run_python(MEASURE, tmp_path / "m")
+    finished = run_forked(MEASURE, tmp_path / "m")
     assert finished.returncode == 0, finished.stderr
     # A matrix of 4864 x 896 has 8.7 MB; its chunk has half a MB, in float32 twice that.
     assert int(finished.stdout) < 5_000_000

@@ -190,15 +190,16 @@ def test_offline(hub, model, monkeypatch):
 
 def test_without_network(hub, model, monkeypatch):
     path = local_model(NAME)
-    with socket.socket() as unused:
+    with socket.socket() as unused:         # the port stays taken, and nobody listens
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    again()
-    assert local_model(NAME) == path
-    refuses("owner/name", "the cache of the Hub does not hold all its files, and the Hub cannot "
-                          f"be reached at {endpoint} ([Errno 111] Connection refused); connect "
-                          "this machine, or download the model elsewhere and give its directory")
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        again()
+        assert local_model(NAME) == path
+        refuses("owner/name", "the cache of the Hub does not hold all its files, and the Hub "
+                              f"cannot be reached at {endpoint} ([Errno 111] Connection refused); "
+                              "connect this machine, or download the model elsewhere and give its "
+                              "directory")
 
 
 def test_an_answer_that_is_an_error(hub, model):

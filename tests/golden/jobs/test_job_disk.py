@@ -15,7 +15,8 @@ from tritstream.golden.jobs.directory_job import Job
 from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
 
-from support.golden_helpers import contents, make_checkpoint, message, run_python
+from support.forked import run_forked
+from support.golden_helpers import contents, make_checkpoint, message
 from support.job_helpers import everything, kill, packed_of, sharded_model
 
 
@@ -97,7 +98,7 @@ def test_limit_of_the_size_of_a_file(tmp_path, limit, name):
     make_checkpoint(model, sharded=True)
     (model / "config.json").write_text(json.dumps({"words": "x" * 30000}))
     (model / "tokenizer.json").write_text(json.dumps({"words": "x" * 60000}))
-    finished = run_python(LIMITED, model, out, limit)
+    finished = run_forked(LIMITED, model, out, limit)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout == (
         f"{out}.partial: cannot write {name}: File too large; raise the limit on file sizes "

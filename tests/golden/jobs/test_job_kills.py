@@ -11,7 +11,8 @@ from tritstream.golden.jobs.directory_job import Job
 from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
 
-from support.golden_helpers import contents, message, run_python
+from support.forked import run_forked
+from support.golden_helpers import contents, message
 from support.job_helpers import everything, journal, kill, packed_of, sharded_model, spy_on_writes
 
 
@@ -166,7 +167,7 @@ def test_resumes_after_a_kill_at_the_end(model, packed, tmp_path, point, force):
     out = tmp_path / "o"
     if force:
         pack_checkpoint(model, out, 3)
-    finished = run_python(KILL_AT_END, model, out, point, force)
+    finished = run_forked(KILL_AT_END, model, out, point, force)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     assert out.exists() == (point != "before")
     report = pack_checkpoint(model, out, 2, force=force)
@@ -178,7 +179,7 @@ def test_resumes_after_a_kill_at_the_end(model, packed, tmp_path, point, force):
 @pytest.fixture
 def named(model, tmp_path):
     """A checkpoint that a kill left with its journal."""
-    finished = run_python(KILL_AT_END, model, tmp_path / "o", "unlink", False)
+    finished = run_forked(KILL_AT_END, model, tmp_path / "o", "unlink", False)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     return tmp_path / "o"
 

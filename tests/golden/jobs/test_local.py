@@ -32,7 +32,7 @@ class Watch:
 class Sleep:
     """Step that holds memory for a while, then fails if required.
 
-    It ends only after the step ``wait_for`` has started, so that the overlap of steps does not
+    It ends only after the steps ``wait_for`` have started, so that the overlap of steps does not
     depend on time, and after ``last`` other steps have ended.
     """
 
@@ -41,14 +41,14 @@ class Sleep:
     memory: int
     seconds: float = 0.02
     fails: bool = False
-    wait_for: str | None = None
+    wait_for: tuple[str, ...] = ()
     last: int = 0
 
     def __call__(self):
-        self.watch.started.append(self.name)
         self.watch.change(self.memory, 1)
+        self.watch.started.append(self.name)
         hang = time.monotonic() + 300
-        while ((self.wait_for and self.wait_for not in self.watch.started)
+        while (not set(self.wait_for) <= set(self.watch.started)
                or len(self.watch.ended) < self.last):
             assert time.monotonic() < hang, f"{self.name} waits in vain"
             time.sleep(0.001)
@@ -70,9 +70,11 @@ def test_every_step_is_done_once(run):
     todo = steps(watch, [1] * 20)
     if run is in_flight:
         for number in range(17):
-            todo[f"s{number}"].wait_for = f"s{number + 3}"
+            todo[f"s{number}"].wait_for = tuple(f"s{number + more}" for more in (1, 2, 3))
     assert dict(run(todo)) == {name: {"of": name} for name in todo}
-    assert watch.started == list(todo)
+    if run is one_by_one:
+        assert watch.started == list(todo)
+    assert sorted(watch.started) == sorted(todo)
     assert watch.concurrent == (1 if run is one_by_one else 4)
 
 
@@ -85,7 +87,7 @@ def test_budget_of_memory(memories, most, concurrent, wait_for):
     watch = Watch()
     todo = steps(watch, memories)
     for name, other in wait_for.items():
-        todo[name].wait_for = other
+        todo[name].wait_for = (other,)
     assert len(list(in_flight(todo, budget=100))) == len(memories)
     assert watch.most == most
     assert watch.concurrent == concurrent
@@ -99,8 +101,9 @@ def test_a_slow_step_does_not_keep_others():
 
 def test_no_step_starts_after_a_failure():
     watch = Watch()
-    todo = steps(watch, [1] * 30)
-    todo["s3"].fails = True
+    # All other steps wait for the one that fails, and then long enough for it to be noticed.
+    todo = steps(watch, [1] * 30, last=1, seconds=0.5)
+    todo["s3"] = Sleep(watch, "s3", 1, seconds=0, fails=True)
     with pytest.raises(ValueError, match="^s3$"):
         list(in_flight(todo))
     assert len(watch.started) < 12

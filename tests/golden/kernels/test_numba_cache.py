@@ -29,7 +29,7 @@ def test_damaged_code_of_numba_is_compiled_again(cache, tmp_path):
 
     def run():
         finished = subprocess.run(
-            [sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=120,
+            [sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=300,
             env={**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "n")})
         assert finished.returncode == 0, finished.stderr
         return finished.stdout.split()

@@ -10,7 +10,8 @@ from tritstream.golden.packed.verify import verify
 from tritstream.golden.recover import survey
 from tritstream.golden.recover.import_checkpoint import import_checkpoint
 
-from support.golden_helpers import contents, message, run_python
+from support.forked import run_forked
+from support.golden_helpers import contents, message
 from support.published import write_checkpoint
 
 #: Imports argv[1] into argv[2] and kills itself after the n-th progress.
@@ -32,7 +33,7 @@ import_checkpoint(sys.argv[1], sys.argv[2], progress=count)
 
 @pytest.mark.parametrize("last", [1, 9, 15, 17, 19, 30, 43, 44, 67])
 def test_resumes_after_a_kill(model, imported, tmp_path, last):
-    finished = run_python(KILL, model, tmp_path / "o", last)
+    finished = run_forked(KILL, model, tmp_path / "o", last)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     assert not (tmp_path / "o").exists()
     stages = []
@@ -43,7 +44,7 @@ def test_resumes_after_a_kill(model, imported, tmp_path, last):
 
 
 def test_does_not_recover_twice(model, tmp_path, monkeypatch):
-    finished = run_python(KILL, model, tmp_path / "o", 16)
+    finished = run_forked(KILL, model, tmp_path / "o", 16)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     monkeypatch.setattr(survey, "recover", None)
     import_checkpoint(model, tmp_path / "o")
@@ -52,7 +53,7 @@ def test_does_not_recover_twice(model, tmp_path, monkeypatch):
 
 def test_a_source_that_changed(tmp_path):
     write_checkpoint(tmp_path / "m", layers=1)
-    finished = run_python(KILL, tmp_path / "m", tmp_path / "o", 5)
+    finished = run_forked(KILL, tmp_path / "m", tmp_path / "o", 5)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     os.utime(tmp_path / "m" / "model.safetensors", (0, 0))
     with pytest.raises(CheckpointError, match=message(

@@ -36,7 +36,7 @@ class Watched(Backend):
         def multiply(x):
             self.entered.set()
             if self.gate:
-                self.gate.acquire(timeout=60)
+                assert self.gate.acquire(timeout=300)
             if self.error:
                 raise self.error
             self.batches.append(len(x))
@@ -67,7 +67,7 @@ class Reader:
             self.ended.set()
 
     def result(self):
-        assert self.ended.wait(120)
+        assert self.ended.wait(300)
         return self.end
 
 
@@ -108,9 +108,11 @@ def model(packed, watched):
 
 def test_texts_are_those_of_single_runs(model, watched, tokenizer, prompts, singles):
     readers = [Reader(ids, sampling) for ids, sampling in zip(prompts, SAMPLINGS, strict=True)]
+    watched.gate = Semaphore(0)         # no text ends before all have begun
     with Engine(model, tokenizer, 3) as engine:
         for reader in readers:
             engine.submit(reader.job)
+        watched.gate.release(100_000)
         for reader, single in zip(readers, singles, strict=True):
             assert reader.result().tokens == single.tokens
             assert reader.text == single.text == reader.end.text
@@ -146,7 +148,7 @@ def test_a_cancelled_text_ends_before_its_next_pass(
             Reader(prompts[4])
         for reader in (gone, stays, later):
             engine.submit(reader.job)
-        assert gone.begun.wait(60)
+        assert gone.begun.wait(300)
         gone.job.is_cancelled = True
         assert isinstance(gone.result(), Cancelled)
         assert stays.result().tokens == singles[1].tokens
@@ -193,7 +195,7 @@ def test_the_end_of_an_engine_is_the_end_of_all_jobs(model, watched, tokenizer, 
     with engine:
         for reader in readers:
             engine.submit(reader.job)
-        assert watched.entered.wait(60)
+        assert watched.entered.wait(300)
         assert (engine.figures().running, engine.figures().waiting) == (1, 2)
         engine._is_closed = True
         watched.gate.release(1000)
@@ -208,7 +210,7 @@ def test_too_many_jobs(model, watched, tokenizer, prompts, monkeypatch):
     watched.gate = Semaphore(0)
     with Engine(model, tokenizer, 1) as engine:
         engine.submit(Reader(prompts[0]).job)
-        assert watched.entered.wait(60)
+        assert watched.entered.wait(300)
         for _ in range(2):
             engine.submit(Reader(prompts[0]).job)
         with pytest.raises(Busy, match=message("2 requests are waiting; try again later")):

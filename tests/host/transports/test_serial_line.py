@@ -35,9 +35,16 @@ def board():
 
 @pytest.fixture
 def transport(board):
-    transport = SerialTransport(board.port, BAUD, 0.25)
+    transport = SerialTransport(board.port, BAUD, 300)
     yield transport
     transport.close()
+
+
+@pytest.fixture
+def impatient(transport):
+    """The transport, which soon finds silence."""
+    transport._timeout = 0.25
+    return transport
 
 
 def test_products_over_a_port(board, transport):
@@ -59,18 +66,20 @@ def test_responses_are_read_while_it_sends(board, transport):
                           3 * np.bincount(np.frombuffer(request, np.uint8)))
 
 
-def test_bytes_before_silence_are_kept(board, transport):
+def test_bytes_before_silence_are_kept(board, impatient):
+    transport = impatient
     os.write(board.master, b"abc")
     with pytest.raises(TransportTimeout, match=rf"^{board.port}: silent for 0.25 s$"):
         asyncio.run(transport.recv(5))
+    transport._timeout = 300
     os.write(board.master, b"defg")
     assert asyncio.run(transport.recv(6)) == b"abcdef"
     assert asyncio.run(transport.recv(1)) == b"g"
 
 
-def test_a_port_that_takes_nothing_is_silent(board, transport):
+def test_a_port_that_takes_nothing_is_silent(board, impatient):
     with pytest.raises(TransportTimeout, match=rf"^{board.port}: took nothing for 0.25 s$"):
-        asyncio.run(transport.send(bytes(1 << 16)))
+        asyncio.run(impatient.send(bytes(1 << 16)))
 
 
 @pytest.mark.parametrize("use", [lambda t: t.send(bytes(64)), lambda t: t.recv(1)])
@@ -127,7 +136,7 @@ def multiply_over(spec):
 
 def test_a_port_by_name(board):
     peer_of(board, lanes=4, columns=2)
-    multiply_over(f"serial:{board.port},timeout=5")
+    multiply_over(f"serial:{board.port},timeout=300")
 
 
 class Network:
@@ -185,7 +194,7 @@ def serve_rfc2217(client, port):
 def test_a_port_of_another_machine(board, scheme, serve, baud):
     peer_of(board, lanes=4, columns=2)
     with Network(board.port, serve) as network:
-        multiply_over(f"serial:{scheme}://{network.address},baud={baud},timeout=5")
+        multiply_over(f"serial:{scheme}://{network.address},baud={baud},timeout=300")
 
 
 def test_a_port_by_its_description(board, monkeypatch):
@@ -194,7 +203,7 @@ def test_a_port_by_its_description(board, monkeypatch):
     found.hwid = "USB VID:PID=0403:6010"
     monkeypatch.setattr(list_ports, "comports", lambda *_: [other, found])
     peer_of(board, lanes=4, columns=2)
-    multiply_over("serial:hwgrep://0403:6010,timeout=5")
+    multiply_over("serial:hwgrep://0403:6010,timeout=300")
 
 
 @pytest.mark.parametrize(("port", "reason"), [

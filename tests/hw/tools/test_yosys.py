@@ -20,7 +20,7 @@ def test_verilog_without_a_home(tmp_path):
     environment.pop("XDG_CACHE_HOME", None)
     finished = subprocess.run(
         [sys.executable, "-m", "tritstream.scripts.cli", "hw", "verilog", "-o", tmp_path / "c.v",
-         "--lanes", "1"], env=environment, capture_output=True, text=True, timeout=120)
+         "--lanes", "1"], env=environment, capture_output=True, text=True, timeout=300)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "module" in (tmp_path / "c.v").read_text()
 
