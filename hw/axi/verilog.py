@@ -6,6 +6,7 @@ from amaranth.back import rtlil
 
 from tritstream.hw.axi.channel import Channel
 from tritstream.hw.axi.config import AxiConfig
+from tritstream.hw.axi.names import CORE
 from tritstream.hw.axi.top import CHANNEL_MODULE, TritstreamAxi
 from tritstream.hw.tools.core_export import FAMILIES, verilog_file
 from tritstream.hw.tools.export import to_rtlil
@@ -13,7 +14,7 @@ from tritstream.hw.tools.export import to_rtlil
 __all__ = ["AXI_CORE", "axi_verilog"]
 
 #: Name of the top module, and prefix of every other module in its file.
-AXI_CORE = "tritstream_axi"
+AXI_CORE = CORE.top
 
 _HEADER = """\
 // {core}: ternary GEMV engines behind AXI4 masters, with AXI4-Lite registers.
