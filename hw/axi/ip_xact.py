@@ -8,11 +8,12 @@ from amaranth.lib.wiring import In
 
 from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.interfaces import ADDRESS_BITS, LITE_ADDRESS_BITS, AxiLite
-from tritstream.hw.axi.names import CORE, Names
+from tritstream.hw.axi.names import CORE, UNTRIED, Names
 from tritstream.hw.axi.registers import BANK, CHANNEL, GLOBAL, Register
 from tritstream.hw.axi.top import core_ports, master, master_ports
 
-__all__ = ["LIBRARY", "SPIRIT", "VENDOR", "VERSION", "ip_xact"]
+__all__ = ["LIBRARY", "SPIRIT", "VENDOR", "VERSION", "ip_xact",
+           "xml_text"]
 
 #: Namespace of IEEE 1685-2009, the version that Vivado reads and writes.
 SPIRIT = "http://www.spiritconsortium.org/XMLSchema/SPIRIT/1685-2009"
@@ -47,8 +48,14 @@ def ip_xact(config: AxiConfig, files: Iterable[str], names: Names = CORE) -> str
     _model(root, config, names)
     _file_set(root, files)
     _texts(root, description="Ternary GEMV engines behind AXI4 masters")
+    return xml_text(root)
+
+
+def xml_text(root: Element) -> str:
+    """Return an XML file that says that no tool of AMD has read it."""
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+    return text.replace("\n", f"\n<!-- {UNTRIED} -->\n", 1) + "\n"
 
 
 def _tag(name: str) -> str:

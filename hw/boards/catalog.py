@@ -8,7 +8,7 @@ that fit. Place and route reaches the default clock with some margin.
 from amaranth.build import Attrs, Pins, Resource, Subsignal
 
 from tritstream.hw.boards.board import Board, Family
-from tritstream.hw.boards.pll import Ecp5Pll, Ice40Pll
+from tritstream.hw.boards.pll import Ecp5Pll, Ice40Pll, Xc7Pll
 from tritstream.hw.primitives.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
 
 __all__ = ["BOARDS", "find_board"]
@@ -18,6 +18,7 @@ _ECP5  = Family(Ecp5Pll, {"synth_opts": "-nowidelut", "script_after_synth": SYNT
 # The eight flip-flops of a tile share one enable. A full iCE40 has no place for many small groups.
 _ICE40 = Family(Ice40Pll, {"synth_opts": "-dsp -dffe_min_ce_use 6"})
 _GOWIN = Family()
+_XC7   = Family(Xc7Pll, vivado="xc7")
 
 _LEDS = {"idle": ("led", 0), "busy": ("led", 1), "failed": ("led", 2)}
 _RGB  = {"idle": ("rgb_led", 0, "g"), "busy": ("rgb_led", 0, "b"), "failed": ("rgb_led", 0, "r")}
@@ -64,6 +65,14 @@ BOARDS = {board.name: board for board in (
           platform="tang_primer_20k:TangPrimer20kDockPlatform", loader="tangprimer20k",
           bridge="BL702", lanes=4, columns=1, max_k=32768, clock_hz=27_000_000, baud=3_000_000,
           family=_GOWIN, lights=_LEDS),
+    Board(name="arty-a7-35", title="Digilent Arty A7-35T, XC7A35T-1L",
+          platform="arty_a7:ArtyA7_35Platform", loader="arty_a7_35t", bridge="FT2232H",
+          lanes=8, columns=2, max_k=32768, clock_hz=100_000_000, baud=12_000_000, family=_XC7,
+          lights=_LEDS, cells={"LUT": 20800, "flip-flops": 41600, "RAMB18": 100, "DSP48": 90}),
+    Board(name="arty-a7-100", title="Digilent Arty A7-100T, XC7A100T-1L",
+          platform="arty_a7:ArtyA7_100Platform", loader="arty_a7_100t", bridge="FT2232H",
+          lanes=8, columns=2, max_k=32768, clock_hz=100_000_000, baud=12_000_000, family=_XC7,
+          lights=_LEDS, cells={"LUT": 63400, "flip-flops": 126800, "RAMB18": 270, "DSP48": 240}),
 )}
 
 

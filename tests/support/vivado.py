@@ -66,6 +66,14 @@ def _component(path):
     return vlnv, lambda _: (left, interfaces, segments, spaces)
 
 
+def commands_of(tcl, path):
+    """Commands that a script calls and Tcl does not have, with their words."""
+    calls = []
+    tcl.createcommand("unknown", lambda *words: calls.append(words) or " ".join(words[1:2]))
+    tcl.call("source", str(path))
+    return calls
+
+
 class Vivado:
     """Vivado's block designs, as far as their scripts use them, and a record of what they made."""
 
