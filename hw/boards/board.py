@@ -5,6 +5,7 @@ from importlib import import_module
 
 from amaranth.build import Platform
 
+from tritstream.hw.boards.gatemate import GateMatePll
 from tritstream.hw.boards.pll import Pll
 from tritstream.hw.tools.synth import SynthError
 
@@ -28,7 +29,7 @@ class Family:
         Family in Yosys, of boards that are built by Vivado.
     """
 
-    pll:     type[Pll] | None = None
+    pll:     type[Pll] | type[GateMatePll] | None = None
     options: dict = field(default_factory=dict)
     files:   dict = field(default_factory=dict)
     vivado:  str | None = None
@@ -44,8 +45,8 @@ class Board:
         Name in commands, and full name with the FPGA part.
     family : Family
         Properties of the FPGA family.
-    platform : str
-        Platform class in amaranth_boards, as ``module:class``.
+    platform : str or type
+        Platform class, or ``module:class`` in amaranth_boards.
     loader : str
         Name of the board in openFPGALoader.
     bridge : str
@@ -57,8 +58,8 @@ class Board:
     baud : int
         Rate of the serial line in bit/s.
     lights : dict
-        Resource of each of the LEDs ``idle``, ``busy`` and ``failed``: (name, number) or (name,
-        number, part).
+        Resource of each of the LEDs ``idle``, ``busy`` and ``failed`` that the board has: (name,
+        number) or (name, number, part).
     resources : tuple
         Resources of the board that its platform lacks.
     cells : dict
@@ -69,7 +70,7 @@ class Board:
     name:      str
     title:     str
     family:    Family
-    platform:  str
+    platform:  str | type[Platform]
     loader:    str
     bridge:    str
     lanes:     int
@@ -83,19 +84,14 @@ class Board:
 
     def make_platform(self) -> Platform:
         """Return a new Amaranth platform; raise :class:`.SynthError` without the extra ``fpga``."""
-        module, name = self.platform.split(":")
-        try:
-            kind = getattr(import_module(f"amaranth_boards.{module}"), name)
-        except ModuleNotFoundError as error:
-            raise SynthError(
-                "amaranth-boards is missing: pip install 'tritstream[fpga]'") from error
+        kind = _find(self.platform) if isinstance(self.platform, str) else self.platform
         platform = (_with_rtlil(kind) if self.family.vivado else kind)()
         platform.add_resources(self.resources)
         for file, text in self.family.files.items():
             platform.add_file(file, text)
         return platform
 
-    def clock(self, platform: Platform, wanted: int) -> tuple[Pll | None, int]:
+    def clock(self, platform: Platform, wanted: int) -> tuple[Pll | GateMatePll | None, int]:
         """Return the PLL setting, or None, and the actual clock for a requested clock, all in Hz.
 
         Raises :class:`ValueError` if the board cannot generate the requested clock.
@@ -108,6 +104,14 @@ class Board:
             raise ValueError(f"{self.name} has no PLL: its clock is {source / 1e6:g} MHz, not "
                              f"{wanted / 1e6:g} MHz")
         return None, source
+
+
+def _find(platform: str) -> type[Platform]:
+    module, name = platform.split(":")
+    try:
+        return getattr(import_module(f"amaranth_boards.{module}"), name)
+    except ModuleNotFoundError as error:
+        raise SynthError("amaranth-boards is missing: pip install 'tritstream[fpga]'") from error
 
 
 def _with_rtlil(kind: type[Platform]) -> type[Platform]:

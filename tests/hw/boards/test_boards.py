@@ -8,6 +8,7 @@ import pytest
 
 from tritstream.hw.boards.build import STEPS, Choice, build_board, find_bitstream
 from tritstream.hw.boards.catalog import BOARDS, find_board
+from tritstream.hw.boards.gatemate import GateMatePll
 from tritstream.hw.boards.pll import Ecp5Pll, Ice40Pll, Xc7Pll
 from tritstream.hw.tools import synth
 from tritstream.hw.tools.synth import SynthError
@@ -95,20 +96,32 @@ def test_a_clock_out_of_reach_is_refused(pll, wanted, message):
         pll.make(12 * MHZ, wanted * MHZ)
 
 
+@pytest.mark.parametrize("source, wanted, message", [
+    (4, 25, "input of the PLL of a GateMate must be 5 to 50 MHz, not 4 MHz"),
+    (10, 417, "output of the PLL of a GateMate must be 2 to 416 MHz, not 417 MHz"),
+])
+def test_gatemate_pll_out_of_range(source, wanted, message):
+    assert GateMatePll.make(10 * MHZ, 25 * MHZ) == GateMatePll(10 * MHZ, 25 * MHZ)
+    with pytest.raises(ValueError, match=f"^the {message}$"):
+        GateMatePll.make(source * MHZ, wanted * MHZ)
+
+
 # Builds, with stand-ins for the tools
 
 #: Pins of the receiver and the transmitter, from the boards' schematics.
 PINS = {
     "ulx3s-85f": ("M1", "L4"), "orangecrab-25f": ("N17", "M18"), "orangecrab-85f": ("N17", "M18"),
     "ecpix5-85": ("R26", "R24"), "icebreaker": ("6", "9"), "tang-nano-9k": ("18", "17"),
-    "tang-primer-20k": ("T13", "M11"), "arty-a7-35": ("A9", "D10"), "arty-a7-100": ("A9", "D10"),
+    "tang-primer-20k": ("T13", "M11"), "colorlight-i5": ("H18", "J17"),
+    "colorlight-i9": ("H18", "J17"), "tang-nano-20k": ("70", "69"), "tang-primer-25k": ("B3", "C3"),
+    "olimex-gatemate": ("IO_SA_A6", "IO_SA_B6"),
 }
 #: Boards that tools from pip can build.
 OPEN = [name for name, board in BOARDS.items() if not board.family.vivado]
 #: Of a constraint: signal and pin.
 CONSTRAINTS = {
     "top.lpf": r'LOCATE COMP "(\w+)" SITE "(\w+)"', "top.pcf": r"set_io (\w+) (\w+)",
-    "top.cst": r'IO_LOC "(\w+)" (\w+)',
+    "top.cst": r'IO_LOC "(\w+)" (\w+)', "top.ccf": r'Net "(\w+)" Loc = "(\w+)"',
 }
 SMALL = Choice(lanes=1, columns=1, max_k=64)
 
@@ -145,7 +158,7 @@ def check_pins(name, folder):
     rx, tx = (pins[next(pin for pin in pins if pin.startswith(f"uart_0__{end}"))]
               for end in ("rx", "tx"))
     assert (rx, tx) == PINS[name]
-    assert len(pins) == 6       # clock, line, three lights
+    assert len(pins) == 3 + len(find_board(name).lights)    # clock and line
 
 
 def test_own_choice_of_everything(monkeypatch, tmp_path):
