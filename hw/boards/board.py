@@ -5,7 +5,6 @@ from importlib import import_module
 
 from amaranth.build import Platform
 
-from tritstream.hw.boards.gatemate import GateMatePll
 from tritstream.hw.boards.pll import Pll
 from tritstream.hw.tools.synth import SynthError
 
@@ -29,7 +28,7 @@ class Family:
         Family in Yosys, of boards that are built by Vivado.
     """
 
-    pll:     type[Pll] | type[GateMatePll] | None = None
+    pll:     type[Pll] | None = None
     options: dict = field(default_factory=dict)
     files:   dict = field(default_factory=dict)
     vivado:  str | None = None
@@ -91,7 +90,7 @@ class Board:
             platform.add_file(file, text)
         return platform
 
-    def clock(self, platform: Platform, wanted: int) -> tuple[Pll | GateMatePll | None, int]:
+    def clock(self, platform: Platform, wanted: int) -> tuple[Pll | None, int]:
         """Return the PLL setting, or None, and the actual clock for a requested clock, all in Hz.
 
         Raises :class:`ValueError` if the board cannot generate the requested clock.

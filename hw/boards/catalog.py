@@ -9,8 +9,8 @@ from amaranth.build import Attrs, Pins, Resource, Subsignal
 
 from tritstream.hw.boards import platforms
 from tritstream.hw.boards.board import Board, Family
-from tritstream.hw.boards.gatemate import GateMatePll, OlimexGateMate
-from tritstream.hw.boards.pll import Ecp5Pll, Ice40Pll, Xc7Pll
+from tritstream.hw.boards.gatemate import OlimexGateMate
+from tritstream.hw.boards.pll import Ecp5Pll, GateMatePll, Ice40Pll, Xc7Pll
 from tritstream.hw.primitives.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
 
 __all__ = ["BOARDS", "find_board"]

@@ -2,7 +2,8 @@
 
 Sources: Lattice FPGA-DS-02012, ECP5 and ECP5-5G Family Data Sheet; FPGA-DS-02008, iCE40 UltraPlus
 Family Data Sheet; FPGA-TN-02052, iCE40 sysCLOCK PLL Design and Usage Guide. AMD DS181, Artix-7 Data
-Sheet (speed grade -1); UG472, 7 Series FPGAs Clocking Resources.
+Sheet (speed grade -1); UG472, 7 Series FPGAs Clocking Resources. Cologne Chip UG1001, GateMate
+Primitives Library.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Self
 from amaranth import Instance, Module, Signal
 from amaranth.lib import io
 
-__all__ = ["Ecp5Pll", "Ice40Pll", "Pll", "Xc7Pll"]
+__all__ = ["Ecp5Pll", "GateMatePll", "Ice40Pll", "Pll", "Xc7Pll"]
 
 _MHZ = 1_000_000
 #: Largest relative error of the clock.
@@ -201,5 +202,41 @@ class Xc7Pll:
         m.submodules.clock_net = Instance("BUFG", i_I=output, o_O=clock)
 
 
+@dataclass(frozen=True)
+class GateMatePll:
+    """CC_PLL, whose dividers nextpnr chooses.
+
+    Parameters
+    ----------
+    source, output : int
+        Input and output clock in Hz.
+    """
+
+    source: int
+    output: int
+
+    #: Limits in Hz of the input and of the output in the mode SPEED.
+    INPUT, OUTPUT = (5 * _MHZ, 50 * _MHZ), (2 * _MHZ, 416 * _MHZ)
+
+    @classmethod
+    def make(cls, source: int, wanted: int) -> Self:
+        """Return the setting for a clock in Hz; raise :class:`ValueError` if it is out of range."""
+        for what, clock, (low, high) in (
+                ("input", source, cls.INPUT), ("output", wanted, cls.OUTPUT)):
+            if not low <= clock <= high:
+                raise ValueError(f"the {what} of the PLL of a GateMate must be {low / _MHZ:g} to "
+                                 f"{high / _MHZ:g} MHz, not {clock / _MHZ:g} MHz")
+        return cls(source, wanted)
+
+    def connect(self, m: Module, port: io.PortLike, clock: Signal, lock: Signal) -> None:
+        """Add the PLL between the pin and ``clock``; ``lock`` is set when the clock is stable."""
+        m.submodules.clock_pin = pin = io.Buffer("i", port)
+        m.submodules.pll = Instance(
+            "CC_PLL", p_REF_CLK=f"{self.source / _MHZ}", p_OUT_CLK=f"{self.output / _MHZ}",
+            p_PERF_MD="SPEED", p_LOCK_REQ=1, p_LOW_JITTER=1, p_CI_FILTER_CONST=2,
+            p_CP_FILTER_CONST=4, i_CLK_REF=pin.i, i_CLK_FEEDBACK=0, i_USR_CLK_REF=0,
+            i_USR_LOCKED_STDY_RST=0, o_USR_PLL_LOCKED=lock, o_CLK0=clock)
+
+
 #: PLL of any family.
-Pll = Ecp5Pll | Ice40Pll | Xc7Pll
+Pll = Ecp5Pll | GateMatePll | Ice40Pll | Xc7Pll

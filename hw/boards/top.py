@@ -8,7 +8,6 @@ from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from tritstream.hw.boards.board import Board
-from tritstream.hw.boards.gatemate import GateMatePll
 from tritstream.hw.boards.pll import Pll
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.io.serial_device import SerialDevice
@@ -31,12 +30,12 @@ class BoardTop(Elaboratable):
         Build parameters. ``clock_hz`` must be the output of the PLL, or the clock of the board.
     line : Line
         Timing of the serial line.
-    pll : Pll or GateMatePll, optional
+    pll : Pll, optional
         Setting of the PLL.
     """
 
     def __init__(self, board: Board, config: DeviceConfig, line: Line,
-                 pll: Pll | GateMatePll | None = None) -> None:
+                 pll: Pll | None = None) -> None:
         self._board  = board
         self._config = config
         self._line   = line

@@ -8,8 +8,7 @@ import pytest
 
 from tritstream.hw.boards.build import STEPS, Choice, build_board, find_bitstream
 from tritstream.hw.boards.catalog import BOARDS, find_board
-from tritstream.hw.boards.gatemate import GateMatePll
-from tritstream.hw.boards.pll import Ecp5Pll, Ice40Pll, Xc7Pll
+from tritstream.hw.boards.pll import Ecp5Pll, GateMatePll, Ice40Pll, Xc7Pll
 from tritstream.hw.tools import synth
 from tritstream.hw.tools.synth import SynthError
 
