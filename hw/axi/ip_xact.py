@@ -8,44 +8,54 @@ from amaranth.lib.wiring import In
 
 from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.interfaces import ADDRESS_BITS, LITE_ADDRESS_BITS, AxiLite
+from tritstream.hw.axi.names import CORE, UNTRIED, Names
 from tritstream.hw.axi.registers import BANK, CHANNEL, GLOBAL, Register
 from tritstream.hw.axi.top import core_ports, master, master_ports
-from tritstream.hw.axi.verilog import AXI_CORE
 
-__all__ = ["SPIRIT", "VERSION", "ip_xact"]
+__all__ = ["LIBRARY", "SPIRIT", "VENDOR", "VERSION", "ip_xact",
+           "xml_text"]
 
 #: Namespace of IEEE 1685-2009, the version that Vivado reads and writes.
 SPIRIT = "http://www.spiritconsortium.org/XMLSchema/SPIRIT/1685-2009"
-#: Version of the core.
-VERSION = "1.0"
-
-_SLAVE = "s_axi"
+#: Vendor, library and version of the core.
+VENDOR, LIBRARY, VERSION = "tritstream.org", "ip", "1.0"
 
 
-def ip_xact(config: AxiConfig, files: Iterable[str]) -> str:
-    """Return the IP-XACT component (IEEE 1685-2009) of a core whose Verilog is in ``files``."""
+def ip_xact(config: AxiConfig, files: Iterable[str], names: Names = CORE) -> str:
+    """Return the IP-XACT component (IEEE 1685-2009) of a core whose Verilog is in ``files``.
+
+    ``names`` has the names of the top module and of its ports.
+    """
     ElementTree.register_namespace("spirit", SPIRIT)
     root = Element(_tag("component"))
-    _texts(root, vendor="tritstream.org", library="ip", name=AXI_CORE, version=VERSION)
-    names = [_SLAVE, *map(master, range(config.channels))]
+    _texts(root, vendor=VENDOR, library=LIBRARY, name=names.top, version=VERSION)
+    masters = [*map(master, range(config.channels))]
     interfaces = SubElement(root, _tag("busInterfaces"))
-    _bus_interface(interfaces, _SLAVE, AxiLite.members, slave=True)
-    for name in names[1:]:
+    _bus_interface(interfaces, names.slave, AxiLite.members, slave=True)
+    for name in masters:
         _bus_interface(interfaces, name, master_ports(config.lanes))
-    _signal(interfaces, "aclk", "clock", "CLK", ASSOCIATED_BUSIF=":".join(names),
-            ASSOCIATED_RESET="aresetn")
-    _signal(interfaces, "aresetn", "reset", "RST", POLARITY="ACTIVE_LOW")
-    _signal(interfaces, "irq", "interrupt", "INTERRUPT", is_master=True, SENSITIVITY="LEVEL_HIGH")
+    _signal(interfaces, names.clock, "clock", "CLK",
+            ASSOCIATED_BUSIF=":".join([names.slave, *masters]), ASSOCIATED_RESET=names.reset)
+    _signal(interfaces, names.reset, "reset", "RST", POLARITY="ACTIVE_LOW")
+    if names.interrupt:
+        _signal(interfaces, names.interrupt, "interrupt", "INTERRUPT", is_master=True,
+                SENSITIVITY="LEVEL_HIGH")
     spaces = SubElement(root, _tag("addressSpaces"))
-    for name in names[1:]:
+    for name in masters:
         space = SubElement(spaces, _tag("addressSpace"))
         _texts(space, name=name, range=str(1 << ADDRESS_BITS), width=str(8 * config.lanes))
-    _memory_map(root, config)
-    _model(root, config)
+    _memory_map(root, config, names)
+    _model(root, config, names)
     _file_set(root, files)
     _texts(root, description="Ternary GEMV engines behind AXI4 masters")
+    return xml_text(root)
+
+
+def xml_text(root: Element) -> str:
+    """Return an XML file that says that no tool of AMD has read it."""
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+    return text.replace("\n", f"\n<!-- {UNTRIED} -->\n", 1) + "\n"
 
 
 def _tag(name: str) -> str:
@@ -100,9 +110,9 @@ def _port_maps(interface: Element, ports: dict[str, str]) -> None:
         _texts(SubElement(entry, _tag("physicalPort")), name=physical)
 
 
-def _memory_map(root: Element, config: AxiConfig) -> None:
+def _memory_map(root: Element, config: AxiConfig, names: Names) -> None:
     memory = SubElement(SubElement(root, _tag("memoryMaps")), _tag("memoryMap"))
-    _texts(memory, name=_SLAVE)
+    _texts(memory, name=names.slave)
     block = SubElement(memory, _tag("addressBlock"))
     _texts(block, name="registers", baseAddress="0x0", range=f"{1 << LITE_ADDRESS_BITS:#x}",
            width="32", usage="register")
@@ -120,17 +130,19 @@ def _register(block: Element, register: Register, prefix: str, base: int) -> Non
            access=access)
 
 
-def _model(root: Element, config: AxiConfig) -> None:
+def _model(root: Element, config: AxiConfig, names: Names) -> None:
     model = SubElement(root, _tag("model"))
     views = SubElement(model, _tag("views"))
-    for name, use in (("xilinx_anylanguagesynthesis", "synthesis"),
-                      ("xilinx_anylanguagebehavioralsimulation", "simulation")):
+    for view_name, use in (("xilinx_anylanguagesynthesis", "synthesis"),
+                           ("xilinx_anylanguagebehavioralsimulation", "simulation")):
         view = SubElement(views, _tag("view"))
-        _texts(view, name=name, envIdentifier=f":vivado.xilinx.com:{use}", language="Verilog",
-               modelName=AXI_CORE)
+        _texts(view, name=view_name, envIdentifier=f":vivado.xilinx.com:{use}", language="Verilog",
+               modelName=names.top)
         _texts(SubElement(view, _tag("fileSetRef")), localName="rtl")
     ports = SubElement(model, _tag("ports"))
-    for name, member in core_ports(config).items():
+    for core_name, member in core_ports(config).items():
+        if not (name := names.port(core_name)):
+            continue
         port = SubElement(ports, _tag("port"))
         _texts(port, name=name)
         wire = SubElement(port, _tag("wire"))

@@ -1,11 +1,13 @@
-"""Package of the core for other tools: Verilog, register map, FuseSoC core, IP-XACT."""
+"""Package of the core for other tools: Verilog, register map, FuseSoC, IP-XACT, Vivado, Vitis."""
 
 from pathlib import Path
 
+from tritstream.hw.axi.block_design import kv260_tcl
 from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.ip_xact import VERSION, ip_xact
 from tritstream.hw.axi.register_files import c_header, register_table, system_rdl
 from tritstream.hw.axi.verilog import AXI_CORE, axi_verilog
+from tritstream.hw.axi.vitis import kernel_files
 
 __all__ = ["package_files"]
 
@@ -36,7 +38,7 @@ targets:
 
 
 def package_files(config: AxiConfig, family: str = "generic") -> tuple[dict[str, str], AxiConfig]:
-    """Return the files of a package by name, and ``config`` with its build id.
+    """Return the files of a package by path, and ``config`` with its build id.
 
     Raises :class:`ValueError` if the family is unknown (:func:`.axi_verilog`).
     """
@@ -50,4 +52,6 @@ def package_files(config: AxiConfig, family: str = "generic") -> tuple[dict[str,
         f"{AXI_CORE}.core":       _FUSESOC,
         "component.xml":          ip_xact(config, [source]),
         **{path.name: path.read_text() for path in sorted(_C.iterdir())},
+        "kv260.tcl":              kv260_tcl(config),
+        **{f"vitis/{name}": text for name, text in kernel_files(config).items()},
     }, config

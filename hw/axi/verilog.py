@@ -6,14 +6,15 @@ from amaranth.back import rtlil
 
 from tritstream.hw.axi.channel import Channel
 from tritstream.hw.axi.config import AxiConfig
+from tritstream.hw.axi.names import CORE
 from tritstream.hw.axi.top import CHANNEL_MODULE, TritstreamAxi
 from tritstream.hw.tools.core_export import FAMILIES, verilog_file
-from tritstream.hw.tools.export import plain_verilog, to_rtlil
+from tritstream.hw.tools.export import to_verilog, to_rtlil
 
 __all__ = ["AXI_CORE", "axi_plain", "axi_verilog"]
 
 #: Name of the top module, and prefix of every other module in its file.
-AXI_CORE = "tritstream_axi"
+AXI_CORE = CORE.top
 
 _HEADER = """\
 // {core}: ternary GEMV engines behind AXI4 masters, with AXI4-Lite registers.
@@ -49,7 +50,7 @@ def axi_verilog(config: AxiConfig, family: str = "generic") -> tuple[str, AxiCon
 
 def axi_plain(config: AxiConfig) -> str:
     """Return the core as Verilog-2001 for a compiled simulation; the top module is ``top``."""
-    return plain_verilog(_design(config, "top")[0])
+    return to_verilog(_design(config, "top")[0])
 
 
 def _design(config: AxiConfig, name: str, platform: object = None) -> tuple[str, AxiConfig]:

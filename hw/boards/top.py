@@ -8,7 +8,7 @@ from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from tritstream.hw.boards.board import Board
-from tritstream.hw.boards.pll import Ecp5Pll, Ice40Pll
+from tritstream.hw.boards.pll import Pll
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.io.serial_device import SerialDevice
 from tritstream.hw.io.uart import Line
@@ -30,12 +30,12 @@ class BoardTop(Elaboratable):
         Build parameters. ``clock_hz`` must be the output of the PLL, or the clock of the board.
     line : Line
         Timing of the serial line.
-    pll : Ecp5Pll or Ice40Pll, optional
+    pll : Pll, optional
         Setting of the PLL.
     """
 
     def __init__(self, board: Board, config: DeviceConfig, line: Line,
-                 pll: Ecp5Pll | Ice40Pll | None = None) -> None:
+                 pll: Pll | None = None) -> None:
         self._board  = board
         self._config = config
         self._line   = line
@@ -53,9 +53,10 @@ class BoardTop(Elaboratable):
 
         seen = self._stretch(m, serial.busy)
         lights = self._request_lights(platform)
-        for what, level in (("idle", ~seen), ("busy", seen), ("failed", serial.failed)):
-            m.submodules[what] = light = io.Buffer("o", lights[what])
-            m.d.sync += light.o.eq(level)
+        levels = {"idle": ~seen, "busy": seen, "failed": serial.failed}
+        for what, port in lights.items():
+            m.submodules[what] = light = io.Buffer("o", port)
+            m.d.sync += light.o.eq(levels[what])
         return m
 
     def _make_clock(self, m, platform):

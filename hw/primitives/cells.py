@@ -4,7 +4,8 @@ Each component has a generic form for any synthesis tool and for simulation, and
 instantiates the cells of an FPGA family. The platform passed to ``elaborate`` selects the form.
 Both forms behave the same in every cycle.
 
-A platform selects cells by its attribute ``family``, one of :data:`FAMILIES`.
+A platform selects cells by its attribute ``family``, one of :data:`FAMILIES`: a name of Yosys or of
+Amaranth.
 """
 
 from amaranth import Module, Mux, Signal, signed, unsigned
@@ -20,7 +21,8 @@ __all__ = ["FAMILIES", "BlockRam", "Multiplier", "MultiplyAdd", "PairRam", "cell
 
 #: Cells of each FPGA family. A family has ``gated_add``, ``multiply``, ``block_ram``,
 #: ``pair_ram`` and ``BLOCK_DEPTHS``, and may have ``multiply_add`` and ``accumulate_pair``.
-FAMILIES = {"ecp5": ecp5, XC7.family: XC7, XCUP.family: XCUP}
+FAMILIES = {"ecp5": ecp5, XC7.family: XC7, "series7": XC7,
+            XCUP.family: XCUP, "ultrascaleplus": XCUP}
 
 
 def cells_of(platform):

@@ -202,7 +202,8 @@ _OTHER = {
     "DSP48":      {"DSP48E1": 1, "DSP48E2": 1},
 }
 #: Cells that take no resource of their own.
-_FREE = ("$scopeinfo", "MUXF7", "MUXF8", "GND", "VCC")
+_FREE = ("$scopeinfo", "MUXF7", "MUXF8", "GND", "VCC", "IBUF", "OBUF", "OBUFT", "BUFG",
+         "PLLE2_ADV", "PLLE2_BASE")
 
 
 def synthesized_area(cells: dict[str, int]) -> dict[str, int]:

@@ -18,8 +18,8 @@ from tritstream.hw.control.answers import BUILD_ID_PLACEHOLDER
 from tritstream.hw.device import TritDevice
 from tritstream.hw.tools.synth import SynthError
 
-__all__ = ["component_verilog", "device_verilog", "export_device", "identify", "plain_verilog",
-           "run_yosys", "sources_digest", "to_rtlil"]
+__all__ = ["component_verilog", "device_verilog", "export_device", "identify", "run_yosys",
+           "sources_digest", "to_rtlil", "to_verilog"]
 
 # Constants are not folded. A word with a constant mask is one operation in a compiled simulation;
 # folding would split it into single bits.
@@ -79,12 +79,7 @@ def export_device(config: DeviceConfig, name: str = "top",
                   platform: object = None) -> tuple[str, DeviceConfig]:
     """Return the Verilog of :func:`device_verilog`, and ``config`` with its build id."""
     design, config = to_rtlil(_Clocked(TritDevice(config)), config, name, platform)
-    return plain_verilog(design), config
-
-
-def plain_verilog(design: str) -> str:
-    """Return a design in RTLIL as Verilog-2001, in the form that compiles to a fast simulation."""
-    return run_yosys(design, _SCRIPT)
+    return to_verilog(design), config
 
 
 def to_rtlil(component: wiring.Component, config: DeviceConfig, name: str,
@@ -119,8 +114,12 @@ def identify(design: str, config: DeviceConfig) -> tuple[str, DeviceConfig]:
 def component_verilog(component: wiring.Component, name: str = "top",
                       platform: object = None) -> str:
     """Return any component as Verilog-2001 clocked by ``clk``, for benches and synthesis."""
-    design = rtlil.convert(component, name=name, platform=platform, emit_src=False)
-    return plain_verilog(design)
+    return to_verilog(rtlil.convert(component, name=name, platform=platform, emit_src=False))
+
+
+def to_verilog(design: str) -> str:
+    """Return a design in RTLIL as Verilog-2001, with its attributes."""
+    return run_yosys(design, _SCRIPT)
 
 
 def run_yosys(design: str, script: str) -> str:

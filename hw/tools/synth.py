@@ -22,9 +22,9 @@ _PART = ["--85k", "--speed", "6"]
 
 #: Yosys commands that synthesize a module for each family.
 _SYNTH = {
-    "ecp5": f"synth_ecp5 -top top -nowidelut\n{SYNTH_SCRIPT}",
+    "ecp5": f"synth_ecp5 -top {{top}} -nowidelut\n{SYNTH_SCRIPT}",
     # Delays stay flip-flops. As shift registers they would take LUTs, which are counted.
-    **{family: f"synth_xilinx -family {family} -top top -flatten -noiopad -noclkbuf -nosrl\n"
+    **{family: f"synth_xilinx -family {family} -top {{top}} -flatten -noiopad -noclkbuf -nosrl\n"
        for family in ("xc7", "xcup")},
 }
 
@@ -33,16 +33,19 @@ class SynthError(RuntimeError):
     """A tool is missing or failed. The message has its first error or its last line."""
 
 
-def synthesize(verilog: str, folder: Path, family: str = "ecp5") -> dict:
+def synthesize(verilog: str, folder: Path, family: str = "ecp5", top: str = "top",
+               keep: str | None = None) -> dict:
     """Synthesize the module ``top`` to ``unit.json`` in ``folder``; return cell counts by type.
 
-    ``family`` is ecp5, xc7 or xcup. An earlier result in the folder is reused if it is from the
-    same Verilog and the same tools.
+    ``family`` is ecp5, xc7 or xcup. The module ``keep`` is synthesized once and counted as often as
+    it is used. An earlier result in the folder is reused if it is from the same Verilog and the
+    same tools.
 
     Raises :class:`SynthError` if a tool is missing or fails.
     """
-    script = (f"read_verilog unit.v\n{_SYNTH[family]}\nwrite_json unit.json\n"
-              "tee -q -o stat.json stat -json\n")
+    kept = f"setattr -mod -set keep_hierarchy 1 {keep}\n" if keep else ""
+    script = (f"read_verilog unit.v\n{kept}{_SYNTH[family].format(top=top)}\n"
+              "write_json unit.json\ntee -q -o stat.json stat -json\n")
     files = {**SYNTH_FILES, "unit.v": verilog, "unit.ys": script}
 
     def work() -> dict:

@@ -34,7 +34,7 @@ def axi(
         help=f"FPGA family: {', '.join(FAMILIES)}. A family other than generic instantiates its "
              "cells.")] = "generic",
 ):
-    """Write the memory-mapped core for AXI systems: Verilog, register map, IP-XACT, FuseSoC."""
+    """Write the memory-mapped core for AXI systems, with files for FuseSoC, Vivado and Vitis."""
     device = DeviceConfig(lanes, columns, max_k, clock, build_id=None)
     files, config = package_files(
         AxiConfig(device, channels, burst, outstanding, depth), family)

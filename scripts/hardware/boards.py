@@ -13,7 +13,15 @@ from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup, together
 from tritstream.host.open_device import open_device
 from tritstream.host.transports.serial_line import BAUD, TIMEOUT, SerialTransport
-from tritstream.hw.boards.build import STEPS, Choice, build_board, find_bitstream
+from tritstream.hw.axi.project import KV260, write_system
+from tritstream.hw.boards import vivado
+from tritstream.hw.boards.build import (
+    STEPS,
+    Choice,
+    build_board,
+    find_bitstream,
+    needs_vivado,
+)
 from tritstream.hw.boards.catalog import BOARDS, find_board
 from tritstream.scripts.console import (
     Failure,
@@ -42,13 +50,19 @@ def list_boards(as_json: Json = False):
     boards = [{
         "name": board.name, "board": board.title, "lanes": board.lanes, "columns": board.columns,
         "max_k": board.max_k, "clock_mhz": board.clock_hz / 1e6, "baud": board.baud,
-        "bridge": board.bridge} for board in BOARDS.values()]
+        "bridge": board.bridge, "tools": "Vivado" if board.family.vivado else "pip"}
+        for board in BOARDS.values()]
+    boards.append({
+        "name": KV260.name, "board": KV260.title, "lanes": KV260.lanes, "columns": KV260.columns,
+        "max_k": KV260.max_k, "clock_mhz": KV260.clock_hz / 1e6, "baud": None,
+        "bridge": f"none: {KV260.channels} channels to memory", "tools": "Vivado"})
     if as_json:
         print_json(boards)
         return
-    table("", ["name", "board", "L", "B", "max K", "MHz", "baud", "bridge"],
-          [[f"{value:g}" if isinstance(value, float) else str(value) for value in board.values()]
-           for board in boards])
+    table("", ["name", "board", "L", "B", "max K", "MHz", "baud", "bridge",
+               "tools"],
+          [["-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+            for value in board.values()] for board in boards])
 
 
 @reports_errors
@@ -73,6 +87,9 @@ def build(
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", help="Work directory of the tools.",
         show_default="build/boards/BOARD")] = None,
+    plan: Annotated[bool, typer.Option(
+        "--plan", help="Write the project for Vivado of a board that no tool from pip can build, "
+                       "and check it by synthesis.")] = False,
     report: Report = None,
     as_json: Json = False,
 ):
@@ -80,9 +97,17 @@ def build(
 
     `tritstream hw list` shows the defaults of each board.
     """
-    found  = find_board(board)
     folder = output or _folder(board)
     choice = Choice(lanes, columns, max_k, round(clock * 1e6) if clock else None, baud, seed, seeds)
+    if plan:
+        written = _write_project(board, choice, folder)
+        if report:
+            write_json(report, written)
+        print_json(written) if as_json else _show_project(written, folder)
+        return
+    if board == KV260.name:
+        raise needs_vivado(board)
+    found = find_board(board)
     check_work_folder(folder, ["build.json", "build_top.sh"])
     with progress(f"building {board}", STEPS) as advance:
         built = build_board(found, choice, folder, advance)
@@ -95,10 +120,29 @@ def build(
     print(f"report     {report or folder / 'build.json'}")
 
 
-def _show_build(built, folder):
-    device, met = built["device"], built["clock"]
+def _write_project(name, choice, folder):
+    board, write = (KV260, write_system) if name == KV260.name else (
+        find_board(name), vivado.write_project)
+    check_work_folder(folder, ["project.json", "build_top.sh", f"{KV260.name}.tcl"])
+    with progress(f"writing {name}", vivado.STEPS) as advance:
+        return write(board, choice, folder, advance)
+
+
+def _show_project(written, folder):
+    _show_device(written["device"])
+    for cell, (used, available) in written["cells"].items():
+        print(f"{cell:<18} {used:>6} of {available}, by Yosys")
+    print(f"project    {folder}, not run through Vivado: see README there")
+
+
+def _show_device(device):
     print(f"device     L = {device['lanes']}, B = {device['columns']}, K up to {device['max_k']}, "
           f"build {device['build_id']:08x}")
+
+
+def _show_build(built, folder):
+    met = built["clock"]
+    _show_device(built["device"])
     print(f"clock      {met['achieved']:g} MHz reached, {met['constraint']:g} wanted")
     if len(built["reached"]) > 1:
         print("seeds      " + ", ".join(f"{seed}: {clock:g} MHz" for seed, clock

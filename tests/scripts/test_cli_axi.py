@@ -13,11 +13,15 @@ def test_the_package_is_written(tmp_path):
     assert code == 0
     build_id, = re.fullmatch(r"package: \S+axi, 3 channels of 8 lanes, build id ([0-9a-f]{8})\n",
                              said.replace("\n", "", said.count("\n") - 1)).groups()
-    files = {path.name: path.read_text() for path in (tmp_path / "axi").iterdir()}
-    assert sorted(files) == ["component.xml", "gemv.c", "gemv.h", "gemv_main.c", "gemv_uio.c",
-                             "tritstream_axi.core", "tritstream_axi.h",
-                             "tritstream_axi.rdl", "tritstream_axi.v",
-                             "tritstream_axi_registers.md"]
+    folder = tmp_path / "axi"
+    files = {path.relative_to(folder).as_posix(): path.read_text()
+             for path in folder.rglob("*.*")}
+    assert sorted(files) == [
+        "component.xml", "gemv.c", "gemv.h", "gemv_main.c", "gemv_uio.c", "kv260.tcl",
+        "tritstream_axi.core", "tritstream_axi.h",
+        "tritstream_axi.rdl", "tritstream_axi.v", "tritstream_axi_registers.md",
+        *(f"vitis/{name}" for name in ("component.xml", "kernel.xml", "package.tcl",
+                                       "tritstream_kernel.v", "u280.cfg", "u55c.cfg"))]
     assert f"//   build id {build_id}\n" in files["tritstream_axi.v"]
     assert "channel_bank channel[3] @" in files["tritstream_axi.rdl"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tritstream.hw.boards import vivado
 from tritstream.hw.boards.catalog import BOARDS
 from tritstream.scripts.hardware.commands import app
 
@@ -42,11 +43,12 @@ def test_list():
     code, out, _ = tritstream("hw", "list", "--json")
     assert code == 0
     boards = {board["name"]: board for board in json.loads(out)}
-    assert list(boards) == list(BOARDS)
+    assert list(boards) == [*BOARDS, "kv260"]
     assert boards["icebreaker"]["lanes"] == 1 and boards["icebreaker"]["clock_mhz"] == 24
     code, out, _ = tritstream("hw", "list")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["name", *BOARDS]
+    assert [line.split()[0] for line in out.splitlines()] == ["name", *BOARDS, "kv260"]
+    assert boards["arty-a7-35"]["tools"] == boards["kv260"]["tools"] == "Vivado"
 
 
 @pytest.mark.parametrize("name, board", [("openFPGALoader", "ulx3s-85f"),
@@ -105,6 +107,33 @@ def test_build(tmp_path, monkeypatch):
         f"report     {tmp_path / 'kept' / 'icebreaker.json'}\n")
     done = CliRunner().invoke(app, [*command, "--json"])
     assert json.loads(done.stdout) == json.loads((tmp_path / "build.json").read_text())
+
+
+def test_plan(tmp_path, monkeypatch):
+    monkeypatch.setattr(vivado, "synthesize", lambda *_: {"LUT6": 500})
+    monkeypatch.setattr(vivado, "tool_versions", lambda _: {})
+    command = ["build", "arty-a7-35", "--plan", "--lanes", "1", "--columns", "1", "--max-k", "64",
+               "-o", str(tmp_path / "arty")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "arty" / "project.json").read_text())
+    assert done.stdout == (
+        f"device     L = 1, B = 1, K up to 64, build {report['device']['build_id']:08x}\n"
+        "LUT                   500 of 20800, by Yosys\n"
+        "flip-flops              0 of 41600, by Yosys\n"
+        "RAMB18                  0 of 100, by Yosys\n"
+        "DSP48                   0 of 90, by Yosys\n"
+        f"project    {tmp_path / 'arty'}, not run through Vivado: see README there\n")
+    # The folder may be written again, and no other.
+    assert CliRunner().invoke(app, [*command, "--json"]).exit_code == 0
+    assert "and no build of tritstream" in fails(
+        "hw", "build", "arty-a7-35", "--plan", "-o", tmp_path)
+
+
+def test_a_kv260_needs_vivado():
+    assert fails("hw", "build", "kv260") == (
+        "kv260 is built by Vivado, which this command does not run: use --plan, and run Vivado on "
+        "the project that it writes")
 
 
 @pytest.mark.parametrize("command", ["build", "program"])

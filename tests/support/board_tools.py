@@ -4,7 +4,7 @@ import json
 
 __all__ = ["Tools"]
 
-PRODUCTS = {"--bit": "top.bit", "top.bin": "top.bin", "-o": "top.fs"}
+PRODUCTS = {"--bit": "top.bit", "top.bit": "top.bit", "top.bin": "top.bin", "-o": "top.fs"}
 
 
 class Tools:

