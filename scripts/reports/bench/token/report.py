@@ -64,8 +64,8 @@ def show_token(report: dict) -> None:
     rows = [_row(one["module"], " ".join(f"{n}x{k}" for n, k in one["shapes"]), one)
             for one in report["modules"]]
     total, form = report["totals"], report["form"]
-    table(f"{report['model']}, {report['layers']} layers, d = {form['depth']}, L = "
-          f"{report['lanes']}, one token", columns, [*rows, _row("all", "", total)], texts=2)
+    table(f"{report['model']}, one token, layers: {report['layers']}, d = {form['depth']}, L = "
+          f"{report['lanes']}", columns, [*rows, _row("all", "", total)], texts=2)
     print(f"\n{total['stream_bytes'] / 1e9:.3f} GB of words in {report['seconds']:.0f} s with "
           f"{report['processes']} processes: {report['megabytes_per_second']:.1f} MB/s, "
           f"{report['cpu_seconds']:.0f} s of CPU; at most "
