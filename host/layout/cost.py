@@ -5,27 +5,26 @@ The figures hold if the source always has a word and the sink always takes one. 
 """
 
 from dataclasses import dataclass, fields
-from functools import reduce
-from operator import add
 
 from tritstream.golden.fixed_point import GROUP, MAX_K, ROWS, SCALES, row_tiles
-from tritstream.golden.model_sizes import Sizes
 from tritstream.host.layout.folding import CODES, ScaleWords, pieces
 from tritstream.host.layout.prepare import FRAME_BYTES, cuts
+from tritstream.host.layout.shapes import ModelShape, WeightForm
 from tritstream.host.protocol.frames import answer_bytes, padded
 from tritstream.host.transports.base import FOLD_WORDS
 from tritstream.hw.protocol import DONE_FIELDS, REQUEST_ALIGN, SUM_BYTES
 
-__all__ = ["Cost", "activations_cost", "gemv_cost", "gemv_cycles", "model_cost",
-           "scales_cost"]
+__all__ = ["Cost", "activations_cost", "gemv_cost", "gemv_cycles", "loads_activations",
+           "model_cost", "product_cost", "scales_cost"]
 
 #: Cycles from a block's last word to the header of its RESULT (datapath, bank, header CRC), plus
 #: those from the last word of the last RESULT to the end of the frame.
 _TAIL = 50
 #: Cycles between the last word of a RESULT and the first word of the next one.
 _GAP = 3
-#: Modules of a layer that need a new load of activations; the others share one of these loads.
-_LOADING = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj")
+#: Modules that need a new load of activations; the others share one of these loads.
+_LOADING = ("self_attn.q_proj", "self_attn.o_proj", "linear_attn.in_proj_qkv",
+            "linear_attn.out_proj", "mlp.gate_proj", "mlp.down_proj", "lm_head")
 
 
 @dataclass(frozen=True)
@@ -103,13 +102,28 @@ def scales_cost(lanes: int) -> Cost:
     return Cost(sent=_request(4 * SCALES), received=answer_bytes(0, lanes))
 
 
-def model_cost(sizes: Sizes, depth: int, lanes: int, fold_words: int | None = FOLD_WORDS) -> Cost:
-    """Return the cost of all linear layers for one token, with all loads."""
-    shapes = sizes.linear()
-    costs  = [gemv_cost(shape, depth, lanes, fold_words=fold_words) + scales_cost(lanes)
-              for shape in shapes.values()]
-    loads  = [activations_cost(shapes[name][1], lanes) for name in _LOADING]
-    return reduce(add, costs + loads) * sizes.layers
+def product_cost(
+    shape: tuple[int, int], form: WeightForm, lanes: int, fold_words: int | None = FOLD_WORDS,
+) -> Cost:
+    """Return the cost of a matrix (N, K) of a form, with its scale table if it has one."""
+    cost = gemv_cost(shape, form.depth, lanes, fold_words=fold_words,
+                     scales=form.scale_words(shape[1]))
+    return cost if form.direct else cost + scales_cost(lanes)
+
+
+def loads_activations(module: str) -> bool:
+    """Whether a module needs a load of activations of its own."""
+    return module in _LOADING
+
+
+def model_cost(model: ModelShape, lanes: int, fold_words: int | None = FOLD_WORDS) -> Cost:
+    """Return the cost of all packed matrices for one token, with all loads."""
+    total = Cost()
+    for (module, shape), count in model.modules().items():
+        total += product_cost(shape, model.form, lanes, fold_words) * count
+        if loads_activations(module):
+            total += activations_cost(shape[1], lanes) * count
+    return total
 
 
 def _request(payload: int) -> int:

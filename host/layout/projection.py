@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 
 from tritstream.golden.fixed_point import ROWS, row_blocks
-from tritstream.golden.model_sizes import QWEN25, Sizes
-from tritstream.host.layout.cost import gemv_cost
+from tritstream.golden.model_sizes import Sizes
+from tritstream.host.layout.cost import loads_activations, product_cost
+from tritstream.host.layout.shapes import SHAPES, ModelShape, WeightForm
 
 __all__ = ["MODELS", "Projection", "project"]
 
-#: Models by name. Up to 3B the head is the embedding; a packed head is stored in addition to it.
+#: Models by name, which are projected at each depth. A packed head is stored in addition to the
+#: embedding.
 MODELS = {
-    "SmolLM2-135M": Sizes(30, 576, 1536, 9, 3, 64, 49152),
-    **{f"Qwen2.5-{name}": sizes for name, sizes in QWEN25.items()},
+    "SmolLM2-135M": ModelShape("SmolLM2-135M", Sizes(30, 576, 1536, 9, 3, 64, 49152),
+                               WeightForm()),
+    **{shape.name: shape for name, shape in SHAPES.items() if name.startswith("qwen2.5-")},
 }
 
 #: Bytes of memory that do not hold weights: directory, requests, responses.
@@ -58,44 +61,41 @@ class Projection:
 
 
 def project(
-    sizes: Sizes, depth: int, lanes: int, memory: int, rate: float,
+    model: ModelShape, lanes: int, memory: float, rate: float,
     write: float = 0.0, read: float = 0.0,
 ) -> Projection:
     """Project memory and speed of a model on a board.
 
     Parameters
     ----------
-    sizes : Sizes
-        Sizes of the model.
-    depth, lanes : int
-        Trits per weight, and lanes of the board.
-    memory : int
+    model : ModelShape
+        Sizes of the model and form of its weights.
+    lanes : int
+        Lanes of the board.
+    memory : float
         Bytes of the board's memory.
     rate : float
         Bytes of weights per second that reach the lanes.
     write, read : float
         Seconds per 32-bit word to and from the board's memory.
     """
-    shapes = list(sizes.linear().values())
-    layers = sizes.layers * sum(_bytes(shape, depth, lanes) for shape in shapes)
-    head   = _bytes((sizes.vocabulary, sizes.hidden), depth, lanes)
-    # Q, K and V share their input, and so do gate and up.
-    inputs = 3 * sizes.hidden + sizes.intermediate
-    link   = sizes.layers * _link(inputs, len(shapes), sum(rows for rows, _ in shapes), lanes,
-                                  write, read)
+    layers = sum(count * _bytes(shape, model.form, lanes)
+                 for count, shapes in model.layers() for shape in shapes.values())
+    head = _bytes(model.head, model.form, lanes)
+    link = sum(count * _link(shapes, lanes, write, read) for count, shapes in model.layers())
     return Projection(
         layers, head, layers <= memory - _KEPT, layers + head <= memory - _KEPT,
-        layers / rate, head / rate, link,
-        _link(sizes.hidden, 1, sizes.vocabulary, lanes, write, read))
+        layers / rate, head / rate, link, _link({"lm_head": model.head}, lanes, write, read))
 
 
-def _bytes(shape: tuple[int, int], depth: int, lanes: int) -> int:
+def _bytes(shape: tuple[int, int], form: WeightForm, lanes: int) -> int:
     """Return the bytes of a matrix with padded row blocks, because boards do not fold."""
-    return lanes * gemv_cost(shape, depth, lanes, fold_words=None).words
+    return lanes * product_cost(shape, form, lanes, fold_words=None).words
 
 
-def _link(inputs: int, matrices: int, rows: int, lanes: int, write: float, read: float) -> float:
+def _link(shapes: dict[str, tuple[int, int]], lanes: int, write: float, read: float) -> float:
     """Return the seconds for the inputs and frames of some matrices, and for their row sums."""
-    blocks = row_blocks(rows, lanes)
-    return ((inputs + matrices * _FRAMES) / 4 * write
+    inputs = sum(columns for name, (_, columns) in shapes.items() if loads_activations(name))
+    blocks = row_blocks(sum(rows for rows, _ in shapes.values()), lanes)
+    return ((inputs + len(shapes) * _FRAMES) / 4 * write
             + blocks * (ROWS * lanes * _SUM_WORDS + 10) * read)

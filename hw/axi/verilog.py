@@ -9,7 +9,7 @@ from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.names import CORE
 from tritstream.hw.axi.top import CHANNEL_MODULE, TritstreamAxi
 from tritstream.hw.tools.core_export import FAMILIES, verilog_file
-from tritstream.hw.tools.export import to_verilog, to_rtlil
+from tritstream.hw.tools.export import to_rtlil, to_verilog
 
 __all__ = ["AXI_CORE", "axi_plain", "axi_verilog"]
 

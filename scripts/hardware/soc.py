@@ -1,6 +1,7 @@
 """Commands for boards with memory: build a bitstream, project the speed of models."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +9,12 @@ import typer
 
 from tritstream.golden.jobs.replacing import check_work_folder
 from tritstream.host.layout.projection import MODELS, Projection, project
+from tritstream.host.layout.shapes import SHAPES, ModelShape, WeightForm, model_shape
 from tritstream.hw.tools.synth import SynthError
 from tritstream.scripts.console import print_json, progress, reports_errors, table, write_json
 from tritstream.scripts.options import Json, MemoryClock, PlaceSeed, Report
 
-__all__ = ["PROJECTED", "build_soc_command", "link_seconds", "project_command",
+__all__ = ["PROJECTED", "build_soc_command", "link_seconds", "memories", "project_command",
            "projections", "show_projections"]
 
 #: Reports of `hw bandwidth --report`, `hw link --report` and `hw soc --report`.
@@ -66,9 +68,23 @@ def build_soc_command(
 
 
 @reports_errors
-def project_command(as_json: Json = False):
+def project_command(
+    models: Annotated[list[str] | None, typer.Argument(
+        help=f"Models, as they are published: {', '.join(SHAPES)}.",
+        show_default="all Qwen2.5 at all depths, where they fit")] = None,
+    rate: Annotated[list[float] | None, typer.Option(
+        help="Also project a memory of this many GB per second with room for the model. May be "
+             "repeated.")] = None,
+    report: Report = None,
+    as_json: Json = False,
+):
     """Project the speed of models on boards with memory from simulated bandwidth; not measured."""
-    found = projections()
+    if any(not one > 0 for one in rate or []):
+        raise ValueError("--rate must be above 0")
+    chosen = [model_shape(name) for name in models or []]
+    found = [*projections(models=chosen or None), *memories(chosen, rate or [])]
+    if report:
+        write_json(report, found)
     if as_json:
         print_json(found)
     else:
@@ -86,22 +102,36 @@ COLUMNS = ["board", "MB/s to lanes", "model", "d", "layers, MB", "head, MB", "la
            "roofline, tokens/s", "tokens/s, head on host", "tokens/s, head on board"]
 
 
-def projections(reports: Path = REPORTS) -> list[dict]:
-    """Return a projection per board, model and depth, for the models that fit the board."""
+def projections(reports: Path = REPORTS, models: list[ModelShape] | None = None) -> list[dict]:
+    """Return a projection per board and model, for the models that fit the board.
+
+    Without ``models``, they are :data:`.MODELS` at each depth.
+    """
     found = []
     for board, (memory, size, link) in PROJECTED.items():
         measured = json.loads((reports / "bandwidth" / f"{memory}.json").read_text())
         write, read = link_seconds(link, measured, reports)
-        for model, sizes in MODELS.items():
-            for depth in range(1, 5):
-                one = project(sizes, depth, measured["lanes"], size, measured["mb_s"] * 1e6,
-                              write, read)
-                if one.fits:
-                    found.append({"board": board, "mb_s": measured["mb_s"], "model": model,
-                                  "depth": depth, "peak_mb_s": measured["peak_mb_s"],
-                                  "roofline": measured["peak_mb_s"] * 1e6 / one.layers,
-                                  **_plain(one)})
+        for model in _all_depths() if models is None else models:
+            one = project(model, measured["lanes"], size, measured["mb_s"] * 1e6, write, read)
+            if one.fits:
+                found.append(_named(board, model, measured["mb_s"], measured["peak_mb_s"], one))
     return found
+
+
+def memories(models: list[ModelShape], rates: list[float], lanes: int = 16) -> list[dict]:
+    """Return a projection per model and rate in GB/s, for a memory that is read without gaps."""
+    return [_named(f"memory of {rate:g} GB/s", model, 1e3 * rate, 1e3 * rate,
+                   project(model, lanes, math.inf, 1e9 * rate))
+            for rate in rates for model in models]
+
+
+def _all_depths() -> list[ModelShape]:
+    return [model.in_form(WeightForm(depth)) for model in MODELS.values() for depth in range(1, 5)]
+
+
+def _named(board: str, model: ModelShape, rate: float, peak: float, one: Projection) -> dict:
+    return {"board": board, "mb_s": rate, "model": model.name, "depth": model.form.depth,
+            "peak_mb_s": peak, "roofline": peak * 1e6 / one.layers, **_plain(one)}
 
 
 def link_seconds(link: str | None, measured: dict, reports: Path) -> tuple[float, float]:

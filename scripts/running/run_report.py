@@ -138,8 +138,8 @@ def _row(run: MatrixRun) -> list[str]:
     return [
         run.name, f"{run.rows}x{run.columns}", str(run.depth), f"{run.stored_bits:.2f}",
         f"{run.information_bits:.2f}", str(run.vectors), str(run.words), str(run.cycles),
-        f"{run.words_per_cycle:.4f}", str(run.compared), str(run.mismatches), f"{run.error:.2e}",
-        f"{run.seconds.device:.2f}",
+        f"{run.words_per_cycle:.4f}", str(run.compared), str(run.mismatches),
+        "" if run.error is None else f"{run.error:.2e}", f"{run.seconds.device:.2f}",
     ]
 
 

@@ -22,7 +22,7 @@ from tritstream.host.layout.stored import AnyMatrix, take_tiles
 from tritstream.host.protocol.records import Stats
 
 __all__ = ["Job", "MatrixRun", "Multiplier", "Seconds", "generated_activations", "multiplier",
-           "stream_matrix"]
+           "stream_matrix", "unpacked"]
 
 #: Multiplies a prepared matrix by activations: row sums and counts of the device.
 Multiplier = Callable[[np.ndarray], Awaitable[tuple[np.ndarray, Stats]]]
@@ -47,6 +47,8 @@ class Job:
         Form in which its weights are computed, for the error.
     size : int
         Bytes of the trits, for the progress.
+    measures_error : bool
+        Whether to compute the error of the results, which takes longer than the row sums of golden.
     """
 
     name:        str
@@ -56,6 +58,7 @@ class Job:
     activations: Callable[[], np.ndarray]
     form:        Form = FORM
     size:        int = 0
+    measures_error: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ class MatrixRun:
     devices, ``words`` is their sum and ``cycles`` their maximum. ``stream_bytes`` is the size of
     the words. ``words_per_cycle`` is the number of words over words plus stall cycles.
     ``error`` is the relative RMS difference of the device's results from the float64 product of
-    the dequantized weights with the unquantized activations. ``first_mismatch`` is the first row
-    that differed from golden, if any.
+    the dequantized weights with the unquantized activations, or None if it was not measured.
+    ``first_mismatch`` is the first row that differed from golden, if any.
     """
 
     name: str
@@ -97,7 +100,7 @@ class MatrixRun:
     words_per_cycle: float
     compared: int
     mismatches: int
-    error: float
+    error: float | None
     seconds: Seconds
     first_mismatch: dict | None = None
 
@@ -145,19 +148,22 @@ async def multiplier(
 
 def _compare(
     job: Job, matrix: StoredMatrix, activations: np.ndarray, sums: np.ndarray,
-) -> tuple[list[dict], float]:
-    """Return the rows that differ from golden, and the relative error."""
+) -> tuple[list[dict], float | None]:
+    """Return the rows that differ from golden, and the relative error if the job measures it."""
     x, scales = quantize_activation(activations)
     floats = activations.astype(np.float64)
 
     def work(chunk: slice) -> tuple[list[dict], float, float]:
-        part = _unpacked(take_tiles(matrix, slice(chunk.start // ROWS, row_tiles(chunk.stop))),
+        part = unpacked(take_tiles(matrix, slice(chunk.start // ROWS, row_tiles(chunk.stop))),
                          job.form)
-        found, exact = sums[:, chunk], floats @ dequantize(part).astype(np.float64).T
+        found = sums[:, chunk]
+        wrong = list(_differences(found, gemv(part, x), chunk.start))
+        if not job.measures_error:
+            return wrong, 0.0, 0.0
+        exact = floats @ dequantize(part).astype(np.float64).T
         # The unit of a table is that of the complete matrix.
         off = results(found, part.scales.units, job.depth, scales) - exact
-        return (list(_differences(found, gemv(part, x), chunk.start)),
-                float((off * off).sum()), float((exact * exact).sum()))
+        return wrong, float((off * off).sum()), float((exact * exact).sum())
 
     wrong: list[dict] = []
     off = norm = 0.0
@@ -165,10 +171,13 @@ def _compare(
             work, row_chunks(*job.shape, ROWS)):
         wrong += some
         off, norm = off + part_off, norm + part_norm
+    if not job.measures_error:
+        return wrong, None
     return wrong, float(np.sqrt(off / norm)) if norm else 0.0
 
 
-def _unpacked(matrix: StoredMatrix, form: Form) -> TritMatrix | DirectMatrix:
+def unpacked(matrix: StoredMatrix, form: Form = FORM) -> TritMatrix | DirectMatrix:
+    """Return a stored matrix with its integers."""
     return matrix.unpack() if isinstance(matrix, PackedMatrix) else unpack(
         matrix[0], matrix[2], matrix[3], matrix[1], form)
 

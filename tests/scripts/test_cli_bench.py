@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tritstream.golden.model_sizes import QWEN25, Sizes
+from tritstream.golden.model_sizes import QWEN25, HybridSizes, Sizes
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.host.layout.shapes import SHAPES, ModelShape, WeightForm
 from tritstream.scripts.cli import app
 from tritstream.scripts.console import Failure
 from tritstream.scripts.reports.bench import (
     backends,
     codec,
     everything,
+    forms,
     layout,
     products,
     simulation,
@@ -94,10 +96,39 @@ def test_bench_layout(tmp_path):
     assert report["checks"] == []
 
 
+def test_bench_layout_of_ternary_models(tmp_path):
+    done = bench("layout", "bonsai-8b", "bitnet-2b4t", "--beside", 3, "--lanes", 64,
+                 "-o", tmp_path / "l.json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads((tmp_path / "l.json").read_text())
+    rows = {(row["model"], row["depth"]): row for row in report["models"]}
+    assert rows.keys() == {("Bonsai-8B", 1), ("BitNet-2B4T", 1), ("Bonsai-8B", 3),
+                           ("BitNet-2B4T", 3)}
+    assert rows["Bonsai-8B", 1]["form"] == "d = 1, direct scales of 128 weights"
+    assert rows["BitNet-2B4T", 1]["form"] == "d = 1, one scale per matrix"
+    gate, = (row for row in report["matrices"] if row["depth"] == 1
+             and (row["model"], row["matrix"]) == ("Bonsai-8B", "gate_proj"))
+    # 39 row blocks, of which the last has 26 row tiles, and 32 groups of 138 words.
+    assert gate["words"] == 39 * 32 * 138
+    ternary, coded = rows["Bonsai-8B", 1], rows["Bonsai-8B", 3]
+    assert ternary["stream_bytes"] == 64 * ternary["words"]
+    assert 2.9 < coded["stream_bytes"] / ternary["stream_bytes"] < 3
+
+
+def test_bench_layout_checks_other_forms(tmp_path, monkeypatch):
+    small = ModelShape("small", HybridSizes(4, 160, 288, 2, 1, 32, 203, 1, 2, 32),
+                       WeightForm(1, 128, True), packed_head=True)
+    monkeypatch.setitem(SHAPES, "small", small)
+    for options in ([], ["-d", 2, "--group", 32], ["--scales", "matrix"], ["--scales", "coded"]):
+        done = bench("layout", "small", "--check", "small", "--lanes", 8, *options, "--json")
+        assert done.exit_code == 0, done.stderr
+        checks = json.loads(done.stdout)["checks"]
+        assert len(checks) == 10 and all(row["as_computed"] for row in checks)
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["5B"], "error: no size '5B' of Qwen2.5; there are 0.5B, 1.5B, 3B, 7B, 14B, 32B, 72B"),
-    (["--check", "x"], "error: no size 'x' of Qwen2.5; there are 0.5B, 1.5B, 3B, 7B, 14B, 32B, "
-                       "72B"),
+    (["5B"], f"error: no model '5B'; there are {', '.join(SHAPES)}"),
+    (["--check", "x"], f"error: no model 'x'; there are {', '.join(SHAPES)}"),
     (["-d", 5], "error: depth must be 1..4, not 5"),
 ])
 def test_bench_layout_wrong_arguments(arguments, message):
@@ -133,8 +164,10 @@ def test_bench_codec_notices_other_bytes(monkeypatch):
 def test_bench_simulation_and_all(tmp_path, monkeypatch):
     """Every part of `bench all`, on a model of one small layer."""
     small = Sizes(2, 64, 96, 2, 1, 32, 100)
-    for module in (layout, products, simulation, everything):
+    for module in (forms, layout, products, simulation, everything):
         monkeypatch.setattr(module, "QWEN25", {"0.5B": small}, raising=False)
+    monkeypatch.setitem(SHAPES, "qwen2.5-0.5b",
+                        ModelShape("Qwen2.5-0.5B", small, WeightForm()))
     monkeypatch.setattr(layout, "LANES", [8])
     monkeypatch.setattr(everything, "LANES", [8])
     monkeypatch.setattr(simulation, "_LANES", [8])

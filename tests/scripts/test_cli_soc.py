@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from tritstream.golden.model_sizes import QWEN25
 from tritstream.host.layout.projection import project
+from tritstream.host.layout.shapes import SHAPES, WeightForm
 from tritstream.hw.soc.boards import find_board
 from tritstream.scripts.hardware.soc import projections
 from tritstream.sim.cable import Cable
 
-from support.cli_helpers import MODEL, fails, tritstream
+from support.cli_helpers import MODEL, command_fails, fails, run_command, tritstream
 from support.soc_cases import served, simulated
 
 LAYER = "model.layers.0.*"
@@ -88,7 +88,7 @@ def test_a_wrong_board():
 
 
 def test_projection_counts_what_is_stored_and_sent():
-    one = project(QWEN25["0.5B"], 3, 8, 512 << 20, 571e6, write=1e-7, read=1e-7)
+    one = project(SHAPES["qwen2.5-0.5b"], 8, 512 << 20, 571e6, write=1e-7, read=1e-7)
     # Words of docs/simulation.md at L = 8, and rows of its 24 layers.
     assert one.layers == 28_984_320 * 8
     assert one.fits and one.fits_with_head
@@ -96,12 +96,36 @@ def test_projection_counts_what_is_stored_and_sent():
     assert one.link_seconds > 2 * 304_128 * 1e-7
     assert one.tokens == pytest.approx(1 / (one.seconds + one.link_seconds))
     assert one.tokens_with_head < one.tokens
-    assert not project(QWEN25["7B"], 1, 8, 512 << 20, 571e6).fits
+    assert not project(SHAPES["qwen2.5-7b"].in_form(WeightForm(1)), 8, 512 << 20, 571e6).fits
 
 
 def test_projections_are_those_of_the_reports():
     assert {one["board"] for one in projections()} == {
         "ULX3S-85F, 32 MB", "ULX3S-85F, 64 MB", "OrangeCrab-25F, 128 MB", "ECPIX-5 85F, 512 MB"}
+
+
+def test_projections_of_published_models(tmp_path):
+    code, out, err = run_command("hw", "project", "bonsai-1.7b", "Bonsai-8B", "--rate", 19.2,
+                                 "--report", tmp_path / "p.json")
+    assert code == 0, err
+    found = {(one["board"], one["model"]): one
+             for one in json.loads((tmp_path / "p.json").read_text())}
+    # 1.7B fits one board, and any model fits a memory of a given rate.
+    assert found.keys() == {("ECPIX-5 85F, 512 MB", "Bonsai-1.7B"),
+                            ("memory of 19.2 GB/s", "Bonsai-1.7B"),
+                            ("memory of 19.2 GB/s", "Bonsai-8B")}
+    one = found["memory of 19.2 GB/s", "Bonsai-8B"]
+    assert one["tokens_with_head"] == pytest.approx(
+        19.2e9 / (one["layer_bytes"] + one["head_bytes"]))
+    assert 8 * one["layer_bytes"] / 6_945_767_424 == pytest.approx(1.725, rel=0.02)
+    assert "PROJECTED" in out
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["bonsai"], "no model 'bonsai'; there are qwen2.5-0.5b, "),
+    (["bonsai-8b", "--rate", 0], "--rate must be above 0")])
+def test_wrong_projections(arguments, message):
+    assert command_fails("hw", "project", *arguments).startswith(message)
 
 
 def bandwidth(*arguments):

@@ -14,6 +14,7 @@ from tritstream.scripts.reports.bench import (
     quantize,
     simulation,
 )
+from tritstream.scripts.reports.bench.token.command import token
 
 __all__ = ["app"]
 
@@ -31,4 +32,5 @@ app.command("layout")(layout.layout)
 app.command("codec")(codec.codec)
 app.command("host-path")(host_path.host_path)
 app.command("simulation")(simulation.simulation)
+app.command("token")(token)
 app.command("all")(everything.everything)

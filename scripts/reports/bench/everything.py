@@ -11,6 +11,7 @@ from tritstream.scripts.console import print_json, reports_errors, write_json
 from tritstream.scripts.hardware.soc import projections, show_projections
 from tritstream.scripts.options import Depth, Json
 from tritstream.scripts.reports.bench.codec import measure_codec, show_codec
+from tritstream.scripts.reports.bench.forms import formed
 from tritstream.scripts.reports.bench.layout import LANES, check_layout, measure_layout, show_layout
 from tritstream.scripts.reports.bench.simulation import measure_simulation, show_simulation
 
@@ -46,8 +47,9 @@ def everything(
             print()
         return measured
 
-    words = report("layout", measure_layout(list(QWEN25), depth, LANES, check or ["0.5B"]),
-                   show_layout)
+    models, checked = ([formed(size, depth) for size in sizes]
+                       for sizes in (QWEN25, check or ["0.5B"]))
+    words = report("layout", measure_layout(models, LANES, checked), show_layout)
     report("codec", measure_codec(depth=depth), show_codec)
     report("simulation", measure_simulation(depth=depth), show_simulation)
     report("projected", projections(), show_projections)

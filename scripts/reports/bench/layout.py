@@ -1,4 +1,4 @@
-"""Command that reports the cost of the layout: words, cycles, bits of Qwen2.5's matrices."""
+"""Command that reports the cost of the layout: words, cycles, bits of the matrices of models."""
 
 import asyncio
 import math
@@ -9,16 +9,33 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from tritstream.golden.fixed_point import half_range, information_bits
+from tritstream.golden.activation import quantize_activation
+from tritstream.golden.gemv import gemv
 from tritstream.golden.model_sizes import QWEN25
-from tritstream.host.layout.cost import Cost, activations_cost, gemv_cost, model_cost, scales_cost
+from tritstream.host.layout.cost import (
+    Cost,
+    activations_cost,
+    gemv_cost,
+    model_cost,
+    product_cost,
+)
+from tritstream.host.layout.shapes import ModelShape, WeightForm
+from tritstream.host.layout.stored import AnyMatrix
 from tritstream.host.open_device import open_device
 from tritstream.host.transports.base import FOLD_WORDS
 from tritstream.scripts.console import Failure, progress, reports_errors, table
-from tritstream.scripts.options import Depth, Json, JsonFile, LaneCounts
+from tritstream.scripts.options import Json, JsonFile, LaneCounts
+from tritstream.scripts.reports.bench.forms import (
+    MODEL_NAMES,
+    FormDepth,
+    FormGroup,
+    FormScales,
+    formed,
+    short_name,
+)
 from tritstream.scripts.reports.bench.measuring import circumstances, report_to
-from tritstream.scripts.reports.bench.products import check_size, product
-from tritstream.scripts.running.stream import multiplier
+from tritstream.scripts.reports.bench.token.weights import random_matrix
+from tritstream.scripts.running.stream import generated_activations, multiplier, unpacked
 
 __all__ = ["LANES", "check_layout", "layout", "measure_layout", "show_layout"]
 
@@ -28,36 +45,45 @@ LANES = [1, 8, 16, 64]
 
 @reports_errors
 def layout(
-    sizes: Annotated[list[str] | None, typer.Argument(
-        help=f"Sizes of Qwen2.5: {', '.join(QWEN25)}.", show_default="all")] = None,
-    depth: Depth = 3,
+    models: Annotated[list[str] | None, typer.Argument(
+        help=f"Models: {MODEL_NAMES}. Sizes alone, such as 0.5B, are those of Qwen2.5.",
+        show_default="all Qwen2.5")] = None,
+    depth: FormDepth = None,
+    group: FormGroup = None,
+    scales: FormScales = None,
+    beside: Annotated[int | None, typer.Option(
+        help="Also show the same models with this number of trits per weight and coded scales of "
+             "16 weights.")] = None,
     lanes: LaneCounts = LANES,
     check: Annotated[list[str] | None, typer.Option(
-        help="Also multiply one layer of this size on the simulated device, for each number of "
+        help="Also multiply one layer of this model on the simulated device, for each number of "
              "lanes, and compare words, cycles and every row. May be repeated.")] = None,
     output: JsonFile = None,
     as_json: Json = False,
 ):
     """Compute words per cycle and information efficiency of every matrix, and check them.
 
-    The efficiency is log2(3) (d + 3/16) bits per weight over all bits transferred in both
-    directions, with headers, padding, loads and results.
+    The efficiency is the information content of the weights, log2(3) bits per trit and their
+    scales, over all bits transferred in both directions, with headers, padding, loads and results.
     """
-    report = measure_layout(sizes or list(QWEN25), depth, lanes, check or [])
+    chosen, checked = ([formed(name, depth, group, scales) for name in names]
+                       for names in (models or QWEN25, check or []))
+    if beside is not None:
+        chosen += [model.in_form(WeightForm(beside)) for model in chosen]
+    report = measure_layout(chosen, lanes, checked)
     report_to(report, output, as_json, show_layout)
     check_layout(report)
 
 
-def measure_layout(sizes: list[str], depth: int, lanes: list[int], check: list[str]) -> dict:
+def measure_layout(
+    models: list[ModelShape], lanes: list[int], check: list[ModelShape],
+) -> dict:
     """Return the report of :func:`layout`."""
-    half_range(depth)
-    for name in [*sizes, *check]:
-        check_size(name)
     return circumstances(_PACKAGES) | {
-        "depth": depth,
-        "matrices": [row for size in sizes for row in _matrices(size, depth, lanes)],
-        "models": [row for size in sizes for row in _models(size, depth, lanes)],
-        "checks": list(_checks(check, depth, lanes)),
+        "depth": models[0].form.depth,
+        "matrices": [row for model in models for row in _matrices(model, lanes)],
+        "models": [row for model in models for row in _models(model, lanes)],
+        "checks": list(_checks(check, lanes)),
     }
 
 
@@ -69,55 +95,75 @@ def check_layout(report: dict) -> None:
                           "do what was computed")
 
 
-def _matrices(size: str, depth: int, lanes: list[int]) -> Iterator[dict]:
-    """Cost of each linear module of a layer, with its scales and its activations."""
-    for name, shape in QWEN25[size].linear().items():
+def _matrices(model: ModelShape, lanes: list[int]) -> Iterator[dict]:
+    """Cost of each packed matrix of a model, with its scales and its activations."""
+    form = model.form
+    for name, shape in model.modules():
         for count in lanes:
-            loads = scales_cost(count) + activations_cost(shape[1], count)
-            cost, plain = (gemv_cost(shape, depth, count, fold_words=words)
+            # Cycles and words per cycle are those of GEMVs alone.
+            loads = activations_cost(shape[1], count)
+            cost, plain = (product_cost(shape, form, count, words)
                            for words in (FOLD_WORDS, None))
-            yield {"model": size, "matrix": name.rpartition(".")[2], "shape": list(shape),
-                   "depth": depth, "lanes": count, **asdict(cost + loads),
-                   "words_per_cycle": cost.words / cost.cycles,
-                   "efficiency": _efficiency(math.prod(shape), depth, cost + loads),
-                   "unfolded_efficiency": _efficiency(math.prod(shape), depth, plain + loads),
-                   "unfolded_cycles": plain.cycles}
+            weights, bits = math.prod(shape), form.information_bits(shape)
+            yield {"model": short_name(model), "form": str(form),
+                   "matrix": name.rpartition(".")[2], "shape": list(shape), "depth": form.depth,
+                   "lanes": count, **asdict(cost + loads),
+                   **_shares(weights, weights * bits, count, cost, plain, loads)}
 
 
-def _models(size: str, depth: int, lanes: list[int]) -> Iterator[dict]:
-    sizes = QWEN25[size]
-    weights = sizes.layers * sum(math.prod(shape) for shape in sizes.linear().values())
+def _models(model: ModelShape, lanes: list[int]) -> Iterator[dict]:
+    bits = sum(count * math.prod(shape) * model.form.information_bits(shape)
+               for (_, shape), count in model.modules().items())
     for count in lanes:
-        cost, plain = (model_cost(sizes, depth, count, words) for words in (FOLD_WORDS, None))
-        yield {"model": size, "weights": weights, "depth": depth, "lanes": count, **asdict(cost),
-               "words_per_cycle": cost.words / cost.cycles,
-               "efficiency": _efficiency(weights, depth, cost),
-               "unfolded_efficiency": _efficiency(weights, depth, plain),
-               "unfolded_cycles": plain.cycles}
+        cost, plain = (model_cost(model, count, words) for words in (FOLD_WORDS, None))
+        yield {"model": short_name(model), "form": str(model.form), "weights": model.weights,
+               "depth": model.form.depth, "lanes": count, **asdict(cost),
+               **_shares(model.weights, bits, count, cost, plain, Cost())}
 
 
-def _efficiency(weights: int, depth: int, cost: Cost) -> float:
-    return weights * information_bits(depth) / (8 * (cost.sent + cost.received))
+def _shares(
+    weights: int, bits: float, lanes: int, cost: Cost, plain: Cost, loads: Cost,
+) -> dict:
+    """Rates of a cost and of the cost without folding, both without ``loads``.
+
+    ``bits`` is the information content.
+    """
+    return {"words_per_cycle": cost.words / cost.cycles,
+            "stream_bytes": lanes * cost.words, "stream_bits": 8 * lanes * cost.words / weights,
+            "efficiency": _efficiency(bits, cost + loads),
+            "unfolded_efficiency": _efficiency(bits, plain + loads),
+            "unfolded_cycles": plain.cycles}
 
 
-def _checks(sizes: list[str], depth: int, lanes: list[int]) -> Iterator[dict]:
-    """Run one layer of each size on the simulated device, matrix by matrix."""
-    total = len(lanes) * sum(len(QWEN25[size].linear()) for size in sizes)
-    with progress("checking", total) as advance:
-        for size in sizes:
-            for name, shape in QWEN25[size].linear().items():
-                matrix, x, expected = product(name, shape, depth)
-                for count in lanes:
-                    row = asyncio.run(_check(matrix, x, expected, count))
-                    yield {"model": size, "matrix": name.rpartition(".")[2], "lanes": count} | row
-                    advance(1, f"{size} {name}")
+def _efficiency(bits: float, cost: Cost) -> float:
+    return bits / (8 * (cost.sent + cost.received))
 
 
-async def _check(matrix, x, expected, lanes: int) -> dict:
+def _checks(models: list[ModelShape], lanes: list[int]) -> Iterator[dict]:
+    """Run the matrices of a layer of each kind on the simulated device, one by one."""
+    products = [(model, name, shape) for model in models
+                for name, shape in dict.fromkeys(
+                    pair for _, shapes in model.layers() for pair in shapes.items())]
+    with progress("checking", len(lanes) * len(products)) as advance:
+        for model, name, shape in products:
+            matrix = random_matrix(name, shape, model.form, seed=0)
+            x, _ = quantize_activation(generated_activations(0, shape[1])[0])
+            expected = gemv(unpacked(matrix), x)
+            for count in lanes:
+                cost = gemv_cost(shape, model.form.depth, count,
+                                 scales=model.form.scale_words(shape[1]))
+                row = asyncio.run(_check(matrix, x, expected, count, cost))
+                yield {"model": short_name(model), "form": str(model.form),
+                       "matrix": name.rpartition(".")[2], "lanes": count} | row
+                advance(1, f"{model.name} {name}")
+
+
+async def _check(
+    matrix: AnyMatrix, x: np.ndarray, expected: np.ndarray, lanes: int, cost: Cost,
+) -> dict:
     async with open_device(f"sim:lanes={lanes}") as device:
         multiply = await multiplier(device, matrix)
         found, stats = await multiply(x)
-    cost = gemv_cost(matrix.shape, matrix.depth, lanes)
     return {"rows": len(expected), "mismatches": int(np.count_nonzero(found != expected)),
             "words": stats.words, "cycles": stats.cycles, "input_stalls": stats.input_stalls,
             "as_computed": (stats.words, stats.cycles) == (cost.words, cost.cycles)}
@@ -128,8 +174,10 @@ def show_layout(report: dict) -> None:
     lanes = list(dict.fromkeys(row["lanes"] for row in report["models"]))
     columns = [f"{what}, L = {count}" for what in ("efficiency", "words/cycle") for count in lanes]
     for kind, key in (("matrices", "matrix"), ("models", "weights")):
-        table(f"\n{kind}, d = {report['depth']}: efficiency after folding (before it)",
-              ["model", key, *columns], list(_rows(report[kind], key, len(lanes))))
+        table(f"\n{kind}: efficiency after folding (before it)",
+              ["model", "form", key, *columns], list(_rows(report[kind], key, len(lanes))), texts=2)
+    table("\nmodels: one token", ["model", "form", "L", "MB of words", "bits per weight", "words",
+                                  "cycles"], [_token_row(row) for row in report["models"]], texts=2)
     if report["checks"]:
         rows = sum(row["rows"] for row in report["checks"])
         print(f"\nchecked on the RTL: {len(report['checks'])} products, {rows} rows, "
@@ -137,11 +185,16 @@ def show_layout(report: dict) -> None:
               f"cycles as computed in {sum(row['as_computed'] for row in report['checks'])}")
 
 
+def _token_row(row: dict) -> list[str]:
+    return [row["model"], row["form"], str(row["lanes"]), f"{row['stream_bytes'] / 1e6:.1f}",
+            f"{row['stream_bits']:.3f}", str(row["words"]), str(row["cycles"])]
+
+
 def _rows(found: list[dict], key: str, count: int) -> Iterator[list[str]]:
     for at in range(0, len(found), count):
         some = found[at:at + count]
         label = some[0][key] if key == "matrix" else f"{some[0][key] / 1e9:.2f} G"
         shape = f" {some[0]['shape'][0]}x{some[0]['shape'][1]}" if key == "matrix" else ""
-        yield [some[0]["model"], f"{label}{shape}",
+        yield [some[0]["model"], some[0]["form"], f"{label}{shape}",
                *(f"{row['efficiency']:.3f} ({row['unfolded_efficiency']:.3f})" for row in some),
                *(f"{row['words_per_cycle']:.4f}" for row in some)]

@@ -14,6 +14,7 @@ from tritstream.host.open_device import open_device
 from tritstream.host.protocol.records import Stats
 from tritstream.scripts.console import Failure, progress, reports_errors, table
 from tritstream.scripts.options import Depth, Json, JsonFile, LaneCounts, Repeat
+from tritstream.scripts.reports.bench.forms import formed
 from tritstream.scripts.reports.bench.measuring import circumstances, report_to
 from tritstream.scripts.reports.bench.products import check_size, product
 from tritstream.scripts.running.stream import multiplier
@@ -61,7 +62,7 @@ def measure_simulation(
 
 
 def _token(size: str, depth: int, lanes: int) -> dict:
-    cost = model_cost(QWEN25[size], depth, lanes)
+    cost = model_cost(formed(size, depth), lanes)
     return {"token_words": cost.words, "token_cycles": cost.cycles}
 
 

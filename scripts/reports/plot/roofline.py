@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from tritstream.golden.fixed_point import GROUP, ROWS, SCALE_TRITS
 from tritstream.host.layout.projection import MODELS, project
+from tritstream.host.layout.shapes import WeightForm
 from tritstream.scripts.hardware.soc import PROJECTED, link_seconds, projections
 from tritstream.scripts.reports.plot.reading import read
 from tritstream.scripts.reports.plot.style import COLOURS, GREY, MARKERS, PALE, figure
@@ -28,7 +29,8 @@ def collect(root: Path) -> dict:
     folder = root / _REPORTS
     boards = [_board(name, folder) for name in PROJECTED]
     lanes  = max(board["lanes"] for board in boards)
-    models = {name: project(sizes, _DEPTH, lanes, 0, 1.0).layers for name, sizes in MODELS.items()}
+    models = {name: project(model.in_form(WeightForm(_DEPTH)), lanes, 0, 1.0).layers
+              for name, model in MODELS.items()}
     return {"depth": _DEPTH, "boards": boards, "models": models,
             "projections": [{key: one[key] for key in (
                 "board", "model", "depth", "layer_bytes", "tokens")}

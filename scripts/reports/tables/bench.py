@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+from tritstream.scripts.hardware.soc import COLUMNS
+from tritstream.scripts.hardware.soc import row as projection_row
+
 __all__ = ["TABLES"]
 
 
@@ -63,7 +66,41 @@ def _host_path(path: Path) -> tuple[list[str], list[list[str]]]:
          f"{row['round_trips_per_layer']:.1f}", f"{row['cpu_seconds']:.3f}"] for row in rows]
 
 
+def _ternary(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Row per model and form: bytes, cycles and efficiency of a token, by lanes."""
+    rows   = json.loads(path.read_text())["models"]
+    lanes  = list(dict.fromkeys(row["lanes"] for row in rows))
+    places = [rows[at:at + len(lanes)] for at in range(0, len(rows), len(lanes))]
+    heads  = [f"{what}, L = {count}" for what in (
+        "MB", "bits per weight", "M cycles", "efficiency") for count in lanes]
+    return ["model", "weights", "form", *heads], [
+        [some[0]["model"], f"{some[0]['weights'] / 1e9:.2f} G", some[0]["form"],
+         *(f"{row['stream_bytes'] / 1e6:.0f}" for row in some),
+         *(f"{row['stream_bits']:.3f}" for row in some),
+         *(f"{row['cycles'] / 1e6:.1f}" for row in some), *map(_efficiency, some)]
+        for some in places]
+
+
+def _boards(path: Path) -> tuple[list[str], list[list[str]]]:
+    return COLUMNS, [projection_row(one) for one in json.loads(path.read_text())]
+
+
+def _token(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Row per module of a token, and the sum."""
+    report = json.loads(path.read_text())
+    rows = [(one["module"], " ".join(f"{n} x {k}" for n, k in one["shapes"]), one)
+            for one in report["modules"]]
+    return ["matrix", "shape", "matrices", "weights", "words", "cycles", "words/cycle",
+            "rows", "rows that differ", "device s"], [
+        [name, shape, str(one["matrices"]), f"{one['weights'] / 1e9:.3f} G", f"{one['words']:,}",
+         f"{one['cycles']:,}", f"{one['words_per_cycle']:.4f}", f"{one['compared']:,}",
+         str(one["mismatches"]), f"{one['seconds']['device']:.1f}"]
+        for name, shape, one in [*rows, ("all", "", report["totals"])]]
+
+
 #: Functions that make columns and rows, by the last part of the path in the page.
 TABLES = {"layout.json": _models, "layout.json#matrices": _matrices, "codec.json": _codec,
           "simulation.json": _simulation, "backends.json": _backends,
-          "host-path.json": _host_path}
+          "host-path.json": _host_path, "ternary.json": _ternary,
+          "ternary-boards.json": _boards, "token-bonsai-8b.json": _token,
+          "token-32b.json": _token}

@@ -15,6 +15,7 @@ from tritstream.host.layout.cost import (
     model_cost,
     scales_cost,
 )
+from tritstream.host.layout.shapes import ModelShape, WeightForm
 from tritstream.host.open_device import simulate
 from tritstream.host.protocol.records import Stats
 from tritstream.host.transports.base import Transport
@@ -74,7 +75,7 @@ def test_costs_of_many_frames():
 def test_cost_of_a_model_is_the_sum_of_its_layers():
     sizes = Sizes(3, 64, 112, 2, 1, 32, 100)
     sent, received, stats = asyncio.run(run_layer(sizes))
-    cost = model_cost(sizes, 3, 8)
+    cost = model_cost(ModelShape("small", sizes, WeightForm()), 8)
     assert cost == Cost(3 * stats.words, 3 * stats.cycles, 3 * sent, 3 * received)
 
 

@@ -1,0 +1,1 @@
+"""One decoded token of a model of any size through the cycle-accurate RTL."""
