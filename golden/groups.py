@@ -1,4 +1,4 @@
-"""Rows of a matrix as groups of 16 weights, from an array or directly from a file."""
+"""Rows of a matrix as groups of weights, from an array or directly from a file."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -51,22 +51,25 @@ class ShiftedRows:
         return np.ldexp(self.weights[rows].astype(np.float32), self.shift)
 
 
-def take_groups(weights: WeightRows, rows: slice, name: str | None = None) -> np.ndarray:
-    """Return the groups of some rows: float32 (n, 16), row by row, zero-padded.
+def take_groups(
+    weights: WeightRows, rows: slice, name: str | None = None, group: int = GROUP,
+) -> np.ndarray:
+    """Return the groups of some rows: float32 (n, group), row by row, zero-padded.
 
     ``weights`` (N, K) have any float dtype. With a name, raises :class:`ValueError` for a value
     that is not finite as float32. The message has the name, and the row and column of the value.
     """
     taken = weights[rows]
     with np.errstate(over="ignore"):
-        if taken.shape[1] % GROUP:
-            padded = np.zeros((len(taken), GROUP * group_count(taken.shape[1])), np.float32)
+        if taken.shape[1] % group:
+            width = group * group_count(taken.shape[1], group)
+            padded = np.zeros((len(taken), width), np.float32)
             padded[:, :taken.shape[1]] = taken
         else:
             padded = taken.astype(np.float32)
     if name is not None:
         _check_finite(padded, taken, rows.start, name)
-    return padded.reshape(-1, GROUP)
+    return padded.reshape(-1, group)
 
 
 def _check_finite(rows: np.ndarray, weights: np.ndarray, first: int, name: str) -> None:

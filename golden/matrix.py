@@ -20,7 +20,7 @@ from tritstream.golden.scales import CodedScales, DirectScales, Rows
 
 __all__ = [
     "DirectMatrix", "Encoded", "ScaledMatrix", "TritMatrix", "code_values", "dequantize",
-    "dequantized_chunks", "largest_weights", "row_dequantizer", "whole",
+    "dequantized_chunks", "largest_weights", "row_dequantizer", "whole", "whole_coded",
 ]
 
 _SINGLE = np.dtype(np.float32)
@@ -206,8 +206,13 @@ class DirectMatrix(_Sizes):
                              f"not {self.scales.rows} with {self.scales.groups}")
 
 
-def whole(matrix: Encoded) -> TritMatrix:
+def whole(matrix: Encoded | DirectMatrix) -> TritMatrix | DirectMatrix:
     """Return a matrix with all integers and codes in memory."""
+    return matrix if isinstance(matrix, DirectMatrix) else whole_coded(matrix)
+
+
+def whole_coded(matrix: Encoded) -> TritMatrix:
+    """Return a matrix with coded scales as :func:`whole` does."""
     if isinstance(matrix, TritMatrix):
         return matrix
     rows, groups = matrix.shape[0], group_count(matrix.shape[1])

@@ -20,7 +20,7 @@ import numpy as np
 from tritstream.golden.fixed_point import GROUP, SCALES, device_table, group_count, half_range
 from tritstream.golden.groups import WeightRows, take_groups
 from tritstream.golden.kernels import Kernels, load
-from tritstream.golden.matrix import Encoded, TritMatrix, whole
+from tritstream.golden.matrix import Encoded, TritMatrix, whole_coded
 from tritstream.golden.rounding import FORM, Form
 from tritstream.golden.row_chunks import row_chunks, run_in_threads
 
@@ -128,7 +128,7 @@ def quantize(
     Raises :class:`ValueError` for a depth outside 1..4, another shape, or a value that is not
     finite as float32. The message names the matrix and the first such row and column.
     """
-    return whole(choose_scales(np.asarray(weights), depth, name, engine=engine))
+    return whole_coded(choose_scales(np.asarray(weights), depth, name, engine=engine))
 
 
 def choose_scales(

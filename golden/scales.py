@@ -21,7 +21,11 @@ from tritstream.golden.fixed_point import (
     table_unit,
 )
 
-__all__ = ["CodedScales", "DirectScales", "Exactness", "Rows", "Scales", "direct_mantissas"]
+__all__ = ["CODED", "DIRECT", "INVERSE", "KINDS", "CodedScales", "DirectScales", "Exactness",
+           "Rows", "Scales", "direct_mantissas"]
+
+#: Kinds of scales: codes of a table; numbers that weights are multiplied by, or divided by.
+CODED, DIRECT, INVERSE = KINDS = ("coded", "direct", "inverse")
 
 #: Rows of a matrix: a slice, or an array of row numbers.
 Rows = slice | np.ndarray

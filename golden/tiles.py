@@ -39,8 +39,13 @@ def pack(matrix: TritMatrix, engine: str | None = "numpy") -> np.ndarray:
     """Return the tiles of a matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3).
 
     All engines of :mod:`tritstream.golden.kernels` return identical bytes. None selects the
-    fastest engine.
+    fastest engine. Raises :class:`ValueError` for a matrix with other groups or direct scales,
+    which :func:`tritstream.golden.packed_matrix.packed_matrix` packs.
     """
+    if not isinstance(matrix, TritMatrix) or matrix.group != GROUP:
+        kind = "coded" if isinstance(matrix, TritMatrix) else "direct"
+        raise ValueError(f"tiles have groups of {GROUP} with coded scales, not groups of "
+                         f"{matrix.group} with {kind} scales; packed_matrix packs such a matrix")
     tiles = np.empty(tiles_shape(matrix.shape, matrix.depth), np.uint8)
     pack_rows = row_packer(matrix.depth, engine)
 

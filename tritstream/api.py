@@ -6,24 +6,33 @@ import numpy as np
 
 from tritstream.golden import gemv as reference
 from tritstream.golden.activation import quantize_activation
-from tritstream.golden.matrix import TritMatrix, dequantized_chunks, whole
+from tritstream.golden.matrix import DirectMatrix, TritMatrix, dequantized_chunks, whole
 from tritstream.golden.packed.report import square_sums
+from tritstream.golden.quantizers.grouping import GROUPING, Grouping
 from tritstream.golden.quantizers.registry import method_of
 from tritstream.host.sync_device import SyncDevice
 
 __all__ = ["gemv", "multiply", "quantize", "relative_error"]
 
 
-def quantize(weights: np.ndarray, depth: int = 3, method: str = "search") -> TritMatrix:
+def quantize(
+    weights: np.ndarray, depth: int = 3, method: str = "search", *, group: int = GROUPING.group,
+    scales: str = GROUPING.scales,
+) -> TritMatrix | DirectMatrix:
     """Quantize weights (N, K) of any float dtype to ``depth`` balanced ternary digits, 1..4.
 
-    Raises :class:`ValueError` for an unknown depth or method, another shape, or weights that are
-    not finite.
+    ``group`` consecutive weights of a row share a scale; it is a multiple of 16, and a shorter row
+    is one group. ``scales`` are ``coded``, one of 27 per matrix, or ``direct``, a float16 each. The
+    result is a :class:`.DirectMatrix` for direct scales.
+
+    Raises :class:`ValueError` for an unknown depth, method, group length or kind of scales, another
+    shape, or weights that are not finite or beyond the range of the scales.
     """
-    return whole(method_of(method).encode(np.asarray(weights), depth, "matrix"))
+    chosen = method_of(method, grouping=Grouping(group, scales))
+    return whole(chosen.encode(np.asarray(weights), depth, "matrix"))
 
 
-def relative_error(weights: np.ndarray, matrix: TritMatrix) -> float:
+def relative_error(weights: np.ndarray, matrix: TritMatrix | DirectMatrix) -> float:
     """Return the squared error of the dequantized weights over the squared sum of the weights."""
     weights = np.asarray(weights)
     if weights.shape != tuple(matrix.shape):
@@ -33,7 +42,9 @@ def relative_error(weights: np.ndarray, matrix: TritMatrix) -> float:
     return error / total if total else 0.0
 
 
-def gemv(matrix: TritMatrix, x: np.ndarray, device: str | None = None) -> np.ndarray:
+def gemv(
+    matrix: TritMatrix | DirectMatrix, x: np.ndarray, device: str | None = None,
+) -> np.ndarray:
     """Return the exact row sums of a matrix and int8 activations: (K,) to int64 (N,).
 
     A batch (B, K) gives (B, N). Without ``device``, numpy computes the sums; with a device such as
@@ -45,7 +56,9 @@ def gemv(matrix: TritMatrix, x: np.ndarray, device: str | None = None) -> np.nda
         return opened.gemv(matrix, x)
 
 
-def multiply(matrix: TritMatrix, x: np.ndarray, device: str | None = None) -> np.ndarray:
+def multiply(
+    matrix: TritMatrix | DirectMatrix, x: np.ndarray, device: str | None = None,
+) -> np.ndarray:
     """Return float32 results for float activations: (K,) to (N,), or (B, K) to (B, N).
 
     Activations are rounded to int8 with one scale per vector. ``device`` is as for :func:`gemv`.
@@ -54,5 +67,5 @@ def multiply(matrix: TritMatrix, x: np.ndarray, device: str | None = None) -> np
         with SyncDevice(device) as opened:
             return opened.multiply(matrix, x)
     levels, scale = quantize_activation(x)
-    return reference.dequantize_rows(reference.gemv(matrix, levels), matrix.table, matrix.depth,
-                                     scale)
+    return reference.results(reference.gemv(matrix, levels), matrix.scales.units, matrix.depth,
+                             scale)

@@ -98,6 +98,20 @@ class Kernels(Protocol):
         ``importance`` is float32 (n, 16).
         """
 
+    def own_errors(self, groups: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
+        """Return the error of each group at scales of its own: float32 (n, m).
+
+        Errors are as in :meth:`best_codes`. ``scales`` are float32 (n, m), not negative.
+        """
+
+    def level_sums(
+        self, groups: np.ndarray, scales: np.ndarray, half: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sums of ``|w| * |q|`` and of ``q * q`` per group: float32 (n,) each.
+
+        ``q`` is as in :meth:`find_levels`, for scales (n,).
+        """
+
     def feed_back(
         self, columns: np.ndarray, upper: np.ndarray, table: np.ndarray, half: int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

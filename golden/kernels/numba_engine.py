@@ -10,12 +10,12 @@ from tritstream.golden.fixed_point import GROUP, SCALE_TRITS, SCALES, TRITS_PER_
 from tritstream.golden.kernels.bitonic import upper_half
 from tritstream.golden.kernels.numba_blocks import BLOCK, ONE, ROUND, ZERO, square_error, take_block
 from tritstream.golden.kernels.numba_jit import compiled
-from tritstream.golden.kernels.numba_search import feed_back, grid_errors
+from tritstream.golden.kernels.numba_search import feed_back, grid_errors, level_sums, own_errors
 from tritstream.golden.trit import BYTE_OF_NUMBER
 
 __all__ = [
     "CHUNK", "best_codes", "choose_scales", "count_levels", "feed_back", "find_codes",
-    "find_levels", "grid_errors", "pack_tiles", "square_sums",
+    "find_levels", "grid_errors", "level_sums", "own_errors", "pack_tiles", "square_sums",
 ]
 
 #: Larger chunks, because there are few temporaries and each call has a cost.

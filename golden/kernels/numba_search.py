@@ -6,7 +6,7 @@ from tritstream.golden.fixed_point import GROUP, SCALES
 from tritstream.golden.kernels.numba_blocks import BLOCK, ONE, ROUND, ZERO, square_error, take_block
 from tritstream.golden.kernels.numba_jit import compiled, inlined
 
-__all__ = ["feed_back", "grid_errors"]
+__all__ = ["feed_back", "grid_errors", "level_sums", "own_errors"]
 
 #: Rows per block, so that their 16 weights, integers and errors fit a first-level cache.
 _ROWS = 64
@@ -24,6 +24,53 @@ def grid_errors(groups, scales, half, importance):
     errors = np.empty((len(groups), len(scales)), np.float32)
     _grid_errors(groups, scales, np.float32(half), importance, errors)
     return errors
+
+
+def own_errors(groups, scales, half):
+    errors = np.empty(scales.shape, np.float32)
+    _own_errors(groups, scales, np.float32(half), errors)
+    return errors
+
+
+def level_sums(groups, scales, half):
+    products, squares = np.empty((2, len(groups)), np.float32)
+    _level_sums(groups, scales, np.float32(half), products, squares)
+    return products, squares
+
+
+@compiled
+def _own_errors(groups, scales, half, errors):
+    magnitudes, ones = np.zeros((GROUP, BLOCK), np.float32), np.ones((GROUP, BLOCK), np.float32)
+    own, error = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for first in range(0, len(groups), BLOCK):
+        count = min(BLOCK, len(groups) - first)
+        take_block(groups[first:first + count], magnitudes)
+        for index in range(scales.shape[1]):
+            own[:count] = scales[first:first + count, index]
+            square_error(magnitudes, own, ones, half, error)
+            errors[first:first + count, index] = error[:count]
+
+
+@compiled
+def _level_sums(groups, scales, half, products, squares):
+    magnitudes, own = np.zeros((GROUP, BLOCK), np.float32), np.zeros(BLOCK, np.float32)
+    product, square = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for first in range(0, len(groups), BLOCK):
+        count = min(BLOCK, len(groups) - first)
+        take_block(groups[first:first + count], magnitudes)
+        own[:count] = scales[first:first + count]
+        product[:], square[:] = ZERO, ZERO
+        for j in range(GROUP):
+            weights = magnitudes[j]
+            for g in range(BLOCK):
+                ratio = weights[g] / own[g]
+                ratio = ratio if ratio < ONE else ONE
+                q = (ratio * half + ROUND) - ROUND
+                q = q if own[g] > ZERO else ZERO
+                product[g] += weights[g] * q
+                square[g] += q * q
+        products[first:first + count] = product[:count]
+        squares[first:first + count] = square[:count]
 
 
 @compiled

@@ -12,12 +12,12 @@ from tritstream.golden.kernels.numpy_arithmetic import (
     sum_in_order,
     transposed_magnitudes,
 )
-from tritstream.golden.kernels.numpy_search import feed_back, grid_errors
+from tritstream.golden.kernels.numpy_search import feed_back, grid_errors, level_sums, own_errors
 from tritstream.golden.trit import BYTE_OF_NUMBER
 
 __all__ = [
     "CANDIDATES", "CHUNK", "best_codes", "choose_scales", "count_levels", "feed_back", "find_codes",
-    "find_levels", "grid_errors", "pack_tiles", "square_sums",
+    "find_levels", "grid_errors", "level_sums", "own_errors", "pack_tiles", "square_sums",
 ]
 
 #: Small chunks, because there are many temporaries and second-level caches should hold them.

@@ -3,9 +3,14 @@
 import numpy as np
 
 from tritstream.golden.fixed_point import GROUP, SCALES
-from tritstream.golden.kernels.numpy_arithmetic import levels, squared_error, transposed_magnitudes
+from tritstream.golden.kernels.numpy_arithmetic import (
+    levels,
+    squared_error,
+    sum_in_order,
+    transposed_magnitudes,
+)
 
-__all__ = ["feed_back", "grid_errors"]
+__all__ = ["feed_back", "grid_errors", "level_sums", "own_errors"]
 
 
 def feed_back(columns, upper, table, half):
@@ -31,3 +36,17 @@ def grid_errors(groups, scales, half, importance):
         same = np.full(len(groups), scale)
         errors[:, index] = squared_error(magnitudes, same, half, importance)
     return errors
+
+
+def own_errors(groups, scales, half):
+    magnitudes, errors = transposed_magnitudes(groups), np.empty(scales.shape, np.float32)
+    for index in range(scales.shape[1]):
+        errors[:, index] = squared_error(magnitudes, scales[:, index].copy(), half, None)
+    return errors
+
+
+def level_sums(groups, scales, half):
+    magnitudes = transposed_magnitudes(groups)
+    q = levels(magnitudes, scales, half)
+    with np.errstate(over="ignore"):
+        return sum_in_order(magnitudes * q), sum_in_order(q * q)

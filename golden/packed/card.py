@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tritstream.golden.checkpoints.hub import is_hub_name, snapshot_name
+from tritstream.golden.packed.metadata import grouping_of
+from tritstream.golden.quantizers.grouping import GROUPING
+from tritstream.golden.scales import CODED
 from tritstream.golden.write_errors import writing
 
 __all__ = ["BaseModel", "base_of", "write_exported_card", "write_packed_card"]
@@ -37,8 +40,8 @@ tokenizer = AutoTokenizer.from_pretrained(path)
 ```
 """
 _PACKED = """\
-The linear layers{of} are packed as balanced ternary digits, {depth} per weight{some}. All other
-tensors are unquantized. `import tritstream` registers the format with transformers:
+The linear layers{of} are packed as balanced ternary digits, {depth} per weight{some}{groups}. All
+other tensors are unquantized. `import tritstream` registers the format with transformers:
 
     pip install 'tritstream[torch]'\
 """
@@ -136,7 +139,8 @@ def _write(
     card = "\n".join(["---", *(fields[name] for name in sorted(fields)), "---", ""])
     about = (_PACKED if packed else _EXPORTED).format(
         of=_of(base), depth=quantization["depth"],
-        some=" unless config.json says otherwise" if quantization.get("depths") else "")
+        some=" unless config.json says otherwise" if quantization.get("depths") else "",
+        groups=_groups(quantization))
     title = base.name.partition("/")[2] if base else "Quantized model"
     card += "\n" + _TEXT.format(title=title, about=about, loader=loader,
                                 imports="import tritstream\n" if packed else "")
@@ -151,6 +155,15 @@ def _of(base: BaseModel | None) -> str:
         return ""
     at = f" (commit {base.commit})" if base.commit else ""
     return f" of [{base.name}](https://huggingface.co/{base.name}){at}"
+
+
+def _groups(fields: Mapping[str, Any]) -> str:
+    """Return group length and kind of scales in words, empty for the usual ones."""
+    grouping = grouping_of(fields)
+    if grouping == GROUPING:
+        return ""
+    kind = "one of 27 scales" if grouping.scales == CODED else "a float16 scale"
+    return f", with {kind} per {grouping.group} weights"
 
 
 def _loader(config: Mapping[str, Any]) -> str:

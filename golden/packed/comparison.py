@@ -11,13 +11,13 @@ from tritstream.golden.checkpoints.safetensors_reader import DTYPES, FLOATS, Ten
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.errors import CheckpointError
+from tritstream.golden.fixed_point import GROUP, ROWS
 from tritstream.golden.matrix import DirectMatrix, TritMatrix, row_dequantizer, whole
 from tritstream.golden.packed.metadata import CONVERTED
 from tritstream.golden.packed.reader import MatrixInfo, PackedCheckpoint
 from tritstream.golden.quantizers.registry import Method
 from tritstream.golden.rounding import float_bits, magnitude_mask
 from tritstream.golden.row_chunks import in_threads, row_chunks
-from tritstream.golden.tiles import pack
 
 __all__ = ["Finding", "compare_codes", "compare_kept", "compare_names", "compare_weights"]
 
@@ -47,16 +47,34 @@ def compare_codes(
     if (weights := (yield from _read(info, origin))) is None:
         return
     expected = whole(method.encode(weights, info.depth, origin.name))
-    if not isinstance(matrix, TritMatrix) or matrix.group != expected.group:
+    if type(matrix) is not type(expected) or matrix.group != expected.group:
         yield Finding(info.name, "has groups and scales that its method does not make")
         return
-    if expected.table.tobytes() != matrix.table.tobytes():
+    if isinstance(matrix, TritMatrix) and isinstance(expected, TritMatrix) and (
+            expected.table.tobytes() != matrix.table.tobytes()):
         yield Finding(info.name, "its scale table is not that of the source")
-    wrong = np.argwhere((pack(expected) != pack(matrix)).any(axis=-1))
-    if len(wrong):
-        tile, group = (int(index) for index in wrong[0])
-        yield Finding(info.name, f"{len(wrong)} tiles are not those of the source, the first at "
-                                 f"row {5 * tile}, column {16 * group}")
+    yield from _compare_groups(info, matrix, expected)
+
+
+def _compare_groups(
+    info: MatrixInfo, matrix: TritMatrix | DirectMatrix, expected: TritMatrix | DirectMatrix,
+) -> Iterator[Finding]:
+    """Compare integers and scales, of five rows and one group each."""
+    wrong = _stored_scales(matrix) != _stored_scales(expected)
+    units = (matrix.q != expected.q).reshape(matrix.rows, -1, GROUP).any(axis=-1)
+    starts = np.arange(0, units.shape[1], matrix.group // GROUP)
+    wrong |= np.logical_or.reduceat(units, starts, axis=1)
+    tiles = np.argwhere(np.logical_or.reduceat(wrong, np.arange(0, matrix.rows, ROWS)))
+    if len(tiles):
+        tile, group = (int(index) for index in tiles[0])
+        yield Finding(info.name, f"{len(tiles)} tiles are not those of the source, the first at "
+                                 f"row {ROWS * tile}, column {matrix.group * group}")
+
+
+def _stored_scales(matrix: TritMatrix | DirectMatrix) -> np.ndarray:
+    """Return codes, or the bits of direct scales: (N, C)."""
+    return (matrix.codes if isinstance(matrix, TritMatrix) else
+            np.broadcast_to(float_bits(matrix.scales.stored), (matrix.rows, matrix.groups)))
 
 
 def compare_weights(

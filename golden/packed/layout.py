@@ -15,6 +15,8 @@ from tritstream.golden.fixed_point import (
     row_tiles,
     tiles_shape,
 )
+from tritstream.golden.quantizers.grouping import Grouping
+from tritstream.golden.scales import CODED, DIRECT, INVERSE, KINDS
 from tritstream.golden.tiles import trits_shape
 
 __all__ = ["CODED", "CODES_SUFFIX", "DIRECT", "INVERSE", "KINDS", "SCALES_SUFFIX", "TILES",
@@ -24,14 +26,10 @@ TRITS_SUFFIX = ".trits"
 SCALES_SUFFIX = ".scales"
 CODES_SUFFIX = ".codes"
 
-#: Kinds of scales whose trits are stored apart: codes of a table; numbers of the source that
-#: weights are multiplied by, or divided by.
-CODED, DIRECT, INVERSE = KINDS = ("coded", "direct", "inverse")
-
 
 @dataclass(frozen=True)
 class Layout:
-    """Group length and kind of scales of a packed matrix.
+    """Group length and kind of scales of a packed matrix, and the tensors that hold it.
 
     Members
     -------
@@ -63,6 +61,14 @@ class Layout:
     def marks(self) -> dict[str, str | int]:
         """Return the layout as metadata fields of a matrix, empty for tiles."""
         return {"group": self.group, "scales": self.kind} if self.kind else {}
+
+    @classmethod
+    def of(cls, grouping: Grouping, columns: int) -> "Layout":
+        """Return the layout of a matrix that is quantized, with so many columns."""
+        group = grouping.length(columns)
+        if grouping.scales == DIRECT:
+            return cls(group, DIRECT, "F16")
+        return cls(group, CODED) if group > GROUP else TILES
 
     def entries(self, name: str, shape: tuple[int, int], depth: int) -> tuple[Entry, ...]:
         """Return the tensors of a matrix (N, K) of a module name.

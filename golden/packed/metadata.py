@@ -18,12 +18,14 @@ from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import GROUP, MAX_DEPTH
 from tritstream.golden.packed.layout import KINDS
 from tritstream.golden.quantize import CODEC
+from tritstream.golden.quantizers.grouping import GROUPING, Grouping
 from tritstream.golden.rounding import FORM, FORMS, DigitForm, Form
 from tritstream.golden.strict_json import parse_json
 
 __all__ = [
-    "CONVERTED", "FORMAT_VERSION", "QUANT_METHOD", "RECOVERED", "Record", "damaged", "marks_of",
-    "quantization_config", "read_config", "read_records", "shard_metadata", "version_of",
+    "CONVERTED", "FORMAT_VERSION", "QUANT_METHOD", "RECOVERED", "Record", "damaged", "grouping_of",
+    "marks_of", "quantization_config", "read_config", "read_records", "shard_metadata",
+    "version_of",
 ]
 
 #: Newest format version that this reader knows. :func:`version_of` returns the version of a file.
@@ -69,6 +71,14 @@ def quantization_config(
         "depth": depth, "group_size": group, "modules_to_not_convert": modules_to_not_convert,
         "depths": dict(depths),
     }
+
+
+def grouping_of(fields: Mapping[str, Any]) -> Grouping:
+    """Return group length and kind of scales that a quantizer was asked for.
+
+    ``fields`` are those of a ``quantization_config``. Raises :class:`ValueError` for others.
+    """
+    return Grouping(fields.get("group", GROUP), fields.get("scales", GROUPING.scales))
 
 
 def marks_of(form: Form, dtype: str, axes: str | None = None) -> dict[str, str]:
@@ -179,6 +189,10 @@ def _check_making(path: Path, fields: dict) -> None:
     if not (isinstance(converted, dict)
             and all(isinstance(dtype, str) for dtype in converted.values())):
         raise damaged(path, f"{CONVERTED} must map names to dtypes, not {converted!r:.60}")
+    try:
+        grouping_of(fields)
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
 
 
 def _record(

@@ -28,9 +28,10 @@ from tritstream.golden.jobs.journal import understood
 from tritstream.golden.jobs.local import in_flight
 from tritstream.golden.jobs.malloc import keep_freed_memory
 from tritstream.golden.jobs.step import Run, one_by_one
-from tritstream.golden.matrix import Encoded
+from tritstream.golden.matrix import DirectMatrix, Encoded
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.card import base_of, write_packed_card
+from tritstream.golden.packed.layout import Layout
 from tritstream.golden.packed.metadata import CONVERTED
 from tritstream.golden.packed.plan import Plan, source_fingerprint
 from tritstream.golden.packed.report import PackReport, TensorReport
@@ -109,7 +110,9 @@ def pack_checkpoint(
     notes = {"exclude": list(exclude)} if exclude else {}
     plan = Plan(source, choice.matrices, depth, kept=modules_to_not_convert, codec=method.codec,
                 depths=_depths(source.path, choice.matrices, overrides or {}),
-                marks=choice.marks(), notes=dict(method.settings) | notes | converted, base=base)
+                marks=choice.marks(), notes=dict(method.settings) | notes | converted, base=base,
+                layouts={name: Layout.of(method.grouping, tensor.shape[1])
+                         for name, tensor in choice.matrices.items()})
     check_apart(source.path, out)
 
     keep_freed_memory()
@@ -128,7 +131,9 @@ class _MethodEncoder:
     depth:  int
     depths: Mapping[str, int]
 
-    def encode(self, module: str, tensor: SourceTensor) -> tuple[Encoded, WeightRows]:
+    def encode(
+        self, module: str, tensor: SourceTensor,
+    ) -> tuple[Encoded | DirectMatrix, WeightRows]:
         weights = weights_of(tensor)
         depth = self.depths.get(module, self.depth)
         return self.method.encode(weights, depth, tensor.name), weights

@@ -97,9 +97,7 @@ class TensorStep:
     def _pack(self, module: str) -> dict:
         matrix, weights = self.encoder.encode(module, self.tensor)
         packing: Packing | ApartPacking
-        if isinstance(matrix, DirectMatrix):
-            packing = ApartPacking(matrix, self.layout, weights, self.engine)
-        elif self.layout.kind:
+        if isinstance(matrix, DirectMatrix) or self.layout.kind:
             packing = ApartPacking(whole(matrix), self.layout, weights, self.engine)
         else:
             packing = Packing(matrix, weights, self.engine)

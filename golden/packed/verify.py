@@ -26,7 +26,7 @@ from tritstream.golden.packed.comparison import (
 )
 from tritstream.golden.packed.finite import FiniteCheck
 from tritstream.golden.packed.matrix_warnings import exactness_warnings, table_warnings
-from tritstream.golden.packed.metadata import RECOVERED, damaged
+from tritstream.golden.packed.metadata import RECOVERED, damaged, grouping_of
 from tritstream.golden.packed.reader import MatrixInfo, PackedCheckpoint
 from tritstream.golden.quantizers.registry import Method, method_of
 from tritstream.golden.row_chunks import row_chunks
@@ -202,12 +202,13 @@ def _method(packed: PackedCheckpoint, calibration: Path | None) -> Method | None
     """Return the method that quantized a checkpoint, None for an imported checkpoint."""
     if packed.codec == RECOVERED:
         return None
-    made_with = packed.config["quantization_config"].get("calibration")
+    fields = packed.config["quantization_config"]
+    made_with = fields.get("calibration")
     if made_with and calibration is None:
         raise CheckpointError(f"{packed.path}: was quantized with a calibration by "
                               f"{made_with.get('text')}; give its file of moments")
     # The numpy engine, as an independent check of a faster engine's output.
-    method = method_of(packed.codec, "numpy", calibration)
+    method = method_of(packed.codec, "numpy", calibration, grouping_of(fields))
     given = method.settings.get("calibration")
     if made_with and not (isinstance(given, dict) and given["sha256"] == made_with["sha256"]):
         raise CheckpointError(f"{calibration}: is not the calibration that {packed.path} was "

@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from tritstream.golden.fixed_point import MAX_DEPTH, SCALES, tiles_shape
+from tritstream.golden.fixed_point import MAX_DEPTH
 from tritstream.golden.groups import WeightRows
 from tritstream.golden.matrix import dequantize, whole
 from tritstream.golden.quantizers.error_feedback import feed_back
@@ -30,22 +30,28 @@ _ROWS, _CHUNKS = 256, 8
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of a matrix (N, K) at the depths 1..4.
+    """Losses and sizes of a matrix (N, K) at the depths 1..4.
 
-    The unit is nats per token with a calibration. Without a calibration, a loss is the number of
-    weights times the relative squared error.
+    Members
+    -------
+    losses : tuple of float
+        Nats per token with a calibration. Without a calibration, a loss is the number of weights
+        times the relative squared error.
+    sizes : tuple of int
+        Stored bytes, padding and table included.
     """
 
     shape:  tuple[int, int]
     losses: tuple[float, ...]
+    sizes:  tuple[int, ...]
 
     def bits(self, depth: int) -> int:
-        """Return the stored bits of the matrix at a depth, padding and table included."""
-        return 8 * int(np.prod(tiles_shape(self.shape, depth))) + 32 * SCALES
+        """Return the stored bits of the matrix at a depth."""
+        return 8 * self.sizes[depth - 1]
 
 
-def measure(weights: WeightRows, method: Method, name: str) -> Losses:
-    """Measure the losses of a matrix by encoding some of its rows at each depth."""
+def measure(weights: WeightRows, method: Method, name: str) -> tuple[float, ...]:
+    """Return the losses of a matrix at each depth, measured by encoding some of its rows."""
     rows, columns = weights.shape
     chunks = _chunks(rows)
     sample = np.concatenate([weights[chunk] for chunk in chunks]).astype(np.float32)
@@ -53,7 +59,7 @@ def measure(weights: WeightRows, method: Method, name: str) -> Losses:
     moment = method.moment(name, (rows, columns))
     moment = moment and moment.take(indices)
     losses = [_loss(sample, depth, name, method, moment) for depth in DEPTHS]
-    return Losses((rows, columns), tuple(loss * rows / len(sample) for loss in losses))
+    return tuple(loss * rows / len(sample) for loss in losses)
 
 
 def _loss(

@@ -5,19 +5,23 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
+from tritstream.golden.fixed_point import GROUP
 from tritstream.golden.groups import WeightRows
 from tritstream.golden.kernels import load
-from tritstream.golden.matrix import Encoded
+from tritstream.golden.matrix import DirectMatrix, Encoded
 from tritstream.golden.quantize import CODEC, choose_scales
 from tritstream.golden.quantizers.error_feedback import feed_back
+from tritstream.golden.quantizers.grouping import GROUPING, Grouping
+from tritstream.golden.quantizers.long_groups import search_groups
 from tritstream.golden.quantizers.moments import Moment, Moments
 from tritstream.golden.quantizers.search import SEARCH, search
+from tritstream.golden.scales import CODED
 
 __all__ = ["DEFAULT", "METHODS", "Encoder", "Method", "check_method", "method_of"]
 
 #: Encodes weights (N, K) of any float dtype (an array or a reader) at a depth. The name is for
 #: messages.
-Encoder = Callable[[WeightRows, int, str], Encoded]
+Encoder = Callable[[WeightRows, int, str], Encoded | DirectMatrix]
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Method:
         Largest number of bytes per weight that encoding holds in addition to the weights.
     moments : Path or None
         Calibration file (:mod:`tritstream.golden.quantizers.moments`).
+    grouping : Grouping
+        Group length and kind of scales of the matrices.
     """
 
     codec:    str
@@ -48,6 +54,7 @@ class Method:
     engine:   str | None = None
     memory:   float = 3.0
     moments:  Path | None = None
+    grouping: Grouping = GROUPING
 
     def moment(self, name: str, shape: tuple[int, ...]) -> Moment | None:
         """Return the calibration statistics for the matrix of a tensor, or None without any."""
@@ -62,21 +69,27 @@ DEFAULT = SEARCH
 
 #: Bytes per weight: the scales or codes, and the tiles that wait to be written.
 _MEMORY = {CODEC: 1.0, SEARCH: 1.5}
+#: The same in other groups, whose integers are held as well.
+_LONG_MEMORY = 3.0
 
 
 def method_of(
     name: str, engine: str | None = None, calibration: Path | None = None,
+    grouping: Grouping = GROUPING,
 ) -> Method:
     """Return a method by its name, on an engine, by default on the fastest one installed.
 
     With a calibration file (:mod:`tritstream.golden.quantizers.moments`), ``search`` rounds with
-    error feedback.
+    error feedback. It also has other groups and scales than :data:`.GROUPING`.
 
     Raises the errors of :func:`check_method`, :class:`ValueError` if the engine is unknown or not
     installed, and :class:`tritstream.golden.errors.CheckpointError` for an invalid file.
     """
-    check_method(name, calibration is not None)
+    check_method(name, calibration is not None, grouping)
     load(engine)
+    if grouping != GROUPING:
+        return Method(name, partial(search_groups, grouping=grouping, engine=engine),
+                      grouping.settings(), engine, memory=_LONG_MEMORY, grouping=grouping)
     if calibration is None:
         return Method(name, partial(METHODS[name], engine=engine), engine=engine,
                       memory=_MEMORY[name])
@@ -87,12 +100,19 @@ def method_of(
                   moments=path)
 
 
-def check_method(name: str, calibrated: bool = False) -> None:
-    """Raise :class:`ValueError` if the method is unknown or does not support calibration."""
+def check_method(
+    name: str, calibrated: bool = False, grouping: Grouping = GROUPING,
+) -> None:
+    """Raise :class:`ValueError` for an unknown method, or if it does not support the settings."""
     if name not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {name}")
     if calibrated and name != SEARCH:
         raise ValueError(f"method {name} does not use a calibration; use method {SEARCH}")
+    if grouping != GROUPING and (calibrated or name != SEARCH):
+        what = "a calibration" if calibrated else f"method {name}"
+        raise ValueError(f"{what} supports groups of {GROUP} with {CODED} scales only; use method "
+                         f"{SEARCH} without a calibration for {grouping.scales} scales in groups "
+                         f"of {grouping.group}")
 
 
 def _calibrated(

@@ -10,8 +10,9 @@ from tritstream.golden.row_chunks import in_threads, row_chunks
 
 __all__ = ["Sample", "take_sample"]
 
-#: Number of groups taken because they have the largest weighted squares, and of other groups.
-_HEAVIEST, _OTHERS = 1000, 8000
+#: Number of groups of 16 taken because they have the largest weighted squares, and of others; and
+#: the least numbers of longer groups.
+_HEAVIEST, _OTHERS = (1000, 250), (8000, 1000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +22,9 @@ class Sample:
     Members
     -------
     groups : numpy.ndarray
-        Weights of the groups: float32 (n, 16).
+        Weights of the groups: float32 (n, G).
     importance : numpy.ndarray
-        Factor for the squared error of each weight: float32 (n, 16).
+        Factor for the squared error of each weight: float32 (n, G).
     peak : float
         Largest weighted sum of squares of a group of the matrix, or 0 or infinity if it is out of
         the range of float32.
@@ -36,7 +37,7 @@ class Sample:
 
 def take_sample(
     weights: WeightRows, columns: np.ndarray | None = None, results: np.ndarray | None = None,
-    name: str | None = None,
+    name: str | None = None, group: int = GROUP,
 ) -> Sample:
     """Take the groups with the largest weighted squares, and other groups at even distances.
 
@@ -47,36 +48,39 @@ def take_sample(
     weights : WeightRows
         Weights (N, K) of any float dtype.
     columns : numpy.ndarray, optional
-        Factor for squared errors in each column: float32 (Kp,); 1 by default.
+        Factor for squared errors in each column, for groups of 16: float32 (Kp,); 1 by default.
     results : numpy.ndarray, optional
         Factor for squared errors in each row: float32 (N,); 1 by default.
     name : str, optional
         Name of the matrix. If given, a value that is not finite raises :class:`ValueError`.
+    group : int
+        Weights per group, G: a multiple of 16.
     """
-    rows, groups = weights.shape[0], group_count(weights.shape[1])
-    columns = np.ones(GROUP * groups, np.float32) if columns is None else columns
+    rows, groups = weights.shape[0], group_count(weights.shape[1], group)
+    columns = np.ones(group * groups, np.float32) if columns is None else columns
     results = np.ones(rows, np.float32) if results is None else results
-    columns = columns.reshape(groups, GROUP)
-    chunks = list(row_chunks(rows, GROUP * groups))
+    columns = columns.reshape(groups, group)
+    chunks = list(row_chunks(rows, group * groups))
 
     def weigh(chunk: slice) -> np.ndarray:
-        taken = take_groups(weights, chunk, name).reshape(-1, groups, GROUP)
+        taken = take_groups(weights, chunk, name, group).reshape(-1, groups, group)
         return ((taken * taken * columns).sum(axis=2) * results[chunk, None]).ravel()
 
     with np.errstate(over="ignore", under="ignore"):
         heaviness = np.concatenate(list(in_threads(weigh, chunks)))
-        indices, shares = _choose(heaviness)
-    return Sample(_gather(weights, chunks, indices, groups),
+        indices, shares = _choose(heaviness, group)
+    return Sample(_gather(weights, chunks, indices, group),
                   columns[indices % groups] * (results[indices // groups] * shares)[:, None],
                   float(heaviness.max()))
 
 
-def _choose(heaviness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _choose(heaviness: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
     """Return indices of groups, ascending, and how many groups each represents: (n,) each."""
     order = np.argsort(-heaviness, kind="stable")
     order = order[:np.count_nonzero(heaviness)]
-    heaviest, others = order[:_HEAVIEST], order[_HEAVIEST:]
-    step = max(1, -(-len(others) // _OTHERS))
+    count, wanted = (max(most * GROUP // group, least) for most, least in (_HEAVIEST, _OTHERS))
+    heaviest, others = order[:count], order[count:]
+    step = max(1, -(-len(others) // wanted))
     indices = np.concatenate([heaviest, others[::step]])
     shares = np.ones(len(indices), np.float32)
     shares[len(heaviest):] = len(others) / max(1, len(others[::step]))
@@ -85,13 +89,14 @@ def _choose(heaviness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _gather(
-    weights: WeightRows, chunks: list[slice], indices: np.ndarray, groups: int,
+    weights: WeightRows, chunks: list[slice], indices: np.ndarray, group: int,
 ) -> np.ndarray:
-    """Return the groups with these indices, ascending: float32 (n, 16)."""
-    gathered = [np.empty((0, GROUP), np.float32)]
+    """Return the groups with these indices, ascending: float32 (n, G)."""
+    groups = group_count(weights.shape[1], group)
+    gathered = [np.empty((0, group), np.float32)]
     for chunk in chunks:
         start = chunk.start * groups
         first, last = np.searchsorted(indices, [start, chunk.stop * groups])
         if first < last:
-            gathered.append(take_groups(weights, chunk)[indices[first:last] - start])
+            gathered.append(take_groups(weights, chunk, group=group)[indices[first:last] - start])
     return np.concatenate(gathered)

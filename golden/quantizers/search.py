@@ -19,7 +19,7 @@ from tritstream.golden.quantizers.sample import Sample, take_sample
 from tritstream.golden.quantizers.table_fit import fit_tables
 from tritstream.golden.row_chunks import in_threads, row_chunks, run_in_threads
 
-__all__ = ["SEARCH", "Coded", "search"]
+__all__ = ["SEARCH", "Coded", "in_range", "search", "unshifted"]
 
 #: Name of the profile in packed checkpoints.
 SEARCH = "search"
@@ -53,21 +53,24 @@ def search(
     """
     usual, kernels = choose_scales(weights, depth, name, engine=engine), load(engine)
     limit = _squared_error(usual, weights, kernels)
-    shifted, shift, sample = _in_range(weights)
+    shifted, shift, sample = in_range(weights)
     for table in fit_tables(sample, half_range(depth), kernels):
         codes = _best_codes(shifted, table, depth, kernels)
-        coded = Coded(weights, int(depth), _unshifted(table, shift), kernels, codes)
+        coded = Coded(weights, int(depth), unshifted(table, shift), kernels, codes)
         if _squared_error(coded, weights, kernels) < limit:
             return coded
     return usual
 
 
-def _in_range(weights: WeightRows) -> tuple[WeightRows, int, Sample]:
+def in_range(
+    weights: WeightRows, name: str | None = None, group: int = GROUP,
+) -> tuple[WeightRows, int, Sample]:
     """Scale weights by a power of two if their squares are out of the range of float32.
 
-    Returns the scaled weights, the exponent and a sample of the scaled weights.
+    Returns the scaled weights, the exponent and a sample of the scaled weights, in groups of
+    ``group``. With a name, raises :class:`ValueError` for a value that is not finite.
     """
-    sample = take_sample(weights)
+    sample = take_sample(weights, name=name, group=group)
     if _LOW < sample.peak < _HIGH:
         return weights, 0, sample
     columns = GROUP * group_count(weights.shape[1])
@@ -75,10 +78,11 @@ def _in_range(weights: WeightRows) -> tuple[WeightRows, int, Sample]:
                              row_chunks(weights.shape[0], columns)))
     shift = -int(np.frexp(largest)[1])
     shifted = ShiftedRows(weights, shift)
-    return shifted, shift, take_sample(shifted)
+    return shifted, shift, take_sample(shifted, group=group)
 
 
-def _unshifted(table: np.ndarray, shift: int) -> np.ndarray:
+def unshifted(table: np.ndarray, shift: int) -> np.ndarray:
+    """Return the scales of the weights before :func:`in_range`, from those after it."""
     if not shift:
         return table
     least = np.finfo(np.float32).smallest_subnormal

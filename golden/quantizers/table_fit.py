@@ -16,6 +16,7 @@ import numpy as np
 from tritstream.golden.fixed_point import MANTISSA_MAX, SCALES, TABLE_RATIO_WARNING, device_table
 from tritstream.golden.kernels import Kernels
 from tritstream.golden.quantizers.sample import Sample
+from tritstream.golden.quantizers.units import grid_errors
 
 __all__ = ["fit_table", "fit_tables"]
 
@@ -47,7 +48,7 @@ def fit_tables(sample: Sample, half: int, kernels: Kernels) -> list[np.ndarray]:
     if not len(sample.groups):
         return [np.ones(SCALES, np.float32)]
     grid = _grid(np.abs(sample.groups).max(axis=1))
-    errors = kernels.grid_errors(sample.groups, grid, half, sample.importance)
+    errors = grid_errors(sample.groups, grid, half, sample.importance, kernels)
     tables = [best := _best(errors)]
     with np.errstate(over="ignore", under="ignore"):
         squares = (sample.groups ** 2 * sample.importance).sum(axis=1)

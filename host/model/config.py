@@ -8,6 +8,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin, Quan
 
 from tritstream.golden.checkpoints.weight_files import QUANT_METHOD
 from tritstream.golden.fixed_point import half_range
+from tritstream.golden.quantizers.grouping import GROUPING, Grouping
 from tritstream.golden.quantizers.registry import DEFAULT, method_of
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ class TritstreamConfig(QuantizationConfigMixin):
         Method of quantization, a key of :data:`.METHODS`.
     depths : mapping
         Depths by glob of module names. The last one that matches counts.
+    group, scales : int, str
+        Weights per scale, a multiple of 16, and kind of scales: ``coded`` or ``direct``.
     include, exclude : sequence of str
         Modules to quantize despite the defaults, and globs of modules to keep unquantized, as for
         :func:`.pack_checkpoint`.
 
-    Raises :class:`ValueError` for an unknown depth or method.
+    Raises :class:`ValueError` for an unknown depth, method, group length or kind of scales.
 
     Members
     -------
@@ -61,9 +64,11 @@ class TritstreamConfig(QuantizationConfigMixin):
         device: "str | MatrixDevice" = "sim", activation_bits: "ActivationBits" = 8,
         dequantize: bool = False, depths: Mapping[str, int] | None = None,
         include: Sequence[str] = (), exclude: Sequence[str] = (),
+        group: int = GROUPING.group, scales: str = GROUPING.scales,
     ):
         half_range(depth)
-        method_of(method)
+        self.grouping = Grouping(group, scales)
+        method_of(method, grouping=self.grouping)
         # transformers annotates its own methods, but accepts the name of any registered method.
         self.quant_method = cast(QuantizationMethod, QUANT_METHOD)
         self.backend, self.device, self.activation_bits = backend, device, activation_bits

@@ -86,7 +86,7 @@ def pack_plain(source_path: Path, out: Path, config: TritstreamConfig) -> list[s
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
     pack_checkpoint(
         source_path, out, config.depth, overrides=config.depths, include=config.include,
-        exclude=config.exclude, method=method_of(config.method),
+        exclude=config.exclude, method=method_of(config.method, grouping=config.grouping),
         architecture=read_architecture(source_path, source.config, shapes))
     return [str(shard.path) for shard in PackedCheckpoint(out).shards.values()]
 

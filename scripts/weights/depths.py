@@ -12,8 +12,9 @@ from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import MAX_DEPTH
 from tritstream.golden.open_source import open_source
+from tritstream.golden.packed.layout import Layout
 from tritstream.golden.packed.plan import source_fingerprint
-from tritstream.golden.quantizers.depth_budget import Losses, choose_depths, measure
+from tritstream.golden.quantizers.depth_budget import DEPTHS, Losses, choose_depths, measure
 from tritstream.golden.quantizers.registry import Method
 from tritstream.scripts.console import progress, write_text
 
@@ -34,10 +35,12 @@ def depths_by_budget(
     with progress("measuring", len(matrices)) as advance:
         for name, tensor in matrices.items():
             if name not in kept:
-                kept[name] = measure(weights_of(tensor), method, tensor.name).losses
+                kept[name] = measure(weights_of(tensor), method, tensor.name)
                 write_text(path, json.dumps(kept))
             rows, columns = tensor.shape
-            losses[name] = Losses((rows, columns), tuple(kept[name]))
+            layout = Layout.of(method.grouping, columns)
+            losses[name] = Losses((rows, columns), tuple(kept[name]), tuple(
+                layout.size((rows, columns), depth) for depth in DEPTHS))
             advance(1, name)
     return choose_depths(losses, budget)
 

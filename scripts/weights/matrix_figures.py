@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from tritstream.golden.checkpoints.source import CONFIG, Source
-from tritstream.golden.fixed_point import information_bits
 from tritstream.golden.matrix import dequantized_chunks
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.report import square_sums
@@ -56,7 +55,8 @@ def figures(checkpoint: Checkpoint) -> dict:
     counts = {info: prod(info.shape) for info in checkpoint.matrices.values()}
     weights = sum(counts.values())
     stored = sum(tensor.size for info in counts for tensor in checkpoint.tensors_of(info.name))
-    bits = sum(information_bits(info.depth) * count for info, count in counts.items())
+    bits = sum(info.layout.information_bits(info.shape, info.depth) * count
+               for info, count in counts.items())
     return {"depths": sorted({info.depth for info in counts}),
             "stored_bits": 8 * stored / weights, "information_bits": bits / weights}
 

@@ -18,7 +18,9 @@ from tritstream.golden.jobs.local import in_flight
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.report import PackReport, TensorReport
+from tritstream.golden.quantizers.grouping import GROUPING, Grouping
 from tritstream.golden.quantizers.registry import DEFAULT, METHODS, Method, check_method, method_of
+from tritstream.golden.scales import CODED, DIRECT
 from tritstream.scripts.console import console, print_json, progress, reports_errors, table
 from tritstream.scripts.options import BaseModel, Exclude, Force, Json, Model, NoTokenizer, Output
 from tritstream.scripts.weights.architecture import Found, architecture_of, warn_of_faults
@@ -46,6 +48,12 @@ def quantize(
         help="Average number of stored bits per weight. Replaces --depth: each matrix gets the "
              "depth at which its bits reduce the error most.")] = None,
     method: Annotated[str, typer.Option(help=f"Quantizer: {', '.join(METHODS)}.")] = DEFAULT,
+    group: Annotated[int, typer.Option(
+        "--group", metavar="G", help="Consecutive weights of a row that share a scale: a multiple "
+        "of 16. A shorter row is one group.")] = GROUPING.group,
+    scales: Annotated[str, typer.Option(
+        help=f"Kind of scales: {CODED}, one of 27 per matrix, or {DIRECT}, a float16 per group."
+        )] = GROUPING.scales,
     calibration: Annotated[str | None, typer.Option(
         metavar="FILE", help="Calibrate the method search with this file: a text of the kind that "
         "the model will read (another kind may gain nothing), a calibration file of `tritstream "
@@ -76,10 +84,11 @@ def quantize(
     default, overrides = _depths(depth, depth_for or [], budget)
     check_dtype(dtype)
     check_no_tokenizer(model, no_tokenizer)
-    check_method(method, calibration is not None)
+    grouping = Grouping(group, scales)
+    check_method(method, calibration is not None, grouping)
     found, selection = _select(model, not no_tokenizer, include or [], exclude or [])
     moments = calibration and moments_file(model, calibration, calibration_tokens)
-    chosen = method_of(method, engine, moments or None)
+    chosen = method_of(method, engine, moments or None, grouping)
     if budget is not None:
         overrides = depths_by_budget(model, chosen, budget, selection)
         default = Counter(overrides.values()).most_common(1)[0][0]
@@ -90,7 +99,7 @@ def quantize(
     seconds = perf_counter() - start
     warn_of_share(report)
     show = _print_json if as_json else _show
-    show(output, report, found, seconds)
+    show(output, report, found, grouping, seconds)
 
 
 def _depths(
@@ -137,9 +146,12 @@ def pack(model: Path, output: Path, depth: int, force: bool = False, *,
     return report
 
 
-def _print_json(output: Path, report: PackReport, found: Found, seconds: float) -> None:
+def _print_json(
+    output: Path, report: PackReport, found: Found, grouping: Grouping, seconds: float,
+) -> None:
     architecture = found.architecture
-    print_json({"output": str(output), "depth": report.depth, "weights": report.weights,
+    print_json({"output": str(output), "depth": report.depth, "group": grouping.group,
+                "scales": grouping.scales, "weights": report.weights,
                 "size": report.size, "stored_bits": report.stored_bits,
                 "packed_share": report.packed_share, "error": report.error, "seconds": seconds,
                 "model": architecture.name if architecture else None,
@@ -148,14 +160,17 @@ def _print_json(output: Path, report: PackReport, found: Found, seconds: float) 
                 "tensors": [tensor.record() for tensor in report.tensors]})
 
 
-def _show(output: Path, report: PackReport, found: Found, seconds: float) -> None:
+def _show(
+    output: Path, report: PackReport, found: Found, grouping: Grouping, seconds: float,
+) -> None:
     table("", ["matrix", "shape", "d", "stored b/w", "info b/w", "squared error", "of a group",
                "zero trits", "scales"], [_row(matrix) for matrix in report.matrices])
     print(f"\n{len(report.matrices)} matrices, {report.weights} weights at "
           f"{report.stored_bits:.2f} bits with padding and tables; "
           f"{len(report.kept) - len(report.roundings)} tensors kept as they were")
-    print("squared error: of all weights over their squares; of a group: the median of the groups "
-          "of 16 weights")
+    print(f"groups of {grouping.group} weights with {grouping.scales} scales")
+    print("squared error: of all weights over their squares; of a group: the median over 16 "
+          "consecutive weights each")
     show_kept(report)
     for rounding in report.roundings:
         print(f"converted: {rounding.line()}")

@@ -9,6 +9,7 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.quantizers.moments import Moments, write_moments
 from tritstream.host.model.load import load_model
 from tritstream.scripts.weights.calibrate import calibrate, moments_file
+from tritstream.scripts.weights.checkpoints import inspect, verify
 from tritstream.scripts.weights.quantize import quantize
 
 from support.golden_helpers import contents, run_python
@@ -123,6 +124,32 @@ def test_depths_by_name(tmp_path):
     assert found["model.layers.0.self_attn.k_proj"] == 3
 
 
+def test_groups_and_scales(tmp_path, capsys):
+    quantize(MODEL, tmp_path / "o", depth=2, group=64, scales="direct", as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert (report["group"], report["scales"], report["depth"]) == (64, "direct", 2)
+    # Rows are whole tiles: 3.2 bits, and 16 per 64 weights; 31 and 40 rows take padding.
+    assert 3.45 < report["stored_bits"] < 3.6
+    quantize(MODEL, tmp_path / "text", depth=2, group=64, scales="direct")
+    assert "\ngroups of 64 weights with direct scales\n" in capsys.readouterr().out
+    inspect(tmp_path / "o", as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert {(one["group"], one["scales"], one["inexact_groups"]) for one in found["matrices"]} == {
+        (64, "direct", 0)}
+    assert (found["config"]["group"], found["config"]["scales"]) == (64, "direct")
+    verify(tmp_path / "o", MODEL)
+    assert "all valid" in capsys.readouterr().out
+
+
+def test_a_budget_counts_the_bits_of_long_groups(tmp_path):
+    quantize(MODEL, tmp_path / "o", budget=3.0, group=64, scales="direct")
+    checkpoint = PackedCheckpoint(tmp_path / "o")
+    size = sum(tensor.size for name in checkpoint.matrices
+               for tensor in checkpoint.tensors_of(name))
+    assert 2.9 < 8 * size / 786432 <= 3.0
+    assert set(depths(tmp_path / "o").values()) >= {1, 2}
+
+
 def test_budget_is_kept_and_measured_once(tmp_path, monkeypatch):
     quantize(MODEL, tmp_path / "a", budget=4.2, method="search", calibration="random",
              calibration_tokens=512)
@@ -182,6 +209,16 @@ def test_head_and_embedding_are_packed_when_asked(tmp_path):
     ({"depth_for": ["lm=2"]}, f"{MODEL}: no matrix is named lm, for which depth 2 is requested; "
                               "check the name"),
     ({"method": "best"}, "method must be one of tritllm-v2, search, not best"),
+    ({"group": 40}, "group must be a multiple of 16, not 40"),
+    ({"scales": "float16"}, "scales must be coded or direct, not 'float16'"),
+    ({"group": 32, "method": "tritllm-v2"},
+     "method tritllm-v2 supports groups of 16 with coded scales only; use method search without a "
+     "calibration for coded scales in groups of 32"),
+    ({"scales": "direct", "calibration": "random"},
+     "a calibration supports groups of 16 with coded scales only; use method search without a "
+     "calibration for direct scales in groups of 16"),
+    ({"budget": 1.5, "group": 64, "scales": "direct"},
+     "budget must be at least 1.865 bits per weight, which is depth 1 everywhere, not 1.5"),
     ({"calibration": "none.txt", "method": "search"}, "none.txt: no such file; give plain text"),
     ({"include": ["lm_head"]}, f"{MODEL}: has no matrix lm_head to include; a model that ties its "
                                "head to its embedding has model.embed_tokens only"),

@@ -33,6 +33,21 @@ def test_a_matrix_comes_back_from_its_tiles(depth):
     np.testing.assert_array_equal(tritstream.dequantize(again), tritstream.dequantize(matrix))
 
 
+@pytest.mark.parametrize(("group", "scales"), [(16, "direct"), (32, "coded"), (64, "direct")])
+def test_groups_and_direct_scales(group, scales):
+    matrix = tritstream.quantize(WEIGHTS, 2, group=group, scales=scales)
+    assert (matrix.group, type(matrix).__name__) == (
+        group, "TritMatrix" if scales == "coded" else "DirectMatrix")
+    assert tritstream.relative_error(WEIGHTS, matrix) < 0.05
+    exact = tritstream.dequantize(matrix).astype(np.float64) @ X.T
+    np.testing.assert_allclose(tritstream.multiply(matrix, X), exact.T, atol=0.2)
+    np.testing.assert_array_equal(tritstream.multiply(matrix, X, device="sim:lanes=4"),
+                                  tritstream.multiply(matrix, X))
+    with pytest.raises(ValueError, match="^tiles have groups of 16 with coded scales, not groups "
+                                         f"of {group} with {scales} scales; packed_matrix packs"):
+        tritstream.pack(matrix)
+
+
 def test_the_error_is_that_of_the_dequantized_weights():
     matrix = tritstream.quantize(WEIGHTS, 2, method="tritllm-v2")
     off = tritstream.dequantize(matrix).astype(np.float64) - WEIGHTS

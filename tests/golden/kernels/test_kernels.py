@@ -85,6 +85,31 @@ def test_same_best_codes(name, half):
 
 
 @pytest.mark.parametrize("half", HALF.values())
+@pytest.mark.parametrize("name", GROUPS)
+def test_same_errors_and_sums_at_scales_of_their_own(name, half):
+    groups = GROUPS[name]
+    shares = np.array([0, 1e-3, 0.3, 0.99, 1, 1.1], np.float64)
+    scales = np.minimum(np.abs(groups).max(axis=1)[:, None] * shares, F(3e38)).astype(F)
+    errors = both("own_errors", groups, scales, half)
+    for index in range(len(shares)):
+        one = np.repeat(scales[:, index:index + 1], 2, axis=1)
+        same(both("own_errors", groups, one, half)[:, 0].copy(), errors[:, index].copy())
+        both("level_sums", groups, scales[:, index].copy(), half)
+
+
+@pytest.mark.parametrize("half", HALF.values())
+def test_errors_and_sums_by_hand(half):
+    groups, scales = GROUPS["gaussian"][:9], np.abs(GROUPS["heavy tails"][:9, :2]) + F(0.5)
+    q = PLAIN.find_levels(groups, scales[:, 1], half).astype(F)
+    errors = PLAIN.own_errors(groups, scales, half)[:, 1]
+    exact = ((groups - scales[:, 1:] * q / F(half)).astype(np.float64) ** 2).sum(axis=1)
+    np.testing.assert_allclose(errors, exact, rtol=1e-5, atol=1e-6)
+    products, squares = PLAIN.level_sums(groups, scales[:, 1].copy(), half)
+    np.testing.assert_allclose(products, (groups.astype(np.float64) * q).sum(axis=1), rtol=1e-6)
+    assert (squares == (q * q).sum(axis=1)).all()
+
+
+@pytest.mark.parametrize("half", HALF.values())
 def test_best_code_by_trying_all(half):
     groups = GROUPS["gaussian"][:40]
     table = next(tables(groups))

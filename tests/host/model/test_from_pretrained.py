@@ -26,6 +26,8 @@ from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import verify
+from tritstream.golden.quantizers.grouping import Grouping
+from tritstream.golden.quantizers.registry import method_of
 from tritstream.host.model.backends import GoldenBackend, ReferenceBackend
 from tritstream.host.model.held import set_backend
 from tritstream.host.model.linear import TritEmbedding, TritLinear
@@ -319,6 +321,17 @@ def test_quantized_while_it_is_loaded(tmp_path):
     assert verify(tmp_path / "s", MODEL) == []
 
 
+def test_quantized_in_long_groups_while_it_is_loaded(tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(MODEL, quantization_config=TritstreamConfig(
+        2, group=64, scales="direct", backend="cpu"))
+    model.save_pretrained(tmp_path / "s")
+    pack_checkpoint(MODEL, tmp_path / "o", 2, method=method_of(
+        "search", grouping=Grouping(64, "direct")))
+    assert same_tensors(tmp_path / "s", tmp_path / "o")
+    assert verify(tmp_path / "s", MODEL) == []
+    assert torch.equal(logits(model), logits(AutoModelForCausalLM.from_pretrained(tmp_path / "o")))
+
+
 def test_quantized_from_shards_by_another_method(tmp_path):
     source, _ = pack_llama(tmp_path)
     AutoModelForCausalLM.from_pretrained(source).save_pretrained(tmp_path / "m",
@@ -334,6 +347,10 @@ def test_quantized_from_shards_by_another_method(tmp_path):
 @pytest.mark.parametrize(("fields", "error"), [
     ({"depth": 5}, "depth must be 1..4, not 5"),
     ({"method": "best"}, "method must be one of"),
+    ({"group": 24}, "group must be a multiple of 16, not 24"),
+    ({"scales": "inverse"}, "scales must be coded or direct, not 'inverse'"),
+    ({"method": "tritllm-v2", "group": 32}, "method tritllm-v2 supports groups of 16 with coded "
+                                            "scales only"),
 ])
 def test_wrong_configuration(fields, error):
     with pytest.raises(ValueError, match=error):
