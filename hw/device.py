@@ -109,6 +109,7 @@ class TritDevice(wiring.Component):
             self.failed.eq(control.failed),
 
             loader.restart.eq(control.begin),
+            loader.loading.eq(control.loading),
             # The opcodes of ACTIVATIONS and SCALES differ in this bit.
             loader.scales.eq(deframer.headers.p.header.opcode[1]),
             control.bad_mantissa.eq(loader.bad_mantissa),
@@ -139,19 +140,18 @@ class TritDevice(wiring.Component):
         m.d.comb += [
             loader.words.p.eq(payload.p),
             sequencer.words.p.eq(payload.p),
-            payload.ready.eq(1),
+            # Each is ready while the words are not for it.
+            payload.ready.eq(loader.words.ready & sequencer.words.ready),
         ]
         with m.Switch(control.route):
             with m.Case(Route.LOADER):
                 m.d.comb += [
                     loader.words.valid.eq(payload.valid),
-                    payload.ready.eq(loader.words.ready),
                     control.load_word.eq(payload.valid),
                 ]
             with m.Case(Route.GEMV):
                 m.d.comb += [
                     sequencer.words.valid.eq(payload.valid),
-                    payload.ready.eq(sequencer.words.ready),
                     control.word.eq(sequencer.beat.valid),
                     control.word_refused.eq(payload.valid & ~sequencer.words.ready),
                     control.word_missing.eq(

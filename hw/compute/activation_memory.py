@@ -14,6 +14,8 @@ __all__ = ["MAX_ROW_BYTES", "ActivationMemory"]
 #: Largest width of a memory row in bytes. Wider words are written as several rows.
 MAX_ROW_BYTES = 8
 _WORD_ALIGN   = 64
+#: Bytes per part of a row, of which the first stage selects one.
+_PART = 4
 
 
 class ActivationMemory(wiring.Component):
@@ -50,12 +52,13 @@ class ActivationMemory(wiring.Component):
     """
 
     #: Cycles in which the read pipeline fills after ``restart``.
-    PRIME = 3
+    PRIME = 4
 
     def __init__(self, columns: int, max_k: int, word_bytes: int) -> None:
         self._columns   = columns
         self._max_k     = max_k
         self._row_bytes = min(word_bytes, MAX_ROW_BYTES)
+        self._part      = min(self._row_bytes, _PART)
         super().__init__({
             "restart":      In(1),
             "group_last":   In(range(MAX_K // GROUP)),
@@ -77,7 +80,7 @@ class ActivationMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        move, row, byte = self._sequence(m)
+        move, row, byte, part = self._sequence(m)
         write_row = Signal(range(self.rows))
         with m.If(self.write.valid):
             m.d.sync += write_row.eq(write_row + 1)
@@ -95,19 +98,30 @@ class ActivationMemory(wiring.Component):
             ]
             with m.If(self.write.first):
                 m.d.comb += memory.write_addr.eq(0)
+            # The byte of each part of a row, then the part. Block memories are far away.
+            chosen = Signal(self._row_bytes // self._part * 8, name=f"chosen{column}")
+            parts  = memory.read_data
             with m.If(move):
-                m.d.sync += x.eq(memory.read_data.word_select(byte, 8))
+                m.d.sync += [
+                    chosen.eq(Cat(parts.word_select(low, 8 * self._part).word_select(byte, 8)
+                                  for low in range(self._row_bytes // self._part))),
+                    x.eq(chosen.word_select(part, 8)),
+                ]
 
         return m
 
     def _sequence(self, m):
-        """Return the pipeline enable, the row to read, and the byte to select two stages later."""
+        """Return the pipeline enable, and what to read: row, byte of a part, part.
+
+        The byte is two stages later than the row, and the part three.
+        """
         prime = Signal(self.PRIME)
         move  = Signal()
         group = Signal.like(self.group_last)
         place = Signal(range(GROUP))
         where = Cat(place, group)
         low   = ceil_log2(self._row_bytes)
+        inner = ceil_log2(self._part)
 
         m.d.comb += move.eq(self.activations.advance | prime[0])
         m.d.sync += prime.eq(prime >> 1)
@@ -120,10 +134,10 @@ class ActivationMemory(wiring.Component):
         with m.If(self.restart):
             m.d.sync += [prime.eq(~0), place.eq(0), group.eq(0)]
 
-        byte = where[:low]
-        for stage in range(2):
+        stages = [where[:low]]
+        for stage in range(3):
             later = Signal(low, name=f"byte{stage}")
             with m.If(move):
-                m.d.sync += later.eq(byte)
-            byte = later
-        return move, where[low:], byte
+                m.d.sync += later.eq(stages[-1])
+            stages.append(later)
+        return move, where[low:], stages[2][:inner], stages[3][inner:]

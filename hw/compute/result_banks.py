@@ -1,10 +1,11 @@
 """Result banks: buffer the row sums of the scale units and read them in row order."""
 
+from functools import reduce
 from itertools import product
+from operator import or_
 
-from amaranth import Array, Cat, Module, Signal, signed
+from amaranth import Cat, Module, Signal, signed
 from amaranth.lib import stream, wiring
-from amaranth.lib.data import ArrayLayout
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -12,7 +13,6 @@ from tritstream.golden.fixed_point import ROW_SUM_BITS, ROWS
 from tritstream.hw.compute.scale_unit import LANES_PER_UNIT
 from tritstream.hw.interfaces import SLOTS, BankRequest, RowSums
 from tritstream.hw.primitives.cells import BlockRam
-from tritstream.hw.primitives.stream_buffer import StreamBuffer
 from tritstream.hw.protocol import BANKS, SUM_BYTES
 
 __all__ = ["ResultBanks", "UnitMap"]
@@ -103,9 +103,6 @@ class ResultBanks(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        # With the buffer, a register and not the ready of the framer moves the read pipeline.
-        m.submodules.buffer = buffer = StreamBuffer(
-            ArrayLayout(signed(ROW_SUM_BITS), self._map.places))
         move   = Signal()
         column = Signal(range(self._columns))
         valid, passed, release = self._sequence(m, move, column)
@@ -115,17 +112,13 @@ class ResultBanks(wiring.Component):
             address = Signal(len(slot) + len(read_bank), name=f"address{place}")
             with m.If(move):
                 m.d.sync += address.eq(Cat(slot, read_bank))
-            value = self._read(m, place, move, column, unit, address, write_bank)
-            m.d.comb += [
-                buffer.i.payload[place].eq(value),
-                self.sums.payload.word_select(place, 8 * SUM_BYTES).eq(buffer.o.payload[place]),
-            ]
-        m.d.comb += [
-            buffer.i.valid.eq(valid),
-            move.eq(~valid | buffer.i.ready),
-            self.sums.valid.eq(buffer.o.valid),
-            buffer.o.ready.eq(self.sums.ready),
-        ]
+            value = self._read(m, place, move, column, unit, address, write_bank).as_signed()
+            if self._map.places > 1:    # Verilator takes the sign of a part of a signal for a loop
+                named = Signal(signed(ROW_SUM_BITS), name=f"value{place}")
+                m.d.comb += named.eq(value)
+                value = named
+            m.d.comb += self.sums.payload.word_select(place, 8 * SUM_BYTES).eq(value)
+        m.d.comb += [self.sums.valid.eq(valid), move.eq(~valid | self.sums.ready)]
         return m
 
     def _account(self, m, passed, release):
@@ -221,8 +214,11 @@ class ResultBanks(wiring.Component):
         return unit, slot
 
     def _read(self, m, place, move, column, unit, address, write_bank):
-        """Add the memories of a place with their output registers; return the selected sum."""
-        outputs = [[] for _ in range(self._columns)]
+        """Add the memories of a place with their output registers; return the selected sum.
+
+        All sums except the selected one are held at zero, as in :func:`.select_by_slot`.
+        """
+        held = []
         for which, number in product(range(self._columns), range(self._map.units)):
             bank = BlockRam(ROW_SUM_BITS, BANKS << len(self.rows.slot.index))
             m.submodules[f"bank{which}_{place}_{number}"] = bank
@@ -233,9 +229,10 @@ class ResultBanks(wiring.Component):
                 bank.read_en.eq(move),
                 bank.read_addr.eq(address),
             ]
-            outputs[which].append(bank.read_data)
-        chosen = Signal(signed(ROW_SUM_BITS), name=f"chosen{place}")
-        select = Array(Array(units)[unit] for units in outputs)[column]
-        with m.If(move):
-            m.d.sync += chosen.eq(select)
-        return chosen
+            register = Signal(ROW_SUM_BITS, name=f"held{which}_{place}_{number}")
+            with m.If(move & ((unit != number) | (column != which))):
+                m.d.sync += register.eq(0)
+            with m.Elif(move):
+                m.d.sync += register.eq(bank.read_data)
+            held.append(register)
+        return reduce(or_, held)

@@ -87,7 +87,11 @@ class Sequencer(wiring.Component):
             self.beat.scale_last.eq(digit == _SCALE_LAST),
             self.beat.group_first.eq(first),
         ]
-        # One cycle late, which is early enough: a chunk has at least 16 beats.
+        # Steps are two cycles late, which is early enough: a chunk has at least 16 beats.
+        next_chunk, next_group, next_block = (Signal(name=f"next_{name}")
+                                              for name in ("chunk", "group", "block"))
+        m.d.sync += [next_chunk.eq(0), next_group.eq(take & self.beat.scale_last),
+                     next_block.eq(take & end)]
         last_block = Signal()
         whole      = Signal()               # this chunk is the last of its group
         m.d.sync += [
@@ -95,6 +99,13 @@ class Sequencer(wiring.Component):
             whole.eq((length == job.length_last) | (chunk == job.chunk_last)),
             last_block.eq(block == job.block_last),
         ]
+
+        with m.If(next_chunk):
+            m.d.sync += [chunk.eq(chunk + 1), length.eq(length + 1)]
+        with m.If(next_group):
+            m.d.sync += [chunk.eq(chunk + 1), length.eq(0), first.eq(0)]
+        with m.If(next_block):
+            m.d.sync += [chunk.eq(0), block.eq(block + 1), first.eq(1)]
 
         # Ready is registered because of its high fan-out.
         m.d.sync += [
@@ -111,11 +122,7 @@ class Sequencer(wiring.Component):
                     with m.If(whole):
                         m.d.sync += digit.eq(Mux(job.direct, _DIRECT, _CODED))
                     with m.Else():
-                        m.d.sync += [chunk.eq(chunk + 1), length.eq(length + 1)]
-            with m.If(self.beat.scale_last):
-                m.d.sync += [chunk.eq(chunk + 1), length.eq(0), first.eq(0)]
-            with m.If(end):
-                m.d.sync += [chunk.eq(0), block.eq(block + 1), first.eq(1)]
+                        m.d.sync += next_chunk.eq(1)
             # A payload that is too short or too long also ends the run, as not complete.
             with m.If(self.words.p.last | (end & last_block)):
                 m.d.sync += self.running.eq(0)

@@ -51,6 +51,8 @@ class Controller(wiring.Component):
         A GEMV word was taken; was offered but not taken; was expected but not offered.
     load_word : :py:`In(1)`
         A word of a load was offered.
+    loading : :py:`Out(1)`
+        The current frame is a load. Stable from two cycles before ``route`` opens.
     begin : :py:`Out(1)`
         A payload starts. Components that handle payloads reset their state.
     gemv : :py:`Out(GemvRun)`
@@ -84,6 +86,7 @@ class Controller(wiring.Component):
             "word_refused": In(1),
             "word_missing": In(1),
             "load_word":    In(1),
+            "loading":      Out(1),
             "begin":        Out(1),
             "gemv":         Out(GemvRun),
             "bad_mantissa": In(1),
@@ -140,6 +143,7 @@ class Controller(wiring.Component):
         """Connect the request check and the counters, and end pulses after one cycle."""
         m.d.comb += [
             check.header.eq(self.headers.p.header),
+            self.headers.ready.eq(r.takes_header),
             # Counted until the last RESULT has left, since the trailer may come later.
             counters.begin.eq(self.gemv.start),
             counters.gemv.eq(r.runs_gemv & ~(self.gemv.complete & r.drained)),
@@ -152,7 +156,7 @@ class Controller(wiring.Component):
         with m.If(counters.good | counters.bad):
             m.d.sync += self.failed.eq(counters.bad)
         # Registered because of their high fan-out.
-        m.d.sync += [self.begin.eq(0), self.gemv.start.eq(0)]
+        m.d.sync += [self.begin.eq(0), self.gemv.start.eq(0), r.takes_header.eq(0)]
         concluded = (counters.good, counters.bad, counters.reset, check.end_load, check.forget)
         m.d.sync += [pulse.eq(0) for pulse in concluded]
 
@@ -163,11 +167,11 @@ class Controller(wiring.Component):
             with m.If(self.headers.valid):
                 m.next = "Check"
                 with m.If(self.headers.p.out_of_sync):
-                    m.d.sync += [r.error.eq(ErrorCode.NO_HEADER), r.out_of_sync.eq(1)]
+                    m.d.sync += [r.error.eq(ErrorCode.NO_HEADER), r.out_of_sync.eq(1),
+                                 r.takes_header.eq(1)]
                     m.next = "Out of sync"
 
         with m.State("Out of sync"):
-            m.d.comb += self.headers.ready.eq(1)
             m.d.sync += counters.bad.eq(1)
             m.next = "Answer"
 
@@ -182,20 +186,19 @@ class Controller(wiring.Component):
             m.d.sync += [
                 r.error.eq(check.error),
                 r.runs_gemv.eq(r.asked[Opcode.GEMV] & accepted),
-                r.loads.eq((r.asked[Opcode.ACTIVATIONS] | r.asked[Opcode.SCALES]) & accepted),
+                self.loading.eq((r.asked[Opcode.ACTIVATIONS] | r.asked[Opcode.SCALES]) & accepted),
             ]
             m.next = "Begin"
 
     def _begin_payload(self, m, r):
         """Reset the handlers of the payload, route the payload, and wait for the frame status."""
         with m.State("Begin"):
-            m.d.sync += [self.begin.eq(1), self.gemv.start.eq(r.runs_gemv)]
+            m.d.sync += [self.begin.eq(1), self.gemv.start.eq(r.runs_gemv), r.takes_header.eq(1)]
             m.next = "Open"
 
         with m.State("Open"):
-            m.d.comb += self.headers.ready.eq(1)
             m.d.sync += self.route.eq(
-                Mux(r.runs_gemv, Route.GEMV, Mux(r.loads, Route.LOADER, Route.NOWHERE)))
+                Mux(r.runs_gemv, Route.GEMV, Mux(self.loading, Route.LOADER, Route.NOWHERE)))
             m.next = "Payload"
 
         with m.State("Payload"):
@@ -208,7 +211,7 @@ class Controller(wiring.Component):
         with m.State("Judge"):
             with m.If(r.runs_gemv & ~self.gemv.complete):
                 m.d.sync += r.error.eq(ErrorCode.LENGTH)
-            with m.If(r.loads & r.asked[Opcode.SCALES] & self.bad_mantissa):
+            with m.If(self.loading & r.asked[Opcode.SCALES] & self.bad_mantissa):
                 m.d.sync += r.error.eq(ErrorCode.SIZE)
             with m.If(~r.crc_ok):
                 m.d.sync += r.error.eq(ErrorCode.TRAILER)
@@ -225,7 +228,7 @@ class Controller(wiring.Component):
             m.d.sync += [
                 counters.good.eq(good),
                 counters.bad.eq(~good),
-                check.end_load.eq(good & r.loads),
+                check.end_load.eq(good & self.loading),
                 check.forget.eq(good & r.asked[Opcode.RESET]),
                 counters.reset.eq(good & r.asked[Opcode.RESET]),
             ]
@@ -289,10 +292,10 @@ class _Registers:
     def __init__(self, check_cycles: int) -> None:
         self.asked       = Signal(len(_REQUESTS))   # opcode, one bit per opcode
         self.error       = Signal(8)
+        self.takes_header = Signal()
         self.out_of_sync = Signal()                 # no request: unrecognized words were dropped
         self.answer      = Signal(AnswerHeader)     # header of the last response, after all RESULTs
         self.crc_ok      = Signal()
         self.checking    = Signal(check_cycles)     # one bit per cycle
         self.runs_gemv   = Signal()                 # the request is an accepted GEMV
-        self.loads       = Signal()                 # the request is an accepted load
         self.drained     = Signal()                 # every RESULT has left

@@ -1,11 +1,12 @@
 """Loader: writes the payloads of ACTIVATIONS and SCALES to their memories."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tritstream.golden.fixed_point import MANTISSA_BITS, SCALES
 from tritstream.hw.compute.activation_memory import MAX_ROW_BYTES
+from tritstream.hw.compute.scale_mantissas import select_by_slot
 from tritstream.hw.interfaces import CODE_BITS, ActivationRows, MantissaPort, Payload
 
 __all__ = ["Loader"]
@@ -28,6 +29,8 @@ class Loader(wiring.Component):
     -------
     restart : :py:`In(1)`
         A new payload starts with the next word.
+    loading : :py:`In(1)`
+        The next word, if any, belongs to a load. Otherwise ``words.ready`` is set.
     scales : :py:`In(1)`
         Kind of the payload: 27 u32 mantissas if set, otherwise int8 activations.
     words : :py:`In(stream.Signature(Payload(lanes)))`
@@ -45,6 +48,7 @@ class Loader(wiring.Component):
         self._row   = min(lanes, MAX_ROW_BYTES)
         super().__init__({
             "restart":      In(1),
+            "loading":      In(1),
             "scales":       In(1),
             "words":        In(stream.Signature(Payload(lanes))),
             "rows":         Out(ActivationRows(self._row)),
@@ -61,7 +65,6 @@ class Loader(wiring.Component):
         following = Signal.like(piece)
         end    = Signal()                   # last row or mantissa of this word
         first  = Signal()
-        row    = self.words.p.data.word_select(piece[:_bits(lanes // self._row)], 8 * self._row)
 
         m.d.comb += [following.eq(piece), self.words.ready.eq(end)]
         with m.If(self.words.valid):
@@ -72,8 +75,7 @@ class Loader(wiring.Component):
         m.d.sync += [
             piece.eq(following),
             # Registered because of the high fan-out of ready.
-            end.eq(following == last),
-            self.rows.data.eq(row),
+            end.eq(~self.loading | (following == last)),
             self.rows.valid.eq(self.words.valid & ~self.scales),
             self.rows.first.eq(first),
         ]
@@ -82,6 +84,7 @@ class Loader(wiring.Component):
         with m.If(self.restart):
             m.d.sync += [first.eq(1), self.bad_mantissa.eq(0)]
 
+        m.d.comb += self.rows.data.eq(self._row_data(m, piece))
         entry, valid = self._entries(m, piece)
         code = self._codes(m, valid)
         m.d.sync += [
@@ -93,6 +96,15 @@ class Loader(wiring.Component):
             m.d.sync += self.bad_mantissa.eq(1)
 
         return m
+
+    def _row_data(self, m, piece):
+        """Return the row of the piece, one cycle later than the word."""
+        data  = self.words.p.data
+        rows  = [data[low:low + 8 * self._row] for low in range(0, len(data), 8 * self._row)]
+        # A row of several has two mantissas.
+        place = Mux(self.scales, piece[1:], piece)
+        slots = [place == row for row in range(len(rows))] if len(rows) > 1 else [Const(1)]
+        return select_by_slot(m, rows, slots, "row")
 
     def _entries(self, m, piece):
         """Return the current u32, and whether it is complete and one of the 27 mantissas.
@@ -114,10 +126,9 @@ class Loader(wiring.Component):
                 m.d.sync += due.eq(0)
         taken = self.words.valid & self.scales
         if lanes >= _ENTRY_BYTES:
-            m.d.sync += [
-                entry.eq(self.words.p.data.word_select(piece, 8 * _ENTRY_BYTES)),
-                whole.eq(taken),
-            ]
+            half = Signal(range(self._row // _ENTRY_BYTES))
+            m.d.comb += entry.eq(self.rows.data.word_select(half, 8 * _ENTRY_BYTES))
+            m.d.sync += [half.eq(piece[:len(half)]), whole.eq(taken)]
         else:
             parts = Signal(range(_ENTRY_BYTES // lanes))
             m.d.sync += whole.eq(taken & (parts == _ENTRY_BYTES // lanes - 1))
@@ -143,6 +154,3 @@ class Loader(wiring.Component):
             m.d.sync += code.eq(0)
         return code
 
-
-def _bits(count):
-    return (count - 1).bit_length()

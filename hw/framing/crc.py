@@ -6,10 +6,10 @@ from operator import or_, xor
 
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from tritstream.hw.primitives.linear_map import linear_map
 from tritstream.hw.protocol import HEADER_BYTES, HEADER_CRC_OFFSET, MAGIC
 
 __all__ = ["CRC_BITS", "Crc32", "HeaderCrc", "crc_step"]
@@ -22,7 +22,7 @@ _INIT      = 0xFFFFFFFF
 #: Value of the register after a message followed by its own CRC.
 _RESIDUE   = 0xDEBB20E3
 #: Bytes per partial sum in the first pipeline stage.
-_CHUNK     = 8
+_CHUNK     = 16
 
 
 def crc_step(state: int, data: int, data_bytes: int) -> int:
@@ -54,20 +54,6 @@ def _squared(value, times):
     return value
 
 
-def _table(m, name, value, contribution):
-    """Return the exclusive or of the contributions of every four bits of ``value``."""
-    terms = []
-    for low in range(0, len(value), 4):
-        # One LUT4 per bit; the table is too small for a block memory.
-        table = Memory(shape=CRC_BITS, depth=16, attrs={"ram_style": "logic"},
-                       init=[contribution(bits << low) for bits in range(16)])
-        m.submodules[f"{name}{low}"] = table
-        port = table.read_port(domain="comb")
-        m.d.comb += port.addr.eq(value[low:low + 4])
-        terms.append(port.data)
-    return reduce(xor, terms)
-
-
 class Crc32(wiring.Component):
     """CRC-32 of a stream of words, the same as in zlib.
 
@@ -85,13 +71,14 @@ class Crc32(wiring.Component):
     3. The contribution of a word is stored as its n-th root, computed before the loop. The n-th
        power of the register is computed after the loop.
 
-    Both maps are exclusive ors of tables with 16 entries, one table per four input bits. Each bit
-    of a table is one LUT4 on silicon. A table look-up is one load in a compiled simulation.
+    Both maps are exclusive ors of bits: see :func:`.linear_map`.
 
     Parameters
     ----------
     word_bytes : int
         Bytes per word, a power of two.
+    checks_header : bool, optional
+        Compute ``sound``, which costs gates.
 
     Members
     -------
@@ -112,8 +99,9 @@ class Crc32(wiring.Component):
     #: Cycles from a word to the CRC that includes the word.
     LATENCY = 4
 
-    def __init__(self, word_bytes: int) -> None:
-        self._word_bytes = word_bytes
+    def __init__(self, word_bytes: int, checks_header: bool = False) -> None:
+        self._word_bytes    = word_bytes
+        self._checks_header = checks_header
         super().__init__({
             "en":    In(1),
             "first": In(1),
@@ -132,12 +120,12 @@ class Crc32(wiring.Component):
             return _squared(value, CRC_BITS - power)
 
         taken, first = Signal(2), Signal(2)
-        total, head, check = (Signal(CRC_BITS, name=name, reset_less=True)
-                              for name in ("total", "head", "check"))
+        total, register = (Signal(CRC_BITS, name=name, reset_less=True)
+                           for name in ("total", "register"))
         state, moved = Signal(CRC_BITS), Signal(CRC_BITS)
         # Number of bytes of the header in its last word.
         end   = HEADER_BYTES % size or size
-        parts = self._parts(m, end, root)
+        parts = self._parts(m, platform, end if self._checks_header else size, root)
 
         m.d.comb += moved.eq(Mux(first[-1], root(crc_step(_INIT, 0, size)),
                                  (state >> 1) ^ Mux(state[0], POLYNOMIAL, 0)))
@@ -145,25 +133,32 @@ class Crc32(wiring.Component):
             taken.eq(Cat(self.en, taken)),
             first.eq(Cat(self.first, first)),
             total.eq(reduce(xor, parts.values())),
-            head.eq(reduce(xor, (part for low, part in parts.items() if low < end))),
-            check.eq(moved ^ head),
-            self.sound.eq(check == root(crc_step(_RESIDUE, 0, size - end))),
-            self.crc.eq(~_table(m, "power", state, lambda bits: _squared(bits, power))),
+            register.eq(linear_map(m, platform, "power", state, CRC_BITS,
+                                   lambda bits: _squared(bits, power))),
         ]
+        # Complemented here, where the next gate does it.
+        m.d.comb += self.crc.eq(~register)
         with m.If(taken[-1]):
             m.d.sync += state.eq(moved ^ total)
-
+        if self._checks_header:
+            head, check = (Signal(CRC_BITS, name=name, reset_less=True)
+                           for name in ("head", "check"))
+            m.d.sync += [
+                head.eq(reduce(xor, (part for low, part in parts.items() if low < end))),
+                check.eq(moved ^ head),
+                self.sound.eq(check == root(crc_step(_RESIDUE, 0, size - end))),
+            ]
         return m
 
-    def _parts(self, m, end, root):
+    def _parts(self, m, platform, end, root):
         """Return contributions of parts of the word by first byte; a part starts at ``end``."""
         size  = self._word_bytes
         parts = {}
         edges = sorted({*range(0, size, _CHUNK), end, size})
         for low, high in pairwise(edges):
             parts[low] = Signal(CRC_BITS, name=f"part{low}", reset_less=True)
-            m.d.sync += parts[low].eq(_table(
-                m, f"byte{low}_", self.word[8 * low:8 * high],
+            m.d.sync += parts[low].eq(linear_map(
+                m, platform, f"byte{low}_", self.word[8 * low:8 * high], CRC_BITS,
                 lambda bits, low=low: root(crc_step(0, bits << 8 * low, size))))
         return parts
 
@@ -214,7 +209,8 @@ class HeaderCrc(wiring.Component):
             m.d.sync += byte.eq(reduce(or_, (
                 self.data.word_select(index, 8) & turn[index].replicate(8)
                 for index in range(self._BYTES))))
-        step = _table(m, "state", state[:8] ^ byte, lambda bits: crc_step(bits, 0, 1))
+        step = linear_map(m, platform, "state", state[:8] ^ byte, CRC_BITS,
+                          lambda bits: crc_step(bits, 0, 1))
         with m.If(self.start):
             m.d.sync += state.eq(crc_step(_INIT, MAGIC, 2))
         with m.Elif(going):

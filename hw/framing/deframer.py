@@ -18,6 +18,9 @@ from tritstream.hw.protocol import (
 
 __all__ = ["Deframer"]
 
+#: States in which each word is taken. A register says so, because the path of ``ready`` is long.
+_OPEN = ("Find", "Collect", "Header padding", "Payload padding", "Trailer", "Trailer padding")
+
 
 class Deframer(wiring.Component):
     """Splits the request stream into headers, payloads and the status of each frame.
@@ -78,7 +81,7 @@ class Deframer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = crc = Crc32(self._lanes)
+        m.submodules.crc = crc = Crc32(self._lanes, checks_header=True)
         r = _Registers(self._lanes)
         word = self.i.payload
         m.d.comb += [
@@ -90,7 +93,7 @@ class Deframer(wiring.Component):
             self.payload.p.data.eq(word),
             self.payload.p.last.eq(r.is_last_word),
             self.payload.valid.eq(r.in_payload & self.i.valid),
-            self.i.ready.eq(r.in_payload & self.payload.ready),
+            self.i.ready.eq(r.is_open | (r.in_payload & self.payload.ready)),
             self.frame_status.payload.eq(r.crc_ok & ~r.aborted),
         ]
         m.d.sync += r.timer.eq(1)
@@ -106,29 +109,29 @@ class Deframer(wiring.Component):
     def _find_header(self, m, r, crc):
         """Take words until one can be the first of a header, then the header's other words."""
         with m.State("Find"):
-            m.d.comb += [self.i.ready.eq(1), self.abandoned.eq(1)]
+            m.d.comb += self.abandoned.eq(1)
             with m.If(self.abandon):
                 m.d.sync += r.hunting.eq(0)
             self._begin(m, r, crc)
             m.d.sync += [r.is_magic.eq(self.i.payload[:16] == self._magic),
                          r.is_blank.eq(~self.i.payload.any())]
             with m.If(self.i.valid):
-                m.next = "Look"
+                self._enter(m, r, "Look")
 
         with m.State("Look"):
             m.d.sync += r.timer.eq(r.timer << 1)
-            m.next = "Find"
+            self._enter(m, r, "Find")
             with m.If(r.is_magic):
-                m.next = "Collect" if self._in_header > 1 else "Check"
+                self._enter(m, r, "Collect" if self._in_header > 1 else "Check")
             with m.Elif(~r.is_blank):
                 self._hunt(m, r)
 
         with m.State("Collect"):
-            m.d.comb += [self.i.ready.eq(1), r.is_covered.eq(1)]
+            m.d.comb += r.is_covered.eq(1)
             with m.If(self.i.valid):
                 m.d.sync += [self._shift_in(r.store), r.count.eq(r.count - 1)]
                 with m.If(r.count == 1):
-                    m.next = "Check"
+                    self._enter(m, r, "Check")
             if self._lanes == 1:
                 self._check_second_byte(m, r, crc)
             with m.If(self.abandon):
@@ -143,10 +146,10 @@ class Deframer(wiring.Component):
                   & (self.i.payload != MAGIC >> 8)):
             with m.If(self.i.payload == self._magic):
                 self._begin(m, r, crc)
-                m.next = "Collect"
+                self._enter(m, r, "Collect")
                 with m.If(~r.hunting):      # the first byte was garbage
                     m.d.sync += [r.hunting.eq(1), r.has_candidate.eq(1)]
-                    m.next = "Out of sync"
+                    self._enter(m, r, "Out of sync")
             with m.Else():
                 self._hunt(m, r)
 
@@ -163,7 +166,8 @@ class Deframer(wiring.Component):
             with m.If(r.timer[-1]):
                 with m.If(crc.sound):
                     m.d.sync += r.hunting.eq(0)
-                    m.next = "Header padding" if self._per_part > self._in_header else "Header"
+                    padded = self._per_part > self._in_header
+                    self._enter(m, r, "Header padding" if padded else "Header")
                 with m.Else():
                     self._hunt(m, r)
 
@@ -171,9 +175,9 @@ class Deframer(wiring.Component):
             m.d.comb += [self.headers.valid.eq(1), self.headers.p.out_of_sync.eq(1)]
             with m.If(self.headers.ready):
                 m.d.sync += r.has_candidate.eq(0)
-                m.next = "Find"
+                self._enter(m, r, "Find")
                 with m.If(r.has_candidate):
-                    m.next = "Collect"
+                    self._enter(m, r, "Collect")
 
         with m.State("Header padding"):
             m.d.comb += r.is_covered.eq(1)
@@ -187,9 +191,9 @@ class Deframer(wiring.Component):
             m.d.sync += r.count.eq(~r.words_left[:exact_log2(words)] if words > 1 else 0)
             with m.If(self.headers.ready):
                 m.d.sync += r.in_payload.eq(~r.has_no_payload)
-                m.next = "Payload"
+                self._enter(m, r, "Payload")
                 with m.If(r.has_no_payload):
-                    m.next = "Trailer"
+                    self._enter(m, r, "Trailer")
 
     def _pass_payload(self, m, r):
         """Pass the words of the payload on, then take its padding."""
@@ -200,12 +204,12 @@ class Deframer(wiring.Component):
                              r.is_last_word.eq(r.words_left == 1)]
                 with m.If(r.is_last_word):
                     m.d.sync += r.in_payload.eq(0)
-                    m.next = "Payload padding"
+                    self._enter(m, r, "Payload padding")
                     with m.If(r.count == 0):
-                        m.next = "Trailer"
+                        self._enter(m, r, "Trailer")
             with m.If(self.abandon):
                 m.d.sync += r.in_payload.eq(0)
-                m.next = "Trailer"
+                self._enter(m, r, "Trailer")
 
         with m.State("Payload padding"):
             m.d.comb += r.is_covered.eq(1)
@@ -213,15 +217,15 @@ class Deframer(wiring.Component):
 
     def _take_trailer(self, m, r):
         with m.State("Trailer"):
-            m.d.comb += self.i.ready.eq(1)
             with m.If(self.i.valid):
                 m.d.sync += [self._shift_in(r.trailer), r.crc_left.eq(r.crc_left >> 1)]
                 m.d.sync += r.count.eq(self._per_part - self._in_crc)
                 with m.If(~r.crc_left.any()):
-                    m.next = "Trailer padding" if self._per_part > self._in_crc else "Settle"
+                    padded = self._per_part > self._in_crc
+                    self._enter(m, r, "Trailer padding" if padded else "Settle")
             with m.If(self.abandon):
                 m.d.sync += r.aborted.eq(1)
-                m.next = "Settle"
+                self._enter(m, r, "Settle")
 
         with m.State("Trailer padding"):
             self._skip(m, r, "Settle")
@@ -232,13 +236,13 @@ class Deframer(wiring.Component):
             m.d.sync += [r.timer.eq(r.timer << 1),
                          r.crc_ok.eq(r.trailer[:CRC_BITS] == crc.crc)]
             with m.If(r.timer[-1]):
-                m.next = "Status"
+                self._enter(m, r, "Status")
 
         with m.State("Status"):
             m.d.comb += self.frame_status.valid.eq(1)
             with m.If(self.frame_status.ready):
                 m.d.sync += r.aborted.eq(0)
-                m.next = "Find"
+                self._enter(m, r, "Find")
 
     def _begin(self, m, r, crc):
         """Take the first word of a possible header."""
@@ -248,18 +252,22 @@ class Deframer(wiring.Component):
     def _hunt(self, m, r):
         """Report a new hunt, or continue the current hunt."""
         with m.If(r.hunting):
-            m.next = "Find"
+            self._enter(m, r, "Find")
         with m.Else():
             m.d.sync += r.hunting.eq(1)
-            m.next = "Out of sync"
+            self._enter(m, r, "Out of sync")
 
     def _skip(self, m, r, then):
         """Take the remaining padding of the header, payload or trailer."""
-        m.d.comb += self.i.ready.eq(1)
         with m.If(self.i.valid):
             m.d.sync += r.count.eq(r.count - 1)
         with m.If(self.abandon | (self.i.valid & (r.count == 1))):
-            m.next = then
+            self._enter(m, r, then)
+
+    def _enter(self, m, r, state):
+        """Go to a state."""
+        m.next = state
+        m.d.sync += r.is_open.eq(state in _OPEN)
 
     def _shift_in(self, target):
         return target.eq(Cat(target, self.i.payload)[-len(target):])
@@ -288,3 +296,4 @@ class _Registers:
         self.is_magic       = Signal()          # the last word is the start of the magic
         self.is_blank       = Signal()          # the last word is zero
         self.in_payload     = Signal()          # payload words pass on
+        self.is_open        = Signal(init=1)    # the state takes each word

@@ -1,6 +1,6 @@
 """Framer: adds headers and CRCs to responses."""
 
-from amaranth import Cat, Const, Module, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -26,8 +26,9 @@ ANSWER_BYTES = 32
 class Framer(wiring.Component):
     """Sends responses as complete frames.
 
-    Throughput is one word per cycle; each frame takes at most 3 more cycles. The CRC of a header is
-    computed while the previous frame is sent.
+    Throughput is one word per cycle, in the payload of a frame other than RESULT one word every two
+    cycles. Each frame takes at most 3 more cycles. The CRC of a header is computed while the
+    previous frame is sent.
 
     Parameters
     ----------
@@ -67,9 +68,18 @@ class Framer(wiring.Component):
         r = _Registers(self._lanes, self._segment)
 
         connect(m, sealer.o, wiring.flipped(self.o))
-        m.d.comb += r.segment.eq(self.answer.word_select(r.segment_index, 8 * self._segment))
-        with m.If(r.result):
-            m.d.comb += r.segment.eq(self.sums.payload)
+        segment = self.answer.word_select(r.segment_index, 8 * self._segment)
+        answer, sums = (value.word_select(r.word_index, 8 * self._lanes)
+                        for value in (segment, self.sums.payload))
+        # Words of an answer go through a register, because they are selected from many.
+        m.d.sync += [r.is_selected.eq(0), r.answer_word.eq(0)]
+        with m.If(r.sends_answer & ~(r.is_selected & sealer.i.ready)):
+            m.d.sync += [r.is_selected.eq(1), r.answer_word.eq(answer)]
+        last = r.word_index == self._segment // self._lanes - 1
+        m.d.comb += self.sums.ready.eq(r.sends_sums & sealer.i.ready & last)
+        # One gate per bit: each part is zero while another is sent, and all are in the trailer.
+        m.d.comb += sealer.i.p.data.eq(r.store[:8 * self._lanes] | r.answer_word
+                                       | Mux(r.sends_sums, sums, 0))
 
         def start() -> None:
             """Take the next frame if its header is built, otherwise wait for it."""
@@ -100,29 +110,27 @@ class Framer(wiring.Component):
     def _send_header(self, m, r, out):
         word_bits = 8 * self._lanes
         with m.State("Header"):
-            m.d.comb += [out.valid.eq(1), out.p.data.eq(r.store), out.p.first.eq(r.is_first)]
+            m.d.comb += [out.valid.eq(1), out.p.first.eq(r.is_first)]
             with m.If(out.ready):
                 m.d.sync += [r.store.eq(r.store >> word_bits), r.words_left.eq(r.words_left - 1),
                              r.is_first.eq(0)]
                 with m.If(r.words_left == 0):
-                    m.next = "Payload"
-                    with m.If(r.segments_left == 0):
-                        m.next = "Trailer"
+                    m.next = "Trailer"
+                    with m.If(r.segments_left != 0):
+                        m.d.sync += [r.sends_sums.eq(r.result), r.sends_answer.eq(~r.result)]
+                        m.next = "Payload"
 
     def _send_payload(self, m, r, out):
         """Send the segments of the payload, each word by word."""
         with m.State("Payload"):
-            m.d.comb += [
-                out.valid.eq(self.sums.valid | ~r.result),
-                out.p.data.eq(r.segment.word_select(r.word_index, 8 * self._lanes)),
-            ]
+            m.d.comb += out.valid.eq((r.sends_sums & self.sums.valid) | r.is_selected)
             with m.If(out.valid & out.ready):
                 m.d.sync += r.word_index.eq(r.word_index + 1)
                 with m.If(r.word_index == self._segment // self._lanes - 1):
-                    m.d.comb += self.sums.ready.eq(r.result)
                     m.d.sync += [r.word_index.eq(0), r.segment_index.eq(r.segment_index + 1),
                                  r.segments_left.eq(r.segments_left - 1)]
                     with m.If(r.segments_left == 1):
+                        m.d.sync += [r.sends_sums.eq(0), r.sends_answer.eq(0)]
                         m.next = "Trailer"
 
     def _send_trailer(self, m, r, out, start):
@@ -169,7 +177,7 @@ class Framer(wiring.Component):
 
 
 class _Registers:
-    """Registers of a framer, and the segment of the payload that is sent."""
+    """Registers of a framer."""
 
     def __init__(self, lanes: int, segment_bytes: int) -> None:
         in_header     = word_count(HEADER_BYTES, lanes)
@@ -178,7 +186,10 @@ class _Registers:
         self.store         = Signal(8 * lanes * in_header)
         self.words_left    = Signal(range(in_header))           # of the header, after this word
         self.result        = Signal()                           # the frame is a RESULT
-        self.segment       = Signal(8 * segment_bytes)
+        self.sends_sums    = Signal()                           # payload of a RESULT
+        self.sends_answer  = Signal()                           # payload of another frame
+        self.answer_word   = Signal(8 * lanes)                  # zero unless it is selected
+        self.is_selected   = Signal()
         self.segments_left = Signal(range(result_bytes // segment_bytes + 1))
         self.segment_index = Signal(range(ANSWER_BYTES // segment_bytes))
         self.word_index    = Signal(range(in_segment))          # in a segment or in the trailer

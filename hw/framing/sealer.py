@@ -16,8 +16,8 @@ __all__ = ["Sealer", "UnsealedWord"]
 def UnsealedWord(lanes: int) -> Layout:
     """Return the layout of a word of a frame without its CRC.
 
-    The word holds ``data``; if ``trailer`` is set, the sealer replaces it by word ``part`` of the
-    CRC.
+    The word holds ``data``; if ``trailer`` is set, ``data`` must be zero, and the sealer puts word
+    ``part`` of the CRC in its place.
     """
     return StructLayout({
         "data":    8 * lanes,
@@ -84,7 +84,7 @@ class Sealer(wiring.Component):
         with m.If(free):
             m.d.sync += [
                 self.o.valid.eq(move),
-                self.o.p.data.eq(Mux(unsealed.trailer, trailer, unsealed.data)),
+                self.o.p.data.eq(unsealed.data | Mux(unsealed.trailer, trailer, 0)),
                 self.o.p.last.eq(unsealed.last),
             ]
         return m

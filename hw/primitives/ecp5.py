@@ -6,12 +6,15 @@ ECP5-5G Memory Usage Guide; FPGA-TN-02205, ECP5 and ECP5-5G sysDSP Usage Guide.
 
 from amaranth import Cat, ClockSignal, Const, Instance, Signal
 
+from tritstream.hw.primitives.shared_terms import share_terms
+
 __all__ = [
     "BLOCK_DEPTHS",
     "SYNTH_FILES",
     "SYNTH_SCRIPT",
     "Ecp5",
     "block_ram",
+    "exclusive_ors",
     "gated_add",
     "multiply",
     "pair_ram",
@@ -35,6 +38,7 @@ _ADD = _init(lambda a, b, c, d: a ^ (b & d) ^ c)
 #: With C = 1, A becomes the carry out, whatever the carry in. This value marks the start of a
 #: chain for the synthesis scripts.
 _START = _init(lambda a, b, c, d: a & ~c & ~d)
+_XOR   = _init(lambda a, b, c, d: a ^ b ^ c ^ d)
 
 
 # nextpnr adds a cell in front of a chain whose CIN is driven, even by a constant, and a cell behind
@@ -108,6 +112,34 @@ def gated_add(m, total, x, trit, result):
                       f"i_C{half}": c, f"i_D{half}": d, f"o_S{half}": s}
         carry = Signal()
         m.submodules += Instance("CCU2C", **ports, o_COUT=carry)
+
+
+def exclusive_ors(m, value, sums):
+    """Return a value of which bit n is the exclusive or of the bits ``sums[n]`` of ``value``.
+
+    Terms are shared between the sums. Synthesis finds hardly any of them, and makes longer paths.
+    """
+    terms, sums = share_terms(sums, len(value))
+    bits = list(value)
+    bits += [_exclusive_or(m, [bits[bit] for bit in term]) for term in terms]
+    result = []
+    for members in sums:
+        # Terms come a level later than bits, so they go last into the tree.
+        queue = [bits[member] for member in sorted(members)]
+        while len(queue) > 1:
+            size = (len(queue) - 2) % 3 + 2     # 4, after a first gate that may be smaller
+            queue = [*queue[size:], _exclusive_or(m, queue[:size])]
+        result += queue or [Const(0, 1)]
+    return Cat(result)
+
+
+def _exclusive_or(m, bits):
+    """Return the exclusive or of up to four bits, as one LUT4."""
+    result = Signal()
+    padded = [*bits, *[Const(0, 1)] * (4 - len(bits))]
+    m.submodules += Instance("LUT4", p_INIT=Const(_XOR, 16), o_Z=result, **{
+        f"i_{name}": bit for name, bit in zip("ABCD", padded, strict=True)})
+    return result
 
 
 def multiply(m, a, b, product):

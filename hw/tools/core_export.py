@@ -61,7 +61,7 @@ _HEADER = """\
 #: FPGA families of an exported core: platform for ``elaborate``, and a line for the file header.
 FAMILIES = {
     "generic": (None, "any; memories and multipliers are inferred"),
-    "ecp5":    (Ecp5(), "Lattice ECP5; CCU2C, DP16KD and MULT18X18D are instantiated"),
+    "ecp5":    (Ecp5(), "Lattice ECP5; CCU2C, LUT4, DP16KD and MULT18X18D are instantiated"),
     "xc7":     (XC7, "AMD 7-series; LUT4, CARRY4, RAMB18E1 and DSP48E1 are instantiated"),
     "xcup":    (XCUP, "AMD UltraScale+; LUT4, CARRY8, RAMB18E2 and DSP48E2 are instantiated"),
 }

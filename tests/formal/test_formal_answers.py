@@ -88,7 +88,7 @@ class SendsFrames(Obeys):
                 Assert(piece.last == (then == 0) | (then == latest) | (then == latest + before)),
                 Assert(piece.first == begins),
                 Assert(piece.last == piece.trailer & (part == self._trailer - 1)),
-                Assert(~piece.trailer | (piece.part == part)),
+                Assert(~piece.trailer | (piece.part == part) & (piece.data == 0)),
             ]
 
     def _idle(self, m, owed, asked, sent):
@@ -129,6 +129,16 @@ class SendsFrames(Obeys):
                                     & (count == self._header - 1))),
             Assert(~state("Header") | (inside["is_first"] == self._begins)),
         ]
+        sums, answer = inside["sends_sums"], inside["sends_answer"]
+        selected, store = inside["is_selected"], inside["store"]
+        rest = Mux(state("Header"), (count + 1) * (8 * self._lanes), 0)     # bits of the header
+        m.d.comb += [
+            Assert((sums | answer) == state("Payload")),
+            Assert(~(sums & answer)),
+            Assert(~selected | answer),
+            Assert(selected | (inside["answer_word"] == 0)),
+            Assert(state("Idle") | (store >> rest == 0)),
+        ]
         with m.If(state("Header")):
             m.d.comb += [left.eq(count + 1 + payload + self._trailer),
                          Assert(count < self._header),
@@ -142,7 +152,7 @@ class SendsFrames(Obeys):
                          Assert(current >= self._header + self._trailer)]
         most = [(state("Idle") & start, 0),
                 *((state("Idle") & step, cycles + 1) for cycles, step in enumerate(turn)),
-                (state("Idle") & built, PAUSE - 1), (state("Payload", "Trailer"), 0)]
+                (state("Idle") & built, PAUSE - 1), (state("Payload", "Trailer"), selected)]
         m.d.comb += [Assert(~when | (self._pause <= cycles)) for when, cycles in most]
 
 

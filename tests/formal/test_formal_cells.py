@@ -6,12 +6,15 @@ import pytest
 from amaranth import Cat, Const, Module, Signal
 from amaranth.hdl import Assume
 from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from tritstream.hw.compute.lane import Lane
+from tritstream.hw.framing.crc import crc_step
 from tritstream.hw.primitives import ecp5, xilinx
 from tritstream.hw.primitives.accumulator_pair import AccumulatorPair
 from tritstream.hw.primitives.cells import BlockRam, Multiplier, MultiplyAdd, PairRam
 from tritstream.hw.primitives.ecp5 import Ecp5
+from tritstream.hw.primitives.linear_map import linear_map
 from tritstream.hw.primitives.xilinx import XC7, XCUP
 from tritstream.hw.tools.formal import Counterexample, Equal, Method, prove
 
@@ -24,6 +27,20 @@ OURS   = str(Path(__file__).with_name("xilinx_cells.v"))
 ECP5   = ("+/ecp5/ccu2c_sim.vh", str(Path(__file__).with_name("ecp5_cells.v")))
 MODELS = {("xc7", Lane): XILINX, ("xcup", Lane): XILINX, ("xc7", Multiplier): XILINX,
           ("xc7", MultiplyAdd): XILINX, ("xc7", AccumulatorPair): XILINX}
+
+
+class CrcOfZeros(wiring.Component):
+    """CRC register after some bytes of zeros, which is a linear map. A few of its bits."""
+
+    def __init__(self):
+        super().__init__({"before": In(20), "after": Out(12)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.after.eq(linear_map(
+            m, platform, "zeros", self.before, len(self.after),
+            lambda bits: crc_step(bits, 0, 5) & (1 << len(self.after)) - 1))
+        return m
 
 
 class Settled(wiring.Component):
@@ -110,6 +127,7 @@ PAIRS = (lambda: PairRam(17, 64), Settled, no_collision_of_pairs, Method.BOUNDED
 MULT = (Multiplier, lambda multiplier: multiplier, few_bits, Method.BOUNDED, 6)
 SUMS = (lambda: MultiplyAdd(46), lambda multiplier: multiplier, few_bits, Method.BOUNDED, 7)
 
+CRC  = (CrcOfZeros, lambda crc: crc, lambda m, crc: None, Method.BOUNDED, 2)
 PAIR = (lambda: AccumulatorPair(18), Cleared, few_values, Method.BOUNDED, 9)
 
 
@@ -122,8 +140,8 @@ def compare(family, parts, folder):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("parts", [LANE, RAM, PAIRS, MULT, SUMS, PAIR], ids=[
-    "lane", "block RAM", "pair RAM", "multiplier", "multiplier with adder", "accumulators"])
+@pytest.mark.parametrize("parts", [LANE, RAM, PAIRS, MULT, SUMS, PAIR, CRC], ids=[
+    "lane", "block RAM", "pair RAM", "multiplier", "multiplier with adder", "accumulators", "CRC"])
 def test_cells_equal_their_reference_model(family, parts, tmp_path):
     compare(family, parts, tmp_path)
 
@@ -155,6 +173,7 @@ def row_lost(row, low):
 @pytest.mark.parametrize("family, parts, module, name, value", [
     ("ecp5", LANE, ecp5, "_ADD", 0x965A ^ 0x8000),
     ("ecp5", LANE, ecp5, "_START", 0x0000),
+    ("ecp5", CRC, ecp5, "_XOR", 0x6996 ^ 0x8000),
     ("ecp5", RAM, ecp5, "_bits", fifth_bit_lost),
     ("ecp5", PAIRS, ecp5, "_bits", fifth_bit_lost),
     ("ecp5", MULT, ecp5, "_bits", fifth_bit_lost),
@@ -169,7 +188,7 @@ def row_lost(row, low):
     ("xcup", SUMS, xilinx, "_PRODUCT_PLUS_C", xilinx._PRODUCT),
     ("xc7", PAIR, xilinx, "_HIGH", 6),
     ("xcup", PAIR, xilinx, "_D_PLUS_A", 0),
-], ids=["ecp5 lane: sum", "ecp5 lane: carry in", "ecp5 block RAM", "ecp5 pair RAM",
+], ids=["ecp5 lane: sum", "ecp5 lane: carry in", "ecp5 CRC", "ecp5 block RAM", "ecp5 pair RAM",
         "ecp5 multiplier", "xc7 lane", "xcup lane", "xc7 block RAM", "xcup block RAM",
         "xcup pair RAM", "xc7 multiplier", "xcup multiplier", "xc7 adder", "xcup adder",
         "xc7 accumulators", "xcup accumulators"])

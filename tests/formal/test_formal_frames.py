@@ -249,6 +249,9 @@ class TakesFrames(Elaboratable):
             Assert(self.quiet <= Crc32.LATENCY),
             Assert(inside["trailer"] == self.tail),
             Assert(inside["in_payload"] == inside.state("Payload")),
+            Assert(inside["is_open"] == inside.state(
+                "Find", "Collect", "Header padding", "Payload padding", "Trailer",
+                "Trailer padding")),
             Assert(self.frame == inside.state(
                 "Payload", "Payload padding", "Trailer", "Trailer padding", "Settle", "Status")),
             Assert(~inside["has_candidate"] | inside.state("Out of sync") & (self.cost == 0)),

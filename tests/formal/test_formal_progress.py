@@ -81,6 +81,8 @@ class NamesBeats(Elaboratable):
         m.d.comb += [
             Assert(words.ready | ~began | self._cut | over
                    | sequencer.running & block_end & ~credit),
+            # Also from a cut on: other requests wait for the sequencer, too.
+            Assert(words.ready | ~began | ~credit),
             Assert(beat.valid == words.valid & words.ready & sequencer.running),
             Assert(sequencer.block_end == beat.valid & block_end),
             Assert(~sequencer.block_end | sequencer.credit),
@@ -112,12 +114,18 @@ class NamesBeats(Elaboratable):
     def _invariants(self, m, place, weights, tail, counts, group):
         inside, job, beat = self._inside, self._sequencer.gemv.job, self._sequencer.beat
         digit, row_end = inside["digit"], counts["chunk"] == job.chunk_last
+        late = {}               # a cycle later, as the sequencer counts
+        for name, count in {**counts, "group": group}.items():
+            late[name] = Signal.like(count, name=f"late_{name}")
+            m.d.sync += late[name].eq(Mux(self._sequencer.gemv.start, 0, count))
         with m.If(self._sequencer.running & ~self._cut):
             for name, count in counts.items():
-                m.d.comb += Assert((inside[name] == count) & (count <= job[f"{name}_last"]))
+                m.d.comb += Assert((inside[name] == late[name]) & (count <= job[f"{name}_last"]))
+            for name, count in {**counts, "group": group}.items():
+                m.d.comb += Assert((place == 0) | (late[name] == count))
             m.d.comb += [
                 Assert(group <= counts["chunk"]),
-                Assert(inside["first"] == (group == 0)),
+                Assert(inside["first"] == (late["group"] == 0)),
                 Assert(inside["end"] == (place == weights + tail - 1) & row_end),
             ]
             whole = (counts["length"] == job.length_last) | row_end
@@ -127,8 +135,8 @@ class NamesBeats(Elaboratable):
             with m.Else():
                 m.d.comb += Assert((place == inside["place"] * (job.digit_last + 1) + digit)
                                    & (digit <= job.digit_last))
-            # Registered: right from the second word of a chunk on.
-            with m.If(place != 0):
+            # Registered: right from the third word of a chunk on.
+            with m.If(place > 1):
                 m.d.comb += [Assert(beat.group_last == row_end),
                              Assert(inside["whole"] == whole),
                              Assert(inside["last_block"] == (counts["block"] == job.block_last))]

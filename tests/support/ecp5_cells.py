@@ -73,6 +73,11 @@ def _ccu2c(m, ports):
     ports.drive(m, "COUT", carry)
 
 
+def _lut4(m, ports):
+    pins = Cat(ports.input(pin) for pin in "ABCD")
+    ports.drive(m, "Z", ports.parameter("INIT").bit_select(pins, 1))
+
+
 def _mult18x18d(m, ports):
     for name in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT"):
         assert ports.parameter(f"REG_{name}_CLK") == "CLK0"
@@ -108,4 +113,4 @@ def _dp16kd(m, ports):
         m.d.sync += held.eq(read.data)
 
 
-_MODELS = {"CCU2C": _ccu2c, "DP16KD": _dp16kd, "MULT18X18D": _mult18x18d}
+_MODELS = {"CCU2C": _ccu2c, "DP16KD": _dp16kd, "LUT4": _lut4, "MULT18X18D": _mult18x18d}

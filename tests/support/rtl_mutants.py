@@ -40,8 +40,8 @@ MUTANTS = {
         ("deframer", "with m.If(self.abandon):\n                m.d.sync += r.hunting.eq(0)",
          "with m.If(0):\n                m.d.sync += r.hunting.eq(0)"),
     "words lost in the padding of a payload":
-        ("deframer", "with m.If(r.count == 0):\n                        m.next = \"Trailer\"",
-         "with m.If(r.count <= 1):\n                        m.next = \"Trailer\""),
+        ("deframer", "with m.If(r.count == 0):\n                        self._enter",
+         "with m.If(r.count <= 1):\n                        self._enter"),
     "wrong magic at one lane after a first byte":
         ("deframer", "with m.If(self.i.payload == self._magic):\n                self._begin",
          "with m.If(0):\n                self._begin"),

@@ -17,6 +17,7 @@ def run(lanes, payloads, scales, gap=never):
     results = []
 
     async def drive(ctx):
+        ctx.set(dut.loading, 1)
         ctx.set(dut.scales, scales)
         for payload in payloads:
             ctx.set(dut.restart, 1)
@@ -133,3 +134,19 @@ def test_payload_that_broke_off_leaves_no_trace(lanes):
     assert entries == list(zip(CODES, table(), strict=True))
     _, (rows, _, _, _) = run(lanes, [broken, whole], scales=0)
     assert b"".join(row for row, _ in rows) == whole
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("scales", [0, 1])
+def test_ready_while_no_load_comes(lanes, scales):
+    dut = Loader(lanes)
+
+    async def drive(ctx):
+        ctx.set(dut.scales, scales)
+        await ctx.tick()
+        for loading, ready in [(0, True), (1, lanes <= (4 if scales else 8)), (0, True)]:
+            ctx.set(dut.loading, loading)
+            await ctx.tick()
+            assert ctx.get(dut.words.ready) == ready
+
+    simulate(dut, drive)

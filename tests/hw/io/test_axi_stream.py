@@ -56,8 +56,8 @@ def test_memories_begin_as_tables_or_as_anything(core):
 
 @pytest.mark.parametrize("family, title, cells", [
     ("generic", "any; memories and multipliers are inferred", set()),
-    ("ecp5", "Lattice ECP5; CCU2C, DP16KD and MULT18X18D are instantiated",
-     {"CCU2C", "DP16KD", "MULT18X18D"}),
+    ("ecp5", "Lattice ECP5; CCU2C, LUT4, DP16KD and MULT18X18D are instantiated",
+     {"CCU2C", "LUT4", "DP16KD", "MULT18X18D"}),
     ("xc7", "AMD 7-series; LUT4, CARRY4, RAMB18E1 and DSP48E1 are instantiated",
      {"LUT4", "CARRY4", "RAMB18E1", "DSP48E1"}),
     ("xcup", "AMD UltraScale+; LUT4, CARRY8, RAMB18E2 and DSP48E2 are instantiated",
