@@ -10,13 +10,10 @@ from tritstream import registration
 from tritstream.golden.checkpoints.weight_files import REFUSAL
 from tritstream.golden.packed.pack import pack_checkpoint
 
-from support.forked import run_forked
+from support.forked import TORCH, run_forked
 from support.golden_helpers import make_checkpoint, run_python
 from support.model_helpers import MODEL
 
-#: What transformers imports and takes longest: the programs below differ only after that.
-TORCH = ("torch.distributed.tensor", "torch._dynamo.aot_compile", "huggingface_hub", "jinja2",
-         "tokenizers")
 #: Loads argv[1] in several ways by transformers alone; prints each error, or that there is none.
 STOCK = """
 import json, sys, warnings
