@@ -18,7 +18,7 @@ from tritstream.hw.config import DeviceConfig
 from tritstream.sim.build import device_rtl
 
 from support.cli_helpers import MODEL, fails, tritstream
-from support.golden_helpers import run_python
+from support.forked import COMMANDS, run_forked
 
 K_PROJ = "model.layers.0.self_attn.k_proj"
 
@@ -144,7 +144,7 @@ def test_a_killed_run_resumes(packed, tmp_path):
     report, kept = tmp_path / "sub" / "report.json", tmp_path / "sub" / "report.json.partial"
     arguments = ["run", packed, "--activations", MODEL / "activations.safetensors",
                  "--report", report, "--vectors", 16]
-    finished = run_python(KILL, *arguments)
+    finished = run_forked(KILL, *arguments, modules=COMMANDS)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     assert list(report.parent.iterdir()) == [kept]
     assert fails(*arguments[:-1], 15) == (

@@ -1,14 +1,12 @@
 """Commands that are given the name of a model on the Hub."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 
 from support.cli_helpers import MODEL
+from support.forked import GOLDEN, TORCH, run_forked
 from support.hub import fake_hub
 from support.text_cases import make_text
 
@@ -23,14 +21,17 @@ def hub():
 
 
 @pytest.fixture
-def tritstream(hub, tmp_path):
-    """Run the command where huggingface_hub asks the Hub of the test."""
+def tritstream(hub, tmp_path, monkeypatch):
+    """Run the command where huggingface_hub, which looks when imported, asks the Hub of the test.
+    """
     def run(*arguments, **environment):
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "tritstream", *map(str, arguments)], cwd=tmp_path,
-            capture_output=True, text=True, timeout=300, env={
-                **os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"),
-                "HF_HUB_OFFLINE": "0", **environment})
+        with monkeypatch.context() as here:
+            here.chdir(tmp_path)
+            for name, value in {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"),
+                                "HF_HUB_OFFLINE": "0", **environment}.items():
+                here.setenv(name, value)
+            done = run_forked("from tritstream.scripts.cli import main; main()", *arguments,
+                              modules=(*GOLDEN, *TORCH, "tritstream.scripts.cli"))
         return done.returncode, done.stdout, done.stderr
     return run
 

@@ -12,7 +12,8 @@ from tritstream.scripts.weights.calibrate import calibrate, moments_file
 from tritstream.scripts.weights.checkpoints import inspect, verify
 from tritstream.scripts.weights.quantize import quantize
 
-from support.golden_helpers import contents, run_python
+from support.forked import COMMANDS, run_forked
+from support.golden_helpers import contents
 from support.model_helpers import MODEL, PROMPT, greedy, logits
 
 
@@ -270,7 +271,7 @@ app(sys.argv[1:])
 def test_a_killed_calibration_resumes_with_the_same_bytes(tmp_path, text, capsys):
     out = tmp_path / "m.safetensors"
     arguments = ("calibrate", MODEL, "-o", out, "--text", text, "--tokens", 1536)
-    killed = run_python(KILL, *arguments)
+    killed = run_forked(KILL, *arguments, modules=COMMANDS)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert killed.stderr.splitlines()[0] == f"calibrating: {out}.partial is kept for a restart"
     other = tmp_path / "other.txt"

@@ -1,13 +1,10 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from tritstream.golden.packed.pack import pack_checkpoint
 
+from support.forked import COMMANDS, run_forked
 from support.golden_helpers import write_json
 
 #: Prints the peak memory that a run allocates, including numpy arrays. One thread compares rows,
@@ -24,7 +21,6 @@ print(tracemalloc.get_traced_memory()[1], file=sys.stderr)
 
 ROWS, COLUMNS = 512, 1024
 FEW, MANY = 4, 24
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +41,8 @@ def packed(tmp_path_factory):
 def test_memory_does_not_grow_with_the_model(packed):
     peaks = {}
     for count, path in packed.items():
-        done = subprocess.run([sys.executable, "-c", MEASURE, path / "packed", "--report",
-                               path / "report.json"], cwd=ROOT, capture_output=True, text=True)
+        done = run_forked(MEASURE, path / "packed", "--report", path / "report.json",
+                          modules=COMMANDS)
         assert done.returncode == 0, done.stderr
         peaks[count] = int(done.stderr.splitlines()[-1])
     # A matrix is 124 KB packed, 0.5 MB as integers: 20 more that were kept would be 2.5 MB at

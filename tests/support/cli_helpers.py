@@ -1,12 +1,12 @@
 """The command line, in this process or in one of its own."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from typer.testing import CliRunner
 
 from tritstream.scripts.cli import app
+
+from support.forked import COMMANDS, run_forked
 
 __all__ = ["MODEL", "command_fails", "fails", "run_command", "tritstream"]
 
@@ -30,10 +30,9 @@ def command_fails(*arguments):
 
 
 def tritstream(*arguments):
-    """Exit code, standard output and standard error of the command."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tritstream.scripts.cli", *map(str, arguments)],
-        capture_output=True, text=True, timeout=300)
+    """Exit code, standard output and standard error of the command, in a process of its own."""
+    done = run_forked("from tritstream.scripts.cli import main; main()", *arguments,
+                      modules=COMMANDS)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -19,13 +19,15 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-__all__ = ["COMMANDS", "GOLDEN", "run_forked"]
+__all__ = ["COMMANDS", "GOLDEN", "TORCH", "run_forked"]
 
 #: Modules to import before: to pack, to export and to import; and for all commands.
 GOLDEN = ("tritstream.golden.packed.pack", "tritstream.golden.packed.export",
           "tritstream.golden.packed.verify", "tritstream.golden.kernels.numba_engine",
           "tritstream.golden.recover.import_checkpoint")
 COMMANDS = (*GOLDEN, "tritstream.scripts.cli", "tritstream.host.model.load")
+#: What transformers imports and takes longest, for tests of how it is imported itself.
+TORCH = ("torch.distributed.tensor", "torch._dynamo.aot_compile", "jinja2", "tokenizers")
 #: Seconds after which a program hangs.
 _HANG = 600
 

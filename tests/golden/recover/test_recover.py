@@ -197,7 +197,8 @@ def test_too_many_magnitudes_for_a_depth(monkeypatch):
         f"{count} distinct magnitudes, of which 27 scales make at most 108 at d = 2")
 
 
-@pytest.mark.parametrize(("depth", "depths"), [(2, (2,)), (3, DEPTHS), (4, (4,))])
+@pytest.mark.parametrize(("depth", "depths"), [
+    (2, (2,)), (3, DEPTHS), pytest.param(4, (4,), marks=pytest.mark.long)])
 def test_one_damaged_value(depth, depths):
     weights = matrix(depth, seed=4)
     weights[17, 40] *= np.float16(1.02)
@@ -207,7 +208,7 @@ def test_one_damaged_value(depth, depths):
     assert {attempt.depth for attempt in unfit.attempts} == {*depths} - {*range(depth)}
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize("depth", [2, 3, pytest.param(4, marks=pytest.mark.long)])
 def test_28_scales(depth):
     table = np.exp(np.random.default_rng(6).uniform(-4, 0, 28))
     weights, codes = any_levels(depth, table, shape=(300, 320))
@@ -221,7 +222,8 @@ def test_28_scales(depth):
     assert unfit.attempts[0].least == 28
 
 
-@pytest.mark.parametrize(("depth", "power"), [(2, 1.5), (3, 1.5), (3, 2), (4, 0.5)])
+@pytest.mark.parametrize(("depth", "power"), [
+    (2, 1.5), (3, 1.5), (3, 2), pytest.param(4, 0.5, marks=pytest.mark.long)])
 def test_levels_that_are_not_linear(depth, power):
     rng = np.random.default_rng(5)
     half = half_range(depth)

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,12 +10,14 @@ from tritstream import registration
 from tritstream.golden.checkpoints.weight_files import REFUSAL
 from tritstream.golden.packed.pack import pack_checkpoint
 
-from support.golden_helpers import make_checkpoint
+from support.forked import TORCH, run_forked
+from support.golden_helpers import make_checkpoint, run_python
 from support.model_helpers import MODEL
 
 #: Loads argv[1] in several ways by transformers alone; prints each error, or that there is none.
 STOCK = """
-import json, sys
+import json, sys, warnings
+warnings.resetwarnings()
 
 class Without:
     def find_spec(self, name, path=None, target=None):
@@ -51,8 +51,7 @@ print(json.dumps(found))
 
 def load_by_stock(path):
     """The errors of transformers alone, in a process of its own, by the way of loading."""
-    finished = subprocess.run([sys.executable, "-c", STOCK, path], cwd=path, capture_output=True,
-                              text=True, timeout=300)
+    finished = run_forked(STOCK, path, modules=TORCH)
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout.splitlines()[-1])
 
@@ -96,9 +95,9 @@ def test_no_reader_finds_weights_under_the_usual_names(tmp_path):
 #: Imports in the order of argv[2:], then loads argv[1].
 ORDERS = """
 import importlib, sys, warnings
+warnings.resetwarnings()
 for name in sys.argv[2:]:
     importlib.import_module(name)
-    assert name != "tritstream" or "torch" not in sys.modules or "transformers" in sys.argv[2]
 from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
 print(type(model.model.layers[0].mlp.up_proj).__name__)
@@ -106,15 +105,20 @@ print(type(model.model.layers[0].mlp.up_proj).__name__)
 
 
 @pytest.mark.parametrize("names", [
-    ["tritstream"], ["tritstream", "transformers"], ["transformers", "tritstream"],
+    ["tritstream"], ["transformers", "tritstream"],
     ["transformers.modeling_utils", "tritstream"], ["transformers.quantizers", "tritstream"],
     ["tritstream.host.model.quantizer"], ["tritstream.host.model.load"],
 ])
 def test_the_import_is_enough_in_any_order(packed, names):
-    finished = subprocess.run([sys.executable, "-c", ORDERS, packed, *names], capture_output=True,
-                              text=True, timeout=300, cwd=Path(__file__).parents[3])
+    finished = run_forked(ORDERS, packed, *names, modules=TORCH)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == "TritLinear\n"
+
+
+def test_the_import_loads_neither_torch_nor_transformers():
+    finished = run_python(
+        "import sys, tritstream; print({'torch', 'transformers'} & {*sys.modules})")
+    assert (finished.stdout, finished.stderr) == ("set()\n", "")
 
 
 def test_a_transformers_that_is_too_old_goes_on_working(monkeypatch):
@@ -137,7 +141,5 @@ def as_before(packed, path):
 
 def test_a_directory_of_before_is_loaded_once_tritstream_is_imported(packed, tmp_path):
     path = as_before(packed, tmp_path / "old")
-    finished = subprocess.run([sys.executable, "-c", ORDERS, path, "tritstream"],
-                              capture_output=True, text=True, timeout=300,
-                              cwd=Path(__file__).parents[3])
+    finished = run_forked(ORDERS, path, "tritstream", modules=TORCH)
     assert (finished.returncode, finished.stdout) == (0, "TritLinear\n")
