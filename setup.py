@@ -17,5 +17,6 @@ setup(
     package_data={
         "tritstream": ["py.typed"], "tritstream.models": ["tiny-qwen2/*", "tiny-ternary/*"],
         "tritstream.sim": ["*.cpp"], "tritstream.hw.tools": ["*.v"],
+        "tritstream.host.placement": ["*.toml"],
     },
 )
