@@ -18,5 +18,6 @@ setup(
         "tritstream": ["py.typed"], "tritstream.models": ["tiny-qwen2/*", "tiny-ternary/*"],
         "tritstream.sim": ["*.cpp"], "tritstream.hw.tools": ["*.v"],
         "tritstream.hw.axi": ["c/*"],
+        "tritstream.host.placement": ["*.toml"],
     },
 )

@@ -11,7 +11,7 @@ from tritstream.scripts.assurance import vectors
 from tritstream.scripts.evaluation import command as evaluate
 from tritstream.scripts.hardware import commands as hardware
 from tritstream.scripts.running import board as load
-from tritstream.scripts.running import chat, generate, run, serve, share_device, top
+from tritstream.scripts.running import chat, generate, plan, run, serve, share_device, top
 from tritstream.scripts.streams import harden
 from tritstream.scripts.weights import (
     calibrate,
@@ -51,7 +51,7 @@ _PANELS = {
     "Running": {
         "run": run.run, "generate": generate.generate, "chat": chat.chat,
         "serve": serve.serve, "eval": evaluate.evaluate,
-        "share-device": share_device.share_device, "top": top.top,
+        "share-device": share_device.share_device, "top": top.top, "plan": plan.plan,
         "load": load.load, "board": load.board,
     },
     "Hardware": {"vectors": vectors.vectors},

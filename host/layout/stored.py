@@ -11,8 +11,8 @@ from tritstream.golden.scales import CodedScales
 from tritstream.golden.tiles import check_tiles, pack, pack_codes
 from tritstream.host.layout.folding import CODES, ScaleWords
 
-__all__ = ["AnyMatrix", "fingerprint", "scale_words", "stored_of", "take_tiles", "tile_count",
-           "tiles_of"]
+__all__ = ["AnyMatrix", "chunk_count", "fingerprint", "scale_words", "stored_of", "take_tiles",
+           "tile_count", "tiles_of"]
 
 #: A matrix as a packed checkpoint stores it, or with its integers.
 AnyMatrix = StoredMatrix | TritMatrix | DirectMatrix
@@ -74,6 +74,12 @@ def scale_words(matrix: StoredMatrix, max_k: int) -> ScaleWords:
 def tile_count(matrix: StoredMatrix) -> int:
     """Return the number of row tiles."""
     return len(matrix.trits if isinstance(matrix, PackedMatrix) else matrix[0])
+
+
+def chunk_count(matrix: StoredMatrix) -> int:
+    """Return the number of chunks of 16 columns."""
+    columns = matrix.shape[1] if isinstance(matrix, PackedMatrix) else matrix[3][1]
+    return -(-columns // GROUP)
 
 
 def take_tiles(matrix: StoredMatrix, chosen: slice) -> StoredMatrix:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from tritstream.golden.checkpoints.slices import INPUTS_FIRST, OUTPUTS_FIRST
 from tritstream.host.model.merging import Merge, find_merges
 from tritstream.host.model.skeleton import TensorNames
+from tritstream.host.placement.work import EXPERT_COUNTS
 
 __all__ = ["BATCHED", "PRODUCTS", "Expert", "Stack", "routed_shares", "set_eager",
            "split_experts", "stack_experts"]
@@ -30,9 +31,6 @@ PRODUCTS: dict[Callable, str] = {functional.linear: OUTPUTS_FIRST} | dict.fromke
 BATCHED = (torch.bmm, Tensor.bmm)
 
 _EAGER = "eager"
-#: Names of configurations for the number of experts per token.
-_COUNTS = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k",
-           "top_k")
 
 
 class Expert(nn.ModuleList):
@@ -210,7 +208,7 @@ def routed_shares(model: PreTrainedModel) -> dict[str, float]:
     for module in model.modules():
         config = getattr(module, "config", None) or model.config.get_text_config()
         for stack in (child for child in module.children() if isinstance(child, Stack)):
-            count = next((getattr(config, name) for name in _COUNTS
+            count = next((getattr(config, name) for name in EXPERT_COUNTS
                           if isinstance(getattr(config, name, None), int)), len(stack.experts))
             for expert in stack.experts:
                 for layer in expert:

@@ -1,10 +1,11 @@
-"""Tables of docs/area.md and docs/methods.md that combine several reports."""
+"""Tables of docs/area.md, docs/methods.md and docs/placement.md that compare several cases."""
 
 import json
 from math import log10
 from pathlib import Path
 
 from tritstream.scripts.hardware.area_table import SYNTHESIZED, synthesized_figures
+from tritstream.scripts.running.plan_report import PLAN_COLUMNS, plan_row
 
 __all__ = ["TABLES", "density", "method_name", "reference"]
 
@@ -81,5 +82,10 @@ def _with_error(figure, digits, times=1):
     return " ± ".join(f"{times * figure[part]:.{digits}f}" for part in ("value", "error"))
 
 
+def _plans(path: Path) -> tuple[list[str], list[list[str]]]:
+    return PLAN_COLUMNS, [plan_row(one) for one in json.loads(path.read_text())]
+
+
 #: Functions that make columns and rows, by the last part of the path in the page.
-TABLES = {"peers.json": _peers, "xcup-peers.json": _synthesized_peers, "divergence.json": _methods}
+TABLES = {"plan.json": _plans, "peers.json": _peers, "xcup-peers.json": _synthesized_peers,
+          "divergence.json": _methods}

@@ -1,0 +1,1 @@
+"""Placement of the matrices of a model on devices and memory channels, and what it yields."""
