@@ -9,9 +9,10 @@ import numpy as np
 from tritstream.host.board.matrix_store import Store, StoredPart, StoringTransport
 from tritstream.host.errors import DeviceError, naming
 from tritstream.host.layout.prepare import FRAME_BYTES, PreparedMatrix, prepare
-from tritstream.host.layout.stored import AnyMatrix
+from tritstream.host.layout.stored import AnyMatrix, stored_of, take_tiles
 from tritstream.host.part_products import part_products
 from tritstream.host.pipeline import Pipeline
+from tritstream.host.placement.work import Span
 from tritstream.host.protocol.exchange import SEQUENCES, Exchange
 from tritstream.host.protocol.loads import Loads
 from tritstream.host.protocol.operands import activation_rows, mantissa_bytes
@@ -117,20 +118,22 @@ class Device:
         await self.info()
         return await self._persist("STATUS", self._ask_counters)
 
-    async def prepare(self, matrix: AnyMatrix, name: str = "") -> PreparedMatrix:
+    async def prepare(
+        self, matrix: AnyMatrix, name: str = "", span: Span | None = None,
+    ) -> PreparedMatrix:
         """Make the word streams of a matrix for this device: :func:`.prepare`.
 
         If a board has the matrix in its memory under this name, the streams are not made, and the
-        result refers to the memory.
+        result refers to the memory. With ``span``, only this part is prepared: the products have
+        the rows of its row tiles, and count other columns as zeros.
         """
         info = await self.info()
-        if self._store and (stored := await self._store.find(matrix, name, info)):
+        if span:
+            matrix = take_tiles(stored_of(matrix), slice(span.tiles.start, span.tiles.stop))
+        if self._store and (stored := await self._store.find(matrix, name, info, span)):
             return stored
-        return prepare(matrix, info.lanes, info.max_k, name, self._transport.fold_words)
-
-    async def parts(self, matrix: AnyMatrix) -> list[tuple["Device", AnyMatrix]]:
-        """Return the devices that multiply parts of a matrix, with these: this one, and all."""
-        return [(self, matrix)]
+        return prepare(matrix, info.lanes, info.max_k, name, self._transport.fold_words,
+                       span.chunks if span else None)
 
     async def load_activations(self, x: np.ndarray) -> None:
         """Load int8 activations, (K,) or (B, K), zero-padded to a multiple of the group size.

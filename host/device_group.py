@@ -1,82 +1,99 @@
-"""Several devices as one: each has some rows of every matrix, and all work in parallel."""
+"""Several devices as one: each has a part of every matrix, and all work in parallel."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 
+from tritstream.golden.fixed_point import ROWS
 from tritstream.golden.packed_matrix import StoredMatrix
 from tritstream.host.device import Device
 from tritstream.host.layout.prepare import PreparedMatrix
-from tritstream.host.layout.stored import AnyMatrix, stored_of, take_tiles, tile_count
+from tritstream.host.layout.stored import AnyMatrix, stored_of
+from tritstream.host.placement.cutting import CUT_WORDS, Region, Unit, cut
+from tritstream.host.placement.plan import PlacementError, Plan, place
+from tritstream.host.placement.work import Span, Step, Work
 from tritstream.host.protocol.records import Counters, Info, Stats
 
-__all__ = ["DeviceGroup", "Share", "SplitMatrix", "joined", "spans", "split", "together"]
+__all__ = ["DeviceGroup", "DeviceShare", "SplitMatrix", "joined", "together"]
 
 _T = TypeVar("_T")
 
 
 @dataclass
-class Share:
-    """Rows of a matrix that a device multiplies.
+class DeviceShare:
+    """Part of a matrix that a device multiplies.
 
     Members
     -------
     device : Device
-    span : slice
-        Row tiles.
+    span : Span
+        Row tiles and columns.
     prepared : PreparedMatrix or None
         Their word streams; None until they are needed.
     """
 
     device:   Device
-    span:     slice
+    span:     Span
     prepared: PreparedMatrix | None = None
 
 
 @dataclass
 class SplitMatrix:
-    """A matrix whose rows are split between devices.
+    """A matrix that is split between devices.
 
     Members
     -------
     stored : StoredMatrix
         Matrix as packed checkpoints store it.
-    name : str
-        Name of the matrix in error messages; may be empty.
-    shares : list of Share
-        Devices and their rows, in the order of the rows.
+    work : Work
+        Its name, which may be empty, and its form.
+    shares : list of DeviceShare
+        Devices and their parts, in the order of the rows.
     """
 
     stored: StoredMatrix
-    name:   str
-    shares: list[Share]
+    work:   Work
+    shares: list[DeviceShare]
 
-    async def prepare(self, share: Share) -> PreparedMatrix:
+    async def prepare(self, share: DeviceShare) -> PreparedMatrix:
         """Make the word streams of a share."""
-        return await share.device.prepare(take_tiles(self.stored, share.span), self.name)
+        span = None if share.span == self.work.span else share.span
+        return await share.device.prepare(self.stored, self.work.name, span)
 
 
 class DeviceGroup:
-    """Devices that share the rows of every matrix, with the methods of one device.
+    """Devices that share every matrix, with the methods of one device.
 
-    The row sums equal those of one device. Devices may differ: a device with more lanes gets more
-    rows. They work in parallel if their transports let other tasks of asyncio run. When a device
-    fails, the work of the others is cancelled, and its error, which contains its name, is raised.
+    The row sums equal those of one device. Rows are split, or columns where rows are few
+    (:mod:`tritstream.host.placement.cutting`). Devices may differ: one with more lanes or a faster
+    clock gets more. They work in parallel if their transports let other tasks of asyncio run. When
+    a device fails, the work of the others is cancelled, and its error, which contains its name, is
+    raised.
 
     Parameters
     ----------
     devices : sequence of Device
         Devices of the group, closed with it.
+    cut_words : int
+        Words that a part of a row block must have: :func:`.cut`.
+
+    Members
+    -------
+    plan : Plan or None
+        Places of the matrices of a model, set by :meth:`place`.
     """
 
-    def __init__(self, devices: Sequence[Device]):
+    def __init__(self, devices: Sequence[Device], cut_words: int = CUT_WORDS):
         if not devices:
             raise ValueError("a group needs at least one device")
         self.devices = tuple(devices)
+        self.plan: Plan | None = None
+        self._cut_words = cut_words
+        #: Devices of the units of the plan.
+        self._planned: tuple[Device, ...] = ()
 
     async def __aenter__(self) -> "DeviceGroup":
         return self
@@ -105,21 +122,73 @@ class DeviceGroup:
         """Return counters of all devices: sum of the frames, greatest of all else."""
         return _all_counters(await together(device.status() for device in self.devices))
 
+    async def place(
+        self, steps: Sequence[Step], layers: bool = False, must_fit: bool = False,
+    ) -> Plan:
+        """Place the matrices of a model, which :meth:`prepare` then splits by this plan.
+
+        The memory of boards limits their parts. If the matrices do not fit, the plan has no limits,
+        and words that a board does not store are sent for each product.
+
+        Parameters
+        ----------
+        steps : sequence of Step
+        layers : bool
+            Whether each device has complete layers: :func:`.place`.
+        must_fit : bool
+            Whether matrices that do not fit are an error.
+
+        Raises :class:`.PlacementError` for matrices that must fit and do not.
+        """
+        units = await self.units()
+        try:
+            plan = place(steps, units, layers, self._cut_words)
+        except PlacementError:
+            if must_fit:
+                raise
+            plan = place(steps, [replace(unit, memory=None) for unit in units], layers,
+                         self._cut_words)
+        self.plan, self._planned = plan, self.devices
+        return plan
+
     async def prepare(self, matrix: AnyMatrix, name: str = "") -> SplitMatrix:
-        """Split the rows of a matrix, and make the word streams of each share."""
+        """Split a matrix, and make the word streams of each share.
+
+        A matrix that has no place in the plan of the group is split between all devices.
+        """
         stored = stored_of(matrix)
-        shares = [Share(*each)
-                  for each in await spans(self.devices, slice(0, tile_count(stored)))]
-        split_matrix = SplitMatrix(stored, name, shares)
+        work = Work.of_stored(stored, name)
+        shares = self._places(work) or await self._split(work, work.span, self.devices)
+        split_matrix = SplitMatrix(stored, work, shares)
         for share in shares:
             share.prepared = await split_matrix.prepare(share)
         return split_matrix
 
-    async def parts(self, matrix: AnyMatrix) -> list[tuple[Device, AnyMatrix]]:
-        """Return the devices that multiply rows of a matrix, with these rows."""
-        stored = stored_of(matrix)
-        return [(device, take_tiles(stored, span)) for device, span
-                in await spans(self.devices, slice(0, tile_count(stored)))]
+    async def units(self) -> list[Unit]:
+        """Return the devices as units of a placement, with the memory of boards."""
+        return await self._units(self.devices)
+
+    def _places(self, work: Work) -> list[DeviceShare]:
+        """Return the parts of a matrix by the plan; none if the plan has no such matrix."""
+        shares = self.plan.shares.get(work.name, ()) if self.plan else ()
+        return [DeviceShare(self._planned[share.unit], share.span)
+                for share in shares if share.work == work]
+
+    async def _split(
+        self, work: Work, span: Span, devices: Sequence[Device],
+    ) -> list[DeviceShare]:
+        """Split a matrix, or a part of it, between devices without a limit of memory."""
+        units = await self._units(devices)
+        shares = cut([Region(work, span)], units, [None] * len(units), self._cut_words) or []
+        return [DeviceShare(devices[share.unit], share.span) for share in shares]
+
+    async def _units(self, devices: Sequence[Device]) -> list[Unit]:
+        """Return the devices as units of a placement: a card each."""
+        infos = await together(device.info() for device in devices)
+        clocks = [info.clock_hz for info in infos]
+        return [Unit(device.name, info.lanes, info.max_k, info.clock_hz if all(clocks) else 1.0,
+                     device.store.capacity if device.store else None, card)
+                for card, (device, info) in enumerate(zip(devices, infos, strict=True))]
 
     async def gemv(self, matrix: SplitMatrix, x: np.ndarray) -> tuple[np.ndarray, Stats]:
         """Multiply: :meth:`tritstream.host.device.Device.gemv`.
@@ -137,35 +206,25 @@ class DeviceGroup:
         answers = await together(device.gemv_all(shares, x)
                                   for device, shares in zip(self.devices, held, strict=True))
         left = {device: iter(found) for device, found in zip(self.devices, answers, strict=True)}
-        return [joined([next(left[share.device]) for share in matrix.shares])
+        return [joined(matrix, [next(left[share.device]) for share in matrix.shares])
                 for matrix in matrices]
 
 
-def joined(answers: Sequence[tuple[np.ndarray, Stats]]) -> tuple[np.ndarray, Stats]:
-    """Return row sums and cost of a matrix from those of its shares."""
-    sums, stats = zip(*answers, strict=True)
-    cycles = max(each.cycles for each in stats)
-    return np.concatenate(sums, axis=-1), replace(sum(stats, Stats()), cycles=cycles)
+def joined(
+    matrix: SplitMatrix, answers: Sequence[tuple[np.ndarray, Stats]],
+) -> tuple[np.ndarray, Stats]:
+    """Return row sums and cost of a matrix from those of its shares.
 
-
-async def spans(
-    devices: Sequence[Device], tiles: slice,
-) -> list[tuple[Device, slice]]:
-    """Split row tiles between devices, and return those that get any, in the order of the rows."""
-    infos = await together(device.info() for device in devices)
-    # Only the last span may have a partly filled row block: it goes to the narrowest device.
-    ranked = sorted(zip(infos, devices, strict=True), key=lambda pair: -pair[0].lanes)
-    count, first = tiles.stop - tiles.start, tiles.start
-    found = split(count, [info.lanes for info, _ in ranked])
-    return [(device, slice(first + span.start, first + span.stop))
-            for (_, device), span in zip(ranked, found, strict=True) if span.stop > span.start]
-
-
-def split(tiles: int, lanes: Sequence[int]) -> list[slice]:
-    """Split row tiles between devices with these lanes, into as few row blocks as possible."""
-    blocks = -(-tiles // sum(lanes))
-    ends = accumulate((blocks * count for count in lanes), initial=0)
-    return [slice(*pair) for pair in pairwise(min(end, tiles) for end in ends)]
+    Shares of the same rows have other columns, and their integer sums are added.
+    """
+    sums = np.zeros((*answers[0][0].shape[:-1], matrix.work.shape[0]), np.int64)
+    cycles: dict[Device, int] = {}
+    for share, (found, stats) in zip(matrix.shares, answers, strict=True):
+        first = ROWS * share.span.tiles.start
+        sums[..., first:first + found.shape[-1]] += found
+        cycles[share.device] = cycles.get(share.device, 0) + stats.cycles
+    total = sum((stats for _, stats in answers), Stats())
+    return sums, replace(total, cycles=max(cycles.values()))
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:

@@ -1,4 +1,4 @@
-"""Devices that share the rows of every matrix, and go on when some of them fail."""
+"""Devices that share every matrix, and go on when some of them fail."""
 
 import asyncio
 import warnings
@@ -7,26 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from tritstream.host.device import Device
-from tritstream.host.device_group import DeviceGroup, Share, SplitMatrix, joined, spans
+from tritstream.host.device_group import DeviceGroup, DeviceShare, SplitMatrix, joined
 from tritstream.host.errors import DeviceError, HostError
+from tritstream.host.placement.cutting import CUT_WORDS
+from tritstream.host.placement.work import Span
 from tritstream.host.protocol.records import Stats
 
 __all__ = ["FailoverGroup", "FailoverWarning"]
 
-#: Row sums and cost of a share, by index of the matrix and range of row tiles.
-_Found = dict[tuple[int, int, int], tuple[np.ndarray, Stats]]
+#: Row sums and cost of a share, by index of the matrix and its part.
+_Found = dict[tuple[int, Span], tuple[np.ndarray, Stats]]
 
 
 class FailoverWarning(UserWarning):
-    """A device failed, and other devices multiply its rows from now on."""
+    """A device failed, and other devices multiply its parts from now on."""
 
 
 class FailoverGroup(DeviceGroup):
-    """A group in which the rows of a device that fails go to a spare, or to the other devices.
+    """A group in which the parts of a device that fails go to a spare, or to the other devices.
 
     A device fails when one of its methods raises a :class:`.HostError`: it is gone, it was silent
     in every attempt, or it returned damage. It is closed and not used again. A product depends on
-    nothing but weights and activations, so its rows are multiplied again elsewhere, with the same
+    nothing but weights and activations, so its parts are multiplied again elsewhere, with the same
     results. Their word streams are made when a matrix is used for the first time after a failure.
     Each failure causes a :class:`FailoverWarning`.
 
@@ -36,6 +38,8 @@ class FailoverGroup(DeviceGroup):
         Devices of the group, closed with it.
     spares : sequence of Device
         Devices that are used when others fail, in this order; closed with the group.
+    cut_words : int
+        As for a :class:`.DeviceGroup`.
 
     Members
     -------
@@ -46,10 +50,12 @@ class FailoverGroup(DeviceGroup):
     product, the failure of a device is an error.
     """
 
-    def __init__(self, devices: Sequence[Device], spares: Sequence[Device] = ()):
-        super().__init__(devices)
+    def __init__(
+        self, devices: Sequence[Device], spares: Sequence[Device] = (), cut_words: int = CUT_WORDS,
+    ):
+        super().__init__(devices, cut_words)
         self.spares = list(spares)
-        #: By device that failed: devices to which its rows go.
+        #: By device that failed: devices to which its parts go.
         self._successors: dict[Device, list[Device]] = {}
         self._failures: list[str] = []
 
@@ -70,22 +76,22 @@ class FailoverGroup(DeviceGroup):
                 await self._move(matrix)
             left = {device: [(place, share) for place, matrix in enumerate(matrices)
                              for share in matrix.shares if share.device is device
-                             and _key(place, share) not in found]
+                             and (place, share.span) not in found]
                     for device in self.devices}
             failed = await self._multiply(matrices, left, x, found)
             if not failed:
                 break
             for device, error in failed.items():
                 await self._replace(device, error)
-        return [joined([found[_key(place, share)] for share in matrix.shares])
+        return [joined(matrix, [found[place, share.span] for share in matrix.shares])
                 for place, matrix in enumerate(matrices)]
 
     async def _multiply(
-        self, matrices: Sequence[SplitMatrix], left: dict[Device, list[tuple[int, Share]]],
+        self, matrices: Sequence[SplitMatrix], left: dict[Device, list[tuple[int, DeviceShare]]],
         x: np.ndarray, found: _Found,
     ) -> dict[Device, HostError]:
         """Let each device multiply its shares, and return the errors of those that failed."""
-        async def work(device: Device, shares: list[tuple[int, Share]]) -> HostError | None:
+        async def work(device: Device, shares: list[tuple[int, DeviceShare]]) -> HostError | None:
             try:
                 for place, share in shares:
                     share.prepared = share.prepared or await matrices[place].prepare(share)
@@ -93,8 +99,8 @@ class FailoverGroup(DeviceGroup):
                     [share.prepared for _, share in shares if share.prepared], x)
             except HostError as error:
                 return error
-            found.update({_key(*share): product
-                          for share, product in zip(shares, products, strict=True)})
+            found.update({(place, share.span): product
+                          for (place, share), product in zip(shares, products, strict=True)})
             return None
 
         errors = await asyncio.gather(*(work(*each) for each in left.items()))
@@ -135,9 +141,6 @@ class FailoverGroup(DeviceGroup):
             for share in lost:
                 heirs = [device for device in self._successors[share.device]
                          if device in self.devices] or self.devices
-                kept += [Share(device, span) for device, span in await spans(heirs, share.span)]
-            matrix.shares = sorted(kept, key=lambda share: share.span.start)
-
-
-def _key(place: int, share: Share) -> tuple[int, int, int]:
-    return place, share.span.start, share.span.stop
+                kept += await self._split(matrix.work, share.span, heirs)
+            matrix.shares = sorted(kept, key=lambda share: (share.span.tiles.start,
+                                                            share.span.chunks.start))

@@ -14,13 +14,14 @@ from tritstream.golden.strict_json import parse_json
 from tritstream.host.board.bus import Bus
 from tritstream.host.errors import DeviceError
 from tritstream.host.layout.prepare import MatrixPart, PreparedMatrix, without_words
-from tritstream.host.layout.stored import AnyMatrix, fingerprint, stored_of
+from tritstream.host.layout.stored import AnyMatrix, chunk_count, fingerprint, stored_of
+from tritstream.host.placement.work import Span
 from tritstream.host.protocol.frames import padded
 from tritstream.host.protocol.records import Info
 from tritstream.host.transports.base import Stored, Transport
 from tritstream.hw.protocol import REQUEST_ALIGN
 
-__all__ = ["DIRECTORY_BYTES", "Store", "StoredPart", "StoringTransport"]
+__all__ = ["DIRECTORY_BYTES", "Store", "StoredPart", "StoringTransport", "stored_name"]
 
 #: Bytes at the start of memory that hold the directory; matrices follow.
 DIRECTORY_BYTES = 1 << 18
@@ -88,6 +89,12 @@ class _Entry:
     shape: tuple[int, int]
     parts: tuple[StoredPart, ...]
 
+    @property
+    def chunks(self) -> range:
+        """Chunks of 16 columns that the parts have, if they follow each other."""
+        last = self.parts[-1]
+        return range(self.parts[0].first_group, last.first_group + last.groups)
+
     @classmethod
     def of(cls, record: dict, end: int) -> "_Entry":
         """Read an entry from its JSON, as :func:`dataclasses.asdict` wrote it.
@@ -143,20 +150,30 @@ class Store:
         return list(self._entries)
 
     @property
+    def capacity(self) -> int:
+        """Bytes for words of matrices."""
+        return self.end - DIRECTORY_BYTES
+
+    @property
     def free(self) -> int:
         """Free bytes."""
         return self.end - self._next()
 
     async def find(
-        self, matrix: AnyMatrix, name: str, info: Info,
+        self, matrix: AnyMatrix, name: str, info: Info, span: Span | None = None,
     ) -> PreparedMatrix | None:
-        """Return the matrix stored under ``name``; None if there is none or its CRC differs."""
-        entry = self._entries.get(name)
+        """Return a matrix, or the part of it that is stored; None if it is not or its CRC differs.
+
+        ``matrix`` has the rows of the part, and all columns.
+        """
+        entry = self._entries.get(stored_name(name, span))
         if not entry:
             return None
         stored = stored_of(matrix)
         found = without_words(stored, info.lanes, entry.parts, name, info.max_k)
-        same = (entry.depth, entry.shape) == (found.depth, found.shape)
+        chunks = range(chunk_count(stored)) if span is None else span.chunks
+        same = ((entry.depth, entry.shape, entry.chunks)
+                == (found.depth, found.shape, chunks))
         return found if same and entry.crc == fingerprint(stored) else None
 
     async def erase(self) -> None:
@@ -164,8 +181,12 @@ class Store:
         self._entries = {}
         await self._bus.write(0, bytes(_HEAD.size))
 
-    async def add(self, prepared: PreparedMatrix, matrix: AnyMatrix) -> None:
-        """Write the words of a matrix after those of the stored matrices.
+    async def add(
+        self, prepared: PreparedMatrix, matrix: AnyMatrix, span: Span | None = None,
+    ) -> None:
+        """Write the words of a matrix, or of a part of it, after those of the stored matrices.
+
+        ``matrix`` has the rows of the part, and all columns.
 
         Raises :class:`DeviceError` when the memory is full, :class:`ValueError` when rows are
         folded or the matrix is in a board's memory already.
@@ -184,11 +205,11 @@ class Store:
             parts.append(StoredPart(part.first_group, part.groups, part.blocks, at, part.nbytes,
                                     crc32(data)))
             at += len(data)
-        self._entries[prepared.name] = _Entry(fingerprint(stored_of(matrix)), prepared.depth,
-                                              prepared.shape, tuple(parts))
+        self._entries[stored_name(prepared.name, span)] = _Entry(
+            fingerprint(stored_of(matrix)), prepared.depth, prepared.shape, tuple(parts))
 
     def drop(self, name: str) -> None:
-        """Remove a matrix; its memory becomes free if it was the last one."""
+        """Remove what is stored under a name; its memory becomes free if it was the last one."""
         del self._entries[name]
 
     async def publish(self) -> None:
@@ -205,6 +226,11 @@ class Store:
         ends = [padded(part.address + part.length, REQUEST_ALIGN)
                 for entry in self._entries.values() for part in entry.parts]
         return max(ends, default=DIRECTORY_BYTES)
+
+
+def stored_name(name: str, span: Span | None) -> str:
+    """Return the name under which a board stores a matrix, or a part of it."""
+    return name if span is None else f"{name}{span}"
 
 
 class StoringTransport(Transport):

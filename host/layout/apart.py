@@ -16,14 +16,15 @@ __all__ = ["apart_words"]
 
 def apart_words(
     matrix: PackedMatrix, words: ScaleWords, lanes: int, max_k: int, fold_words: int | None,
+    chunks: range,
 ) -> Iterator[tuple[Piece, np.ndarray]]:
     """Yield the pieces that a device holds with their words: uint8 (blocks, words, lanes).
 
     The arguments are those of :func:`.prepare`, and the ``words`` of :func:`.scale_words`.
     """
-    depth, by_tile = matrix.depth, _tile_scales(matrix, words)
-    groups = matrix.trits.shape[1] // (GROUP * depth)
-    for piece in pieces(len(by_tile), groups, depth, lanes, max_k, fold_words, words):
+    by_tile = _tile_scales(matrix, words)
+    for piece in pieces(len(by_tile), len(chunks), matrix.depth, lanes, max_k, fold_words, words,
+                        chunks.start):
         yield piece, _piece_words(piece, matrix, by_tile, words, lanes)
 
 
@@ -33,7 +34,9 @@ def _piece_words(
     first, last, depth = piece.groups.start, piece.groups.stop, matrix.depth
     size = GROUP * depth
     trits = matrix.trits[piece.tiles, size * first:size * last]
-    own = scales[piece.tiles, first // words.length:-(-last // words.length)]
+    # A group of the matrix is one or several groups of a GEMV.
+    groups = GROUP * np.arange(first, last, words.length) // matrix.group
+    own = scales[piece.tiles, groups]
     if piece.fold:
         trits, depth = fold_trits(trits, depth, piece.fold), piece.fold.depth
         own = np.tile(own, (piece.fold.folds, 1, 1))
@@ -41,19 +44,12 @@ def _piece_words(
 
 
 def _tile_scales(matrix: PackedMatrix, words: ScaleWords) -> np.ndarray:
-    """Return the scales of each row tile and group of a GEMV, as :func:`.device_words` takes them.
-    """
-    scales, (rows, columns) = matrix.scales, matrix.shape
-    count = -(-columns // words.columns)
+    """Return the scales of each row tile and group, as :func:`.device_words` takes them."""
+    scales, rows = matrix.scales, matrix.shape[0]
     if isinstance(scales, CodedScales):
-        found = pack_codes(scales.codes)
-    elif words.direct:
+        return pack_codes(scales.codes)
+    if words.direct:
         padded = np.zeros((ROWS * len(matrix.trits), scales.groups), np.uint16)
         padded[:rows] = scales.mantissas(slice(None))
-        found = padded.reshape(-1, ROWS, scales.groups).swapaxes(1, 2)
-    else:
-        found = np.zeros((len(matrix.trits), 1, SCALE_TRITS), np.uint8)
-    # A group of the matrix is one or several groups of a GEMV.
-    times = count if scales.groups == 1 else matrix.group // words.columns
-    return np.repeat(found, times, axis=1)[:, :count]
-
+        return padded.reshape(-1, ROWS, scales.groups).swapaxes(1, 2)
+    return np.zeros((len(matrix.trits), 1, SCALE_TRITS), np.uint8)

@@ -104,20 +104,21 @@ class Piece:
 
 def pieces(
     tiles: int, groups: int, depth: int, lanes: int, max_k: int, fold_words: int | None,
-    scales: ScaleWords = CODES,
+    scales: ScaleWords = CODES, first: int = 0,
 ) -> Iterator[Piece]:
     """Cut ``tiles`` row tiles of ``groups`` units of 16 columns to what a device holds.
 
-    Ranges of columns go from left to right. In each range, complete row blocks come first.
+    The units begin with unit ``first``, at which a group begins. Ranges of columns go from left to
+    right. In each range, complete row blocks come first.
     ``max_k`` is in columns, at least those of a group of ``scales``. ``fold_words`` is the number
     of words that folding must save; None means never fold.
     """
     whole, step = tiles // lanes * lanes, max_k // scales.columns * scales.length
-    for first in range(0, groups, step):
-        span = slice(first, min(first + step, groups))
+    for start in range(first, first + groups, step):
+        span = slice(start, min(start + step, first + groups))
         fold = None
         if tiles > whole and fold_words is not None:
-            fold = best_fold(slice(whole, tiles), span.stop - first, depth, lanes, fold_words,
+            fold = best_fold(slice(whole, tiles), span.stop - span.start, depth, lanes, fold_words,
                              scales)
         if not fold:
             yield Piece(slice(0, tiles), span)

@@ -14,7 +14,13 @@ from tritstream.golden.tiles import word_stream
 from tritstream.host.errors import DeviceError
 from tritstream.host.layout.apart import apart_words
 from tritstream.host.layout.folding import CODES, Fold, Piece, ScaleWords, fold_tiles, pieces
-from tritstream.host.layout.stored import AnyMatrix, scale_words, stored_of, tiles_of
+from tritstream.host.layout.stored import (
+    AnyMatrix,
+    chunk_count,
+    scale_words,
+    stored_of,
+    tiles_of,
+)
 from tritstream.host.protocol.frames import payload_crc
 from tritstream.host.protocol.operands import mantissa_bytes
 from tritstream.host.protocol.records import Info
@@ -142,7 +148,7 @@ class PreparedMatrix:
         words have direct scales.
     parts : tuple of MatrixPart
         Column ranges in order, each followed by its folded rows. The products of all parts add up
-        to the product of the matrix.
+        to the product of the columns that were prepared: by default, of all columns.
     name : str
         Name of the matrix in error messages; may be empty.
     scales : ScaleWords
@@ -167,11 +173,6 @@ class PreparedMatrix:
     def max_k(self) -> int:
         """Columns of the widest part, which a device must be able to hold."""
         return max(GROUP * part.groups for part in self.parts)
-
-    @property
-    def padded_k(self) -> int:
-        """Columns, rounded up to a multiple of the group size."""
-        return self.parts[-1].columns.stop
 
     def check_fit(self, info: Info) -> None:
         """Raise :class:`DeviceError` unless the matrix was prepared for such a device."""
@@ -216,7 +217,7 @@ def without_words(
 
 def prepare(
     matrix: AnyMatrix, lanes: int, max_k: int, name: str = "",
-    fold_words: int | None = FOLD_WORDS,
+    fold_words: int | None = FOLD_WORDS, chunks: range | None = None,
 ) -> PreparedMatrix:
     """Make the word streams of a matrix, which serve any number of products.
 
@@ -233,6 +234,9 @@ def prepare(
     fold_words : int or None
         Words that folding a last row block must save (:mod:`tritstream.host.layout.folding`).
         None means never fold.
+    chunks : range, optional
+        Chunks of 16 columns to prepare. The first of them begins a group of the matrix. Others
+        count as zeros in the products.
 
     Raises :class:`ValueError` when the tiles do not fit depth and shape, or the table is invalid.
     """
@@ -240,15 +244,16 @@ def prepare(
         raise ValueError(f"max_k must be at least {GROUP}, not {max_k!r}")
     stored = stored_of(matrix)
     words = scale_words(stored, max_k)
+    chunks = range(chunk_count(stored)) if chunks is None else chunks
     if isinstance(stored, PackedMatrix):
-        streams = apart_words(stored, words, lanes, max_k, fold_words)
+        streams = apart_words(stored, words, lanes, max_k, fold_words, chunks)
         parts = tuple(
             Part(piece.groups.start, piece.groups.stop - piece.groups.start, stream, piece.fold)
             for piece, stream in streams)
     else:
         tiles, _, depth, _ = stored
         parts = tuple(_part(piece, tiles, depth, lanes) for piece in pieces(
-            len(tiles), tiles.shape[1], depth, lanes, max_k, fold_words))
+            len(tiles), len(chunks), depth, lanes, max_k, fold_words, first=chunks.start))
     return without_words(stored, lanes, parts, name, max_k)
 
 

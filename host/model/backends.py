@@ -18,9 +18,11 @@ from tritstream.golden.gemv import gemv, results
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed_matrix import PackedMatrix, StoredMatrix
+from tritstream.host.device_group import DeviceGroup
 from tritstream.host.errors import HostError
 from tritstream.host.kernels.torch_matrix import TorchMatrix
 from tritstream.host.model.siblings import Siblings
+from tritstream.host.placement.work import steps_of_checkpoint
 from tritstream.host.protocol.records import Info, Stats
 
 if TYPE_CHECKING:
@@ -248,6 +250,7 @@ class DeviceBackend(_IntegerBackend):
         self._siblings = {quantize: Siblings(partial(self._multiply, quantize))
                           for quantize in _QUANTIZERS.values()}
         self._cost = Cost()
+        self._placed: PackedCheckpoint | None = None
 
     def identify(self) -> Info:
         """Return the description of the device from its INFO response."""
@@ -260,10 +263,17 @@ class DeviceBackend(_IntegerBackend):
 
     def prepare(self, checkpoint: PackedCheckpoint, name: str) -> Product:
         """Load a matrix, and return its product: :meth:`Backend.prepare`."""
+        self._place(checkpoint)
         prepared = self._run(self._device.prepare, checkpoint.stored(name), name)
         matrix = _Loaded(prepared, checkpoint.units(name), checkpoint.matrices[name].depth)
         siblings = self._siblings[self._quantizer(checkpoint, name)]
         return partial(_on_host, partial(siblings.product, matrix))
+
+    def _place(self, checkpoint: PackedCheckpoint) -> None:
+        """Place the matrices of a checkpoint on the devices of a group, when it is new."""
+        if checkpoint is not self._placed and isinstance(self._device, DeviceGroup):
+            self._run(self._device.place, steps_of_checkpoint(checkpoint, checkpoint.matrices))
+        self._placed = checkpoint
 
     def _multiply(
         self, quantize: _Quantizer, matrices: Sequence[_Loaded], x: np.ndarray,

@@ -1,13 +1,13 @@
 """How many cards a model needs, and what would fit if it does not."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 
+from tritstream.host.placement.cutting import Unit
 from tritstream.host.placement.plan import PlacementError, Plan, place, step_bytes
 from tritstream.host.placement.targets import Target
-from tritstream.host.placement.work import Step
+from tritstream.host.placement.work import Step, at_depth
 
-__all__ = ["MOST_CARDS", "fit"]
+__all__ = ["MOST_CARDS", "advice", "fit"]
 
 #: Most cards that work together, because the driver gives each device several numbers of its own.
 MOST_CARDS = 32
@@ -15,52 +15,71 @@ MOST_CARDS = 32
 
 def fit(
     steps: Sequence[Step], target: Target, cards: int | None = None, layers: bool = False,
-    lower: Callable[[], Sequence[tuple[int, Sequence[Step]]]] = tuple,
 ) -> Plan:
-    """Place a model on so many cards, or on as few as possible.
-
-    ``lower`` returns the steps of the same model at lower depths, the highest first, for the error.
-    ``layers`` is that of :func:`.place`.
+    """Place a model on so many cards, or on as few as possible; ``layers`` as in :func:`.place`.
 
     Raises :class:`.PlacementError`, with what would fit, if the model does not fit, and
     :class:`ValueError` for an impossible number of cards.
     """
     if cards is None:
-        return _fewest(steps, target, layers)
+        if plan := _fewest(steps, target.units, layers):
+            return plan
+        raise PlacementError(
+            f"{sum(map(step_bytes, steps)) / 1e6:.1f} MB of weights do not fit {MOST_CARDS} cards "
+            f"{target.name} of {_room(target.units(1)) / 1e6:.1f} MB each, and no more can work "
+            "together")
     if not 1 <= cards <= MOST_CARDS:
         raise ValueError(f"cards must be 1..{MOST_CARDS}, not {cards}")
     try:
         return place(steps, target.units(cards), layers)
     except PlacementError as error:
-        would = ", or ".join(_advice(steps, target, cards, layers, lower)) or "nothing smaller does"
-        raise PlacementError(f"{error} of {_cards(cards, target)}; what fits: {would}") from None
+        name = f"{cards} {'card' if cards == 1 else 'cards'} {target.name}"
+        would = advice(steps, target.units, cards, layers, f"cards {target.name}", name)
+        raise PlacementError(f"{error} of {name}; {would}") from None
 
 
-def _fewest(steps: Sequence[Step], target: Target, layers: bool) -> Plan:
-    size, room = sum(map(step_bytes, steps)), sum(unit.memory or 0 for unit in target.units(1))
-    for cards in range(max(1, -(-size // room)), MOST_CARDS + 1):
-        try:
-            return place(steps, target.units(cards), layers)
-        except PlacementError:
-            continue
-    raise PlacementError(f"{size / 1e6:.1f} MB of weights do not fit {_cards(MOST_CARDS, target)} "
-                         f"of {room / 1e6:.1f} MB each, and no more can work together")
+def advice(
+    steps: Sequence[Step], units: Callable[[int], Sequence[Unit]], cards: int, layers: bool,
+    more: str, these: str,
+) -> str:
+    """Return a text that says what would fit: more cards, or a lower depth on these cards.
+
+    ``units`` returns the units of so many cards. ``more`` are words for further cards behind their
+    number, and ``these`` are words for the cards that are there.
+    """
+    found = list(_fitting(steps, units, cards, layers, more, these))
+    return f"what fits: {', or '.join(found)}" if found else "nothing smaller fits"
 
 
-def _advice(
-    steps: Sequence[Step], target: Target, cards: int, layers: bool,
-    lower: Callable[[], Sequence[tuple[int, Sequence[Step]]]],
+def _fitting(
+    steps: Sequence[Step], units: Callable[[int], Sequence[Unit]], cards: int, layers: bool,
+    more: str, these: str,
 ) -> Iterator[str]:
-    with suppress(PlacementError):
-        yield _cards(len({unit.card for unit in _fewest(steps, target, layers).units}), target)
-    for depth, others in lower():
-        try:
-            place(others, target.units(cards), layers)
-            yield f"depth {depth} on {_cards(cards, target)}"
+    if plan := _fewest(steps, units, layers):
+        yield f"{len({unit.card for unit in plan.units})} {more}"
+    depths = range(max(work.depth for step in steps for work in step.works) - 1, 0, -1)
+    for depth in depths:
+        if _placed(at_depth(steps, depth), units(cards), layers):
+            yield f"depth {depth} on {these}"
             return
-        except PlacementError:
-            continue
 
 
-def _cards(cards: int, target: Target) -> str:
-    return f"{cards} {'card' if cards == 1 else 'cards'} {target.name}"
+def _fewest(
+    steps: Sequence[Step], units: Callable[[int], Sequence[Unit]], layers: bool,
+) -> Plan | None:
+    """Return the plan with the fewest cards."""
+    least = -(-sum(map(step_bytes, steps)) // max(1, _room(units(1))))
+    plans = (_placed(steps, units(cards), layers)
+             for cards in range(max(1, least), MOST_CARDS + 1))
+    return next(filter(None, plans), None)
+
+
+def _placed(steps: Sequence[Step], units: Sequence[Unit], layers: bool) -> Plan | None:
+    try:
+        return place(steps, units, layers)
+    except PlacementError:
+        return None
+
+
+def _room(units: Sequence[Unit]) -> int:
+    return sum(unit.memory or 0 for unit in units)

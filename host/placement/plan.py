@@ -87,7 +87,9 @@ def _place(share: Share) -> tuple[int, int]:
 
 def _reason(steps: Sequence[Step], units: Sequence[Unit]) -> str:
     size, room = sum(map(step_bytes, steps)), sum(unit.memory or 0 for unit in units)
-    return f"{size / 1e6:.1f} MB of weights and their padding do not fit {room / 1e6:.1f} MB"
+    scale, name = (1e6, "MB") if room >= 1e6 else (1e3, "kB")
+    return (f"{size / scale:.1f} {name} of weights and their padding do not fit "
+            f"{room / scale:.1f} {name}")
 
 
 class _Placer:

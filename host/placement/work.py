@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from tritstream.golden.fixed_point import (
@@ -21,7 +21,8 @@ from tritstream.host.layout.folding import ScaleWords
 from tritstream.host.layout.stored import scale_words
 from tritstream.hw.protocol import DIRECT_WORDS
 
-__all__ = ["EXPERT_COUNTS", "Span", "Step", "Work", "steps_of_checkpoint", "steps_of_shapes"]
+__all__ = ["EXPERT_COUNTS", "Span", "Step", "Work", "at_depth", "steps_of_checkpoint",
+           "steps_of_shapes"]
 
 #: Modules that read the same vector. A model multiplies by the others of a layer one by one.
 _SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"),
@@ -166,6 +167,12 @@ def steps_of_checkpoint(checkpoint: PackedCheckpoint, names: Iterable[str]) -> l
     if not config.get("tie_word_embeddings", False):
         uses |= {info.name: 0.0 for info in infos if info.name.endswith("embed_tokens")}
     return list(_steps(sorted(map(Work.of, infos), key=lambda work: _order(work.name)), uses))
+
+
+def at_depth(steps: Iterable[Step], most: int) -> list[Step]:
+    """Return the steps with at most so many trits per weight."""
+    return [replace(step, works=tuple(replace(work, depth=min(work.depth, most))
+                                      for work in step.works)) for step in steps]
 
 
 def _steps(works: Iterable[Work], uses: Mapping[str, float]) -> Iterator[Step]:

@@ -3,7 +3,9 @@
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -11,15 +13,26 @@ import numpy as np
 import typer
 
 from tritstream.golden.packed.reader import PackedCheckpoint
-from tritstream.host.board.matrix_store import Store
+from tritstream.golden.packed_matrix import StoredMatrix
+from tritstream.host.board.matrix_store import Store, stored_name
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup, together
 from tritstream.host.errors import DeviceError
 from tritstream.host.layout.prepare import PreparedMatrix, prepare
-from tritstream.host.layout.stored import AnyMatrix
+from tritstream.host.layout.stored import take_tiles, tile_count
 from tritstream.host.open_device import open_device
+from tritstream.host.placement.fitting import advice
+from tritstream.host.placement.plan import PlacementError, Plan
+from tritstream.host.placement.work import Span, steps_of_checkpoint
 from tritstream.host.servers.udp_board import BoardServer
-from tritstream.scripts.console import Failure, console, print_json, progress, reports_errors
+from tritstream.scripts.console import (
+    Failure,
+    console,
+    print_json,
+    progress,
+    reports_errors,
+    table,
+)
 from tritstream.scripts.options import Json, Memory, Packed
 from tritstream.scripts.running.listening import is_loopback, listen_address
 from tritstream.sim.board import SimulatedBoard
@@ -36,15 +49,17 @@ _ADDRESS = "127.0.0.1:1234"
 def load(
     packed: Packed,
     device: Annotated[str, typer.Option(
-        help="Device with memory to load: udp://HOST, or axi-sim:channels=4,file=PATH.")],
+        help="Device with memory to load: udp://HOST, or axi-sim:channels=4,file=PATH. Separate "
+             "several by commas.")],
     matrices: Annotated[str, typer.Option(
         metavar="GLOB", help="Load only the modules whose names match this pattern.")] = "*",
     as_json: Json = False,
 ):
-    """Load a packed model into the memory of a board, which then checks every CRC.
+    """Load a packed model into the memory of boards, which then check every CRC.
 
-    Matrices that the board already stores with a valid CRC are kept. Other models are erased.
-    Channels of a memory-mapped core, or several boards, share the rows of each matrix.
+    Matrices that a board already stores with a valid CRC are kept. Other models are erased.
+    Channels of a memory-mapped core, or several boards, hold a part of each matrix. A model that
+    does not fit is refused before anything is written.
     """
     checkpoint = PackedCheckpoint(packed)
     names = [name for name in checkpoint.matrices if fnmatchcase(name, matrices)]
@@ -57,70 +72,130 @@ def load(
     print(f"{report['matrices']} matrices on {device}: {report['written']} written, "
           f"{report['kept']} were there, {report['bytes'] / 1e6:.1f} MB in {report['seconds']:.1f} "
           f"s, {report['free'] / 1e6:.1f} MB left; all checked in place")
+    if len(report["boards"]) > 1:
+        table("", ["board", "parts", "MB left"], [
+            [board["device"], str(board["parts"]), f"{board['free'] / 1e6:.1f}"]
+            for board in report["boards"]])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A matrix, or the part of it that a board holds."""
+
+    name: str
+    span: Span | None
+    size: int
+
+    @property
+    def key(self) -> str:
+        return stored_name(self.name, self.span)
+
+    def matrix(self, checkpoint: PackedCheckpoint) -> StoredMatrix:
+        """Return the rows of the part, with all columns."""
+        stored = checkpoint.stored(self.name)
+        tiles = self.span.tiles if self.span else range(tile_count(stored))
+        return take_tiles(stored, slice(tiles.start, tiles.stop))
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """What a board holds: number of parts, matrices of which a part was written, and its bytes."""
+
+    parts:   int
+    written: set[str]
+    bytes:   int
 
 
 async def _load(spec: str, checkpoint: PackedCheckpoint, names: list[str]) -> dict:
     began = time.perf_counter()
-    async with open_device(spec) as device:
-        stores = await _stores(spec, device)
-        kept = await _keep(device, stores, checkpoint, names)
-        sizes = {name: checkpoint.tensors_of(name)[0].size for name in names}
-        written: dict[str, int] = {}
-        with progress("loading", sum(sizes.values()), in_bytes=True) as advance:
-            for name in names:
-                matrix = checkpoint.stored(name)
-                sent = await together(
-                    _write(one, stores[one], part, name)
-                    for one, part in await device.parts(matrix) if (one, name) not in kept)
-                if sent:
-                    written[name] = sum(sent)
-                advance(sizes[name], name)
-        await together(store.publish() for store in stores.values())
-        return {"device": spec, "matrices": len(names), "written": len(written),
-                "kept": len(names) - len(written), "bytes": sum(written.values()),
-                "free": sum(store.free for store in stores.values()),
-                "seconds": time.perf_counter() - began}
+    async with open_device(spec) as opened:
+        group = opened if isinstance(opened, DeviceGroup) else DeviceGroup([opened])
+        await group.info()
+        stores = [device.store for device in group.devices if device.store is not None]
+        if len(stores) < len(group.devices):
+            raise ValueError(f"{spec}: has no memory of its own; load needs a board, udp://HOST, "
+                             "or a memory-mapped core")
+        plan = await _plan(group, checkpoint, names)
+        with progress("loading", sum(plan.nbytes), in_bytes=True) as advance:
+            boards = await together(
+                _fill(device, store, checkpoint, _parts(plan, place), advance)
+                for place, (device, store) in enumerate(zip(group.devices, stores, strict=True)))
+    written = {name for board in boards for name in board.written}
+    return {"device": spec, "matrices": len(names), "written": len(written),
+            "kept": len(names) - len(written), "bytes": sum(board.bytes for board in boards),
+            "free": sum(store.free for store in stores), "boards": [
+                {"device": device.name, "parts": board.parts, "bytes": board.bytes,
+                 "free": store.free}
+                for device, store, board in zip(group.devices, stores, boards, strict=True)],
+            "seconds": time.perf_counter() - began}
 
 
-async def _stores(spec: str, device: Device | DeviceGroup) -> dict[Device, Store]:
-    """Return the store of each device; raise :class:`ValueError` if one has no memory."""
-    await device.info()
-    stores = {one: one.store for one in device.devices if one.store is not None}
-    if len(stores) < len(device.devices):
-        raise ValueError(f"{spec}: has no memory of its own; load needs a board, udp://HOST, or a "
-                         "memory-mapped core")
-    return stores
+async def _plan(group: DeviceGroup, checkpoint: PackedCheckpoint, names: list[str]) -> Plan:
+    """Place the matrices, or raise what would fit, before anything is written."""
+    steps = steps_of_checkpoint(checkpoint, names)
+    try:
+        return await group.place(steps, must_fit=True)
+    except PlacementError as error:
+        units = await group.units()
+        would = advice(steps, lambda times: [replace(unit, card=len(units) * time + unit.card)
+                                             for time in range(times) for unit in units],
+                       1, False, "such boards", "what is there")
+        raise PlacementError(f"{error} of memory; {would}") from None
+
+
+def _parts(plan: Plan, place: int) -> list[_Part]:
+    """Return the parts of a unit of a plan."""
+    return [_Part(name, None if share.span == share.work.span else share.span,
+                  plan.units[place].nbytes(share.work, share.span))
+            for name, shares in plan.shares.items() for share in shares if share.unit == place]
+
+
+async def _fill(
+    device: Device, store: Store, checkpoint: PackedCheckpoint, parts: list[_Part],
+    advance: Callable[..., None],
+) -> _Filled:
+    """Store the parts of a board that it does not store yet."""
+    kept, written = await _keep(device, store, checkpoint, parts), {}
+    for part in parts:
+        if part.key not in kept:
+            written[part.key] = await _write(device, store, checkpoint, part)
+        advance(part.size, part.name)
+    await store.publish()
+    return _Filled(len(parts), {part.name for part in parts if part.key in written},
+                   sum(written.values()))
 
 
 async def _keep(
-    device: Device | DeviceGroup, stores: dict[Device, Store], checkpoint: PackedCheckpoint,
-    names: list[str],
-) -> set[tuple[Device, str]]:
-    """Return the stored matrices with a valid CRC; erase a memory that holds anything else."""
+    device: Device, store: Store, checkpoint: PackedCheckpoint, parts: list[_Part],
+) -> set[str]:
+    """Return the stored parts with a valid CRC; erase the memory if it holds anything else."""
     kept = set()
-    stored = {name for store in stores.values() for name in store.names}
-    for name in filter(stored.__contains__, names):
-        for one, part in await device.parts(checkpoint.stored(name)):
-            if name in stores[one].names and await _is_valid(one, await one.prepare(part, name)):
-                kept.add((one, name))
-    for one, store in stores.items():
-        if not store.names or any((one, name) not in kept for name in store.names):
-            await store.erase()
-            kept -= {(one, name) for name in names}
+    for part in parts:
+        if part.key in store.names:
+            stored = await device.prepare(checkpoint.stored(part.name), part.name, part.span)
+            if await _is_valid(device, stored):
+                kept.add(part.key)
+    if kept != set(store.names):
+        kept = set()
+    if not kept:
+        await store.erase()
     return kept
 
 
-async def _write(device: Device, store: Store, matrix: AnyMatrix, name: str) -> int:
-    """Store a matrix until the board finds its CRC valid; return the bytes of its words."""
-    info = await device.info()
-    prepared = prepare(matrix, info.lanes, info.max_k, name, fold_words=None)
+async def _write(
+    device: Device, store: Store, checkpoint: PackedCheckpoint, part: _Part,
+) -> int:
+    """Store a part until the board finds its CRC valid; return the bytes of its words."""
+    info, matrix = await device.info(), part.matrix(checkpoint)
+    prepared = prepare(matrix, info.lanes, info.max_k, part.name, fold_words=None,
+                       chunks=part.span.chunks if part.span else None)
     for _ in range(_TRIES):
-        await store.add(prepared, matrix)
-        stored = await store.find(matrix, name, info)
+        await store.add(prepared, matrix, part.span)
+        stored = await store.find(matrix, part.name, info, part.span)
         if stored and await _is_valid(device, stored):
-            return sum(part.nbytes for part in prepared.parts)
-        store.drop(name)
-    raise Failure(f"{name}: the board's memory does not keep it, written {_TRIES} times; check "
+            return sum(each.nbytes for each in prepared.parts)
+        store.drop(part.key)
+    raise Failure(f"{part.key}: the board's memory does not keep it, written {_TRIES} times; check "
                   "the board")
 
 

@@ -1,15 +1,15 @@
 """Command that plans a packed model, or a model of given shapes, on cards and boards."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tritstream.golden.fixed_point import GROUP
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.layout.projection import MODELS
+from tritstream.host.layout.shapes import SHAPES, ModelShape, WeightForm
 from tritstream.host.placement.fitting import fit
 from tritstream.host.placement.plan import PlacementError, Plan
 from tritstream.host.placement.targets import Target, find_target, target_names
@@ -20,18 +20,18 @@ from tritstream.scripts.running.plan_report import plan_record, show_plans
 
 __all__ = ["plan"]
 
+_NAMED = {shape.name: shape for shape in (*MODELS.values(), *SHAPES.values())}
 _DIRECT = {"coded": False, "direct": True}
 _SPLITS = ("rows", "layers")
 
 
 @dataclass(frozen=True)
 class _Model:
-    """Model to plan: its name, its depth for people, and its steps at this or another depth."""
+    """Model to plan: its name, its depths for people, and its steps."""
 
     name:  str
     depth: str
     steps: Sequence[Step]
-    lower: Callable[[], Sequence[tuple[int, Sequence[Step]]]] = tuple
 
 
 @reports_errors
@@ -43,15 +43,17 @@ def plan(
         help=f"Card or board: {', '.join(target_names())}, or a TOML or JSON file. May be "
              "repeated.", show_default=False)] = None,
     shape: Annotated[list[str] | None, typer.Option(
-        metavar="NAME", help=f"Plan a model of this shape in place of PACKED: {', '.join(MODELS)}. "
+        metavar="NAME", help=f"Plan a model of this shape in place of PACKED: {', '.join(_NAMED)}. "
                              "May be repeated.", show_default=False)] = None,
     depth: Annotated[list[int] | None, typer.Option(
         "--depth", "-d", help="Trits per weight of a shape, 1..4. May be repeated.",
-        show_default="3")] = None,
-    group: Annotated[int, typer.Option(
-        help="Weights of a shape per scale; 0 is one scale per row.")] = GROUP,
-    scales: Annotated[str, typer.Option(
-        help="Scales of a shape: coded, or direct (a mantissa per row and group).")] = "coded",
+        show_default="3 for Qwen2.5, 1 for models trained ternary")] = None,
+    group: Annotated[int | None, typer.Option(
+        help="Weights of a shape per scale; 0 is one scale per matrix.",
+        show_default="the model's own, 16 for Qwen2.5")] = None,
+    scales: Annotated[str | None, typer.Option(
+        help="Scales of a shape: coded, or direct (16-bit numbers).",
+        show_default="the model's own")] = None,
     head: Annotated[bool, typer.Option(
         "--head", help="Place the output head of a shape, too.")] = False,
     cards: Annotated[int | None, typer.Option(
@@ -70,13 +72,13 @@ def plan(
         raise ValueError("give either PACKED or --shape")
     if not target:
         raise ValueError(f"give a --target: {', '.join(target_names())}, or a TOML or JSON file")
-    if scales not in _DIRECT:
+    if scales not in (None, *_DIRECT):
         raise ValueError(f"scales must be {' or '.join(_DIRECT)}, not {scales!r}")
     if split not in _SPLITS:
         raise ValueError(f"split must be {' or '.join(_SPLITS)}, not {split!r}")
     models = ([_packed(packed)] if packed else
-              [_shaped(name, each, group or None, _DIRECT[scales], head)
-               for name in shape or [] for each in depth or [3]])
+              [_shaped(one, _form(one, each, group, scales), head)
+               for one in map(_named, shape or []) for each in depth or [one.form.depth]])
     targets = [find_target(name) for name in target]
     found = [plan_record(model.name, model.depth, each, split, _fitted(model, each, cards, split))
              for model in models for each in targets]
@@ -92,24 +94,26 @@ def _packed(path: Path) -> _Model:
                   steps_of_checkpoint(checkpoint, checkpoint.matrices))
 
 
-def _shaped(name: str, depth: int, group: int | None, direct: bool, head: bool) -> _Model:
-    if name not in MODELS:
-        raise ValueError(f"no shape {name!r}; there are {', '.join(MODELS)}")
-    sizes = MODELS[name]
-    shapes = {f"model.layers.{layer}.{module}": shape for layer in range(sizes.layers)
-              for module, shape in sizes.linear().items()}
-    if head:
-        shapes["lm_head"] = sizes.vocabulary, sizes.hidden
+def _named(name: str) -> ModelShape:
+    if name not in _NAMED:
+        raise ValueError(f"no shape {name!r}; there are {', '.join(_NAMED)}")
+    return _NAMED[name]
 
-    def steps(trits: int) -> list[Step]:
-        return steps_of_shapes(shapes, trits, group, direct)
 
-    return _Model(name, str(depth), steps(depth),
-                  lambda: [(lower, steps(lower)) for lower in range(depth - 1, 0, -1)])
+def _form(model: ModelShape, depth: int, group: int | None, scales: str | None) -> WeightForm:
+    own = model.form
+    return WeightForm(depth, own.group if group is None else group or None,
+                      own.direct if scales is None else _DIRECT[scales])
+
+
+def _shaped(model: ModelShape, form: WeightForm, head: bool) -> _Model:
+    shapes = dict(model.matrices()) | ({"lm_head": model.head} if head else {})
+    return _Model(model.name, str(form.depth),
+                  steps_of_shapes(shapes, form.depth, form.group, form.direct))
 
 
 def _fitted(model: _Model, target: Target, cards: int | None, split: str) -> Plan:
     try:
-        return fit(model.steps, target, cards, split == "layers", model.lower)
+        return fit(model.steps, target, cards, split == "layers")
     except PlacementError as error:
         raise PlacementError(f"{model.name}, d = {model.depth}: {error}") from None

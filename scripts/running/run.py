@@ -21,6 +21,7 @@ from tritstream.host.device_group import DeviceGroup
 from tritstream.host.device_spec import SIMULATED, parse_specs
 from tritstream.host.layout.prepare import tiles_of
 from tritstream.host.open_device import open_device
+from tritstream.host.placement.work import Step, steps_of_checkpoint
 from tritstream.hw.config import DeviceConfig
 from tritstream.scripts.console import console, print_json, progress, reports_errors, write_json
 from tritstream.scripts.options import (
@@ -77,7 +78,8 @@ def run(
                 "matrices": matrices, "vectors": vectors}
     opened = _open(device, DeviceConfig(lanes, columns, max_k), rtl)
     with RunResults(report) as results:
-        result = asyncio.run(_stream(opened, jobs, results, settings))
+        result = asyncio.run(_stream(opened, jobs, results, settings,
+                                     steps_of_checkpoint(checkpoint, names)))
         _write(result, report)
         results.discard()
     _finish(result, report, as_json)
@@ -111,7 +113,8 @@ def demo(
                     lambda: generated_activations(_SEED, shape[1]),
                     size=prod(tiles_shape(shape, depth))))
     opened = _open(device, DeviceConfig(lanes, columns), rtl)
-    result = asyncio.run(_stream(opened, jobs, RunResults(), {}))
+    result = asyncio.run(_stream(opened, jobs, RunResults(), {},
+                                 steps_of_checkpoint(checkpoint, checkpoint.matrices)))
     result["packed"], report = str(packed), output / "report.json"
     _write(result, report)
     _finish(result, report, as_json)
@@ -142,10 +145,12 @@ def _open(device: str, config: DeviceConfig, rtl: Path | None) -> Device | Devic
 
 
 async def _stream(opened: Device | DeviceGroup, jobs: list[Job], results: RunResults,
-                  settings: dict) -> dict:
+                  settings: dict, steps: list[Step]) -> dict:
     """Stream all jobs that have no result yet; return the report with a :class:`MatrixRun` each."""
     async with opened as device:
         about = await describe(device)
+        if isinstance(device, DeviceGroup):
+            await device.place(steps)
         results.begin(settings | about)
         runs = []
         with progress("streaming", sum(job.size for job in jobs), in_bytes=True) as advance:

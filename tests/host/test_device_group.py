@@ -3,12 +3,12 @@ import asyncio
 import numpy as np
 import pytest
 
-from tritstream.golden.fixed_point import ROWS, row_blocks, row_tiles
+from tritstream.golden.fixed_point import row_blocks, row_tiles
 from tritstream.golden.gemv import gemv
 from tritstream.golden.tiles import pack
 from tritstream.host import open_device as opening
 from tritstream.host.device import Device
-from tritstream.host.device_group import DeviceGroup, split
+from tritstream.host.device_group import DeviceGroup
 from tritstream.host.errors import DeviceError, TransportClosed
 from tritstream.host.open_device import open_device
 from tritstream.host.protocol.records import Counters, Info, Stats
@@ -28,18 +28,6 @@ def test_no_devices():
         DeviceGroup([])
 
 
-@pytest.mark.parametrize(("tiles", "lanes", "shares"), [
-    (1, [8], [1]), (9, [8], [9]),
-    (1, [8, 8], [1, 0]), (8, [8, 8], [8, 0]), (9, [8, 8], [8, 1]), (17, [8, 8], [16, 1]),
-    (26, [8, 8], [16, 10]), (33, [8, 8], [24, 9]), (33, [8, 8, 8], [16, 16, 1]),
-    (130, [64, 8], [128, 2]), (72, [64, 8], [64, 8]), (20, [64, 8], [20, 0]),
-])
-def test_split(tiles, lanes, shares):
-    slices = split(tiles, lanes)
-    assert [some.stop - some.start for some in slices] == shares
-    assert slices[0].start == 0 and slices[-1].stop == tiles
-
-
 @pytest.mark.parametrize("lanes", [[8, 8], [1, 4, 2], [64, 1], [2, 64], [16, 16, 16, 16, 16]])
 @pytest.mark.parametrize("rows", [1, 39, 40, 41, 200, 323])
 def test_products_equal_golden(lanes, rows):
@@ -57,13 +45,6 @@ def test_products_equal_golden(lanes, rows):
     # Whole blocks on all devices but the last that has rows.
     assert tiles - row_tiles(rows) < max(lanes)
     assert stats.stream_bytes == tiles * 4 * 35
-
-
-def test_a_group_needs_no_more_padding_than_one_device():
-    for rows in range(1, 500, 7):
-        blocks = sum(row_blocks(ROWS * (some.stop - some.start), 8)
-                     for some in split(row_tiles(rows), [8, 8, 8]))
-        assert blocks == row_blocks(rows, 8)
 
 
 def test_stats_of_a_group():

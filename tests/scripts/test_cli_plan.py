@@ -6,6 +6,7 @@ import pytest
 
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.host.layout.shapes import SHAPES
 from tritstream.scripts.reports.tables.pages import ROOT
 
 from support.cli_helpers import MODEL, fails, tritstream
@@ -58,8 +59,8 @@ def test_options_of_a_shape():
     tiles, = planned(*SHAPE[1:], "kv260", "-d", 1)
     direct, = planned(*SHAPE[1:], "kv260", "-d", 1, "--group", 128, "--scales", "direct", "--head")
     assert tiles["matrices"] + 1 == direct["matrices"]
-    row, = planned(*SHAPE[1:], "kv260", "-d", 1, "--group", 0)
-    assert row["packed"] < 0.9 * tiles["packed"]
+    single, = planned(*SHAPE[1:], "kv260", "-d", 1, "--group", 0, "--scales", "direct")
+    assert single["packed"] < 0.9 * tiles["packed"]
     layers, = planned(*SHAPE[1:], "ecpix5-85", "--cards", 4, "--split", "layers")
     rows, = planned(*SHAPE[1:], "ecpix5-85", "--cards", 4)
     assert layers["channel_bytes"] == [6 * 231_874_560 // 24] * 4
@@ -76,13 +77,25 @@ def test_options_of_a_shape():
     ((*SHAPE, "v80", "--split", "heads"), "split must be rows or layers, not 'heads'"),
     ((*SHAPE, "v80", "-d", 5), "depth must be 1..4, not 5"),
     ((*SHAPE, "v80", "--group", 24),
-     "group must be a multiple of 16 up to 896 for 896 columns, not 24"),
+     "group must be a multiple of 16, not 24"),
+    ((*SHAPE, "v80", "--group", 0),
+     "one scale per matrix is a direct scale; coded scales need a group"),
     (("plan", "--shape", "Qwen2.5-14B", "--target", "kv260", "--cards", 1),
      "Qwen2.5-14B, d = 3: 8423.3 MB of weights and their padding do not fit 3751.8 MB of 1 card "
      "kv260; what fits: 3 cards kv260, or depth 1 on 1 card kv260"),
 ])
 def test_what_is_refused(arguments, message):
     assert fails(*arguments) == message
+
+
+def test_models_that_were_trained_ternary():
+    """In their own form: Bonsai with a ternary head, and layers of two kinds."""
+    one, = planned("--shape", "Bonsai-27B", "--target", "kv260")
+    assert (one["depth"], one["cards"]) == ("1", 2)
+    # 48 layers with linear attention, 16 with attention, four steps each, and the head.
+    assert (one["matrices"], one["round_trips"]) == (48 * 6 + 16 * 7 + 1, 257)
+    bits = 8 * one["packed"] / SHAPES["bonsai-27b"].weights
+    assert bits == pytest.approx(1.6 + 16 / 128, rel=0.001)
 
 
 def test_the_kept_table_has_every_size():

@@ -10,6 +10,7 @@ from tritstream.host.board.udp_link import BoardLink
 from tritstream.host.errors import TransportError, TransportTimeout
 from tritstream.host.layout.prepare import PreparedMatrix, prepare
 from tritstream.host.layout.stored import AnyMatrix
+from tritstream.host.placement.work import Span
 from tritstream.host.protocol.frames import padded
 from tritstream.host.protocol.records import Info
 from tritstream.host.transports.base import Stored
@@ -43,12 +44,12 @@ class MemoryStore(Store):
         self.words: dict[int, bytes] = {}
 
     async def find(
-        self, matrix: AnyMatrix, name: str, info: Info,
+        self, matrix: AnyMatrix, name: str, info: Info, span: Span | None = None,
     ) -> PreparedMatrix | None:
-        """Store a matrix and return it; None if matrices are not stored."""
+        """Store a matrix or a part of it and return it; None if matrices are not stored."""
         if not self._stores:
             return None
-        made = prepare(matrix, info.lanes, info.max_k, name, fold_words=None)
+        made = prepare(matrix, info.lanes, info.max_k, name, None, span and span.chunks)
         parts = []
         for part in made.parts:
             words = bytes(cast(memoryview, part.payload(0, part.blocks)))
