@@ -48,13 +48,16 @@ def run_forked(code, *arguments, modules=GOLDEN):
 
 @cache
 def _connection(modules):
-    """The connection to a process that forks. It ends with this process."""
+    """The connection to a process that forks. It ends with this process.
+
+    It has one thread, because a fork copies no others.
+    """
     ours, theirs = socket.socketpair()
     ours.settimeout(_HANG)
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-P", "-W", "error", __file__, str(theirs.fileno()), *modules],
-            pass_fds=[theirs.fileno()])
+            pass_fds=[theirs.fileno()], env={**os.environ, "OMP_NUM_THREADS": "1"})
 
     @atexit.register
     def end():
