@@ -74,7 +74,8 @@ class SocBus(Bus):
 
     async def progress(self) -> Progress:
         """Return the progress: :meth:`.Bus.progress`."""
-        return Progress(*await self._link.get("session", "head", "written"))
+        session, head, written = await self._link.get("session", "head", "written")
+        return Progress(session, head, written)
 
     async def release(self, written: int) -> None:
         """Release the ring: :meth:`.Bus.release`."""
