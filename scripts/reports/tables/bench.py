@@ -108,9 +108,24 @@ def _axi_rate(path: Path) -> tuple[list[str], list[list[str]]]:
         row[1], float(row[0].removesuffix("B")), int(row[3]), int(row[2])))
 
 
+def _tokens(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Row per report of a complete token, smallest first."""
+    reports = [json.loads(file.read_text()) for file in path.parent.glob("token-*.json")]
+    tokens = sorted((one for one in reports if one["projected"]),
+                    key=lambda one: one["totals"]["weights"])
+    return ["model", "d", "L", "matrices", "weights", "words", "cycles", "MB sent",
+            "MB received", "rows", "rows that differ", "CPU s", "MB per process"], [
+        [one["model"], str(one["form"]["depth"]), str(one["lanes"]), str(total["matrices"]),
+         f"{total['weights'] / 1e9:.2f} G", f"{total['words']:,}", f"{total['cycles']:,}",
+         f"{one['sent_bytes'] / 1e6:.1f}", f"{one['received_bytes'] / 1e6:.1f}",
+         f"{total['compared']:,}", str(total["mismatches"]), f"{one['cpu_seconds']:.0f}",
+         f"{one['peak_process_bytes'] / 1e6:.0f}"]
+        for one in tokens for total in [one["totals"]]]
+
+
 #: Functions that make columns and rows, by the last part of the path in the page.
 TABLES = {"layout.json": _models, "layout.json#matrices": _matrices, "codec.json": _codec,
           "simulation.json": _simulation, "backends.json": _backends,
           "host-path.json": _host_path, "ternary.json": _ternary,
           "ternary-boards.json": _boards, "token-bonsai-8b.json": _token,
-          "token-32b.json": _token, "axi-rate": _axi_rate}
+          "tokens": _tokens, "axi-rate": _axi_rate}
