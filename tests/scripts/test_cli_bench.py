@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import tritstream
 from tritstream.golden.model_sizes import QWEN25, HybridSizes, Sizes
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
+from tritstream.golden.quantizers.grouping import Grouping
 from tritstream.host.layout.shapes import SHAPES, ModelShape, WeightForm
 from tritstream.scripts.cli import app
 from tritstream.scripts.console import Failure
@@ -18,6 +20,7 @@ from tritstream.scripts.reports.bench import (
     codec,
     everything,
     forms,
+    groups,
     layout,
     products,
     quantize,
@@ -248,6 +251,63 @@ def test_bench_backends_tells_of_other_tokens():
     backends.check_tokens(rows[:1])
     with pytest.raises(Failure, match=r"^cuda generates other tokens than golden$"):
         backends.check_tokens(rows)
+
+
+def test_bench_groups(tmp_path, monkeypatch):
+    """Of two groupings at two depths, on small matrices and on the shipped model."""
+    sources = bench_two_groupings(tmp_path, monkeypatch)
+    assert list(sources) == ["normal", "Student's t", "shipped model"]
+    for name, rows in sources.items():
+        assert [(row["scales"], row["group"], row["depth"]) for row in rows] == [
+            ("coded", 16, 1), ("coded", 16, 2), ("direct", 64, 1), ("direct", 64, 2)]
+        error = {(row["scales"], row["depth"]): row["figures"]["squared error"] for row in rows}
+        assert error["coded", 1]["gain"] == error["coded", 2]["gain"] == 0
+        assert error["direct", 1]["gain"] is None       # fewer bits than 16 coded weights can have
+        assert error["direct", 2]["value"] < error["direct", 1]["value"] < 1
+        assert all(list(row["figures"]) == ["squared error"] for row in rows), name
+    drawn = np.random.default_rng(0).standard_normal((20, 128)).astype(np.float32)
+    expected = tritstream.relative_error(drawn, tritstream.quantize(drawn, 2, group=64,
+                                                                    scales="direct"))
+    assert sources["normal"][3]["figures"]["squared error"]["value"] == pytest.approx(expected)
+    # 4 row tiles of 128 columns, and two float16 per row.
+    assert sources["normal"][3]["stored_bits"] == 8 * (4 * 128 * 2 + 20 * 2 * 2) / 2560
+
+
+@pytest.mark.long
+def test_bench_groups_with_a_text(tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("She had always wished to be a good sister, and now she was. " * 20)
+    sources = bench_two_groupings(tmp_path, monkeypatch, "--text", text, "--tokens", 130)
+    found = [row["figures"]["KLD, text.txt"] for row in sources["shipped model"]]
+    assert found[1]["value"] < found[0]["value"] and found[3]["value"] < found[2]["value"]
+    assert found[1]["gain"] == 0 and found[1]["error"] > 0
+
+
+def bench_two_groupings(path, monkeypatch, *arguments):
+    """The figures of groups of 16 and of 64, at two depths, by source."""
+    monkeypatch.setattr(groups, "_GROUPINGS", (Grouping(), Grouping(64, "direct")))
+    monkeypatch.setattr(groups, "DEPTHS", (1, 2))
+    done = bench("groups", "--rows", 20, "--columns", 128, *arguments, "-o", path / "g.json")
+    assert done.exit_code == 0, done.stderr
+    assert "two depths mixed" in done.stdout
+    return json.loads((path / "g.json").read_text())["sources"]
+
+
+def test_figures_at_equal_bits():
+    def row(scales, group, bits, value):
+        return {"scales": scales, "group": group, "stored_bits": bits,
+                "figures": {"error": {"value": value}}}
+
+    rows = [row("coded", 16, 2, 8.0), row("coded", 16, 4, 1.8), row("direct", 64, 3, 2.5),
+            row("direct", 32, 3.5, 4.0), row("coded", 64, 1, 9.0), row("coded", 32, 4.5, 1.5)]
+    groups.compare(rows)
+    gains = [one["figures"]["error"]["gain"] for one in rows]
+    # Half of the weights with each of two depths have 3 bits and an error of 4.9.
+    assert gains[:3] == [0, 0, pytest.approx(10 * math.log10(4.9 / 2.5))]
+    assert gains[3] == pytest.approx(10 * math.log10((8 / 4 + 1.8 * 3 / 4) / 4))
+    assert gains[4:] == [None, None]
+    assert [one["figures"]["error"]["best"] for one in rows] == [
+        False, True, True, False, True, True]
 
 
 def test_bench_host_path(tmp_path):

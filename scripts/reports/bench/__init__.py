@@ -10,6 +10,7 @@ from tritstream.scripts.reports.bench import (
     backends,
     codec,
     everything,
+    groups,
     host_path,
     layout,
     quantize,
@@ -28,6 +29,7 @@ def several():
 
 
 app.command("backends")(backends.backends)
+app.command("groups")(groups.groups)
 app.command("quantize")(quantize.quantize)
 app.command("layout")(layout.layout)
 app.command("codec")(codec.codec)

@@ -123,9 +123,30 @@ def _tokens(path: Path) -> tuple[list[str], list[list[str]]]:
         for one in tokens for total in [one["totals"]]]
 
 
+def _groups(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Row per depth and grouping, in the order of bits; figures that no mixture beats are bold."""
+    sources = json.loads(path.read_text())["sources"]
+    figures = [(source, name) for source, rows in sources.items() for name in rows[0]["figures"]]
+    places = [list(rows) for rows in zip(*sources.values(), strict=True)]
+    places.sort(key=lambda rows: rows[0]["stored_bits"])
+    return ["d", "scales", "G", "bits", *(head for source, name in figures
+                                          for head in (f"{source}: {name}", "dB"))], [
+        [str(rows[0]["depth"]), rows[0]["scales"], str(rows[0]["group"]),
+         f"{rows[0]['stored_bits']:.2f}",
+         *(cell for row in rows for figure in row["figures"].values() for cell in _gain(figure))]
+        for rows in places]
+
+
+def _gain(figure):
+    value = f"{figure['value']:.3g}"
+    return (f"**{value}**" if figure["best"] else value,
+            "" if figure["gain"] is None else f"{figure['gain']:+.1f}")
+
+
 #: Functions that make columns and rows, by the last part of the path in the page.
 TABLES = {"layout.json": _models, "layout.json#matrices": _matrices, "codec.json": _codec,
           "simulation.json": _simulation, "backends.json": _backends,
           "host-path.json": _host_path, "ternary.json": _ternary,
           "ternary-boards.json": _boards, "token-bonsai-8b.json": _token,
-          "tokens": _tokens, "axi-rate": _axi_rate}
+          "tokens": _tokens, "axi-rate": _axi_rate,
+          "groups.json": _groups}

@@ -19,7 +19,7 @@ from tritstream.golden.tiles import pack, padding_is_zero, unpack
 from tritstream.host.kernels import cpu_matrix, threads, torch_matrix
 from tritstream.host.kernels.cpu_matrix import CpuMatrix
 from tritstream.host.kernels.numba_products import block_products
-from tritstream.host.kernels.packed_words import PackedWords
+from tritstream.host.kernels.packed_words import PackedWords, from_lanes, to_lanes
 from tritstream.host.kernels.threads import Sharing
 from tritstream.host.kernels.torch_matrix import TorchMatrix
 
@@ -28,13 +28,14 @@ from support.golden_cases import integer_matrix
 #: Sizes around those of groups, tiles and blocks (16, 5 and 64).
 SHAPES = [(1, 1), (5, 16), (6, 17), (63, 40), (64, 31), (65, 48), (325, 100)]
 DEPTHS = [1, 2, 3, 4]
+TABLE = np.ones(27, np.float32)
 
 
 class OnTorch:
     """A torch matrix in place of a :class:`CpuMatrix`."""
 
-    def __init__(self, *arguments):
-        self._matrix = TorchMatrix(arguments, torch.device("cpu"))
+    def __init__(self, matrix):
+        self._matrix = TorchMatrix(matrix, torch.device("cpu"))
 
     def gemv(self, x):
         return self._matrix.gemv(torch.from_numpy(x)).numpy()
@@ -46,7 +47,8 @@ def kind(request):
 
 
 def packed(kind, matrix, tiles=None):
-    return kind(pack(matrix) if tiles is None else tiles, matrix.table, matrix.depth, matrix.shape)
+    tiles = pack(matrix) if tiles is None else tiles
+    return kind((tiles, matrix.table, matrix.depth, matrix.shape))
 
 
 def vectors(*shape, seed=0):
@@ -227,27 +229,27 @@ def test_wrong_tiles_and_tables(kind):
     tiles = pack(matrix)
     with pytest.raises(ValueError, match=r"^tiles of a 6 x 20 matrix of depth 3 must be uint8 "
                                          r"\(2, 2, 51\), not uint8 \(2, 2, 35\)$"):
-        kind(tiles, matrix.table, 3, matrix.shape)
+        kind((tiles, matrix.table, 3, matrix.shape))
     with pytest.raises(ValueError, match=r"^table must be finite and positive, not -"):
-        kind(tiles, -matrix.table, 2, matrix.shape)
+        kind((tiles, -matrix.table, 2, matrix.shape))
     with pytest.raises(ValueError, match=r"^shape must be two positive integers, not \(0, 20\)$"):
-        kind(tiles, matrix.table, 2, (0, 20))
+        kind((tiles, matrix.table, 2, (0, 20)))
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("shape", [*SHAPES, (700, 1200)])
 def test_tiles_are_made_again(shape, depth):
     tiles = pack(integer_matrix(*shape, depth))
-    np.testing.assert_array_equal(CpuMatrix(tiles, np.ones(27, np.float32), depth, shape).tiles(),
-                                  tiles)
+    np.testing.assert_array_equal(CpuMatrix((tiles, TABLE, depth, shape)).tiles(), tiles)
 
 
 def test_tiles_made_again_have_zeros_as_padding():
     tiles = pack(integer_matrix(6, 17, 2))
     other = tiles.copy()
     other[1, :, 0], other[:, 1, 10] = 200, 7
-    np.testing.assert_array_equal(PackedWords(other, 2, (6, 17)).tiles()[:, 1, 2:], tiles[:, 1, 2:])
-    assert padding_is_zero(PackedWords(other, 2, (6, 17)).tiles(), 2, (6, 17))
+    again = CpuMatrix((other, TABLE, 2, (6, 17))).tiles()
+    np.testing.assert_array_equal(again[:, 1, 2:], tiles[:, 1, 2:])
+    assert padding_is_zero(again, 2, (6, 17))
     assert not padding_is_zero(other, 2, (6, 17))
 
 
@@ -256,8 +258,11 @@ def test_words_by_hand():
     matrix = TritMatrix(3, (2, 16), np.zeros((2, 16), np.int8), np.zeros((2, 1), np.uint8),
                         np.ones(27, np.float32))
     matrix.q[1], matrix.codes[1] = np.arange(-7, 9), 26
-    words = PackedWords(pack(matrix), 3, (2, 16))
-    assert words.numbers.shape == (1, 1, 5, 64) and words.codes[0, 0, :3].tolist() == [0, 26, 0]
+    words = PackedWords(pack(matrix)[..., :48], 3, (2, 16))
+    assert words.numbers.shape == (1, 1, 5, 64)
+    codes = to_lanes(matrix.codes)
+    assert codes.shape == (1, 1, 64) and codes[0, 0, :3].tolist() == [0, 26, 0]
+    assert from_lanes(codes, 2).tolist() == [[0], [26]]
     # Weights plus 13 are 6 to 21, and the trits plus one of the last are 0, 1, 2.
     values = [((6 + 3 * word) * 27 + 7 + 3 * word) * 27 + 8 + 3 * word for word in range(5)]
     values = [3 * value + last for value, last in zip(values, (0, 1, 2, 0, 0), strict=True)]
