@@ -163,6 +163,9 @@ def program(
         False,
 ):
     """Load a bitstream into a board with openFPGALoader."""
+    if board == KV260.name:
+        raise Failure(f"{board} is loaded by its own processor: copy the bitstream there, and use "
+                      "fpgautil or PYNQ")
     found = find_board(board)
     path  = bitstream or find_bitstream(_folder(board))
     if not path.is_file():
