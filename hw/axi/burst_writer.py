@@ -10,10 +10,10 @@ from tritstream.hw.axi.interfaces import ADDRESS_BITS, AxiWrite
 from tritstream.hw.axi.registers import Error
 from tritstream.hw.soc.registers import COUNT_BITS
 
-__all__ = ["BurstWriter"]
+__all__ = ["OUTSTANDING", "BurstWriter"]
 
 #: Largest number of outstanding write bursts.
-_OUTSTANDING = 4
+OUTSTANDING = 4
 
 
 class BurstWriter(wiring.Component):
@@ -79,7 +79,7 @@ class BurstWriter(wiring.Component):
         m = Module()
         words  = SyncFIFOBuffered(width=8 * self._lanes, depth=2 * self._burst)
         # Beats of each burst that is not acknowledged.
-        bursts = m.submodules.bursts = SyncFIFO(width=9, depth=_OUTSTANDING)
+        bursts = m.submodules.bursts = SyncFIFO(width=9, depth=OUTSTANDING)
         m.submodules.words = ResetInserter(self.clear)(words)
         m.d.comb += [
             words.w_data.eq(self.i.payload),

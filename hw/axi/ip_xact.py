@@ -1,11 +1,12 @@
 """IP-XACT description of the core: bus interfaces, memory map and ports."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from amaranth.lib.wiring import In
 
+from tritstream.hw.axi.burst_writer import OUTSTANDING
 from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.interfaces import ADDRESS_BITS, LITE_ADDRESS_BITS, AxiLite
 from tritstream.hw.axi.names import CORE, UNTRIED, Names
@@ -31,9 +32,14 @@ def ip_xact(config: AxiConfig, files: Iterable[str], names: Names = CORE) -> str
     _texts(root, vendor=VENDOR, library=LIBRARY, name=names.top, version=VERSION)
     masters = [*map(master, range(config.channels))]
     interfaces = SubElement(root, _tag("busInterfaces"))
-    _bus_interface(interfaces, names.slave, AxiLite.members, slave=True)
+    _bus_interface(interfaces, names.slave, AxiLite.members, slave=True, PROTOCOL="AXI4LITE",
+                   DATA_WIDTH=32, ADDR_WIDTH=LITE_ADDRESS_BITS)
     for name in masters:
-        _bus_interface(interfaces, name, master_ports(config.lanes))
+        # The interconnect sizes its buffers by these.
+        _bus_interface(interfaces, name, master_ports(config.lanes), PROTOCOL="AXI4",
+                       DATA_WIDTH=8 * config.lanes, ADDR_WIDTH=ADDRESS_BITS, ID_WIDTH=1,
+                       SUPPORTS_NARROW_BURST=0, MAX_BURST_LENGTH=config.burst,
+                       NUM_READ_OUTSTANDING=config.outstanding, NUM_WRITE_OUTSTANDING=OUTSTANDING)
     _signal(interfaces, names.clock, "clock", "CLK",
             ASSOCIATED_BUSIF=":".join([names.slave, *masters]), ASSOCIATED_RESET=names.reset)
     _signal(interfaces, names.reset, "reset", "RST", POLARITY="ACTIVE_LOW")
@@ -76,6 +82,7 @@ def _library(parent: Element, tag: str, library: str, name: str) -> None:
 
 def _bus_interface(
     parent: Element, name: str, members: Iterable[str], slave: bool = False,
+    **parameters: str | int,
 ) -> None:
     interface = SubElement(parent, _tag("busInterface"))
     _texts(interface, name=name)
@@ -87,6 +94,7 @@ def _bus_interface(
     else:
         SubElement(side, _tag("addressSpaceRef"), {_tag("addressSpaceRef"): name})
     _port_maps(interface, {signal.upper(): f"{name}_{signal}" for signal in members})
+    _parameters(interface, parameters)
 
 
 def _signal(parent: Element, name: str, kind: str, logical: str, is_master: bool = False,
@@ -97,9 +105,13 @@ def _signal(parent: Element, name: str, kind: str, logical: str, is_master: bool
     _library(interface, "abstractionType", "signal", f"{kind}_rtl")
     SubElement(interface, _tag("master" if is_master else "slave"))
     _port_maps(interface, {logical: name})
+    _parameters(interface, parameters)
+
+
+def _parameters(interface: Element, parameters: Mapping[str, str | int]) -> None:
     group = SubElement(interface, _tag("parameters"))
     for key, value in parameters.items():
-        _texts(SubElement(group, _tag("parameter")), name=key, value=value)
+        _texts(SubElement(group, _tag("parameter")), name=key, value=str(value))
 
 
 def _port_maps(interface: Element, ports: dict[str, str]) -> None:

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tritstream.golden.atomic_write import write_json
 from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.package import package_files
 from tritstream.hw.axi.top import CHANNEL_MODULE
 from tritstream.hw.axi.verilog import AXI_CORE
 from tritstream.hw.boards.build import Choice
-from tritstream.hw.boards.vivado import check_cells, readme
+from tritstream.hw.boards.vivado import check_cells, finish_project
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.tools.synth import synthesize, tool_versions
 
@@ -62,8 +61,9 @@ def write_system(system: System, choice: Choice, folder: Path, advance: Callable
         raise ValueError(f"{system.name} has no serial line and is not placed: leave out --baud, "
                          "--seed and --seeds")
     advance(0, "plan")
-    device = DeviceConfig(*(choice.of(system, name) for name in (
-        "lanes", "columns", "max_k", "clock_hz")), build_id=None)
+    lanes, columns, max_k, clock = (
+        choice.of(system, name) for name in ("lanes", "columns", "max_k", "clock_hz"))
+    device = DeviceConfig(lanes, columns, max_k, clock, build_id=None)
     files, config = package_files(AxiConfig(device, system.channels), _FAMILY)
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,9 +75,8 @@ def write_system(system: System, choice: Choice, folder: Path, advance: Callable
                "channels": system.channels, "device": asdict(config.device),
                "cells": check_cells(system.name, counted, system.cells),
                "tools": tool_versions(_FAMILY)}
-    write_json(folder / "project.json", report)
-    (folder / "README").write_text(readme(
-        report, system.title, f"project for Vivado with {system.channels} channels",
-        f"{system.name}.tcl", f"{system.name}.xsa with the bitstream", source))
+    finish_project(report, folder, system.title,
+                   f"project for Vivado with {system.channels} channels", f"{system.name}.tcl",
+                   f"{system.name}.xsa with the bitstream", source)
     advance(1)
     return report

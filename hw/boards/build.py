@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from amaranth.build.run import BuildPlan
 
@@ -95,9 +96,10 @@ def build_board(board: Board, choice: Choice, folder: Path, advance: Callable) -
     plan, config = plan_board(board, choice)
     plan.extract(folder)
     commands = json.loads(plan.files["build_top.json"])["commands"]
-    report = {"board": board.name, "command": choice.command(board.name),
-              "device": asdict(config), "baud": choice.of(board, "baud"), "seed": choice.seed,
-              "tools": {name: tool_version(name) for name in ("amaranth", "amaranth-boards")}}
+    report: dict[str, Any] = {
+        "board": board.name, "command": choice.command(board.name), "device": asdict(config),
+        "baud": choice.of(board, "baud"), "seed": choice.seed,
+        "tools": {name: tool_version(name) for name in ("amaranth", "amaranth-boards")}}
     for ending in _ENDINGS:
         (folder / f"top{ending}").unlink(missing_ok=True)
     for name, *arguments in commands:

@@ -11,7 +11,7 @@ from tritstream.hw.tools.area import synthesized_area
 from tritstream.hw.tools.export import to_verilog
 from tritstream.hw.tools.synth import SynthError, synthesize, tool_versions
 
-__all__ = ["STEPS", "check_cells", "readme", "write_project"]
+__all__ = ["STEPS", "check_cells", "finish_project", "write_project"]
 
 #: Number of steps: plan, synthesis.
 STEPS = 2
@@ -48,9 +48,7 @@ def write_project(board: Board, choice: Choice, folder: Path, advance: Callable)
               "device": asdict(config), "baud": choice.of(board, "baud"),
               "cells": check_cells(board.name, counted, board.cells),
               "tools": tool_versions(board.family.vivado)}
-    write_json(folder / "project.json", report)
-    (folder / "README").write_text(readme(
-        report, board.title, "project for Vivado", "top.tcl", "top.bit", "top.v"))
+    finish_project(report, folder, board.title, "project for Vivado", "top.tcl", "top.bit", "top.v")
     advance(1)
     return report
 
@@ -66,11 +64,25 @@ def check_cells(name: str, counted: dict, available: dict) -> dict[str, list[int
     return cells
 
 
-def readme(report: dict, title: str, what: str, script: str, product: str, top: str) -> str:
-    """Return the three lines that go with a project."""
+def finish_project(report: dict, folder: Path, title: str, what: str, script: str, product: str,
+                   top: str) -> None:
+    """Write the report of a project, ``project.json``, and a README of three lines.
+
+    Parameters
+    ----------
+    report : dict
+        Report of :func:`write_project`.
+    folder : Path
+        Folder of the project.
+    title, what : str
+        Board, and what the folder has.
+    script, product, top : str
+        Files: for Vivado, what Vivado makes of it, and what Yosys synthesized.
+    """
     device = report["device"]
-    return _README.format(
+    write_json(folder / "project.json", report)
+    (folder / "README").write_text(_README.format(
         title=title, what=what, build_id=device["build_id"], command=report["command"],
         script=script, product=product, clock=device["clock_hz"] / 1e6, top=top,
         used=", ".join(f"{used} of {count} {column}"
-                       for column, (used, count) in report["cells"].items()))
+                       for column, (used, count) in report["cells"].items())))

@@ -47,7 +47,7 @@ _BOARD = "the board's own"
 @reports_errors
 def list_boards(as_json: Json = False):
     """List the boards, each with the device that `hw build` builds for it by default."""
-    boards = [{
+    boards: list[dict[str, object]] = [{
         "name": board.name, "board": board.title, "lanes": board.lanes, "columns": board.columns,
         "max_k": board.max_k, "clock_mhz": board.clock_hz / 1e6, "baud": board.baud,
         "bridge": board.bridge, "tools": "Vivado" if board.family.vivado else "pip"}
@@ -163,6 +163,9 @@ def program(
         False,
 ):
     """Load a bitstream into a board with openFPGALoader."""
+    if board == KV260.name:
+        raise Failure(f"{board} is loaded by its own processor: copy the bitstream there, and use "
+                      "fpgautil or PYNQ")
     found = find_board(board)
     path  = bitstream or find_bitstream(_folder(board))
     if not path.is_file():

@@ -134,6 +134,8 @@ def test_a_kv260_needs_vivado():
     assert fails("hw", "build", "kv260") == (
         "kv260 is built by Vivado, which this command does not run: use --plan, and run Vivado on "
         "the project that it writes")
+    assert fails("hw", "program", "kv260") == (
+        "kv260 is loaded by its own processor: copy the bitstream there, and use fpgautil or PYNQ")
 
 
 @pytest.mark.parametrize("command", ["build", "program"])

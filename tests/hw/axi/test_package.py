@@ -87,11 +87,19 @@ def test_ip_xact_maps_each_port_once(package, part, names):
     assert sorted(mapped) == sorted(texts(component, "s:model/s:ports/s:port/s:name"))
     interfaces = texts(component, "s:busInterfaces/s:busInterface/s:name")
     assert interfaces == [slave, "m00_axi", "m01_axi", clock, reset, *([] if part else ["irq"])]
-    parameters = dict(zip(texts(component, "s:busInterfaces//s:parameter/s:name"),
-                          texts(component, "s:busInterfaces//s:parameter/s:value"), strict=True))
-    assert parameters["ASSOCIATED_BUSIF"] == f"{slave}:m00_axi:m01_axi"
-    assert parameters["ASSOCIATED_RESET"] == reset
-    assert parameters["POLARITY"] == "ACTIVE_LOW"
+    parameters = {
+        interface.findtext("s:name", None, SPACE): dict(zip(
+            texts(interface, ".//s:parameter/s:name"), texts(interface, ".//s:parameter/s:value"),
+            strict=True)) for interface in component.findall("s:busInterfaces/*", SPACE)}
+    assert parameters[clock] == {"ASSOCIATED_BUSIF": f"{slave}:m00_axi:m01_axi",
+                                 "ASSOCIATED_RESET": reset}
+    assert parameters[reset] == {"POLARITY": "ACTIVE_LOW"}
+    assert parameters[slave] == {"PROTOCOL": "AXI4LITE", "DATA_WIDTH": "32", "ADDR_WIDTH": "16"}
+    # As many bursts as the channel has outstanding, by its default.
+    assert parameters["m01_axi"] == {
+        "PROTOCOL": "AXI4", "DATA_WIDTH": "64", "ADDR_WIDTH": "64", "ID_WIDTH": "1",
+        "SUPPORTS_NARROW_BURST": "0", "MAX_BURST_LENGTH": "64", "NUM_READ_OUTSTANDING": "16",
+        "NUM_WRITE_OUTSTANDING": "4"}
 
 
 def test_ip_xact_has_the_registers(component):
