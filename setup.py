@@ -16,7 +16,7 @@ setup(
     },
     package_data={
         "tritstream": ["py.typed"], "tritstream.models": ["tiny-qwen2/*", "tiny-ternary/*"],
-        "tritstream.sim": ["*.cpp"], "tritstream.hw.tools": ["*.v"],
+        "tritstream.sim": ["*.cpp", "*.h"], "tritstream.hw.tools": ["*.v"],
         "tritstream.hw.axi": ["c/*"],
     },
 )

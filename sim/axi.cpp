@@ -6,156 +6,73 @@
 
 #include <cstdint>
 #include <cstring>
-#include <deque>
 #include <memory>
 #include <vector>
 
 #include MODEL_HEADER
-#include "verilated.h"
+#include "axi_memory.h"
 
 namespace {
 
-constexpr uint64_t PAGE = 4096;
-// Bursts that a memory holds.
-constexpr size_t MOST_BURSTS = 64;
-constexpr int OKAY = 0, DECERR = 3;
+// Cycles of an engine that take no word because it is not ready: while it loads, between two
+// requests, and in a product.
+enum Use { TAKEN, LOADING, BETWEEN, PRODUCT, USES };
 
-// Repeatable coin flips for stalls: xorshift64*.
-struct Coin {
-    uint64_t state = 1;
-    uint32_t threshold = 0;  // of 2^32
-
-    bool flip() {
-        if (threshold == 0) return false;
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        return uint32_t((state * 0x2545F4914F6CDD1DULL) >> 32) < threshold;
-    }
-};
-
-// Pins of an AXI4 master. Data are bytes, because their type depends on the width.
-struct Pins {
-    CData &arvalid, &arready, &arlen;
-    QData& araddr;
-    CData &rvalid, &rready, &rresp, &rlast;
-    void* rdata;
-    CData &awvalid, &awready, &awlen;
-    QData& awaddr;
-    CData &wvalid, &wready, &wlast;
-    const void* wdata;
-    CData &bvalid, &bready, &bresp;
-};
-
-struct Burst {
-    uint64_t address;
-    int beats;
-    int64_t due;   // cycle of the first beat
-    int response;  // worst of a beat so far
-};
-
-// Memory that moves one beat per cycle, read or written, except in stalls. A burst is answered after
-// a fixed latency, with DECERR if it leaves the memory.
-struct Memory {
-    Pins pins;
-    uint8_t* data = nullptr;
-    uint64_t base = 0, size = 0;
-    int64_t latency = 1;
-    int64_t violations = 0;  // of the rules of AXI, by the master
-    Coin coin{};
-    std::deque<Burst> reads{}, writes{}, answers{};
-    bool held = false;  // the beat that is offered was not taken
-    bool wrote = false;  // when both kinds could move last, a beat was written
-
-    void clear() {
-        reads.clear();
-        writes.clear();
-        answers.clear();
-        pins.arready = pins.awready = pins.wready = pins.rvalid = pins.bvalid = held = 0;
-    }
-
-    uint8_t* place(uint64_t address) const {
-        bool inside = address >= base && address - base < size && size - (address - base) >= LANES;
-        return inside ? data + (address - base) : nullptr;
-    }
-
-    Burst burst(uint64_t address, int beats, int64_t due) {
-        bool crosses = address / PAGE != (address + uint64_t(beats) * LANES - 1) / PAGE;
-        violations += crosses || address % LANES;
-        return {address, beats, due, OKAY};
-    }
-
-    // Sets the inputs of the master for the next edge, and does what happens at it. The outputs of
-    // the master come from registers, so they are known before.
-    void cycle(int64_t now) {
-        bool stall = coin.flip();
-        bool read = held || (!stall && !reads.empty() && reads.front().due <= now);
-        bool write = !stall && !held && !writes.empty() && pins.wvalid;
-        if (read && write) {
-            wrote = !wrote;
-            (wrote ? read : write) = false;
-        }
-        pins.rvalid = read;
-        if (read) read_beat();
-        pins.wready = write;
-        if (write) write_beat(now);
-        pins.bvalid = !answers.empty() && answers.front().due <= now;
-        if (pins.bvalid) {
-            pins.bresp = answers.front().response;
-            if (pins.bready) answers.pop_front();
-        }
-        pins.arready = reads.size() < MOST_BURSTS;
-        if (pins.arvalid && pins.arready)
-            reads.push_back(burst(pins.araddr, pins.arlen + 1, now + latency));
-        pins.awready = writes.size() < MOST_BURSTS;
-        if (pins.awvalid && pins.awready)
-            writes.push_back(burst(pins.awaddr, pins.awlen + 1, 0));
-    }
-
-    void read_beat() {
-        Burst& burst = reads.front();
-        const uint8_t* from = place(burst.address);
-        if (from) std::memcpy(pins.rdata, from, LANES);
-        pins.rresp = from ? OKAY : DECERR;
-        pins.rlast = burst.beats == 1;
-        held = !pins.rready;
-        if (held) return;
-        burst.address += LANES;
-        if (--burst.beats == 0) reads.pop_front();
-    }
-
-    void write_beat(int64_t now) {
-        Burst& burst = writes.front();
-        uint8_t* to = place(burst.address);
-        if (to) std::memcpy(to, pins.wdata, LANES);
-        else burst.response = DECERR;
-        burst.address += LANES;
-        violations += bool(pins.wlast) != (--burst.beats == 0);
-        if (burst.beats) return;
-        answers.push_back({0, 0, now + latency, burst.response});
-        writes.pop_front();
-    }
-};
+// Values of `route` in hw/control/controller.py.
+constexpr int LOADER = 1, GEMV = 2;
 
 }  // namespace
 
 extern "C" {
 
+// Cycles of a channel between the first and the last word that its engine took, and that its memory
+// sent. Where no word waits for the engine, the cause is what the memory does.
+struct Counts {
+    int64_t engine[USES];
+    int64_t empty[CAUSES];
+    int64_t memory[CAUSES];
+};
+
+struct Channel {
+    Memory memory;
+    Cause before = NO_ADDRESS;  // a word of the memory reaches the engine two cycles later
+    bool began = false;
+    Counts counts{}, until_last{};
+
+    // `probe` are i.valid, i.ready and route of the engine.
+    void count(int probe) {
+        bool valid = probe & 1, ready = probe & 2;
+        int route = probe >> 2;
+        if (valid && ready && !began) counts = {};
+        began |= valid && ready;
+        if (valid)
+            ++counts.engine[ready ? TAKEN : route == LOADER ? LOADING
+                                        : route == GEMV     ? PRODUCT
+                                                            : BETWEEN];
+        else
+            ++counts.empty[before];
+        if (valid && ready) until_last = counts;
+        before = memory.cause;
+    }
+};
+
 struct Core {
     VerilatedContext context;
     std::unique_ptr<Vtop> top;
-    std::vector<Memory> memories;
+    std::vector<Channel> channels;
     int64_t cycles = 0;
+    Random random;
+    int64_t skew = 0;   // most cycles between address and word of a register access
 
     Core() : top(new Vtop(&context)) {
 #define P(number, name) top->m##number##_axi_##name
 #define X(number)                                                                                 \
-    memories.push_back({Pins{                                                                     \
+    channels.push_back({Memory(Pins{                                                              \
         P(number, arvalid), P(number, arready), P(number, arlen), P(number, araddr),              \
         P(number, rvalid), P(number, rready), P(number, rresp), P(number, rlast),                 \
         &P(number, rdata), P(number, awvalid), P(number, awready), P(number, awlen),              \
         P(number, awaddr), P(number, wvalid), P(number, wready), P(number, wlast),                \
-        &P(number, wdata), P(number, bvalid), P(number, bready), P(number, bresp)}});
+        &P(number, wdata), P(number, bvalid), P(number, bready), P(number, bresp)})});
         MASTERS
 #undef X
 #undef P
@@ -169,8 +86,9 @@ struct Core {
         top->s_axi_awvalid = top->s_axi_wvalid = top->s_axi_arvalid = 0;
         top->s_axi_bready = top->s_axi_rready = 0;
         top->aresetn = 0;
+        for (Channel& channel : channels) channel.memory.reset();
         for (int count = 0; count < 4; ++count) edge();
-        for (Memory& memory : memories) memory.clear();
+        for (Channel& channel : channels) channel.memory.check_quiet();
         top->aresetn = 1;
         top->eval();
         for (int count = 0; count < 8; ++count) step();
@@ -184,11 +102,17 @@ struct Core {
     }
 
     void step() {
-        for (Memory& memory : memories) memory.cycle(cycles);
+        for (size_t number = 0; number < channels.size(); ++number) {
+            channels[number].count(top->probe[number]);
+            channels[number].memory.cycle(cycles);
+        }
         edge();
     }
+
+    int64_t pause() { return skew ? random.below(skew + 1) : 0; }
 };
 
+int32_t axi_lanes() { return LANES; }
 Core* axi_new() { return new Core; }
 void axi_delete(Core* core) { delete core; }
 int64_t axi_cycles(const Core* core) { return core->cycles; }
@@ -197,38 +121,60 @@ void axi_reset(Core* core) { core->reset(); }
 
 // The memory of a channel: `size` bytes at `data`, which must live as long as the core.
 void axi_memory(Core* core, int32_t channel, uint8_t* data, uint64_t base, uint64_t size) {
-    Memory& memory = core->memories[channel];
-    memory.data = data;
-    memory.base = base;
-    memory.size = size;
+    core->channels[channel].memory.place(data, base, size);
 }
 
-// Cycles from an address to its first beat, or from the last written beat to its acknowledgement,
-// and how many of 2^32 cycles move no beat.
-void axi_timing(Core* core, int64_t latency, uint64_t seed, uint32_t stalls) {
-    for (Memory& memory : core->memories) {
-        memory.latency = latency;
-        memory.coin = {(seed++ * 0x9E3779B97F4A7C15ULL) | 1, stalls};
-    }
+// How the memory of a channel behaves from now on.
+void axi_timing(Core* core, int32_t channel, const Timing* timing, uint64_t seed) {
+    core->channels[channel].memory.set(*timing, seed);
 }
 
-int64_t axi_violations(const Core* core) {
-    int64_t count = 0;
-    for (const Memory& memory : core->memories) count += memory.violations;
-    return count;
+// Access registers with up to `skew` cycles between the parts of an access.
+void axi_skew(Core* core, int64_t skew, uint64_t seed) {
+    core->skew = skew;
+    core->random.seed(seed);
+}
+
+// For so many cycles the memory of a channel moves nothing.
+void axi_hold(Core* core, int32_t channel, int64_t cycles) {
+    core->channels[channel].memory.hold = cycles;
+}
+
+// Error responses of the memory of a channel so far.
+int64_t axi_errors(const Core* core, int32_t channel) {
+    return core->channels[channel].memory.errors;
+}
+
+// Breaches of the rules of a master so far, and the first of them.
+int64_t axi_breaches(const Core* core, int32_t channel, char* first, int64_t room) {
+    const Rules& rules = core->channels[channel].memory.rules;
+    std::strncpy(first, rules.first.c_str(), room - 1);
+    return rules.breaches;
+}
+
+// Counts of a channel since the last call.
+void axi_counts(Core* core, int32_t number, Counts* counts) {
+    Channel& channel = core->channels[number];
+    *counts = channel.until_last;
+    channel.memory.take_counts(counts->memory);
+    channel.began = false;
+    channel.counts = channel.until_last = {};
 }
 
 // Writes a register. Returns the response, or -1 if none comes within `most` cycles.
 int32_t axi_write(Core* core, uint32_t address, uint32_t value, int64_t most) {
     Vtop* top = core->top.get();
+    int64_t address_in = core->pause(), value_in = core->pause(), ready_in = core->pause();
     top->s_axi_awaddr = address;
     top->s_axi_wdata = value;
-    top->s_axi_awvalid = top->s_axi_wvalid = top->s_axi_bready = 1;
     int32_t response = -1;
     while (response < 0 && most-- > 0) {
+        if (address_in-- == 0) top->s_axi_awvalid = 1;
+        if (value_in-- == 0) top->s_axi_wvalid = 1;
+        if (ready_in-- == 0) top->s_axi_bready = 1;
         bool aw = top->s_axi_awvalid && top->s_axi_awready;
         bool w = top->s_axi_wvalid && top->s_axi_wready;
-        if (top->s_axi_bvalid) response = top->s_axi_bresp;
+        if (top->s_axi_bvalid && top->s_axi_bready) response = top->s_axi_bresp;
         core->step();
         if (aw) top->s_axi_awvalid = 0;
         if (w) top->s_axi_wvalid = 0;
@@ -240,12 +186,14 @@ int32_t axi_write(Core* core, uint32_t address, uint32_t value, int64_t most) {
 // Reads a register: like axi_write.
 int32_t axi_read(Core* core, uint32_t address, uint32_t* value, int64_t most) {
     Vtop* top = core->top.get();
+    int64_t ready_in = core->pause();
     top->s_axi_araddr = address;
-    top->s_axi_arvalid = top->s_axi_rready = 1;
+    top->s_axi_arvalid = 1;
     int32_t response = -1;
     while (response < 0 && most-- > 0) {
+        if (ready_in-- == 0) top->s_axi_rready = 1;
         bool ar = top->s_axi_arvalid && top->s_axi_arready;
-        if (top->s_axi_rvalid) {
+        if (top->s_axi_rvalid && top->s_axi_rready) {
             response = top->s_axi_rresp;
             *value = top->s_axi_rdata;
         }
@@ -260,6 +208,11 @@ int32_t axi_read(Core* core, uint32_t address, uint32_t* value, int64_t most) {
 int32_t axi_wait(Core* core, int64_t cycles) {
     while (!core->top->irq && cycles-- > 0) core->step();
     return core->top->irq;
+}
+
+// Runs for `cycles`.
+void axi_run(Core* core, int64_t cycles) {
+    while (cycles-- > 0) core->step();
 }
 
 }  // extern "C"

@@ -39,7 +39,7 @@ def axi_verilog(config: AxiConfig, family: str = "generic") -> tuple[str, AxiCon
     if family not in FAMILIES:
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {family!r}")
     platform, title = FAMILIES[family]
-    design, config = _design(config, AXI_CORE, platform)
+    design, config = _design(config, platform)
     device = config.device
     header = _HEADER.format(
         core=AXI_CORE, channels=config.channels, lanes=config.lanes, bits=device.word_bits,
@@ -49,14 +49,14 @@ def axi_verilog(config: AxiConfig, family: str = "generic") -> tuple[str, AxiCon
 
 
 def axi_plain(config: AxiConfig) -> str:
-    """Return the core as Verilog-2001 for a compiled simulation; the top module is ``top``."""
-    return to_verilog(_design(config, "top")[0])
+    """Return the core as Verilog-2001 for a compiled simulation; the top is :data:`AXI_CORE`."""
+    return to_verilog(_design(config)[0])
 
 
-def _design(config: AxiConfig, name: str, platform: object = None) -> tuple[str, AxiConfig]:
+def _design(config: AxiConfig, platform: object = None) -> tuple[str, AxiConfig]:
     """Return the core as RTLIL, and ``config`` with its build id."""
     # One module for all channels, so that the file does not grow with their number.
     channel, device = to_rtlil(Channel(config), config.device, CHANNEL_MODULE, platform)
     config = replace(config, device=device)
-    top = rtlil.convert(TritstreamAxi(config), name=name, platform=platform, emit_src=False)
+    top = rtlil.convert(TritstreamAxi(config), name=AXI_CORE, platform=platform, emit_src=False)
     return f"{top}\n{channel}", config
