@@ -2,6 +2,7 @@
 
 import typer
 
+from tritstream.scripts.assurance.axi_fuzz.command import fuzz as axi_fuzz
 from tritstream.scripts.assurance.fuzz.command import fuzz
 from tritstream.scripts.assurance.rtl_fuzz.command import fuzz as rtl_fuzz
 from tritstream.scripts.assurance.soak.command import soak
@@ -14,6 +15,7 @@ app = typer.Typer(help="Commands for developers: search for defects, measure, dr
                   no_args_is_help=True)
 app.command("fuzz")(fuzz)
 app.command("rtl-fuzz")(rtl_fuzz)
+app.command("axi-fuzz")(axi_fuzz)
 app.command("soak")(soak)
 app.add_typer(bench.app, name="bench")
 app.command("plot")(plot.plot)

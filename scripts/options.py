@@ -11,11 +11,11 @@ import typer
 
 from tritstream.golden.gguf.i2s_order import I2S_ORDERS
 
-__all__ = ["ActivationBits", "BackendName", "BaseModel", "ColumnCounts", "Columns", "Depth",
-           "DeviceSpec", "Exclude", "Force", "I2sOrder", "Json", "JsonFile", "LaneCounts", "Lanes",
-           "MaxK", "Memory", "MemoryClock", "Model", "NoTokenizer", "Output", "Packed",
-           "PlaceSeed", "Repeat", "Report", "Rtl", "Seed", "Stops", "System", "Temperature", "TopK",
-           "TopP"]
+__all__ = ["ActivationBits", "BackendName", "BaseModel", "Burst", "ColumnCounts", "Columns",
+           "Depth", "DeviceSpec", "Exclude", "Force", "I2sOrder", "Json", "JsonFile", "LaneCounts",
+           "Lanes", "MaxK", "Memory", "MemoryClock", "Model", "NoTokenizer", "Output",
+           "Outstanding", "Packed", "PlaceSeed", "ReadBuffer", "Repeat", "Report", "Rtl", "Seed",
+           "Stops", "System", "Temperature", "TopK", "TopP"]
 
 # Checkpoints.
 Model  = Annotated[Path, typer.Argument(
@@ -68,6 +68,15 @@ MaxK    = Annotated[int, typer.Option(
 Rtl     = Annotated[Path | None, typer.Option(
     "--rtl", help="Verilog file of `tritstream hw verilog --plain` to simulate instead of the "
                   "device's own RTL.")]
+
+# Memory-mapped core.
+Burst       = Annotated[int, typer.Option(
+    help="Largest number of beats per burst, a power of two. A burst has 64 to 4096 bytes.")]
+Outstanding = Annotated[int, typer.Option(
+    help="Largest number of outstanding read bursts per channel.")]
+ReadBuffer  = Annotated[int, typer.Option(
+    "--buffer", help="Words that a channel has requested or buffered at most. For full rate, the "
+                     "latency of the memory in cycles and two bursts.")]
 
 
 def _not_empty(texts: list[str] | None) -> list[str] | None:

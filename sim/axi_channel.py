@@ -65,11 +65,16 @@ class SimulatedChannel:
         self.memory, self.window = memory, window
         self.align = self.get("align")
         self.seen = 0
-        for name, value in (("base", memory.address), ("ring", memory.address + window.size)):
+        self.setup()
+
+    def setup(self) -> None:
+        """Write where memory and ring are, for the next session."""
+        base = self.memory.address
+        for name, value in (("base", base), ("ring", base + self.window.size)):
             self.put(f"{name}_low", value & 0xFFFFFFFF)
             self.put(f"{name}_high", value >> 32)
-        self.put("memory", window.size // UNIT)
-        self.put("ring", window.ring)
+        self.put("memory", self.window.size // UNIT)
+        self.put("ring", self.window.ring)
 
     def get(self, name: str) -> int:
         """Read a register."""

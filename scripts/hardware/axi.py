@@ -9,7 +9,15 @@ from tritstream.hw.axi.package import package_files
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.tools.core_export import FAMILIES
 from tritstream.scripts.console import reports_errors, write_text
-from tritstream.scripts.options import Columns, Lanes, MaxK, Output
+from tritstream.scripts.options import (
+    Burst,
+    Columns,
+    Lanes,
+    MaxK,
+    Output,
+    Outstanding,
+    ReadBuffer,
+)
 
 __all__ = ["axi"]
 
@@ -22,14 +30,7 @@ def axi(
     lanes: Lanes = 32, columns: Columns = 1, max_k: MaxK = 32768,
     clock: Annotated[int, typer.Option(
         help="Clock in Hz that the engines report to the host; 0 means unknown.")] = 0,
-    burst: Annotated[int, typer.Option(
-        help="Largest number of beats per burst, a power of two. A burst has 64 to 4096 "
-             "bytes.")] = 64,
-    outstanding: Annotated[int, typer.Option(
-        help="Largest number of outstanding read bursts per channel.")] = 16,
-    depth: Annotated[int, typer.Option(
-        "--buffer", help="Words that a channel has requested or buffered at most. For full rate, "
-                         "the latency of the memory in cycles and two bursts.")] = 512,
+    burst: Burst = 64, outstanding: Outstanding = 16, depth: ReadBuffer = 512,
     family: Annotated[str, typer.Option(
         help=f"FPGA family: {', '.join(FAMILIES)}. A family other than generic instantiates its "
              "cells.")] = "generic",

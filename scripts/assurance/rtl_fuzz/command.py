@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from tritstream.hw.config import DeviceConfig
+from tritstream.scripts.assurance.rtl_fuzz.compare import Fault
 from tritstream.scripts.assurance.rtl_fuzz.report import FuzzReport, read_session, write_session
-from tritstream.scripts.assurance.rtl_fuzz.session import Fault, Session, Tally, run_session
+from tritstream.scripts.assurance.rtl_fuzz.session import Session, Tally, run_session
 from tritstream.scripts.console import Failure, print_json, progress, reports_errors, table
 from tritstream.scripts.options import ColumnCounts, Json, LaneCounts, MaxK, Rtl
 from tritstream.sim.build import build_native, device_rtl
@@ -60,7 +61,8 @@ def fuzz(
 def _fuzz(report, config, text, seed, cycles, numbers, output, advance) -> None:
     """Run sessions of one device up to the number of cycles, or to the first fault."""
     build = build_native(config.lanes, text or device_rtl(config))
-    entry = report.entry(config, build)
+    sizes = {"lanes": config.lanes, "columns": config.columns, "max_k": config.max_k}
+    entry = report.entry(sizes, build, Tally())
     advance(entry["cycles"])
     numbers = iter(numbers or range(entry["sessions"], 1 << 62))
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tritstream.golden.strict_json import parse_json
 from tritstream.hw.config import DeviceConfig
-from tritstream.scripts.assurance.rtl_fuzz.session import Session, Tally
+from tritstream.scripts.assurance.rtl_fuzz.session import Session
 from tritstream.scripts.console import write_json, write_text
 from tritstream.sim.build import NativeBuild
 
@@ -43,9 +43,8 @@ class FuzzReport:
         """Faults of all devices."""
         return [fault for entry in self.plain["devices"] for fault in entry["faults"]]
 
-    def entry(self, config: DeviceConfig, build: NativeBuild) -> dict:
-        """Return the counts of a device; they start at zero if its RTL has changed."""
-        sizes = {"lanes": config.lanes, "columns": config.columns, "max_k": config.max_k}
+    def entry(self, sizes: dict[str, int], build: NativeBuild, tally: object) -> dict:
+        """Return the counts of a device; they start as ``tally`` if its RTL has changed."""
         of = sizes | {"rtl_sha256": build.rtl_sha256}
         self.plain["engine"] = build.engine
         for entry in self.plain["devices"]:
@@ -53,11 +52,11 @@ class FuzzReport:
                 return entry
         self.plain["devices"] = [entry for entry in self.plain["devices"]
                                  if not sizes.items() <= entry.items()]
-        entry = of | {"seconds": 0.0, **_plain(Tally()), "faults": []}
+        entry = of | {"seconds": 0.0, **_plain(tally), "faults": []}
         self.plain["devices"].append(entry)
         return entry
 
-    def count(self, entry: dict, tally: Tally, seconds: float) -> None:
+    def count(self, entry: dict, tally: object, seconds: float) -> None:
         """Add the counts of a session."""
         for name, value in _plain(tally).items():
             if isinstance(value, dict):
@@ -108,6 +107,6 @@ def read_session(path: Path) -> tuple[DeviceConfig, list[tuple]]:
         raise ValueError(f"{path}: not a session of `tritstream dev rtl-fuzz` ({error})") from None
 
 
-def _plain(tally: Tally) -> dict:
+def _plain(tally: object) -> dict:
     return {name: dict(value) if isinstance(value, Counter) else value
             for name, value in vars(tally).items()}

@@ -6,6 +6,7 @@ To add one, write a module with a command, and register it here.
 import typer
 
 from tritstream.scripts.reports.bench import (
+    axi,
     backends,
     codec,
     everything,
@@ -33,4 +34,5 @@ app.command("codec")(codec.codec)
 app.command("host-path")(host_path.host_path)
 app.command("simulation")(simulation.simulation)
 app.command("token")(token)
+app.command("axi")(axi.axi)
 app.command("all")(everything.everything)

@@ -1,0 +1,1 @@
+"""Fuzz of the memory-mapped core: errors, restarts and nonsense, compared with the model."""
