@@ -1,64 +1,14 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.registers import Error, register
-from tritstream.hw.config import DeviceConfig
-from tritstream.sim.axi_build import build_axi
-from tritstream.sim.axi_channel import ChannelHalted, SimulatedChannel, Window
-from tritstream.sim.axi_core import RegisterRefused, SimulatedCore
+from tritstream.sim.axi_channel import ChannelHalted, SimulatedChannel
+from tritstream.sim.axi_core import RegisterRefused
 from tritstream.sim.axi_timing import HBM, PLAIN, Cause, Timing
 
-from support.frames import split_frame
-from support.wire import ACK, DONE, RESULT, Job
-
-LANES, CHANNELS = 8, 2
-WINDOW = Window(1 << 22, 1 << 16)
-
-
-def session(timing=None, skew=0):
-    """A core whose channels have begun a session."""
-    memories = [WINDOW.memory(0x7_0000_0000 + (number << 40)) for number in range(CHANNELS)]
-    build = build_axi(AxiConfig(DeviceConfig(LANES, 1, 1024), CHANNELS))
-    core = SimulatedCore(build, memories)
-    core.skew(skew)
-    for number in range(CHANNELS if timing else 0):
-        core.set_timing(number, timing)
-    channels = [SimulatedChannel(core, number, memory, WINDOW)
-                for number, memory in enumerate(memories)]
-    for channel in channels:
-        channel.restart()
-    return core, channels
-
-
-def store(channel, place, frames):
-    """Write frames to memory; return the place behind them."""
-    channel.data[place:place + len(frames)] = np.frombuffer(frames, np.uint8)
-    return place + len(frames)
-
-
-def response_bytes(job):
-    return sum(size + -size % LANES for length in (0, 0, *[40 * LANES] * job.blocks, 32)
-               for size in (20, length, 4))
-
-
-def check(core, channel, job):
-    """Run a product; every row equals golden."""
-    size = store(channel, 0, job.activations() + job.scales() + job.gemv())
-    channel.ask(0, size)
-    data = bytearray(channel.answers(response_bytes(job)))
-
-    def pull(size):
-        part = bytes(data[:size])
-        del data[:size]
-        return part
-
-    found = [split_frame(pull, LANES) for _ in range(3 + job.blocks)]
-    assert [one[0] for one in found] == [ACK, ACK, *[RESULT] * job.blocks, DONE]
-    assert found[2:-1] == job.results(range(job.blocks))
-    assert core.breaches(channel.number) == (0, "")
+from support.axi_software import CONFIG, LANES, WINDOW, ask, check, responses, session
+from support.wire import DONE, Job
 
 
 @pytest.mark.parametrize("timing", [
@@ -67,6 +17,7 @@ def check(core, channel, job):
            latest=500, turn=9, miss=20, banks=2, row=256)])
 def test_rows_equal_golden(timing):
     core, channels = session(timing, skew=3)
+    assert len(channels) == CONFIG.channels
     for channel in channels:
         for depth, blocks, k in ((1, 1, 16), (3, 3, 48), (4, 2, 1024), (2, 9, 16)):
             check(core, channel, Job(LANES, depth, blocks, k=k, seed=channel.number))
@@ -77,11 +28,10 @@ def counts_of(timing, job):
     core, (channel, *_) = session(timing)
     check(core, channel, job)       # activations and scales
     core.counts(0)
-    size = store(channel, 0, job.gemv())
-    channel.ask(0, size)
-    channel.answers(response_bytes(job) - 2 * 32)
+    ask(channel, job.gemv())
+    assert responses(channel, *[40 * LANES] * job.blocks, 32)[-1][0] == DONE
     counts = core.counts(0)
-    assert counts.taken == counts.memory[Cause.WORD] == size // LANES
+    assert counts.taken == counts.memory[Cause.WORD] == len(job.gemv()) // LANES
     return counts
 
 
@@ -151,7 +101,7 @@ def test_addresses_outside_the_memory_are_answered_by_decerr():
 
 def test_a_held_memory_holds_a_restart():
     core, (channel, *_) = session()
-    channel.ask(0, store(channel, 0, JOB.gemv()))
+    ask(channel, JOB.gemv())
     core.run(20)
     core.hold(0, 30_000)
     with pytest.raises(ChannelHalted, match="channel 0 does not restart within 10000 cycles"):
@@ -163,7 +113,7 @@ def test_a_held_memory_holds_a_restart():
 def test_resets_in_the_middle():
     core, (channel, *_) = session(PLAIN)
     for cycles in (10, 400, 2000):
-        channel.ask(0, store(channel, 0, JOB.activations() + JOB.gemv()))
+        ask(channel, JOB.activations() + JOB.gemv())
         core.run(cycles)
         core.reset()
         assert core.read(register("session", 0)) == 0

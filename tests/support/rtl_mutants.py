@@ -17,7 +17,7 @@ from tritstream.scripts.assurance.rtl_fuzz.session import Tally, run_session
 from tritstream.scripts.console import write_text
 from tritstream.sim.build import build_native
 
-__all__ = ["MUTANTS", "found_after", "mutant_rtl"]
+__all__ = ["MUTANTS", "changed_output", "found_after", "mutant_rtl"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,18 +114,26 @@ MUTANTS = {
 def mutant_rtl(name, config):
     """Return the Verilog of a device whose sources have the fault."""
     module, before, after = MUTANTS[name]
+    return changed_output(f"*/{FILES.get(module, module)}.py", before, after, (
+        "from tritstream.hw.config import DeviceConfig; "
+        "from tritstream.hw.tools.export import device_verilog; "
+        f"print(device_verilog({config!r}))"))
+
+
+def changed_output(pattern, before, after, program):
+    """Return what a program prints if a text, which occurs once, in a source of ``hw/`` is other.
+
+    ``pattern`` finds the source.
+    """
     with tempfile.TemporaryDirectory(prefix="tritstream-") as folder:
         package = Path(folder) / "tritstream"
         for room in ("tritstream", "hw", "golden"):
             shutil.copytree(ROOT / room, package if room == "tritstream" else package / room,
                             ignore=shutil.ignore_patterns("__pycache__"))
-        source, = package.glob(f"hw/*/{FILES.get(module, module)}.py")
+        source, = package.glob(f"hw/{pattern}")
         text = source.read_text()
-        assert text.count(before) == 1, (name, text.count(before))
+        assert text.count(before) == 1, (before, text.count(before))
         source.write_text(text.replace(before, after))
-        program = ("from tritstream.hw.config import DeviceConfig; "
-                   "from tritstream.hw.tools.export import device_verilog; "
-                   f"print(device_verilog({config!r}))")
         return subprocess.run([sys.executable, "-c", program], cwd=folder, text=True, check=True,
                               env={**os.environ, "PYTHONPATH": folder}, capture_output=True).stdout
 

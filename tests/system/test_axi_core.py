@@ -1,11 +1,17 @@
 """The memory-mapped core as it is exported, under cocotb."""
 
+import json
+
 import pytest
 
 from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.axi.verilog import AXI_CORE, axi_verilog
 from tritstream.hw.config import DeviceConfig
-from tritstream.sim.runner import BenchError, build_bench, run_bench
+from tritstream.sim.axi_timing import Cause, Timing
+from tritstream.sim.runner import build_bench, run_bench
+
+from support.axi_software import check, session
+from support.wire import Job
 
 
 @pytest.fixture(scope="module")
@@ -13,11 +19,11 @@ def built(tmp_path_factory):
     """Function that returns the folder of a compiled core."""
     folders = {}
 
-    def build(lanes, channels, **parts):
-        key = lanes, channels, *parts.items()
+    def build(*key):
         if key not in folders:
             folders[key] = tmp_path_factory.mktemp("axi") / "core"
-            config = AxiConfig(DeviceConfig(lanes, 1, 1024), channels, **parts)
+            lanes, channels = key
+            config = AxiConfig(DeviceConfig(lanes, 1, 1024), channels)
             build_bench(axi_verilog(config)[0], folders[key], AXI_CORE)
         return folders[key]
     return build
@@ -30,14 +36,18 @@ def test_core(built, lanes, channels):
                      channels=channels) == 12
 
 
-def test_lanes_get_what_the_memory_offers(built):
-    assert run_bench(built(8, 2), "benches.bench_axi_rate", AXI_CORE, lanes=8, channels=2, k=1024,
-                     d=3, blocks=1, matrices=2) == 1
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("parts", [{"depth": 256}, {"burst": 16, "outstanding": 8}])
-def test_too_few_words_in_flight_are_noticed(built, parts):
-    with pytest.raises(BenchError, match=r"'share in GEMV': 0\.[3-9]"):
-        run_bench(built(8, 1, **parts), "benches.bench_axi_rate", AXI_CORE, lanes=8, channels=1,
-                  k=1024, d=3, blocks=1, matrices=1)
+def test_rate_behind_axi_ram_is_that_behind_our_memory(built):
+    stalls, blocks, jobs = 0.3, 2, 2
+    folder = built(8, 2)
+    assert run_bench(folder, "benches.bench_axi_rate", AXI_CORE, lanes=8, channels=2, k=1024,
+                     d=3, blocks=blocks, matrices=jobs, stalls=stalls) == 1
+    theirs = json.loads((folder / "benches.bench_axi_rate" / "rate.json").read_text())
+    timing = Timing(5, **{f"stall_{name}": stalls for name in ("ar", "r", "aw", "w", "b")})
+    core, channels = session(timing)
+    for channel, figure in zip(channels, theirs, strict=True):
+        core.counts(channel.number)
+        check(core, channel, *(Job(8, 3, blocks, k=1024, seed=seed) for seed in range(jobs)))
+        memory = core.counts(channel.number).memory
+        assert memory[Cause.WORD] == figure["words"]
+        assert sum(memory.values()) == pytest.approx(figure["cycles"], rel=0.02)
+        assert figure["words"] / figure["cycles"] == pytest.approx(1 - stalls, rel=0.02)
