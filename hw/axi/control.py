@@ -197,15 +197,21 @@ class ChannelControl(wiring.Component):
         error, status = registers["error"], registers["status"]
         quiet   = Signal(range(_QUIET + 1))
         working = Signal()
+        first   = Signal(3)     # error of the session
+        latest  = Mux(self.read_error != Error.NONE, self.read_error, self.write_error)
         reached = (self.written - registers["wake"])[:32]
         bits = {Status.READY: self._running & (error == Error.NONE), Status.IDLE: quiet == _QUIET,
                 Status.REACHED: ~reached[31], Status.ERROR: error != Error.NONE}
         m.d.comb += [
             error.eq(Mux(self._broken, Error.SIZES,
-                         Mux(self.read_error != 0, self.read_error, self.write_error))),
+                         Mux(first != Error.NONE, first, latest))),
             status.eq(sum((Mux(value, bit, 0) for bit, value in bits.items()), 0)),
             working.eq(self.moving | ~self.idle | (registers["head"] != registers["tail"])),
         ]
+        with m.If(self.clear):
+            m.d.sync += first.eq(Error.NONE)
+        with m.Elif(first == Error.NONE):
+            m.d.sync += first.eq(latest)
         m.d.sync += [
             quiet.eq(Mux(working, 0, Mux(quiet == _QUIET, _QUIET, quiet + 1))),
             self.irq.eq((status & registers["enable"]).any()),

@@ -61,6 +61,8 @@ MUTANTS = {
     "descriptors taken after an error":
         ("control", 'with m.If(~self._running | (registers["error"] != Error.NONE)):',
          "with m.If(~self._running):"),
+    "error replaced by a later one":
+        ("control", "Mux(first != Error.NONE, first, latest)", "latest"),
     "size of the memory effective at once":
         ("control", "with m.Elif(end > self._memory):",
          'with m.Elif(end > registers["memory"]):'),
