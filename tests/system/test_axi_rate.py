@@ -29,6 +29,17 @@ def test_lanes_get_what_the_memory_offers():
     assert found["bytes"] == 8 * 2 * found["words"]
 
 
+def test_channels_apart_are_like_channels_together(monkeypatch):
+    # A core with one channel is not compiled here: the second channel does nothing.
+    monkeypatch.setattr(axi, "build_axi", lambda _: build_axi(CONFIG))
+    together, apart = (axi.measure_axi(GROUPS, 3, CONFIG, PLAIN, apart) for apart in (False, True))
+    assert apart["mismatches"] == 0
+    for name in ("rows", "words", "bytes", "used_channels"):
+        assert apart[name] == together[name]
+    assert apart["cycles"] == pytest.approx(together["cycles"], rel=0.03)
+    assert apart["list_share"] == pytest.approx(together["list_share"], abs=0.01)
+
+
 def test_too_few_words_in_flight_lower_the_share():
     found = axi.measure_axi([[(80, 1024)]], 3, CONFIG, replace(PLAIN, outstanding=3))
     assert found["gemv_share"] == pytest.approx(3 * 64 / (300 + 64), rel=0.05)

