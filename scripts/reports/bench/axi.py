@@ -37,7 +37,7 @@ from tritstream.sim.axi_core import Counts, SimulatedCore
 from tritstream.sim.axi_timing import HBM, PLAIN, Cause, Timing
 from tritstream.sim.build import engine
 
-__all__ = ["axi", "measure_axi"]
+__all__ = ["COLUMNS", "axi", "axi_rows", "measure_axi"]
 
 _SEED = 2026
 #: Matrices that read the same activations.
@@ -225,21 +225,28 @@ def _share(counts: Counts) -> float:
     return words / (sum(counts.memory.values()) - sum(counts.memory[cause] for cause in _CLOSED))
 
 
+#: Columns of the table of cases.
+COLUMNS = ["layer of", "memory", "C", "L", "rows, all equal", "words", "cycles", "share in GEMV",
+           "share of list", "word, %", "memory closed", "latency", "loading", "between requests",
+           "in product", "no address"]
+
+
 def show_axi(report: dict) -> None:
     """Print a report of :func:`axi`."""
-    table(f"memory {report['memory']}, latency {report['timing']['latency']}, depth "
-          f"{report['depth']}; cycles of an engine in %",
-          ["layer of", "C", "L", "rows, all equal", "words", "cycles", "share in GEMV",
-           "share of list", "word", "memory closed", "latency", "loading", "between requests",
-           "in product", "no address"],
-          [_row(row) for row in report["cases"]])
+    table(f"latency {report['timing']['latency']}, depth {report['depth']}; means of the channels, "
+          "shares of the worst", COLUMNS, axi_rows(report), texts=2)
 
 
-def _row(row: dict) -> list[str]:
+def axi_rows(report: dict) -> list[list[str]]:
+    """Return the cases of a report as rows of :data:`COLUMNS`."""
+    return [_row(report["memory"], row) for row in report["cases"]]
+
+
+def _row(memory: str, row: dict) -> list[str]:
     empty  = row["empty"]
     closed = sum(empty[cause.name.lower()] for cause in _CLOSED)
     parts  = (row["words"], closed, empty["latency"], row["loading"], row["between"],
               row["product"], empty["no_address"])
-    return [row["size"], str(row["channels"]), str(row["lanes"]), str(row["rows"]),
+    return [row["size"], memory, str(row["channels"]), str(row["lanes"]), str(row["rows"]),
             f"{row['words']:.0f}", f"{row['cycles']:.0f}", f"{row['gemv_share']:.4f}",
             f"{row['list_share']:.4f}", *(f"{100 * part / row['cycles']:.2f}" for part in parts)]

@@ -1,10 +1,12 @@
-"""Tables of docs/benchmarks.md, from the reports of `tritstream dev bench`."""
+"""Tables of docs/benchmarks.md and docs/axi.md, from the reports of `tritstream dev bench`."""
 
 import json
 from pathlib import Path
 
 from tritstream.scripts.hardware.soc import COLUMNS
 from tritstream.scripts.hardware.soc import row as projection_row
+from tritstream.scripts.reports.bench.axi import COLUMNS as AXI_COLUMNS
+from tritstream.scripts.reports.bench.axi import axi_rows
 
 __all__ = ["TABLES"]
 
@@ -98,9 +100,17 @@ def _token(path: Path) -> tuple[list[str], list[list[str]]]:
         for name, shape, one in [*rows, ("all", "", report["totals"])]]
 
 
+def _axi_rate(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Row per case of the reports in a directory."""
+    rows = [row for report in path.glob("*.json")
+            for row in axi_rows(json.loads(report.read_text()))]
+    return AXI_COLUMNS, sorted(rows, key=lambda row: (
+        row[1], float(row[0].removesuffix("B")), int(row[3]), int(row[2])))
+
+
 #: Functions that make columns and rows, by the last part of the path in the page.
 TABLES = {"layout.json": _models, "layout.json#matrices": _matrices, "codec.json": _codec,
           "simulation.json": _simulation, "backends.json": _backends,
           "host-path.json": _host_path, "ternary.json": _ternary,
           "ternary-boards.json": _boards, "token-bonsai-8b.json": _token,
-          "token-32b.json": _token}
+          "token-32b.json": _token, "axi-rate": _axi_rate}

@@ -29,6 +29,17 @@ def _fuzz_row(one):
     return [str(value) for value in values]
 
 
+def _axi_fuzz(path: Path) -> tuple[list[str], list[list[str]]]:
+    devices = json.loads(path.read_text())["devices"]
+    rows = [[str(value) for value in (
+        *(one[name] for name in ("channels", "lanes", "burst", "buffer", "sessions", "cycles")),
+        *(sum(one[name].values()) for name in ("elements", "disturbances")), one["errors"],
+        sum(one["answers"].values()), one["answers"].get("DONE", 0), len(one["faults"]))]
+        for one in devices]
+    return ["C", "L", "burst", "buffer", "sessions", "cycles", "elements", "disturbances",
+            "errors of memories", "responses", "products", "faults"], rows
+
+
 def _mutants(path: Path) -> tuple[list[str], list[list[str]]]:
     rows = [[name, str(found["cycles"]), str(found["sessions"]), found["found"].replace("|", "/")]
             if found else [name, "-", "-", "not found"]
@@ -68,5 +79,6 @@ def _file_row(name, one):
 
 
 #: Columns and rows of a table, by the name of its report.
-TABLES = {"fuzz-rtl.json": _fuzz, "rtl-mutants.json": _mutants, "soak.json": _soak,
-          "soak.json#faults": _soak_faults, "fuzz.json": _files}
+TABLES = {"fuzz-rtl.json": _fuzz, "rtl-mutants.json": _mutants, "fuzz-axi.json": _axi_fuzz,
+          "axi-mutants.json": _mutants, "soak.json": _soak, "soak.json#faults": _soak_faults,
+          "fuzz.json": _files}
