@@ -128,7 +128,7 @@ class Disturbances:
         """Counts of the ring that are not possible, and sizes that are not effective yet."""
         software, rng = channel.software, self._rng
         for name in ("base_low", "base_high", "memory", "ring_low", "ring_high", "ring"):
-            software.put(name, int(rng.integers(1 << 32)))
+            software.put(name, int(rng.integers(1 << rng.integers(1, 33))))
         taken, written = software.get("taken"), software.get("written")
         for count in (taken - 1, written + software.window.ring, written + (1 << 31)):
             software.put("take", count)

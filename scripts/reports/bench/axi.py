@@ -13,7 +13,7 @@ from tritstream.golden.model_sizes import QWEN25
 from tritstream.host.protocol.frames import answers
 from tritstream.hw.axi.config import AxiConfig
 from tritstream.hw.config import DeviceConfig
-from tritstream.scripts.console import Failure, progress, reports_errors, table
+from tritstream.scripts.console import Failure, progress, reports_errors
 from tritstream.scripts.options import (
     Burst,
     Depth,
@@ -29,22 +29,21 @@ from tritstream.scripts.reports.bench.axi_list import (
     mismatches,
     response_bytes,
 )
+from tritstream.scripts.reports.bench.axi_report import axi_figures, show_axi
 from tritstream.scripts.reports.bench.measuring import circumstances, report_to
 from tritstream.scripts.reports.bench.products import check_size
 from tritstream.sim.axi_build import build_axi
 from tritstream.sim.axi_channel import SimulatedChannel, Window
 from tritstream.sim.axi_core import Counts, SimulatedCore
-from tritstream.sim.axi_timing import HBM, PLAIN, Cause, Timing
+from tritstream.sim.axi_timing import HBM, PLAIN, Timing
 from tritstream.sim.build import engine
 
-__all__ = ["COLUMNS", "axi", "axi_rows", "measure_axi"]
+__all__ = ["axi", "measure_axi"]
 
 _SEED = 2026
 #: Matrices that read the same activations.
 _GROUPS = (("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), ("self_attn.o_proj",),
            ("mlp.gate_proj", "mlp.up_proj"), ("mlp.down_proj",))
-#: What a memory does when it could not send a word in any case.
-_CLOSED = (Cause.REFRESH, Cause.GAP, Cause.RATE, Cause.WRITE, Cause.TURN, Cause.ROW)
 _MEMORIES = {"plain": PLAIN, "hbm": HBM}
 _SIZES, _CHANNELS, _LANES = ["0.5B"], [1], [8]
 #: Longer than any list.
@@ -122,7 +121,7 @@ def measure_axi(
     alone = replace(config, channels=1)
     runs  = ([_run([frames], alone, timing) for frames in lists] if apart
              else [_run(lists, replace(config, channels=len(lists)), timing)])
-    return _figures(config, [counts for run in runs for counts in run.whole],
+    return axi_figures(config, [counts for run in runs for counts in run.whole],
                     [counts for run in runs for counts in run.alone]) | {
         "apart": apart, "used_channels": len(lists),
         "rows": sum(frame.sums.size for frames in lists for frame in frames
@@ -199,54 +198,3 @@ def _one_gemv(core: SimulatedCore, channel: SimulatedChannel, frames: list[Frame
     core.hold(channel.number, 0)
     channel.answers(response_bytes([longest], channel.align), _FOREVER)
     return core.counts(channel.number)
-
-
-def _figures(config: AxiConfig, whole: list[Counts], alone: list[Counts]) -> dict:
-    """Return the shares of the worst channel, and mean cycles by cause as seen by an engine."""
-    def mean(values: Iterator[int]) -> float:
-        return sum(values) / len(whole)
-    empty = {cause.name.lower(): mean(counts.empty[cause] for counts in whole) for cause in Cause}
-    return {
-        "channels": config.channels, "lanes": config.lanes, "burst": config.burst,
-        "outstanding": config.outstanding, "buffer": config.depth,
-        "gemv_share": min(map(_share, alone)), "list_share": min(map(_share, whole)),
-        "bytes": sum(counts.taken for counts in whole) * config.lanes,
-        "words": mean(counts.taken for counts in whole),
-        "cycles": mean(sum(counts[:4]) + sum(counts.empty.values()) for counts in whole),
-        "loading": mean(counts.loading for counts in whole),
-        "between": mean(counts.between for counts in whole),
-        "product": mean(counts.product for counts in whole), "empty": empty,
-    }
-
-
-def _share(counts: Counts) -> float:
-    """Return the words that came, divided by those that the memory could have sent."""
-    words = counts.memory[Cause.WORD]
-    return words / (sum(counts.memory.values()) - sum(counts.memory[cause] for cause in _CLOSED))
-
-
-#: Columns of the table of cases.
-COLUMNS = ["layer of", "memory", "C", "L", "rows, all equal", "words", "cycles", "share in GEMV",
-           "share of list", "word, %", "memory closed", "latency", "loading", "between requests",
-           "in product", "no address"]
-
-
-def show_axi(report: dict) -> None:
-    """Print a report of :func:`axi`."""
-    table(f"latency {report['timing']['latency']}, depth {report['depth']}; means of the channels, "
-          "shares of the worst", COLUMNS, axi_rows(report), texts=2)
-
-
-def axi_rows(report: dict) -> list[list[str]]:
-    """Return the cases of a report as rows of :data:`COLUMNS`."""
-    return [_row(report["memory"], row) for row in report["cases"]]
-
-
-def _row(memory: str, row: dict) -> list[str]:
-    empty  = row["empty"]
-    closed = sum(empty[cause.name.lower()] for cause in _CLOSED)
-    parts  = (row["words"], closed, empty["latency"], row["loading"], row["between"],
-              row["product"], empty["no_address"])
-    return [row["size"], memory, str(row["channels"]), str(row["lanes"]), str(row["rows"]),
-            f"{row['words']:.0f}", f"{row['cycles']:.0f}", f"{row['gemv_share']:.4f}",
-            f"{row['list_share']:.4f}", *(f"{100 * part / row['cycles']:.2f}" for part in parts)]
