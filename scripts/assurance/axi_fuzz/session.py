@@ -12,8 +12,8 @@ from tritstream.scripts.assurance.axi_fuzz.channel import FuzzedChannel
 from tritstream.scripts.assurance.axi_fuzz.disturbances import Disturbances
 from tritstream.scripts.assurance.rtl_fuzz.compare import Fault
 from tritstream.scripts.assurance.rtl_fuzz.elements import Step, elements
-from tritstream.sim.axi_channel import SimulatedChannel, Window
-from tritstream.sim.axi_core import CoreStuck, SimulatedCore
+from tritstream.sim.axi_channel import ChannelHalted, SimulatedChannel, Window
+from tritstream.sim.axi_core import CoreStuck, RegisterRefused, SimulatedCore
 from tritstream.sim.axi_timing import Timing
 from tritstream.sim.build import NativeBuild
 
@@ -61,7 +61,7 @@ def run_session(
                 software = SimulatedChannel(core, each, memories[each], _WINDOW)
                 channels.append(FuzzedChannel(core, software, config, rng))
             _run(core, channels, config, rng, tally)
-        except (Fault, CoreStuck) as error:
+        except (Fault, CoreStuck, RegisterRefused, ChannelHalted) as error:
             fault = str(error)
         tally.sessions += 1
         tally.cycles += core.cycles
