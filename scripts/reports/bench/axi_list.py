@@ -9,7 +9,6 @@ from tritstream.golden.fixed_point import GROUP, MANTISSA_BITS, ROWS, SCALES, ro
 from tritstream.golden.gemv import gemv
 from tritstream.golden.tiles import unpack as unpack_tiles
 from tritstream.golden.tiles import word_stream
-from tritstream.host.device_group import split
 from tritstream.host.layout.prepare import FRAME_BYTES, cuts
 from tritstream.host.protocol.frames import Answer, answer_bytes, request
 from tritstream.host.protocol.operands import mantissa_bytes
@@ -52,7 +51,7 @@ def layer_list(
     lanes = config.lanes
     rng   = np.random.default_rng([seed, channel])
     for shapes in groups:
-        shares = [split(row_tiles(rows), [lanes] * config.channels)[channel] for rows, _ in shapes]
+        shares = [_share(row_tiles(rows), config, channel) for rows, _ in shapes]
         counts = [share.stop - share.start for share in shares]
         if not any(counts):
             continue
@@ -103,6 +102,12 @@ def response_bytes(frames: Sequence[Frame], lanes: int) -> int:
         blocks, rows = frame.sums.shape
         return blocks * answer_bytes(8 * rows, lanes) + answer_bytes(32, lanes)
     return sum(map(of, frames))
+
+
+def _share(tiles: int, config: AxiConfig, channel: int) -> slice:
+    """Return the row tiles of a channel: as many whole row blocks as each of the others."""
+    count = config.lanes * -(-tiles // (config.lanes * config.channels))
+    return slice(min(tiles, channel * count), min(tiles, (channel + 1) * count))
 
 
 def mismatches(frames: Sequence[Frame], found: Sequence[Answer]) -> int:

@@ -49,7 +49,8 @@ class MemoryStore(Store):
         """Store a matrix or a part of it and return it; None if matrices are not stored."""
         if not self._stores:
             return None
-        made = prepare(matrix, info.lanes, info.max_k, name, None, span and span.chunks)
+        made = prepare(matrix, info.lanes, info.max_k, name, None,
+                       span.chunks if span else None)
         parts = []
         for part in made.parts:
             words = bytes(cast(memoryview, part.payload(0, part.blocks)))

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from tritstream.scripts.hardware.soc import COLUMNS
 from tritstream.scripts.hardware.soc import row as projection_row
-from tritstream.scripts.reports.bench.axi_report import COLUMNS as AXI_COLUMNS
-from tritstream.scripts.reports.bench.axi_report import axi_rows
+from tritstream.scripts.reports.bench.axi_report import AXI_COLUMNS, axi_rows
 
 __all__ = ["TABLES"]
 
