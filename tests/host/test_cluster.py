@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -19,17 +20,25 @@ from tritstream.host.servers.cluster_plugin import device_servers
 from tritstream.hw.config import DeviceConfig
 
 from support.cli_helpers import command_fails, run_command
-from support.cluster_helpers import dask_cluster
+from support.cluster_helpers import PATIENCE, dask_cluster
 from support.host_cases import matrix_of, vectors
 
 MATRIX = matrix_of(300, 64)
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def started(tmp_path_factory):
     """Spec of the devices, and processes of four workers."""
     with dask_cluster(tmp_path_factory.mktemp("cluster"), 4) as (address, processes):
         yield address.replace("tcp", "dask") + ",lanes=4", processes
+
+
+@pytest.fixture
+def cluster(started):
+    """The cluster, once its devices have noticed that the test before does not use them."""
+    while any(server["client"] for server in servers(started)):
+        time.sleep(0.05)
+    return started
 
 
 async def products(device, count=6, between=None):
@@ -60,7 +69,7 @@ def address_of(cluster):
 
 def servers(cluster):
     """Status of all device servers."""
-    with Client(address_of(cluster), timeout=60) as client:
+    with Client(address_of(cluster), timeout=PATIENCE) as client:
         return [server for each in client.run(device_servers).values() for server in each]
 
 

@@ -10,11 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from distributed import Client
+
 from tritstream.golden.quantizers.search import Coded, search
 
 from support.golden_helpers import ROOT
 
-__all__ = ["Deadly", "dask_cluster"]
+__all__ = ["PATIENCE", "Deadly", "dask_cluster"]
+
+#: Seconds after which a cluster does not start any more.
+PATIENCE = 300
 
 
 @contextmanager
@@ -31,8 +36,11 @@ def dask_cluster(folder, workers, nanny=False):
             processes.append(start(
                 "worker", "--scheduler-file", file, "--nthreads", 1, "--no-dashboard",
                 "--nanny" if nanny else "--no-nanny", "--local-directory", folder,
-                "--death-timeout", 300, folder=folder))
-        yield address_in(file), processes[1:]
+                "--death-timeout", PATIENCE, folder=folder))
+        address = address_in(file)
+        with Client(address, timeout=PATIENCE) as client:
+            client.wait_for_workers(workers, timeout=PATIENCE)
+        yield address, processes[1:]
     finally:
         for process in reversed(processes):
             # A nanny that is killed would leave its worker behind.
@@ -48,8 +56,8 @@ def start(kind, *arguments, folder):
                                 stdout=log, cwd=folder, env={**os.environ, "PYTHONPATH": path})
 
 
-def address_in(file, patience=300):
-    deadline = time.monotonic() + patience
+def address_in(file):
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             return json.loads(file.read_text())["address"]

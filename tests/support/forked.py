@@ -29,7 +29,7 @@ COMMANDS = (*GOLDEN, "tritstream.scripts.cli", "tritstream.host.model.load")
 #: What transformers imports and takes longest, for tests of how it is imported itself.
 TORCH = ("torch.distributed.tensor", "torch._dynamo.aot_compile", "jinja2", "tokenizers")
 #: Seconds after which a program hangs.
-_HANG = 600
+_HANG = 1800
 
 
 def run_forked(code, *arguments, modules=GOLDEN):
@@ -42,8 +42,14 @@ def run_forked(code, *arguments, modules=GOLDEN):
     connection.sendall(request[1:])
     for end in others:
         os.close(end)
-    texts = _texts(pipes)
-    return subprocess.CompletedProcess(arguments, int(_line(connection)), *texts)
+    try:
+        texts = _texts(pipes)
+        return subprocess.CompletedProcess(arguments, int(_line(connection)), *texts)
+    except TimeoutError:
+        # The next program must not get what this one says later.
+        connection.close()
+        _connection.cache_clear()
+        raise
 
 
 @cache

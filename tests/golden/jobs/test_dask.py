@@ -11,7 +11,7 @@ from tritstream.golden.jobs.dask import on_cluster
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.quantizers.registry import Method
 
-from support.cluster_helpers import Deadly, dask_cluster
+from support.cluster_helpers import PATIENCE, Deadly, dask_cluster
 from support.golden_helpers import contents, message, save_halves, write_json
 
 COUNT = 16
@@ -22,6 +22,12 @@ def cluster(tmp_path_factory):
     """Address and processes of two workers."""
     with dask_cluster(tmp_path_factory.mktemp("cluster"), 2) as (address, processes):
         yield address, processes
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Wait for the scheduler, however busy the machine is."""
+    monkeypatch.setattr("tritstream.golden.jobs.cluster_client._PATIENCE", PATIENCE)
 
 
 @pytest.fixture(scope="module")
