@@ -30,8 +30,9 @@ from tritstream.golden.row_chunks import row_chunks, run_in_threads
 from tritstream.golden.trit import decode, encode, to_digit, to_trit
 
 __all__ = [
-    "check_tiles", "pack", "pack_codes", "pack_trits", "padding_is_zero", "row_packer",
-    "trits_padding_is_zero", "trits_shape", "unpack", "unpack_codes", "unpack_trits", "word_stream",
+    "check_tiles", "check_trits", "pack", "pack_codes", "pack_trits", "padding_is_zero",
+    "row_packer", "trits_padding_is_zero", "trits_shape", "unpack", "unpack_codes", "unpack_trits",
+    "word_stream",
 ]
 
 
@@ -110,7 +111,7 @@ def unpack_trits(trits: np.ndarray, depth: int, shape: tuple[int, int]) -> np.nd
 
     Values in the padding are ignored. Raises :class:`ValueError` for another dtype or shape.
     """
-    _check_trits(trits, depth, shape)
+    check_trits(trits, depth, shape)
     q = np.empty((shape[0], trits.shape[1] // depth), np.int8)
 
     def work(chunk: slice) -> None:
@@ -147,7 +148,7 @@ def padding_is_zero(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> bo
 
 def trits_padding_is_zero(trits: np.ndarray, depth: int, shape: tuple[int, int]) -> bool:
     """Return whether the padding rows and columns of trits are zeros."""
-    _check_trits(trits, depth, shape)
+    check_trits(trits, depth, shape)
     return _no_digits(trits[-1], -shape[0] % ROWS) and _no_digits(trits[:, shape[1] * depth:], ROWS)
 
 
@@ -182,7 +183,8 @@ def check_tiles(tiles: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
                          f"uint8 {expected}, not {tiles.dtype} {tiles.shape}")
 
 
-def _check_trits(trits: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
+def check_trits(trits: np.ndarray, depth: int, shape: tuple[int, int]) -> None:
+    """Raise ValueError unless ``trits`` have the dtype and shape for an N x K matrix."""
     expected = trits_shape(shape, depth)
     if trits.dtype != np.uint8 or trits.shape != expected:
         raise ValueError(f"trits of a {shape[0]} x {shape[1]} matrix of depth {depth} must be "

@@ -5,8 +5,28 @@ from functools import cache
 import numpy as np
 
 from tritstream.golden.activation import BITNET, LEVELS, SYMMETRIC, check_finite
-from tritstream.golden.fixed_point import GROUP, mantissas, result_scale
+from tritstream.golden.fixed_point import (
+    GROUP,
+    ROWS,
+    SCALES,
+    half_range,
+    mantissas,
+    result_scale,
+    row_tiles,
+    tiles_shape,
+)
 from tritstream.golden.gemv import check_activations
+from tritstream.golden.packed_matrix import PackedMatrix, StoredMatrix, Tiles
+from tritstream.golden.row_chunks import run_in_threads
+from tritstream.golden.scales import CodedScales
+from tritstream.golden.tiles import (
+    check_tiles,
+    check_trits,
+    pack_trits,
+    row_packer,
+    trits_shape,
+    unpack_codes,
+)
 from tritstream.host.kernels.numba_activations import (
     differences,
     prepare_job,
@@ -15,7 +35,7 @@ from tritstream.host.kernels.numba_activations import (
     write_results,
 )
 from tritstream.host.kernels.numba_products import FIELDS, LANES, SLOTS, block_products
-from tritstream.host.kernels.packed_words import PackedWords
+from tritstream.host.kernels.packed_words import PackedWords, from_lanes, to_lanes
 from tritstream.host.kernels.threads import Sharing
 
 __all__ = ["CpuMatrix"]
@@ -29,32 +49,63 @@ class CpuMatrix:
 
     Parameters
     ----------
-    tiles : numpy.ndarray
-        uint8 (ceil(N/5), ceil(K/16), 16d+3). They are copied into another order.
-    table : numpy.ndarray
-        Scales, float32 (27,).
-    depth : int
-        Trits per weight, d.
-    shape : tuple
-        N and K.
+    matrix : tuple or PackedMatrix
+        Matrix as a packed checkpoint stores it: :meth:`.PackedCheckpoint.stored`. Its bytes are
+        copied into another order.
 
-    Raises :class:`ValueError` for tiles or a table that do not fit.
+    Raises :class:`ValueError` for tiles, trits or a table that do not fit.
     """
 
-    def __init__(self, tiles: np.ndarray, table: np.ndarray, depth: int, shape: tuple[int, int]):
-        self._words = PackedWords(tiles, depth, shape)
-        self._mantissas, self._shape = _bytes(mantissas(table)), shape
-        self._unit = float(result_scale(table, depth, 1.0))
-        self._differences = differences(depth)
+    def __init__(self, matrix: StoredMatrix):
+        self._use_apart(matrix) if isinstance(matrix, PackedMatrix) else self._use_tiles(matrix)
+        self._differences = differences(self._words.depth)
+
+    def _use_tiles(self, matrix: Tiles) -> None:
+        tiles, table, depth, self._shape = matrix
+        check_tiles(tiles, depth, self._shape)
+        self._in_tiles, self._length, self._direct = True, 1, False
+        self._units = np.array([result_scale(table, depth, 1.0)])
+        self._mantissas = _bytes(mantissas(table))
+        self._words = PackedWords(tiles[..., :GROUP * depth], depth, self._shape)
+        self._scales = to_lanes(unpack_codes(tiles[..., GROUP * depth:], self._shape[0]))
+
+    def _use_apart(self, matrix: PackedMatrix) -> None:
+        """Take codes, or the mantissas of each group, which are 1 if a row is one group."""
+        depth, scales, self._shape = matrix.depth, matrix.scales, matrix.shape
+        check_trits(matrix.trits, depth, self._shape)
+        self._in_tiles, self._length = False, matrix.group // GROUP
+        self._direct = not isinstance(scales, CodedScales)
+        self._units = np.atleast_1d(scales.units) / half_range(depth)
+        trits = matrix.trits.reshape(len(matrix.trits), -1, GROUP * depth)
+        self._words = PackedWords(trits, depth, self._shape)
+        if isinstance(scales, CodedScales):
+            self._mantissas = _bytes(mantissas(scales.table))
+            self._scales = to_lanes(scales.codes)
+        else:
+            self._mantissas = _bytes(np.ones(SCALES, np.int64))
+            self._scales = to_lanes(scales.mantissas(slice(None)).astype(np.uint16))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of weights and scale codes in memory."""
-        return self._words.numbers.nbytes + self._words.codes.nbytes
+        """Bytes of weights and scales in memory."""
+        return self._words.numbers.nbytes + self._scales.nbytes
 
     def tiles(self) -> np.ndarray:
-        """Return the tiles again: :meth:`.PackedWords.tiles`."""
-        return self._words.tiles()
+        """Return the tiles, or trits that are stored apart, again, with zeros as padding."""
+        depth, codes = self._words.depth, None
+        shape: tuple[int, ...] = trits_shape(self._shape, depth)
+        if self._in_tiles:
+            shape, codes = tiles_shape(self._shape, depth), from_lanes(self._scales, self._shape[0])
+        stored = np.empty(shape, np.uint8)
+
+        def work(rows: slice) -> None:
+            q = self._words.read(rows)
+            stored[rows.start // ROWS:row_tiles(rows.stop)] = (
+                pack_trits(q, depth, None) if codes is None else
+                row_packer(depth)(q, np.ascontiguousarray(codes[rows])))
+
+        run_in_threads(work, self._words.chunks())
+        return stored
 
     def linear(self, x: np.ndarray, bits: int, rule: str = SYMMETRIC) -> np.ndarray:
         """Multiply float32 (T, K) with 8 or 16 bits per activation; return float32 (T, N).
@@ -68,7 +119,7 @@ class CpuMatrix:
                   quantize_vectors(x, float(LEVELS[bits]), digits, scales))
         if not finite:
             check_finite(x)
-        write_results(self._sums(digits), self._unit * scales, results)
+        write_results(self._sums(digits), self._units, scales, results)
         return results
 
     def gemv(self, x: np.ndarray) -> np.ndarray:
@@ -85,17 +136,18 @@ class CpuMatrix:
         return by_row[:, :rows].reshape(*x.shape[:-1], rows)
 
     def _room(self, count: int) -> np.ndarray:
-        """Return int8 vectors of zeros, with room for whole groups."""
-        return np.zeros((count, GROUP * self._words.groups), np.int8)
+        """Return int8 vectors of zeros, with room for whole units."""
+        return np.zeros((count, GROUP * self._words.units), np.int8)
 
     def _sums(self, x: np.ndarray) -> np.ndarray:
-        """Return row sums by block: int8 (B, 16 * groups) to int64 (blocks, B, 64)."""
+        """Return row sums by block: int8 (B, 16 * units) to int64 (blocks, B, 64)."""
         words = self._words
-        factors = np.empty((words.groups, len(self._differences), len(x), SLOTS), np.uint16)
+        factors = np.empty((words.units, len(self._differences), len(x), SLOTS), np.uint16)
         sums = np.empty((len(words), len(x), LANES), np.int64)
         job = np.empty(FIELDS, np.int64)
-        prepare_job(x, self._differences, words.depth, words.numbers, words.codes, self._mantissas,
-                    factors, sums, job)
+        job[-2:] = self._length, self._direct
+        prepare_job(x, self._differences, words.depth, words.numbers, self._scales,
+                    self._mantissas, factors, sums, job)
         _sharing().run(job.__array_interface__["data"][0], sums.size * x.shape[1])
         return sums
 

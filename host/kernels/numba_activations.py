@@ -20,7 +20,7 @@ _ONE, _LEAST, _MOST = np.float32(1), np.float32(1e-5), np.float32(127)
 
 
 def differences(depth: int) -> np.ndarray:
-    """Return the factors of each activation of a group: uint16 (parts, 16, SLOTS), modulo 2^16.
+    """Return the factors of each activation of a unit: uint16 (parts, 16, SLOTS), modulo 2^16.
 
     A quotient counts with the activation of the piece that ends there, and against that of the
     piece after it. What is added last makes trits of trits plus one.
@@ -87,39 +87,43 @@ def quantize_bitnet(x, digits, scales):
 
 @compiled
 def prepare_job(x, matrices, depth, numbers, codes, mantissas, factors, sums, job):
-    """Write the factors of vectors, int8 (B, 16 * groups), and a job for :func:`.block_products`.
+    """Write the factors of vectors, int8 (B, 16 * units), and a job for :func:`.block_products`.
 
-    ``matrices`` are :func:`differences`. The other arguments are described there.
+    ``matrices`` are :func:`differences`. The other arguments are described there. The last two
+    fields of the job are not written.
     """
     values = np.empty(GROUP, np.uint16)
     for vector in range(len(x)):
-        for group in range(len(factors)):
+        for unit in range(len(factors)):
             for j in range(GROUP):
-                values[j] = x[vector, GROUP * group + j]
+                values[j] = x[vector, GROUP * unit + j]
             for part in range(len(matrices)):
                 for slot in range(SLOTS):
                     total = np.uint16(0)
                     for j in range(GROUP):
                         total = np.uint16(total + matrices[part, j, slot] * values[j])
-                    factors[group, part, vector, slot] = total
+                    factors[unit, part, vector, slot] = total
     job[0], job[1], job[2], job[3], job[4] = 0, len(codes), len(factors), depth, len(x)
     job[5], job[6], job[7] = numbers.ctypes.data, codes.ctypes.data, factors.ctypes.data
     job[8], job[9] = mantissas.ctypes.data, sums.ctypes.data
 
 
 @compiled
-def write_results(sums, factors, results):
-    """Write ``float32(float64(sum) * factor)`` into ``results``, float32 (T, N).
+def write_results(sums, units, scales, results):
+    """Write ``float32(float64(sum) * (unit * scale))`` into ``results``, float32 (T, N).
 
-    ``sums`` are row sums for the digits of T vectors, int64 (blocks, T or 2T, 64). ``factors`` are
-    float64 (T,).
+    ``sums`` are row sums for the digits of T vectors, int64 (blocks, T or 2T, 64). ``units`` are
+    float64 (N,), or (1,) for all rows, and ``scales`` float64 (T,).
     """
     count, rows = results.shape
     for block in range(len(sums)):
         first = LANES * block
         for t in range(count):
+            factor = units[0] * scales[t]
             for lane in range(min(LANES, rows - first)):
                 total = sums[block, t, lane]
                 if sums.shape[1] > count:
                     total = 256 * total + sums[block, count + t, lane]
-                results[t, first + lane] = np.float32(np.float64(total) * factors[t])
+                if len(units) > 1:
+                    factor = units[first + lane] * scales[t]
+                results[t, first + lane] = np.float32(np.float64(total) * factor)

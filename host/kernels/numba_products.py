@@ -9,6 +9,9 @@ which :func:`.prepare_job` computes once per vector. No single trit is ever take
 
 All values are kept modulo 2^16. A sum of 16 columns is exact, because three trits of a weight at
 most are multiplied at a time: its magnitude is at most 16 * 13 * 128 = 26624, less than 2^15.
+
+16 columns are a *unit*. The sums of the units of a longer group are added up in 32 bits, and are
+multiplied by the mantissa of the group at its end, or after 16384 columns.
 """
 
 from collections.abc import Callable
@@ -29,20 +32,22 @@ __all__ = ["FIELDS", "LANES", "PARTS", "PIECES", "SLOTS", "block_products"]
 LANES = 64
 #: Trits of a weight, lowest first, that are multiplied at a time, by depth.
 PARTS = {1: (1,), 2: (2,), 3: (3,), 4: (3, 1)}
-#: Pieces of weights in the words of a group, highest trits first, by trits per weight. A piece
+#: Pieces of weights in the words of a unit, highest trits first, by trits per weight. A piece
 #: ``(j, low, n)`` is trits ``low`` to ``low + n - 1`` of weight ``j``.
 PIECES: dict[int, list[list[tuple[int, int, int]]]] = {
     1: [[(j, 0, 1) for j in range(first, first + 8)] for first in (0, 8)],
     2: [[(j, 0, 2) for j in range(first, first + 4)] for first in (0, 4, 8, 12)],
     3: [[*((j, 0, 3) for j in range(3 * word, 3 * word + 3)), *([(15, word, 1)] * (word < 3))]
         for word in range(5)]}
-#: Factors of a group and part: one per piece, zeros, and last the sum for weights of zero.
+#: Factors of a unit and part: one per piece, zeros, and last the sum for weights of zero.
 SLOTS = 32
 #: Integers that describe a product to :func:`block_products`.
-FIELDS = 10
+FIELDS = 12
 
-#: Vectors for which the quotients of a group are computed once.
+#: Vectors for which the quotients of a unit are computed once.
 _TOGETHER = 32
+#: Units whose sums are added up in 32 bits: a magnitude of 1024 * 16 * 40 * 128 at most.
+_UNITS = 1024
 #: To compute the quotients again for a vector takes less time than to store them for so few.
 _FEW = 2
 _MOST_PIECES = max(sum(map(len, words)) for words in PIECES.values())
@@ -55,25 +60,32 @@ _BYTES, _WORDS = (ir.VectorType(kind, 16) for kind in (ir.IntType(8), _WORD))
 def block_products() -> Any:
     """Return a function of C that computes row sums of blocks that no other thread has taken yet.
 
-    Its argument is the address of a job, int64 (FIELDS,): the next block, blocks, groups, depth,
-    vectors B, and the addresses of contiguous arrays: words uint16 (blocks, groups, words, 64) and
-    scale codes uint8 (blocks, groups, 64), as in :class:`.PackedWords`; factors uint16
-    (groups, parts, B, SLOTS); the mantissas' bytes, lowest first, uint8 (3, 32); and the row sums,
-    int64 (blocks, B, 64), which are written.
+    Its argument is the address of a job, int64 (FIELDS,): the next block, blocks, units, depth,
+    vectors B, and the addresses of contiguous arrays: words uint16 (blocks, units, words, 64) as in
+    :class:`.PackedWords`; scales of the C groups, (blocks, C, 64); factors uint16
+    (units, parts, B, SLOTS); the mantissas' bytes, lowest first, uint8 (3, 32); and the row sums,
+    int64 (blocks, B, 64), which are written. Then come the units per group, and the kind of scales:
+    0 for codes of the mantissas, uint8, or 1 for mantissas of their own, uint16.
     """
     return compiled_for_c(_multiply_blocks, types.CPointer(types.int64))
 
 
 def _multiply_blocks(address):
     job = carray(address, (FIELDS,))
-    blocks, groups, depth, count = job[1], job[2], job[3], job[4]
+    blocks, units, depth, count = job[1], job[2], job[3], job[4]
+    length, direct = job[10], job[11]
+    groups = (units + length - 1) // length
     parts, words = (2, 7) if depth == 4 else (1, (0, 2, 4, 5)[depth])
-    numbers = carray(_pointer(job[5]), (blocks * groups * words * LANES,), np.uint16)
+    numbers = carray(_pointer(job[5]), (blocks * units * words * LANES,), np.uint16)
     codes = carray(_pointer(job[6]), (blocks * groups * LANES,), np.uint8)
-    factors = carray(_pointer(job[7]), (groups * parts * count * SLOTS,), np.uint16)
+    own = carray(_pointer(job[6]), (blocks * groups * LANES,), np.uint16)
+    factors = carray(_pointer(job[7]), (units * parts * count * SLOTS,), np.uint16)
     mantissas = carray(_pointer(job[8]), (3 * 32,), np.uint8)
     sums = carray(_pointer(job[9]), (blocks, count, LANES), np.int64)
     scales = np.empty(LANES, np.int32)
+    places = np.ones((2, LANES), np.int32)
+    places[1] = 27
+    totals = np.empty((_TOGETHER, LANES), np.int32)
     products = np.empty(LANES, np.uint16)
     quotients = np.empty(_MOST_PIECES * LANES, np.uint16)
     while True:
@@ -83,6 +95,35 @@ def _multiply_blocks(address):
         sums[block] = 0
         for start in range(0, count, _TOGETHER):
             some = sums[block, start:start + _TOGETHER]
+            if length > 1 or direct:
+                added = totals[:len(some)]
+                added[:] = 0
+                for unit in range(units):
+                    at = (block * units + unit) * words * LANES
+                    slot = (unit * parts * count + start) * SLOTS
+                    if depth == 1:
+                        _gather_1(numbers, at, factors, slot, places[0], quotients, products, added)
+                    elif depth == 2:
+                        _gather_2(numbers, at, factors, slot, places[0], quotients, products, added)
+                    else:
+                        _gather_3(numbers, at, factors, slot, places[0], quotients, products, added)
+                    if depth == 4:
+                        _gather_1(numbers, at + 5 * LANES, factors, slot + count * SLOTS,
+                                  places[1], quotients, products, added)
+                    if (unit + 1) % length and unit + 1 < units and (unit + 1) % _UNITS:
+                        continue
+                    first = (block * groups + unit // length) * LANES
+                    if direct:
+                        for lane in range(LANES):
+                            scales[lane] = own[first + lane]
+                    else:
+                        _look_up(codes, first, mantissas, scales)
+                    for vector in range(len(some)):
+                        for lane in range(LANES):
+                            some[vector, lane] += (np.int64(added[vector, lane])
+                                                   * np.int64(scales[lane]))
+                    added[:] = 0
+                continue
             for group in range(groups):
                 _look_up(codes, (block * groups + group) * LANES, mantissas, scales)
                 at = (block * groups + group) * words * LANES
@@ -157,16 +198,16 @@ def _bytes_at(builder: Any, table: Any, index: Any) -> Any:
     return found
 
 
-def _adder(trits: int) -> Callable:
-    """Return a function that adds the products of a part of a group to row sums.
+def _adder(trits: int, kind: type) -> Callable:
+    """Return a function that adds the products of a part of a unit to sums of a kind of integers.
 
-    Its arguments: the words and the index of the group's first, factors and the index of the first
-    vector's first, scales int32 (64,), uint16 (pieces * 64,) and (64,) to work in, and row sums
-    int64 (B, 64).
+    Its arguments: the words and the index of the unit's first, factors and the index of the first
+    vector's first, scales int32 (64,), uint16 (pieces * 64,) and (64,) to work in, and sums
+    (B, 64).
     """
     @intrinsic
     def weigh(_, numbers, at, factors, slot, products):
-        """Write sums over a group, from the words."""
+        """Write sums over a unit, from the words."""
         def code(context, builder, signature, arguments):
             numbers, at, factors, slot, products = arguments
             first = _at(context, builder, signature.args[0], numbers, at)
@@ -179,7 +220,7 @@ def _adder(trits: int) -> Callable:
 
     @intrinsic
     def store(_, numbers, at, quotients):
-        """Write the quotients of a group."""
+        """Write the quotients of a unit."""
         def code(context, builder, signature, arguments):
             numbers, at, quotients = arguments
             first = _at(context, builder, signature.args[0], numbers, at)
@@ -215,13 +256,13 @@ def _adder(trits: int) -> Callable:
                 weigh(numbers, at, factors, slot + vector * SLOTS, products)
             total = sums[vector]
             for lane in range(LANES):
-                total[lane] += np.int64(np.int16(products[lane])) * np.int64(scales[lane])
+                total[lane] += kind(np.int16(products[lane])) * kind(scales[lane])
 
     return njit(add, nogil=True, forceinline=True, **OPTIONS)
 
 
 def _quotients(builder: Any, trits: int, first: Any) -> Any:
-    """Yield the quotients of a group, vectors of 64, from its words."""
+    """Yield the quotients of a unit, vectors of 64, from its words."""
     for word, pieces in enumerate(PIECES[trits]):
         number = builder.zext(_load(builder, _moved(builder, first, word * LANES)), _WIDE_ROWS)
         cut = 0
@@ -266,4 +307,5 @@ def _splat(builder: Any, factors: Any, slot: int) -> Any:
     return builder.shuffle_vector(one, none, ir.Constant(_WIDE_ROWS, [0] * LANES))
 
 
-_add_1, _add_2, _add_3 = map(_adder, (1, 2, 3))
+_add_1, _add_2, _add_3 = (_adder(trits, np.int64) for trits in (1, 2, 3))
+_gather_1, _gather_2, _gather_3 = (_adder(trits, np.int32) for trits in (1, 2, 3))

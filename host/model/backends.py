@@ -17,7 +17,7 @@ from tritstream.golden.activation import LEVELS, RULES, quantize_activation, qua
 from tritstream.golden.gemv import gemv, results
 from tritstream.golden.matrix import dequantize
 from tritstream.golden.packed.reader import PackedCheckpoint
-from tritstream.golden.packed_matrix import PackedMatrix, StoredMatrix
+from tritstream.golden.packed_matrix import StoredMatrix
 from tritstream.host.device_group import DeviceGroup
 from tritstream.host.errors import HostError
 from tritstream.host.kernels.torch_matrix import TorchMatrix
@@ -62,7 +62,7 @@ class TilesHolder(Protocol):
     """Product that holds the packed matrix itself, so that a layer need not hold it as well."""
 
     def tiles(self) -> np.ndarray:
-        """Return the tiles of the matrix: uint8 (ceil(N/5), ceil(K/16), 16d+3)."""
+        """Return the tiles of the matrix, or trits that are stored apart, as in the checkpoint."""
 
 
 class MatrixDevice(Protocol):
@@ -161,8 +161,7 @@ class CpuBackend(_IntegerBackend):
     """Integer products of :class:`.CpuMatrix`. Results equal those of :class:`GoldenBackend`.
 
     The weights stay packed in memory, in another order, and only once: the layers of a model give
-    up their tiles, which are made again when the model is saved. Matrices whose scales are stored
-    apart are products of :class:`.TorchMatrix`.
+    up their tiles, which are made again when the model is saved.
 
     Parameters
     ----------
@@ -183,11 +182,8 @@ class CpuBackend(_IntegerBackend):
         # numba takes a second to import, and is an extra.
         from tritstream.host.kernels.cpu_matrix import CpuMatrix
 
-        stored, rule = checkpoint.stored(name), checkpoint.inputs.activations
-        if isinstance(stored, PackedMatrix):
-            return partial(TorchMatrix(stored, torch.device("cpu")).linear, bits=self._bits(name),
-                           rule=rule)
-        return _CpuProduct(CpuMatrix(*stored), self._bits(name), rule)
+        return _CpuProduct(CpuMatrix(checkpoint.stored(name)), self._bits(name),
+                           checkpoint.inputs.activations)
 
 
 class TorchBackend(_IntegerBackend):

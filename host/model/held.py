@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from tritstream.golden.checkpoints.directory import DirectorySource
 from tritstream.golden.checkpoints.safetensors_reader import Tensor as Stored
 from tritstream.golden.matrix import row_dequantizer
+from tritstream.golden.packed.layout import TRITS_SUFFIX
 from tritstream.golden.packed.metadata import damaged
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
@@ -61,7 +62,9 @@ class HeldCheckpoint(PackedCheckpoint):
                 else super().table(name))
 
     def _read(self, name: str, suffix: str) -> np.ndarray:
-        held = getattr(self.held.get(name), suffix.removeprefix("."), None)
+        layer = self.held.get(name)
+        held = (layer.tiles() if layer and suffix == TRITS_SUFFIX else
+                getattr(layer, suffix.removeprefix("."), None))
         return super()._read(name, suffix) if held is None else to_numpy(held)
 
 

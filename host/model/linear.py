@@ -69,7 +69,9 @@ class PackedLayer(nn.Module):
         else:
             self.trits, self._holder = self.trits.new_empty(0), tiles
             # A part of the file would keep all of it mapped.
-            self.scales = self.scales.clone()
+            for name in ("scales", "codes"):
+                if name in self._buffers:
+                    setattr(self, name, getattr(self, name).clone())
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         """Add the tensors of the layer to a state dict, with tiles that another object has."""

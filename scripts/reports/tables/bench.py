@@ -137,7 +137,7 @@ def _groups(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _gain(figure):
-    value = f"{figure['value']:.3g}"
+    value = f"{figure['value']:.2e}"
     return (f"**{value}**" if figure["best"] else value,
             "" if figure["gain"] is None else f"{figure['gain']:+.1f}")
 

@@ -15,7 +15,9 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import verify
 from tritstream.host.model.backends import CpuBackend, GoldenBackend, TorchBackend
 from tritstream.host.model.config import TritstreamConfig
+from tritstream.host.model.held import set_backend
 from tritstream.host.model.load import load_model
+from tritstream.host.model.replacement import packed_layers
 
 from support.golden_cases import direct_matrix, integer_matrix
 from support.grouped import write_grouped
@@ -76,9 +78,23 @@ def test_the_reference_computes_with_the_stored_values(models):
     assert torch.equal(logits(load_model(path), IDS), logits(model, IDS))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_saved_model_is_the_same(models, tmp_path, dtype):
-    model = AutoModelForCausalLM.from_pretrained(models[0], dtype=dtype)
+def test_layers_give_up_trits_that_a_backend_has(models):
+    path, matrices, _ = models
+    model = load_model(path, backend="cpu")
+    layers = {layer.matrix: layer for layer in packed_layers(model)}
+    assert {len(layer.trits) for layer in layers.values()} == {0}
+    held = vars(model)["hf_quantizer"].checkpoint
+    for name, matrix in matrices.items():
+        assert dequantize(held.matrix(name)).tobytes() == dequantize(matrix).tobytes()
+    set_backend(model, GoldenBackend())
+    assert all(len(layer.trits) for layer in layers.values())
+
+
+@pytest.mark.parametrize(("dtype", "backend"), [
+    (torch.float32, "golden"), (torch.bfloat16, "golden"), (torch.float32, "cpu")])
+def test_a_saved_model_is_the_same(models, tmp_path, dtype, backend):
+    model = AutoModelForCausalLM.from_pretrained(
+        models[0], dtype=dtype, quantization_config=TritstreamConfig(backend=backend))
     model.save_pretrained(tmp_path / "saved")
     assert [finding for finding in verify(tmp_path / "saved") if finding.kind == "error"] == []
     before, after = PackedCheckpoint(models[0]), PackedCheckpoint(tmp_path / "saved")
