@@ -90,6 +90,7 @@ def test_layers_give_up_trits_that_a_backend_has(models):
     assert all(len(layer.trits) for layer in layers.values())
 
 
+@pytest.mark.filterwarnings("ignore:You passed `quantization_config`")
 @pytest.mark.parametrize(("dtype", "backend"), [
     (torch.float32, "golden"), (torch.bfloat16, "golden"), (torch.float32, "cpu")])
 def test_a_saved_model_is_the_same(models, tmp_path, dtype, backend):
