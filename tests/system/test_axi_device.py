@@ -11,6 +11,7 @@ from tritstream.golden.gemv import gemv
 from tritstream.host.board.axi_bus import LEAST_BYTES, AxiBus
 from tritstream.host.board.core import Buffer
 from tritstream.host.errors import DeviceError, TransportClosed
+from tritstream.host.failover import FailoverWarning
 from tritstream.host.layout.prepare import prepare
 from tritstream.host.open_device import open_device, open_transport
 from tritstream.hw.axi.registers import register
@@ -122,6 +123,24 @@ def test_a_channel_goes_on_after_an_error():
     info, found, stats = use(work)
     assert info.lanes == 8 and stats.retries == 1
     np.testing.assert_array_equal(found, gemv(MATRIX, X))
+
+
+def test_the_rows_of_a_channel_that_fails_go_to_the_other_channels():
+    async def work(device):
+        prepared = await device.prepare(MATRIX)
+        before, _ = await device.gemv(prepared, X)
+        broken = device.devices[3]._transport
+        broken._bus._buffer.address += 1 << 40
+        broken._session = None              # begins another session, in memory that is not there
+        with pytest.warns(FailoverWarning, match=r"channel 3: .*halted by READ_DECERR .*; its rows "
+                                                 r"go to .* channel 0 and .* and .* channel 2$"):
+            after, _ = await device.gemv(prepared, X)
+        return before, after, len(device.devices)
+
+    before, after, left = use(work)
+    np.testing.assert_array_equal(before, gemv(MATRIX, X))
+    np.testing.assert_array_equal(after, before)
+    assert left == 3
 
 
 def test_two_drivers_of_a_channel_do_not_mix():
