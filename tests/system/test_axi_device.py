@@ -13,6 +13,7 @@ from tritstream.host.board.core import Buffer
 from tritstream.host.errors import DeviceError, TransportClosed
 from tritstream.host.failover import FailoverWarning
 from tritstream.host.layout.prepare import prepare
+from tritstream.host.layout.stored import take_tiles
 from tritstream.host.open_device import open_device, open_transport
 from tritstream.hw.axi.registers import register
 from tritstream.hw.soc.registers import DESCRIPTORS
@@ -24,16 +25,18 @@ from support.host_cases import matrix_of, vectors
 MATRIX, X = matrix_of(700, 256, 3), vectors(1, 256)[0]
 
 
-def test_channels_share_the_rows_of_a_matrix():
+def test_channels_share_a_matrix():
+    """17 row blocks and a half: some are cut between columns."""
     batch = vectors(3, 256)
 
     async def work(device):
         info = await device.info()
         prepared = await device.prepare(MATRIX)
-        return info, len(prepared.shares), [await device.gemv(prepared, x) for x in (X, batch)]
+        return info, prepared.shares, [await device.gemv(prepared, x) for x in (X, batch)]
 
     info, shares, ((one, stats), (three, _)) = use(work)
-    assert (info.lanes, info.max_k, shares) == (32, 1024, 4)
+    assert (info.lanes, info.max_k, len({share.device for share in shares})) == (32, 1024, 4)
+    assert any(len(share.span.chunks) < 16 for share in shares)
     np.testing.assert_array_equal(one, gemv(MATRIX, X))
     np.testing.assert_array_equal(three, gemv(MATRIX, batch))
     assert stats.retries == 0
@@ -175,10 +178,15 @@ def test_stored_matrices_stay_in_the_file_of_the_memory(tmp_path):
     spec = f"{CORE},file={tmp_path / 'memory'}"
 
     async def load(device):
-        await device.info()
-        for one, part in await device.parts(MATRIX):
+        matrix = await device.prepare(MATRIX, "a")
+        for one in device.devices:
             await one.store.erase()
-            await one.store.add(prepare(part, 8, 1024, "a", None), part)
+        for share in matrix.shares:
+            tiles, chunks = share.span.tiles, share.span.chunks
+            part = take_tiles(matrix.stored, slice(tiles.start, tiles.stop))
+            await share.device.store.add(prepare(part, 8, 1024, "a", None, chunks), part,
+                                         share.span)
+        for one in device.devices:
             await one.store.publish()
 
     async def find(device):
