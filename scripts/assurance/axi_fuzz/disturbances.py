@@ -95,12 +95,17 @@ class Disturbances:
         channel.begin()
 
     def memory_elsewhere(self, channel: FuzzedChannel) -> None:
-        """Session whose requests or whose ring are at addresses without memory."""
+        """Session whose requests or whose ring are at addresses without memory.
+
+        Words that are read may come with another error than the writes of the ring.
+        """
+        errors = {"slverr": float(self._rng.choice([0.0, 0.1]))}
+        channel.set_timing(Timing(**vars(random_timing(self._rng)) | errors))
         channel.interrupted("before a restart")
         channel.software.put(str(self._rng.choice(["base_high", "ring_high"])), 0x7FFF_0000)
         channel.outside = True
         channel.begin()
-        channel.push(self._identify(3))
+        channel.push(self._identify(int(self._rng.integers(1, 60))))
         channel.check()
         channel.outside = False
         channel.software.setup()
