@@ -118,13 +118,13 @@ class FuzzedChannel:
 
         A channel that has halted refuses everything as STOPPED.
         """
-        tail = self._get("tail")
+        tail, expected = self._get("tail"), " or ".join(reason.name for reason in reasons)
         self.software.put("index", tail + index)
         refused, error = self._get("refused"), self._get("error")
         if self._get("tail") != tail:
-            raise self._fault(f"took a descriptor, where {reasons} are expected")
+            raise self._fault(f"took a descriptor, where {expected} is expected")
         if refused not in reasons and not (refused == Refusal.STOPPED and error):
-            raise self._fault(f"refused by {refused}, where {reasons} are expected")
+            raise self._fault(f"refused by {refused}, where {expected} is expected")
 
     def pull(self) -> None:
         """Read the responses that have been written."""
