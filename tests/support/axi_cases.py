@@ -18,10 +18,11 @@ def core_of(device):
 def use(work, spec=CORE):
     """The result of ``await work(device)``; no master has broken a rule of AXI."""
     async def within():
-        async with asyncio.timeout(300):
-            async with open_device(spec) as device:
-                core = core_of(device.devices[0])
-                found = await work(device)
-                assert core.violations == 0
-                return found
+        async with opened as device:
+            core = core_of(device.devices[0])
+            found = await work(device)
+            assert core.violations == 0
+            return found
+
+    opened = open_device(spec)
     return asyncio.run(within())
