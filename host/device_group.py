@@ -1,6 +1,7 @@
 """Several devices as one: each has a part of every matrix, and all work in parallel."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -206,25 +207,38 @@ class DeviceGroup:
         answers = await together(device.gemv_all(shares, x)
                                   for device, shares in zip(self.devices, held, strict=True))
         left = {device: iter(found) for device, found in zip(self.devices, answers, strict=True)}
-        return [joined(matrix, [next(left[share.device]) for share in matrix.shares])
-                for matrix in matrices]
+        return joined(matrices, [[next(left[share.device]) for share in matrix.shares]
+                                 for matrix in matrices])
 
 
 def joined(
-    matrix: SplitMatrix, answers: Sequence[tuple[np.ndarray, Stats]],
-) -> tuple[np.ndarray, Stats]:
-    """Return row sums and cost of a matrix from those of its shares.
+    matrices: Sequence[SplitMatrix], answers: Sequence[Sequence[tuple[np.ndarray, Stats]]],
+) -> list[tuple[np.ndarray, Stats]]:
+    """Return row sums and cost of matrices from those of their shares.
 
-    Shares of the same rows have other columns, and their integer sums are added.
+    Shares of the same rows have other columns, and their integer sums are added. The cycles are
+    those of the device that takes most for all the matrices, because the devices work in parallel.
     """
+    cycles: Counter[Device] = Counter()
+    for matrix, found in zip(matrices, answers, strict=True):
+        for share, (_, stats) in zip(matrix.shares, found, strict=True):
+            cycles[share.device] += stats.cycles
+    longest = max(cycles, key=cycles.__getitem__, default=None)
+    return [_joined(matrix, found, longest)
+            for matrix, found in zip(matrices, answers, strict=True)]
+
+
+def _joined(
+    matrix: SplitMatrix, answers: Sequence[tuple[np.ndarray, Stats]], longest: Device | None,
+) -> tuple[np.ndarray, Stats]:
     sums = np.zeros((*answers[0][0].shape[:-1], matrix.work.shape[0]), np.int64)
-    cycles: dict[Device, int] = {}
+    total, cycles = Stats(), 0
     for share, (found, stats) in zip(matrix.shares, answers, strict=True):
         first = ROWS * share.span.tiles.start
         sums[..., first:first + found.shape[-1]] += found
-        cycles[share.device] = cycles.get(share.device, 0) + stats.cycles
-    total = sum((stats for _, stats in answers), Stats())
-    return sums, replace(total, cycles=max(cycles.values()))
+        total += stats
+        cycles += stats.cycles if share.device is longest else 0
+    return sums, replace(total, cycles=cycles)
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:

@@ -83,8 +83,8 @@ class FailoverGroup(DeviceGroup):
                 break
             for device, error in failed.items():
                 await self._replace(device, error)
-        return [joined(matrix, [found[place, share.span] for share in matrix.shares])
-                for place, matrix in enumerate(matrices)]
+        return joined(matrices, [[found[place, share.span] for share in matrix.shares]
+                                 for place, matrix in enumerate(matrices)])
 
     async def _multiply(
         self, matrices: Sequence[SplitMatrix], left: dict[Device, list[tuple[int, DeviceShare]]],

@@ -189,7 +189,7 @@ def test_responses_of_another_device_of_a_group_are_ignored(monkeypatch):
 
     others, peers = [], [Peer(), Peer()]
     left = iter(peers)
-    monkeypatch.setitem(opening._SCHEMES, "sim", lambda *_: next(left))
+    monkeypatch.setitem(opening._SCHEMES, "sim", lambda *_: [next(left)])
     group = open_device("sim,sim")
     peers[0].faults, peers[1].faults = {3: swap}, {3: take}
     matrix, x = matrix_of(80, 64), vectors(64)

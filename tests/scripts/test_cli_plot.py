@@ -76,7 +76,7 @@ def test_png(tmp_path):
 
 
 def test_stalls_that_are_shown_are_those_the_device_counts(waves):
-    for panel, count in zip(waves["panels"][1:], (5, 13), strict=True):
+    for panel, count in zip(waves["panels"][1:], (5, 10), strict=True):
         assert sum(mark["stop"] - mark["start"] for mark in panel["marks"]) == count
         assert panel["title"].endswith(f"; DONE counts {count} cycles")
 

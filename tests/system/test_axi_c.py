@@ -33,6 +33,7 @@ def folder(tmp_path_factory):
     """The package, as `tritstream hw axi` writes it."""
     folder = tmp_path_factory.mktemp("package")
     for name, text in package_files(CONFIG)[0].items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     return folder
 

@@ -33,7 +33,7 @@ _LIMIT = 3000
 _GROUP  = 16 * DEPTH + 3
 _PAUSES = {2 * _GROUP + 31: 2, 2 * _GROUP + 34: 3}
 #: Cycles that the sink pauses after each word that it takes, while words are sent.
-_SLOW = 3
+_SLOW = 2
 
 
 def record(path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from amaranth import Signal
 
-from tritstream.hw.boards.build import Choice, _plan
+from tritstream.hw.boards.build import Choice, plan_board
 from tritstream.hw.boards.catalog import find_board
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.framing.framer import Framer
@@ -100,8 +100,8 @@ def test_the_plain_device_and_the_core_say_what_they_are():
 @pytest.mark.parametrize("name", ["ulx3s-85f", "icebreaker"])
 def test_a_board_has_the_id_of_its_own_design(monkeypatch, name):
     choice = Choice(lanes=1, columns=1, max_k=16)
-    plan, config = _plan(find_board(name), choice)
-    again, same = _plan(find_board(name), choice)
+    plan, config = plan_board(find_board(name), choice)
+    again, same = plan_board(find_board(name), choice)
     assert config == same and plan.files == again.files
     design = plan.files["top.il"]
     assert design.count(f"{config.build_id:032b}") == 1
@@ -109,7 +109,7 @@ def test_a_board_has_the_id_of_its_own_design(monkeypatch, name):
     zero = design.replace(f"{config.build_id:032b}", 32 * "0")
     assert int(hashlib.sha256(zero.encode()).hexdigest()[:8], 16) == config.build_id
     changed(monkeypatch, UartReceiver)
-    assert _plan(find_board(name), choice)[1].build_id != config.build_id
+    assert plan_board(find_board(name), choice)[1].build_id != config.build_id
 
 
 def test_a_design_without_a_device_is_refused():
