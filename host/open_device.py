@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from functools import cache, partial
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -186,9 +186,17 @@ def _open_uio(spec: Spec, *_: Any) -> list[BoardTransport]:
     return open_uio(str(spec.address), **options)
 
 
+def _address(text: str) -> int:
+    """Return an address, decimal or with 0x."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise ValueError(f"address must be a number such as 0x80000000, not {text!r}") from None
+
+
 def _open_pcie(spec: Spec, *_: Any) -> list[BoardTransport]:
     return open_pcie(str(spec.address), **spec.values(
-        buffer=str, memory=int, address=partial(int, base=0), bar=int, timeout=float))
+        buffer=str, memory=int, address=_address, bar=int, timeout=float))
 
 
 def _open_dask(spec: Spec, config: DeviceConfig, _: str | None) -> list[Transport]:

@@ -11,6 +11,7 @@ from tritstream.host.layout.prepare import prepare
 from tritstream.host.protocol.operands import mantissa_bytes
 from tritstream.hw.axi.package import package_files
 from tritstream.hw.protocol import GemvArguments
+from tritstream.scripts.console import write_text
 
 from support.axi_linux import CONFIG
 from support.gemv_example import run_example
@@ -33,8 +34,7 @@ def folder(tmp_path_factory):
     """The package, as `tritstream hw axi` writes it."""
     folder = tmp_path_factory.mktemp("package")
     for name, text in package_files(CONFIG)[0].items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
+        write_text(folder / name, text)
     return folder
 
 

@@ -199,7 +199,7 @@ def test_stored_matrices_stay_in_the_file_of_the_memory(tmp_path):
 
 
 def test_load_run_and_generate(tmp_path):
-    """A token of the shipped model on four channels, from stored matrices."""
+    """A token of the shipped model on four channels, from matrices that stay in a file."""
     def report(*arguments):
         code, out, err = run_command(*arguments, "--json")
         assert code == 0, err

@@ -206,7 +206,7 @@ def test_a_buffer_that_is_too_large_for_its_commands(machine):
     ("pcie:0000:03:00.0", "pcie:0000:03:00.0: give buffer=NAME or memory=BAR"),
     ("pcie:0000:03:00.0,buffer=a,memory=2", "pcie:0000:03:00.0: give buffer=NAME or memory=BAR"),
     ("pcie:0000:03:00.0,memory=2,address=x", "pcie:0000:03:00.0,memory=2,address=x: address must "
-                                             "be a number, not 'x'"),
+                                             "be a number such as 0x80000000, not 'x'"),
 ])
 def test_wrong_specs(spec, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
