@@ -53,8 +53,10 @@ class Spec:
                 raise ValueError(f"{self.text}: no option {name!r}; there are {', '.join(kinds)}")
             try:
                 values[name] = kinds[name](text)
-            except ValueError:
-                raise ValueError(f"{self.text}: {name} must be a number, not {text!r}") from None
+            except ValueError as error:
+                reason = (f"{name} must be a number, not {text!r}"
+                          if kinds[name] in (int, float) else error)
+                raise ValueError(f"{self.text}: {reason}") from None
         return values
 
 

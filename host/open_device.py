@@ -161,10 +161,7 @@ def _host_and_port(spec: Spec, port: int | None = None) -> tuple[str, int]:
 
 
 def _open_tcp(spec: Spec, *_: Any) -> list[Transport]:
-    options = spec.values(timeout=float, key=str)
-    if "key" in options:
-        options["key"] = read_key(options["key"])
-    return [SocketTransport(*_host_and_port(spec), **options)]
+    return [SocketTransport(*_host_and_port(spec), **spec.values(timeout=float, key=read_key))]
 
 
 def _open_udp(spec: Spec, *_: Any) -> list[Transport]:
