@@ -92,16 +92,16 @@ def _publish(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock between processes and threads. The lock file is removed afterwards."""
-    with writing(path):
-        file = path.open("ab")
-        while not _is_held(file, path):
-            file.close()
+    held = False
+    while not held:
+        with writing(path):
             file = path.open("ab")
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()
+        with file:
+            if held := _is_held(file, path):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
 
 
 def _is_held(file: IO[bytes], path: Path) -> bool:
@@ -109,4 +109,8 @@ def _is_held(file: IO[bytes], path: Path) -> bool:
     # Some file systems have no locks. Two concurrent builds are harmless.
     with suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX)
-    return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    try:
+        # One call: another build may remove the file at any time.
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

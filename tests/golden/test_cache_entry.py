@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,22 @@ def test_two_builds_at_the_same_time_are_one(cache):
         thread.join()
     assert len(made) == 1 and len(set(found)) == 1
     assert files(cache) == [found[0].name]
+
+
+def test_a_lock_that_is_removed_while_it_is_looked_at(cache, monkeypatch):
+    """Another build removes its lock after this one has got it, at the first look."""
+    looks = []
+
+    def exists(path, look=Path.stat, **options):
+        if path.name == ".a.lock":
+            looks.append(path)
+            if len(looks) == 1:
+                path.unlink()
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", exists)
+    assert cached("a", ".so", lambda: b"code").read_bytes() == b"code"
+    assert len(looks) == 2 and not (cache / ".a.lock").exists()
 
 
 #: Makes an entry of argv[1] that takes a moment; prints its path and whether it was made here.
