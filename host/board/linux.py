@@ -23,7 +23,7 @@ from tritstream.hw.axi.registers import BANK
 __all__ = ["open_pcie", "open_uio"]
 
 _UIO, _PCI = Path("sys/class/uio"), Path("sys/bus/pci/devices")
-#: Seconds of silence after which the driver retries. A channel tells when it is idle.
+#: Seconds of silence after which the driver retries. A register shows when a channel is idle.
 _TIMEOUT = 5.0
 #: Place of the command register of PCI, and its bits: respond to accesses, and read memory.
 _COMMAND, _MEMORY, _MASTER = 4, 2, 4

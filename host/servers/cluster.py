@@ -62,7 +62,7 @@ class Cluster:
                 self._taken.clear()
 
     def claim(self, wait: float) -> tuple[str, int, bytes]:
-        """Return host, port and key of a device that nobody uses, and never return it again.
+        """Return host, port and key of a free device, and never return it again.
 
         The first call starts the servers. Raises :class:`TransportClosed` if the scheduler does
         not respond, or if every device is in use for ``wait`` seconds.
@@ -117,7 +117,7 @@ class ClusterTransport(SocketTransport):
     timeout : float
         Seconds after which a silent device is retried.
     wait : float
-        Seconds to wait for a device that nobody uses.
+        Seconds to wait for a free device.
     """
 
     def __init__(self, cluster: Cluster, timeout: float = TIMEOUT, wait: float = 5.0):

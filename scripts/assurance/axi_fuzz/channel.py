@@ -28,7 +28,7 @@ _DECERR = {Error.READ_DECERR, Error.WRITE_DECERR}
 class FuzzedChannel:
     """A channel and its model since the last restart.
 
-    All methods raise :class:`.Fault` if the channel does not do what docs/axi.md and
+    All methods raise :class:`.Fault` if the channel deviates from docs/axi.md and
     docs/protocol.md require.
 
     Parameters

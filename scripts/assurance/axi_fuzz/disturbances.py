@@ -144,7 +144,7 @@ class Disturbances:
         software.setup()
 
     def ring_full(self, channel: FuzzedChannel) -> None:
-        """More responses than the ring holds, which nobody reads for long."""
+        """More responses than the ring holds, which stay unread for long."""
         size  = channel.comparison.size(Response(Opcode.INFO, 0, payload=bytes(24)))
         count = 2 * channel.software.window.ring // size
         channel.push(self._identify(count))

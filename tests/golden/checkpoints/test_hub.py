@@ -190,7 +190,7 @@ def test_offline(hub, model, monkeypatch):
 
 def test_without_network(hub, model, monkeypatch):
     path = local_model(NAME)
-    with socket.socket() as unused:         # the port stays taken, and nobody listens
+    with socket.socket() as unused:         # the port is taken, and no server listens
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
         monkeypatch.setattr(constants, "ENDPOINT", endpoint)

@@ -190,7 +190,7 @@ def test_the_server_ends_during_a_product():
 
 
 def test_no_server():
-    with socket.socket() as unused:         # the port stays taken, and nobody listens
+    with socket.socket() as unused:         # the port is taken, and no server listens
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         with pytest.raises(TransportClosed, match=(
