@@ -116,8 +116,11 @@ class Journal:
         except BlockingIOError:
             return False
         # Another process may have finished and removed the file since it was opened here.
-        return self.path.exists() and os.path.samestat(
-            self.path.stat(), os.fstat(self._file.fileno()))
+        # One look: the file may be removed between two.
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
 
     def _read(self) -> tuple[list, int]:
         """Return the valid lines at the start of the file, and their size in bytes."""

@@ -28,8 +28,7 @@ _DECERR = {Error.READ_DECERR, Error.WRITE_DECERR}
 class FuzzedChannel:
     """A channel and its model since the last restart.
 
-    All methods raise :class:`.Fault` if the channel deviates from docs/axi.md and
-    docs/protocol.md require.
+    All methods raise :class:`.Fault` if the channel deviates from docs/axi.md or docs/protocol.md.
 
     Parameters
     ----------
