@@ -1,5 +1,6 @@
 """Fixtures of several packages: devices that are tested byte by byte, and an empty cache."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -29,6 +30,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("tests", deadline=None, derandomize=True, database=None,
                           suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+# Imports make a million objects that stay: collecting garbage among them takes seconds per process.
+gc.disable()
+
+
+def pytest_collection_finish(session):
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
