@@ -11,6 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -131,12 +132,14 @@ class Trial:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=20, help="generations with a kill in each")
+    parser.add_argument("--runs", type=int, default=20, help="servers to kill, one per generation")
     runs = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(Path(folder))
         outcomes = Counter()
-        for seed in range(runs):
+        for seed in count():
+            if outcomes.total() - outcomes["missed"] == runs:
+                break
             outcome, text = trial.run(seed)
             outcomes[outcome] += 1
             print(f"{seed:4} {outcome}: {text}", flush=True)
