@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tritstream.host.board.linux import open_pcie, open_uio
+from tritstream.host.board.pynq_overlay import open_pynq
 from tritstream.host.board.simulated import open_simulated
 from tritstream.host.board.soc_bus import SocBus
 from tritstream.host.board.transport import BoardTransport
@@ -53,8 +54,9 @@ def open_device(
         ``dask://HOST:8786,devices=4`` are devices of four workers of a Dask cluster, and as many
         spares (:class:`.Cluster`). ``udp://HOST`` or
         ``udp://HOST:1234,bind=0,repeat=0.05,window=2`` is a board with memory.
-        ``uio:uio0,buffer=udmabuf0`` and ``pcie:0000:03:00.0,buffer=udmabuf0`` are memory-mapped
-        cores (:func:`.open_uio`, :func:`.open_pcie`).
+        ``uio:uio0,buffer=udmabuf0``, ``pcie:0000:03:00.0,buffer=udmabuf0`` and
+        ``pynq:kv260.bit,memory=512`` are memory-mapped cores (:func:`.open_uio`,
+        :func:`.open_pcie`, :func:`.open_pynq`).
         ``serial:/dev/ttyUSB0`` or ``serial:COM3,baud=115200,timeout=1`` is a board on any port that
         :class:`tritstream.host.transports.port.Port` opens, such as ``serial:socket://HOST:PORT``.
         ``sim,sim`` are two devices that share the rows of each matrix.
@@ -196,6 +198,10 @@ def _open_pcie(spec: Spec, *_: Any) -> list[BoardTransport]:
         buffer=str, memory=int, address=_address, bar=int, timeout=float))
 
 
+def _open_pynq(spec: Spec, *_: Any) -> list[BoardTransport]:
+    return open_pynq(str(spec.address), **spec.values(ip=str, memory=int, timeout=float))
+
+
 def _open_dask(spec: Spec, config: DeviceConfig, _: str | None) -> list[Transport]:
     """Open a device of a cluster, whose scheduler uses TLS if the option ``tls`` is not 0."""
     host, port = _host_and_port(spec, CLUSTER_PORT)
@@ -219,4 +225,5 @@ def _open_serial(spec: Spec, *_: Any) -> list[Transport]:
 
 _SCHEMES: dict[str, _Opener] = {
     "sim": _open_sim, "axi-sim": _open_axi_sim, "tcp": _open_tcp, "udp": _open_udp,
-    "dask": _open_dask, "serial": _open_serial, "uio": _open_uio, "pcie": _open_pcie}
+    "dask": _open_dask, "serial": _open_serial, "uio": _open_uio, "pcie": _open_pcie,
+    "pynq": _open_pynq}
