@@ -2,7 +2,16 @@
 
 from tritstream.golden.fixed_point import ROWS
 from tritstream.host.errors import BadAnswer
-from tritstream.host.protocol.frames import Answer, Header, ack_bytes, answer, rest_bytes
+from tritstream.host.protocol.frames import (
+    Answer,
+    Header,
+    answer,
+    answer_bytes,
+    padded,
+    plain_header,
+    rest_bytes,
+    valid_count,
+)
 from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Transport
 from tritstream.hw.config import LANE_COUNTS
@@ -64,17 +73,22 @@ class AnswerReader:
         self._in_sync = True
         return response
 
-    async def read_ack(self, sequence: int) -> bool:
-        """Wait for a response, and read it if it is the ACK to a request, as devices send it.
+    async def read_plain(self, opcode: int, sequence: int, length: int = 0) -> bytes | None:
+        """Wait for a response, and return its payload if it is as expected.
 
-        Returns whether it is. Any other response is left to :meth:`read`. Raises the errors of the
-        transport.
+        The expected one is a response to request ``sequence`` without arguments that is complete
+        and valid. Any other response is left to :meth:`read`, and None is returned. Raises the
+        errors of the transport.
         """
-        lanes = await self._wait()
-        found = lanes is not None and self._received.startswith(ack := ack_bytes(sequence, lanes))
-        if found:
-            del self._received[:len(ack)]
-        return found
+        if not (lanes := await self._wait()):
+            return None
+        size, start = answer_bytes(length, lanes), padded(HEADER_BYTES, lanes)
+        data = bytes(self._received[:size])
+        if (len(data) < size or not data.startswith(plain_header(opcode, sequence, length))
+                or not valid_count(data, size, lanes)):
+            return None
+        del self._received[:size]
+        return data[start:start + length]
 
     async def read_results(self, sequence: int, results: Results) -> None:
         """Wait for a response, and add the RESULTs that have come, as far as they are as expected.
@@ -90,7 +104,8 @@ class AnswerReader:
         if not self._in_sync:
             return None
         self._in_sync = False       # stays so if the header does not come
-        await self._receive(HEADER_BYTES)
+        if len(self._received) < HEADER_BYTES:
+            await self._receive(HEADER_BYTES)
         self._in_sync = True
         return self.lanes
 

@@ -11,7 +11,7 @@ from tritstream.host.protocol.answer_reader import AnswerReader
 from tritstream.host.protocol.frames import Answer, Header, request, rest_bytes
 from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Stored, Transport
-from tritstream.hw.protocol import HEADER_BYTES, ErrorCode, Opcode
+from tritstream.hw.protocol import DONE_FIELDS, HEADER_BYTES, ErrorCode, Opcode
 
 __all__ = ["DISCARD_LIMIT", "SEQUENCES", "Exchange"]
 
@@ -23,6 +23,8 @@ DISCARD_LIMIT = 1 << 24
 
 #: Bytes, received one at a time, after which a line that never falls silent is used anyway.
 _SETTLE_LIMIT = 1 << 24
+
+_DONE_BYTES = 8 * len(DONE_FIELDS)
 
 _T = TypeVar("_T")
 
@@ -130,22 +132,30 @@ class Exchange:
     async def confirm(self, before: int | None = None) -> None:
         """Await ACKs of the requests before number ``before``, or of all requests under way."""
         while self._waiting and self._waiting[0] != before:
-            if await self._reader.read_ack(self._waiting[0]):
-                self._finish()
-            else:
+            if await self._reader.read_plain(Opcode.ACK, self._waiting[0]) is None:
                 await self.answer(Opcode.ACK)
+            else:
+                self._finish()
 
-    async def collect(self, sequence: int, results: Results) -> Answer:
-        """Add all RESULTs of GEMV ``sequence``, behind which only loads may wait; return its DONE.
+    async def collect(self, sequence: int, results: Results) -> bytes:
+        """Add all RESULTs of GEMV ``sequence``, and return the payload of its DONE.
+
+        Only loads may be under way before this GEMV.
         """
         await self.confirm(sequence)
         while True:
             await self._reader.read_results(sequence, results)
-            answer = await self.answer(Opcode.RESULT, Opcode.DONE)
-            if answer.header.opcode == Opcode.DONE:
-                results.close()
-                return answer
-            results.add(answer)
+            done = await self._reader.read_plain(Opcode.DONE, sequence, _DONE_BYTES)
+            if done is None:
+                answer = await self.answer(Opcode.RESULT, Opcode.DONE)
+                if answer.header.opcode == Opcode.RESULT:
+                    results.add(answer)
+                    continue
+                done = answer.payload
+            else:
+                self._finish()
+            results.close()
+            return done
 
     async def answer(self, *expected: Opcode) -> Answer:
         """Return the next response to the oldest request under way.

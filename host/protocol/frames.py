@@ -25,14 +25,15 @@ from tritstream.hw.protocol import (
 __all__ = [
     "Answer",
     "Header",
-    "ack_bytes",
     "answer",
     "answer_bytes",
     "answers",
     "padded",
     "payload_crc",
+    "plain_header",
     "request",
     "rest_bytes",
+    "valid_count",
 ]
 
 _FIELDS = Struct("<HBBIII")
@@ -139,11 +140,10 @@ def _rest(body: memoryview) -> bytes:
     return bytes(body[-short:]).ljust(REQUEST_ALIGN, b"\0") if short else b""
 
 
-@cache
-def ack_bytes(sequence: int, lanes: int) -> bytes:
-    """Return the ACK to a request as devices send it, with zeros as padding."""
-    head = Header(Opcode.ACK, sequence, 0, 0, 0).pack().ljust(padded(HEADER_BYTES, lanes), b"\0")
-    return head + _CRC.pack(crc32(head)).ljust(padded(TRAILER_BYTES, lanes), b"\0")
+@lru_cache(maxsize=1024)
+def plain_header(opcode: int, sequence: int, length: int) -> bytes:
+    """Return the header of a response without arguments, as devices send it."""
+    return Header(opcode, sequence, 0, 0, length).pack()
 
 
 @lru_cache(maxsize=1024)
@@ -168,6 +168,41 @@ def answer(header: Header, rest: bytes, lanes: int) -> Answer:
         raise BadAnswer(f"trailer CRC of answer 0x{header.opcode:02x} is wrong")
     start = padded(HEADER_BYTES, lanes) - HEADER_BYTES
     return Answer(header, rest[start:start + header.length])
+
+
+def valid_count(data: bytes, size: int, lanes: int) -> int:
+    """Return how many of the responses of ``size`` bytes each have a valid trailer, up to the first
+    that has not.
+
+    If all are valid, one CRC-32 of all bytes says so. A single damaged response always changes it,
+    several together keep it as rarely (one in 2^32) as a damaged response keeps its own.
+    """
+    count, trailer = len(data) // size, padded(TRAILER_BYTES, lanes)
+    if crc32(data) == _valid_crc(size, trailer, count):
+        return count
+    view = memoryview(data)
+    for index in range(count):
+        end = (index + 1) * size - trailer
+        if _CRC.pack(crc32(view[index * size:end])) != view[end:end + TRAILER_BYTES]:
+            return index
+    return count
+
+
+def _valid_crc(size: int, trailer: int, count: int) -> int:
+    """Return the CRC-32 of any ``count`` valid responses of ``size`` bytes, with zeros as padding.
+
+    The CRC-32 of bytes and of their CRC-32 is a constant, so that of no bytes and of theirs.
+    """
+    known = _known_crcs(size, trailer)
+    while len(known) <= count:
+        known.append(crc32_combine(known[-1], known[1], size))
+    return known[count]
+
+
+@cache
+def _known_crcs(size: int, trailer: int) -> list[int]:
+    """Return the results of :func:`_valid_crc` that are known so far, by ``count``."""
+    return [0, crc32(bytes(trailer))]
 
 
 def answers(data: bytes, lanes: int, align: int) -> list[Answer]:

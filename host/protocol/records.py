@@ -44,7 +44,7 @@ class Info:
     @classmethod
     def parse(cls, payload: bytes) -> "Info":
         """Read an INFO payload; raises :class:`BadAnswer` when its length is wrong."""
-        return cls(**_numbers("INFO", INFO_FIELDS, "I", payload))
+        return cls(*_numbers("INFO", INFO_FIELDS, "I", payload))
 
     def check_usable(self, lanes: int | None) -> None:
         """Raise :class:`DeviceError` unless this driver can use the device.
@@ -73,7 +73,7 @@ class Counters:
     @classmethod
     def parse(cls, payload: bytes) -> "Counters":
         """Read a COUNTERS payload; raises :class:`BadAnswer` when its length is wrong."""
-        return cls(**_numbers("COUNTERS", COUNTER_FIELDS, "Q", payload))
+        return cls(*_numbers("COUNTERS", COUNTER_FIELDS, "Q", payload))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Stats:
     def parse(cls, payload: bytes, lanes: int) -> "Stats":
         """Read the DONE payload of a frame; raises :class:`BadAnswer` when its length is wrong."""
         numbers = _numbers("DONE", DONE_FIELDS, "Q", payload)
-        return cls(**numbers, stream_bytes=numbers["words"] * lanes, frames=1)
+        return cls(*numbers, stream_bytes=numbers[-1] * lanes, frames=1)
 
     def of_frame(self, size: int) -> "Stats":
         """Return these statistics; raises :class:`BadAnswer` unless ``size`` bytes were counted."""
@@ -121,11 +121,11 @@ class Stats:
         return Stats(*map(add, vars(self).values(), vars(other).values()))
 
 
-def _numbers(what: str, names: Sequence[str], code: str, payload: bytes) -> dict[str, int]:
+def _numbers(what: str, names: Sequence[str], code: str, payload: bytes) -> tuple[int, ...]:
     layout = _layout(f"<{len(names)}{code}")
     if len(payload) != layout.size:
         raise BadAnswer(f"{what} has {len(payload)} bytes where {layout.size} are expected")
-    return dict(zip(names, layout.unpack(payload), strict=True))
+    return layout.unpack(payload)
 
 
 @cache

@@ -1,14 +1,13 @@
 """Row sums collected from the RESULT responses to one GEMV frame."""
 
 from functools import cache, lru_cache
-from zlib import crc32
 
 import numpy as np
 
 from tritstream.golden.fixed_point import ROWS
 from tritstream.host.errors import BadAnswer
-from tritstream.host.protocol.frames import Answer, Header, answer_bytes, padded
-from tritstream.hw.protocol import HEADER_BYTES, TRAILER_BYTES, Opcode
+from tritstream.host.protocol.frames import Answer, Header, answer_bytes, padded, valid_count
+from tritstream.hw.protocol import HEADER_BYTES, Opcode
 
 __all__ = ["Results"]
 
@@ -26,7 +25,7 @@ class Results:
 
     def __init__(self, blocks: int, columns: int, lanes: int):
         self._blocks, self._columns, self._lanes = blocks, columns, lanes
-        self._by_place = np.empty((blocks * columns, ROWS * lanes), dtype=np.int64)
+        self._by_place = np.empty((blocks * columns, ROWS * lanes), dtype="<i8")
         #: RESULTs that came in order, as they should, and places of all others.
         self._in_order = 0
         self._others: set[int] = set()
@@ -73,15 +72,11 @@ class Results:
         frames = np.frombuffer(data, np.uint8).reshape(count, size)
         headers = (_headers(self._blocks, self._columns, length)[
             self._in_order:self._in_order + count] ^ _changes("sequence")[sequence])
-        covered = size - padded(TRAILER_BYTES, lanes)
-        view = memoryview(data)
-        crcs = np.array([crc32(view[at:at + covered]) for at in range(0, len(data), size)], "<u4")
-        valid = _first_difference(frames[:, :HEADER_BYTES], headers)
-        valid = _first_difference(frames[:valid, covered:covered + TRAILER_BYTES],
-                                  crcs.view(np.uint8).reshape(count, -1)[:valid])
+        valid = min(valid_count(data, size, lanes),
+                    _first_difference(frames[:, :HEADER_BYTES], headers))
         start = padded(HEADER_BYTES, lanes)
-        self._by_place[self._in_order:self._in_order + valid] = np.ascontiguousarray(
-            frames[:valid, start:start + length]).view("<i8")
+        self._by_place.view(np.uint8)[self._in_order:self._in_order + valid] = (
+            frames[:valid, start:start + length])
         self._in_order += valid
         return valid * size
 
