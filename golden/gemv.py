@@ -52,7 +52,7 @@ def results(
     ``units`` are those of the scales (:attr:`.Scales.units`): one, or one per row (N,).
     """
     factors = (np.asarray(units) / half_range(depth)) * np.asarray(x_scale, np.float64)[..., None]
-    return (sums.astype(np.float64) * factors).astype(np.float32)
+    return np.multiply(sums, factors, dtype=np.float64).astype(np.float32)
 
 
 def _scaled_weights(matrix: ScaledMatrix, chunk: slice, scales: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ def crc32_combine(first: int, second: int, length: int) -> int:
     """Return the CRC-32 of ``A + B`` from that of A, that of B, and the bytes of B, ``length``.
 
     Like zlib's ``crc32_combine``, which Python does not offer: appended bytes multiply the CRC of A
-    by ``x^(8 length)``. The first call with a length makes tables, the next ones take a microsecond.
+    by ``x^(8 length)``. The first call for a length makes tables, so the next ones are fast.
     """
     byte0, byte1, byte2, byte3 = _tables(length)
     return (byte0[first & 0xFF] ^ byte1[first >> 8 & 0xFF] ^ byte2[first >> 16 & 0xFF]

@@ -19,7 +19,6 @@ from tritstream.hw.protocol import (
     MAGIC,
     REQUEST_ALIGN,
     TRAILER_BYTES,
-    Opcode,
 )
 
 __all__ = [

@@ -1,9 +1,8 @@
 """Records that a device reports: INFO, COUNTERS and DONE."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
-from operator import add
 from struct import Struct
 
 from tritstream.golden.fixed_point import GROUP, MAX_K
@@ -118,7 +117,14 @@ class Stats:
         return self
 
     def __add__(self, other: "Stats") -> "Stats":
-        return Stats(*map(add, vars(self).values(), vars(other).values()))
+        return Stats.total((self, other))
+
+    @classmethod
+    def total(cls, parts: Collection["Stats"]) -> "Stats":
+        """Return the sum of any number of statistics."""
+        if len(parts) == 1:
+            return next(iter(parts))
+        return cls(*map(sum, zip(*(vars(part).values() for part in parts), strict=True)))
 
 
 def _numbers(what: str, names: Sequence[str], code: str, payload: bytes) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.device import Device
 from tritstream.host.layout.prepare import PreparedMatrix
 from tritstream.host.layout.stored import AnyMatrix
-from tritstream.host.loop_thread import LoopThread
+from tritstream.host.own_loop import OwnLoop
 from tritstream.host.protocol.records import Info, Stats
 from tritstream.hw.config import DeviceConfig
 from tritstream.scripts.console import Failure, progress, reports_errors, table
@@ -99,7 +99,7 @@ def _measure(
     count, config = layers or QWEN25[size].layers, DeviceConfig(lanes=lanes)
     store = MemoryStore(stored)
     end = _Replaceable(Device(Recorder(config, store)))
-    with LoopThread() as loop:
+    with OwnLoop() as loop:
         steps = _steps(DeviceBackend(end, loop.run), size, count, depth)
         _token(steps)                           # The first token shows which matrices are siblings.
         recorder = Recorder(config, store)
