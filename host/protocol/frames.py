@@ -4,7 +4,7 @@ The layout is defined by :mod:`tritstream.hw.protocol`: header, payload and trai
 with zeros, in a request to 64 bytes, in a response to a multiple of ``lanes`` bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from struct import Struct
 from typing import NamedTuple, overload
@@ -27,6 +27,7 @@ __all__ = [
     "answer",
     "answer_bytes",
     "answers",
+    "joined",
     "padded",
     "payload_crc",
     "plain_header",
@@ -37,6 +38,9 @@ __all__ = [
 
 _FIELDS = Struct("<HBBIII")
 _CRC    = Struct("<I")
+
+#: Bytes of the longest buffer that is copied in order to be sent with others.
+_SHORT = 1 << 15
 
 
 def padded(count: int, align: int) -> int:
@@ -120,6 +124,23 @@ def payload_crc(payload: bytes | memoryview) -> int:
     """Return the CRC-32 of the payload of a request, with its padding."""
     body = memoryview(payload).cast("B")
     return crc32(_rest(body), crc32(body[:len(body) - len(body) % REQUEST_ALIGN]))
+
+
+def joined(
+    buffers: Iterable[bytes | memoryview | Stored],
+) -> Iterator[bytes | memoryview | Stored]:
+    """Yield buffers in order, with short ones joined, because each takes a call of the system."""
+    short: list[bytes | memoryview] = []
+    for buffer in buffers:
+        if isinstance(buffer, Stored) or len(buffer) > _SHORT:
+            if short:
+                yield b"".join(short)
+                short = []
+            yield buffer
+        else:
+            short.append(buffer)
+    if short:
+        yield b"".join(short)
 
 
 @lru_cache(maxsize=1 << 14)

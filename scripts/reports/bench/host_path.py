@@ -115,7 +115,7 @@ def _measure(
             if not all(map(torch.equal, found, wanted)):
                 raise Failure(f"L = {lanes}: a result differs from that of the reference model")
     # IDENTIFY is a round trip of the first token only.
-    return {"lanes": lanes, "stored": stored, "layers": count, "requests": len(recorder.recording),
+    return {"lanes": lanes, "stored": stored, "layers": count, "requests": recorder.requests,
             "round_trips_per_layer": (canned.round_trips - 1) / count,
             "cpu_seconds": min(cpu), "median_cpu_seconds": statistics.median(cpu),
             "wall_seconds": min(wall)}
