@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -83,7 +83,7 @@ class GemvFrame:
         """Most requests that the frame takes, with its loads."""
         return len(self.product.rows) + 2
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of words on the link, and of row sums."""
         words = 0 if isinstance(self.payload, Stored) else self.payload.nbytes

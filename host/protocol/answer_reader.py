@@ -1,17 +1,10 @@
 """Reader of responses from a byte stream, which resynchronizes after a damaged one."""
 
+from collections.abc import Sequence
+
 from tritstream.golden.fixed_point import ROWS
 from tritstream.host.errors import BadAnswer
-from tritstream.host.protocol.frames import (
-    Answer,
-    Header,
-    answer,
-    answer_bytes,
-    padded,
-    plain_header,
-    rest_bytes,
-    valid_count,
-)
+from tritstream.host.protocol.frames import Answer, Header, answer, rest_bytes
 from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Transport
 from tritstream.hw.config import LANE_COUNTS
@@ -73,22 +66,15 @@ class AnswerReader:
         self._in_sync = True
         return response
 
-    async def read_plain(self, opcode: int, sequence: int, length: int = 0) -> bytes | None:
-        """Wait for a response, and return its payload if it is as expected.
+    async def read_all(
+        self, loads: Sequence[int], sequence: int, results: Results,
+    ) -> bytes | None:
+        """Wait for a response, and read all that is due to a GEMV if it has come.
 
-        The expected one is a response to request ``sequence`` without arguments that is complete
-        and valid. Any other response is left to :meth:`read`, and None is returned. Raises the
-        errors of the transport.
+        Returns the payload of DONE, or None if anything is missing or not as expected, which is
+        left to the other methods: :meth:`.Results.take_all`. Raises the errors of the transport.
         """
-        if not (lanes := await self._wait()):
-            return None
-        size, start = answer_bytes(length, lanes), padded(HEADER_BYTES, lanes)
-        data = bytes(self._received[:size])
-        if (len(data) < size or not data.startswith(plain_header(opcode, sequence, length))
-                or not valid_count(data, size, lanes)):
-            return None
-        del self._received[:size]
-        return data[start:start + length]
+        return results.take_all(self._received, loads, sequence) if await self._wait() else None
 
     async def read_results(self, sequence: int, results: Results) -> None:
         """Wait for a response, and add the RESULTs that have come, as far as they are as expected.

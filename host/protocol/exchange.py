@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from itertools import cycle
+from itertools import cycle, takewhile
 from typing import TypeVar
 
 from tritstream.host.errors import BadAnswer, DeviceError, TransportTimeout
@@ -11,7 +11,7 @@ from tritstream.host.protocol.answer_reader import AnswerReader
 from tritstream.host.protocol.frames import Answer, Header, joined, request, rest_bytes
 from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Stored, Transport
-from tritstream.hw.protocol import DONE_FIELDS, HEADER_BYTES, ErrorCode, Opcode
+from tritstream.hw.protocol import HEADER_BYTES, ErrorCode, Opcode
 
 __all__ = ["DISCARD_LIMIT", "SEQUENCES", "Exchange"]
 
@@ -23,8 +23,6 @@ DISCARD_LIMIT = 1 << 24
 
 #: Bytes, received one at a time, after which a line that never falls silent is used anyway.
 _SETTLE_LIMIT = 1 << 24
-
-_DONE_BYTES = 8 * len(DONE_FIELDS)
 
 _T = TypeVar("_T")
 
@@ -137,34 +135,32 @@ class Exchange:
         for data in joined(buffers):
             await self._transport.send(data)
 
-    async def confirm(self, before: int | None = None) -> None:
-        """Await ACKs of the requests before number ``before``, or of all requests under way."""
-        await self.flush()
-        while self._waiting and self._waiting[0] != before:
-            if await self._reader.read_plain(Opcode.ACK, self._waiting[0]) is None:
-                await self.answer(Opcode.ACK)
-            else:
-                self._finish()
+    async def confirm(self) -> None:
+        """Await the ACKs of all requests under way."""
+        while self._waiting:
+            await self.answer(Opcode.ACK)
 
     async def collect(self, sequence: int, results: Results) -> bytes:
         """Add all RESULTs of GEMV ``sequence``, and return the payload of its DONE.
 
         Only loads may be under way before this GEMV.
         """
-        await self.confirm(sequence)
-        while True:
+        await self.flush()
+        loads = list(takewhile(sequence.__ne__, self._waiting))
+        while (done := await self._reader.read_all(loads, sequence, results)) is None:
+            if loads:
+                await self.answer(Opcode.ACK)
+                del loads[0]
+                continue
             await self._reader.read_results(sequence, results)
-            done = await self._reader.read_plain(Opcode.DONE, sequence, _DONE_BYTES)
-            if done is None:
-                answer = await self.answer(Opcode.RESULT, Opcode.DONE)
-                if answer.header.opcode == Opcode.RESULT:
-                    results.add(answer)
-                    continue
-                done = answer.payload
-            else:
-                self._finish()
-            results.close()
-            return done
+            answer = await self.answer(Opcode.RESULT, Opcode.DONE)
+            if answer.header.opcode == Opcode.DONE:
+                results.close()
+                return answer.payload
+            results.add(answer)
+        for _ in (*loads, sequence):
+            self._finish()
+        return done
 
     async def answer(self, *expected: Opcode) -> Answer:
         """Return the next response to the oldest request under way.

@@ -34,6 +34,7 @@ __all__ = [
     "request",
     "rest_bytes",
     "valid_count",
+    "valid_crc",
 ]
 
 _FIELDS = Struct("<HBBIII")
@@ -197,23 +198,22 @@ def valid_count(data: bytes, size: int, lanes: int) -> int:
     If all are valid, one CRC-32 of all bytes says so. A single damaged response always changes it,
     several together keep it as rarely (one in 2^32) as a damaged response keeps its own.
     """
-    count, trailer = len(data) // size, padded(TRAILER_BYTES, lanes)
-    if crc32(data) == _valid_crc(size, trailer, count):
+    count, view = len(data) // size, memoryview(data)
+    if crc32(data) == valid_crc(size, lanes, count):
         return count
-    view = memoryview(data)
     for index in range(count):
-        end = (index + 1) * size - trailer
+        end = (index + 1) * size - padded(TRAILER_BYTES, lanes)
         if _CRC.pack(crc32(view[index * size:end])) != view[end:end + TRAILER_BYTES]:
             return index
     return count
 
 
-def _valid_crc(size: int, trailer: int, count: int) -> int:
+def valid_crc(size: int, lanes: int, count: int) -> int:
     """Return the CRC-32 of any ``count`` valid responses of ``size`` bytes, with zeros as padding.
 
-    The CRC-32 of bytes and of their CRC-32 is a constant, so that of no bytes and of theirs.
+    The CRC-32 of bytes that their own CRC-32 follows does not depend on the bytes.
     """
-    known = _known_crcs(size, trailer)
+    known = _known_crcs(size, padded(TRAILER_BYTES, lanes))
     while len(known) <= count:
         known.append(crc32_combine(known[-1], known[1], size))
     return known[count]
@@ -221,7 +221,7 @@ def _valid_crc(size: int, trailer: int, count: int) -> int:
 
 @cache
 def _known_crcs(size: int, trailer: int) -> list[int]:
-    """Return the results of :func:`_valid_crc` that are known so far, by ``count``."""
+    """Return the results of :func:`valid_crc` that are known so far, by ``count``."""
     return [0, crc32(bytes(trailer))]
 
 

@@ -10,7 +10,10 @@ from tritstream.host.errors import BadAnswer, DeviceError
 from tritstream.hw.config import LANE_COUNTS, MAX_COLUMNS
 from tritstream.hw.protocol import COUNTER_FIELDS, DONE_FIELDS, INFO_FIELDS, VERSION
 
-__all__ = ["Counters", "Info", "Stats"]
+__all__ = ["DONE_BYTES", "Counters", "Info", "Stats"]
+
+#: Bytes of the payload of DONE.
+DONE_BYTES = 8 * len(DONE_FIELDS)
 
 
 @dataclass(frozen=True)
