@@ -51,7 +51,7 @@ def results(
     ``y = float32(float64(A) * c)`` with ``c = unit / h * x_scale`` in float64, from left to right.
     ``units`` are those of the scales (:attr:`.Scales.units`): one, or one per row (N,).
     """
-    factors = (np.asarray(units) / half_range(depth)) * np.asarray(x_scale, np.float64)[..., None]
+    factors = units / half_range(depth) * np.asarray(x_scale, np.float64)[..., None]
     return np.multiply(sums, factors, dtype=np.float64).astype(np.float32)
 
 

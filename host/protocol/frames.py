@@ -101,14 +101,19 @@ def request(
 ) -> Sequence[bytes | memoryview | Stored]:
     """Return the buffers of a request, to be sent in order.
 
-    The size of each buffer is a multiple of 64 bytes. ``payload`` is any C-contiguous buffer. The
-    second buffer is a view of it, except for the last bytes that do not fill 64: they are copied
-    into the last buffer. A stored payload is the second of three items. ``payload_crc`` is the
+    The size of each buffer is a multiple of 64 bytes. Short bytes are in one buffer with header and
+    trailer. Otherwise, ``payload`` is any C-contiguous buffer. The second buffer is a view of it,
+    except for the last bytes that do not fill 64: they are copied into the last buffer. A stored
+    payload is the second of three items. ``payload_crc`` is the
     result of :func:`payload_crc` if it is known, so that the bytes need not be read.
     """
     if isinstance(payload, Stored):
         head, crc = _head(opcode, sequence, arg0, arg1, payload.length)
         return [head, payload, _trailer(crc32_combine(crc, payload.crc, payload.size))]
+    if isinstance(payload, bytes) and len(payload) <= _SHORT:
+        head, crc = _head(opcode, sequence, arg0, arg1, len(payload))
+        short = payload + bytes(-len(payload) % REQUEST_ALIGN)
+        return [b"".join((head, short, _trailer(crc32(short, crc))))]
     body = memoryview(payload).cast("B")
     head, crc = _head(opcode, sequence, arg0, arg1, len(body))
     whole = len(body) - len(body) % REQUEST_ALIGN
