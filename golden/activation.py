@@ -40,6 +40,7 @@ def quantize_activation16(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     way: ``A = 256 * A_high + A_low``. Raises the errors of :func:`quantize_activation`.
     """
     levels, scale = _quantize(x, LEVELS[16])
+    levels = levels.astype(np.int64)
     low = (levels + 128) % 256 - 128
     return ((levels - low) // 256).astype(np.int8), low.astype(np.int8), scale
 
@@ -52,11 +53,14 @@ def check_finite(x: np.ndarray) -> None:
 
 
 def _quantize(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return levels, which are integers in float64 (..., K), and scales, float64 (...)."""
     x = _checked(x, np.float64)
     scale = np.abs(x).max(axis=-1) / most
     # A scale that underflows to (nearly) zero must not produce a level out of range.
-    ratio = np.divide(x, scale[..., None], out=np.zeros_like(x), where=scale[..., None] > 0)
-    return np.clip(np.rint(ratio), -most, most).astype(np.int64), scale
+    levels = x / np.where(scale > 0, scale, 1)[..., None]
+    np.rint(levels, out=levels)
+    np.minimum(levels, most, out=levels)
+    return np.maximum(levels, -most, out=levels), scale
 
 
 def _quantize_bitnet(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
