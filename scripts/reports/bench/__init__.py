@@ -14,6 +14,7 @@ from tritstream.scripts.reports.bench import (
     host_path,
     importing,
     layout,
+    methods,
     quantize,
     simulation,
 )
@@ -33,6 +34,7 @@ app.command("backends")(backends.backends)
 app.command("groups")(groups.groups)
 app.command("quantize")(quantize.quantize)
 app.command("import")(importing.import_made)
+app.command("methods")(methods.methods)
 app.command("layout")(layout.layout)
 app.command("codec")(codec.codec)
 app.command("host-path")(host_path.host_path)
