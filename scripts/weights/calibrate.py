@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-__all__ = ["RANDOM", "TOKENS", "calibrate", "linear_layers", "moments_file"]
+__all__ = ["RANDOM", "TOKENS", "calibrate", "calibration_windows", "linear_layers",
+           "moments_file"]
 
 #: Name that stands for random tokens of the vocabulary, in place of a text.
 RANDOM = "random"
@@ -93,7 +94,7 @@ def _write(
     source: Source, model: Path, output: Path, text: str, tokens: int, force: bool = False,
 ) -> dict:
     """Calibrate, write the calibration file, and return its description."""
-    windows = _windows(model, text, tokens)
+    windows = calibration_windows(model, text, tokens)
     count = sum(map(len, windows))
     with CalibrationJob(output, _parameters(source, text, count), force=force) as job:
         if not job.finished:
@@ -179,7 +180,7 @@ def _digest(text: str) -> str | None:
     return None if text == RANDOM else read_text(Path(text)).sha256
 
 
-def _windows(model: Path, text: str, tokens: int) -> "list[Tensor]":
+def calibration_windows(model: Path, text: str, tokens: int) -> "list[Tensor]":
     """Return windows of token ids, spread evenly over the text."""
     count = max(1, tokens // WINDOW)
     if text == RANDOM:

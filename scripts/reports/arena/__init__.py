@@ -2,7 +2,7 @@
 
 import typer
 
-from tritstream.scripts.reports.arena import base, texts
+from tritstream.scripts.reports.arena import base, run, texts
 
 __all__ = ["app"]
 
@@ -16,3 +16,4 @@ def several():
 
 app.command("base")(base.base)
 app.command("texts")(texts.texts)
+app.command("run")(run.run)
