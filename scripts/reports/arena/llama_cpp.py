@@ -80,7 +80,7 @@ class LlamaCpp:
                 for name, values in (imatrix or {}).items()}
         # An entry without a name ends the list.
         entries = (_Imatrix * (len(kept) + 1))(*(
-            (name, values.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), values.size)
+            _Imatrix(name, values.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), values.size)
             for name, values in kept.items()))
         if kept:
             parameters.imatrix = entries

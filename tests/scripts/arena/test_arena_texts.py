@@ -61,7 +61,8 @@ def packages(tmp_path, monkeypatch):
     found = tmp_path / "packages"
     found.mkdir()
     deb(found / "libpython3.11-stdlib_3_all.deb", {
-        f"usr/lib/python3.11/{name}": document(name) for name in ("a.py", "b.py", "c.py", "x/deep.py")})
+        f"usr/lib/python3.11/{name}": document(name)
+        for name in ("a.py", "b.py", "c.py", "x/deep.py")})
     deb(found / "base-files_1_all.deb", {"usr/share/common-licenses/MIT": document("MIT")})
     deb(found / "libjs-underscore_1_all.deb",
         {"usr/share/javascript/underscore/underscore.js": b"var x;\n"})
