@@ -6,7 +6,7 @@ from tritstream.scripts.assurance.axi_fuzz.command import fuzz as axi_fuzz
 from tritstream.scripts.assurance.fuzz.command import fuzz
 from tritstream.scripts.assurance.rtl_fuzz.command import fuzz as rtl_fuzz
 from tritstream.scripts.assurance.soak.command import soak
-from tritstream.scripts.reports import bench, plot
+from tritstream.scripts.reports import arena, bench, plot
 from tritstream.scripts.reports.tables.command import fill_tables
 
 __all__ = ["app"]
@@ -18,6 +18,7 @@ app.command("rtl-fuzz")(rtl_fuzz)
 app.command("axi-fuzz")(axi_fuzz)
 app.command("soak")(soak)
 app.add_typer(bench.app, name="bench")
+app.add_typer(arena.app, name="arena")
 app.command("plot")(plot.plot)
 app.command("tables")(fill_tables)
 
