@@ -23,7 +23,7 @@ __all__ = ["GemvFrame", "PartProduct", "part_products"]
 _LINE_MARGIN = 1.06
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class PartProduct:
     """Product of one part of a matrix with some vectors.
 
@@ -66,7 +66,7 @@ class PartProduct:
         add_rows(self.sums, whole, self.part.fold)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class GemvFrame:
     """Some row blocks of a product, from block ``first`` on, and their words.
 

@@ -39,6 +39,7 @@ class Results:
     def __init__(self, blocks: int, columns: int, lanes: int):
         self._blocks, self._columns, self._lanes = blocks, columns, lanes
         self._by_place = np.empty((blocks * columns, ROWS * lanes), dtype="<i8")
+        self._start = padded(HEADER_BYTES, lanes)
         #: RESULTs that came in order, as they should, and places of all others.
         self._in_order = 0
         self._others: set[int] = set()
@@ -95,10 +96,9 @@ class Results:
 
     def _store(self, frames: np.ndarray) -> None:
         """Keep the row sums of the next RESULTs, which are frames, uint8 (n, bytes)."""
-        start, place = padded(HEADER_BYTES, self._lanes), self._in_order
+        place, sums = self._in_order, self._by_place.view(np.uint8)
         self._in_order += len(frames)
-        bytes_by_place = self._by_place.view(np.uint8)
-        bytes_by_place[place:self._in_order] = frames[:, start:start + bytes_by_place.shape[1]]
+        sums[place:self._in_order] = frames[:, self._start:self._start + sums.shape[1]]
 
     def take_all(
         self, received: bytearray, loads: Sequence[int], sequence: int,
@@ -122,8 +122,7 @@ class Results:
             return None
         self._store(frames)
         del received[:due.size]
-        start = due.done + padded(HEADER_BYTES, self._lanes)
-        return data[start:start + DONE_BYTES]
+        return data[due.counts:due.counts + DONE_BYTES]
 
     def close(self) -> None:
         """Raise :class:`BadAnswer` unless every RESULT was added."""
@@ -133,12 +132,17 @@ class Results:
 
 
 class _Due(NamedTuple):
-    """Layout of the responses to a GEMV: offsets and sizes in bytes, and the CRC-32 of all."""
+    """Layout of the responses to a GEMV, in bytes.
+
+    Size of an ACK, offset of the RESULTs and size of one, offsets of DONE and of its payload, size
+    and CRC-32 of all.
+    """
 
     ack:     int
     results: int
     result:  int
     done:    int
+    counts:  int
     size:    int
     crc:     int
 
@@ -153,9 +157,9 @@ def _due(loads: int, count: int, length: int, lanes: int) -> _Due:
     crc = valid_crc(ack, lanes, loads)
     for each, times in ((result, count), (done, 1)):
         crc = crc32_combine(crc, valid_crc(each, lanes, times), times * each)
-    results = loads * ack
-    return _Due(ack, results, result, results + count * result,
-                results + count * result + done, crc)
+    first = loads * ack + count * result
+    return _Due(ack, loads * ack, result, first, first + padded(HEADER_BYTES, lanes), first + done,
+                crc)
 
 
 def _first_difference(found: np.ndarray, due: np.ndarray) -> int:
