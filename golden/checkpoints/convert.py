@@ -9,7 +9,7 @@ from tritstream.golden.checkpoints.safetensors_writer import Entry, ShardWriter,
 from tritstream.golden.checkpoints.source import CONFIG, INDEX, Source
 from tritstream.golden.checkpoints.source_tensor import SourceShard
 from tritstream.golden.checkpoints.unrotated import unrotated
-from tritstream.golden.jobs.directory_job import Job, check_apart, fingerprint, write_json
+from tritstream.golden.jobs.directory_job import Job, check_apart, write_json
 from tritstream.golden.jobs.journal import understood
 
 __all__ = ["convert", "roundings"]
@@ -30,7 +30,7 @@ def convert(
     """
     source, out = unrotated(source), Path(out_dir).absolute()
     check_apart(source.path, out)
-    identity = {"job": "convert", "config": source.config, "files": fingerprint(source.files()),
+    identity = {"job": "convert", "config": source.config, "files": source.fingerprint(),
                 "shards": {file: dict(shard.metadata) for file, shard in source.shards.items()},
                 "settings": dict(source.settings)}
     with Job(out, identity, force=force) as job:

@@ -15,7 +15,6 @@ from tritstream.golden.calibration_job import CalibrationJob
 from tritstream.golden.checkpoints.choice import Selection
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.open_source import open_source
-from tritstream.golden.packed.plan import source_fingerprint
 from tritstream.golden.quantizers.moments import BLOCK, Moments
 from tritstream.scripts.console import console, print_json, progress, reports_errors
 from tritstream.scripts.corpus import read_text
@@ -77,7 +76,7 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
     if what.endswith(".safetensors"):
         return Moments(what).path
     source = open_source(model)
-    made = {"model": source_fingerprint(source), "text": _digest(what), "tokens": tokens,
+    made = {"model": source.fingerprint(), "text": _digest(what), "tokens": tokens,
             "window": WINDOW, "path": str(source.path.resolve())}
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
     path = find_entry(_KEPT, key, ".safetensors", private=False)
@@ -117,7 +116,7 @@ def _collect(
 
 def _parameters(source: Source, text: str, tokens: int) -> dict[str, str]:
     """Return all that determines the bytes of the file, in words for an error message."""
-    files = hashlib.sha256(json.dumps(source_fingerprint(source), sort_keys=True).encode())
+    files = hashlib.sha256(json.dumps(source.fingerprint(), sort_keys=True).encode())
     digest = _digest(text)
     return {
         "model": f"{source.path.resolve().name}, files {files.hexdigest()[:16]}",

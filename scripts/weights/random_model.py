@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tritstream.golden.checkpoints.generated import GeneratedSource
+from tritstream.golden.checkpoints.generated_source import GeneratedSource
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES, FLOATS
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.scripts.console import Failure, reports_errors

@@ -7,7 +7,8 @@ from transformers import AutoModelForCausalLM
 
 from tritstream.golden.checkpoints.convert import convert
 from tritstream.golden.checkpoints.directory import DirectorySource
-from tritstream.golden.checkpoints.generated import GeneratedSource, GeneratedTensor
+from tritstream.golden.checkpoints.generated import GeneratedTensor
+from tritstream.golden.checkpoints.generated_source import GeneratedSource
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
 from tritstream.golden.checkpoints.sharding import shards_of
 from tritstream.golden.checkpoints.source import CheckpointError
@@ -158,7 +159,8 @@ def test_sizes_that_there_are_not(how, fault):
 MEASURE = """
 import sys, tracemalloc
 from tritstream.golden.checkpoints.convert import convert
-from tritstream.golden.checkpoints.generated import GeneratedSource, GeneratedTensor
+from tritstream.golden.checkpoints.generated import GeneratedTensor
+from tritstream.golden.checkpoints.generated_source import GeneratedSource
 GeneratedTensor("warm.weight", "BF16", (2, 2), 0).read()
 tracemalloc.start()
 convert(GeneratedSource("0.5B", layers=1, vocabulary=16), sys.argv[1])
