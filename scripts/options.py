@@ -10,12 +10,17 @@ from typing import Annotated
 import typer
 
 from tritstream.golden.gguf.i2s_order import I2S_ORDERS
+from tritstream.golden.model_sizes import QWEN25
 
-__all__ = ["ActivationBits", "BackendName", "BaseModel", "Burst", "ColumnCounts", "Columns",
-           "Depth", "DeviceSpec", "Exclude", "Force", "I2sOrder", "Json", "JsonFile", "LaneCounts",
-           "Lanes", "MaxK", "Memory", "MemoryClock", "Model", "NoTokenizer", "Output",
-           "Outstanding", "Packed", "PlaceSeed", "ReadBuffer", "Repeat", "Report", "Rtl", "Seed",
-           "Stops", "System", "Temperature", "TopK", "TopP"]
+__all__ = ["MEGABYTE", "ActivationBits", "BackendName", "BaseModel", "Burst", "ColumnCounts",
+           "Columns", "Depth", "DeviceSpec", "Exclude", "Force", "I2sOrder", "Json", "JsonFile",
+           "LaneCounts", "Lanes", "Layers", "MaxK", "Memory", "MemoryClock", "Model", "ModelSize",
+           "NoTokenizer", "Output", "Outstanding", "Packed", "PlaceSeed", "ReadBuffer", "Repeat",
+           "Report", "Rtl", "Seed", "ShardSize", "Shrink", "Stops", "System", "Temperature",
+           "TopK", "TopP", "Vocab"]
+
+#: Bytes per megabyte.
+MEGABYTE = 1_000_000
 
 # Checkpoints.
 Model  = Annotated[Path, typer.Argument(
@@ -24,6 +29,16 @@ Model  = Annotated[Path, typer.Argument(
 Packed = Annotated[Path, typer.Argument(
     help="Packed checkpoint: a directory, or the name of a model on the Hub.")]
 Depth  = Annotated[int, typer.Option("--depth", "-d", help="Trits per weight, 1..4.")]
+
+# Generated checkpoints.
+ModelSize = Annotated[str, typer.Argument(help=f"Size of Qwen2.5: {', '.join(QWEN25)}.")]
+Layers    = Annotated[int | None, typer.Option(
+    help="Number of layers.", show_default="all layers of that size")]
+Vocab     = Annotated[int | None, typer.Option(
+    help="Number of rows of the embedding.", show_default="all rows of that size")]
+Shrink    = Annotated[int, typer.Option(
+    help="Divide the hidden and the intermediate size, and the size of a head, by this.")]
+ShardSize = Annotated[int, typer.Option(min=1, help="Largest number of megabytes per file.")]
 
 BaseModel = Annotated[str | None, typer.Option(
     metavar="NAME", help="Name of MODEL on the Hub, for the model card that is written.",

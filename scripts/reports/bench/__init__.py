@@ -12,6 +12,7 @@ from tritstream.scripts.reports.bench import (
     everything,
     groups,
     host_path,
+    importing,
     layout,
     quantize,
     simulation,
@@ -31,6 +32,7 @@ def several():
 app.command("backends")(backends.backends)
 app.command("groups")(groups.groups)
 app.command("quantize")(quantize.quantize)
+app.command("import")(importing.import_made)
 app.command("layout")(layout.layout)
 app.command("codec")(codec.codec)
 app.command("host-path")(host_path.host_path)
