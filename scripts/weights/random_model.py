@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from tritstream.golden.checkpoints.generated_source import GeneratedSource
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES, FLOATS
 from tritstream.golden.checkpoints.sharding import SHARD_SIZE
+from tritstream.golden.generated.source import GeneratedSource
 from tritstream.scripts.console import Failure, reports_errors
 from tritstream.scripts.options import (
     MEGABYTE,

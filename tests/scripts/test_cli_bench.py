@@ -35,6 +35,27 @@ def bench(*arguments):
     return CliRunner().invoke(app, ["dev", "bench", *map(str, arguments)])
 
 
+def test_import(tmp_path):
+    small = ("32B", "--layers", 2, "--shrink", 128, "--vocab", 64, "-d", 2)
+    found = bench("import", *small, "-o", tmp_path / "o", "--work", tmp_path / "w", "--report",
+                  tmp_path / "r.json")
+    assert found.exit_code == 0, found.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    packed = PackedCheckpoint(tmp_path / "o")
+    assert {info.depth for info in packed.matrices.values()} == {2}
+    weights = sum(math.prod(info.shape) for info in packed.matrices.values())
+    assert (report["files"], report["run_files"], report["matrices"]) == (1, 1, 14)
+    assert report["weights"] == report["run_weights"] == weights
+    size = sum(file.stat().st_size for file in (tmp_path / "o").glob("*.safetensors"))
+    assert report["peak_disk"] > report["source_bytes"] + size / 2
+    assert report["projected_weights"] == 31_205_621_760
+    assert "G weights of 32B would take" in found.stdout
+    assert not (tmp_path / "w").exists()
+    found = bench("import", *small, "-o", tmp_path / "o", "--work", tmp_path / "w")
+    assert found.exit_code == 1
+    assert "exists already; remove it, choose another, or force" in found.stderr
+
+
 @pytest.fixture
 def few_rows(monkeypatch):
     """The inner loops get ten rows; what they do in a second is not judged."""

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from tritstream.golden.checkpoints.generated_source import GeneratedSource
-from tritstream.golden.checkpoints.made_files import MadeFiles
 from tritstream.golden.checkpoints.sharding import SHARD_SIZE
+from tritstream.golden.generated.made_files import MadeFiles
+from tritstream.golden.generated.source import GeneratedSource
 from tritstream.golden.model_sizes import QWEN25
 from tritstream.golden.recover.import_checkpoint import import_checkpoint
 from tritstream.scripts.console import progress, reports_errors, table

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tritstream.golden.checkpoints.dequantized import DequantizedTensor
 from tritstream.golden.checkpoints.generated import GeneratedTensor
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
 from tritstream.golden.checkpoints.sharding import SHARD_SIZE, shards_of
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.fixed_point import half_range
+from tritstream.golden.generated.dequantized import DequantizedTensor
 from tritstream.golden.model_sizes import QWEN25, Sizes
 
 __all__ = ["GeneratedSource"]
