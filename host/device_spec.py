@@ -5,7 +5,8 @@ Options are ``NAME=VALUE``, separated by commas. A serial port is ``serial:PORT`
 ``serial:PORT,OPTIONS``, and a memory-mapped core is ``uio:NAME,OPTIONS``, ``pcie:CARD,OPTIONS`` or
 ``pynq:FILE,OPTIONS``.
 Several devices are separated by commas too. ``spare:`` before a device
-means that it is used when another one fails.
+means that it is used when another one fails, and ``layers:`` before all of them that each device
+multiplies complete layers of a model.
 """
 
 import re
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["DEVICES", "SIMULATED", "Spec", "parse_specs"]
+__all__ = ["DEVICES", "SIMULATED", "Spec", "is_by_layers", "parse_specs"]
 
 #: Examples of all kinds of devices, for messages and help.
 DEVICES = ("sim, sim:lanes=64,columns=4, axi-sim:channels=4,lanes=32, tcp://HOST:PORT, udp://HOST, "
@@ -25,8 +26,8 @@ DEVICES = ("sim, sim:lanes=64,columns=4, axi-sim:channels=4,lanes=32, tcp://HOST
 SIMULATED = ("sim", "axi-sim")
 _SCHEMES  = (*SIMULATED, "tcp", "udp", "dask", "serial", "uio", "pcie", "pynq")
 
-#: Before the spec of a spare.
-_SPARE = "spare:"
+#: Before the spec of a spare, and before specs of devices that have complete layers.
+_SPARE, _LAYERS = "spare:", "layers:"
 
 _SPEC = re.compile(
     r"(?P<scheme>[\w-]+)(://(?P<address>[^,]+),?|:(?=\w+=)|)(?P<options>(\w+=.*)?)")
@@ -68,12 +69,25 @@ def parse_specs(specs: str | Sequence[str]) -> list[Spec]:
     A spec of a cluster that counts several devices gives as many specs, and then its spares.
     """
     texts: list[str] = []
-    for piece in (specs if isinstance(specs, str) else ",".join(specs)).split(","):
+    for piece in _text(specs).removeprefix(_LAYERS).split(","):
         if texts and re.match(r"\w+=", piece):
             texts[-1] += f",{piece}"
         else:
             texts.append(piece)
-    return [spec for text in texts for spec in _counted(_parse(text))]
+    found = [spec for text in texts for spec in _counted(_parse(text))]
+    if is_by_layers(specs) and sum(not spec.spare for spec in found) < 2:
+        raise ValueError(f"{_text(specs)}: one device has all layers; give several, or leave "
+                         f"{_LAYERS} out")
+    return found
+
+
+def is_by_layers(specs: str | Sequence[str]) -> bool:
+    """Return whether each of the devices is to have complete layers of a model."""
+    return _text(specs).startswith(_LAYERS)
+
+
+def _text(specs: str | Sequence[str]) -> str:
+    return specs if isinstance(specs, str) else ",".join(specs)
 
 
 def _parse(text: str) -> Spec:

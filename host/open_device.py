@@ -14,7 +14,7 @@ from tritstream.host.board.transport import BoardTransport
 from tritstream.host.board.udp_link import BOARD_PORT, BoardLink
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
-from tritstream.host.device_spec import Spec, parse_specs
+from tritstream.host.device_spec import Spec, is_by_layers, parse_specs
 from tritstream.host.failover import FailoverGroup
 from tritstream.host.protocol.exchange import SEQUENCES
 from tritstream.host.servers.cluster import CLUSTER_PORT, Cluster, ClusterTransport
@@ -59,7 +59,8 @@ def open_device(
         :func:`.open_pcie`, :func:`.open_pynq`).
         ``serial:/dev/ttyUSB0`` or ``serial:COM3,baud=115200,timeout=1`` is a board on any port that
         :class:`tritstream.host.transports.port.Port` opens, such as ``serial:socket://HOST:PORT``.
-        ``sim,sim`` are two devices that share the rows of each matrix.
+        ``sim,sim`` are two devices that share the rows of each matrix, and ``layers:sim,sim`` two
+        that have complete layers of a model that is placed on them.
         ``tcp://A:7354,spare:tcp://B:7354`` is a device and a spare for the case that it fails:
         :class:`.FailoverGroup`.
     config : DeviceConfig, optional
@@ -88,7 +89,7 @@ def open_device(
         stack.pop_all()
     if len(devices) == 1 and not spares:
         return devices[0]
-    return FailoverGroup(devices, spares)
+    return FailoverGroup(devices, spares, layers=is_by_layers(specs))
 
 
 def open_transport(spec: str, config: DeviceConfig | None = None) -> Transport:

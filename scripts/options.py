@@ -71,7 +71,9 @@ Report   = Annotated[Path | None, typer.Option(
 DeviceSpec = Annotated[str, typer.Option(
     "--device", help="Device to use: sim or sim:lanes=64,columns=2 (simulated), tcp://HOST:PORT, "
                      "udp://HOST (board with memory), serial:/dev/ttyUSB0,baud=3000000 or "
-                     "serial:COM3 (board on a serial port). Separate several devices by commas.")]
+                     "serial:COM3 (board on a serial port). Separate several devices by commas. "
+                     "layers: before all of them gives each device complete layers of the "
+                     "model.")]
 Lanes   = Annotated[int, typer.Option(
     "--lanes", help="Lanes of the device, that is, bytes per stream word: 1, 2, 4, .., 64. Ignored "
                     "by a real device.")]

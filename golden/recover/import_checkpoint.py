@@ -8,7 +8,6 @@ from tritstream.golden.checkpoints.choice import BY_NAME, Architecture, Selectio
 from tritstream.golden.checkpoints.hub import local_model
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.weight_files import PACKED
-from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import half_range
 from tritstream.golden.gguf.i2s_order import I2S_ORDER, I2S_ORDERS
 from tritstream.golden.jobs.directory_job import Job, check_apart
@@ -114,7 +113,7 @@ def import_checkpoint(
         Called with the stage and the finished item: ``recovering`` (matrix), ``hashing`` (file),
         ``packing`` and ``comparing`` (tensor).
 
-    Raises :class:`CheckpointError` if the checkpoint, a file or the output directory is unusable,
+    Raises :class:`.CheckpointError` if the checkpoint, a file or the output directory is unusable,
     if a matrix does not fit, or if the files of the source cannot be consumed. Raises
     :class:`ValueError` for an invalid depth.
     """
@@ -136,8 +135,6 @@ def import_checkpoint(
         notes |= {"exclude": list(exclude)} if exclude else {}
         notes |= {I2S_ORDER: i2s_order} if i2s_order != I2S_ORDERS[0] else {}
         plan = files.plan(notes, base)
-        if not plan.matrices:
-            raise CheckpointError(f"{source.path}: no matrix fits; quantize it instead")
         reports = write_others(job, plan)
         job.finish()
     packed = PackReport(out, plan.depth, reports, files.reasons())

@@ -1,45 +1,36 @@
 """Import of the files of a checkpoint one after the other: recover, pack, hash, compare, delete."""
 
 import hashlib
-import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from tritstream.golden.checkpoints.changed_source import OneFile, SlicedSource
 from tritstream.golden.checkpoints.choice import Choice
 from tritstream.golden.checkpoints.safetensors_reader import Shard
-from tritstream.golden.checkpoints.source import MODULES_TO_NOT_CONVERT, Source
-from tritstream.golden.checkpoints.source_tensor import SourceTensor, Ternary
+from tritstream.golden.checkpoints.source import Source
+from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.checkpoints.unrotated import unrotated
 from tritstream.golden.checkpoints.weight_files import packed_name
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.jobs.directory_job import Job
 from tritstream.golden.jobs.journal import understood
-from tritstream.golden.matrix import DirectMatrix, TritMatrix
 from tritstream.golden.packed.card import BaseModel
-from tritstream.golden.packed.metadata import RECOVERED, marks_of
 from tritstream.golden.packed.pack import write_weights
 from tritstream.golden.packed.plan import Plan
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import check
-from tritstream.golden.recover import DEPTHS, Recovery, Unfit, encode
+from tritstream.golden.recover import Recovery, Unfit
 from tritstream.golden.recover.consuming import consume, is_consumed
+from tritstream.golden.recover.import_plan import RecoveredEncoder, plan_of
 from tritstream.golden.recover.survey import Stated, Survey, survey
-from tritstream.golden.rounding import FORMS
 
 __all__ = ["FileImport", "Progress", "sha256"]
 
 #: Reason for matrices that stay unquantized because of ``keep_going``.
 _MISFIT = "matrices that do not fit"
-
-#: Bytes per weight held in addition to the weights: integers, codes, and tiles to be written.
-_BYTES_PER_WEIGHT = 2
 
 #: Called as ``progress(stage, name)`` after each item of a stage is finished.
 Progress = Callable[[str, str], None]
@@ -93,10 +84,12 @@ class FileImport:
         fingerprint = self.source.fingerprint()
         if not self.source.on_demand:
             self._survey(self.choice.matrices)
+            self._check_found()
         for file in self.source.shards:
             self._import(file)
             if self.consume:
                 consume(self.job, self.source.path / file, fingerprint)
+        self._check_found()
 
     def plan(
         self, notes: Mapping[str, object], base: BaseModel | None = None, file: str | None = None,
@@ -107,7 +100,7 @@ class FileImport:
         source = OneFile(source, file) if file else source
         matrices = {name: tensor for name, tensor in choice.matrices.items()
                     if tensor.name in source.tensors}
-        return _plan(source, matrices, self._outcomes(matrices), choice.marks(), notes, base)
+        return plan_of(source, matrices, self._outcomes(matrices), choice.marks(), notes, base)
 
     @property
     def consumed(self) -> tuple[str, ...]:
@@ -122,6 +115,10 @@ class FileImport:
         """Return the choice without the matrices that were found not to fit."""
         return self.choice.without({one.name: _MISFIT for one in self.surveys.values()
                                     if not one.fits})
+
+    def _check_found(self) -> None:
+        if not self._fitting().matrices:
+            raise CheckpointError(f"{self.source.path}: no matrix fits; quantize it instead")
 
     def _sliced(self, choice: Choice) -> Source:
         return SlicedSource(unrotated(self.source, choice.matrices), choice.stacks)
@@ -185,7 +182,7 @@ class FileImport:
     def _write(self, file: str, plan: Plan) -> str | None:
         """Write the packed file, and return the SHA-256 of its source if that is a file."""
         path = self.source.path / file
-        encoder = _RecoveredEncoder(self._outcomes(plan.matrices))
+        encoder = RecoveredEncoder(self._outcomes(plan.matrices))
         with ThreadPoolExecutor(1) as pool:
             digest = pool.submit(sha256, path) if path in self.source.files() else None
             write_weights(self.job, plan, encoder,
@@ -215,46 +212,3 @@ def sha256(path: Path) -> str:
 def _recovered(name: str) -> str:
     """Return the key of a survey in the journal. Tensor names are the keys of packing steps."""
     return f"recovered {name}"
-
-
-def _plan(
-    source: Source, matrices: Mapping[str, SourceTensor],
-    fitting: Mapping[str, Recovery | Stated], slices: Mapping[str, dict[str, str]],
-    notes: Mapping[str, object], base: BaseModel | None,
-) -> Plan:
-    """Return a plan with the depth of most weights as default, and other depths as exceptions."""
-    weights: Counter[int] = Counter()
-    for name, recovery in fitting.items():
-        weights[recovery.depth] += math.prod(matrices[name].shape)
-    return Plan(
-        source, matrices, next((depth for depth, _ in weights.most_common(1)), max(DEPTHS)),
-        depths={name: recovery.depth for name, recovery in fitting.items()},
-        kept=MODULES_TO_NOT_CONVERT, codec=RECOVERED, notes=notes, base=base,
-        marks={name: marks_of(FORMS[recovery.form], matrices[name].dtype) | slices.get(name, {})
-               for name, recovery in fitting.items()},
-        layouts={name: found.layout for name, found in fitting.items()
-                 if isinstance(found, Stated)})
-
-
-@dataclass(frozen=True)
-class _RecoveredEncoder:
-    """A :class:`.TensorEncoder` that encodes by recovered tables; ``fitting`` is by module name."""
-
-    fitting: Mapping[str, Recovery | Stated]
-
-    def encode(
-        self, module: str, tensor: SourceTensor,
-    ) -> tuple[TritMatrix | DirectMatrix, None]:
-        recovery = self.fitting[module]
-        if isinstance(recovery, Stated):
-            stated = tensor.ternary() if isinstance(tensor, Ternary) else None
-            if stated is None:
-                raise CheckpointError(f"{tensor.path}: {tensor.name} has changed; import it again")
-            return stated, None
-        table = np.array(recovery.table, np.float32)
-        matrix = encode(tensor.read(), table, recovery.depth, FORMS[recovery.form], tensor.name)
-        # No weights to measure an error against: the matrix represents its source exactly.
-        return matrix, None
-
-    def memory(self, tensor: SourceTensor) -> int:
-        return tensor.size + _BYTES_PER_WEIGHT * math.prod(tensor.shape)

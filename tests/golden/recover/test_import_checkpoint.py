@@ -12,7 +12,7 @@ from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import write_weights
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import Finding, verify
-from tritstream.golden.recover import encode, import_files
+from tritstream.golden.recover import encode, import_files, import_plan
 from tritstream.golden.recover.import_checkpoint import import_checkpoint
 
 from support.golden_helpers import contents, message
@@ -158,7 +158,7 @@ def test_written_files_are_compared_with_the_source(model, imported, tmp_path, m
             matrix.q[7, 9] += 1 if matrix.q[7, 9] < 0 else -1
         return matrix
 
-    monkeypatch.setattr(import_files, "encode", flawed)
+    monkeypatch.setattr(import_plan, "encode", flawed)
     with pytest.raises(CheckpointError, match=message(
             f"{tmp_path / 'o.partial'}: {UP}: 1 weights are not those of the source, the first at "
             "row 7, column 9; check disk and memory, and run the same command again")):

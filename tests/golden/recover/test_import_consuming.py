@@ -15,7 +15,7 @@ from tritstream.golden.checkpoints.source import CheckpointError
 from tritstream.golden.packed.export import export
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.verify import verify
-from tritstream.golden.recover import encode, import_files
+from tritstream.golden.recover import encode, import_plan
 from tritstream.golden.recover.import_checkpoint import import_checkpoint
 
 from support.forked import run_forked
@@ -187,7 +187,7 @@ def test_a_file_that_differs_from_what_was_written_stays(model, tmp_path, monkey
 
     second = weights(model)[1]
     name = next(name for name in load_file(model / second) if "_proj.weight" in name)
-    monkeypatch.setattr(import_files, "encode", flawed)
+    monkeypatch.setattr(import_plan, "encode", flawed)
     with pytest.raises(CheckpointError, match="1 weights are not those of the source, the first at "
                                               "row 0, column 0; check disk and memory, and run "):
         import_checkpoint(model, tmp_path / "o", consume=True)
