@@ -15,8 +15,8 @@ from tritstream.golden.model_sizes import QWEN25
 __all__ = ["MEGABYTE", "ActivationBits", "BackendName", "BaseModel", "Burst", "ColumnCounts",
            "Columns", "Depth", "DeviceSpec", "Exclude", "Force", "I2sOrder", "Json", "JsonFile",
            "LaneCounts", "Lanes", "Layers", "MaxK", "Memory", "MemoryClock", "Model", "ModelSize",
-           "NoTokenizer", "Output", "Outstanding", "Packed", "PlaceSeed", "ReadBuffer", "Repeat",
-           "Report", "Rtl", "Seed", "ShardSize", "Shrink", "Stops", "System", "Temperature",
+           "NoTokenizer", "Output", "Outstanding", "Packed", "PlaceSeed", "PlaceSeeds", "ReadBuffer",
+           "Repeat", "Report", "Rtl", "Seed", "ShardSize", "Shrink", "Stops", "System", "Temperature",
            "TopK", "TopP", "Vocab"]
 
 #: Bytes per megabyte.
@@ -137,6 +137,9 @@ MemoryClock  = Annotated[float | None, typer.Option(
     show_default="the board's own")]
 PlaceSeed    = Annotated[int, typer.Option(
     "--seed", min=0, max=(1 << 31) - 1, help="Random seed of place and route.")]
+PlaceSeeds   = Annotated[int | None, typer.Option(
+    "--seeds", min=1, metavar="N", help="Place and route with the seeds 1 to N, too, to report "
+                                        "how the clock varies.")]
 
 Repeat = Annotated[int, typer.Option(
     "--repeat", min=1, help="Number of measured runs; the fastest one counts.")]
