@@ -15,9 +15,9 @@ from tritstream.golden.model_sizes import QWEN25
 __all__ = ["MEGABYTE", "ActivationBits", "BackendName", "BaseModel", "Burst", "ColumnCounts",
            "Columns", "Depth", "DeviceSpec", "Exclude", "Force", "I2sOrder", "Json", "JsonFile",
            "LaneCounts", "Lanes", "Layers", "MaxK", "Memory", "MemoryClock", "Model", "ModelSize",
-           "NoTokenizer", "Output", "Outstanding", "Packed", "PlaceSeed", "PlaceSeeds", "ReadBuffer",
-           "Repeat", "Report", "Rtl", "Seed", "ShardSize", "Shrink", "Stops", "System", "Temperature",
-           "TopK", "TopP", "Vocab"]
+           "NoTokenizer", "Output", "Outstanding", "Packed", "PlaceSeed", "PlaceSeeds",
+           "ReadBuffer", "Repeat", "Report", "Rtl", "Seed", "ShardSize", "Shrink", "Stops",
+           "System", "Temperature", "TopK", "TopP", "Vocab"]
 
 #: Bytes per megabyte.
 MEGABYTE = 1_000_000
