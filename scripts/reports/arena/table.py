@@ -1,13 +1,10 @@
 """Table of the arena: bits and quality of each row, and which rows no other row beats."""
 
-from collections.abc import Sequence
 from math import sqrt
 
 from tritstream.scripts.console import table
 
-__all__ = ["HEADS", "cells", "mean_kl", "show"]
-
-HEADS = ["row", "stored bits", "squared error", "mean KLD"]
+__all__ = ["arena_table", "mean_kl", "show"]
 
 
 def mean_kl(row: dict) -> tuple[float, float]:
@@ -17,27 +14,37 @@ def mean_kl(row: dict) -> tuple[float, float]:
             sqrt(sum(kl["error"] ** 2 for kl in found)) / len(found))
 
 
-def cells(row: dict, rows: Sequence[dict]) -> list[str]:
-    """Return a row of the table. * marks a row with less divergence than all of as few bits."""
-    value, error = mean_kl(row)
-    best = all(mean_kl(other)[0] >= value for other in rows
-               if other["stored_bits"] <= row["stored_bits"])
+def arena_table(report: dict) -> tuple[list[str], list[list[str]]]:
+    """Return the columns, and the rows by stored bits.
+
+    The mean divergence of a row has a * if no row of as few bits has less.
+    """
+    texts = [name.removeprefix("evaluation-") for name in report["texts"]]
+    rows = sorted(report["rows"], key=lambda row: row["stored_bits"])
+    return (["row", "stored bits", "squared error", "mean KLD", *(f"KLD, {name}" for name in texts),
+             "same top, %"], [_cells(row, rows) for row in rows])
+
+
+def _cells(row: dict, rows: list[dict]) -> list[str]:
+    least = min(mean_kl(other)[0] for other in rows if other["stored_bits"] <= row["stored_bits"])
+    texts = row["texts"].values()
+    same = sum(text["same_top"]["value"] for text in texts) / len(texts)
     return [row["name"], f"{row['stored_bits']:.2f}", f"{row['squared_error']:.2e}",
-            f"{value:.4f} ± {error:.4f}{'*' if best else ''}",
-            *(f"{text['kl']['value']:.4f} ± {text['kl']['error']:.4f}"
-              for text in row["texts"].values()),
-            *(f"{100 * text['same_top']['value']:.1f}" for text in row["texts"].values())]
+            _estimate(*mean_kl(row)) + "*" * (mean_kl(row)[0] <= least),
+            *(_estimate(**text["kl"]) for text in texts), f"{100 * same:.1f}"]
+
+
+def _estimate(value: float, error: float) -> str:
+    return f"{value:.4f} ± {error:.4f}"
 
 
 def show(report: dict) -> None:
     """Print the rows of a report by stored bits."""
-    texts, rows = list(report["texts"]), report["rows"]
-    table("", [*HEADS, *(f"KLD {name}" for name in texts), *(f"top {name}" for name in texts)],
-          [cells(row, rows) for row in rows])
+    table("", *arena_table(report))
     perplexities = ", ".join(f"{found['value']:.2f} ± {found['error']:.2f} on {name}"
                              for name, found in report["base"]["perplexity"].items())
     print(f"\n{report['base']['scored_tokens']} tokens scored per text; perplexity of the base: "
           f"{perplexities}")
-    print("KLD: divergence from the base in nats per token, ± one standard error; top: share of "
-          "tokens with the same most likely token, %; *: less mean KLD than every row of as few "
-          "bits")
+    print("KLD: divergence from the base in nats per token, ± one standard error; same top: share "
+          "of tokens with the same most likely token, mean over texts; *: no row of as few bits "
+          "has less mean KLD")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tritstream.scripts.reports.arena import contestants, run
-from tritstream.scripts.reports.arena.table import cells, mean_kl
+from tritstream.scripts.reports.arena.table import arena_table, mean_kl
 from tritstream.scripts.reports.bench.measuring import Run
 
 from support.cli_helpers import MODEL, command_fails, run_command
@@ -103,6 +103,10 @@ def row(name, bits, *divergences):
 def test_a_row_that_no_row_of_as_few_bits_beats_is_marked():
     rows = [row("a", 3.0, 0.4, 0.2), row("b", 4.0, 0.5, 0.5), row("c", 4.0, 0.1, 0.1)]
     assert mean_kl(rows[0]) == pytest.approx((0.3, 0.3 / 2 ** 0.5))
-    assert [cells(one, rows)[3].endswith("*") for one in rows] == [True, False, True]
-    assert cells(rows[0], rows) == ["a", "3.00", "1.00e-02", "0.3000 ± 0.2121*", "0.4000 ± 0.3000",
-                                    "0.2000 ± 0.3000", "50.0", "50.0"]
+    heads, shown = arena_table({"texts": {"evaluation-a": "", "b": ""}, "rows": rows[::-1]})
+    assert heads == ["row", "stored bits", "squared error", "mean KLD", "KLD, a", "KLD, b",
+                     "same top, %"]
+    assert {name: mean.endswith("*") for name, _, _, mean, *_ in shown} == {
+        "a": True, "b": False, "c": True}
+    assert shown[0] == ["a", "3.00", "1.00e-02", "0.3000 ± 0.2121*", "0.4000 ± 0.3000",
+                        "0.2000 ± 0.3000", "50.0"]
