@@ -45,7 +45,9 @@ class OwnLoop:
             except KeyboardInterrupt:
                 # This waits until the loop runs, so the task exists by then.
                 self._loop.call_soon_threadsafe(_cancel, tasks)
-                raise
+                # An executor that is interrupted while it starts a thread does not wait for it.
+                with self._lock:
+                    raise
 
     def _run(
         self, tasks: list[asyncio.Task[_T]], work: Callable[..., Coroutine[Any, Any, _T]],
