@@ -113,8 +113,8 @@ LaneCounts   = Annotated[list[int], typer.Option(
 ColumnCounts = Annotated[list[int], typer.Option(
     "--columns", help="Activation vectors per pass. May be repeated.")]
 Memory       = Annotated[str, typer.Option(
-    "--memory", help="Memory of the board: mt48lc16m16, as4c32m16 (SDRAM), mt41k64m16 or "
-                     "mt41k256m16 (DDR3).")]
+    "--memory", help="Memory of the board: mt48lc16m16, as4c32m16, m12l64322a (SDRAM), mt41k64m16 "
+                     "or mt41k256m16 (DDR3).")]
 MemoryClock  = Annotated[float | None, typer.Option(
     "--clock", help="Clock of core and memory controller in MHz.",
     show_default="the board's own")]

@@ -1,11 +1,15 @@
 """Etherbone with a packet buffer that drops complete packets on overflow or error."""
 
+from types import SimpleNamespace
+
 from liteeth.common import eth_udp_user_description
 from liteeth.core.udp import LiteEthUDP
 from liteeth.frontend.etherbone import LiteEthEtherbone
 from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
 from migen import Cat, If, Memory, Signal
+
+from tritstream.hw.soc.network import NETWORK
 
 __all__ = ["Etherbone", "PacketBuffer"]
 
@@ -17,6 +21,8 @@ _HEAD = 3
 _MAGIC = 0x6F4E
 #: Capacity in words and in packets.
 _DEPTH, _PACKETS = 2048, 16
+#: Words of a crossing between clock domains: more than pass while its pointers cross.
+_CROSSING = 16
 
 
 class PacketBuffer(LiteXModule):
@@ -96,7 +102,10 @@ class PacketBuffer(LiteXModule):
 
 
 class _Buffered:
-    """UDP port with a :class:`PacketBuffer`, as a replacement for the UDP layer of LiteEth."""
+    """UDP port with a :class:`PacketBuffer`, as a replacement for the UDP layer of LiteEth.
+
+    The layer is in the domain :data:`.NETWORK`, the port in that of the system.
+    """
 
     dw = 32
 
@@ -105,9 +114,13 @@ class _Buffered:
         self.buffer = PacketBuffer()
 
     def get_port(self, number, dw, cd):
-        port = self._crossbar.get_port(number, dw=dw, cd=cd)
-        self.received, port.source = port.source, self.buffer.source
-        return port
+        self.below   = below = self._crossbar.get_port(number, dw)
+        self.receive = self._crossing(below.source, NETWORK, cd)
+        self.send    = self._crossing(below.sink, cd, NETWORK)
+        return SimpleNamespace(sink=self.send.sink, source=self.buffer.source)
+
+    def _crossing(self, endpoint, source, sink):
+        return stream.ClockDomainCrossing(endpoint.description, source, sink, depth=_CROSSING)
 
 
 class Etherbone(LiteEthEtherbone):
@@ -124,8 +137,12 @@ class Etherbone(LiteEthEtherbone):
     def __init__(self, udp: LiteEthUDP, port: int) -> None:
         buffered = _Buffered(udp)
         LiteEthEtherbone.__init__(self, buffered, port, buffer_depth=_LONGEST)
-        self.buffer = buffered.buffer
-        self.comb += buffered.received.connect(self.buffer.sink)
+        self.buffer, self.receive, self.send = buffered.buffer, buffered.receive, buffered.send
+        self.comb += [
+            buffered.below.source.connect(self.receive.sink),
+            self.receive.source.connect(self.buffer.sink),
+            self.send.source.connect(buffered.below.sink),
+        ]
         # LiteEth 2024.12 uses the return address of a record that writes and reads as its first
         # address.
         receiver = self.record.receiver

@@ -34,7 +34,7 @@ _UART_SECONDS = 40 / 3e6
 @reports_errors
 def build_soc_command(
     board: Annotated[str, typer.Argument(
-        help="Name of the board: ulx3s-85f, ecpix5-85 or orangecrab-25f.")],
+        help="Name of the board: ulx3s-85f, ecpix5-85, orangecrab-25f or colorlight-i5.")],
     clock: MemoryClock = None,
     seed: PlaceSeed = 1,
     output: Annotated[Path | None, typer.Option(

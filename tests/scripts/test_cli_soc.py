@@ -83,7 +83,7 @@ def test_a_wrong_shape():
 
 def test_a_wrong_board():
     with pytest.raises(ValueError, match=r"^unknown board with memory 'ulx4s'; use one of ulx3s-85f"
-                                         r", ecpix5-85, orangecrab-25f$"):
+                                         r", ecpix5-85, orangecrab-25f, colorlight-i5$"):
         find_board("ulx4s")
 
 
