@@ -81,8 +81,13 @@ class Memory:
         return self.phy(_pads(self.module, self.data_bits), **self.options).settings
 
     def controller_settings(self, **others: Any) -> ControllerSettings:
-        """Return the settings of the LiteDRAM controller, with ``others`` added."""
-        return ControllerSettings(refresh_postponing=self.postponing, **others)
+        """Return the settings of the LiteDRAM controller, with ``others`` added.
+
+        Weights are read in order, so no two accesses that follow each other close a row: automatic
+        closing would only compare addresses in every bank.
+        """
+        return ControllerSettings(refresh_postponing=self.postponing, with_auto_precharge=False,
+                                  **others)
 
     @property
     def size(self) -> int:

@@ -1,13 +1,17 @@
 """Etherbone with a packet buffer that drops complete packets on overflow or error."""
 
-from types import SimpleNamespace
-
-from liteeth.common import eth_udp_user_description
+from liteeth.common import eth_etherbone_mmap_description, eth_udp_user_description
 from liteeth.core.udp import LiteEthUDP
-from liteeth.frontend.etherbone import LiteEthEtherbone
+from liteeth.frontend.etherbone import (
+    LiteEthEtherbonePacket,
+    LiteEthEtherboneProbe,
+    LiteEthEtherboneRecord,
+    LiteEthEtherboneWishboneMaster,
+)
 from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
-from migen import Cat, If, Memory, Signal
+from litex.soc.interconnect.packet import Arbiter, Dispatcher
+from migen import Cat, ClockDomainsRenamer, If, Memory, Signal
 
 from tritstream.hw.soc.network import NETWORK
 
@@ -102,10 +106,7 @@ class PacketBuffer(LiteXModule):
 
 
 class _Buffered:
-    """UDP port with a :class:`PacketBuffer`, as a replacement for the UDP layer of LiteEth.
-
-    The layer is in the domain :data:`.NETWORK`, the port in that of the system.
-    """
+    """UDP port with a :class:`PacketBuffer`, as a replacement for the UDP layer of LiteEth."""
 
     dw = 32
 
@@ -114,17 +115,38 @@ class _Buffered:
         self.buffer = PacketBuffer()
 
     def get_port(self, number, dw, cd):
-        self.below   = below = self._crossbar.get_port(number, dw)
-        self.receive = self._crossing(below.source, NETWORK, cd)
-        self.send    = self._crossing(below.sink, cd, NETWORK)
-        return SimpleNamespace(sink=self.send.sink, source=self.buffer.source)
-
-    def _crossing(self, endpoint, source, sink):
-        return stream.ClockDomainCrossing(endpoint.description, source, sink, depth=_CROSSING)
+        port = self._crossbar.get_port(number, dw=dw, cd=cd)
+        self.received, port.source = port.source, self.buffer.source
+        return port
 
 
-class Etherbone(LiteEthEtherbone):
+class _Records(LiteXModule):
+    """Etherbone of LiteEth up to its bus: ``source`` has the requests, ``sink`` the responses."""
+
+    def __init__(self, udp: LiteEthUDP, port: int) -> None:
+        buffered    = _Buffered(udp)
+        self.packet = packet = LiteEthEtherbonePacket(buffered, port)
+        self.buffer = buffer = buffered.buffer
+        self.probe  = probe  = LiteEthEtherboneProbe()
+        self.record = record = LiteEthEtherboneRecord(buffer_depth=_LONGEST)
+        self.sink, self.source = record.sender.sink, record.receiver.source
+        receiver   = record.receiver
+        dispatcher = Dispatcher(packet.source, [probe.sink, record.sink])
+        self.submodules += dispatcher, Arbiter([probe.source, record.source], packet.sink)
+        # LiteEth 2024.12 uses the return address of a record that writes and reads as its first
+        # address.
+        receiver.fsm.act("RECEIVE_BASE_RET_ADDR", receiver.fifo.source.ready.eq(1))
+        self.comb += [
+            buffered.received.connect(buffer.sink),
+            dispatcher.sel.eq(~packet.source.pf),
+            buffer.done.eq(receiver.fsm.before_entering("IDLE")),
+        ]
+
+
+class Etherbone(LiteXModule):
     """Etherbone of LiteEth: a bus master that is controlled by packets to a UDP port.
+
+    Packets are in the domain :data:`.NETWORK`, and the bus in that of the system.
 
     Parameters
     ----------
@@ -132,19 +154,24 @@ class Etherbone(LiteEthEtherbone):
         UDP layer, 32 bits wide.
     port : int
         Number of the UDP port.
+
+    Members
+    -------
+    bus : wishbone.Interface
+        Bus master of 32 bits.
     """
 
     def __init__(self, udp: LiteEthUDP, port: int) -> None:
-        buffered = _Buffered(udp)
-        LiteEthEtherbone.__init__(self, buffered, port, buffer_depth=_LONGEST)
-        self.buffer, self.receive, self.send = buffered.buffer, buffered.receive, buffered.send
+        self.records   = records   = ClockDomainsRenamer(NETWORK)(_Records(udp, port))
+        self.requests  = requests  = self._crossing(NETWORK, "sys")
+        self.responses = responses = self._crossing("sys", NETWORK)
+        self.master    = master    = LiteEthEtherboneWishboneMaster()
+        self.bus = master.bus
         self.comb += [
-            buffered.below.source.connect(self.receive.sink),
-            self.receive.source.connect(self.buffer.sink),
-            self.send.source.connect(buffered.below.sink),
+            records.source.connect(requests.sink), requests.source.connect(master.sink),
+            master.source.connect(responses.sink), responses.source.connect(records.sink),
         ]
-        # LiteEth 2024.12 uses the return address of a record that writes and reads as its first
-        # address.
-        receiver = self.record.receiver
-        receiver.fsm.act("RECEIVE_BASE_RET_ADDR", receiver.fifo.source.ready.eq(1))
-        self.comb += self.buffer.done.eq(receiver.fsm.before_entering("IDLE"))
+
+    def _crossing(self, source, sink):
+        return stream.ClockDomainCrossing(eth_etherbone_mmap_description(32), source, sink,
+                                          depth=_CROSSING, buffered=True)

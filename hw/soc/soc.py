@@ -93,4 +93,4 @@ class BoardSoC(SoCMini):
         self.ethphy  = phy
         self.network = ClockDomainsRenamer(NETWORK)(Network(phy, MAC, ADDRESS))
         self.etherbone = Etherbone(self.network.udp, PORT)
-        self.bus.add_master("etherbone", self.etherbone.wishbone.bus)
+        self.bus.add_master("etherbone", self.etherbone.bus)
