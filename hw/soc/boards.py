@@ -25,6 +25,8 @@ from tritstream.hw.soc.soc import BoardSoC
 __all__ = ["BOARDS", "Board", "find_board"]
 
 _BAUD = 3_000_000
+#: Bytes of a write of the bus.
+_BUS  = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,12 @@ def _orangecrab(memory):
 
 
 def _add_sdram(soc, platform, memory):
-    phy = memory.phy(platform.request("sdram"), **memory.options)
+    pads = platform.request("sdram")
+    if not hasattr(pads, "dm") and memory.lanes > _BUS:
+        raise ValueError(
+            f"the board has no DM pins, so a write of the bus ({_BUS} bytes) would damage the rest "
+            f"of a memory word ({memory.lanes} bytes); use a PHY whose word has {_BUS} bytes")
+    phy = memory.phy(pads, **memory.options)
     soc.add_module("sdrphy", phy)
     soc.add_memory(phy)
 

@@ -152,7 +152,7 @@ def test_bandwidth_of_a_large_matrix():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("memory", ["as4c32m16", "mt41k64m16", "mt41k256m16"])
+@pytest.mark.parametrize("memory", ["as4c32m16", "m12l64322a", "mt41k64m16", "mt41k256m16"])
 def test_every_command_keeps_the_timing(memory):
     report = bandwidth("--memory", memory, "--check", "--shape", "100x4864", "--shape", "90x512",
                        "--shape", "512x96", "--depth", "2")
