@@ -14,8 +14,8 @@ from tritstream.golden.gguf.i2s_order import I2S_ORDERS
 __all__ = ["ActivationBits", "BackendName", "BaseModel", "Burst", "ColumnCounts", "Columns",
            "Depth", "DeviceSpec", "Exclude", "Force", "I2sOrder", "Json", "JsonFile", "LaneCounts",
            "Lanes", "MaxK", "Memory", "MemoryClock", "Model", "NoTokenizer", "Output",
-           "Outstanding", "Packed", "PlaceSeed", "ReadBuffer", "Repeat", "Report", "Rtl", "Seed",
-           "Stops", "System", "Temperature", "TopK", "TopP"]
+           "Outstanding", "Packed", "PlaceSeed", "PlaceSeeds", "ReadBuffer", "Repeat", "Report",
+           "Rtl", "Seed", "Stops", "System", "Temperature", "TopK", "TopP"]
 
 # Checkpoints.
 Model  = Annotated[Path, typer.Argument(
@@ -120,6 +120,9 @@ MemoryClock  = Annotated[float | None, typer.Option(
     show_default="the board's own")]
 PlaceSeed    = Annotated[int, typer.Option(
     "--seed", min=0, max=(1 << 31) - 1, help="Random seed of place and route.")]
+PlaceSeeds   = Annotated[int | None, typer.Option(
+    "--seeds", min=1, metavar="N", help="Place and route with the seeds 1 to N, too, to report "
+                                        "how the clock varies.")]
 
 Repeat = Annotated[int, typer.Option(
     "--repeat", min=1, help="Number of measured runs; the fastest one counts.")]
