@@ -2,9 +2,9 @@
 
 A device is ``SCHEME``, ``SCHEME:OPTIONS``, ``SCHEME://ADDRESS`` or ``SCHEME://ADDRESS,OPTIONS``.
 Options are ``NAME=VALUE``, separated by commas. A serial port is ``serial:PORT`` or
-``serial:PORT,OPTIONS``, and a memory-mapped core is ``uio:NAME,OPTIONS`` or ``pcie:CARD,OPTIONS``.
-Several devices are separated by commas too. ``spare:`` before a device
-means that it is used when another one fails.
+``serial:PORT,OPTIONS``, a board with memory on one is ``uartbone:PORT``, and a memory-mapped core
+is ``uio:NAME,OPTIONS`` or ``pcie:CARD,OPTIONS``. Several devices are separated by commas too.
+``spare:`` before a device means that it is used when another one fails.
 """
 
 import re
@@ -17,11 +17,12 @@ __all__ = ["DEVICES", "SIMULATED", "Spec", "parse_specs"]
 #: Examples of all kinds of devices, for messages and help.
 DEVICES = ("sim, sim:lanes=64,columns=4, axi-sim:channels=4,lanes=32, tcp://HOST:PORT, udp://HOST, "
            "dask://HOST:8786,devices=4, uio:uio0,buffer=udmabuf0, "
-           "pcie:0000:03:00.0,buffer=udmabuf0 and serial:/dev/ttyUSB0,baud=3000000")
+           "pcie:0000:03:00.0,buffer=udmabuf0, uartbone:/dev/ttyUSB0 and "
+           "serial:/dev/ttyUSB0,baud=3000000")
 
 #: Schemes of devices that are simulated in this process, and all schemes.
 SIMULATED = ("sim", "axi-sim")
-_SCHEMES  = (*SIMULATED, "tcp", "udp", "dask", "serial", "uio", "pcie")
+_SCHEMES  = (*SIMULATED, "tcp", "udp", "dask", "serial", "uartbone", "uio", "pcie")
 
 #: Before the spec of a spare.
 _SPARE = "spare:"
@@ -29,7 +30,7 @@ _SPARE = "spare:"
 _SPEC = re.compile(
     r"(?P<scheme>[\w-]+)(://(?P<address>[^,]+),?|:(?=\w+=)|)(?P<options>(\w+=.*)?)")
 _NAMED = re.compile(
-    r"(?P<scheme>serial|uio|pcie):(//)?(?P<address>(?!\w+=)[^,]+)(,(?P<options>\w+=.*))?")
+    r"(?P<scheme>serial|uartbone|uio|pcie):(//)?(?P<address>(?!\w+=)[^,]+)(,(?P<options>\w+=.*))?")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def parse_specs(specs: str | Sequence[str]) -> list[Spec]:
 
 def _parse(text: str) -> Spec:
     spare, text = text.startswith(_SPARE), text.removeprefix(_SPARE)
-    match = (_NAMED if re.match(r"(serial|uio|pcie)\b", text) else _SPEC).fullmatch(text)
+    match = (_NAMED if re.match(r"(serial|uartbone|uio|pcie)\b", text) else _SPEC).fullmatch(text)
     if not match or match["scheme"] not in _SCHEMES:
         raise ValueError(f"no device {text!r}; there are {DEVICES}{_hint(text)}")
     options = dict(option.split("=", 1)

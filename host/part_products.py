@@ -117,9 +117,11 @@ class GemvFrame:
 
 
 @lru_cache(maxsize=1024)
-def _arguments(*fields: int) -> tuple[int, int]:
+def _arguments(
+    depth: int, chunks: int, columns: int, blocks: int, length: int, direct: bool,
+) -> tuple[int, int]:
     """Return arg0 and arg1 of a GEMV: :class:`.GemvArguments`."""
-    return GemvArguments(*fields).pack()
+    return GemvArguments(depth, chunks, columns, blocks, length, direct).pack()
 
 
 def part_products(

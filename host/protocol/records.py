@@ -109,8 +109,8 @@ class Stats:
     @classmethod
     def parse(cls, payload: bytes, lanes: int) -> "Stats":
         """Read the DONE payload of a frame; raises :class:`BadAnswer` when its length is wrong."""
-        numbers = _numbers("DONE", DONE_FIELDS, "Q", payload)
-        return cls(*numbers, stream_bytes=numbers[-1] * lanes, frames=1)
+        cycles, input_stalls, output_stalls, words = _numbers("DONE", DONE_FIELDS, "Q", payload)
+        return cls(cycles, input_stalls, output_stalls, words, words * lanes, 1)
 
     def of_frame(self, size: int) -> "Stats":
         """Return these statistics; raises :class:`BadAnswer` unless ``size`` bytes were counted."""
