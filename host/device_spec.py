@@ -2,11 +2,10 @@
 
 A device is ``SCHEME``, ``SCHEME:OPTIONS``, ``SCHEME://ADDRESS`` or ``SCHEME://ADDRESS,OPTIONS``.
 Options are ``NAME=VALUE``, separated by commas. A serial port is ``serial:PORT`` or
-``serial:PORT,OPTIONS``, and a memory-mapped core is ``uio:NAME,OPTIONS``, ``pcie:CARD,OPTIONS`` or
-``pynq:FILE,OPTIONS``.
-Several devices are separated by commas too. ``spare:`` before a device
-means that it is used when another one fails, and ``layers:`` before all of them that each device
-multiplies complete layers of a model.
+``serial:PORT,OPTIONS``, a board with memory on one is ``uartbone:PORT``, and a memory-mapped core
+is ``uio:NAME,OPTIONS``, ``pcie:CARD,OPTIONS`` or ``pynq:FILE,OPTIONS``. Several devices are
+separated by commas too. ``spare:`` before a device means that it is used when another one fails,
+and ``layers:`` before all of them that each device multiplies complete layers of a model.
 """
 
 import re
@@ -19,12 +18,15 @@ __all__ = ["DEVICES", "SIMULATED", "Spec", "is_by_layers", "parse_specs"]
 #: Examples of all kinds of devices, for messages and help.
 DEVICES = ("sim, sim:lanes=64,columns=4, axi-sim:channels=4,lanes=32, tcp://HOST:PORT, udp://HOST, "
            "dask://HOST:8786,devices=4, uio:uio0,buffer=udmabuf0, "
-           "pcie:0000:03:00.0,buffer=udmabuf0, pynq:kv260.bit,memory=512 and "
+           "pcie:0000:03:00.0,buffer=udmabuf0, pynq:kv260.bit,memory=512, "
+           "uartbone:/dev/ttyUSB0 and "
            "serial:/dev/ttyUSB0,baud=3000000")
 
 #: Schemes of devices that are simulated in this process, and all schemes.
 SIMULATED = ("sim", "axi-sim")
-_SCHEMES  = (*SIMULATED, "tcp", "udp", "dask", "serial", "uio", "pcie", "pynq")
+_SCHEMES  = (*SIMULATED, "tcp", "udp", "dask", "serial", "uartbone", "uio", "pcie", "pynq")
+#: Schemes whose address is a name, and not a host.
+_NAMES = "serial|uartbone|uio|pcie|pynq"
 
 #: Before the spec of a spare, and before specs of devices that have complete layers.
 _SPARE, _LAYERS = "spare:", "layers:"
@@ -32,7 +34,7 @@ _SPARE, _LAYERS = "spare:", "layers:"
 _SPEC = re.compile(
     r"(?P<scheme>[\w-]+)(://(?P<address>[^,]+),?|:(?=\w+=)|)(?P<options>(\w+=.*)?)")
 _NAMED = re.compile(
-    r"(?P<scheme>serial|uio|pcie|pynq):(//)?(?P<address>(?!\w+=)[^,]+)(,(?P<options>\w+=.*))?")
+    rf"(?P<scheme>{_NAMES}):(//)?(?P<address>(?!\w+=)[^,]+)(,(?P<options>\w+=.*))?")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _text(specs: str | Sequence[str]) -> str:
 
 def _parse(text: str) -> Spec:
     spare, text = text.startswith(_SPARE), text.removeprefix(_SPARE)
-    match = (_NAMED if re.match(r"(serial|uio|pcie|pynq)\b", text) else _SPEC).fullmatch(text)
+    match = (_NAMED if re.match(rf"({_NAMES})\b", text) else _SPEC).fullmatch(text)
     if not match or match["scheme"] not in _SCHEMES:
         raise ValueError(f"no device {text!r}; there are {DEVICES}{_hint(text)}")
     options = dict(option.split("=", 1)

@@ -11,6 +11,7 @@ from tritstream.host.board.pynq_overlay import open_pynq
 from tritstream.host.board.simulated import open_simulated
 from tritstream.host.board.soc_bus import SocBus
 from tritstream.host.board.transport import BoardTransport
+from tritstream.host.board.uart_link import UartLink
 from tritstream.host.board.udp_link import BOARD_PORT, BoardLink
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
@@ -54,6 +55,8 @@ def open_device(
         ``dask://HOST:8786,devices=4`` are devices of four workers of a Dask cluster, and as many
         spares (:class:`.Cluster`). ``udp://HOST`` or
         ``udp://HOST:1234,bind=0,repeat=0.05,window=2`` is a board with memory.
+        ``uartbone:/dev/ttyUSB0`` or ``uartbone:/dev/ttyUSB0,baud=3000000,repeat=0.25`` is one
+        without Ethernet (:class:`.UartLink`).
         ``uio:uio0,buffer=udmabuf0``, ``pcie:0000:03:00.0,buffer=udmabuf0`` and
         ``pynq:kv260.bit,memory=512`` are memory-mapped cores (:func:`.open_uio`,
         :func:`.open_pcie`, :func:`.open_pynq`).
@@ -178,6 +181,16 @@ def _open_udp(spec: Spec, *_: Any) -> list[Transport]:
     return [BoardTransport(SocBus(link), **silence)]
 
 
+def _open_uartbone(spec: Spec, *_: Any) -> list[BoardTransport]:
+    """Open a board with memory on a serial port."""
+    options = spec.values(baud=int, timeout=float, repeat=float, tries=int)
+    silence = {"timeout": options.pop("timeout")} if "timeout" in options else {}
+    if "repeat" in options:
+        options["timeout"] = options.pop("repeat")
+    link = UartLink(str(spec.address), options.pop("baud", BAUD), **options)
+    return [BoardTransport(SocBus(link), **silence)]
+
+
 def _open_uio(spec: Spec, *_: Any) -> list[BoardTransport]:
     options = spec.values(buffer=str, interrupt=int, timeout=float)
     if "buffer" not in options:
@@ -226,5 +239,5 @@ def _open_serial(spec: Spec, *_: Any) -> list[Transport]:
 
 _SCHEMES: dict[str, _Opener] = {
     "sim": _open_sim, "axi-sim": _open_axi_sim, "tcp": _open_tcp, "udp": _open_udp,
-    "dask": _open_dask, "serial": _open_serial, "uio": _open_uio, "pcie": _open_pcie,
-    "pynq": _open_pynq}
+    "dask": _open_dask, "serial": _open_serial, "uartbone": _open_uartbone, "uio": _open_uio,
+    "pcie": _open_pcie, "pynq": _open_pynq}

@@ -17,7 +17,8 @@ from support.host_cases import matrix_of, multiply, vectors
 
 THERE_ARE = ("there are sim, sim:lanes=64,columns=4, axi-sim:channels=4,lanes=32, "
              "tcp://HOST:PORT, udp://HOST, dask://HOST:8786,devices=4, uio:uio0,buffer=udmabuf0, "
-             "pcie:0000:03:00.0,buffer=udmabuf0, pynq:kv260.bit,memory=512 and "
+             "pcie:0000:03:00.0,buffer=udmabuf0, pynq:kv260.bit,memory=512, "
+             "uartbone:/dev/ttyUSB0 and "
              "serial:/dev/ttyUSB0,baud=3000000")
 
 
