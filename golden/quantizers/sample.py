@@ -67,7 +67,8 @@ def take_sample(
         return ((taken * taken * columns).sum(axis=2) * results[chunk, None]).ravel()
 
     with np.errstate(over="ignore", under="ignore"):
-        heaviness = np.concatenate(list(in_threads(weigh, chunks)))
+        # No number is taken for infinity times zero.
+        heaviness = np.fmax(np.concatenate(list(in_threads(weigh, chunks))), np.float32(0))
         indices, shares = _choose(heaviness, group)
     return Sample(_gather(weights, chunks, indices, group),
                   columns[indices % groups] * (results[indices // groups] * shares)[:, None],
@@ -76,8 +77,7 @@ def take_sample(
 
 def _choose(heaviness: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
     """Return indices of groups, ascending, and how many groups each represents: (n,) each."""
-    order = np.argsort(-heaviness, kind="stable")
-    order = order[:np.count_nonzero(heaviness)]
+    order = _descending(heaviness)[:np.count_nonzero(heaviness)]
     count, wanted = (max(most * GROUP // group, least) for most, least in (_HEAVIEST, _OTHERS))
     heaviest, others = order[:count], order[count:]
     step = max(1, -(-len(others) // wanted))
@@ -86,6 +86,18 @@ def _choose(heaviness: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
     shares[len(heaviest):] = len(others) / max(1, len(others[::step]))
     ascending = np.argsort(indices, kind="stable")
     return indices[ascending], shares[ascending]
+
+
+def _descending(heaviness: np.ndarray) -> np.ndarray:
+    """Return the indices of numbers, float32 (n,), from the largest to the smallest.
+
+    Equal numbers stay in their order. Numbers must not be negative. To sort integers that hold a
+    number and its index takes half the time of a stable sort.
+    """
+    keys = np.iinfo(np.uint32).max - heaviness.view(np.uint32).astype(np.uint64)
+    keys = keys << np.uint64(32) | np.arange(len(keys), dtype=np.uint64)
+    keys.sort()
+    return (keys & np.uint64(np.iinfo(np.uint32).max)).astype(np.intp)
 
 
 def _gather(
