@@ -9,6 +9,7 @@ from tritstream.golden.kernels.numpy_arithmetic import scale_steps
 
 __all__ = ["feed_back", "grid_errors", "level_sums", "own_errors"]
 
+
 def feed_back(weights, targets, feedback, importance, table, half):
     q, codes = np.empty(weights.shape, np.int8), np.empty(weights.shape[1], np.uint8)
     errors = np.empty(weights.shape, np.float32)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tritstream.golden.fixed_point import GROUP, SCALES
+from tritstream.golden.fixed_point import SCALES
 from tritstream.golden.kernels.numpy_arithmetic import (
     levels,
     scale_steps,

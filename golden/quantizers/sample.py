@@ -48,7 +48,8 @@ def take_sample(
     weights : WeightRows
         Weights (N, K) of any float dtype.
     columns : numpy.ndarray, optional
-        Factor for squared errors in each column, for groups of 16: float32 (Kp,); 1 by default.
+        Factor for squared errors in each column, padded to complete groups: float32 (Kp,); 1 by
+        default.
     results : numpy.ndarray, optional
         Factor for squared errors in each row: float32 (N,); 1 by default.
     name : str, optional

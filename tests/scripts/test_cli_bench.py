@@ -75,6 +75,22 @@ def test_bench_quantize_without_a_model(few_rows):
                                               "packages", "loops"}
 
 
+def test_bench_methods(tmp_path):
+    options = ["--rows", 20, "--columns", 100, "--group", 32, "--repeat", 1]
+    done = bench("methods", *options, "-o", tmp_path / "bench.json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["method"] for row in report["methods"]] == [
+        "tritllm-v2", "search", "search, G = 32", "search, calibrated",
+        "search, calibrated, G = 32"]
+    assert all(row["cpu"] > 0 and row["method"] in done.stdout for row in report["methods"])
+    for wrong, error in (({"--depth": 5}, "depth must be 1..4, not 5"),
+                         ({"--engine": "cuda"}, "engine must be one of numpy, numba, not cuda"),
+                         ({"--group": 48}, "group must be one of 32, 64, 128, not 48")):
+        done = bench("methods", *options, *(part for pair in wrong.items() for part in pair))
+        assert (done.exit_code, done.stderr.strip()) == (1, f"error: {error}")
+
+
 def test_bench_refuses_what_it_cannot_pack(tmp_path):
     done = bench("quantize", tmp_path, "--work", tmp_path / "work", "--repeat", 1)
     assert done.exit_code == 1

@@ -13,6 +13,7 @@ from tritstream.scripts.reports.bench import (
     groups,
     host_path,
     layout,
+    methods,
     quantize,
     simulation,
 )
@@ -31,6 +32,7 @@ def several():
 app.command("backends")(backends.backends)
 app.command("groups")(groups.groups)
 app.command("quantize")(quantize.quantize)
+app.command("methods")(methods.methods)
 app.command("layout")(layout.layout)
 app.command("codec")(codec.codec)
 app.command("host-path")(host_path.host_path)
