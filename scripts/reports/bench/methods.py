@@ -10,7 +10,7 @@ import typer
 
 from tritstream.golden.checkpoints.generated import GeneratedTensor
 from tritstream.golden.fixed_point import half_range
-from tritstream.golden.kernels import ENGINES, load
+from tritstream.golden.kernels import ENGINES, default_engine, load
 from tritstream.golden.matrix import DirectMatrix, Encoded, whole
 from tritstream.golden.quantize import CODEC, choose_scales
 from tritstream.golden.quantizers.error_feedback import GROUPS, feed_back
@@ -49,6 +49,7 @@ def methods(
     statistics.
     """
     half_range(depth)
+    engine = engine or default_engine()
     load(engine)
     if group not in GROUPS[1:]:
         raise ValueError(f"group must be one of {', '.join(map(str, GROUPS[1:]))}, not {group}")
@@ -63,7 +64,7 @@ def methods(
 
 
 def _methods(
-    rows: int, columns: int, depth: int, group: int, engine: str | None,
+    rows: int, columns: int, depth: int, group: int, engine: str,
 ) -> dict[str, Callable[[], object]]:
     """Return the work to measure, by name of the method; each was done on a small matrix before."""
     tensor = GeneratedTensor("bench.weight", "BF16", (rows, columns), seed=0)
