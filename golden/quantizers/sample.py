@@ -65,12 +65,13 @@ def take_sample(
 
     def weigh(chunk: slice) -> np.ndarray:
         taken = take_groups(weights, chunk, name, group).reshape(-1, groups, group)
-        return ((taken * taken * columns).sum(axis=2) * results[chunk, None]).ravel()
+        # Each thread has its own error state. Infinity times zero counts as zero.
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            weighed = (taken * taken * columns).sum(axis=2) * results[chunk, None]
+        return np.fmax(weighed, np.float32(0)).ravel()
 
-    with np.errstate(over="ignore", under="ignore"):
-        # No number is taken for infinity times zero.
-        heaviness = np.fmax(np.concatenate(list(in_threads(weigh, chunks))), np.float32(0))
-        indices, shares = _choose(heaviness, group)
+    heaviness = np.concatenate(list(in_threads(weigh, chunks)))
+    indices, shares = _choose(heaviness, group)
     return Sample(_gather(weights, chunks, indices, group),
                   columns[indices % groups] * (results[indices // groups] * shares)[:, None],
                   float(heaviness.max()))
