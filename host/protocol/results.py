@@ -113,7 +113,8 @@ class Results:
         if self._others or len(received) < due.size:
             return None
         data = bytes(memoryview(received)[:due.size])
-        frames = np.frombuffer(data, np.uint8, count * due.result, due.results).reshape(count, -1)
+        frames = np.frombuffer(data, np.uint8, count * due.result, due.results).reshape(
+            count, due.result)
         if (crc32(data) != due.crc or frames[:, :HEADER_BYTES].tobytes() != self._due_headers(
                 sequence, count).tobytes()
                 or not data.startswith(plain_header(Opcode.DONE, sequence, DONE_BYTES), due.done)
