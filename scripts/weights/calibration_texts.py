@@ -1,0 +1,111 @@
+"""Texts of a calibration: files, random tokens, and text that the model writes itself."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tritstream.scripts.console import progress
+from tritstream.scripts.corpus import read_text
+from tritstream.scripts.streams import storable
+from tritstream.scripts.weights.token_windows import WINDOW, text_windows
+
+if TYPE_CHECKING:
+    # torch takes seconds to import, and is an extra.
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+__all__ = ["RANDOM", "SELF", "CalibrationText", "calibration_texts", "read_windows"]
+
+#: Names that stand for random tokens of the vocabulary, and for text that the model writes, in
+#: place of a file.
+RANDOM, SELF = "random", "self"
+
+
+@dataclass(frozen=True)
+class CalibrationText:
+    """One text of a calibration.
+
+    Members
+    -------
+    given : str
+        Name of the file as given, or :data:`RANDOM`, or :data:`SELF`.
+    sha256 : str or None
+        SHA-256 of the text; None if it is not of a file.
+    """
+
+    given:  str
+    sha256: str | None
+
+    @property
+    def name(self) -> str:
+        """Name without directories."""
+        return self.given if self.sha256 is None else storable(Path(self.given).name)
+
+    @property
+    def record(self) -> dict[str, str | None]:
+        """Description for the calibration file."""
+        return {"text": self.name, "text_sha256": self.sha256}
+
+    def __str__(self) -> str:
+        return self.name + (f", SHA-256 {self.sha256[:16]}" if self.sha256 else "")
+
+
+def calibration_texts(given: Iterable[str]) -> list[CalibrationText]:
+    """Return the texts with these names, each once.
+
+    Raises :class:`ValueError` for a file that is not text in UTF-8.
+    """
+    return [CalibrationText(name, None if name in (RANDOM, SELF) else read_text(Path(name)).sha256)
+            for name in dict.fromkeys(given)]
+
+
+def read_windows(
+    path: Path, model: "PreTrainedModel", texts: Sequence[CalibrationText], tokens: int,
+) -> "list[Tensor]":
+    """Return windows of token ids, int64 (T,) each: an equal share of them from each text.
+
+    Parameters
+    ----------
+    path : Path
+        Checkpoint of the model, for its tokenizer.
+    model : PreTrainedModel
+        Unquantized model of :func:`.load_model`, which writes the text :data:`SELF`.
+    texts : sequence of CalibrationText
+    tokens : int
+        Number of tokens to read in all. A text that is shorter than its share is read completely.
+    """
+    count = max(1, tokens // WINDOW // len(texts))
+    return [window for text in texts for window in _windows(path, model, text, count)]
+
+
+def _windows(
+    path: Path, model: "PreTrainedModel", text: CalibrationText, count: int,
+) -> "Iterable[Tensor]":
+    if text.sha256 is None:
+        return _made_windows(path, model, text.given, count)
+    return _spread(text_windows(path, Path(text.given)), count)
+
+
+def _spread(windows: "Sequence[Tensor]", count: int) -> "Iterator[Tensor]":
+    """Yield at most ``count`` windows, at even distances."""
+    count = min(count, len(windows))
+    return (windows[index * len(windows) // count] for index in range(count))
+
+
+def _made_windows(
+    path: Path, model: "PreTrainedModel", name: str, count: int,
+) -> "list[Tensor]":
+    from tritstream.host.model.calibration import random_windows
+    from tritstream.host.model.load import load_tokenizer
+    from tritstream.host.model.scoring import tokenize
+    from tritstream.host.model.self_text import self_windows
+
+    tokenizer = load_tokenizer(path)
+    vocabulary, special = len(tokenizer), tokenizer.all_special_ids
+    if name == RANDOM:
+        return random_windows(vocabulary, special, WINDOW, count)
+    start = tokenize(tokenizer, "").ids.tolist()
+    with progress("writing text", WINDOW * count) as advance:
+        return self_windows(model, vocabulary, special, WINDOW, count, start=start,
+                            progress=advance)
