@@ -92,6 +92,6 @@ class _Reporter(StoppingCriteria):
     def __init__(self, report: Callable[[int], None]):
         self._report = report
 
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         self._report(len(input_ids))
         return torch.zeros(len(input_ids), dtype=torch.bool)

@@ -25,6 +25,7 @@ from tritstream.scripts.weights.calibration_texts import (
     CalibrationText,
     calibration_texts,
     read_windows,
+    warn_of_few,
 )
 from tritstream.scripts.weights.token_windows import WINDOW
 
@@ -114,14 +115,17 @@ def _collect(
 ) -> None:
     from tritstream.host.model.calibration import collect_moments
     from tritstream.host.model.load import load_model
+    from tritstream.host.model.skeleton import linear_layer
 
     loaded = load_model(model)
-    windows = read_windows(model, loaded, texts, tokens)
-    layers = linear_layers(source, loaded)
+    windows = read_windows(model, texts, tokens, lambda: loaded)
+    count, layers = sum(map(len, windows)), linear_layers(source, loaded)
+    warn_of_few(count, {name: linear_layer(loaded, module).in_features
+                        for name, module in layers.items()})
     with _progress(job, len(windows)) as report:
         moments = collect_moments(loaded, layers, windows, progress=report, keeper=job)
     job.finish(moments, {"texts": [text.record for text in texts],
-                         "tokens": sum(map(len, windows)), "layers": len(layers)})
+                         "tokens": count, "layers": len(layers)})
 
 
 def _parameters(

@@ -2,15 +2,20 @@
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
+import torch
 
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.quantizers.moments import Moments, write_moments
-from tritstream.host.model.load import load_model
+from tritstream.host.model.load import load_model, load_tokenizer
+from tritstream.host.model.self_text import self_windows
 from tritstream.scripts.weights.calibrate import calibrate, moments_file
+from tritstream.scripts.weights.calibration_texts import calibration_texts, read_windows
 from tritstream.scripts.weights.checkpoints import inspect, verify
 from tritstream.scripts.weights.quantize import quantize
+from tritstream.scripts.weights.token_windows import text_windows
 
 from support.forked import COMMANDS, run_forked
 from support.golden_helpers import contents
@@ -118,6 +123,39 @@ def test_calibrate_writes_what_quantize_takes(tmp_path, text, capsys):
     calibrate(MODEL, tmp_path / "m.safetensors", ["random"], 512, force=True)
     assert capsys.readouterr().out == (
         f"calibration of 29 layers, 512 tokens of random read: {tmp_path / 'm.safetensors'}\n")
+
+
+def test_texts_have_equal_shares(tmp_path, text, capsys):
+    calibrate(MODEL, tmp_path / "m.safetensors", [text, "self"], 1024, as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert [one["text"] for one in report["texts"]] == ["text.txt", "self"]
+    assert [len(one["text_sha256"] or "") for one in report["texts"]] == [64, 0]
+    assert report["tokens"] == 1024
+    model, texts = load_model(MODEL), calibration_texts([text, "self", "random"])
+    windows = read_windows(MODEL, texts, 3 * 1024, lambda: model)
+    assert [len(window) for window in windows] == [512] * 6
+    assert torch.equal(windows[0], text_windows(MODEL, Path(text))[0])
+    tokenizer = load_tokenizer(MODEL)
+    own = self_windows(model, len(tokenizer), tokenizer.all_special_ids, 512, 2)
+    assert all(map(torch.equal, windows[2:4], own))
+
+
+def test_a_calibration_file_is_used_alone(tmp_path, text, capsys):
+    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=[text, "m.safetensors"]
+                   ) == ("m.safetensors: is a calibration file, which is used alone; give it "
+                         "without other calibrations, or give the texts of all")
+
+
+def test_too_few_tokens(tmp_path, capsys):
+    short = tmp_path / "short.txt"
+    short.write_text(PROMPT)
+    calibrate(MODEL, tmp_path / "m.safetensors", [str(short)], 1024)
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "warning: short.txt: has 9 tokens, but 1024 are its share; give a longer text, or fewer "
+        "tokens",
+        "warning: 9 tokens cannot tell the 384 inputs of model.layers.0.mlp.down_proj apart, so "
+        "that the calibration holds for little other text; read more tokens, or add the text self",
+    ]
 
 
 def test_depths_by_name(tmp_path):
