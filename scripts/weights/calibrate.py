@@ -47,10 +47,13 @@ def calibrate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Calibration file to write.")],
     text: Annotated[list[str] | None, typer.Option(
         help="Plain text in UTF-8, of the kind that the model will read, `self` for text that the "
-             "model writes, or `random` for random tokens of the vocabulary. May be repeated: "
-             "each gets an equal share of the tokens.", show_default=SELF)] = None,
+             "model writes, or `random` for random tokens only. May be repeated: each gets an "
+             "equal share of the tokens.", show_default=SELF)] = None,
     tokens: Annotated[int, typer.Option(
         help="Number of tokens to read in all, spread over each text.")] = TOKENS,
+    random: Annotated[bool, typer.Option(
+        help="Read random tokens of the vocabulary, too, as many as of each text: the calibration "
+             "then holds for other kinds of text as well.")] = True,
     force: Force = False,
     as_json: Json = False,
 ):
@@ -62,8 +65,8 @@ def calibrate(
     columns, 4 KiB per entry of the vocabulary, and the activations of one
     window of 512 tokens.
     """
-    made_of = _write(open_source(model), model, output, calibration_texts(text or [SELF]), tokens,
-                     force)
+    texts = calibration_texts(text or [SELF], random)
+    made_of = _write(open_source(model), model, output, texts, tokens, force)
     if as_json:
         print_json({"output": str(output), **made_of})
     else:
@@ -112,7 +115,7 @@ def _collect(
     job: CalibrationJob, source: Source, model: Path, texts: Sequence[CalibrationText],
     tokens: int,
 ) -> None:
-    from tritstream.host.model.calibration import collect_moments
+    from tritstream.host.model.calibration import SHRINKAGE, collect_moments
     from tritstream.host.model.load import load_model
     from tritstream.host.model.skeleton import linear_layer
 
@@ -124,7 +127,7 @@ def _collect(
     with _progress(job, len(windows)) as report:
         moments = collect_moments(loaded, layers, windows, progress=report, keeper=job)
     job.finish(moments, {"texts": [text.record for text in texts],
-                         "tokens": count, "layers": len(layers)})
+                         "tokens": count, "shrinkage": SHRINKAGE, "layers": len(layers)})
 
 
 def _parameters(

@@ -52,13 +52,15 @@ class CalibrationText:
         return self.name + (f", SHA-256 {self.sha256[:16]}" if self.sha256 else "")
 
 
-def calibration_texts(given: Iterable[str]) -> list[CalibrationText]:
-    """Return the texts with these names, each once.
+def calibration_texts(given: Iterable[str], random: bool = True) -> list[CalibrationText]:
+    """Return the texts with these names, each once, and with ``random`` also :data:`RANDOM`.
+
+    Random tokens show inputs that no text shows, so that a calibration also holds for other text.
 
     Raises :class:`ValueError` for a file that is not text in UTF-8.
     """
     return [CalibrationText(name, None if name in (RANDOM, SELF) else read_text(Path(name)).sha256)
-            for name in dict.fromkeys(given)]
+            for name in dict.fromkeys([*given, RANDOM] if random else given)]
 
 
 def read_windows(

@@ -56,9 +56,9 @@ def quantize(
         )] = GROUPING.scales,
     calibration: Annotated[list[str] | None, typer.Option(
         metavar="TEXT", help="Calibrate the method search: with `self`, text that the model "
-        "writes; with a text of the kind that the model will read; with `random` for random tokens "
-        "of the vocabulary; or with a calibration file of `tritstream calibrate`. May be repeated: "
-        "each text gets an equal share of the tokens.")] = None,
+        "writes; with a text of the kind that the model will read; with `random`, random tokens "
+        "only; or with a calibration file of `tritstream calibrate`. May be repeated: each text "
+        "gets an equal share of the tokens, and so do random tokens.")] = None,
     calibration_tokens: Annotated[int, typer.Option(
         help="Number of tokens to read from the calibration texts.")] = TOKENS,
     include: Annotated[list[str] | None, typer.Option(

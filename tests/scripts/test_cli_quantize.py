@@ -47,7 +47,7 @@ def depths(path):
 
 
 def test_a_text_calibrates_once_for_all_depths(tmp_path, text, capsys):
-    options = {"method": "search", "calibration": [text], "calibration_tokens": 600,
+    options = {"method": "search", "calibration": [text], "calibration_tokens": 1200,
                "as_json": True}
     quantize(MODEL, tmp_path / "d2", depth=2, **options)
     kept, = (tmp_path / "build" / "calibration").iterdir()
@@ -56,8 +56,8 @@ def test_a_text_calibrates_once_for_all_depths(tmp_path, text, capsys):
     assert kept.stat().st_mtime_ns == time
     fields = PackedCheckpoint(tmp_path / "d2").config["quantization_config"]
     assert (fields["codec"], fields["depth"]) == ("search", 2)
-    assert [one["text"] for one in fields["calibration"]["texts"]] == ["text.txt"]
-    assert fields["calibration"]["tokens"] == 600 - 600 % 512
+    assert [one["text"] for one in fields["calibration"]["texts"]] == ["text.txt", "random"]
+    assert fields["calibration"]["tokens"] == 1200 - 1200 % 512
     # By the file itself, the same bytes.
     quantize(MODEL, tmp_path / "again", depth=2, method="search", calibration=[str(kept)])
     assert contents(tmp_path / "again") == contents(tmp_path / "d2")
@@ -78,7 +78,7 @@ def test_another_text_or_count_calibrates_anew(tmp_path, text, monkeypatch):
         "settings": [["random"], 512]}
     both = moments_file(MODEL, ["self", text], 512)
     assert both != moments_file(MODEL, ["self"], 512)
-    assert moments_file(MODEL, ["self", text, text], 512) == both
+    assert moments_file(MODEL, ["self", text, text, "random"], 512) == both
 
 
 def test_damaged_moments_and_losses_are_made_again(tmp_path, text, monkeypatch):
@@ -112,9 +112,10 @@ def test_calibrate_replaces_moments_only(tmp_path, text, capsys):
 
 
 def test_calibrate_writes_what_quantize_takes(tmp_path, text, capsys):
-    calibrate(MODEL, tmp_path / "m.safetensors", [text], 512, as_json=True)
+    calibrate(MODEL, tmp_path / "m.safetensors", [text], 1024, as_json=True)
     report = json.loads(capsys.readouterr().out)
-    assert (report["texts"][0]["text"], report["tokens"], report["layers"]) == ("text.txt", 512, 29)
+    assert [one["text"] for one in report["texts"]] == ["text.txt", "random"]
+    assert (report["tokens"], report["layers"]) == (1024, 29)
     moments = Moments(tmp_path / "m.safetensors")
     # The head, by the name of the embedding it shares.
     assert moments.of("model.embed_tokens", (1024, 128)).results.shape == (1024,)
@@ -125,13 +126,10 @@ def test_calibrate_writes_what_quantize_takes(tmp_path, text, capsys):
         f"calibration of 29 layers, 512 tokens of random read: {tmp_path / 'm.safetensors'}\n")
 
 
-def test_texts_have_equal_shares(tmp_path, text, capsys):
-    calibrate(MODEL, tmp_path / "m.safetensors", [text, "self"], 1024, as_json=True)
-    report = json.loads(capsys.readouterr().out)
-    assert [one["text"] for one in report["texts"]] == ["text.txt", "self"]
-    assert [len(one["text_sha256"] or "") for one in report["texts"]] == [64, 0]
-    assert report["tokens"] == 1024
-    model, texts = load_model(MODEL), calibration_texts([text, "self", "random"])
+def test_texts_have_equal_shares(text):
+    model, texts = load_model(MODEL), calibration_texts([text, "self"])
+    assert [one.record["text"] for one in texts] == ["text.txt", "self", "random"]
+    assert [len(one.record["text_sha256"] or "") for one in texts] == [64, 0, 0]
     windows = read_windows(MODEL, texts, 3 * 1024, lambda: model)
     assert [len(window) for window in windows] == [512] * 6
     assert torch.equal(windows[0], text_windows(MODEL, Path(text))[0])
@@ -149,7 +147,7 @@ def test_a_calibration_file_is_used_alone(tmp_path, text, capsys):
 def test_too_few_tokens(tmp_path, capsys):
     short = tmp_path / "short.txt"
     short.write_text(PROMPT)
-    calibrate(MODEL, tmp_path / "m.safetensors", [str(short)], 1024)
+    calibrate(MODEL, tmp_path / "m.safetensors", [str(short)], 1024, random=False)
     assert capsys.readouterr().err.splitlines()[:2] == [
         "warning: short.txt: has 9 tokens, but 1024 are its share; give a longer text, or fewer "
         "tokens",
@@ -312,18 +310,18 @@ app(sys.argv[1:])
 
 def test_a_killed_calibration_resumes_with_the_same_bytes(tmp_path, text, capsys):
     out = tmp_path / "m.safetensors"
-    arguments = ("calibrate", MODEL, "-o", out, "--text", text, "--tokens", 1536)
+    arguments = ("calibrate", MODEL, "-o", out, "--text", text, "--tokens", 1536, "--no-random")
     killed = run_forked(KILL, *arguments, modules=COMMANDS)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert killed.stderr.splitlines()[0] == f"calibrating: {out}.partial is kept for a restart"
     other = tmp_path / "other.txt"
     other.write_text("Something else entirely. " * 900)
-    assert refused(capsys, calibrate, MODEL, out, [str(other)], 1536).startswith(
+    assert refused(capsys, calibrate, MODEL, out, [str(other)], 1536, random=False).startswith(
         f"{out}.partial: was left by a calibration with another text (text.txt, SHA-256 ")
-    calibrate(MODEL, out, [text], 1536)
+    calibrate(MODEL, out, [text], 1536, random=False)
     assert capsys.readouterr().err.splitlines()[0] == (
         f"calibrating: 1 of 3 windows were read by an earlier run; {out}.partial is kept for a "
         "restart")
-    calibrate(MODEL, tmp_path / "whole.safetensors", [text], 1536)
+    calibrate(MODEL, tmp_path / "whole.safetensors", [text], 1536, random=False)
     assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
     assert not out.with_name("m.safetensors.partial").exists()
