@@ -24,7 +24,7 @@ def imatrix_file(base: Source, text: Path, tokens: int, path: Path) -> dict[str,
 def mean_squares(base: Source, text: Path, tokens: int) -> dict[str, np.ndarray]:
     """Return the mean square of each input of a matrix over the tokens of a text.
 
-    The tokens are those that ``tritstream calibrate`` reads. The result is float32 (K,) by module.
+    The tokens are those that ``tritstream calibrate --no-random`` reads. The result is float32 (K,) by module.
     """
     import torch
 
@@ -32,7 +32,8 @@ def mean_squares(base: Source, text: Path, tokens: int) -> dict[str, np.ndarray]
     from tritstream.host.model.skeleton import linear_layer
 
     model = load_model(base.path)
-    windows = read_windows(base.path, calibration_texts([str(text)]), tokens, lambda: model)
+    windows = read_windows(base.path, calibration_texts([str(text)], random=False), tokens,
+                           lambda: model)
     places = linear_layers(base, model)
     sums = {name: torch.zeros(base.tensors[f"{name}.weight"].shape[1], dtype=torch.float64)
             for name in base.matrices()}
