@@ -24,7 +24,8 @@ def imatrix_file(base: Source, text: Path, tokens: int, path: Path) -> dict[str,
 def mean_squares(base: Source, text: Path, tokens: int) -> dict[str, np.ndarray]:
     """Return the mean square of each input of a matrix over the tokens of a text.
 
-    The tokens are those that ``tritstream calibrate --no-random`` reads. The result is float32 (K,) by module.
+    The tokens are those that ``tritstream calibrate --no-random`` reads. The result is float32 (K,)
+    by module.
     """
     import torch
 
