@@ -38,7 +38,7 @@ def test_the_text_of_one_plan():
                  "target       1 x LambdaConcept ECPIX-5 85F: 1 x 8 lanes at 75 MHz",
                  "memory       231.9 MB with padding, 231.9 to 231.9 of 535.3 MB per channel",
                  "round trips  96 per token, whose delay is not counted",
-                 "tokens/s     1.99 projected, 2.62 roofline",
+                 "tokens/s     1.95 projected, 2.62 roofline",
                  "0           0  231.9",
                  "  link       simulated: hw/soc/reports/link.json"):
         assert f"{line}\n" in out
