@@ -24,7 +24,7 @@ _SERIES = {
     "llama.cpp, joined rows, imatrix":          ("green", "^", None, ""),
     "llama.cpp as it is, imatrix":              ("purple", "v", None, ""),
 }
-_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+_TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 
 
 def collect(root: Path) -> dict:
