@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,6 @@ import typer
 
 from tritstream.golden.cache_entry import find_entry, keep_entry
 from tritstream.golden.calibration_job import CalibrationJob
-from tritstream.golden.checkpoints.choice import Selection
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.plan import source_fingerprint
@@ -21,15 +20,15 @@ from tritstream.scripts.console import console, print_json, progress, reports_er
 from tritstream.scripts.corpus import read_text
 from tritstream.scripts.options import Force, Json, Model
 from tritstream.scripts.streams import storable
-from tritstream.scripts.weights.architecture import architecture_of
+from tritstream.scripts.weights.calibrate_layers import layer_by_layer, write_layer_by_layer
+from tritstream.scripts.weights.linear_layers import linear_layers
 from tritstream.scripts.weights.token_windows import WINDOW, text_windows
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
     from torch import Tensor
-    from transformers import PreTrainedModel
 
-__all__ = ["RANDOM", "TOKENS", "calibrate", "linear_layers", "moments_file"]
+__all__ = ["RANDOM", "TOKENS", "calibrate", "moments_file"]
 
 #: Name that stands for random tokens of the vocabulary, in place of a text.
 RANDOM = "random"
@@ -49,18 +48,28 @@ def calibrate(
              "tokens of the vocabulary.")] = RANDOM,
     tokens: Annotated[int, typer.Option(
         help="Number of tokens to read, spread over the text.")] = TOKENS,
+    by_layer: Annotated[bool | None, typer.Option(
+        "--by-layer/--whole-model", help="Load one layer at a time from the disk, or the complete "
+        "model. The statistics are the same.",
+        show_default="--by-layer if the complete model needs more than the memory")] = None,
+    torch_device: Annotated[str | None, typer.Option(
+        metavar="NAME", help="Device of torch that computes layer by layer: cuda, mps or cpu.",
+        show_default="the first of these that there is")] = None,
     force: Force = False,
     as_json: Json = False,
 ):
     """Measure on a text which errors of weights matter, for `quantize --calibration`.
 
-    Resumes after an interruption: partial sums are kept in OUTPUT.partial.
+    Resumes after an interruption: partial sums, or finished layers, are kept
+    in OUTPUT.partial.
 
-    Memory: the model in float32, 4 K min(K, 2048) bytes per matrix with K
-    columns, 4 KiB per entry of the vocabulary, and the activations of one
-    window of 512 tokens.
+    Memory of the complete model: its weights in float32, 4 K min(K, 2048)
+    bytes per matrix with K columns, 4 KiB per entry of the vocabulary, and the
+    activations of one window of 512 tokens. Layer by layer, memory is needed
+    for one layer only, or for the head.
     """
-    made_of = _write(open_source(model), model, output, text, tokens, force)
+    made_of = _write(open_source(model), model, output, text, tokens, force,
+                     by_layer=by_layer, torch_device=torch_device)
     if as_json:
         print_json({"output": str(output), **made_of})
     else:
@@ -90,15 +99,21 @@ def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
 
 
 def _write(
-    source: Source, model: Path, output: Path, text: str, tokens: int, force: bool = False,
+    source: Source, model: Path, output: Path, text: str, tokens: int, force: bool = False, *,
+    by_layer: bool | None = None, torch_device: str | None = None,
 ) -> dict:
     """Calibrate, write the calibration file, and return its description."""
     windows = _windows(model, text, tokens)
     count = sum(map(len, windows))
-    with CalibrationJob(output, _parameters(source, text, count), force=force) as job:
-        if not job.finished:
-            _collect(job, source, model, windows, {
-                "text": _name(text), "text_sha256": _digest(text), "tokens": count})
+    made_of = {"text": _name(text), "text_sha256": _digest(text), "tokens": count}
+    parameters = _parameters(source, text, count)
+    if layer_by_layer(source, by_layer, torch_device):
+        write_layer_by_layer(source, output, windows, made_of, parameters, torch_device, force)
+    else:
+        with CalibrationJob(output, parameters | {"loading": "complete model"},
+                            force=force) as job:
+            if not job.finished:
+                _collect(job, source, model, windows, made_of)
     return Moments(output).made_of
 
 
@@ -148,27 +163,6 @@ def _show_start(job: CalibrationJob, windows: int) -> None:
     read = f"{job.windows} of {windows} windows were read by an earlier run; "
     console.print(f"calibrating: {read if job.windows else ''}{job.partial} is kept for a restart",
                   markup=False, soft_wrap=True)
-
-
-def linear_layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
-    """Return the module of each matrix that may be packed, including a head tied to the embedding.
-
-    Parameters of experts are replaced by linear layers: :func:`.split_experts`.
-    """
-    from tritstream.host.model.experts import split_experts
-    from tritstream.host.model.skeleton import module_places
-
-    choice = source.choose(Selection(architecture=architecture_of(source).architecture))
-    shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
-    places = module_places(model, shapes)
-    stacked = {name: stack.axes for name, stack in choice.stacks.items()}
-    own = split_experts(model, shapes, stacked, choice.matrices)
-    layers = {name: own.get(name) or places[name] for name in choice.matrices}
-    names = {module: name for name, module in model.named_modules()}
-    stored = {place: name for name, place in places.items()}
-    head, embedding = (names[layer] for layer in (model.get_output_embeddings(),
-                                                  model.get_input_embeddings()))
-    return layers | {stored.get(head) or stored[embedding]: head}
 
 
 def _name(text: str) -> str:
