@@ -10,8 +10,8 @@ import numpy as np
 from tritstream.golden.checkpoints.safetensors_reader import Shard
 from tritstream.golden.checkpoints.safetensors_writer import write_arrays
 from tritstream.golden.errors import CheckpointError
+from tritstream.golden.file_job import FileJob
 from tritstream.golden.jobs.journal import understood
-from tritstream.golden.moments_job import MomentsJob
 from tritstream.golden.packed.verify import check_sum
 from tritstream.golden.quantizers.moments import Moment, write_moments
 
@@ -25,8 +25,8 @@ _READ = "read"
 _SHARE = 10
 
 
-class CalibrationJob(MomentsJob):
-    """Calibration of a complete model, window by window: a :class:`.MomentsJob`.
+class CalibrationJob(FileJob):
+    """Calibration of a complete model, window by window: a :class:`.FileJob`.
 
     Sums over the windows read so far are saved in at most two files. After an interruption, the
     same job resumes from the sums.
@@ -71,7 +71,7 @@ class CalibrationJob(MomentsJob):
 
     def finish(self, moments: Mapping[str, Moment], made_of: Mapping) -> None:
         """Write the statistics, rename the file to ``output`` and remove ``partial``."""
-        write_moments(self.moments, moments, made_of)
+        write_moments(self.result, moments, made_of)
         self._complete()
 
 

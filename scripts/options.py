@@ -15,7 +15,7 @@ __all__ = ["ActivationBits", "BackendName", "BaseModel", "Burst", "ColumnCounts"
            "Depth", "DeviceSpec", "Exclude", "Force", "I2sOrder", "Json", "JsonFile", "LaneCounts",
            "Lanes", "MaxK", "Memory", "MemoryClock", "Model", "NoTokenizer", "Output",
            "Outstanding", "Packed", "PlaceSeed", "ReadBuffer", "Repeat", "Report", "Rtl", "Seed",
-           "Stops", "System", "Temperature", "TopK", "TopP"]
+           "Stops", "System", "Temperature", "TopK", "TopP", "TorchDevice"]
 
 # Checkpoints.
 Model  = Annotated[Path, typer.Argument(
@@ -46,6 +46,9 @@ I2sOrder = Annotated[str, typer.Option(
     "--i2s-order", help="Order of the weights in matrices of the GGUF type I2_S, which no file "
                         f"states: {', '.join(I2S_ORDERS)}. 64 is for files that were quantized on "
                         "ARM, rows for builds of bitnet.cpp that put four rows in a byte.")]
+TorchDevice = Annotated[str | None, typer.Option(
+    "--torch-device", metavar="NAME", help="Device of torch that computes layer by layer: cuda, "
+    "mps or cpu.", show_default="the first of these that there is")]
 Json     = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 JsonFile = Annotated[Path | None, typer.Option(
     "--output", "-o", help="Write the report to this JSON file.")]

@@ -23,7 +23,7 @@ from tritstream.golden.jobs.journal import understood
 from tritstream.golden.jobs.step import Run, Step, one_by_one
 from tritstream.golden.write_errors import writing
 
-__all__ = ["Data", "Entry", "Place", "ShardWriter", "array_writer", "write_arrays",
+__all__ = ["Data", "Entry", "Place", "ShardWriter", "array_entries", "write_arrays",
            "write_shards"]
 
 #: Bytes of a tensor, or part of them.
@@ -183,7 +183,8 @@ def write_arrays(
 
     Contiguous arrays are not copied.
     """
-    writer = array_writer(path, {name: values.shape for name, values in arrays.items()}, metadata)
+    entries = array_entries({name: values.shape for name, values in arrays.items()})
+    writer = ShardWriter(path, entries, lambda _: dict(metadata))
     writer.allocate()
     checksums = {name: writer.write(name, [np.ascontiguousarray(values, "<f4")])
                  for name, values in arrays.items()}
@@ -191,12 +192,9 @@ def write_arrays(
     return checksums
 
 
-def array_writer(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str],
-) -> ShardWriter:
-    """Return a writer of float32 arrays with these shapes."""
-    return ShardWriter(path, [Entry(name, "F32", shape, 4 * math.prod(shape))
-                              for name, shape in shapes.items()], lambda _: dict(metadata))
+def array_entries(shapes: Mapping[str, tuple[int, ...]]) -> list[Entry]:
+    """Return the entries of float32 arrays with these shapes."""
+    return [Entry(name, "F32", shape, 4 * math.prod(shape)) for name, shape in shapes.items()]
 
 
 def write_shards(

@@ -13,7 +13,8 @@ from tritstream.golden.quantize import CODEC, choose_scales
 from tritstream.golden.quantizers.error_feedback import feed_back
 from tritstream.golden.quantizers.grouping import GROUPING, Grouping
 from tritstream.golden.quantizers.long_groups import search_groups
-from tritstream.golden.quantizers.moments import Moment, Moments
+from tritstream.golden.quantizers.moments import Moment, Moments, digest_of
+from tritstream.golden.quantizers.reconstruction import Reconstruction, is_reconstruction
 from tritstream.golden.quantizers.search import SEARCH, search
 from tritstream.golden.scales import CODED
 
@@ -80,7 +81,8 @@ def method_of(
     """Return a method by its name, on an engine, by default on the fastest one installed.
 
     With a calibration file (:mod:`tritstream.golden.quantizers.moments`), ``search`` rounds with
-    error feedback. It also has other groups and scales than :data:`.GROUPING`.
+    error feedback; with a reconstruction file (:mod:`tritstream.golden.quantizers.reconstruction`),
+    it takes the matrices of the file. It also has other groups and scales than :data:`.GROUPING`.
 
     Raises the errors of :func:`check_method`, :class:`ValueError` if the engine is unknown or not
     installed, and :class:`tritstream.golden.errors.CheckpointError` for an invalid file.
@@ -93,11 +95,12 @@ def method_of(
     if calibration is None:
         return Method(name, partial(METHODS[name], engine=engine), engine=engine,
                       memory=_MEMORY[name])
-    moments = Moments(calibration)
-    path = moments.path.absolute()
-    settings = {"calibration": {**moments.made_of, "sha256": moments.sha256}}
-    return Method(name, partial(_calibrated, path=path, engine=engine), settings, engine,
-                  moments=path)
+    path = calibration.absolute()
+    if is_reconstruction(path):
+        return Method(name, partial(_reconstructed, path=path),
+                      _settings(path, Reconstruction(path).made_of), engine)
+    return Method(name, partial(_calibrated, path=path, engine=engine),
+                  _settings(path, Moments(path).made_of), engine, moments=path)
 
 
 def check_method(
@@ -113,6 +116,14 @@ def check_method(
         raise ValueError(f"{what} supports groups of {GROUP} with {CODED} scales only; use method "
                          f"{SEARCH} without a calibration for {grouping.scales} scales in groups "
                          f"of {grouping.group}")
+
+
+def _settings(path: Path, made_of: Mapping) -> dict[str, object]:
+    return {"calibration": {**made_of, "sha256": digest_of(path)}}
+
+
+def _reconstructed(weights: WeightRows, depth: int, name: str, *, path: Path) -> Encoded:
+    return _reconstruction(path).of(name.removesuffix(".weight"), weights.shape, depth)
 
 
 def _calibrated(
@@ -138,3 +149,8 @@ def _moment(path: Path, name: str, shape: tuple[int, ...]) -> Moment | None:
 @cache
 def _moments(path: Path) -> Moments:
     return Moments(path)
+
+
+@cache
+def _reconstruction(path: Path) -> Reconstruction:
+    return Reconstruction(path)

@@ -1,6 +1,6 @@
 """Causal models of which one decoder layer at a time is in memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from tritstream.golden.errors import CheckpointError
 from tritstream.host.model.expert_uses import expert_parameters
 from tritstream.host.model.finite import stop_at_non_finite
 from tritstream.host.model.parts import ModelParts
+from tritstream.host.model.skeleton import linear_layer
 
 __all__ = ["LayeredModel"]
 
@@ -93,12 +94,24 @@ class LayeredModel:
         with self._vocabulary_of(self._head):
             yield run
 
-    def index_of(self, module: str) -> int | None:
-        """Return the decoder layer with a module; the number of layers for the head, else None."""
-        if module == self._head_name:
-            return len(self)
-        rest = module.removeprefix(f"{self._prefix}.")
-        return None if rest == module else int(rest.partition(".")[0])
+    def by_layer(self, matrices: Mapping[str, str]) -> list[dict[str, str]]:
+        """Return modules by name, as given, for each decoder layer, and for the head at the end.
+
+        Raises :class:`.CheckpointError` for a module that is in no layer and is not the head.
+        """
+        found: list[dict[str, str]] = [{} for _ in range(len(self) + 1)]
+        for name, module in matrices.items():
+            rest = module.removeprefix(f"{self._prefix}.")
+            if module != self._head_name and rest == module:
+                raise self._another_kind(f"has {module}, which is in no decoder layer")
+            index = len(self) if module == self._head_name else int(rest.partition(".")[0])
+            found[index][name] = module
+        return found
+
+    def shapes(self, matrices: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+        """Return the shape (N, K) of the weights of linear layers, given as modules by name."""
+        layers = {name: linear_layer(self.model, module) for name, module in matrices.items()}
+        return {name: (layer.out_features, layer.in_features) for name, layer in layers.items()}
 
     @contextmanager
     def _vocabulary_of(self, end: nn.Module) -> Iterator[None]:

@@ -18,7 +18,7 @@ from tritstream.golden.packed.plan import source_fingerprint
 from tritstream.golden.quantizers.moments import BLOCK, Moments
 from tritstream.scripts.console import console, print_json, progress, reports_errors
 from tritstream.scripts.corpus import read_text
-from tritstream.scripts.options import Force, Json, Model
+from tritstream.scripts.options import Force, Json, Model, TorchDevice
 from tritstream.scripts.streams import storable
 from tritstream.scripts.weights.calibrate_layers import layer_by_layer, write_layer_by_layer
 from tritstream.scripts.weights.linear_layers import linear_layers
@@ -52,9 +52,7 @@ def calibrate(
         "--by-layer/--whole-model", help="Load one layer at a time from the disk, or the complete "
         "model. The statistics are the same.",
         show_default="--by-layer if the complete model needs more than the memory")] = None,
-    torch_device: Annotated[str | None, typer.Option(
-        metavar="NAME", help="Device of torch that computes layer by layer: cuda, mps or cpu.",
-        show_default="the first of these that there is")] = None,
+    torch_device: TorchDevice = None,
     force: Force = False,
     as_json: Json = False,
 ):
@@ -78,13 +76,13 @@ def calibrate(
 
 
 def moments_file(model: Path, what: str, tokens: int = TOKENS) -> Path:
-    """Return the calibration file for a calibration file, a text, or `random`.
+    """Return the calibration or reconstruction file: a given one, or for a text, or `random`.
 
     The file for a text is created once per model, text and number of tokens. A damaged file is
     created again.
     """
     if what.endswith(".safetensors"):
-        return Moments(what).path
+        return Path(what)
     source = open_source(model)
     made = {"model": source_fingerprint(source), "text": _digest(what), "tokens": tokens,
             "window": WINDOW, "path": str(source.path.resolve())}

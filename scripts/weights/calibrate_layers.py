@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritstream.golden.checkpoints.source import Source
-from tritstream.golden.layer_calibration_job import LayerCalibrationJob
+from tritstream.golden.layer_job import LayerJob
 from tritstream.golden.quantizers.moments import BLOCK
 from tritstream.scripts.console import console, progress
 from tritstream.scripts.weights.linear_layers import linear_layers
@@ -48,20 +48,21 @@ def write_layer_by_layer(
     parameters: Mapping[str, str], torch_device: str | None, force: bool,
 ) -> None:
     """Calibrate layer by layer, and write the calibration file."""
-    from tritstream.host.model.layer_calibration import choose_device
+    from tritstream.host.model.layer_steps import choose_device
 
     device = choose_device(torch_device)
     parameters = {**parameters, "loading": f"layer by layer, on {device.type}"}
-    with LayerCalibrationJob(output, parameters, force=force) as job:
+    with LayerJob(output, parameters, force=force) as job:
         if not job.finished:
             _collect(job, source, windows, made_of, device.type)
 
 
 def _collect(
-    job: LayerCalibrationJob, source: Source, windows: "Sequence[Tensor]", made_of: Mapping,
+    job: LayerJob, source: Source, windows: "Sequence[Tensor]", made_of: Mapping,
     device: str,
 ) -> None:
-    from tritstream.host.model.layer_calibration import LayerCalibration, choose_device
+    from tritstream.host.model.layer_calibration import LayerCalibration
+    from tritstream.host.model.layer_steps import choose_device
     from tritstream.host.model.layered import LayeredModel
 
     model = LayeredModel(source, choose_device(device))

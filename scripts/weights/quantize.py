@@ -90,6 +90,8 @@ def quantize(
     moments = calibration and moments_file(model, calibration, calibration_tokens)
     chosen = method_of(method, engine, moments or None, grouping)
     if budget is not None:
+        if moments and chosen.moments is None:
+            raise ValueError(f"{moments}: has matrices of one depth; give it without --budget")
         overrides = depths_by_budget(model, chosen, budget, selection)
         default = Counter(overrides.values()).most_common(1)[0][0]
     start = perf_counter()

@@ -70,7 +70,8 @@ def test_a_kill_and_a_restart_give_the_bytes_of_the_complete_model(tmp_path, tex
     assert not out.with_name("m.safetensors.partial").exists()
 
 
-@pytest.mark.parametrize(("more", "how"), [(0, "calibrating: "), (-1, "calibrating layer by layer")])
+@pytest.mark.parametrize(("more", "how"), [
+    (0, "calibrating: "), (-1, "calibrating layer by layer: ")])
 def test_a_model_that_needs_more_than_the_memory(tmp_path, text, due, monkeypatch, capsys,
                                                  more, how):
     needed = whole_model_bytes(open_source(MODEL))
@@ -97,3 +98,26 @@ def test_devices_of_torch(tmp_path, text):
         "torch finds no device 'abacus'; it finds ")
     assert command_fails(*arguments, "--torch-device", "cpu") == (
         "the complete model is calibrated on the CPU; give --by-layer for another --torch-device")
+
+
+def test_reconstructed_matrices_are_packed_and_verified(tmp_path, text, due):
+    moments, tuned = tmp_path / "whole.safetensors", tmp_path / "r.safetensors"
+    code, said, err = run_command(
+        "reconstruct", MODEL, "-o", tuned, "--text", text, "--calibration", moments, "--tokens",
+        512, "--epochs", 2, "--exclude", "layers.0.*")
+    assert code == 0, err
+    assert said == f"21 matrices at d = 2, tuned on 512 tokens of text.txt: {tuned}\n"
+    assert err.splitlines()[0] == (
+        f"reconstructing: 0 of 9 windows of all steps are finished; {tuned}.partial is kept for a "
+        "restart")
+    packed = tmp_path / "packed"
+    quantize = ("quantize", MODEL, "--exclude", "layers.0.*", "--calibration", tuned)
+    assert run_command(*quantize, "-o", packed, "-d", 2)[0] == 0
+    code, said, _ = run_command("verify", packed, "--against", MODEL, "--calibration", tuned)
+    assert code == 0, said
+    # Other integers than those of the calibration alone.
+    assert run_command("verify", packed, "--against", MODEL, "--calibration", moments)[0] == 1
+    assert "was reconstructed at d = 2, not 3" in run_command(
+        *quantize, "-o", tmp_path / "o", "-d", 3)[2]
+    assert command_fails(*quantize, "-o", tmp_path / "o", "--budget", 3) == (
+        f"{tuned}: has matrices of one depth; give it without --budget")

@@ -6,12 +6,13 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from tritstream.golden.errors import CheckpointError
-from tritstream.golden.layer_calibration_job import LayerCalibrationJob
+from tritstream.golden.layer_job import LayerJob
 from tritstream.golden.open_source import open_source
 from tritstream.golden.quantizers.moments import Moments
 from tritstream.host.errors import HostError
 from tritstream.host.model.calibration import collect_moments
-from tritstream.host.model.layer_calibration import LayerCalibration, choose_device
+from tritstream.host.model.layer_calibration import LayerCalibration
+from tritstream.host.model.layer_steps import choose_device
 from tritstream.host.model.layered import LayeredModel
 from tritstream.host.model.load import load_model
 from tritstream.scripts.weights.linear_layers import linear_layers
@@ -33,7 +34,7 @@ def calibrate(path, output, advance=None, job=None, seed=0):
     source = open_source(path)
     model = LayeredModel(source, CPU)
     matrices = linear_layers(source, model.model)
-    with LayerCalibrationJob(output, job or {"model": path.name}) as running:
+    with LayerJob(output, job or {"model": path.name}) as running:
         run = LayerCalibration(model, matrices, windows(), running, {"text": "x"}, seed=seed)
         run.run(advance and (lambda count, label: advance(model, label)))
     return Moments(output), model
@@ -151,9 +152,10 @@ def test_a_weight_that_is_not_finite(tmp_path):
 def test_a_linear_layer_outside_of_the_decoder_layers(tmp_path):
     model = LayeredModel(open_source(MODEL), CPU)
     model.model.add_module("extra", torch.nn.Linear(3, 3))
-    with (LayerCalibrationJob(tmp_path / "m.safetensors", {}) as job,
+    with (LayerJob(tmp_path / "m.safetensors", {}) as job,
           pytest.raises(CheckpointError, match=message(
-              "extra is in no decoder layer of Qwen2ForCausalLM; calibrate the complete model"))):
+              f"{MODEL}: Qwen2ForCausalLM has extra, which is in no decoder layer, so that it "
+              "cannot be calibrated layer by layer; calibrate the complete model"))):
         LayerCalibration(model, {"a": "extra"}, windows(), job, {})
 
 

@@ -1,4 +1,4 @@
-"""A calibration layer by layer that was killed resumes at the step, and gives the same bytes."""
+"""Work layer by layer that was killed resumes at the step, and gives the same bytes."""
 
 import signal
 
@@ -7,8 +7,14 @@ import pytest
 
 from tritstream.golden.calibration_job import CalibrationJob
 from tritstream.golden.errors import CheckpointError
-from tritstream.golden.layer_calibration_job import LayerCalibrationJob
-from tritstream.golden.quantizers.moments import Moment, Moments
+from tritstream.golden.layer_job import LayerJob
+from tritstream.golden.quantizers.moments import (
+    Moment,
+    Moments,
+    moment_arrays,
+    moment_entries,
+    moments_metadata,
+)
 
 from support.forked import run_forked
 from support.golden_helpers import message
@@ -30,15 +36,21 @@ def vectors(step, job):
 
 def moments(step):
     value = np.float32(STEPS.index(step))
-    return {step: Moment(np.full((3, 3), value), np.full(2, value))} if value > 1 else {}
+    moment = Moment(np.full((3, 3), value), np.full(2, value))
+    return moment_arrays("m", step, moment) if value > 1 else {}
+
+
+def allocate(job, steps):
+    job.allocate([entry for step in steps for entry in moment_entries(step, MATRIX)],
+                 moments_metadata(MADE_OF))
 
 
 def calibrate(output, job=JOB, stop=None, **options):
     """Return the steps that a run takes, or None if an earlier run was complete."""
-    with LayerCalibrationJob(output, job, **options) as running:
+    with LayerJob(output, job, **options) as running:
         if running.finished:
             return None
-        running.allocate({step: MATRIX for step in STEPS[2:]}, MADE_OF)
+        allocate(running, STEPS[2:])
         left = [step for step in STEPS if step not in running]
         for step in left:
             if step == stop:
@@ -75,7 +87,7 @@ KILL = """
 import os, pathlib, signal, sys
 sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
 from pathlib import Path
-import test_layer_calibration_job as here
+import test_layer_job as here
 
 owner, name, last, point = sys.argv[3], sys.argv[4], int(sys.argv[5]), sys.argv[6]
 owner = {"os": os, "Path": pathlib.Path}[owner]
@@ -122,7 +134,7 @@ def test_resumes_after_a_kill(out, expected, call, last, point, left):
 
 def test_statistics_that_are_gone_are_measured_again(out, expected):
     calibrate(out, stop="derivatives-0")
-    (out.with_name("m.safetensors.partial") / "moments.safetensors").unlink()
+    (out.with_name("m.safetensors.partial") / "result.safetensors").unlink()
     assert calibrate(out) == list(STEPS)
     assert out.read_bytes() == expected
 
@@ -138,7 +150,7 @@ def test_damaged_vectors_are_refused(out, damage):
     if damage == "other":
         path.write_bytes(data.replace(b'"1"', b'"7"', 1))
     advice = (f"{path}: cut short" if damage == "cut" else
-              f"{path}: is damaged; remove {path.parent}, and calibrate again")
+              f"{path}: is damaged; remove {path.parent}, and start again")
     with pytest.raises(CheckpointError, match=message(advice).rstrip("$")):
         calibrate(out)
 
@@ -155,13 +167,3 @@ def test_the_job_of_a_complete_model_is_another_one(out, expected):
     calibrate(out.with_name("b.safetensors"), stop="derivatives-1")
     with CalibrationJob(out.with_name("b.safetensors"), {"loading": "x"}, force=True) as other:
         assert [path.name for path in other.partial.iterdir()] == [".journal.jsonl"]
-
-
-def test_statistics_that_are_not_finite(out):
-    with LayerCalibrationJob(out, JOB) as job:
-        job.allocate({"a": MATRIX}, MADE_OF)
-        with pytest.raises(CheckpointError, match=message(
-                f"{out}: the moments of a are not finite; check the weights of the model")):
-            job.run("inputs-0", vectors("inputs-0", job), SHAPES, lambda: {
-                "a": Moment(np.full((3, 3), np.nan, np.float32), np.ones(2, np.float32))})
-        assert "inputs-0" not in job

@@ -1,6 +1,6 @@
-"""Calibration file under construction, in a directory that survives an interruption."""
+"""Result file of long work under construction, in a directory that survives an interruption."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -12,19 +12,19 @@ from tritstream.golden.jobs.replacing import check_replaceable
 from tritstream.golden.quantizers.moments import fault_of_moments
 from tritstream.golden.write_errors import writing
 
-__all__ = ["MomentsJob"]
+__all__ = ["FileJob"]
 
-#: Name of the calibration file until it is complete.
-_MOMENTS = "moments.safetensors"
-#: Files, by glob, that calibrations write next to the journal.
-_OURS = (_MOMENTS, f".{_MOMENTS}.*{PARTIAL}", "sums-[01].safetensors", "inputs-*.safetensors",
-         "derivatives-*.safetensors")
-#: Name of the journal's record of complete statistics.
+#: Name of the file until it is complete.
+_RESULT = "result.safetensors"
+#: Files, by glob, that jobs write next to the journal.
+_OURS = (_RESULT, f".{_RESULT}.*{PARTIAL}", "sums-[01].safetensors", "inputs-*.safetensors",
+         "derivatives-*.safetensors", "quantized-*.safetensors")
+#: Name of the journal's record of a complete file.
 _WRITTEN = "written"
 
 
-class MomentsJob:
-    """File of calibration statistics under construction: a context manager that closes it.
+class FileJob:
+    """File under construction: a context manager that closes it.
 
     All files are written in the directory ``OUT.partial``, which is removed when OUT is complete.
 
@@ -36,7 +36,7 @@ class MomentsJob:
         All inputs that determine the bytes of the output: JSON values by name. Errors about an
         unfinished job report the first parameter that differs.
     force : bool
-        Whether to replace ``output`` if it holds calibration statistics, and to discard the
+        Whether to replace ``output`` if it is the file of such a job, and to discard the
         unfinished job of other parameters.
 
     Raises :class:`CheckpointError` if ``output`` exists, if ``OUT.partial`` belongs to another job,
@@ -46,15 +46,22 @@ class MomentsJob:
     -------
     partial : Path
         The directory ``OUT.partial``.
-    moments : Path
-        Path of the statistics in ``partial``.
+    result : Path
+        Path of the file in ``partial``.
+    work : str
+        Name of the work, for messages.
+    fault : callable
+        Returns why a file is not the result of such work, or None.
     finished : bool
         Whether an earlier run of the same job finished except for removing ``partial``.
     """
 
+    work = "calibration"
+    fault: Callable[[Path], str | None] = staticmethod(fault_of_moments)
+
     def __init__(self, output: Path, parameters: Mapping[str, object], *, force: bool = False):
         self.output, self.partial = output, output.with_name(f"{output.name}.partial")
-        self.moments = self.partial / _MOMENTS
+        self.result = self.partial / _RESULT
         if not self.partial.exists():
             self._check_output(force)
         with writing(self.partial):
@@ -77,12 +84,12 @@ class MomentsJob:
         if self._journal.lines and not self._journal.is_of(parameters):
             if not force:
                 raise CheckpointError(f"{self.partial}: {self._difference(parameters)}; finish "
-                                      "that calibration, choose another output, or force")
+                                      f"that {self.work}, choose another output, or force")
             self._check_output(force)
             self._discard()
         self._records = self._journal.begin(parameters)
         self.finished = _WRITTEN in self._records and (
-            self.moments.exists() or self.output.exists())
+            self.result.exists() or self.output.exists())
         if self.finished:
             self._name()
         else:
@@ -91,21 +98,21 @@ class MomentsJob:
     def _check_output(self, force: bool) -> None:
         if self.output.is_dir():
             raise CheckpointError(f"{self.output}: is a directory; give the name of a file")
-        check_replaceable(self.output, force, fault_of_moments)
+        check_replaceable(self.output, force, self.fault)
 
     def _check_strangers(self) -> None:
         """Raise if ``partial`` holds other files, because they must not be removed."""
         ours = {JOURNAL, *(path.name for path in self._files())}
         for name in sorted({path.name for path in self.partial.iterdir()} - ours):
-            raise CheckpointError(f"{self.partial}: holds {name}, which no calibration wrote; move "
-                                  "it, or choose another output")
+            raise CheckpointError(f"{self.partial}: holds {name}, which no {self.work} wrote; "
+                                  "move it, or choose another output")
 
     def _difference(self, parameters: dict) -> str:
         """Return a description of the first parameter that differs from the unfinished job's."""
         theirs = self._journal.lines[0]
         for name, value in parameters.items():
             if theirs.get(name) != value:
-                return (f"was left by a calibration with another {name} "
+                return (f"was left by a {self.work} with another {name} "
                         f"({theirs.get(name)!s:.80}, not {value!s:.80})")
         return "was left by another job"
 
@@ -114,15 +121,15 @@ class MomentsJob:
         self._records[name] = record
 
     def _complete(self) -> None:
-        """Record that the statistics in ``partial`` are complete, and rename them."""
+        """Record that the file in ``partial`` is complete, and rename it."""
         self._record(_WRITTEN, {})
         self._name()
 
     def _name(self) -> None:
-        """Rename the statistics to ``output``, unless already done; remove the journal last."""
+        """Rename the file to ``output``, unless already done; remove the journal last."""
         with writing(self.output):
-            if self.moments.exists():
-                self.moments.replace(self.output)
+            if self.result.exists():
+                self.result.replace(self.output)
             self._discard()
             (self.partial / JOURNAL).unlink()
             self.partial.rmdir()

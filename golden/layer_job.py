@@ -1,4 +1,4 @@
-"""Resumable calibration layer by layer: vectors between the layers and statistics, on the disk."""
+"""Resumable work layer by layer: vectors between the layers and results, on the disk."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
@@ -9,40 +9,33 @@ from zlib import crc32
 import numpy as np
 
 from tritstream.golden.checkpoints.safetensors_reader import Shard
-from tritstream.golden.checkpoints.safetensors_writer import ShardWriter, array_writer
+from tritstream.golden.checkpoints.safetensors_writer import Entry, ShardWriter, array_entries
 from tritstream.golden.errors import CheckpointError
+from tritstream.golden.file_job import FileJob
 from tritstream.golden.jobs.journal import understood
-from tritstream.golden.moments_job import MomentsJob
-from tritstream.golden.quantizers.moments import (
-    Moment,
-    moment_arrays,
-    moment_shapes,
-    moments_metadata,
-)
+from tritstream.golden.quantizers.reconstruction import fault_of_reconstruction
 
-__all__ = ["LayerCalibrationJob"]
+__all__ = ["LayerJob", "ReconstructionJob"]
 
-#: Fields of the journal's records: CRC-32s of vectors, and of statistics, by name.
-_VECTORS, _STATISTICS = "vectors", "statistics"
+#: Fields of the journal's records: CRC-32s of vectors, and of results, by name.
+_VECTORS, _RESULTS = "vectors", "results"
 
 
-class LayerCalibrationJob(MomentsJob):
-    """Calibration of a model of which one layer at a time is in memory: a :class:`.MomentsJob`.
+class LayerJob(FileJob):
+    """Work on a model of which one layer at a time is in memory: a :class:`.FileJob`.
 
-    A calibration is a sequence of steps. Each step reads the vectors of earlier steps from files,
-    and writes its own vectors to the file ``STEP.safetensors``. A step may also write statistics,
-    each to its place in the calibration file, whose header is written last. After an interruption,
-    the same job continues with the first step that is not finished.
+    The work is a sequence of steps. Each step reads the vectors of earlier steps from files, and
+    writes its own vectors to the file ``STEP.safetensors``. A step may also have results, each of
+    which is written to its place in the output, whose header is written last. After an
+    interruption, the same job continues with the first step that is not finished.
     """
 
-    def allocate(self, shapes: Mapping[str, tuple[int, int]], made_of: Mapping) -> None:
-        """Create the calibration file for matrices (N, K) by name; statistics are zeros.
+    def allocate(self, entries: Iterable[Entry], metadata: Mapping[str, str]) -> None:
+        """Create the output with all its arrays, of zeros.
 
         If the file of an earlier run is gone, no step counts as finished.
         """
-        arrays = {part: size for name, shape in shapes.items()
-                  for part, size in moment_shapes(name, shape).items()}
-        self._writer = array_writer(self.moments, arrays, moments_metadata(made_of))
+        self._writer = ShardWriter(self.result, entries, lambda _: dict(metadata))
         if not self._writer.whole:
             for name in list(self._records):
                 self._journal.record(name, None)
@@ -55,9 +48,9 @@ class LayerCalibrationJob(MomentsJob):
 
     def run(
         self, step: str, vectors: Iterable[np.ndarray], shapes: Sequence[tuple[int, int]],
-        moments: Callable[[], Mapping[str, Moment]],
+        results: Callable[[], Mapping[str, np.ndarray]],
     ) -> None:
-        """Write the vectors of a step, then its statistics, and record that the step is finished.
+        """Write the vectors of a step, then its results, and record that the step is finished.
 
         Parameters
         ----------
@@ -68,16 +61,16 @@ class LayerCalibrationJob(MomentsJob):
             requested.
         shapes : sequence
             Shape of each of these arrays.
-        moments : callable
-            Returns statistics by name of the matrix. Called after the last vectors were written.
+        results : callable
+            Returns arrays of the output by name. Called after the last vectors were written.
         """
-        writer = array_writer(self._path(step), dict(zip(_names(), shapes, strict=False)), {})
+        entries = array_entries(dict(zip(_names(), shapes, strict=False)))
+        writer = ShardWriter(self._path(step), entries, lambda _: {})
         writer.allocate()
         written = _write(writer, zip(_names(), vectors, strict=False))
         writer.finish(written)
-        arrays = {part: values for name, moment in moments().items()
-                  for part, values in moment_arrays(self.output, name, moment).items()}
-        self._record(step, {_VECTORS: written, _STATISTICS: _write(self._writer, arrays.items())})
+        self._record(step, {_VECTORS: written,
+                            _RESULTS: _write(self._writer, results().items())})
 
     def read(self, step: str) -> Iterator[np.ndarray]:
         """Yield the vectors of each window that a finished step wrote.
@@ -90,7 +83,7 @@ class LayerCalibrationJob(MomentsJob):
             values = shard.tensors[name].read() if name in shard.tensors else None
             if values is None or crc32(values.data) != checksum:
                 raise CheckpointError(f"{shard.path}: is damaged; remove {self.partial}, and "
-                                      "calibrate again")
+                                      "start again")
             yield values
 
     def remove(self, step: str) -> None:
@@ -98,14 +91,21 @@ class LayerCalibrationJob(MomentsJob):
         self._path(step).unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Complete the calibration file, rename it to ``output`` and remove ``partial``."""
+        """Complete the output, rename it and remove ``partial``."""
         self._writer.finish({name: checksum for record in self._records.values()
                              for name, checksum in understood(
-                                 _checksums, record, self.partial)[_STATISTICS].items()})
+                                 _checksums, record, self.partial)[_RESULTS].items()})
         self._complete()
 
     def _path(self, step: str) -> Path:
         return self.partial / f"{step}.safetensors"
+
+
+class ReconstructionJob(LayerJob):
+    """Reconstruction of matrices, layer by layer."""
+
+    work = "reconstruction"
+    fault = staticmethod(fault_of_reconstruction)
 
 
 def _names() -> Iterator[str]:
@@ -115,10 +115,10 @@ def _names() -> Iterator[str]:
 
 def _write(writer: ShardWriter, arrays: Iterable[tuple[str, np.ndarray]]) -> dict[str, int]:
     """Write arrays, and return their CRC-32s by name."""
-    return {name: writer.write(name, [np.ascontiguousarray(values, "<f4")])
+    return {name: writer.write(name, [np.ascontiguousarray(values)])
             for name, values in arrays}
 
 
 def _checksums(record: dict) -> dict[str, dict[str, int]]:
     return {kind: {name: index(checksum) for name, checksum in record[kind].items()}
-            for kind in (_VECTORS, _STATISTICS)}
+            for kind in (_VECTORS, _RESULTS)}
