@@ -52,7 +52,7 @@ def reconstruct(
     """Tune quantized matrices by gradient, such that each layer's results change least.
 
     For `quantize --calibration OUTPUT` at the same depth. One layer is in
-    memory: 36 bytes per weight. Resumes at a layer after an interruption.
+    memory. Resumes at a layer after an interruption.
     """
     half_range(depth)
     source, moments = open_source(model), Moments(calibration)
