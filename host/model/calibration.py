@@ -13,7 +13,12 @@ from transformers import PreTrainedModel
 from tritstream.golden.quantizers.moments import BLOCK, Moment, blocks
 from tritstream.host.model.skeleton import linear_layer
 
-__all__ = ["Keeper", "Sums", "collect_moments", "drawn_derivatives", "random_windows", "watched"]
+__all__ = ["SHRINKAGE", "Keeper", "Sums", "collect_moments", "drawn_derivatives",
+           "random_windows", "watched"]
+
+#: Shrinkage of F to the identity: what is added to the diagonal, as a share of its mean. Inputs of
+#: other kinds of text have directions that the tokens read do not show.
+SHRINKAGE = 0.05
 
 #: Logits, or their derivatives, processed at a time.
 _VALUES = 1 << 23
@@ -37,6 +42,8 @@ def collect_moments(
     seed: int = 0, progress: Callable[[int], None] | None = None, keeper: Keeper | None = None,
 ) -> dict[str, Moment]:
     """Return the calibration statistics of linear layers: one forward and backward pass per window.
+
+    F is shrunk: :data:`SHRINKAGE` of the mean of its diagonal is added to the diagonal.
 
     The derivatives are those of the log-likelihood of next tokens drawn from the model itself, so
     no token of a window serves as a label. The random numbers for a window depend on ``seed`` and
@@ -148,7 +155,11 @@ class Sums:
         """Turn the sums into statistics, in place: the sums are unusable afterwards."""
         mean = self._results.mean()
         shares = self._results / mean if mean > 0 else torch.ones_like(self._results)
-        return Moment(self._inputs.div_(tokens).numpy(force=True), shares.numpy(force=True))
+        inputs = self._inputs.div_(tokens)
+        columns = torch.arange(len(inputs), device=inputs.device)
+        diagonal = inputs[columns, columns % BLOCK]
+        inputs[columns, columns % BLOCK] = diagonal + SHRINKAGE * diagonal.mean()
+        return Moment(inputs.numpy(force=True), shares.numpy(force=True))
 
     def _add(self, inputs: Tensor, derivatives: Tensor) -> None:
         means = torch.empty(len(inputs), 1, device=inputs.device)

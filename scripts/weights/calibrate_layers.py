@@ -10,6 +10,7 @@ from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.layer_job import LayerJob
 from tritstream.golden.quantizers.moments import BLOCK
 from tritstream.scripts.console import console, progress
+from tritstream.scripts.weights.calibration_texts import warn_of_few
 from tritstream.scripts.weights.linear_layers import linear_layers
 from tritstream.scripts.weights.token_windows import WINDOW
 
@@ -67,7 +68,10 @@ def _collect(
 
     model = LayeredModel(source, choose_device(device))
     matrices = linear_layers(source, model.model)
-    run = LayerCalibration(model, matrices, windows, job, {**made_of, "layers": len(matrices)})
+    count = sum(map(len, windows))
+    warn_of_few(count, {name: shape[1] for name, shape in model.shapes(matrices).items()})
+    run = LayerCalibration(model, matrices, windows, job,
+                           {**made_of, "tokens": count, "layers": len(matrices)})
     console.print(f"calibrating layer by layer: {run.done} of {run.total} windows of all steps are "
                   f"finished; {job.partial} is kept for a restart", markup=False, soft_wrap=True)
     with progress("calibrating", run.total, start=run.done) as advance:

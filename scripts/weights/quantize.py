@@ -54,12 +54,13 @@ def quantize(
     scales: Annotated[str, typer.Option(
         help=f"Kind of scales: {CODED}, one of 27 per matrix, or {DIRECT}, a float16 per group."
         )] = GROUPING.scales,
-    calibration: Annotated[str | None, typer.Option(
-        metavar="FILE", help="Calibrate the method search with this file: a text of the kind that "
-        "the model will read (another kind may gain nothing), a calibration file of `tritstream "
-        "calibrate`, or `random` for random tokens of the vocabulary.")] = None,
+    calibration: Annotated[list[str] | None, typer.Option(
+        metavar="TEXT", help="Calibrate the method search: with `self`, text that the model "
+        "writes; with a text of the kind that the model will read; with `random`, random tokens "
+        "only; or with a calibration file of `tritstream calibrate`. May be repeated: each text "
+        "gets an equal share of the tokens, and so do random tokens.")] = None,
     calibration_tokens: Annotated[int, typer.Option(
-        help="Number of tokens to read from the calibration text.")] = TOKENS,
+        help="Number of tokens to read from the calibration texts.")] = TOKENS,
     include: Annotated[list[str] | None, typer.Option(
         metavar="NAME", help="Quantize this matrix, too: lm_head or embed_tokens. May be "
                              "repeated.")] = None,
@@ -85,10 +86,10 @@ def quantize(
     check_dtype(dtype)
     check_no_tokenizer(model, no_tokenizer)
     grouping = Grouping(group, scales)
-    check_method(method, calibration is not None, grouping)
+    check_method(method, bool(calibration), grouping)
     found, selection = _select(model, not no_tokenizer, include or [], exclude or [])
-    moments = calibration and moments_file(model, calibration, calibration_tokens)
-    chosen = method_of(method, engine, moments or None, grouping)
+    moments = moments_file(model, calibration, calibration_tokens) if calibration else None
+    chosen = method_of(method, engine, moments, grouping)
     if budget is not None:
         if moments and chosen.moments is None:
             raise ValueError(f"{moments}: has matrices of one depth; give it without --budget")

@@ -25,7 +25,7 @@ def text(tmp_path):
 def due(tmp_path, text, capsys):
     """The file of a calibration of the complete model."""
     path = tmp_path / "whole.safetensors"
-    calibrate(MODEL, path, str(text), 1024)
+    calibrate(MODEL, path, [str(text)], 1024)
     capsys.readouterr()
     return path.read_bytes()
 
@@ -62,7 +62,8 @@ def test_a_kill_and_a_restart_give_the_bytes_of_the_complete_model(tmp_path, tex
         f"{out}.partial: was left by a calibration with another loading (layer by layer, on cpu, "
         "not complete model); finish that calibration, choose another output, or force")
     code, said, err = run_command(*arguments)
-    assert (code, said) == (0, f"calibration of 29 layers, 1024 tokens of text.txt read: {out}\n")
+    assert (code, said) == (
+        0, f"calibration of 29 layers, 1024 tokens of text.txt, random read: {out}\n")
     assert err.splitlines()[0] == (
         f"calibrating layer by layer: 14 of 20 windows of all steps are finished; {out}.partial is "
         "kept for a restart")
@@ -78,7 +79,7 @@ def test_a_model_that_needs_more_than_the_memory(tmp_path, text, due, monkeypatc
     assert needed == 4 * (919_680 + sum(k * min(k, 2048) for k in 4 * (6 * [128] + [384]) + [128])
                           + 2 * 512 * 1024)
     monkeypatch.setattr(calibrate_layers, "_memory", lambda: needed + more)
-    calibrate(MODEL, tmp_path / "m.safetensors", str(text), 1024)
+    calibrate(MODEL, tmp_path / "m.safetensors", [str(text)], 1024)
     assert capsys.readouterr().err.startswith(how)
     assert (tmp_path / "m.safetensors").read_bytes() == due
 
@@ -96,6 +97,9 @@ def test_devices_of_torch(tmp_path, text):
     arguments = ("calibrate", MODEL, "-o", tmp_path / "m.safetensors", "--text", text)
     assert command_fails(*arguments, "--by-layer", "--torch-device", "abacus").startswith(
         "torch finds no device 'abacus'; it finds ")
+    assert command_fails(*arguments[:-2], "--by-layer") == (
+        "self is written by the complete model, which is not loaded layer by layer; give another "
+        "text, or --whole-model")
     assert command_fails(*arguments, "--torch-device", "cpu") == (
         "the complete model is calibrated on the CPU; give --by-layer for another --torch-device")
 

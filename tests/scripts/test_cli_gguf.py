@@ -49,11 +49,11 @@ def test_a_model_and_its_tokenizer_are_loaded(file):
 
 
 def test_quantizes_with_a_calibration(file, tmp_path, text, capsys):
-    quantize(file, tmp_path / "a", depth=2, calibration=str(text), calibration_tokens=512)
+    quantize(file, tmp_path / "a", depth=2, calibration=[str(text)], calibration_tokens=512)
     kept, = (tmp_path / "build" / "calibration").iterdir()
     assert verify(tmp_path / "a", file, calibration=kept) == []
     found = Moments(kept)
-    wanted = Moments(moments_file(MODEL, str(text), 512))
+    wanted = Moments(moments_file(MODEL, [str(text)], 512))
     for name, tensor in open_source(file).matrices().items():
         for part in ("inputs", "results"):
             np.testing.assert_allclose(
@@ -63,7 +63,7 @@ def test_quantizes_with_a_calibration(file, tmp_path, text, capsys):
 
 def test_spends_a_budget_by_the_file_of_a_calibration(file, tmp_path, capsys):
     calibrate(file, tmp_path / "m.safetensors", tokens=512)
-    quantize(file, tmp_path / "a", budget=4.2, calibration="m.safetensors")
+    quantize(file, tmp_path / "a", budget=4.2, calibration=["m.safetensors"])
     depths = {info.depth for info in PackedCheckpoint(tmp_path / "a").matrices.values()}
     assert len(depths) > 1
 

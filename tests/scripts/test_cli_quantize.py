@@ -2,15 +2,20 @@
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
+import torch
 
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.quantizers.moments import Moments, write_moments
-from tritstream.host.model.load import load_model
+from tritstream.host.model.load import load_model, load_tokenizer
+from tritstream.host.model.self_text import self_windows
 from tritstream.scripts.weights.calibrate import calibrate, moments_file
+from tritstream.scripts.weights.calibration_texts import calibration_texts, read_windows
 from tritstream.scripts.weights.checkpoints import inspect, verify
 from tritstream.scripts.weights.quantize import quantize
+from tritstream.scripts.weights.token_windows import text_windows
 
 from support.forked import COMMANDS, run_forked
 from support.golden_helpers import contents
@@ -42,7 +47,7 @@ def depths(path):
 
 
 def test_a_text_calibrates_once_for_all_depths(tmp_path, text, capsys):
-    options = {"method": "search", "calibration": text, "calibration_tokens": 600,
+    options = {"method": "search", "calibration": [text], "calibration_tokens": 1200,
                "as_json": True}
     quantize(MODEL, tmp_path / "d2", depth=2, **options)
     kept, = (tmp_path / "build" / "calibration").iterdir()
@@ -51,40 +56,44 @@ def test_a_text_calibrates_once_for_all_depths(tmp_path, text, capsys):
     assert kept.stat().st_mtime_ns == time
     fields = PackedCheckpoint(tmp_path / "d2").config["quantization_config"]
     assert (fields["codec"], fields["depth"]) == ("search", 2)
-    assert fields["calibration"]["text"] == "text.txt"
-    assert fields["calibration"]["tokens"] == 600 - 600 % 512
+    assert [one["text"] for one in fields["calibration"]["texts"]] == ["text.txt", "random"]
+    assert fields["calibration"]["tokens"] == 1200 - 1200 % 512
     # By the file itself, the same bytes.
-    quantize(MODEL, tmp_path / "again", depth=2, method="search", calibration=str(kept))
+    quantize(MODEL, tmp_path / "again", depth=2, method="search", calibration=[str(kept)])
     assert contents(tmp_path / "again") == contents(tmp_path / "d2")
 
 
 def test_another_text_or_count_calibrates_anew(tmp_path, text, monkeypatch):
     # Only the decision to calibrate is tested, so this writes only the settings.
-    def settings_only(_, model, output, *settings, **options):
-        write_moments(output, {}, {"settings": settings})
+    def settings_only(_, model, output, texts, tokens, **options):
+        write_moments(output, {}, {"settings": [[str(one) for one in texts], tokens]})
 
     monkeypatch.setattr("tritstream.scripts.weights.calibrate._write", settings_only)
-    first = moments_file(MODEL, text, 512)
-    assert moments_file(MODEL, text, 512) == first
-    assert moments_file(MODEL, text, 1024) != first
+    first = moments_file(MODEL, [text], 512)
+    assert moments_file(MODEL, [text], 512) == first
+    assert moments_file(MODEL, [text], 1024) != first
     (tmp_path / "text.txt").write_text("Something else entirely. " * 90)
-    assert moments_file(MODEL, text, 512) != first
-    assert Moments(moments_file(MODEL, "random", 512)).made_of == {"settings": ["random", 512]}
+    assert moments_file(MODEL, [text], 512) != first
+    assert Moments(moments_file(MODEL, ["random"], 512)).made_of == {
+        "settings": [["random"], 512]}
+    both = moments_file(MODEL, ["self", text], 512)
+    assert both != moments_file(MODEL, ["self"], 512)
+    assert moments_file(MODEL, ["self", text, text, "random"], 512) == both
 
 
 def test_damaged_moments_and_losses_are_made_again(tmp_path, text, monkeypatch):
     from tritstream.scripts.weights.depths import _read_kept
     made = []
 
-    def write(source, model, output, *settings, force):
+    def write(source, model, output, texts, tokens, force):
         made.append(output)
-        write_moments(output, {}, {"settings": settings})
+        write_moments(output, {}, {})
 
     monkeypatch.setattr("tritstream.scripts.weights.calibrate._write", write)
-    path = moments_file(MODEL, text, 512)
+    path = moments_file(MODEL, [text], 512)
     path.write_bytes(path.read_bytes()[:-1])
-    assert moments_file(MODEL, text, 512) == path and len(made) == 2
-    assert moments_file(MODEL, text, 512) == path and len(made) == 2
+    assert moments_file(MODEL, [text], 512) == path and len(made) == 2
+    assert moments_file(MODEL, [text], 512) == path and len(made) == 2
     losses = tmp_path / "losses"
     for damaged in ("", "{", "[]", '{"a": 1}', '{"a": [1, 2, 3]}', '{"a": [1, 2, 3, "4"]}'):
         losses.write_text(damaged)
@@ -96,24 +105,55 @@ def test_damaged_moments_and_losses_are_made_again(tmp_path, text, monkeypatch):
 def test_calibrate_replaces_moments_only(tmp_path, text, capsys):
     thesis = tmp_path / "thesis.docx"
     thesis.write_bytes(b"years of work")
-    assert refused(capsys, calibrate, MODEL, thesis, text, 512, force=True) == (
+    assert refused(capsys, calibrate, MODEL, thesis, [text], 512, force=True) == (
         f"{thesis}: is not a file of moments, so it is not replaced; choose another, or remove it "
         "yourself")
     assert thesis.read_bytes() == b"years of work"
 
 
 def test_calibrate_writes_what_quantize_takes(tmp_path, text, capsys):
-    calibrate(MODEL, tmp_path / "m.safetensors", text, 512, as_json=True)
+    calibrate(MODEL, tmp_path / "m.safetensors", [text], 1024, as_json=True)
     report = json.loads(capsys.readouterr().out)
-    assert (report["text"], report["tokens"], report["layers"]) == ("text.txt", 512, 29)
+    assert [one["text"] for one in report["texts"]] == ["text.txt", "random"]
+    assert (report["tokens"], report["layers"]) == (1024, 29)
     moments = Moments(tmp_path / "m.safetensors")
     # The head, by the name of the embedding it shares.
     assert moments.of("model.embed_tokens", (1024, 128)).results.shape == (1024,)
-    assert refused(capsys, calibrate, MODEL, tmp_path / "m.safetensors", text, 512) == (
+    assert refused(capsys, calibrate, MODEL, tmp_path / "m.safetensors", [text], 512) == (
         f"{tmp_path / 'm.safetensors'}: exists already; remove it, choose another, or force")
-    calibrate(MODEL, tmp_path / "m.safetensors", "random", 512, force=True)
+    calibrate(MODEL, tmp_path / "m.safetensors", ["random"], 512, force=True)
     assert capsys.readouterr().out == (
         f"calibration of 29 layers, 512 tokens of random read: {tmp_path / 'm.safetensors'}\n")
+
+
+def test_texts_have_equal_shares(text):
+    model, texts = load_model(MODEL), calibration_texts([text, "self"])
+    assert [one.record["text"] for one in texts] == ["text.txt", "self", "random"]
+    assert [len(one.record["text_sha256"] or "") for one in texts] == [64, 0, 0]
+    windows = read_windows(MODEL, texts, 3 * 1024, lambda: model)
+    assert [len(window) for window in windows] == [512] * 6
+    assert torch.equal(windows[0], text_windows(MODEL, Path(text))[0])
+    tokenizer = load_tokenizer(MODEL)
+    own = self_windows(model, len(tokenizer), tokenizer.all_special_ids, 512, 2)
+    assert all(map(torch.equal, windows[2:4], own))
+
+
+def test_a_calibration_file_is_used_alone(tmp_path, text, capsys):
+    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=[text, "m.safetensors"]
+                   ) == ("m.safetensors: is a calibration file, which is used alone; give it "
+                         "without other calibrations, or give the texts of all")
+
+
+def test_too_few_tokens(tmp_path, capsys):
+    short = tmp_path / "short.txt"
+    short.write_text(PROMPT)
+    calibrate(MODEL, tmp_path / "m.safetensors", [str(short)], 1024, random=False)
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "warning: short.txt: has 9 tokens, but 1024 are its share; give a longer text, or fewer "
+        "tokens",
+        "warning: 9 tokens cannot tell the 384 inputs of model.layers.0.mlp.down_proj apart, so "
+        "that the calibration holds for little other text; read more tokens, or add the text self",
+    ]
 
 
 def test_depths_by_name(tmp_path):
@@ -152,7 +192,7 @@ def test_a_budget_counts_the_bits_of_long_groups(tmp_path):
 
 
 def test_budget_is_kept_and_measured_once(tmp_path, monkeypatch):
-    quantize(MODEL, tmp_path / "a", budget=4.2, method="search", calibration="random",
+    quantize(MODEL, tmp_path / "a", budget=4.2, method="search", calibration=["random"],
              calibration_tokens=512)
     checkpoint = PackedCheckpoint(tmp_path / "a")
     size = sum(tensor.size for name in checkpoint.matrices
@@ -161,7 +201,7 @@ def test_budget_is_kept_and_measured_once(tmp_path, monkeypatch):
     assert len(set(depths(tmp_path / "a").values())) > 1
     # Another budget measures nothing again.
     monkeypatch.setattr("tritstream.scripts.weights.depths.measure", None)
-    quantize(MODEL, tmp_path / "b", budget=5.5, method="search", calibration="random",
+    quantize(MODEL, tmp_path / "b", budget=5.5, method="search", calibration=["random"],
              calibration_tokens=512)
     assert sum(depths(tmp_path / "b").values()) > sum(depths(tmp_path / "a").values())
 
@@ -215,12 +255,12 @@ def test_head_and_embedding_are_packed_when_asked(tmp_path):
     ({"group": 32, "method": "tritllm-v2"},
      "method tritllm-v2 supports groups of 16 with coded scales only; use method search without a "
      "calibration for coded scales in groups of 32"),
-    ({"scales": "direct", "calibration": "random"},
+    ({"scales": "direct", "calibration": ["random"]},
      "a calibration supports groups of 16 with coded scales only; use method search without a "
      "calibration for direct scales in groups of 16"),
     ({"budget": 1.5, "group": 64, "scales": "direct"},
      "budget must be at least 1.865 bits per weight, which is depth 1 everywhere, not 1.5"),
-    ({"calibration": "none.txt", "method": "search"}, "none.txt: no such file; give plain text"),
+    ({"calibration": ["none.txt"], "method": "search"}, "none.txt: no such file; give plain text"),
     ({"include": ["lm_head"]}, f"{MODEL}: has no matrix lm_head to include; a model that ties its "
                                "head to its embedding has model.embed_tokens only"),
 ])
@@ -231,19 +271,19 @@ def test_wrong_options(tmp_path, capsys, options, text):
 
 def test_wrong_options_are_reported_before_calibrating(tmp_path, text, capsys, monkeypatch):
     monkeypatch.setattr("tritstream.scripts.weights.quantize.moments_file", None)
-    options = {"calibration": text, "method": "search"}
+    options = {"calibration": [text], "method": "search"}
     assert refused(capsys, quantize, MODEL, tmp_path / "o", **options, depth=5) == (
         "depth must be 1..4, not 5")
     assert refused(capsys, quantize, MODEL, tmp_path / "o", **options, depth_for=["*=0"]) == (
         "depth must be 1..4, not 0")
-    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=text,
+    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=[text],
                    method="tritllm-v2") == (
         "method tritllm-v2 does not use a calibration; use method search")
 
 
 def test_a_file_that_holds_no_moments(tmp_path, capsys):
     model = MODEL / "model.safetensors"
-    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=str(model),
+    assert refused(capsys, quantize, MODEL, tmp_path / "o", calibration=[str(model)],
                    method="search") == (
         f"{model}: holds no moments; give a text, or what `tritstream calibrate` wrote")
 
@@ -270,18 +310,18 @@ app(sys.argv[1:])
 
 def test_a_killed_calibration_resumes_with_the_same_bytes(tmp_path, text, capsys):
     out = tmp_path / "m.safetensors"
-    arguments = ("calibrate", MODEL, "-o", out, "--text", text, "--tokens", 1536)
+    arguments = ("calibrate", MODEL, "-o", out, "--text", text, "--tokens", 1536, "--no-random")
     killed = run_forked(KILL, *arguments, modules=COMMANDS)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert killed.stderr.splitlines()[0] == f"calibrating: {out}.partial is kept for a restart"
     other = tmp_path / "other.txt"
     other.write_text("Something else entirely. " * 900)
-    assert refused(capsys, calibrate, MODEL, out, str(other), 1536).startswith(
+    assert refused(capsys, calibrate, MODEL, out, [str(other)], 1536, random=False).startswith(
         f"{out}.partial: was left by a calibration with another text (text.txt, SHA-256 ")
-    calibrate(MODEL, out, text, 1536)
+    calibrate(MODEL, out, [text], 1536, random=False)
     assert capsys.readouterr().err.splitlines()[0] == (
         f"calibrating: 1 of 3 windows were read by an earlier run; {out}.partial is kept for a "
         "restart")
-    calibrate(MODEL, tmp_path / "whole.safetensors", text, 1536)
+    calibrate(MODEL, tmp_path / "whole.safetensors", [text], 1536, random=False)
     assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
     assert not out.with_name("m.safetensors.partial").exists()
