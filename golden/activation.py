@@ -40,6 +40,7 @@ def quantize_activation16(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     way: ``A = 256 * A_high + A_low``. Raises the errors of :func:`quantize_activation`.
     """
     levels, scale = _quantize(x, LEVELS[16])
+    levels = levels.astype(np.int64)
     low = (levels + 128) % 256 - 128
     return ((levels - low) // 256).astype(np.int8), low.astype(np.int8), scale
 
@@ -52,11 +53,14 @@ def check_finite(x: np.ndarray) -> None:
 
 
 def _quantize(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    x = _checked(x, np.float64)
-    scale = np.abs(x).max(axis=-1) / most
+    """Return levels, which are integers in float64 (..., K), and scales, float64 (...)."""
+    x, largest = _checked(x, np.float64)
+    scale = largest / most
     # A scale that underflows to (nearly) zero must not produce a level out of range.
-    ratio = np.divide(x, scale[..., None], out=np.zeros_like(x), where=scale[..., None] > 0)
-    return np.clip(np.rint(ratio), -most, most).astype(np.int64), scale
+    levels = x / np.where(scale > 0, scale, 1)[..., None]
+    np.rint(levels, out=levels)
+    np.minimum(levels, most, out=levels)
+    return np.maximum(levels, -most, out=levels), scale
 
 
 def _quantize_bitnet(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,17 +69,20 @@ def _quantize_bitnet(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ``factor = 1 / max(max|x|, 1e-5) * 127``, ``level = clip(rint(x * factor), -128, 127)``, and
     the scale is ``1 / factor`` in float64.
     """
-    x = _checked(x, np.float32)
+    x, largest = _checked(x, np.float32)
     # torch divides a number by a tensor in these two steps.
-    factor = np.float32(1) / np.maximum(np.abs(x).max(axis=-1), _LEAST) * np.float32(LEVELS[8])
+    factor = np.float32(1) / np.maximum(largest, _LEAST) * np.float32(LEVELS[8])
     levels = np.clip(np.rint(x * factor[..., None]), -128, LEVELS[8])
     return levels.astype(np.int8), 1 / factor.astype(np.float64)
 
 
-def _checked(x: np.ndarray, dtype: type) -> np.ndarray:
+def _checked(x: np.ndarray, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    """Return vectors (..., K) of a type, and their largest magnitudes (...)."""
     with np.errstate(over="ignore"):
         x = np.asarray(x).astype(dtype)
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"activations must have shape (..., K), not {x.shape}")
-    check_finite(x)
-    return x
+    largest = np.abs(x).max(axis=-1)
+    if not np.isfinite(largest).all():      # the largest of NaN and anything is NaN
+        check_finite(x)
+    return x, largest

@@ -51,8 +51,8 @@ def results(
     ``y = float32(float64(A) * c)`` with ``c = unit / h * x_scale`` in float64, from left to right.
     ``units`` are those of the scales (:attr:`.Scales.units`): one, or one per row (N,).
     """
-    factors = (np.asarray(units) / half_range(depth)) * np.asarray(x_scale, np.float64)[..., None]
-    return (sums.astype(np.float64) * factors).astype(np.float32)
+    factors = units / half_range(depth) * np.asarray(x_scale, np.float64)[..., None]
+    return np.multiply(sums, factors, dtype=np.float64).astype(np.float32)
 
 
 def _scaled_weights(matrix: ScaledMatrix, chunk: slice, scales: np.ndarray) -> np.ndarray:

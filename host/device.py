@@ -184,24 +184,24 @@ class Device:
         """
         if not matrices:
             return []
-        batches = [activation_rows(x, matrix.shape[1]) for matrix in matrices]
+        for columns in {matrix.shape[1] for matrix in matrices}:
+            rows = activation_rows(x, columns)
         info = await self.info()
         for matrix in matrices:
             with naming(self.name, matrix.name):
                 self._check_fit(matrix, info)
-        sums = [np.zeros((len(rows), matrix.shape[0]), dtype=np.int64)
-                for matrix, rows in zip(matrices, batches, strict=True)]
-        products = list(part_products(matrices, batches[0], sums, info.columns))
+        sums = [np.zeros((len(rows), matrix.shape[0]), dtype=np.int64) for matrix in matrices]
+        products = list(part_products(matrices, rows, sums, info.columns))
         frames = [frame for product in products
                   for frame in product.frames(self._frame_bytes, self._exchange.flow_control)]
         costs = await Pipeline(self._exchange, self._loads, self.name, frames).run()
         for product in products:
             product.finish()
-        stats = [Stats()] * len(matrices)
+        stats: list[list[Stats]] = [[] for _ in matrices]
         for frame, cost in zip(frames, costs, strict=True):
-            stats[frame.product.place] += cost
-        return [(each if x.ndim == 2 else each[0], cost)
-                for each, cost in zip(sums, stats, strict=True)]
+            stats[frame.product.place].append(cost)
+        return [(each if x.ndim == 2 else each[0], Stats.total(found))
+                for each, found in zip(sums, stats, strict=True)]
 
     def _check_fit(self, matrix: PreparedMatrix, info: Info) -> None:
         matrix.check_fit(info)

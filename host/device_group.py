@@ -80,17 +80,22 @@ class DeviceGroup:
         Devices of the group, closed with it.
     cut_words : int
         Words that a part of a row block must have: :func:`.cut`.
+    layers : bool
+        Whether :meth:`place` gives each device complete layers: :func:`.place`.
 
     Members
     -------
+    layers : bool
+        As given.
     plan : Plan or None
         Places of the matrices of a model, set by :meth:`place`.
     """
 
-    def __init__(self, devices: Sequence[Device], cut_words: int = CUT_WORDS):
+    def __init__(self, devices: Sequence[Device], cut_words: int = CUT_WORDS,
+                 layers: bool = False):
         if not devices:
             raise ValueError("a group needs at least one device")
-        self.devices = tuple(devices)
+        self.devices, self.layers = tuple(devices), layers
         self.plan: Plan | None = None
         self._cut_words = cut_words
         #: Devices of the units of the plan.
@@ -123,9 +128,7 @@ class DeviceGroup:
         """Return counters of all devices: sum of the frames, greatest of all else."""
         return _all_counters(await together(device.status() for device in self.devices))
 
-    async def place(
-        self, steps: Sequence[Step], layers: bool = False, must_fit: bool = False,
-    ) -> Plan:
+    async def place(self, steps: Sequence[Step], must_fit: bool = False) -> Plan:
         """Place the matrices of a model, which :meth:`prepare` then splits by this plan.
 
         The memory of boards limits their parts. If the matrices do not fit, the plan has no limits,
@@ -134,8 +137,6 @@ class DeviceGroup:
         Parameters
         ----------
         steps : sequence of Step
-        layers : bool
-            Whether each device has complete layers: :func:`.place`.
         must_fit : bool
             Whether matrices that do not fit are an error.
 
@@ -143,11 +144,11 @@ class DeviceGroup:
         """
         units = await self.units()
         try:
-            plan = place(steps, units, layers, self._cut_words)
+            plan = place(steps, units, self.layers, self._cut_words)
         except PlacementError:
             if must_fit:
                 raise
-            plan = place(steps, [replace(unit, memory=None) for unit in units], layers,
+            plan = place(steps, [replace(unit, memory=None) for unit in units], self.layers,
                          self._cut_words)
         self.plan, self._planned = plan, self.devices
         return plan

@@ -2,9 +2,10 @@
 
 A device is ``SCHEME``, ``SCHEME:OPTIONS``, ``SCHEME://ADDRESS`` or ``SCHEME://ADDRESS,OPTIONS``.
 Options are ``NAME=VALUE``, separated by commas. A serial port is ``serial:PORT`` or
-``serial:PORT,OPTIONS``, and a memory-mapped core is ``uio:NAME,OPTIONS`` or ``pcie:CARD,OPTIONS``.
-Several devices are separated by commas too. ``spare:`` before a device
-means that it is used when another one fails.
+``serial:PORT,OPTIONS``, a board with memory on one is ``uartbone:PORT``, and a memory-mapped core
+is ``uio:NAME,OPTIONS``, ``pcie:CARD,OPTIONS`` or ``pynq:FILE,OPTIONS``. Several devices are
+separated by commas too. ``spare:`` before a device means that it is used when another one fails,
+and ``layers:`` before all of them that each device multiplies complete layers of a model.
 """
 
 import re
@@ -12,24 +13,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ["DEVICES", "SIMULATED", "Spec", "parse_specs"]
+__all__ = ["DEVICES", "SIMULATED", "Spec", "is_by_layers", "parse_specs"]
 
 #: Examples of all kinds of devices, for messages and help.
 DEVICES = ("sim, sim:lanes=64,columns=4, axi-sim:channels=4,lanes=32, tcp://HOST:PORT, udp://HOST, "
            "dask://HOST:8786,devices=4, uio:uio0,buffer=udmabuf0, "
-           "pcie:0000:03:00.0,buffer=udmabuf0 and serial:/dev/ttyUSB0,baud=3000000")
+           "pcie:0000:03:00.0,buffer=udmabuf0, pynq:kv260.bit,memory=512, "
+           "uartbone:/dev/ttyUSB0 and "
+           "serial:/dev/ttyUSB0,baud=3000000")
 
 #: Schemes of devices that are simulated in this process, and all schemes.
 SIMULATED = ("sim", "axi-sim")
-_SCHEMES  = (*SIMULATED, "tcp", "udp", "dask", "serial", "uio", "pcie")
+_SCHEMES  = (*SIMULATED, "tcp", "udp", "dask", "serial", "uartbone", "uio", "pcie", "pynq")
+#: Schemes whose address is a name, and not a host.
+_NAMES = "serial|uartbone|uio|pcie|pynq"
 
-#: Before the spec of a spare.
-_SPARE = "spare:"
+#: Before the spec of a spare, and before specs of devices that have complete layers.
+_SPARE, _LAYERS = "spare:", "layers:"
 
 _SPEC = re.compile(
     r"(?P<scheme>[\w-]+)(://(?P<address>[^,]+),?|:(?=\w+=)|)(?P<options>(\w+=.*)?)")
 _NAMED = re.compile(
-    r"(?P<scheme>serial|uio|pcie):(//)?(?P<address>(?!\w+=)[^,]+)(,(?P<options>\w+=.*))?")
+    rf"(?P<scheme>{_NAMES}):(//)?(?P<address>(?!\w+=)[^,]+)(,(?P<options>\w+=.*))?")
 
 
 @dataclass(frozen=True)
@@ -66,17 +71,30 @@ def parse_specs(specs: str | Sequence[str]) -> list[Spec]:
     A spec of a cluster that counts several devices gives as many specs, and then its spares.
     """
     texts: list[str] = []
-    for piece in (specs if isinstance(specs, str) else ",".join(specs)).split(","):
+    for piece in _text(specs).removeprefix(_LAYERS).split(","):
         if texts and re.match(r"\w+=", piece):
             texts[-1] += f",{piece}"
         else:
             texts.append(piece)
-    return [spec for text in texts for spec in _counted(_parse(text))]
+    found = [spec for text in texts for spec in _counted(_parse(text))]
+    if is_by_layers(specs) and sum(not spec.spare for spec in found) < 2:
+        raise ValueError(f"{_text(specs)}: one device has all layers; give several, or leave "
+                         f"{_LAYERS} out")
+    return found
+
+
+def is_by_layers(specs: str | Sequence[str]) -> bool:
+    """Return whether each of the devices is to have complete layers of a model."""
+    return _text(specs).startswith(_LAYERS)
+
+
+def _text(specs: str | Sequence[str]) -> str:
+    return specs if isinstance(specs, str) else ",".join(specs)
 
 
 def _parse(text: str) -> Spec:
     spare, text = text.startswith(_SPARE), text.removeprefix(_SPARE)
-    match = (_NAMED if re.match(r"(serial|uio|pcie)\b", text) else _SPEC).fullmatch(text)
+    match = (_NAMED if re.match(rf"({_NAMES})\b", text) else _SPEC).fullmatch(text)
     if not match or match["scheme"] not in _SCHEMES:
         raise ValueError(f"no device {text!r}; there are {DEVICES}{_hint(text)}")
     options = dict(option.split("=", 1)

@@ -3,9 +3,6 @@
 Invalid arguments raise :class:`ValueError` or :class:`TypeError` instead, before anything is sent.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 __all__ = [
     "BadAnswer",
     "DeviceError",
@@ -51,11 +48,15 @@ class DeviceError(HostError):
         self.code = code
 
 
-@contextmanager
-def naming(*names: object) -> Iterator[None]:
-    """Prefix the message of a :class:`HostError` with names; empty names are omitted."""
-    try:
-        yield
-    except HostError as error:
-        error.args = (": ".join(filter(None, map(str, (*names, error)))),)
-        raise
+class naming:
+    """Context that prefixes the message of a :class:`HostError` with names, except empty ones."""
+
+    def __init__(self, *names: object):
+        self._names = names
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, HostError):
+            error.args = (": ".join(filter(None, map(str, (*self._names, error)))),)

@@ -38,7 +38,7 @@ class FailoverGroup(DeviceGroup):
         Devices of the group, closed with it.
     spares : sequence of Device
         Devices that are used when others fail, in this order; closed with the group.
-    cut_words : int
+    cut_words, layers
         As for a :class:`.DeviceGroup`.
 
     Members
@@ -52,8 +52,9 @@ class FailoverGroup(DeviceGroup):
 
     def __init__(
         self, devices: Sequence[Device], spares: Sequence[Device] = (), cut_words: int = CUT_WORDS,
+        layers: bool = False,
     ):
-        super().__init__(devices, cut_words)
+        super().__init__(devices, cut_words, layers)
         self.spares = list(spares)
         #: By device that failed: devices to which its parts go.
         self._successors: dict[Device, list[Device]] = {}

@@ -7,13 +7,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tritstream.host.board.linux import open_pcie, open_uio
+from tritstream.host.board.pynq_overlay import open_pynq
 from tritstream.host.board.simulated import open_simulated
 from tritstream.host.board.soc_bus import SocBus
 from tritstream.host.board.transport import BoardTransport
+from tritstream.host.board.uart_link import UartLink
 from tritstream.host.board.udp_link import BOARD_PORT, BoardLink
 from tritstream.host.device import Device
 from tritstream.host.device_group import DeviceGroup
-from tritstream.host.device_spec import Spec, parse_specs
+from tritstream.host.device_spec import Spec, is_by_layers, parse_specs
 from tritstream.host.failover import FailoverGroup
 from tritstream.host.protocol.exchange import SEQUENCES
 from tritstream.host.servers.cluster import CLUSTER_PORT, Cluster, ClusterTransport
@@ -53,11 +55,15 @@ def open_device(
         ``dask://HOST:8786,devices=4`` are devices of four workers of a Dask cluster, and as many
         spares (:class:`.Cluster`). ``udp://HOST`` or
         ``udp://HOST:1234,bind=0,repeat=0.05,window=2`` is a board with memory.
-        ``uio:uio0,buffer=udmabuf0`` and ``pcie:0000:03:00.0,buffer=udmabuf0`` are memory-mapped
-        cores (:func:`.open_uio`, :func:`.open_pcie`).
+        ``uartbone:/dev/ttyUSB0`` or ``uartbone:/dev/ttyUSB0,baud=3000000,repeat=0.25`` is one
+        without Ethernet (:class:`.UartLink`).
+        ``uio:uio0,buffer=udmabuf0``, ``pcie:0000:03:00.0,buffer=udmabuf0`` and
+        ``pynq:kv260.bit,memory=512`` are memory-mapped cores (:func:`.open_uio`,
+        :func:`.open_pcie`, :func:`.open_pynq`).
         ``serial:/dev/ttyUSB0`` or ``serial:COM3,baud=115200,timeout=1`` is a board on any port that
         :class:`tritstream.host.transports.port.Port` opens, such as ``serial:socket://HOST:PORT``.
-        ``sim,sim`` are two devices that share the rows of each matrix.
+        ``sim,sim`` are two devices that share the rows of each matrix, and ``layers:sim,sim`` two
+        that have complete layers of a model that is placed on them.
         ``tcp://A:7354,spare:tcp://B:7354`` is a device and a spare for the case that it fails:
         :class:`.FailoverGroup`.
     config : DeviceConfig, optional
@@ -86,7 +92,7 @@ def open_device(
         stack.pop_all()
     if len(devices) == 1 and not spares:
         return devices[0]
-    return FailoverGroup(devices, spares)
+    return FailoverGroup(devices, spares, layers=is_by_layers(specs))
 
 
 def open_transport(spec: str, config: DeviceConfig | None = None) -> Transport:
@@ -175,6 +181,16 @@ def _open_udp(spec: Spec, *_: Any) -> list[Transport]:
     return [BoardTransport(SocBus(link), **silence)]
 
 
+def _open_uartbone(spec: Spec, *_: Any) -> list[BoardTransport]:
+    """Open a board with memory on a serial port."""
+    options = spec.values(baud=int, timeout=float, repeat=float, tries=int)
+    silence = {"timeout": options.pop("timeout")} if "timeout" in options else {}
+    if "repeat" in options:
+        options["timeout"] = options.pop("repeat")
+    link = UartLink(str(spec.address), options.pop("baud", BAUD), **options)
+    return [BoardTransport(SocBus(link), **silence)]
+
+
 def _open_uio(spec: Spec, *_: Any) -> list[BoardTransport]:
     options = spec.values(buffer=str, interrupt=int, timeout=float)
     if "buffer" not in options:
@@ -194,6 +210,10 @@ def _address(text: str) -> int:
 def _open_pcie(spec: Spec, *_: Any) -> list[BoardTransport]:
     return open_pcie(str(spec.address), **spec.values(
         buffer=str, memory=int, address=_address, bar=int, timeout=float))
+
+
+def _open_pynq(spec: Spec, *_: Any) -> list[BoardTransport]:
+    return open_pynq(str(spec.address), **spec.values(ip=str, memory=int, timeout=float))
 
 
 def _open_dask(spec: Spec, config: DeviceConfig, _: str | None) -> list[Transport]:
@@ -219,4 +239,5 @@ def _open_serial(spec: Spec, *_: Any) -> list[Transport]:
 
 _SCHEMES: dict[str, _Opener] = {
     "sim": _open_sim, "axi-sim": _open_axi_sim, "tcp": _open_tcp, "udp": _open_udp,
-    "dask": _open_dask, "serial": _open_serial, "uio": _open_uio, "pcie": _open_pcie}
+    "dask": _open_dask, "serial": _open_serial, "uartbone": _open_uartbone, "uio": _open_uio,
+    "pcie": _open_pcie, "pynq": _open_pynq}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -22,7 +23,7 @@ __all__ = ["GemvFrame", "PartProduct", "part_products"]
 _LINE_MARGIN = 1.06
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class PartProduct:
     """Product of one part of a matrix with some vectors.
 
@@ -65,7 +66,7 @@ class PartProduct:
         add_rows(self.sums, whole, self.part.fold)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class GemvFrame:
     """Some row blocks of a product, from block ``first`` on, and their words.
 
@@ -82,7 +83,7 @@ class GemvFrame:
         """Most requests that the frame takes, with its loads."""
         return len(self.product.rows) + 2
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of words on the link, and of row sums."""
         words = 0 if isinstance(self.payload, Stored) else self.payload.nbytes
@@ -100,9 +101,9 @@ class GemvFrame:
             await loads.scales(matrix.scale_bytes)
         await loads.activations(rows)
         depth = part.fold.depth if part.fold else matrix.depth
-        arguments = GemvArguments(depth, part.groups, len(rows), self.count,
-                                  matrix.scales.length, matrix.scales.direct)
-        return await exchange.ask(Opcode.GEMV, *arguments.pack(), self.payload,
+        arguments = _arguments(depth, part.groups, len(rows), self.count, matrix.scales.length,
+                               matrix.scales.direct)
+        return await exchange.ask(Opcode.GEMV, *arguments, self.payload,
                                   part.payload_crc(self.first, self.count))
 
     async def take(self, exchange: Exchange, sequence: int) -> Stats:
@@ -110,9 +111,17 @@ class GemvFrame:
         lanes, columns = self.product.matrix.lanes, len(self.product.rows)
         results = Results(self.count, columns, lanes)
         done = await exchange.collect(sequence, results)
-        stats = Stats.parse(done.payload, lanes).of_frame(self.payload.nbytes)
+        stats = Stats.parse(done, lanes).of_frame(self.payload.nbytes)
         self.product.found.append(results.sums.reshape(columns, -1))
         return stats
+
+
+@lru_cache(maxsize=1024)
+def _arguments(
+    depth: int, chunks: int, columns: int, blocks: int, length: int, direct: bool,
+) -> tuple[int, int]:
+    """Return arg0 and arg1 of a GEMV: :class:`.GemvArguments`."""
+    return GemvArguments(depth, chunks, columns, blocks, length, direct).pack()
 
 
 def part_products(

@@ -6,8 +6,8 @@ from tritstream.golden.activation import quantize_activation
 from tritstream.golden.gemv import results
 from tritstream.golden.matrix import DirectMatrix, TritMatrix
 from tritstream.host.device_group import DeviceGroup
-from tritstream.host.loop_thread import LoopThread
 from tritstream.host.open_device import open_device
+from tritstream.host.own_loop import OwnLoop
 from tritstream.host.protocol.records import Info
 
 __all__ = ["SyncDevice"]
@@ -16,8 +16,8 @@ __all__ = ["SyncDevice"]
 class SyncDevice:
     """A device, or several as one, whose methods return results instead of awaitables.
 
-    The driver runs in a thread of its own, so this works inside a notebook's event loop too. Use it
-    in a ``with`` statement, or call :meth:`close`.
+    This works inside a notebook's event loop too (:class:`.OwnLoop`). Use it in a ``with``
+    statement, or call :meth:`close`.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class SyncDevice:
         device = open_device(specs)
         # A group of one has the results of its device.
         self._device = device if isinstance(device, DeviceGroup) else DeviceGroup([device])
-        self._loop = LoopThread()
+        self._loop = OwnLoop()
 
     def __enter__(self) -> "SyncDevice":
         return self
@@ -40,7 +40,7 @@ class SyncDevice:
         self.close()
 
     def close(self) -> None:
-        """Close the device and end the thread."""
+        """Close the device and its event loop."""
         with self._loop:
             self._loop.run(self._device.close)
 

@@ -6,7 +6,7 @@ every lane count, so a host can send requests before it knows the word size. Eac
 is padded to complete words of L bytes.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 from math import ceil
 
@@ -162,8 +162,8 @@ class GemvArguments:
                 + groups * (DIRECT_WORDS if self.direct else SCALE_TRITS))
 
     def _values(self) -> tuple[int, ...]:
-        *counts, length, direct = astuple(self)
-        return (*counts, length - 1, int(direct))
+        return (self.depth, self.chunks, self.columns, self.blocks, self.length - 1,
+                int(self.direct))
 
 
 #: Bits of the fields of a GEMV, from bit 0 of arg0 to bit 31 of arg1.

@@ -10,7 +10,7 @@ import io
 import tarfile
 import zlib
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from typing import Any
 from tritstream.golden.checkpoints.diagnosis import about_pointer
 from tritstream.scripts.streams import storable
 
-__all__ = ["Text", "hold_out", "read_corpus", "read_text"]
+__all__ = ["Text", "debian_files", "hold_out", "read_corpus", "read_text"]
 
-INDEX_NAME = "data/Rdata.rdx"
+INDEX_NAME, DATABASE_NAME = "data/Rdata.rdx", "data/Rdata.rdb"
 AR_MAGIC = b"!<arch>\n"
 AR_HEADER = 60
 
@@ -93,20 +93,28 @@ def _data_of_directory(index: Path) -> tuple[bytes, bytes]:
     return index.read_bytes(), index.with_suffix(".rdb").read_bytes()
 
 
-def _data_of_package(package: bytes) -> tuple[bytes, bytes]:
-    """Index and database of a Debian package, an `ar` archive that contains a tar archive."""
+def debian_files(package: bytes, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    """Return the files of a Debian package, an `ar` archive that contains a tar archive, by name.
+
+    `wanted` selects them by their names, such as "usr/share/doc/x/copyright". Links are left out.
+    """
     archive = next(data for name, data in _ar_members(package) if name.startswith("data.tar"))
+    found = {}
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        name = next(name for name in tar.getnames() if name.endswith(INDEX_NAME))
-        return _member(tar, name), _member(tar, name.removesuffix("x") + "b")
+        for member in tar:
+            name = member.name.removeprefix("./")
+            if wanted(name) and member.isfile() and (file := tar.extractfile(member)):
+                found[name] = file.read()
+    return found
 
 
-def _member(tar: tarfile.TarFile, name: str) -> bytes:
-    file = tar.extractfile(name)
-    if file is None:
-        raise ValueError(f"{name} of the corpus package must be a file; download it again")
-    with file:
-        return file.read()
+def _data_of_package(package: bytes) -> tuple[bytes, bytes]:
+    """Index and database of a Debian package."""
+    files = debian_files(package, lambda name: name.endswith((INDEX_NAME, DATABASE_NAME)))
+    names = [name for name in files if name.endswith(INDEX_NAME)]
+    if not names or (database := names[0].removesuffix("x") + "b") not in files:
+        raise ValueError("the corpus package has no data of R; give that of r-cran-janeaustenr")
+    return files[names[0]], files[database]
 
 
 def _ar_members(archive: bytes) -> Iterator[tuple[str, bytes]]:

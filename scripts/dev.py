@@ -22,8 +22,19 @@ app.command("plot")(plot.plot)
 app.command("tables")(fill_tables)
 
 
-@app.command("train", add_help_option=False, context_settings={
-    "allow_extra_args": True, "ignore_unknown_options": True})
+#: Settings of commands whose modules are imported when they run, because they need extras.
+_LATER = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command("arena", add_help_option=False, context_settings=_LATER)
+def arena(context: typer.Context) -> None:
+    """Compare quantizers on one base at equal stored bits. Needs the extras torch and gguf."""
+    from tritstream.scripts.reports.arena.command import app as compared
+
+    compared(context.args, prog_name="tritstream dev arena")
+
+
+@app.command("train", add_help_option=False, context_settings=_LATER)
 def train(context: typer.Context) -> None:
     """Train, measure, evaluate or capture the shipped model. Needs the extras torch and corpus."""
     from tritstream.scripts.training.train import app as training

@@ -10,12 +10,17 @@ from typing import Annotated
 import typer
 
 from tritstream.golden.gguf.i2s_order import I2S_ORDERS
+from tritstream.golden.model_sizes import QWEN25
 
-__all__ = ["ActivationBits", "BackendName", "BaseModel", "Burst", "ColumnCounts", "Columns",
-           "Depth", "DeviceSpec", "Exclude", "Force", "I2sOrder", "Json", "JsonFile", "LaneCounts",
-           "Lanes", "MaxK", "Memory", "MemoryClock", "Model", "NoTokenizer", "Output",
-           "Outstanding", "Packed", "PlaceSeed", "ReadBuffer", "Repeat", "Report", "Rtl", "Seed",
-           "Stops", "System", "Temperature", "TopK", "TopP", "TorchDevice"]
+__all__ = ["MEGABYTE", "ActivationBits", "BackendName", "BaseModel", "Burst", "ColumnCounts",
+           "Columns", "Depth", "DeviceSpec", "Exclude", "Force", "I2sOrder", "Json", "JsonFile",
+           "LaneCounts", "Lanes", "Layers", "MaxK", "Memory", "MemoryClock", "Model", "ModelSize",
+           "NoTokenizer", "Output", "Outstanding", "Packed", "PlaceSeed", "PlaceSeeds",
+           "ReadBuffer", "Repeat", "Report", "Rtl", "Seed", "ShardSize", "Shrink", "Stops",
+           "System", "Temperature", "TopK", "TopP", "TorchDevice", "Vocab"]
+
+#: Bytes per megabyte.
+MEGABYTE = 1_000_000
 
 # Checkpoints.
 Model  = Annotated[Path, typer.Argument(
@@ -24,6 +29,16 @@ Model  = Annotated[Path, typer.Argument(
 Packed = Annotated[Path, typer.Argument(
     help="Packed checkpoint: a directory, or the name of a model on the Hub.")]
 Depth  = Annotated[int, typer.Option("--depth", "-d", help="Trits per weight, 1..4.")]
+
+# Generated checkpoints.
+ModelSize = Annotated[str, typer.Argument(help=f"Size of Qwen2.5: {', '.join(QWEN25)}.")]
+Layers    = Annotated[int | None, typer.Option(
+    help="Number of layers.", show_default="all layers of that size")]
+Vocab     = Annotated[int | None, typer.Option(
+    help="Number of rows of the embedding.", show_default="all rows of that size")]
+Shrink    = Annotated[int, typer.Option(
+    help="Divide the hidden and the intermediate size, and the size of a head, by this.")]
+ShardSize = Annotated[int, typer.Option(min=1, help="Largest number of megabytes per file.")]
 
 BaseModel = Annotated[str | None, typer.Option(
     metavar="NAME", help="Name of MODEL on the Hub, for the model card that is written.",
@@ -59,7 +74,9 @@ Report   = Annotated[Path | None, typer.Option(
 DeviceSpec = Annotated[str, typer.Option(
     "--device", help="Device to use: sim or sim:lanes=64,columns=2 (simulated), tcp://HOST:PORT, "
                      "udp://HOST (board with memory), serial:/dev/ttyUSB0,baud=3000000 or "
-                     "serial:COM3 (board on a serial port). Separate several devices by commas.")]
+                     "serial:COM3 (board on a serial port). Separate several devices by commas. "
+                     "layers: before all of them gives each device complete layers of the "
+                     "model.")]
 Lanes   = Annotated[int, typer.Option(
     "--lanes", help="Lanes of the device, that is, bytes per stream word: 1, 2, 4, .., 64. Ignored "
                     "by a real device.")]
@@ -116,13 +133,16 @@ LaneCounts   = Annotated[list[int], typer.Option(
 ColumnCounts = Annotated[list[int], typer.Option(
     "--columns", help="Activation vectors per pass. May be repeated.")]
 Memory       = Annotated[str, typer.Option(
-    "--memory", help="Memory of the board: mt48lc16m16, as4c32m16 (SDRAM), mt41k64m16 or "
-                     "mt41k256m16 (DDR3).")]
+    "--memory", help="Memory of the board: mt48lc16m16, as4c32m16, m12l64322a (SDRAM), mt41k64m16 "
+                     "or mt41k256m16 (DDR3).")]
 MemoryClock  = Annotated[float | None, typer.Option(
     "--clock", help="Clock of core and memory controller in MHz.",
     show_default="the board's own")]
 PlaceSeed    = Annotated[int, typer.Option(
     "--seed", min=0, max=(1 << 31) - 1, help="Random seed of place and route.")]
+PlaceSeeds   = Annotated[int | None, typer.Option(
+    "--seeds", min=1, metavar="N", help="Place and route with the seeds 1 to N, too, to report "
+                                        "how the clock varies.")]
 
 Repeat = Annotated[int, typer.Option(
     "--repeat", min=1, help="Number of measured runs; the fastest one counts.")]

@@ -9,7 +9,7 @@ from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.errors import CheckpointError
 
-__all__ = ["ChangedSource", "SlicedSource"]
+__all__ = ["ChangedSource", "OneFile", "SlicedSource"]
 
 #: Tensors of one file by name.
 Tensors = Mapping[str, SourceTensor]
@@ -30,6 +30,7 @@ class ChangedSource(Source):
         self._source = source
         self.path, self.sharded, self.config = source.path, source.sharded, source.config
         self.settings, self.inputs = source.settings, source.inputs
+        self.on_demand = source.on_demand
         self.shards = {file: _Shard(shard.metadata, change(shard.tensors))
                        for file, shard in source.shards.items()}
         self.tensors = {name: tensor for shard in self.shards.values()
@@ -39,9 +40,26 @@ class ChangedSource(Source):
         """Return the files of the source: :meth:`.Source.files`."""
         return self._source.files()
 
+    def provide(self, file: str) -> None:
+        """Make a file of the source readable: :meth:`.Source.provide`."""
+        self._source.provide(file)
+
+    def fingerprint(self) -> dict[str, list[int]]:
+        """Return the fingerprint of the source: :meth:`.Source.fingerprint`."""
+        return self._source.fingerprint()
+
     def write_companions(self, directory: Path) -> None:
         """Write the companion files of the source: :meth:`.Source.write_companions`."""
         self._source.write_companions(directory)
+
+
+class OneFile(ChangedSource):
+    """One file of a checkpoint, with its tensors as they are."""
+
+    def __init__(self, source: Source, file: str):
+        super().__init__(source, dict)
+        self.shards = {file: self.shards[file]}
+        self.tensors = self.shards[file].tensors
 
 
 class SlicedSource(ChangedSource):

@@ -9,10 +9,10 @@ from tritstream.golden.checkpoints.safetensors_writer import Entry, ShardWriter,
 from tritstream.golden.checkpoints.source import CONFIG, INDEX, Source
 from tritstream.golden.checkpoints.source_tensor import SourceShard
 from tritstream.golden.checkpoints.unrotated import unrotated
-from tritstream.golden.jobs.directory_job import Job, check_apart, fingerprint, write_json
+from tritstream.golden.jobs.directory_job import Job, check_apart, write_json
 from tritstream.golden.jobs.journal import understood
 
-__all__ = ["convert", "roundings"]
+__all__ = ["convert", "roundings", "shard_writer"]
 
 
 def convert(
@@ -30,12 +30,12 @@ def convert(
     """
     source, out = unrotated(source), Path(out_dir).absolute()
     check_apart(source.path, out)
-    identity = {"job": "convert", "config": source.config, "files": fingerprint(source.files()),
+    identity = {"job": "convert", "config": source.config, "files": source.fingerprint(),
                 "shards": {file: dict(shard.metadata) for file, shard in source.shards.items()},
                 "settings": dict(source.settings)}
     with Job(out, identity, force=force) as job:
         for file, shard in source.shards.items():
-            writer = _writer(job.partial / file, shard)
+            writer = shard_writer(job.partial / file, shard)
 
             def write(name: str, writer: ShardWriter = writer) -> dict:
                 pieces, rounding = rounded_pieces(source.tensors[name])
@@ -59,7 +59,8 @@ def roundings(job: Job, names: Iterable[str]) -> list[Rounding]:
     return [understood(Rounding.from_record, record, job.partial) for record in records if record]
 
 
-def _writer(path: Path, shard: SourceShard) -> ShardWriter:
+def shard_writer(path: Path, shard: SourceShard) -> ShardWriter:
+    """Return the writer of a file with the tensors and the metadata of a shard."""
     metadata = dict(shard.metadata)
     entries = [Entry(tensor.name, tensor.dtype, tensor.shape, tensor.size)
                for tensor in shard.tensors.values()]

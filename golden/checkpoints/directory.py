@@ -1,6 +1,6 @@
 """Hugging Face checkpoint directories with safetensors files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tritstream.golden.checkpoints.diagnosis import (
@@ -9,7 +9,13 @@ from tritstream.golden.checkpoints.diagnosis import (
     about_quantization,
     about_weights,
 )
-from tritstream.golden.checkpoints.safetensors_reader import Shard, Tensor, is_file_name, load_json
+from tritstream.golden.checkpoints.safetensors_reader import (
+    GoneFile,
+    Shard,
+    Tensor,
+    is_file_name,
+    load_json,
+)
 from tritstream.golden.checkpoints.source import CONFIG, INDEX, Source
 from tritstream.golden.checkpoints.ternary_methods import dequantized
 from tritstream.golden.checkpoints.weight_files import WeightFiles, weight_files
@@ -36,14 +42,16 @@ class DirectorySource(Source):
     ``tensors`` are in the order of their bytes. Matrices of models that were trained ternary are
     dequantized: :func:`.dequantized`.
 
+    Files of weights in ``gone`` are not looked for. Their tensors can be listed, but not read.
+
     Raises :class:`CheckpointError` if the directory is no such checkpoint or is damaged, if the
     model is quantized already, or if it stores its matrices transposed.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.config, shards, self.sharded = open_shards(self.path)
-        self._paths = [shard.path for shard in shards.values()]
+    def __init__(self, path: str | Path, gone: Mapping[str, GoneFile] | None = None):
+        self.path, self._gone = Path(path), dict(gone or {})
+        self.config, shards, self.sharded = open_shards(self.path, self._gone)
+        self._paths = [shard.path for file, shard in shards.items() if file not in self._gone]
         if self.sharded:
             self._drop_copies(shards)
         self.shards, self.tensors = shards, all_tensors(shards)
@@ -59,10 +67,15 @@ class DirectorySource(Source):
             raise CheckpointError(f"{self.path}: {quantized}")
 
     def files(self) -> list[Path]:
-        """Return the paths of config.json, the index, companion files and shards."""
+        """Return the paths of config.json, the index, companion files and shards not gone."""
         paths = [self.path / CONFIG, *companions(self.path)]
         paths += [self.path / INDEX] if self.sharded else []
         return paths + self._paths
+
+    def fingerprint(self) -> dict[str, list[int]]:
+        """Return size and modification time of each file, also of the files that are gone."""
+        return super().fingerprint() | {file: list(gone.state)
+                                        for file, gone in self._gone.items()}
 
     def _drop_copies(self, shards: dict[str, Shard]) -> None:
         """Ignore all copies of a tensor except the copy in the shard that the index names."""
@@ -99,8 +112,14 @@ def companions(path: Path) -> list[Path]:
     return files
 
 
-def open_shards(path: Path) -> tuple[dict, dict[str, Shard], bool]:
-    """Return the configuration, the shards by file name, and whether there is an index."""
+def open_shards(
+    path: Path, gone: Mapping[str, GoneFile] | None = None,
+) -> tuple[dict, dict[str, Shard], bool]:
+    """Return the configuration, the shards by file name, and whether there is an index.
+
+    ``gone`` describes shards that were deleted, by file name.
+    """
+    gone = gone or {}
     if not path.is_dir():
         advice = about_path(path) or "not a directory; give the directory of a checkpoint"
         raise CheckpointError(f"{path}: {advice}")
@@ -109,14 +128,14 @@ def open_shards(path: Path) -> tuple[dict, dict[str, Shard], bool]:
     # transformers writes infinities as Python does, and some models have one in config.json.
     config = load_json(path / CONFIG, finite=False)
     names = weight_files(config)
-    if (path / names.single).is_file():
+    if names.single in gone or (path / names.single).is_file():
         _check_single(path, names)
-        return config, {names.single: Shard(path / names.single)}, False
+        return config, {names.single: Shard(path / names.single, gone.get(names.single))}, False
     if not (path / names.index).is_file():
         raise CheckpointError(f"{path}: {about_weights(path, config)}")
     files = _weight_map(path / names.index)
-    _check_shards(path / names.index, sorted(set(files.values())))
-    shards = {name: Shard(path / name) for name in sorted(set(files.values()))}
+    _check_shards(path / names.index, sorted(set(files.values()) - gone.keys()))
+    shards = {name: Shard(path / name, gone.get(name)) for name in sorted(set(files.values()))}
     for tensor, shard in files.items():
         if tensor not in shards[shard].tensors:
             raise CheckpointError(f"{path / names.index}: {tensor} is not in {shard}; copy both "

@@ -22,7 +22,8 @@ from tritstream.golden.errors import CheckpointError, is_printable
 from tritstream.golden.strict_json import parse_json
 
 __all__ = [
-    "DTYPES", "FLOATS", "HEADER_CHECKSUM", "Shard", "Tensor", "is_file_name", "load_json", "seal",
+    "DTYPES", "FLOATS", "HEADER_CHECKSUM", "GoneFile", "Shard", "Tensor", "is_file_name",
+    "load_json", "seal",
 ]
 
 #: Dtypes of numpy, by the names of the format.
@@ -107,8 +108,37 @@ class Tensor:
                                   "copy it again")
 
 
+@dataclass(frozen=True)
+class GoneFile:
+    """What is known of a deleted safetensors file: header, and fingerprint as of a job.
+
+    Members
+    -------
+    header : str
+        The header, JSON.
+    state : tuple of int
+        Size in bytes, and modification time in nanoseconds.
+    """
+
+    header: str
+    state:  tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path) -> "GoneFile":
+        """Return what is to be known of a file before it is deleted."""
+        status = path.stat()
+        return cls(_read_header(path).decode(), (status.st_size, status.st_mtime_ns))
+
+    def is_state_of(self, path: Path) -> bool:
+        """Return whether a file has this size and modification time."""
+        status = path.stat()
+        return (status.st_size, status.st_mtime_ns) == self.state
+
+
 class Shard:
     """Header of one safetensors file, checked completely.
+
+    A file that was deleted, which ``gone`` describes, has tensors that cannot be read.
 
     Raises :class:`CheckpointError` unless the header is complete and matches its CRC-32, if there
     is a CRC-32. The tensors must cover the rest of the file without gaps and overlaps, and the size
@@ -124,9 +154,9 @@ class Shard:
         :class:`Tensor` by name, in the order of their bytes.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, gone: GoneFile | None = None):
         self.path = path
-        text = _read_header(path)
+        text = gone.header.encode() if gone else _read_header(path)
         self._start = 8 + len(text)
         header = _parse_header(path, text)
         self.metadata = _metadata(path, header.pop("__metadata__", {}))
@@ -134,7 +164,7 @@ class Shard:
         found = [self._tensor(name, entry) for name, entry in header.items()]
         found.sort(key=lambda tensor: (tensor.offset, tensor.size))
         self.tensors = {tensor.name: tensor for tensor in found}
-        self._check_cover(found)
+        self._check_cover(found, gone.state[0] if gone else path.stat().st_size)
 
     def _tensor(self, name: str, entry: Any) -> Tensor:
         try:
@@ -152,14 +182,13 @@ class Shard:
                                   f"{dtype} {tuple(shape)}; copy the file again")
         return Tensor(name, dtype, tuple(shape), self.path, self._start + start, size)
 
-    def _check_cover(self, tensors: list[Tensor]) -> None:
+    def _check_cover(self, tensors: list[Tensor], size: int) -> None:
         end = self._start
         for tensor in tensors:
             if tensor.offset != end:
                 raise CheckpointError(f"{self.path}: {tensor.name} starts at byte {tensor.offset}, "
                                       f"not {end}; copy the file again")
             end += tensor.size
-        size = self.path.stat().st_size
         if end != size:
             fault = "cut short" if size < end else "too long"
             raise CheckpointError(f"{self.path}: {fault}, {size} bytes instead of {end}; "

@@ -50,8 +50,10 @@ class Place:
     start: int
     size:  int
 
-    def write(self, pieces: Iterable[Data]) -> int:
+    def write(self, pieces: Iterable[Data], durable: bool = True) -> int:
         """Write all bytes of the range, wait until they are on the disk, and return their CRC-32.
+
+        Bytes that are not ``durable`` are not waited for.
 
         Raises :class:`.CheckpointError` if writing fails, and :class:`ValueError` if the pieces
         do not have ``size`` bytes in total.
@@ -65,15 +67,16 @@ class Place:
                 crc = zlib.crc32(data, crc)
                 self._put(file, data, offset)
                 offset += len(data)
-                if offset - synced >= _AT_ONCE:
+                if durable and offset - synced >= _AT_ONCE:
                     with writing(self.path):
                         os.fdatasync(file)
                     synced = offset
             if offset != self.start + self.size:
                 raise ValueError(f"{self.path}: {self.size} bytes are expected at {self.start}, "
                                  f"not {offset - self.start}")
-            with writing(self.path):
-                os.fsync(file)
+            if durable:
+                with writing(self.path):
+                    os.fsync(file)
         finally:
             os.close(file)
         return crc
@@ -159,9 +162,9 @@ class ShardWriter:
         """Write a tensor, wait until it is on the disk, and return its CRC-32."""
         return self.place(name).write(pieces)
 
-    def finish(self, checksums: dict[str, int]) -> None:
-        """Write the header, given the CRC-32 of every tensor by name."""
-        Place(self.path, 0, self._start).write([self._header(checksums)])
+    def finish(self, checksums: dict[str, int], durable: bool = True) -> None:
+        """Write the header, given the CRC-32 of every tensor by name: :meth:`Place.write`."""
+        Place(self.path, 0, self._start).write([self._header(checksums)], durable)
 
     def _header(self, checksums: dict[str, int]) -> bytes:
         texts = {name: f"{crc:08x}" for name, crc in checksums.items()}

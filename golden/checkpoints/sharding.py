@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from tritstream.golden.checkpoints.source import SINGLE
 from tritstream.golden.checkpoints.source_tensor import SourceTensor
 
-__all__ = ["Part", "shards_of"]
+__all__ = ["SHARD_SIZE", "Part", "shards_of"]
 
 #: Largest number of bytes per file. A larger tensor gets a file of its own.
-_LIMIT = 5_000_000_000
+SHARD_SIZE = 5_000_000_000
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Part:
 
 
 def shards_of(
-    tensors: Iterable[SourceTensor], metadata: Mapping[str, str], limit: int = _LIMIT,
+    tensors: Iterable[SourceTensor], metadata: Mapping[str, str], limit: int = SHARD_SIZE,
 ) -> dict[str, Part]:
     """Return the contents of each file by name. A single file is ``model.safetensors``."""
     parts: list[dict[str, SourceTensor]] = [{}]

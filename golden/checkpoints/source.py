@@ -19,6 +19,7 @@ from tritstream.golden.checkpoints.source_tensor import SourceShard, SourceTenso
 from tritstream.golden.checkpoints.weight_files import INDEX, SINGLE
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.inputs import Inputs
+from tritstream.golden.jobs.directory_job import fingerprint
 
 __all__ = [
     "CONFIG",
@@ -53,6 +54,8 @@ class Source(ABC):
         Options, in addition to the files, that determine what is written, as JSON can hold them.
     inputs : Inputs
         What the model does with the inputs of its matrices.
+    on_demand : bool
+        Whether files of weights are there only after :meth:`provide`.
     """
 
     path:    Path
@@ -62,6 +65,7 @@ class Source(ABC):
     tensors: Mapping[str, SourceTensor]
     settings: Mapping[str, object] = {}
     inputs:   Inputs = Inputs()
+    on_demand: bool = False
 
     @abstractmethod
     def files(self) -> list[Path]:
@@ -70,6 +74,13 @@ class Source(ABC):
     @abstractmethod
     def write_companions(self, directory: Path) -> None:
         """Write the companion files: tokenizer, generation settings, licence."""
+
+    def provide(self, file: str) -> None:  # noqa: B027 - most sources have all files
+        """Make the tensors of a file of ``shards`` readable."""
+
+    def fingerprint(self) -> dict[str, list[int]]:
+        """Return data that change when a file that determines the output changes, by file name."""
+        return fingerprint(self.files())
 
     def read(self, name: str) -> np.ndarray:
         """Return a complete tensor in its own dtype."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tritstream.golden.atomic_write import json_text, sync
 from tritstream.golden.errors import CheckpointError
-from tritstream.golden.jobs.journal import Journal
+from tritstream.golden.jobs.journal import Journal, read_records
 from tritstream.golden.jobs.replacing import (
     check_replaceable,
     discard,
@@ -16,10 +16,13 @@ from tritstream.golden.jobs.replacing import (
 )
 from tritstream.golden.write_errors import writing
 
-__all__ = ["JOURNAL", "Job", "check_apart", "check_out", "copy_files", "fingerprint", "write_json"]
+__all__ = ["CONSUMED", "JOURNAL", "Job", "check_apart", "check_out", "copy_files", "fingerprint",
+           "recorded", "write_json"]
 
 #: Name of the journal. It is hidden, so that it is never copied along with the weights.
 JOURNAL = ".journal.jsonl"
+#: Member of a record that is true if the job deleted a file whose contents the output holds.
+CONSUMED = "consumed"
 
 
 class Job:
@@ -52,7 +55,7 @@ class Job:
 
     def __init__(self, out: Path, parameters: dict, *, force: bool = False):
         self.out = out
-        self.partial = out.with_name(f"{out.name}.partial")
+        self.partial = _partial(out)
         self._parameters, self._force = parameters, force
         self._take_back(parameters)
         check_out(out, force)
@@ -126,6 +129,10 @@ class Job:
         """Return the records of this job's earlier run; start a journal if there is none."""
         strangers = {path.name for path in self.partial.iterdir()} - {JOURNAL}
         if (self._journal.lines or strangers) and not self._journal.is_of(parameters):
+            if any(record.get(CONSUMED) for record in self._journal.records.values()):
+                raise CheckpointError(f"{self.partial}: left by another job, and holds the only "
+                                      "copy of files that it consumed; run its command again with "
+                                      "the same options, or remove it yourself")
             if not self._force:
                 raise CheckpointError(f"{self.partial}: left by another job; remove it, or force")
             self._clear()
@@ -137,6 +144,15 @@ class Job:
         for path in files_of_job(self.partial, left, JOURNAL):
             with writing(path):
                 path.unlink(missing_ok=True)
+
+
+def recorded(out: Path) -> dict[str, dict]:
+    """Return the records of an unfinished job that writes ``out``, by name; none if there is none.
+
+    The job may be running, and may have other parameters than a later one.
+    """
+    partial = _partial(out)
+    return read_records((partial if partial.exists() else out) / JOURNAL)
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, list[int]]:
@@ -167,6 +183,10 @@ def write_json(path: Path, value: dict) -> None:
     """Write a JSON file of a checkpoint. A job makes it atomic, together with its directory."""
     with writing(path):
         path.write_text(json_text(value, ascii_only=False), encoding="utf-8")
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
 
 
 def _discard_old(replaced: Path) -> None:

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,7 @@ from typing import TypeVar
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.write_errors import writing
 
-__all__ = ["Journal", "understood"]
+__all__ = ["Journal", "read_records", "understood"]
 
 #: Records of finished steps, by name.
 Records = dict[str, dict]
@@ -33,6 +33,15 @@ def understood(make: Callable[[dict], T], record: dict, of: Path) -> T:
         return make(record)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise CheckpointError(f"{of}: left by another version; remove it") from None
+
+
+def read_records(path: Path) -> Records:
+    """Return the records in a journal by name, as they are now; none if there is no such file."""
+    try:
+        lines, _ = _parse(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return _last(lines[1:])
 
 
 class Journal:
@@ -95,8 +104,12 @@ class Journal:
             self._file.truncate(self._size)
         if not self.lines:
             self._append(parameters)
-        return {name: record for name, record in dict(self.lines[1:]).items()
-                if record is not None}
+        return self.records
+
+    @property
+    def records(self) -> Records:
+        """Records of finished steps in the file when it was opened."""
+        return _last(self.lines[1:])
 
     def record(self, name: str, record: dict | None) -> None:
         """Append the record of a step; None marks the step as not done."""
@@ -125,15 +138,24 @@ class Journal:
     def _read(self) -> tuple[list, int]:
         """Return the valid lines at the start of the file, and their size in bytes."""
         self._file.seek(0)
-        lines: list = []
-        size = 0
-        for text in BytesIO(self._file.read()):
-            line = _line(text, _parameters if not lines else _record)
-            if line is None:
-                break
-            lines.append(line)
-            size += len(text)
-        return lines, size
+        return _parse(self._file.read())
+
+
+def _parse(data: bytes) -> tuple[list, int]:
+    lines: list = []
+    size = 0
+    for text in BytesIO(data):
+        line = _line(text, _parameters if not lines else _record)
+        if line is None:
+            break
+        lines.append(line)
+        size += len(text)
+    return lines, size
+
+
+def _last(lines: Iterable[tuple[str, dict | None]]) -> Records:
+    """Return the last record of each name, except names whose last record says "not done"."""
+    return {name: record for name, record in dict(lines).items() if record is not None}
 
 
 def _line(text: bytes, parse: Callable[[object], object | None]) -> object | None:

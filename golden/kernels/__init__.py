@@ -113,16 +113,20 @@ class Kernels(Protocol):
         """
 
     def feed_back(
-        self, columns: np.ndarray, upper: np.ndarray, table: np.ndarray, half: int,
+        self, weights: np.ndarray, targets: np.ndarray, feedback: np.ndarray,
+        importance: np.ndarray, table: np.ndarray, half: int,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Round columns one after the other, with error feedback (GPTQ).
+        """Round columns one after the other, with error feedback (LDLQ).
 
-        ``columns`` are the weights (n, 16) of one group in n rows. Column j is rounded to ``q``
-        as in :meth:`find_levels`. Its error is ``e = (w - s * q / half) / upper[j, j]``, and
-        ``upper[j, k] * e`` is subtracted from each later column k. ``upper`` is float32 (16, 16).
-        Of the table's 27 scales (float32, positive), the one with the least sum of ``e * e`` is
-        chosen, and the lowest code if several have it. Returns q, int8 (n, 16), codes, uint8 (n,),
-        and e, float32 (n, 16).
+        ``weights`` are the G columns of one group in n rows, float32 (G, n), and ``targets`` the
+        same after the errors of all columns before the group were added. The sum of
+        ``feedback[i, j] * e[i]`` over the columns i before column j is added to its target t, in
+        their order. Then ``q = rint(clip(t * (half / s), -half, half))``, the error is ``e = w - (s
+        / half) * q``, and ``importance[j] * (t - (s / half) * q)^2`` is added to the loss of the
+        row. ``half / s`` is at most the largest float32. ``feedback`` is float32 (G, G), and
+        ``importance`` float32 (G,). Of the table's 27 scales (float32, positive), the one with the
+        least loss is chosen, and the lowest code if several have it. Returns q, int8 (G, n),
+        codes, uint8 (n,), and e, float32 (G, n).
         """
 
 

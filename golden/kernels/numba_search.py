@@ -5,19 +5,17 @@ import numpy as np
 from tritstream.golden.fixed_point import GROUP, SCALES
 from tritstream.golden.kernels.numba_blocks import BLOCK, ONE, ROUND, ZERO, square_error, take_block
 from tritstream.golden.kernels.numba_jit import compiled, inlined
+from tritstream.golden.kernels.numpy_arithmetic import scale_steps
 
 __all__ = ["feed_back", "grid_errors", "level_sums", "own_errors"]
 
-#: Rows per block, so that their 16 weights, integers and errors fit a first-level cache.
-_ROWS = 64
 
-
-def feed_back(columns, upper, table, half):
-    q = np.empty(columns.shape, np.int8)
-    codes = np.empty(len(columns), np.uint8)
-    fed_back = np.empty(columns.shape, np.float32)
-    _feed_back(columns, upper, table, np.float32(half), q, codes, fed_back)
-    return q, codes, fed_back
+def feed_back(weights, targets, feedback, importance, table, half):
+    q, codes = np.empty(weights.shape, np.int8), np.empty(weights.shape[1], np.uint8)
+    errors = np.empty(weights.shape, np.float32)
+    _feed_back(weights, targets, feedback, importance, *scale_steps(table, half), np.float32(half),
+               q, codes, errors)
+    return q, codes, errors
 
 
 def grid_errors(groups, scales, half, importance):
@@ -88,39 +86,60 @@ def _grid_errors(groups, scales, half, importance, errors):
 
 
 @compiled
-def _feed_back(columns, upper, table, half, q, codes, fed_back):
-    weights, rest = np.zeros((GROUP, _ROWS), np.float32), np.empty((GROUP, _ROWS), np.float32)
-    levels, errors = np.empty((GROUP, _ROWS), np.float32), np.empty((GROUP, _ROWS), np.float32)
-    loss, least = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
-    for first in range(0, len(columns), _ROWS):
-        count = min(_ROWS, len(columns) - first)
-        for row in range(count):
-            for j in range(GROUP):
-                weights[j, row] = columns[first + row, j]
+def _feed_back(weights, targets, feedback, importance, inverses, steps, half, q, codes, errors):
+    own, goals, levels, error = np.zeros((4, len(weights), BLOCK), np.float32)
+    inverse, step, loss, least, now = np.zeros((5, BLOCK), np.float32)
+    best = np.empty(BLOCK, np.uint8)
+    for first in range(0, len(codes), BLOCK):
+        count = min(BLOCK, len(codes) - first)
+        own[:, :count] = weights[:, first:first + count]
+        goals[:, :count] = targets[:, first:first + count]
         for code in range(SCALES):
-            rest[:] = weights
-            _try_scale(rest, upper, table[code], half, levels, errors, loss)
+            inverse[:], step[:] = inverses[code], steps[code]
+            _round(own, goals, feedback, importance, inverse, step, half, now, levels, error, loss)
+            for row in range(BLOCK):
+                better = code == 0 or loss[row] < least[row]
+                best[row] = np.uint8(code) if better else best[row]
+                least[row] = loss[row] if better else least[row]
+        for row in range(BLOCK):
+            inverse[row], step[row] = inverses[best[row]], steps[best[row]]
+        _round(own, goals, feedback, importance, inverse, step, half, now, levels, error, loss)
+        codes[first:first + count] = best[:count]
+        errors[:, first:first + count] = error[:, :count]
+        for j in range(len(weights)):
             for row in range(count):
-                if code == 0 or loss[row] < least[row]:
-                    least[row], codes[first + row] = loss[row], code
-                    for j in range(GROUP):
-                        q[first + row, j] = np.int8(np.int32(levels[j, row]))
-                        fed_back[first + row, j] = errors[j, row]
+                q[j, first + row] = np.int8(np.int32(levels[j, row]))
 
 
 @inlined
-def _try_scale(rest, upper, scale, half, levels, errors, loss):
+def _round(own, goals, feedback, importance, inverse, step, half, now, levels, errors, loss):
+    """Round the columns of a block (G, 128) by the scale of each row; write integers and errors."""
     loss[:] = ZERO
-    for j in range(GROUP):
-        now, level, error, pivot = rest[j], levels[j], errors[j], upper[j, j]
-        for row in range(_ROWS):
-            ratio = now[row] / scale
-            ratio = ratio if ratio < ONE else ONE
-            ratio = ratio if ratio > -ONE else -ONE
-            level[row] = (ratio * half + ROUND) - ROUND
-            error[row] = (now[row] - (scale * level[row]) / half) / pivot
-            loss[row] += error[row] * error[row]
-        for later in range(j + 1, GROUP):
-            other, factor = rest[later], upper[j, later]
-            for row in range(_ROWS):
-                other[row] -= factor * error[row]
+    for j in range(len(own)):
+        now[:] = goals[j]
+        _add_errors(now, errors, feedback, j)
+        weights, level, error, factor = own[j], levels[j], errors[j], importance[j]
+        for row in range(BLOCK):
+            q = now[row] * inverse[row]
+            q = q if q < half else half
+            q = q if q > -half else -half
+            q = (q + ROUND) - ROUND
+            value = step[row] * q
+            level[row], error[row] = q, weights[row] - value
+            rest = now[row] - value
+            loss[row] += rest * rest * factor
+
+
+@inlined
+def _add_errors(now, errors, feedback, columns):
+    """Add the errors of the first columns, four at a time, so that ``now`` stays in registers."""
+    for i in range(0, columns & ~3, 4):
+        a, b, c, d = feedback[i, columns], feedback[i + 1, columns], feedback[i + 2, columns], (
+            feedback[i + 3, columns])
+        e, f, g, h = errors[i], errors[i + 1], errors[i + 2], errors[i + 3]
+        for row in range(BLOCK):
+            now[row] = (((now[row] + a * e[row]) + b * f[row]) + c * g[row]) + d * h[row]
+    for i in range(columns & ~3, columns):
+        a, e = feedback[i, columns], errors[i]
+        for row in range(BLOCK):
+            now[row] += a * e[row]

@@ -5,7 +5,7 @@ import numpy as np
 from tritstream.golden.fixed_point import GROUP
 from tritstream.golden.rounding import rec
 
-__all__ = ["levels", "squared_error", "sum_in_order", "transposed_magnitudes"]
+__all__ = ["levels", "scale_steps", "squared_error", "sum_in_order", "transposed_magnitudes"]
 
 
 def levels(weights: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
@@ -20,6 +20,13 @@ def levels(weights: np.ndarray, scales: np.ndarray, half: int) -> np.ndarray:
     np.clip(ratio, np.float32(-1), np.float32(1), out=ratio)
     ratio *= np.float32(half)
     return np.rint(ratio, out=ratio)
+
+
+def scale_steps(table: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``half / s``, at most the largest float32, and ``s / half`` of each scale s > 0."""
+    with np.errstate(over="ignore"):
+        inverse = np.minimum(np.float32(half) / table, np.finfo(np.float32).max)
+    return inverse, table / np.float32(half)
 
 
 def transposed_magnitudes(groups: np.ndarray) -> np.ndarray:

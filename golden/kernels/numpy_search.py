@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from tritstream.golden.fixed_point import GROUP, SCALES
+from tritstream.golden.fixed_point import SCALES
 from tritstream.golden.kernels.numpy_arithmetic import (
     levels,
+    scale_steps,
     squared_error,
     sum_in_order,
     transposed_magnitudes,
@@ -13,20 +14,22 @@ from tritstream.golden.kernels.numpy_arithmetic import (
 __all__ = ["feed_back", "grid_errors", "level_sums", "own_errors"]
 
 
-def feed_back(columns, upper, table, half):
-    shape = (SCALES, len(columns))
-    scales = np.broadcast_to(table[:, None], shape)
-    rest = np.broadcast_to(columns.T[:, None], (GROUP, *shape)).copy()
-    q, fed_back = np.empty((2, GROUP, *shape), np.float32)
-    loss = np.zeros(shape, np.float32)
-    for j in range(GROUP):
-        q[j] = levels(rest[j], scales, half)
-        fed_back[j] = (rest[j] - (scales * q[j]) / np.float32(half)) / upper[j, j]
-        loss += fed_back[j] * fed_back[j]
-        rest[j + 1:] -= upper[j, j + 1:, None, None] * fed_back[j]
-    codes = loss.argmin(axis=0)
-    best = np.arange(len(columns))
-    return q[:, codes, best].T.astype(np.int8), codes.astype(np.uint8), fed_back[:, codes, best].T
+def feed_back(weights, targets, feedback, importance, table, half):
+    inverse, step = scale_steps(table, half)
+    q, errors = np.empty((2, len(weights), SCALES, weights.shape[1]), np.float32)
+    loss = np.zeros(q.shape[1:], np.float32)
+    for j, target in enumerate(targets):
+        now = np.broadcast_to(target, loss.shape).copy()
+        for i in range(j):
+            now += feedback[i, j] * errors[i]
+        with np.errstate(over="ignore"):
+            q[j] = np.rint(np.clip(now * inverse[:, None], np.float32(-half), np.float32(half)))
+        value = step[:, None] * q[j]
+        errors[j] = weights[j] - value
+        now -= value
+        loss += now * now * importance[j]
+    codes, columns = loss.argmin(axis=0), np.arange(weights.shape[1])
+    return q[:, codes, columns].astype(np.int8), codes.astype(np.uint8), errors[:, codes, columns]
 
 
 def grid_errors(groups, scales, half, importance):

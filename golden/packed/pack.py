@@ -33,12 +33,12 @@ from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.card import base_of, write_packed_card
 from tritstream.golden.packed.layout import Layout
 from tritstream.golden.packed.metadata import CONVERTED
-from tritstream.golden.packed.plan import Plan, source_fingerprint
+from tritstream.golden.packed.plan import Plan
 from tritstream.golden.packed.report import PackReport, TensorReport
 from tritstream.golden.packed.tensor_step import TensorEncoder, TensorStep
 from tritstream.golden.quantizers.registry import DEFAULT, Method, method_of
 
-__all__ = ["Progress", "pack_checkpoint", "write_packed"]
+__all__ = ["Progress", "pack_checkpoint", "write_others", "write_packed", "write_weights"]
 
 #: Called with the report of each source tensor, in file order, when the tensor is on the disk.
 Progress = Callable[[TensorReport], None]
@@ -151,6 +151,15 @@ def write_packed(
 
     Tensors that an earlier run of the job finished are not written again.
     """
+    write_weights(job, plan, encoder, progress, run=run, engine=engine)
+    return write_others(job, plan)
+
+
+def write_weights(
+    job: Job, plan: Plan, encoder: TensorEncoder, progress: Progress | None = None, *,
+    run: Run = one_by_one, engine: str | None = None,
+) -> None:
+    """Write the files of weights of a packed checkpoint."""
     def done(name: str) -> None:
         if progress:
             progress(_report(job, name))
@@ -162,6 +171,10 @@ def write_packed(
             name: TensorStep.of(plan, tensor, writer, encoder, engine)
             for name, tensor in shard.tensors.items()}))
     write_shards(job, shards, done, run)
+
+
+def write_others(job: Job, plan: Plan) -> tuple[TensorReport, ...]:
+    """Write all files except those of weights, and return the reports of tensors in file order."""
     write_json(job.partial / CONFIG, plan.config())
     if plan.source.sharded:
         write_json(job.partial / PACKED.index, plan.index())
@@ -179,7 +192,7 @@ def _identity(plan: Plan, method: Method) -> dict:
     """Return all inputs that determine the bytes of the output."""
     return {"job": "pack", "format_version": plan.version, "codec": method.codec,
             "settings": dict(method.settings), "depth": plan.depth, "depths": plan.depths,
-            "kept": plan.kept, "weights": PACKED.single, "files": source_fingerprint(plan.source),
+            "kept": plan.kept, "weights": PACKED.single, "files": plan.source.fingerprint(),
             "source": dict(plan.source.settings),
             "base_model": asdict(plan.base) if plan.base else None,
             } | ({"marks": plan.marks} if plan.marks else {})

@@ -12,7 +12,6 @@ from tritstream.golden.checkpoints.source_tensor import SourceTensor
 from tritstream.golden.checkpoints.weight_files import REFUSAL, REFUSAL_FIELD, packed_name
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import GROUP
-from tritstream.golden.jobs.directory_job import fingerprint
 from tritstream.golden.packed.card import BaseModel
 from tritstream.golden.packed.inputs import VERSION
 from tritstream.golden.packed.layout import TILES, TRITS_SUFFIX, Layout
@@ -23,7 +22,7 @@ from tritstream.golden.packed.metadata import (
 )
 from tritstream.golden.quantize import CODEC
 
-__all__ = ["Plan", "Written", "source_fingerprint"]
+__all__ = ["Plan", "Written"]
 
 
 @dataclass(frozen=True)
@@ -156,8 +155,3 @@ class Plan:
             if name in taken or name.endswith(TRITS_SUFFIX):
                 raise CheckpointError(f"{tensor.path}: {name} has a name that packed matrices "
                                       "take; rename it in the source")
-
-
-def source_fingerprint(source: Source) -> dict[str, list[int]]:
-    """Return data that change when a file that determines the output changes."""
-    return fingerprint(source.files())

@@ -20,7 +20,7 @@ import numpy as np
 
 from tritstream.golden.checkpoints.directory import all_tensors, open_shards
 from tritstream.golden.checkpoints.hub import local_model
-from tritstream.golden.checkpoints.safetensors_reader import FLOATS, Tensor
+from tritstream.golden.checkpoints.safetensors_reader import FLOATS, Shard, Tensor
 from tritstream.golden.checkpoints.slices import slice_module, stacked_shape
 from tritstream.golden.checkpoints.source import CONFIG
 from tritstream.golden.checkpoints.weight_files import weight_files
@@ -124,8 +124,24 @@ class PackedCheckpoint:
     """
 
     def __init__(self, path: str | Path):
-        self.path = local_model(path)
-        self.config, self.shards, self.sharded = open_shards(self.path)
+        path = local_model(path)
+        self._open(path, *open_shards(path))
+        self._check_depths()
+
+    @classmethod
+    def of_shards(
+        cls, path: Path, config: dict, shards: dict[str, Shard], sharded: bool,
+    ) -> "PackedCheckpoint":
+        """Return a part of a checkpoint, which may have no matrix: some of its shards.
+
+        ``config`` is a config.json that describes this part only.
+        """
+        part = cls.__new__(cls)
+        part._open(path, config, shards, sharded)
+        return part
+
+    def _open(self, path: Path, config: dict, shards: dict[str, Shard], sharded: bool) -> None:
+        self.path, self.config, self.shards, self.sharded = path, config, shards, sharded
         self.depth, self._depths = read_config(self.path / CONFIG, self.config, self.file)
         self.codec = self.config["quantization_config"].get("codec")
         self._tensors = all_tensors(self.shards)
@@ -138,7 +154,6 @@ class PackedCheckpoint:
             if name.endswith(TRITS_SUFFIX):
                 info = self._matrix_info(name.removesuffix(TRITS_SUFFIX), records[name])
                 self.matrices[info.name] = info
-        self._check_depths()
         self.inputs = read_inputs(
             self.path / CONFIG, self.config["quantization_config"],
             {name: info.shape[1] for name, info in self.matrices.items() if not info.axes})

@@ -38,7 +38,7 @@ from tritstream.golden.tiles import (
 )
 from tritstream.golden.trit import is_canonical
 
-__all__ = ["Finding", "check_sum", "require_intact", "verify"]
+__all__ = ["Finding", "check", "check_sum", "require_intact", "verify"]
 
 
 def verify(
@@ -70,10 +70,25 @@ def verify(
     cannot be opened, and if ``calibration`` is missing or is another calibration.
     """
     packed = PackedCheckpoint(path)
-    method = _method(packed, calibration) if against is not None else None
-    source = _sliced(packed, against) if against is not None else None
     findings = list(_check_loading(packed, architecture)) if architecture else []
-    findings += compare_names(packed, source) if source else []
+    if against is None:
+        return findings + check(packed, progress=progress)
+    method = _method(packed, calibration)
+    order = packed.config["quantization_config"].get(I2S_ORDER, I2S_ORDERS[0])
+    source = open_source(against, tokenizer=False, i2s_order=order)
+    return findings + check(packed, source, method, progress)
+
+
+def check(
+    packed: PackedCheckpoint, source: Source | None = None, method: Method | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[Finding]:
+    """Check the tensors of a packed checkpoint, and compare them with its source if one is given.
+
+    Without ``method``, matrices are compared value by value. See :func:`verify` for the rest.
+    """
+    source = _sliced(packed, source) if source else None
+    findings = compare_names(packed, source) if source else []
     for name in packed.matrices:
         findings += _check_matrix(packed, name, source, method)
         if progress:
@@ -119,10 +134,8 @@ def _not_runnable(
             yield name, f"axes {info.axes} in place of {architecture.axes.get(info.origin)}"
 
 
-def _sliced(packed: PackedCheckpoint, against: str | Path) -> Source:
+def _sliced(packed: PackedCheckpoint, source: Source) -> Source:
     """Return the source with the slices of its tensors as the packed checkpoint has them."""
-    order = packed.config["quantization_config"].get(I2S_ORDER, I2S_ORDERS[0])
-    source = open_source(against, tokenizer=False, i2s_order=order)
     source = unrotated(source, packed.matrices)
     stacks = {name: stack_of(source.tensors[name], infos[0].axes)
               for name, infos in packed.origins.items()

@@ -66,7 +66,8 @@ def _loss(
     weights: np.ndarray, depth: int, name: str, method: Method, moment: Moment | None,
 ) -> float:
     if moment is not None:
-        matrix = feed_back(weights, depth, moment, name, engine=method.engine)
+        matrix = feed_back(weights, depth, moment, name, engine=method.engine,
+                           group=method.grouping.length(weights.shape[1]))
         return moment.loss(dequantize(matrix) - weights)
     square = float((weights ** 2).sum(dtype=np.float64))
     errors = dequantize(whole(method.encode(weights, depth, name))) - weights

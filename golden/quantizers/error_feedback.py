@@ -1,13 +1,18 @@
 """Profile ``search`` with calibration: rounding with error feedback.
 
-This is GPTQ (Frantar et al., 2022), with the Fisher information of
-:mod:`tritstream.golden.quantizers.moments` in place of the second moments of the inputs. Columns
-are rounded from the first to the last. The later columns compensate for the error of each column,
-such that the loss is least. The code of a group is the one of 27 with which its sixteen columns,
-rounded in this way, have the least loss.
+This is GPTQ (Frantar et al., 2022) in the form of LDLQ (Chee et al., 2023), with the Fisher
+information F of :mod:`tritstream.golden.quantizers.moments` in place of the second moments of the
+inputs. Let ``F = (I + N) C (I + N)^T`` with a diagonal matrix C and a strictly upper triangular
+matrix N. The loss of a row of errors e is then the sum over columns k of ``c_k t_k^2``, where ``t_k
+= e_k + sum over i < k of N_ik e_i``. Columns are rounded one after the other. The errors of the
+columns before it are added to a column before it is rounded. The code of a group is the one of 27
+with which its columns, rounded in this way, have the least loss.
+
+The groups with the largest diagonal elements of F come first, because the later columns compensate
+for their errors. The columns of a group are ordered in the same way.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -17,11 +22,14 @@ from tritstream.golden.groups import WeightRows, take_groups
 from tritstream.golden.kernels import Kernels, load
 from tritstream.golden.matrix import TritMatrix
 from tritstream.golden.quantizers.moments import Moment
-from tritstream.golden.quantizers.sample import take_sample
+from tritstream.golden.quantizers.search import in_range, unshifted
 from tritstream.golden.quantizers.table_fit import fit_table
-from tritstream.golden.row_chunks import run_in_threads
+from tritstream.golden.row_chunks import in_threads, run_in_threads
 
-__all__ = ["feed_back"]
+__all__ = ["GROUPS", "feed_back"]
+
+#: Group lengths: those that divide a span.
+GROUPS = (16, 32, 64, 128)
 
 #: Damping added to the diagonal, as a share of its mean, so that rare inputs count a little.
 _DAMPING = 0.01
@@ -29,71 +37,108 @@ _DAMPING = 0.01
 _LEAST = 1e-6
 #: Rows that are encoded together: enough for a fast matrix product.
 _ROWS = 256
-#: Columns whose errors are collected before they are subtracted from all later columns.
+#: Columns whose sums of earlier errors are computed together.
 _SPAN = 128
+
+
+@dataclass(frozen=True, eq=False)
+class _Factors:
+    """Factors of a diagonal block of F, whose b columns are padded to complete groups.
+
+    Members
+    -------
+    order : numpy.ndarray
+        Indices of the columns in the matrix, in the order of rounding: int (b,).
+    feedback : numpy.ndarray
+        N, in the order of rounding: float32 (b, b).
+    importance : numpy.ndarray
+        Diagonal of C, in the order of rounding: float32 (b,).
+    """
+
+    order:      np.ndarray
+    feedback:   np.ndarray
+    importance: np.ndarray
 
 
 def feed_back(
     weights: WeightRows, depth: int, moment: Moment, name: str = "matrix", *,
-    engine: str | None = "numpy",
+    group: int = GROUP, engine: str | None = "numpy",
 ) -> TritMatrix:
     """Encode a matrix (N, K) of any float dtype with its calibration statistics.
 
-    All engines return identical bits on machines of one kind. Matrix products use numpy's BLAS, in
-    one thread. Raises :class:`ValueError` for weights that are not finite as float32, and for
-    statistics or weights so large that errors overflow.
+    ``group`` is one of :data:`GROUPS`, or all columns of a narrower matrix. All engines return
+    identical bits on machines of one kind. Matrix products use numpy's BLAS, in one thread. Raises
+    :class:`ValueError` for weights that are not finite as float32, and for statistics that no
+    inputs have.
     """
     half, kernels = half_range(depth), load(engine)
+    rows, columns = weights.shape
+    groups, width = group_count(columns, group), GROUP * group_count(columns)
+    q, codes = np.empty((rows, width), np.int8), np.empty((rows, groups), np.uint8)
     with threadpool_limits(1, "blas"):
-        uppers = [(columns, _upper(block, name))
-                  for columns, block in _scaled_blocks(moment, name)]
-        diagonal = np.concatenate([np.diag(upper) for _, upper in uppers])
-        sample = take_sample(weights, diagonal ** -2, moment.results, name)
+        factors = _factors(moment, group, name)
+        importance = np.empty(group * groups, np.float32)
+        for block in factors:
+            importance[block.order] = block.importance
+        shifted, shift, sample = in_range(weights, name, group, importance, moment.results)
         table = fit_table(sample, half, kernels)
-        rows, groups = weights.shape[0], group_count(weights.shape[1])
-        q = np.empty((rows, GROUP * groups), np.int8)
-        codes = np.empty((rows, groups), np.uint8)
 
         def work(chunk: slice) -> None:
-            rest = take_groups(weights, chunk).reshape(-1, GROUP * groups)
-            for columns, upper in uppers:
-                block = slice(columns.start // GROUP, columns.stop // GROUP)
-                q[chunk, columns], codes[chunk, block] = _encode(
-                    rest[:, columns], upper, table, half, kernels)
+            taken = take_groups(shifted, chunk, group=group).reshape(-1, group * groups).T.copy()
+            levels = np.empty(taken.shape, np.int8)
+            for block in factors:
+                levels[block.order], found = _encode(
+                    taken[block.order], block, table, half, group, kernels)
+                codes[chunk, block.order[::group] // group] = found.T
+            q[chunk] = levels[:width].T
 
         run_in_threads(work, [slice(first, min(rows, first + _ROWS))
                               for first in range(0, rows, _ROWS)])
-    q[:, weights.shape[1]:] = 0
-    return TritMatrix(int(depth), (rows, weights.shape[1]), q, codes, table)
+    q[:, columns:] = 0
+    return TritMatrix(int(depth), (rows, columns), q, codes, unshifted(table, shift), group=group)
 
 
-def _scaled_blocks(moment: Moment, name: str) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield the columns of each diagonal block of F, and the block, float64.
+def _factors(moment: Moment, group: int, name: str) -> list[_Factors]:
+    """Return the factors of each diagonal block of F.
 
-    The last block is padded with columns of zeros. All blocks are scaled such that the mean of the
-    diagonal is one, which changes no choice.
+    All blocks are scaled such that the mean of the diagonal is one, which changes no choice.
     """
     with np.errstate(over="ignore"):
         mean = np.mean([np.diag(block).mean() for _, block in moment.blocks()]) or 1.0
-    for columns, block in moment.blocks():
-        size = GROUP * group_count(len(block))
+
+    def factorize(part: tuple[slice, np.ndarray]) -> _Factors:
+        columns, block = part
+        size = group * group_count(len(block), group)
         padded = np.zeros((size, size))
         with np.errstate(over="ignore"):
             padded[:len(block), :len(block)] = block / mean
         if not (np.isfinite(mean) and np.isfinite(padded).all()):
             raise _no_moments(name)
-        yield slice(columns.start, columns.start + size), padded
+        order = _order(np.diag(padded), group)
+        padded.flat[::size + 1] += max(_DAMPING * np.diag(block).mean() / mean, _LEAST)
+        return _Factors(columns.start + order, *_factorized(padded[np.ix_(order, order)], name))
+
+    return list(in_threads(factorize, moment.blocks()))
 
 
-def _upper(block: np.ndarray, name: str) -> np.ndarray:
-    """Return the upper triangular U with ``block^-1 = U^T U`` for the damped block: float32."""
-    damped = block.copy()
-    damped[np.diag_indices_from(block)] += max(_DAMPING * np.diag(block).mean(), _LEAST)
+def _order(diagonal: np.ndarray, group: int) -> np.ndarray:
+    """Return the order in which columns are rounded. Each group stays in one piece."""
+    by_group = diagonal.reshape(-1, group)
+    inside = np.argsort(-by_group, axis=1, kind="stable")
+    first = np.argsort(-by_group.sum(axis=1), kind="stable")
+    return (group * first[:, None] + inside[first]).ravel()
+
+
+def _factorized(block: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return N and the diagonal of C for a damped block of F (b, b), float64."""
     try:
-        lower = np.linalg.inv(np.linalg.cholesky(damped[::-1, ::-1]))
+        root = np.linalg.cholesky(block[::-1, ::-1])[::-1, ::-1]
     except np.linalg.LinAlgError:
         raise _no_moments(name) from None
-    return np.ascontiguousarray(lower[::-1, ::-1], np.float32)
+    pivots = np.diag(root)
+    feedback = np.divide(root, pivots, dtype=np.float32, casting="same_kind")
+    np.fill_diagonal(feedback, 0)
+    return feedback, (pivots ** 2).astype(np.float32)
 
 
 def _no_moments(name: str) -> ValueError:
@@ -101,20 +146,20 @@ def _no_moments(name: str) -> ValueError:
 
 
 def _encode(
-    rest: np.ndarray, upper: np.ndarray, table: np.ndarray, half: int, kernels: Kernels,
+    weights: np.ndarray, factors: _Factors, table: np.ndarray, half: int, group: int,
+    kernels: Kernels,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return integers and codes for the rows (n, b) of one block; ``rest`` is overwritten."""
-    q = np.empty(rest.shape, np.int8)
-    codes = np.empty((len(rest), rest.shape[1] // GROUP), np.uint8)
-    for first in range(0, rest.shape[1], _SPAN):
-        last = min(first + _SPAN, rest.shape[1])
-        fed_back = np.empty((len(rest), last - first), np.float32)
-        for start in range(first, last, GROUP):
-            here, behind = slice(start, start + GROUP), slice(start + GROUP, last)
-            q[:, here], codes[:, start // GROUP], errors = kernels.feed_back(
-                np.ascontiguousarray(rest[:, here]), np.ascontiguousarray(upper[here, here]),
-                table, half)
-            fed_back[:, start - first:start - first + GROUP] = errors
-            rest[:, behind] -= errors @ upper[here, behind]
-        rest[:, last:] -= fed_back @ upper[first:last, last:]
+    """Return integers (b, n) and codes (b / group, n) for the columns (b, n) of one block."""
+    q, errors = np.empty(weights.shape, np.int8), np.empty_like(weights)
+    codes = np.empty((len(weights) // group, weights.shape[1]), np.uint8)
+    feedback = factors.feedback
+    for first in range(0, len(weights), _SPAN):
+        last = min(first + _SPAN, len(weights))
+        targets = weights[first:last] + feedback[:first, first:last].T @ errors[:first]
+        for start in range(first, last, group):
+            here, inside = slice(start, start + group), slice(start - first, start - first + group)
+            targets[inside] += feedback[first:start, here].T @ errors[first:start]
+            q[here], codes[start // group], errors[here] = kernels.feed_back(
+                weights[here], targets[inside], np.ascontiguousarray(feedback[here, here]),
+                factors.importance[here], table, half)
     return q, codes

@@ -10,7 +10,7 @@ from tritstream.golden.groups import WeightRows
 from tritstream.golden.kernels import load
 from tritstream.golden.matrix import DirectMatrix, Encoded
 from tritstream.golden.quantize import CODEC, choose_scales
-from tritstream.golden.quantizers.error_feedback import feed_back
+from tritstream.golden.quantizers.error_feedback import GROUPS, feed_back
 from tritstream.golden.quantizers.grouping import GROUPING, Grouping
 from tritstream.golden.quantizers.long_groups import search_groups
 from tritstream.golden.quantizers.moments import Moment, Moments, digest_of
@@ -82,25 +82,34 @@ def method_of(
 
     With a calibration file (:mod:`tritstream.golden.quantizers.moments`), ``search`` rounds with
     error feedback; with a reconstruction file (:mod:`tritstream.golden.quantizers.reconstruction`),
-    it takes the matrices of the file. It also has other groups and scales than :data:`.GROUPING`.
+    it takes the matrices of the file. It also has other groups and scales than :data:`.GROUPING`,
+    of which a calibration supports coded scales in groups of up to 128, and a reconstruction none.
 
     Raises the errors of :func:`check_method`, :class:`ValueError` if the engine is unknown or not
     installed, and :class:`tritstream.golden.errors.CheckpointError` for an invalid file.
     """
     check_method(name, calibration is not None, grouping)
     load(engine)
+    if calibration is not None:
+        return _calibrated_method(name, engine, calibration.absolute(), grouping)
     if grouping != GROUPING:
         return Method(name, partial(search_groups, grouping=grouping, engine=engine),
                       grouping.settings(), engine, memory=_LONG_MEMORY, grouping=grouping)
-    if calibration is None:
-        return Method(name, partial(METHODS[name], engine=engine), engine=engine,
-                      memory=_MEMORY[name])
-    path = calibration.absolute()
-    if is_reconstruction(path):
-        return Method(name, partial(_reconstructed, path=path),
-                      _settings(path, Reconstruction(path).made_of), engine)
-    return Method(name, partial(_calibrated, path=path, engine=engine),
-                  _settings(path, Moments(path).made_of), engine, moments=path)
+    return Method(name, partial(METHODS[name], engine=engine), engine=engine, memory=_MEMORY[name])
+
+
+def _calibrated_method(
+    name: str, engine: str | None, path: Path, grouping: Grouping,
+) -> Method:
+    if not is_reconstruction(path):
+        settings = grouping.settings() | _settings(path, Moments(path).made_of)
+        return Method(name, partial(_calibrated, path=path, grouping=grouping, engine=engine),
+                      settings, engine, moments=path, grouping=grouping)
+    if grouping != GROUPING:
+        raise ValueError(f"{path}: holds matrices in groups of {GROUP} with {CODED} scales; give "
+                         "it without --group and --scales")
+    return Method(name, partial(_reconstructed, path=path),
+                  _settings(path, Reconstruction(path).made_of), engine)
 
 
 def check_method(
@@ -111,11 +120,14 @@ def check_method(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {name}")
     if calibrated and name != SEARCH:
         raise ValueError(f"method {name} does not use a calibration; use method {SEARCH}")
-    if grouping != GROUPING and (calibrated or name != SEARCH):
-        what = "a calibration" if calibrated else f"method {name}"
-        raise ValueError(f"{what} supports groups of {GROUP} with {CODED} scales only; use method "
-                         f"{SEARCH} without a calibration for {grouping.scales} scales in groups "
-                         f"of {grouping.group}")
+    if grouping != GROUPING and name != SEARCH:
+        raise ValueError(f"method {name} supports groups of {GROUP} with {CODED} scales only; use "
+                         f"method {SEARCH} for {grouping.scales} scales in groups of "
+                         f"{grouping.group}")
+    if calibrated and (grouping.scales != CODED or grouping.group not in GROUPS):
+        raise ValueError(f"a calibration supports {CODED} scales in groups of "
+                         f"{', '.join(map(str, GROUPS))}; quantize without one for "
+                         f"{grouping.scales} scales in groups of {grouping.group}")
 
 
 def _settings(path: Path, made_of: Mapping) -> dict[str, object]:
@@ -127,12 +139,14 @@ def _reconstructed(weights: WeightRows, depth: int, name: str, *, path: Path) ->
 
 
 def _calibrated(
-    weights: WeightRows, depth: int, name: str, *, path: Path, engine: str | None,
-) -> Encoded:
+    weights: WeightRows, depth: int, name: str, *, path: Path, grouping: Grouping,
+    engine: str | None,
+) -> Encoded | DirectMatrix:
     moment = _moment(path, name, weights.shape)
     if moment is None:
-        return search(weights, depth, name, engine=engine)
-    return feed_back(weights, depth, moment, name, engine=engine)
+        return search_groups(weights, depth, name, grouping=grouping, engine=engine)
+    return feed_back(weights, depth, moment, name, group=grouping.length(weights.shape[1]),
+                     engine=engine)
 
 
 def _moment(path: Path, name: str, shape: tuple[int, ...]) -> Moment | None:

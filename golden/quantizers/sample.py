@@ -48,7 +48,8 @@ def take_sample(
     weights : WeightRows
         Weights (N, K) of any float dtype.
     columns : numpy.ndarray, optional
-        Factor for squared errors in each column, for groups of 16: float32 (Kp,); 1 by default.
+        Factor for squared errors in each column, padded to complete groups: float32 (Kp,); 1 by
+        default.
     results : numpy.ndarray, optional
         Factor for squared errors in each row: float32 (N,); 1 by default.
     name : str, optional
@@ -64,11 +65,13 @@ def take_sample(
 
     def weigh(chunk: slice) -> np.ndarray:
         taken = take_groups(weights, chunk, name, group).reshape(-1, groups, group)
-        return ((taken * taken * columns).sum(axis=2) * results[chunk, None]).ravel()
+        # Each thread has its own error state. Infinity times zero counts as zero.
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            weighed = (taken * taken * columns).sum(axis=2) * results[chunk, None]
+        return np.fmax(weighed, np.float32(0)).ravel()
 
-    with np.errstate(over="ignore", under="ignore"):
-        heaviness = np.concatenate(list(in_threads(weigh, chunks)))
-        indices, shares = _choose(heaviness, group)
+    heaviness = np.concatenate(list(in_threads(weigh, chunks)))
+    indices, shares = _choose(heaviness, group)
     return Sample(_gather(weights, chunks, indices, group),
                   columns[indices % groups] * (results[indices // groups] * shares)[:, None],
                   float(heaviness.max()))
@@ -76,8 +79,7 @@ def take_sample(
 
 def _choose(heaviness: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
     """Return indices of groups, ascending, and how many groups each represents: (n,) each."""
-    order = np.argsort(-heaviness, kind="stable")
-    order = order[:np.count_nonzero(heaviness)]
+    order = _descending(heaviness)[:np.count_nonzero(heaviness)]
     count, wanted = (max(most * GROUP // group, least) for most, least in (_HEAVIEST, _OTHERS))
     heaviest, others = order[:count], order[count:]
     step = max(1, -(-len(others) // wanted))
@@ -86,6 +88,18 @@ def _choose(heaviness: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
     shares[len(heaviest):] = len(others) / max(1, len(others[::step]))
     ascending = np.argsort(indices, kind="stable")
     return indices[ascending], shares[ascending]
+
+
+def _descending(heaviness: np.ndarray) -> np.ndarray:
+    """Return the indices of numbers, float32 (n,), from the largest to the smallest.
+
+    Equal numbers stay in their order. Numbers must not be negative. To sort integers that hold a
+    number and its index takes half the time of a stable sort.
+    """
+    keys = np.iinfo(np.uint32).max - heaviness.view(np.uint32).astype(np.uint64)
+    keys = keys << np.uint64(32) | np.arange(len(keys), dtype=np.uint64)
+    keys.sort()
+    return (keys & np.uint64(np.iinfo(np.uint32).max)).astype(np.intp)
 
 
 def _gather(

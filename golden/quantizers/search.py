@@ -64,21 +64,23 @@ def search(
 
 def in_range(
     weights: WeightRows, name: str | None = None, group: int = GROUP,
+    columns: np.ndarray | None = None, results: np.ndarray | None = None,
 ) -> tuple[WeightRows, int, Sample]:
     """Scale weights by a power of two if their squares are out of the range of float32.
 
-    Returns the scaled weights, the exponent and a sample of the scaled weights, in groups of
-    ``group``. With a name, raises :class:`ValueError` for a value that is not finite.
+    Returns the scaled weights, the exponent and a sample of the scaled weights. The sample has
+    groups of ``group`` weights and the factors ``columns`` and ``results`` of
+    :func:`.take_sample`. With a name, raises :class:`ValueError` for a value that is not finite.
     """
-    sample = take_sample(weights, name=name, group=group)
+    sample = take_sample(weights, columns, results, name, group)
     if _LOW < sample.peak < _HIGH:
         return weights, 0, sample
-    columns = GROUP * group_count(weights.shape[1])
+    width = GROUP * group_count(weights.shape[1])
     largest = max(in_threads(lambda chunk: float(np.abs(take_groups(weights, chunk)).max()),
-                             row_chunks(weights.shape[0], columns)))
+                             row_chunks(weights.shape[0], width)))
     shift = -int(np.frexp(largest)[1])
     shifted = ShiftedRows(weights, shift)
-    return shifted, shift, take_sample(shifted, group=group)
+    return shifted, shift, take_sample(shifted, columns, results, group=group)
 
 
 def unshifted(table: np.ndarray, shift: int) -> np.ndarray:

@@ -106,22 +106,26 @@ class Survey:
 
 def survey(
     matrices: Mapping[str, SourceTensor], depths: Sequence[int], done: Mapping[str, Survey],
+    first: Survey | None = None,
 ) -> Generator[Survey, None, None]:
     """Try to recover matrices, given by module name, at one of ``depths``; yield in their order.
 
     A matrix whose source states levels and scales is taken as it is if depth 1 is in ``depths``.
 
-    Results in ``done`` are reused. The form of the first matrix is tried first on the other
-    matrices, one of which is in work per processor. Close the generator if you do not exhaust it.
+    Results in ``done`` are reused. The form of the first matrix of a checkpoint is tried first on
+    the other matrices, one of which is in work per processor. ``first`` is the result for that
+    matrix, if it is not in ``matrices``. Close the generator if you do not exhaust it.
     """
     def look(name: str, likely: str) -> Survey:
         return done.get(name) or _survey(name, matrices[name], depths, likely)
 
-    first, *others = matrices
-    result = look(first, FORM.name)
-    yield result
-    likely = FORM.name if isinstance(result.outcome, Unfit) else result.outcome.form
-    yield from in_threads(lambda name: look(name, likely), others)
+    names = list(matrices)
+    if first is None and names:
+        first = look(names.pop(0), FORM.name)
+        yield first
+    if first and names:
+        likely = FORM.name if isinstance(first.outcome, Unfit) else first.outcome.form
+        yield from in_threads(lambda name: look(name, likely), names)
 
 
 def _survey(name: str, tensor: SourceTensor, depths: Sequence[int], likely: str) -> Survey:

@@ -8,7 +8,7 @@ program for this on a processor; here the host does the same over the bus.
 import random
 from itertools import product
 
-from tritstream.host.board.udp_link import BoardLink
+from tritstream.host.board.link import Link
 from tritstream.host.errors import TransportClosed
 from tritstream.hw.soc.registers import CSR, CSR_BASE, CSR_STEP
 
@@ -21,13 +21,13 @@ _DATA = random.Random(0).randbytes(256)
 _TRIES = 3
 
 
-async def works(link: BoardLink, address: int) -> bool:
+async def works(link: Link, address: int) -> bool:
     """Return whether memory at a bus address works; overwrites 256 bytes."""
     await link.write(address, _DATA)
     return await link.read(address, len(_DATA)) == _DATA
 
 
-async def level(link: BoardLink, modules: int, address: int) -> list[tuple[int, int]]:
+async def level(link: Link, modules: int, address: int) -> list[tuple[int, int]]:
     """Set bit slip and delay of each byte of memory to the middle of the working ones.
 
     Overwrites 256 bytes at a bus address. The PHY counts steps, so a duplicated datagram is a step
@@ -45,7 +45,7 @@ async def level(link: BoardLink, modules: int, address: int) -> list[tuple[int, 
 
 
 async def _level(
-    link: BoardLink, module: int, modules: int, address: int,
+    link: Link, module: int, modules: int, address: int,
 ) -> tuple[int, int] | None:
     """Set slip and delay of one byte of memory and return them; None if no pair works."""
     working = []
@@ -73,7 +73,7 @@ def _middle(working: list[tuple[int, int]]) -> tuple[int, int]:
     return longest[len(longest) // 2]
 
 
-async def _set(link: BoardLink, module: int, slip: int, delay: int) -> None:
+async def _set(link: Link, module: int, slip: int, delay: int) -> None:
     await _write(link, "select", 1 << module)
     await _write(link, "slip_reset", 1)
     for _ in range(slip):
@@ -84,6 +84,6 @@ async def _set(link: BoardLink, module: int, slip: int, delay: int) -> None:
     await _write(link, "select", 0)
 
 
-async def _write(link: BoardLink, name: str, value: int) -> None:
+async def _write(link: Link, name: str, value: int) -> None:
     base = CSR_BASE + CSR_STEP * CSR.index("ddrphy")
     await link.write(base + 4 * _PHY.index(name), value.to_bytes(4, "little"))

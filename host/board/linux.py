@@ -20,11 +20,11 @@ from tritstream.host.errors import TransportClosed
 from tritstream.hw.axi.config import PAGE
 from tritstream.hw.axi.registers import BANK
 
-__all__ = ["open_pcie", "open_uio"]
+__all__ = ["TIMEOUT", "open_channels", "open_pcie", "open_uio"]
 
 _UIO, _PCI = Path("sys/class/uio"), Path("sys/bus/pci/devices")
 #: Seconds of silence after which the driver retries. A register shows when a channel is idle.
-_TIMEOUT = 5.0
+TIMEOUT = 5.0
 #: Place of the command register of PCI, and its bits: respond to accesses, and read memory.
 _COMMAND, _MEMORY, _MASTER = 4, 2, 4
 
@@ -33,7 +33,7 @@ _Windows = Callable[[int, int], Window]
 
 
 def open_uio(
-    device: str, buffer: str, interrupt: bool = True, timeout: float = _TIMEOUT,
+    device: str, buffer: str, interrupt: bool = True, timeout: float = TIMEOUT,
     root: Path = Path("/"), windows: _Windows = MappedWindow,
 ) -> list[BoardTransport]:
     """Open a core behind a UIO device; return the transport to each channel.
@@ -64,15 +64,15 @@ def open_uio(
             waiter = stack.enter_context(closing(UioWaiter(file)))
             window = stack.enter_context(closing(windows(file, size)))
         memory = stack.enter_context(closing(UdmaBuffer(buffer, root)))
-        transports = _channels(window, size, waiter if interrupt else _Quiet(waiter), memory,
-                               f"{name} with {buffer}", timeout)
+        transports = open_channels(window, size, waiter if interrupt else _Quiet(waiter), memory,
+                                   f"{name} with {buffer}", timeout)
         stack.pop_all()
     return transports
 
 
 def open_pcie(
     device: str, buffer: str | None = None, memory: int | None = None, address: int = 0,
-    bar: int = 0, timeout: float = _TIMEOUT, root: Path = Path("/"),
+    bar: int = 0, timeout: float = TIMEOUT, root: Path = Path("/"),
     windows: _Windows = MappedWindow,
 ) -> list[BoardTransport]:
     """Open a core on a PCIe card; return the transport to each channel. The driver polls.
@@ -105,7 +105,7 @@ def open_pcie(
         data: Buffer = UdmaBuffer(buffer, root) if buffer is not None else (
             _bar_buffer(folder, f"resource{memory}", address))
         stack.enter_context(closing(data))
-        transports = _channels(window, size, Waiter(), data, f"PCIe card {device}", timeout)
+        transports = open_channels(window, size, Waiter(), data, f"PCIe card {device}", timeout)
         stack.pop_all()
     return transports
 
@@ -167,9 +167,14 @@ def _bar_buffer(folder: Path, name: str, address: int) -> BarBuffer:
         return BarBuffer(*place, address)
 
 
-def _channels(window: Window, size: int, waiter: Waiter, buffer: Buffer, name: str,
-              timeout: float) -> list[BoardTransport]:
-    """Return the transport to each channel; the channels get equal parts of the buffer."""
+def open_channels(window: Window, size: int, waiter: Waiter, buffer: Buffer, name: str,
+                  timeout: float) -> list[BoardTransport]:
+    """Open the core behind ``window``, registers of ``size`` bytes; return its transports.
+
+    The channels get equal parts of ``buffer``. ``name`` is for messages, ``timeout`` in seconds.
+
+    Raises :class:`.TransportClosed` for another core, or if registers or memory are too small.
+    """
     if size < 2 * BANK:
         raise TransportClosed(f"{name}: maps {size} bytes; the registers of a core take at least "
                               f"{2 * BANK}")

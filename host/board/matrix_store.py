@@ -4,6 +4,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from struct import Struct
 from typing import ClassVar
 from zlib import crc32
@@ -69,6 +70,10 @@ class StoredPart:
         """
         if (first, count) != (0, self.blocks):
             raise ValueError(f"row blocks {first}..{first + count - 1} are not stored apart")
+        return self._stored
+
+    @cached_property
+    def _stored(self) -> Stored:
         return Stored(self.address, self.length, self.crc)
 
     def payload_crc(self, first: int, count: int) -> int:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from tritstream.host.board.bus import NUMBERS, Bus, Progress, Session
 from tritstream.host.board.dram_leveling import level, works
+from tritstream.host.board.link import Link
 from tritstream.host.board.matrix_store import DIRECTORY_BYTES
 from tritstream.host.board.request_area import REQUEST_BYTES
-from tritstream.host.board.udp_link import BoardLink
 from tritstream.host.errors import TransportClosed
 from tritstream.hw.config import LANE_COUNTS
 from tritstream.hw.soc.registers import CSR_BASE, MAGIC, MEMORY, UNIT
@@ -29,11 +29,11 @@ class SocBus(Bus):
 
     Parameters
     ----------
-    link : BoardLink
+    link : Link
         Reads and writes registers and memory of the board; closed with the bus.
     """
 
-    def __init__(self, link: BoardLink):
+    def __init__(self, link: Link):
         self._link = link
 
     async def restart(self) -> Session:

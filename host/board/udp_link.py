@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Coroutine, Iterable
 
 from tritstream.host.board.etherbone import MOST_WORDS, answer, request
+from tritstream.host.board.link import Link
 from tritstream.host.errors import TransportClosed, TransportTimeout
 from tritstream.hw.soc.registers import register
 
@@ -22,7 +23,7 @@ _BATCH = 256
 _Exchange = Coroutine[object, object, bytes]
 
 
-class BoardLink(asyncio.DatagramProtocol):
+class BoardLink(asyncio.DatagramProtocol, Link):
     """Bus of a board, on which each read and write is repeated until the board responds.
 
     The board responds to a write too, because its packet reads a word afterwards. Datagrams may get
@@ -71,25 +72,25 @@ class BoardLink(asyncio.DatagramProtocol):
         self.repeated = self.round_trips = 0
 
     async def write(self, address: int, data: bytes | memoryview) -> None:
-        """Write bytes, a multiple of four, to any address of the bus."""
+        """Write to any address: :meth:`.Link.write`."""
         await self._together(
             self._exchange(address + at, data[at:at + _CHUNK], [register("magic")])
             for at in range(0, len(data), _CHUNK))
 
     async def read(self, address: int, size: int) -> bytes:
-        """Read ``size`` bytes, a multiple of four."""
+        """Read from any address: :meth:`.Link.read`."""
         addresses = range(address, address + size, 4)
         return b"".join(await self._together(
             self._exchange(0, b"", list(addresses[at:at + MOST_WORDS]))
             for at in range(0, len(addresses), MOST_WORDS)))
 
     async def get(self, *names: str) -> list[int]:
-        """Read registers, in order, in one packet."""
+        """Read registers in one packet: :meth:`.Link.get`."""
         data = await self._exchange(0, b"", [register(name) for name in names])
         return [int.from_bytes(data[at:at + 4], "little") for at in range(0, len(data), 4)]
 
     async def put(self, name: str, *values: int, then: str) -> int:
-        """Write registers from ``name`` on, then read register ``then`` in the same packet."""
+        """Write registers and read one in the same packet: :meth:`.Link.put`."""
         data = b"".join((value % _NUMBERS).to_bytes(4, "little") for value in values)
         value = await self._exchange(register(name), data, [register(then)])
         return int.from_bytes(value, "little")

@@ -169,7 +169,7 @@ class PreparedMatrix:
         """Payload of the SCALES request of the mantissas."""
         return mantissa_bytes(self.mantissas)
 
-    @property
+    @cached_property
     def max_k(self) -> int:
         """Columns of the widest part, which a device must be able to hold."""
         return max(GROUP * part.groups for part in self.parts)

@@ -234,7 +234,7 @@ class DeviceBackend(_IntegerBackend):
         Open device or group of devices.
     run : callable
         Function that calls a coroutine function with arguments, waits, and returns the result, such
-        as :meth:`.LoopThread.run`.
+        as :meth:`.OwnLoop.run`.
     activation_bits : int or mapping
         Bits per activation, as for :class:`GoldenBackend`.
     """
@@ -279,7 +279,7 @@ class DeviceBackend(_IntegerBackend):
         began = time.perf_counter()
         products = self._run(self._device.gemv_all, [each.matrix for each in matrices],
                              np.concatenate(digits))
-        self._cost += Cost(sum((stats for _, stats in products), Stats()),
+        self._cost += Cost(Stats.total([stats for _, stats in products]),
                            time.perf_counter() - began)
         return [_results(sums, len(digits), each.units, each.depth, scales)
                 for (sums, _), each in zip(products, matrices, strict=True)]

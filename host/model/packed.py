@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.backends import ActivationBits, DeviceBackend, MatrixDevice
 from tritstream.host.model.config import TritstreamConfig
 from tritstream.host.model.held import set_backend
 from tritstream.host.model.load import load_model, make_backend
 from tritstream.host.open_device import open_device
+from tritstream.host.own_loop import OwnLoop
 from tritstream.hw.config import DeviceConfig
 
 __all__ = ["device_backend", "load_packed", "start_backend"]
@@ -69,8 +69,8 @@ def device_backend(
     ``config`` applies to a simulated device whose description does not configure it.
     """
     if not isinstance(device, str):
-        return DeviceBackend(device, stack.enter_context(LoopThread()).run, activation_bits)
+        return DeviceBackend(device, stack.enter_context(OwnLoop()).run, activation_bits)
     opened = open_device(device, config)
-    loop = stack.enter_context(LoopThread())
+    loop = stack.enter_context(OwnLoop())
     stack.callback(loop.run, opened.close)
     return DeviceBackend(opened, loop.run, activation_bits)

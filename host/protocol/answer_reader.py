@@ -1,8 +1,10 @@
 """Reader of responses from a byte stream, which resynchronizes after a damaged one."""
 
+from collections.abc import Sequence
+
 from tritstream.golden.fixed_point import ROWS
 from tritstream.host.errors import BadAnswer
-from tritstream.host.protocol.frames import Answer, Header, ack_bytes, answer, rest_bytes
+from tritstream.host.protocol.frames import Answer, Header, answer, rest_bytes
 from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Transport
 from tritstream.hw.config import LANE_COUNTS
@@ -64,17 +66,15 @@ class AnswerReader:
         self._in_sync = True
         return response
 
-    async def read_ack(self, sequence: int) -> bool:
-        """Wait for a response, and read it if it is the ACK to a request, as devices send it.
+    async def read_all(
+        self, loads: Sequence[int], sequence: int, results: Results,
+    ) -> bytes | None:
+        """Wait for a response, and read all that is due to a GEMV if it has come.
 
-        Returns whether it is. Any other response is left to :meth:`read`. Raises the errors of the
-        transport.
+        Returns the payload of DONE, or None if anything is missing or not as expected, which is
+        left to the other methods: :meth:`.Results.take_all`. Raises the errors of the transport.
         """
-        lanes = await self._wait()
-        found = lanes is not None and self._received.startswith(ack := ack_bytes(sequence, lanes))
-        if found:
-            del self._received[:len(ack)]
-        return found
+        return results.take_all(self._received, loads, sequence) if await self._wait() else None
 
     async def read_results(self, sequence: int, results: Results) -> None:
         """Wait for a response, and add the RESULTs that have come, as far as they are as expected.
@@ -90,7 +90,8 @@ class AnswerReader:
         if not self._in_sync:
             return None
         self._in_sync = False       # stays so if the header does not come
-        await self._receive(HEADER_BYTES)
+        if len(self._received) < HEADER_BYTES:
+            await self._receive(HEADER_BYTES)
         self._in_sync = True
         return self.lanes
 

@@ -12,12 +12,26 @@ def crc32_combine(first: int, second: int, length: int) -> int:
     """Return the CRC-32 of ``A + B`` from that of A, that of B, and the bytes of B, ``length``.
 
     Like zlib's ``crc32_combine``, which Python does not offer: appended bytes multiply the CRC of A
-    by ``x^(8 length)``.
+    by ``x^(8 length)``. The first call for a length makes tables, so the next ones are fast.
     """
-    return _multiply(first, _power(8 * length)) ^ second
+    byte0, byte1, byte2, byte3 = _tables(length)
+    return (byte0[first & 0xFF] ^ byte1[first >> 8 & 0xFF] ^ byte2[first >> 16 & 0xFF]
+            ^ byte3[first >> 24] ^ second)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
+def _tables(length: int) -> list[list[int]]:
+    """Return the products of each value of each byte, lowest first, and ``x^(8 length)``."""
+    power, tables = _power(8 * length), []
+    for shift in range(0, 32, 8):
+        table = [0]
+        for bit in range(shift, shift + 8):
+            change = _multiply(1 << bit, power)
+            table += [value ^ change for value in table]
+        tables.append(table)
+    return tables
+
+
 def _power(exponent: int) -> int:
     """Return ``x^exponent`` modulo the polynomial."""
     result, square = 1 << 31, 1 << 30       # 1 and x

@@ -3,12 +3,12 @@
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from itertools import cycle
+from itertools import cycle, takewhile
 from typing import TypeVar
 
 from tritstream.host.errors import BadAnswer, DeviceError, TransportTimeout
 from tritstream.host.protocol.answer_reader import AnswerReader
-from tritstream.host.protocol.frames import Answer, Header, request, rest_bytes
+from tritstream.host.protocol.frames import Answer, Header, joined, request, rest_bytes
 from tritstream.host.protocol.results import Results
 from tritstream.host.transports.base import Stored, Transport
 from tritstream.hw.protocol import HEADER_BYTES, ErrorCode, Opcode
@@ -81,6 +81,7 @@ class Exchange:
         # A number must not be used again while a response to its last request may come. After a
         # failure one request at a time is sent, so the other numbers last for as many attempts.
         self._window = max(1, len(sequences) // 3) if transport.flow_control else 1
+        self._unsent: list[bytes | memoryview | Stored] = []
         self._failing = False
         self._discarded = 0
         self.retried = 0
@@ -106,6 +107,7 @@ class Exchange:
     ) -> Answer:
         """Send a request and return its only response, whose opcode must be ``expected``."""
         self._waiting.clear()
+        self._unsent.clear()
         await self.ask(opcode, arg0, arg1, payload)
         return await self.answer(expected)
 
@@ -113,8 +115,9 @@ class Exchange:
         self, opcode: Opcode, arg0: int, arg1: int, payload: bytes | memoryview | Stored,
         payload_crc: int | None = None,
     ) -> int:
-        """Send a request and return its new sequence number; ``payload`` is not copied.
+        """Add a request to those to be sent, and return its new sequence number.
 
+        It is sent before a response is awaited, or by :meth:`flush`. A long payload is not copied.
         If there is no room, responses to the oldest requests are awaited first, which must be
         loads. ``payload_crc`` is that of :func:`tritstream.host.protocol.frames.request`.
         """
@@ -123,29 +126,41 @@ class Exchange:
         sequence = next(self._sequences)
         self._waiting.append(sequence)
         self._discarded = 0
-        for data in request(opcode, sequence, arg0, arg1, payload, payload_crc):
-            await self._transport.send(data)
+        self._unsent += request(opcode, sequence, arg0, arg1, payload, payload_crc)
         return sequence
 
-    async def confirm(self, before: int | None = None) -> None:
-        """Await ACKs of the requests before number ``before``, or of all requests under way."""
-        while self._waiting and self._waiting[0] != before:
-            if await self._reader.read_ack(self._waiting[0]):
-                self._finish()
-            else:
-                await self.answer(Opcode.ACK)
+    async def flush(self) -> None:
+        """Send the requests that were asked, with short buffers joined."""
+        buffers, self._unsent = self._unsent, []
+        for data in joined(buffers):
+            await self._transport.send(data)
 
-    async def collect(self, sequence: int, results: Results) -> Answer:
-        """Add all RESULTs of GEMV ``sequence``, behind which only loads may wait; return its DONE.
+    async def confirm(self) -> None:
+        """Await the ACKs of all requests under way."""
+        while self._waiting:
+            await self.answer(Opcode.ACK)
+
+    async def collect(self, sequence: int, results: Results) -> bytes:
+        """Add all RESULTs of GEMV ``sequence``, and return the payload of its DONE.
+
+        Only loads may be under way before this GEMV.
         """
-        await self.confirm(sequence)
-        while True:
+        await self.flush()
+        loads = list(takewhile(sequence.__ne__, self._waiting))
+        while (done := await self._reader.read_all(loads, sequence, results)) is None:
+            if loads:
+                await self.answer(Opcode.ACK)
+                del loads[0]
+                continue
             await self._reader.read_results(sequence, results)
             answer = await self.answer(Opcode.RESULT, Opcode.DONE)
             if answer.header.opcode == Opcode.DONE:
                 results.close()
-                return answer
+                return answer.payload
             results.add(answer)
+        for _ in (*loads, sequence):
+            self._finish()
+        return done
 
     async def answer(self, *expected: Opcode) -> Answer:
         """Return the next response to the oldest request under way.
@@ -153,6 +168,7 @@ class Exchange:
         Raises :class:`DeviceError` with the code of an ERROR, :class:`BadAnswer` when the response
         is damaged, missing or its opcode is not in ``expected``, and the errors of the transport.
         """
+        await self.flush()
         answer = await self._reader.read()
         while self._is_stale(answer.header):
             self._discard(answer.header)
@@ -196,6 +212,7 @@ class Exchange:
             except BaseException as error:
                 behind = len(self._waiting) - (not _is_last(error))
                 self._waiting.clear()
+                self._unsent.clear()
                 self._failing = True
                 forget()
                 if not isinstance(error, _FAILURES) or (

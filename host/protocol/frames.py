@@ -4,7 +4,7 @@ The layout is defined by :mod:`tritstream.hw.protocol`: header, payload and trai
 with zeros, in a request to 64 bytes, in a response to a multiple of ``lanes`` bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from struct import Struct
 from typing import NamedTuple, overload
@@ -19,24 +19,29 @@ from tritstream.hw.protocol import (
     MAGIC,
     REQUEST_ALIGN,
     TRAILER_BYTES,
-    Opcode,
 )
 
 __all__ = [
     "Answer",
     "Header",
-    "ack_bytes",
     "answer",
     "answer_bytes",
     "answers",
+    "joined",
     "padded",
     "payload_crc",
+    "plain_header",
     "request",
     "rest_bytes",
+    "valid_count",
+    "valid_crc",
 ]
 
 _FIELDS = Struct("<HBBIII")
 _CRC    = Struct("<I")
+
+#: Bytes of the longest buffer that is copied in order to be sent with others.
+_SHORT = 1 << 15
 
 
 def padded(count: int, align: int) -> int:
@@ -96,14 +101,19 @@ def request(
 ) -> Sequence[bytes | memoryview | Stored]:
     """Return the buffers of a request, to be sent in order.
 
-    The size of each buffer is a multiple of 64 bytes. ``payload`` is any C-contiguous buffer. The
-    second buffer is a view of it, except for the last bytes that do not fill 64: they are copied
-    into the last buffer. A stored payload is the second of three items. ``payload_crc`` is the
+    The size of each buffer is a multiple of 64 bytes. Short bytes are in one buffer with header and
+    trailer. Otherwise, ``payload`` is any C-contiguous buffer. The second buffer is a view of it,
+    except for the last bytes that do not fill 64: they are copied into the last buffer. A stored
+    payload is the second of three items. ``payload_crc`` is the
     result of :func:`payload_crc` if it is known, so that the bytes need not be read.
     """
     if isinstance(payload, Stored):
         head, crc = _head(opcode, sequence, arg0, arg1, payload.length)
         return [head, payload, _trailer(crc32_combine(crc, payload.crc, payload.size))]
+    if isinstance(payload, bytes) and len(payload) <= _SHORT:
+        head, crc = _head(opcode, sequence, arg0, arg1, len(payload))
+        short = payload + bytes(-len(payload) % REQUEST_ALIGN)
+        return [b"".join((head, short, _trailer(crc32(short, crc))))]
     body = memoryview(payload).cast("B")
     head, crc = _head(opcode, sequence, arg0, arg1, len(body))
     whole = len(body) - len(body) % REQUEST_ALIGN
@@ -120,6 +130,23 @@ def payload_crc(payload: bytes | memoryview) -> int:
     """Return the CRC-32 of the payload of a request, with its padding."""
     body = memoryview(payload).cast("B")
     return crc32(_rest(body), crc32(body[:len(body) - len(body) % REQUEST_ALIGN]))
+
+
+def joined(
+    buffers: Iterable[bytes | memoryview | Stored],
+) -> Iterator[bytes | memoryview | Stored]:
+    """Yield buffers in order, with short ones joined, because each takes a call of the system."""
+    short: list[bytes | memoryview] = []
+    for buffer in buffers:
+        if isinstance(buffer, Stored) or len(buffer) > _SHORT:
+            if short:
+                yield b"".join(short)
+                short = []
+            yield buffer
+        else:
+            short.append(buffer)
+    if short:
+        yield b"".join(short)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -139,11 +166,10 @@ def _rest(body: memoryview) -> bytes:
     return bytes(body[-short:]).ljust(REQUEST_ALIGN, b"\0") if short else b""
 
 
-@cache
-def ack_bytes(sequence: int, lanes: int) -> bytes:
-    """Return the ACK to a request as devices send it, with zeros as padding."""
-    head = Header(Opcode.ACK, sequence, 0, 0, 0).pack().ljust(padded(HEADER_BYTES, lanes), b"\0")
-    return head + _CRC.pack(crc32(head)).ljust(padded(TRAILER_BYTES, lanes), b"\0")
+@lru_cache(maxsize=1024)
+def plain_header(opcode: int, sequence: int, length: int) -> bytes:
+    """Return the header of a response without arguments, as devices send it."""
+    return Header(opcode, sequence, 0, 0, length).pack()
 
 
 @lru_cache(maxsize=1024)
@@ -168,6 +194,40 @@ def answer(header: Header, rest: bytes, lanes: int) -> Answer:
         raise BadAnswer(f"trailer CRC of answer 0x{header.opcode:02x} is wrong")
     start = padded(HEADER_BYTES, lanes) - HEADER_BYTES
     return Answer(header, rest[start:start + header.length])
+
+
+def valid_count(data: bytes, size: int, lanes: int) -> int:
+    """Return how many of the responses of ``size`` bytes each have a valid trailer, up to the first
+    that has not.
+
+    If all are valid, one CRC-32 of all bytes says so. A single damaged response always changes it,
+    several together keep it as rarely (one in 2^32) as a damaged response keeps its own.
+    """
+    count, view = len(data) // size, memoryview(data)
+    if crc32(data) == valid_crc(size, lanes, count):
+        return count
+    for index in range(count):
+        end = (index + 1) * size - padded(TRAILER_BYTES, lanes)
+        if _CRC.pack(crc32(view[index * size:end])) != view[end:end + TRAILER_BYTES]:
+            return index
+    return count
+
+
+def valid_crc(size: int, lanes: int, count: int) -> int:
+    """Return the CRC-32 of any ``count`` valid responses of ``size`` bytes, with zeros as padding.
+
+    The CRC-32 of bytes that their own CRC-32 follows does not depend on the bytes.
+    """
+    known = _known_crcs(size, padded(TRAILER_BYTES, lanes))
+    while len(known) <= count:
+        known.append(crc32_combine(known[-1], known[1], size))
+    return known[count]
+
+
+@cache
+def _known_crcs(size: int, trailer: int) -> list[int]:
+    """Return the results of :func:`valid_crc` that are known so far, by ``count``."""
+    return [0, crc32(bytes(trailer))]
 
 
 def answers(data: bytes, lanes: int, align: int) -> list[Answer]:

@@ -1,9 +1,8 @@
 """Records that a device reports: INFO, COUNTERS and DONE."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
-from operator import add
 from struct import Struct
 
 from tritstream.golden.fixed_point import GROUP, MAX_K
@@ -11,7 +10,10 @@ from tritstream.host.errors import BadAnswer, DeviceError
 from tritstream.hw.config import LANE_COUNTS, MAX_COLUMNS
 from tritstream.hw.protocol import COUNTER_FIELDS, DONE_FIELDS, INFO_FIELDS, VERSION
 
-__all__ = ["Counters", "Info", "Stats"]
+__all__ = ["DONE_BYTES", "Counters", "Info", "Stats"]
+
+#: Bytes of the payload of DONE.
+DONE_BYTES = 8 * len(DONE_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Info:
     @classmethod
     def parse(cls, payload: bytes) -> "Info":
         """Read an INFO payload; raises :class:`BadAnswer` when its length is wrong."""
-        return cls(**_numbers("INFO", INFO_FIELDS, "I", payload))
+        return cls(*_numbers("INFO", INFO_FIELDS, "I", payload))
 
     def check_usable(self, lanes: int | None) -> None:
         """Raise :class:`DeviceError` unless this driver can use the device.
@@ -73,7 +75,7 @@ class Counters:
     @classmethod
     def parse(cls, payload: bytes) -> "Counters":
         """Read a COUNTERS payload; raises :class:`BadAnswer` when its length is wrong."""
-        return cls(**_numbers("COUNTERS", COUNTER_FIELDS, "Q", payload))
+        return cls(*_numbers("COUNTERS", COUNTER_FIELDS, "Q", payload))
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,8 @@ class Stats:
     @classmethod
     def parse(cls, payload: bytes, lanes: int) -> "Stats":
         """Read the DONE payload of a frame; raises :class:`BadAnswer` when its length is wrong."""
-        numbers = _numbers("DONE", DONE_FIELDS, "Q", payload)
-        return cls(**numbers, stream_bytes=numbers["words"] * lanes, frames=1)
+        cycles, input_stalls, output_stalls, words = _numbers("DONE", DONE_FIELDS, "Q", payload)
+        return cls(cycles, input_stalls, output_stalls, words, stream_bytes=words * lanes, frames=1)
 
     def of_frame(self, size: int) -> "Stats":
         """Return these statistics; raises :class:`BadAnswer` unless ``size`` bytes were counted."""
@@ -118,14 +120,21 @@ class Stats:
         return self
 
     def __add__(self, other: "Stats") -> "Stats":
-        return Stats(*map(add, vars(self).values(), vars(other).values()))
+        return Stats.total((self, other))
+
+    @classmethod
+    def total(cls, parts: Collection["Stats"]) -> "Stats":
+        """Return the sum of any number of statistics."""
+        if len(parts) == 1:
+            return next(iter(parts))
+        return cls(*map(sum, zip(*(vars(part).values() for part in parts), strict=True)))
 
 
-def _numbers(what: str, names: Sequence[str], code: str, payload: bytes) -> dict[str, int]:
+def _numbers(what: str, names: Sequence[str], code: str, payload: bytes) -> tuple[int, ...]:
     layout = _layout(f"<{len(names)}{code}")
     if len(payload) != layout.size:
         raise BadAnswer(f"{what} has {len(payload)} bytes where {layout.size} are expected")
-    return dict(zip(names, layout.unpack(payload), strict=True))
+    return layout.unpack(payload)
 
 
 @cache

@@ -11,7 +11,13 @@ import serial
 from tritstream.host.errors import TransportClosed
 from tritstream.hw.protocol import BYTE_BITS
 
-__all__ = ["Port"]
+__all__ = ["GONE", "Port"]
+
+#: Errors of a port that is gone.
+GONE: tuple[type[Exception], ...] = (OSError,)
+with suppress(ModuleNotFoundError):                 # Windows has no termios
+    import termios
+    GONE += (termios.error,)
 
 #: Seconds between two polls of a port for which select() cannot wait.
 _POLL = 0.001
@@ -39,7 +45,7 @@ class Port:
         Bits per second.
 
     Raises :class:`TransportClosed` when the port cannot be opened. All methods raise
-    :class:`OSError` when the port is gone.
+    an error of :data:`GONE` when the port is gone.
     """
 
     def __init__(self, name: str, baud: int):

@@ -1,11 +1,11 @@
 """Transport to a board on a serial port."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from tritstream.host.errors import TransportClosed, TransportTimeout
 from tritstream.host.transports.base import Stored, Transport
-from tritstream.host.transports.port import Port
+from tritstream.host.transports.port import GONE, Port
 from tritstream.hw.protocol import BYTE_BITS, idle_bytes
 
 __all__ = ["BAUD", "TIMEOUT", "SerialTransport"]
@@ -18,12 +18,6 @@ TIMEOUT = 0.5
 
 #: Bytes offered to the port at a time, because responses must be read in between.
 _CHUNK = 1 << 12
-
-#: Errors of a port that is gone.
-_GONE: tuple[type[Exception], ...] = (OSError,)
-with suppress(ModuleNotFoundError):                 # Windows has no termios
-    import termios
-    _GONE += (termios.error,)
 
 
 class SerialTransport(Transport):
@@ -101,5 +95,5 @@ class SerialTransport(Transport):
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except _GONE as error:
+        except GONE as error:
             raise TransportClosed(f"{self._name}: the port is gone ({error})") from error

@@ -5,17 +5,28 @@ from dataclasses import dataclass, replace
 
 from liteeth.phy.ecp5rgmii import LiteEthPHYRGMII
 from litex.soc.cores.uart import RS232PHY, UARTBone
-from litex_boards.platforms import gsd_orangecrab, lambdaconcept_ecpix5, radiona_ulx3s
+from litex_boards.platforms import (
+    colorlight_i5,
+    gsd_orangecrab,
+    lambdaconcept_ecpix5,
+    radiona_ulx3s,
+)
+from litex_boards.targets import colorlight_i5 as colorlight
 from litex_boards.targets import gsd_orangecrab as orangecrab
 from litex_boards.targets import lambdaconcept_ecpix5 as ecpix5
 from litex_boards.targets import radiona_ulx3s as ulx3s
+from migen import ClockDomain, ResetSignal
+from migen.genlib.resetsync import AsyncResetSynchronizer
 
 from tritstream.hw.soc.memory import MEMORIES, Memory
+from tritstream.hw.soc.network import NETWORK, NETWORK_HZ
 from tritstream.hw.soc.soc import BoardSoC
 
 __all__ = ["BOARDS", "Board", "find_board"]
 
 _BAUD = 3_000_000
+#: Bytes of a write of the bus.
+_BUS  = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +67,17 @@ def _ulx3s(memory):
     platform = radiona_ulx3s.Platform(device="LFE5U-85F", revision="2.0", toolchain="trellis")
     soc = BoardSoC(platform, memory)
     soc.crg = ulx3s._CRG(platform, memory.clock_hz, sdram_rate="1:2")
-    phy = memory.phy(platform.request("sdram"), **memory.options)
-    soc.add_module("sdrphy", phy)
-    soc.add_memory(phy)
+    _add_sdram(soc, platform, memory)
     _add_serial(soc, platform)
+    return soc
+
+
+def _colorlight_i5(memory):
+    platform = colorlight_i5.Platform(board="i5", toolchain="trellis")
+    soc = BoardSoC(platform, memory)
+    soc.crg = colorlight._CRG(platform, memory.clock_hz)
+    _add_sdram(soc, platform, memory)
+    _add_ethernet(soc, platform, tx_delay=0e-9)
     return soc
 
 
@@ -68,8 +86,7 @@ def _ecpix5(memory):
     soc = BoardSoC(platform, memory)
     soc.crg = ecpix5._CRG(platform, memory.clock_hz)
     _add_ddr3(soc, platform, memory)
-    soc.add_link(LiteEthPHYRGMII(platform.request("eth_clocks"), platform.request("eth"),
-                                 rx_delay=0e-9))
+    _add_ethernet(soc, platform, rx_delay=0e-9)
     return soc
 
 
@@ -83,11 +100,31 @@ def _orangecrab(memory):
     return soc
 
 
+def _add_sdram(soc, platform, memory):
+    pads = platform.request("sdram")
+    if not hasattr(pads, "dm") and memory.lanes > _BUS:
+        raise ValueError(
+            f"the board has no DM pins, so a write of the bus ({_BUS} bytes) would damage the rest "
+            f"of a memory word ({memory.lanes} bytes); use a PHY whose word has {_BUS} bytes")
+    phy = memory.phy(pads, **memory.options)
+    soc.add_module("sdrphy", phy)
+    soc.add_memory(phy)
+
+
 def _add_ddr3(soc, platform, memory):
     phy = memory.phy(platform.request("ddram"), **memory.options)
     soc.add_module("ddrphy", phy)
     soc.comb += [soc.crg.stop.eq(phy.init.stop), soc.crg.reset.eq(phy.init.reset)]
     soc.add_memory(phy, levels=phy.settings.strobes)
+
+
+def _add_ethernet(soc, platform, **delays):
+    """Add Gigabit Ethernet. ``delays`` are those of the PHY's clocks, in seconds."""
+    soc.crg.cd_net = ClockDomain(NETWORK)
+    soc.crg.pll.create_clkout(soc.crg.cd_net, NETWORK_HZ, with_reset=False)
+    soc.crg.specials += AsyncResetSynchronizer(soc.crg.cd_net, ResetSignal())
+    soc.add_link(LiteEthPHYRGMII(platform.request("eth_clocks"), platform.request("eth"),
+                                 **delays))
 
 
 def _add_serial(soc, platform):
@@ -111,6 +148,10 @@ BOARDS = {
         title="OrangeCrab r0.2, LFE5U-25F-8, 128 MB of DDR3", memory="mt41k64m16", columns=1,
         max_k=16384, place=("--25k", "--package", "CSFBGA285", "--speed", "8"),
         make=_orangecrab, link="UART"),
+    "colorlight-i5": Board(
+        title="Colorlight i5 v7.0, LFE5U-25F-6, 8 MB of SDRAM", memory="m12l64322a", columns=1,
+        max_k=16384, place=("--25k", "--package", "CABGA381", "--speed", "6"),
+        make=_colorlight_i5, link="Ethernet"),
 }
 
 

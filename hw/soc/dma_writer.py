@@ -4,7 +4,7 @@ from litedram.common import LiteDRAMNativePort
 from litedram.frontend.dma import LiteDRAMDMAWriter
 from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
-from migen import If, Signal
+from migen import If, Mux, Signal
 
 from tritstream.hw.soc.registers import COUNT_BITS
 
@@ -14,6 +14,8 @@ __all__ = ["Collector"]
 #: the memory bus costs as much time as a dozen words.
 _GATHER = 192
 _DEPTH  = 256
+#: Words that a skid buffer holds.
+_SKID   = 2
 
 
 class Collector(LiteXModule):
@@ -52,22 +54,29 @@ class Collector(LiteXModule):
 
         self.fifo   = fifo   = stream.SyncFIFO([("data", port.data_width)], _DEPTH, buffered=True)
         self.writer = writer = LiteDRAMDMAWriter(port, fifo_depth=16)
+        # A skid buffer has registers at both ends, before the arbitration of all banks.
+        self.next = ahead = stream.Buffer([("data", port.data_width)], pipe_valid=True,
+                                          pipe_ready=True)
         issued = Signal(COUNT_BITS)
         used   = Signal(COUNT_BITS)
+        room   = Signal()
+        issue  = Signal()
         drain  = Signal()
         self.comb += [
             sink.connect(fifo.sink),
+            fifo.source.connect(ahead.sink),
             used.eq(issued - self.taken),
-            writer.sink.valid.eq(fifo.source.valid & drain & (used < size)
-                                 & ~self.drop),
+            writer.sink.valid.eq(ahead.source.valid & drain & room & ~self.drop),
             writer.sink.address.eq(first + issued[:size.bit_length() - 1]),
-            writer.sink.data.eq(fifo.source.data),
-            fifo.source.ready.eq((writer.sink.valid & writer.sink.ready) | self.drop),
-            self.idle.eq(~fifo.source.valid & (issued == self.written)),
+            writer.sink.data.eq(ahead.source.data),
+            issue.eq(writer.sink.valid & writer.sink.ready),
+            ahead.source.ready.eq(issue | self.drop),
+            self.idle.eq(~fifo.source.valid & ~ahead.source.valid & (issued == self.written)),
         ]
         self.sync += [
-            If(~fifo.source.valid, drain.eq(0)),
-            If(fifo.source.valid & (~self.busy | (fifo.level >= _GATHER)), drain.eq(1)),
-            If(writer.sink.valid & writer.sink.ready, issued.eq(issued + 1)),
+            If(~ahead.source.valid, drain.eq(0)),
+            If(ahead.source.valid & (~self.busy | (fifo.level >= _GATHER - _SKID)), drain.eq(1)),
+            If(issue, issued.eq(issued + 1)),
+            room.eq(Mux(issue, used < size - 1, used < size)),
             If(port.wdata.valid & port.wdata.ready, self.written.eq(self.written + 1)),
         ]

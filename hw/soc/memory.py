@@ -16,7 +16,7 @@ __all__ = ["MEMORIES", "Memory", "find_memory"]
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Memory with 16 data lines at a given clock.
+    """Memory at a given clock.
 
     Parameters
     ----------
@@ -36,6 +36,8 @@ class Memory:
         CAS latency in cycles, if LiteDRAM does not know it.
     postponing : int
         Number of refreshes that are done together, at most 8. Rows are closed once for all.
+    data_bits : int
+        Number of data lines.
     rows : int, optional
         Reduced number of rows, for a simulation with less memory. The timing is the same.
     """
@@ -47,6 +49,7 @@ class Memory:
     refresh_ns: int | None = None
     cl:         int | None = None
     postponing: int = 8
+    data_bits:  int = 16
     rows:       int | None = None
 
     @cached_property
@@ -75,39 +78,46 @@ class Memory:
 
     def phy_settings(self) -> PhySettings:
         """Return the settings of the PHY for the controller, from a PHY without real pins."""
-        return self.phy(_pads(self.module), **self.options).settings
+        return self.phy(_pads(self.module, self.data_bits), **self.options).settings
 
     def controller_settings(self, **others: Any) -> ControllerSettings:
-        """Return the settings of the LiteDRAM controller, with ``others`` added."""
-        return ControllerSettings(refresh_postponing=self.postponing, **others)
+        """Return the settings of the LiteDRAM controller, with ``others`` added.
+
+        Weights are read in order, so no two accesses that follow each other close a row: automatic
+        closing would only compare addresses in every bank.
+        """
+        return ControllerSettings(refresh_postponing=self.postponing, with_auto_precharge=False,
+                                  **others)
 
     @property
     def size(self) -> int:
         """Size in bytes."""
-        return 2 * self.module.nbanks * self.module.nrows * self.module.ncols
+        return self.row_bytes * self.module.nbanks * self.module.nrows
 
     @property
     def row_bytes(self) -> int:
         """Consecutive bytes in one bank."""
-        return 2 * self.module.ncols
+        return self.data_bits // 8 * self.module.ncols
 
 
-def _pads(module):
+def _pads(module, data_bits):
     """Return placeholders for the pins of a memory."""
     geometry = module.geom_settings
     pads = [("a", geometry.addressbits), ("ba", geometry.bankbits), ("ras_n", 1), ("cas_n", 1),
-            ("we_n", 1), ("dq", 16), ("dm", 2)]
+            ("we_n", 1), ("dq", data_bits), ("dm", data_bits // 8)]
     if module.memtype == "DDR3":
-        pads += [("clk_p", 1), ("dqs_p", 2)]
+        pads += [("clk_p", 1), ("dqs_p", data_bits // 8)]
     return Record(pads)
 
 
 # tRFC of DDR3, from the chip data sheets: 110 ns for 1 Gbit, 160 ns for 2 Gbit, 260 ns for 4 Gbit.
 MEMORIES = {
-    "mt48lc16m16": Memory(chip="MT48LC16M16", phy=HalfRateGENSDRPHY, clock_hz=66_666_667, lanes=4,
+    "mt48lc16m16": Memory(chip="MT48LC16M16", phy=HalfRateGENSDRPHY, clock_hz=60_000_000, lanes=4,
                           cl=3),
-    "as4c32m16":   Memory(chip="AS4C32M16", phy=HalfRateGENSDRPHY, clock_hz=66_666_667, lanes=4,
+    "as4c32m16":   Memory(chip="AS4C32M16", phy=HalfRateGENSDRPHY, clock_hz=60_000_000, lanes=4,
                           cl=3),
+    "m12l64322a":  Memory(chip="M12L64322A", phy=GENSDRPHY, clock_hz=60_000_000, lanes=4,
+                          data_bits=32),
     "mt41k64m16":  Memory(chip="MT41K64M16", phy=ECP5DDRPHY, clock_hz=75_000_000, lanes=8,
                           refresh_ns=110),
     "mt41k256m16": Memory(chip="MT41K256M16", phy=ECP5DDRPHY, clock_hz=75_000_000, lanes=8,

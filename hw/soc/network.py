@@ -1,4 +1,4 @@
-"""UDP over Ethernet with LiteEth, and registers between its layers."""
+"""UDP over Ethernet with LiteEth in a clock domain of its own, and registers between its layers."""
 
 from types import SimpleNamespace
 
@@ -10,17 +10,19 @@ from liteeth.mac import LiteEthMAC
 from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
 
-__all__ = ["Network"]
+__all__ = ["NETWORK", "NETWORK_HZ", "Network"]
 
+#: Clock domain of LiteEth, and its frequency in Hz. 32 bits per cycle are 1.6 Gbit/s.
+NETWORK, NETWORK_HZ = "net", 50_000_000
 _WIDTH = 32
 
 
 class Network(LiteXModule):
-    """MAC, ARP, IPv4 and UDP, 32 bits wide.
+    """MAC, ARP, IPv4 and UDP, 32 bits wide, in the domain :data:`NETWORK`.
 
     The same as ``LiteEthUDPIPCore`` of LiteEth, but without ICMP, and with a register stage between
     the layers in both directions. Without these registers, the handshakes are combinational through
-    all layers, which is too slow for the clock of a DDR3 memory on an ECP5.
+    all layers. LiteEth would still limit the clock of the system, which is why it has its own.
 
     Parameters
     ----------
@@ -30,8 +32,6 @@ class Network(LiteXModule):
         MAC address, 48 bits.
     ip_address : str
         IPv4 address.
-    clock_hz : int
-        Clock of the system in Hz.
 
     Members
     -------
@@ -39,12 +39,12 @@ class Network(LiteXModule):
         UDP layer.
     """
 
-    def __init__(self, phy: LiteXModule, mac_address: int, ip_address: str, clock_hz: int) -> None:
+    def __init__(self, phy: LiteXModule, mac_address: int, ip_address: str) -> None:
         address  = convert_ip(ip_address)
         self.mac = LiteEthMAC(phy=phy, dw=_WIDTH, interface="crossbar", endianness="big",
                               hw_mac=mac_address, with_preamble_crc=True, with_sys_datapath=True)
         mac      = self._staged(self.mac)
-        self.arp = LiteEthARP(mac, mac_address, address, clock_hz, dw=_WIDTH)
+        self.arp = LiteEthARP(mac, mac_address, address, NETWORK_HZ, dw=_WIDTH)
         self.ip  = LiteEthIP(mac, mac_address, address, self.arp.table, dw=_WIDTH)
         self.udp = LiteEthUDP(self._staged(self.ip), address, dw=_WIDTH)
 

@@ -1,11 +1,19 @@
 """Etherbone with a packet buffer that drops complete packets on overflow or error."""
 
-from liteeth.common import eth_udp_user_description
+from liteeth.common import eth_etherbone_mmap_description, eth_udp_user_description
 from liteeth.core.udp import LiteEthUDP
-from liteeth.frontend.etherbone import LiteEthEtherbone
+from liteeth.frontend.etherbone import (
+    LiteEthEtherbonePacket,
+    LiteEthEtherboneProbe,
+    LiteEthEtherboneRecord,
+    LiteEthEtherboneWishboneMaster,
+)
 from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
-from migen import Cat, If, Memory, Signal
+from litex.soc.interconnect.packet import Arbiter, Dispatcher
+from migen import Cat, ClockDomainsRenamer, If, Memory, Signal
+
+from tritstream.hw.soc.network import NETWORK
 
 __all__ = ["Etherbone", "PacketBuffer"]
 
@@ -17,6 +25,8 @@ _HEAD = 3
 _MAGIC = 0x6F4E
 #: Capacity in words and in packets.
 _DEPTH, _PACKETS = 2048, 16
+#: Words of a crossing between clock domains: more than pass while its pointers cross.
+_CROSSING = 16
 
 
 class PacketBuffer(LiteXModule):
@@ -110,8 +120,33 @@ class _Buffered:
         return port
 
 
-class Etherbone(LiteEthEtherbone):
+class _Records(LiteXModule):
+    """Etherbone of LiteEth up to its bus: ``source`` has the requests, ``sink`` the responses."""
+
+    def __init__(self, udp: LiteEthUDP, port: int) -> None:
+        buffered    = _Buffered(udp)
+        self.packet = packet = LiteEthEtherbonePacket(buffered, port)
+        self.buffer = buffer = buffered.buffer
+        self.probe  = probe  = LiteEthEtherboneProbe()
+        self.record = record = LiteEthEtherboneRecord(buffer_depth=_LONGEST)
+        self.sink, self.source = record.sender.sink, record.receiver.source
+        receiver   = record.receiver
+        dispatcher = Dispatcher(packet.source, [probe.sink, record.sink])
+        self.submodules += dispatcher, Arbiter([probe.source, record.source], packet.sink)
+        # LiteEth 2024.12 uses the return address of a record that writes and reads as its first
+        # address.
+        receiver.fsm.act("RECEIVE_BASE_RET_ADDR", receiver.fifo.source.ready.eq(1))
+        self.comb += [
+            buffered.received.connect(buffer.sink),
+            dispatcher.sel.eq(~packet.source.pf),
+            buffer.done.eq(receiver.fsm.before_entering("IDLE")),
+        ]
+
+
+class Etherbone(LiteXModule):
     """Etherbone of LiteEth: a bus master that is controlled by packets to a UDP port.
+
+    Packets are in the domain :data:`.NETWORK`, and the bus in that of the system.
 
     Parameters
     ----------
@@ -119,15 +154,24 @@ class Etherbone(LiteEthEtherbone):
         UDP layer, 32 bits wide.
     port : int
         Number of the UDP port.
+
+    Members
+    -------
+    bus : wishbone.Interface
+        Bus master of 32 bits.
     """
 
     def __init__(self, udp: LiteEthUDP, port: int) -> None:
-        buffered = _Buffered(udp)
-        LiteEthEtherbone.__init__(self, buffered, port, buffer_depth=_LONGEST)
-        self.buffer = buffered.buffer
-        self.comb += buffered.received.connect(self.buffer.sink)
-        # LiteEth 2024.12 uses the return address of a record that writes and reads as its first
-        # address.
-        receiver = self.record.receiver
-        receiver.fsm.act("RECEIVE_BASE_RET_ADDR", receiver.fifo.source.ready.eq(1))
-        self.comb += self.buffer.done.eq(receiver.fsm.before_entering("IDLE"))
+        self.records   = records   = ClockDomainsRenamer(NETWORK)(_Records(udp, port))
+        self.requests  = requests  = self._crossing(NETWORK, "sys")
+        self.responses = responses = self._crossing("sys", NETWORK)
+        self.master    = master    = LiteEthEtherboneWishboneMaster()
+        self.bus = master.bus
+        self.comb += [
+            records.source.connect(requests.sink), requests.source.connect(master.sink),
+            master.source.connect(responses.sink), responses.source.connect(records.sink),
+        ]
+
+    def _crossing(self, source, sink):
+        return stream.ClockDomainCrossing(eth_etherbone_mmap_description(32), source, sink,
+                                          depth=_CROSSING, buffered=True)

@@ -138,6 +138,7 @@ class Tritstream(LiteXModule):
         """Accept each descriptor once, with the expected index."""
         index, length = self.registers["index"], self.registers["length"]
         tail, head = self.registers["tail"].status, self.registers["head"].status
+        ended = Signal()
         self.comb += [
             self.queue.sink.address.eq(self.registers["address"].storage),
             self.queue.sink.length.eq(length.storage),
@@ -146,8 +147,8 @@ class Tritstream(LiteXModule):
         ]
         self.sync += [
             If(self.queue.sink.valid & self.queue.sink.ready, tail.eq(tail + 1)),
-            If(self.narrow.sink.valid & self.narrow.sink.ready & self.narrow.sink.last,
-                head.eq(head + 1)),
+            ended.eq(self.narrow.sink.valid & self.narrow.sink.ready & self.narrow.sink.last),
+            If(ended, head.eq(head + 1)),
             If(draining, head.eq(tail)),
         ]
 

@@ -9,10 +9,11 @@ from litex.build.generic_platform import Pins, Subsignal
 from litex.build.sim import SimPlatform
 from litex.gen import LiteXModule
 from litex.soc.interconnect import wishbone
-from migen import ClockDomain
+from migen import ClockDomain, Signal
 
 from tritstream.hw.soc.cycle_monitor import Monitor
 from tritstream.hw.soc.memory import Memory
+from tritstream.hw.soc.network import NETWORK
 from tritstream.hw.soc.soc import BoardSoC
 
 __all__ = ["SimulatedSoC", "soc_verilog"]
@@ -33,10 +34,16 @@ def _pins(width):
 
 
 class _Clock(LiteXModule):
+    """Clock of the system, and half of it for the network."""
+
     def __init__(self, platform) -> None:
         self.cd_sys = ClockDomain()
+        self.cd_net = ClockDomain(NETWORK)
+        half = Signal(reset_less=True)
+        self.sync += half.eq(~half)
         self.comb += [self.cd_sys.clk.eq(platform.request("clk")),
-                      self.cd_sys.rst.eq(platform.request("rst"))]
+                      self.cd_sys.rst.eq(platform.request("rst")),
+                      self.cd_net.clk.eq(half), self.cd_net.rst.eq(self.cd_sys.rst)]
 
 
 class _EthernetPins(LiteEthPHYModel):

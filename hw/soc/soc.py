@@ -8,11 +8,12 @@ from litex.gen import LiteXModule
 from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCMini
 from litex.soc.interconnect import wishbone
+from migen import ClockDomainsRenamer
 
 from tritstream.hw.soc.bridge import Bridge
 from tritstream.hw.soc.dram_init import Starter, start_sequence
 from tritstream.hw.soc.memory import Memory
-from tritstream.hw.soc.network import Network
+from tritstream.hw.soc.network import NETWORK, Network
 from tritstream.hw.soc.packets import Etherbone
 from tritstream.hw.soc.peripheral import Tritstream
 from tritstream.hw.soc.registers import CSR, CSR_BASE, MEMORY
@@ -88,8 +89,8 @@ class BoardSoC(SoCMini):
         self.comb += self.tritstream.ready.eq(self.starter.done)
 
     def add_link(self, phy: LiteXModule) -> None:
-        """Add Etherbone over UDP behind an Ethernet PHY."""
+        """Add Etherbone over UDP behind an Ethernet PHY. The domain ``NETWORK`` must exist."""
         self.ethphy  = phy
-        self.network = Network(phy, MAC, ADDRESS, self.memory.clock_hz)
+        self.network = ClockDomainsRenamer(NETWORK)(Network(phy, MAC, ADDRESS))
         self.etherbone = Etherbone(self.network.udp, PORT)
-        self.bus.add_master("etherbone", self.etherbone.wishbone.bus)
+        self.bus.add_master("etherbone", self.etherbone.bus)

@@ -32,7 +32,7 @@ from tritstream.scripts.console import (
     write_json,
 )
 from tritstream.scripts.hardware.selftest import Soak, selftest
-from tritstream.scripts.options import Json, PlaceSeed, Report
+from tritstream.scripts.options import Json, PlaceSeed, PlaceSeeds, Report
 
 __all__ = ["build", "list_boards", "program", "selftest_command"]
 
@@ -81,9 +81,7 @@ def build(
     baud: Annotated[int | None, typer.Option(
         help="Bits per second of the serial line.", show_default=_BOARD)] = None,
     seed: PlaceSeed = 1,
-    seeds: Annotated[int | None, typer.Option(
-        min=1, help="Place and route with the seeds 1 to N, too, to report how the clock "
-                    "varies.", metavar="N")] = None,
+    seeds: PlaceSeeds = None,
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", help="Work directory of the tools.",
         show_default="build/boards/BOARD")] = None,

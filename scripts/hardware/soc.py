@@ -12,7 +12,7 @@ from tritstream.host.layout.projection import MODELS, Projection, project
 from tritstream.host.layout.shapes import SHAPES, ModelShape, WeightForm, model_shape
 from tritstream.hw.tools.synth import SynthError
 from tritstream.scripts.console import print_json, progress, reports_errors, table, write_json
-from tritstream.scripts.options import Json, MemoryClock, PlaceSeed, Report
+from tritstream.scripts.options import Json, MemoryClock, PlaceSeed, PlaceSeeds, Report
 
 __all__ = ["PROJECTED", "build_soc_command", "link_seconds", "memories", "project_command",
            "projections", "show_projections"]
@@ -34,9 +34,10 @@ _UART_SECONDS = 40 / 3e6
 @reports_errors
 def build_soc_command(
     board: Annotated[str, typer.Argument(
-        help="Name of the board: ulx3s-85f, ecpix5-85 or orangecrab-25f.")],
+        help="Name of the board: ulx3s-85f, ecpix5-85, orangecrab-25f or colorlight-i5.")],
     clock: MemoryClock = None,
     seed: PlaceSeed = 1,
+    seeds: PlaceSeeds = None,
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", help="Work directory of the tools.",
         show_default="build/soc/BOARD")] = None,
@@ -52,16 +53,18 @@ def build_soc_command(
     check_work_folder(folder, ["build.json", "top.ys"])
     with progress(f"building {board}", STEPS) as advance:
         built = build_board(board, folder, advance, round(clock * 1e6) if clock else None,
-                            seed)
+                            seed, seeds or 0)
     built["command"] = " ".join(["tritstream hw soc", board, *(
-        [f"--clock {clock:g}"] if clock else []), *([f"--seed {seed}"] if seed != 1 else [])])
+        [f"--clock {clock:g}"] if clock else []), *([f"--seed {seed}"] if seed != 1 else []), *(
+        [f"--seeds {seeds}"] if seeds else [])])
     if report:
         write_json(report, built)
     if as_json:
         print_json(built)
         return
     for name, met in built["clocks"].items():
-        print(f"{name:<18} {met['achieved']:g} MHz reached, {met['constraint']:g} wanted")
+        reached = ", ".join(f"{clocks[name]:g}" for clocks in built["reached"].values())
+        print(f"{name:<18} {reached} MHz reached, {met['constraint']:g} wanted")
     for cell, (used, available) in built["cells"].items():
         print(f"{cell:<18} {used:>6} of {available}")
     print(f"bitstream          {folder / 'top.bit'}, {built['bitstream']['bytes']} bytes")

@@ -139,7 +139,7 @@ async def _plan(group: DeviceGroup, checkpoint: PackedCheckpoint, names: list[st
         units = await group.units()
         would = advice(steps, lambda times: [replace(unit, card=len(units) * time + unit.card)
                                              for time in range(times) for unit in units],
-                       1, False, "such boards", "what is there")
+                       1, group.layers, "such boards", "what is there")
         raise PlacementError(f"{error} of memory; {would}") from None
 
 

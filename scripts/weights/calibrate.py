@@ -14,7 +14,6 @@ from tritstream.golden.cache_entry import find_entry, keep_entry
 from tritstream.golden.calibration_job import CalibrationJob
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.open_source import open_source
-from tritstream.golden.packed.plan import source_fingerprint
 from tritstream.golden.quantizers.moments import BLOCK, Moments
 from tritstream.scripts.console import console, print_json, progress, reports_errors
 from tritstream.scripts.options import Force, Json, Model, TorchDevice
@@ -97,7 +96,7 @@ def moments_file(model: Path, given: Sequence[str], tokens: int = TOKENS) -> Pat
                              "without other calibrations, or give the texts of all")
         return Path(files[0])
     source, texts = open_source(model), calibration_texts(given)
-    made = {"model": source_fingerprint(source), "texts": [text.record for text in texts],
+    made = {"model": source.fingerprint(), "texts": [text.record for text in texts],
             "tokens": tokens, "window": WINDOW, "path": str(source.path.resolve())}
     key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
     path = find_entry(_KEPT, key, ".safetensors", private=False)
@@ -156,7 +155,7 @@ def _parameters(
     source: Source, texts: Sequence[CalibrationText], tokens: int,
 ) -> dict[str, str]:
     """Return all that determines the bytes of the file, in words for an error message."""
-    files = hashlib.sha256(json.dumps(source_fingerprint(source), sort_keys=True).encode())
+    files = hashlib.sha256(json.dumps(source.fingerprint(), sort_keys=True).encode())
     return {
         "model": f"{source.path.resolve().name}, files {files.hexdigest()[:16]}",
         "text": " and ".join(map(str, texts)),

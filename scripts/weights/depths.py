@@ -13,7 +13,6 @@ from tritstream.golden.errors import CheckpointError
 from tritstream.golden.fixed_point import MAX_DEPTH
 from tritstream.golden.open_source import open_source
 from tritstream.golden.packed.layout import Layout
-from tritstream.golden.packed.plan import source_fingerprint
 from tritstream.golden.quantizers.depth_budget import DEPTHS, Losses, choose_depths, measure
 from tritstream.golden.quantizers.registry import Method
 from tritstream.scripts.console import progress, write_text
@@ -60,6 +59,6 @@ def _read_kept(path: Path) -> dict[str, Sequence[float]]:
 
 
 def _key(source: Source, method: Method) -> str:
-    made = {"files": source_fingerprint(source), "path": str(source.path.resolve()),
+    made = {"files": source.fingerprint(), "path": str(source.path.resolve()),
             "codec": method.codec, "settings": dict(method.settings)}
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]

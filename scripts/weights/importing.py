@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from tritstream.golden.recover import Recovery, Unfit
 from tritstream.golden.recover.import_checkpoint import (
     ImportReport,
     import_checkpoint,
+    open_unfinished,
     probe_checkpoint,
 )
 from tritstream.golden.recover.survey import Stated, Survey
@@ -38,6 +39,11 @@ def import_model(
         show_default="the smallest that reproduces each matrix")] = None,
     keep_going: Annotated[bool, typer.Option(
         "--keep-going", help="Leave matrices that cannot be recovered unquantized.")] = False,
+    consume: Annotated[bool, typer.Option(
+        "--consume", help="Delete each file of weights of MODEL when its packed tensors were "
+                          "compared with it and are on the disk. The first file is deleted after "
+                          "all matrices have been recovered; run the same command again after an "
+                          "interruption.")] = False,
     probe: Annotated[bool, typer.Option(
         "--probe", help="Report on each matrix, and write nothing.")] = False,
     exclude: Exclude = None,
@@ -52,32 +58,35 @@ def import_model(
     rejects a matrix that cannot be recovered exactly. Resumes after an
     interruption.
     """
+    if probe and consume:
+        raise ValueError("--probe writes nothing, so --consume has no meaning with it; leave one "
+                         "out")
     if probe:
         _probe(model, depth, exclude or (), i2s_order, as_json)
     elif output is None:
         raise ValueError("give a directory to write with -o, or --probe")
     else:
-        report = _import(model, output, depth, keep_going, exclude or (), i2s_order, base_model,
-                         force)
+        report = _import(model, output, depth, exclude or (), i2s_order,
+                         {"keep_going": keep_going, "consume": consume, "force": force,
+                          "base_model": base_model})
         _warn(report)
         print_json(_as_json(report)) if as_json else _print(report)
 
 
 def _import(
-    model: Path, output: Path, depth: int | None, keep_going: bool, exclude: Sequence[str],
-    i2s_order: str, base_model: str | None, force: bool,
+    model: Path, output: Path, depth: int | None, exclude: Sequence[str], i2s_order: str,
+    how: dict[str, Any],
 ) -> ImportReport:
-    source = open_source(model, i2s_order=i2s_order)
+    source = open_unfinished(model, output, i2s_order)
     found = architecture_of(source)
     warn_of_faults(model, found)
     selection = Selection(exclude=exclude, architecture=found.architecture)
-    steps = (len(source.choose(selection).matrices) + len(source.files())
+    steps = (len(source.choose(selection).matrices) + len(source.fingerprint())
              + 2 * len(source.tensors))
     with progress("importing", steps) as advance:
         return import_checkpoint(
-            model, output, depth, keep_going=keep_going, force=force, exclude=exclude,
-            architecture=found.architecture, base_model=base_model, i2s_order=i2s_order,
-            progress=lambda stage, name: advance(1, f"{stage} {name}"))
+            source, output, depth, exclude=exclude, architecture=found.architecture,
+            i2s_order=i2s_order, progress=lambda stage, name: advance(1, f"{stage} {name}"), **how)
 
 
 def _warn(report: ImportReport) -> None:
@@ -99,6 +108,7 @@ def _as_json(report: ImportReport) -> dict:
         "output": str(report.packed.path), "depth": report.packed.depth,
         "weights": report.packed.weights, "stored_bits": report.packed.stored_bits,
         "negative_zeros": report.negative_zeros, "source_sha256": report.source_sha256,
+        "consumed": list(report.consumed),
         "matrices": [tensor.record() | asdict(surveys[tensor.name])
                      for tensor in report.packed.matrices],
         "misfits": [asdict(found) for found in report.misfits],
@@ -121,6 +131,8 @@ def _print(report: ImportReport) -> None:
     show_kept(packed)
     if misfits:
         print(f"{len(misfits)} matrices kept because they do not fit: {', '.join(sorted(misfits))}")
+    if report.consumed:
+        print(f"{len(report.consumed)} files of weights deleted from the source")
     print(f"packed checkpoint: {packed.path}")
 
 

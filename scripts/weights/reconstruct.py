@@ -14,7 +14,6 @@ from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.fixed_point import half_range
 from tritstream.golden.layer_job import ReconstructionJob
 from tritstream.golden.open_source import open_source
-from tritstream.golden.packed.plan import source_fingerprint
 from tritstream.golden.quantizers.moments import Moments
 from tritstream.scripts.console import console, print_json, progress, reports_errors
 from tritstream.scripts.corpus import read_text
@@ -101,7 +100,7 @@ def _parameters(
     source: Source, depths: Mapping[str, int], made_of: Mapping, device: str,
 ) -> dict[str, str]:
     """Return all that determines the bytes of the file, in words for an error message."""
-    files = hashlib.sha256(json.dumps(source_fingerprint(source), sort_keys=True).encode())
+    files = hashlib.sha256(json.dumps(source.fingerprint(), sort_keys=True).encode())
     return {"model": f"{source.path.resolve().name}, files {files.hexdigest()[:16]}",
             **{name: str(value) for name, value in made_of.items()},
             "matrices": f"{len(depths)}, {hashlib.sha256(' '.join(depths).encode()).hexdigest()}",

@@ -8,9 +8,10 @@ from tritstream.golden.gemv import gemv
 from tritstream.golden.tiles import pack
 from tritstream.host import open_device as opening
 from tritstream.host.device import Device
-from tritstream.host.device_group import DeviceGroup
+from tritstream.host.device_group import DeviceGroup, DeviceShare, SplitMatrix, joined
 from tritstream.host.errors import DeviceError, TransportClosed
 from tritstream.host.open_device import open_device
+from tritstream.host.placement.work import Span, Work
 from tritstream.host.protocol.records import Counters, Info, Stats
 
 from support.host_cases import GEMV, matrix_of, multiply, vectors
@@ -53,6 +54,35 @@ def test_stats_of_a_group():
     block = 4 * 35
     assert stats == Stats(cycles=3 * block + 20, input_stalls=6, output_stalls=2, words=4 * block,
                           stream_bytes=3 * block * 8 + block * 4, frames=2, retries=0)
+
+
+def test_cycles_are_those_of_the_device_that_takes_longest_for_all_matrices():
+    """Of two devices, one takes longest for the first matrix, and the other for both together."""
+    fast, slow = group_of(Peer(8), Peer(2)).devices
+
+    def matrix(*devices, cut=False):
+        spans = [Span(range(0, 2), range(place, place + 1)) if cut
+                 else Span(range(2 * place, 2 * place + 2), range(1))
+                 for place in range(len(devices))]
+        work = Work("", (10 if cut else 10 * len(devices), 16 * (len(devices) if cut else 1)), 3)
+        return SplitMatrix(None, work, [DeviceShare(device, span)
+                                        for device, span in zip(devices, spans, strict=True)])
+
+    def answer(value, cycles):
+        return np.full((1, 10), value), Stats(cycles=cycles, words=10 * cycles, frames=1)
+
+    matrices = [matrix(fast, slow), matrix(fast, slow, cut=True), matrix(fast)]
+    found = joined(matrices, [[answer(1, 100), answer(2, 60)], [answer(3, 10), answer(4, 70)],
+                              [answer(5, 15)]])
+    assert [stats.cycles for _, stats in found] == [60, 70, 0]
+    assert [stats.words for _, stats in found] == [1600, 800, 150]
+    assert [stats.frames for _, stats in found] == [2, 2, 1]
+    assert [sums.tolist() for sums, _ in found] == [[[1] * 10 + [2] * 10], [[7] * 10], [[5] * 10]]
+    # Without the last 50 cycles of the slow device, the fast one takes longest.
+    found = joined(matrices, [[answer(1, 100), answer(2, 60)], [answer(3, 10), answer(4, 20)],
+                              [answer(5, 15)]])
+    assert [stats.cycles for _, stats in found] == [100, 10, 15]
+    assert joined([], []) == []
 
 
 def test_a_group_accepts_packed_tiles():

@@ -7,6 +7,7 @@ from tritstream.golden.gemv import gemv
 from tritstream.host.device import Device
 from tritstream.host.errors import DeviceError
 from tritstream.host.layout.prepare import prepare
+from tritstream.host.protocol import frames
 from tritstream.host.protocol.records import Stats
 
 from support.host_cases import (
@@ -114,7 +115,9 @@ def test_loads_that_the_device_holds_are_not_sent_again():
     assert peer.requests[-2].arg0 == 1
 
 
-def test_gemv_does_not_copy_the_stream():
+def test_gemv_does_not_copy_the_stream(monkeypatch):
+    monkeypatch.setattr(frames, "_SHORT", 1000)
+
     async def stream_of(device, x):
         prepared = await device.prepare(matrix_of(161, 64))
         await device.gemv(prepared, x)

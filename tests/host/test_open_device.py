@@ -1,4 +1,5 @@
 import asyncio
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from tritstream.golden.gemv import gemv
 from tritstream.host.device_spec import parse_specs
 from tritstream.host.open_device import open_device
+from tritstream.host.placement.work import Step, Work
 from tritstream.host.protocol.records import Info
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.protocol import VERSION
@@ -15,7 +17,9 @@ from support.host_cases import matrix_of, multiply, vectors
 
 THERE_ARE = ("there are sim, sim:lanes=64,columns=4, axi-sim:channels=4,lanes=32, "
              "tcp://HOST:PORT, udp://HOST, dask://HOST:8786,devices=4, uio:uio0,buffer=udmabuf0, "
-             "pcie:0000:03:00.0,buffer=udmabuf0 and serial:/dev/ttyUSB0,baud=3000000")
+             "pcie:0000:03:00.0,buffer=udmabuf0, pynq:kv260.bit,memory=512, "
+             "uartbone:/dev/ttyUSB0 and "
+             "serial:/dev/ttyUSB0,baud=3000000")
 
 
 def test_simulated_device():
@@ -58,7 +62,29 @@ def test_serial_ports(spec, port, options):
     assert vars(other).items() >= last.items()
 
 
+@pytest.mark.parametrize(("specs", "layers"), [
+    ("layers:sim:lanes=2,sim", True), (["layers:sim:lanes=2", "sim", "spare:sim"], True),
+    ("sim:lanes=2,sim", False)])
+def test_devices_with_complete_layers(specs, layers):
+    """Matrices of two layers have their places on two devices, or on both."""
+    async def places():
+        async with open_device(specs) as group:
+            infos = [Info(VERSION, lanes, 1, 512, 0, 0) for lanes in (2, 8)]
+            for device, info in zip(group.devices, infos, strict=True):
+                monkey.setattr(device, "info", AsyncMock(return_value=info))
+            return await group.place([Step(f"layer {work.name}", (work,)) for work in works])
+
+    works = [Work(f"model.layers.{layer}.mlp.down_proj", (4000, 64), 3) for layer in range(5)]
+    with pytest.MonkeyPatch.context() as monkey:
+        plan = asyncio.run(places())
+    assert [sorted(share.unit for share in plan.shares[work.name]) for work in works] == (
+        [[0]] + [[1]] * 4 if layers else [[0, 1]] * 5)
+
+
 @pytest.mark.parametrize(("spec", "message"), [
+    ("layers:sim", "layers:sim: one device has all layers; give several, or leave layers: out"),
+    ("layers:sim,spare:sim", "layers:sim,spare:sim: one device has all layers; give several, or "
+                             "leave layers: out"),
     ("", f"no device ''; {THERE_ARE}"),
     ("sims", f"no device 'sims'; {THERE_ARE}"),
     ("sim:", f"no device 'sim:'; {THERE_ARE}"),

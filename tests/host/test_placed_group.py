@@ -69,10 +69,11 @@ def test_every_split_equals_golden(seed):
                  "max_k": GROUP * int(rng.integers(4, 26)), "version": 2}
         peers.append(BoardPeer(int(rng.integers(5_000, 90_000)), **sizes) if rng.integers(2)
                      else Peer(**sizes))
-    group = DeviceGroup(devices_of(peers), cut_words=int(rng.choice([1, 30, 256])))
+    layers = seed % 3 == 0
+    group = DeviceGroup(devices_of(peers), int(rng.choice([1, 30, 256])), layers)
 
     async def work():
-        plan = await group.place(steps_of(matrices), layers=bool(seed % 3 == 0))
+        plan = await group.place(steps_of(matrices))
         found = await multiply_all(group, matrices, vectors(3, 400, seed=seed))
         return plan, found
 
@@ -80,7 +81,7 @@ def test_every_split_equals_golden(seed):
     for name, shares in found.items():
         assert [(share.device.name, share.span) for share in shares] == [
             (plan.units[share.unit].name, share.span) for share in plan.shares[name]]
-        if seed % 3 == 0:
+        if layers:
             assert len({share.device for share in shares}) == 1
 
 

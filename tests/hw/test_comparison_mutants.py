@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.comparison_mutants import ROOT, TESTS, mutants
+from support.comparison_mutants import ROOT, mutants
+from support.rtl_module_tests import TESTS
 
 #: What outside trials broke and no test saw, before test_hw_check.
 UNSEEN = {

@@ -35,6 +35,27 @@ def bench(*arguments):
     return CliRunner().invoke(app, ["dev", "bench", *map(str, arguments)])
 
 
+def test_import(tmp_path):
+    small = ("32B", "--layers", 2, "--shrink", 128, "--vocab", 64, "-d", 2)
+    found = bench("import", *small, "-o", tmp_path / "o", "--work", tmp_path / "w", "--report",
+                  tmp_path / "r.json")
+    assert found.exit_code == 0, found.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    packed = PackedCheckpoint(tmp_path / "o")
+    assert {info.depth for info in packed.matrices.values()} == {2}
+    weights = sum(math.prod(info.shape) for info in packed.matrices.values())
+    assert (report["files"], report["run_files"], report["matrices"]) == (1, 1, 14)
+    assert report["weights"] == report["run_weights"] == weights
+    size = sum(file.stat().st_size for file in (tmp_path / "o").glob("*.safetensors"))
+    assert report["peak_disk"] > report["source_bytes"] + size / 2
+    assert report["projected_weights"] == 31_205_621_760
+    assert "G weights of 32B would take" in found.stdout
+    assert not (tmp_path / "w").exists()
+    found = bench("import", *small, "-o", tmp_path / "o", "--work", tmp_path / "w")
+    assert found.exit_code == 1
+    assert "exists already; remove it, choose another, or force" in found.stderr
+
+
 @pytest.fixture
 def few_rows(monkeypatch):
     """The inner loops get ten rows; what they do in a second is not judged."""
@@ -73,6 +94,22 @@ def test_bench_quantize_without_a_model(few_rows):
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout).keys() == {"command", "processor", "cores", "python",
                                               "packages", "loops"}
+
+
+def test_bench_methods(tmp_path):
+    options = ["--rows", 20, "--columns", 100, "--group", 32, "--repeat", 1]
+    done = bench("methods", *options, "-o", tmp_path / "bench.json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["method"] for row in report["methods"]] == [
+        "tritllm-v2", "search", "search, G = 32", "search, calibrated",
+        "search, calibrated, G = 32"]
+    assert all(row["cpu"] > 0 and row["method"] in done.stdout for row in report["methods"])
+    for wrong, error in (({"--depth": 5}, "depth must be 1..4, not 5"),
+                         ({"--engine": "cuda"}, "engine must be one of numpy, numba, not cuda"),
+                         ({"--group": 48}, "group must be one of 32, 64, 128, not 48")):
+        done = bench("methods", *options, *(part for pair in wrong.items() for part in pair))
+        assert (done.exit_code, done.stderr.strip()) == (1, f"error: {error}")
 
 
 def test_bench_refuses_what_it_cannot_pack(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -117,3 +118,17 @@ def test_wrong_use(model, tmp_path):
         f"{tmp_path}: is empty; give the directory of a checkpoint")
     assert fails("import", model, "-o", model, "--force").endswith(
         "must not be the source or hold it; choose another")
+
+
+def test_consume(model, tmp_path):
+    shutil.copytree(model, tmp_path / "m")
+    assert fails("import", tmp_path / "m", "--probe", "--consume") == (
+        "--probe writes nothing, so --consume has no meaning with it; leave one out")
+    code, out, _ = tritstream("import", tmp_path / "m", "-o", tmp_path / "o", "--consume")
+    assert code == 0
+    assert out.endswith("\n2 files of weights deleted from the source\n"
+                        f"packed checkpoint: {tmp_path / 'o'}\n")
+    assert sorted(file.name for file in (tmp_path / "m").iterdir()) == [
+        "LICENSE", "config.json", "model.safetensors.index.json"]
+    code, out, err = tritstream("verify", tmp_path / "o", "--against", model)
+    assert (code, err) == (0, "")

@@ -107,7 +107,7 @@ def test_digest_changes_with_the_data():
 
 def test_wrong_options_are_refused(tmp_path, monkeypatch):
     assert plot("areas") == (1, "error: there is no picture 'areas', but area, divergence, "
-                                "roofline, efficiency, waveform\n")
+                                "arena, roofline, efficiency, waveform\n")
     assert plot("--format", "gif") == (1, "error: --format must be svg or png, not 'gif'\n")
     (tmp_path / "file").touch()
     assert plot("area", "-o", tmp_path / "file") == (

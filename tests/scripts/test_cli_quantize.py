@@ -253,11 +253,11 @@ def test_head_and_embedding_are_packed_when_asked(tmp_path):
     ({"group": 40}, "group must be a multiple of 16, not 40"),
     ({"scales": "float16"}, "scales must be coded or direct, not 'float16'"),
     ({"group": 32, "method": "tritllm-v2"},
-     "method tritllm-v2 supports groups of 16 with coded scales only; use method search without a "
-     "calibration for coded scales in groups of 32"),
+     "method tritllm-v2 supports groups of 16 with coded scales only; use method search for coded "
+     "scales in groups of 32"),
     ({"scales": "direct", "calibration": ["random"]},
-     "a calibration supports groups of 16 with coded scales only; use method search without a "
-     "calibration for direct scales in groups of 16"),
+     "a calibration supports coded scales in groups of 16, 32, 64, 128; quantize without one for "
+     "direct scales in groups of 16"),
     ({"budget": 1.5, "group": 64, "scales": "direct"},
      "budget must be at least 1.865 bits per weight, which is depth 1 everywhere, not 1.5"),
     ({"calibration": ["none.txt"], "method": "search"}, "none.txt: no such file; give plain text"),

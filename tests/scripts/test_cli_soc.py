@@ -83,7 +83,7 @@ def test_a_wrong_shape():
 
 def test_a_wrong_board():
     with pytest.raises(ValueError, match=r"^unknown board with memory 'ulx4s'; use one of ulx3s-85f"
-                                         r", ecpix5-85, orangecrab-25f$"):
+                                         r", ecpix5-85, orangecrab-25f, colorlight-i5$"):
         find_board("ulx4s")
 
 
@@ -152,7 +152,7 @@ def test_bandwidth_of_a_large_matrix():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("memory", ["as4c32m16", "mt41k64m16", "mt41k256m16"])
+@pytest.mark.parametrize("memory", ["as4c32m16", "m12l64322a", "mt41k64m16", "mt41k256m16"])
 def test_every_command_keeps_the_timing(memory):
     report = bandwidth("--memory", memory, "--check", "--shape", "100x4864", "--shape", "90x512",
                        "--shape", "512x96", "--depth", "2")
@@ -184,10 +184,9 @@ def test_text_from_a_board(packed, port):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("board", "options"), [
-    ("ulx3s-85f", ["--clock", 60]), ("ecpix5-85", [])])
-def test_bitstreams(tmp_path, board, options):
-    code, out, err = tritstream("hw", "soc", board, *options, "-o", tmp_path, "--json")
+@pytest.mark.parametrize("board", ["ulx3s-85f", "ecpix5-85", "colorlight-i5"])
+def test_bitstreams(tmp_path, board):
+    code, out, err = tritstream("hw", "soc", board, "-o", tmp_path, "--json")
     assert code == 0, err
     built = json.loads(out)
     assert (tmp_path / "top.bit").stat().st_size == built["bitstream"]["bytes"] > 100_000

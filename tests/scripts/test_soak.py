@@ -107,7 +107,7 @@ async def disturbed_product(disturbances, retries=24):
     return transport.done, stats.retries
 
 
-@pytest.mark.parametrize("at", [140, 500])
+@pytest.mark.parametrize("at", [140, 700])
 @pytest.mark.parametrize("kind", REQUEST_FAULTS + ANSWER_FAULTS)
 def test_a_product_comes_through_a_bad_link(kind, at):
     done, retries = asyncio.run(disturbed_product([Disturbance(kind, at, 5)]))

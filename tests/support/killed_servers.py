@@ -20,9 +20,9 @@ from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.host.device import Device
 from tritstream.host.errors import HostError
 from tritstream.host.failover import FailoverGroup, FailoverWarning
-from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.backends import DeviceBackend
 from tritstream.host.model.load import load_model
+from tritstream.host.own_loop import OwnLoop
 from tritstream.host.transports.tcp import SocketTransport
 from tritstream.hw.config import DeviceConfig
 from tritstream.sim.build import build_native, device_rtl
@@ -84,7 +84,7 @@ class Trial:
     def __init__(self, folder):
         pack_checkpoint(MODEL, folder / "d3", 3)
         self._library = build_native(LANES, device_rtl(DeviceConfig(lanes=LANES))).library
-        self._servers, self._count, self._loop = {}, 0, LoopThread()
+        self._servers, self._count, self._loop = {}, 0, OwnLoop()
         self._group = FailoverGroup([self._start(), self._start()])
         self._model = load_model(folder / "d3", backend=DeviceBackend(self._group, self._loop.run))
         self._tokens = self._generate(load_model(folder / "d3", backend="golden"))

@@ -89,6 +89,8 @@ class Peer(Transport):
             for offset, byte in enumerate(bytes(data), self._taken) if offset not in self.losses)
         self._taken += len(data)
         for exchange in self._model.exchanges(arrived):
+            if self.closed:             # since the exchange before
+                raise TransportClosed("the peer was unplugged")
             self._take(exchange)
 
     async def recv(self, count):

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from tritstream.hw.axi.config import AxiConfig
+from tritstream.hw.config import DeviceConfig
 from tritstream.scripts.assurance.axi_fuzz import command
 from tritstream.scripts.assurance.axi_fuzz.disturbances import Disturbances
 from tritstream.scripts.assurance.axi_fuzz.session import Tally, run_session
@@ -107,6 +109,13 @@ def test_the_command(tmp_path, monkeypatch):
     assert command_fails("dev", "axi-fuzz", "--seed", 9, "--session", 4) == (
         "channel 0 says no; to run it again: tritstream dev axi-fuzz --lanes 8 --channels 2 "
         "--burst 64 --outstanding 16 --buffer 512 --seed 9 --session 4")
+
+
+@pytest.mark.long
+def test_a_slow_memory_is_no_hang():
+    """2 bytes per cycle, in a tenth of the cycles, are 320 cycles or more per word of 64 lanes."""
+    config = AxiConfig(DeviceConfig(64, 1, 1024), 1)
+    assert run_session(build_axi(config), config, 0, 12, Tally()) is None
 
 
 @pytest.mark.long

@@ -12,7 +12,9 @@ from tritstream.scripts.reports.bench import (
     everything,
     groups,
     host_path,
+    importing,
     layout,
+    methods,
     quantize,
     simulation,
 )
@@ -31,6 +33,8 @@ def several():
 app.command("backends")(backends.backends)
 app.command("groups")(groups.groups)
 app.command("quantize")(quantize.quantize)
+app.command("import")(importing.import_made)
+app.command("methods")(methods.methods)
 app.command("layout")(layout.layout)
 app.command("codec")(codec.codec)
 app.command("host-path")(host_path.host_path)

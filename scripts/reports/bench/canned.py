@@ -15,13 +15,14 @@ from tritstream.host.protocol.frames import padded
 from tritstream.host.protocol.records import Info
 from tritstream.host.transports.base import Stored
 from tritstream.hw.config import DeviceConfig
-from tritstream.hw.protocol import REQUEST_ALIGN
+from tritstream.hw.protocol import REQUEST_ALIGN, Opcode
 from tritstream.scripts.assurance.device_model import DeviceModel
 
 __all__ = ["CannedTransport", "MemoryStore", "Recorder", "Recording"]
 
-#: Requests in order: the first buffer of each, the number of its buffers, and its responses.
-Recording = list[tuple[bytes, int, bytes]]
+#: Buffers in order, up to each that completes a request: the first of them, their number, and the
+#: responses.
+Recording = list[tuple[bytes | memoryview | Stored, int, bytes]]
 
 
 class MemoryStore(Store):
@@ -113,22 +114,28 @@ class Recorder(_Counting):
     Members
     -------
     recording : Recording
-        Requests and responses so far.
+        Buffers and responses so far.
+    requests : int
+        Requests so far.
     """
 
     def __init__(self, config: DeviceConfig, store: MemoryStore):
         super().__init__(store)
         self._lanes, self._model = config.lanes, DeviceModel(config)
-        self._first, self._count = b"", 0
+        self._first: bytes | memoryview | Stored = b""
+        self._count = 0
         self.recording: Recording = []
+        self.requests = 0
 
     async def send(self, data: bytes | memoryview | Stored) -> None:
         """Give a buffer to the model: :meth:`.Transport.send`."""
         self._asked = True
         sent = self._store.words[data.address] if isinstance(data, Stored) else bytes(data)
-        self._first, self._count = self._first or sent, self._count + 1
-        responses = b"".join(one.frame(self._lanes) for one in self._model.feed(sent))
-        if responses:
+        self._first, self._count = self._first or data, self._count + 1
+        answers = self._model.feed(sent)
+        if answers:
+            self.requests += sum(one.opcode != Opcode.RESULT for one in answers)
+            responses = b"".join(one.frame(self._lanes) for one in answers)
             self._answers += responses
             self.recording.append((self._first, self._count, responses))
             self._first, self._count = b"", 0
@@ -140,7 +147,8 @@ class CannedTransport(_Counting):
     Parameters
     ----------
     recording : Recording
-        Requests that will come, in this order. The first buffer of each is compared.
+        Buffers that will come, in this order. Each first buffer is compared,
+        unless it is a view of words.
     store : MemoryStore
     """
 
@@ -150,12 +158,11 @@ class CannedTransport(_Counting):
         self._left, self._responses = 0, b""
 
     async def send(self, data: bytes | memoryview | Stored) -> None:
-        """Take a buffer; the last one of a request brings the responses: :meth:`.Transport.send`.
-        """
+        """Take a buffer, which may bring responses: :meth:`.Transport.send`."""
         self._asked = True
         if not self._left:
             first, self._left, self._responses = next(self._coming, (b"", 1, b""))
-            if data != first:
+            if not isinstance(data, memoryview) and data != first:
                 raise TransportError("the driver sends another request than was recorded")
         self._left -= 1
         if not self._left:

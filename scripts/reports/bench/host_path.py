@@ -17,7 +17,7 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.device import Device
 from tritstream.host.layout.prepare import PreparedMatrix
 from tritstream.host.layout.stored import AnyMatrix
-from tritstream.host.loop_thread import LoopThread
+from tritstream.host.own_loop import OwnLoop
 from tritstream.host.protocol.records import Info, Stats
 from tritstream.hw.config import DeviceConfig
 from tritstream.scripts.console import Failure, progress, reports_errors, table
@@ -99,7 +99,7 @@ def _measure(
     count, config = layers or QWEN25[size].layers, DeviceConfig(lanes=lanes)
     store = MemoryStore(stored)
     end = _Replaceable(Device(Recorder(config, store)))
-    with LoopThread() as loop:
+    with OwnLoop() as loop:
         steps = _steps(DeviceBackend(end, loop.run), size, count, depth)
         _token(steps)                           # The first token shows which matrices are siblings.
         recorder = Recorder(config, store)
@@ -115,7 +115,7 @@ def _measure(
             if not all(map(torch.equal, found, wanted)):
                 raise Failure(f"L = {lanes}: a result differs from that of the reference model")
     # IDENTIFY is a round trip of the first token only.
-    return {"lanes": lanes, "stored": stored, "layers": count, "requests": len(recorder.recording),
+    return {"lanes": lanes, "stored": stored, "layers": count, "requests": recorder.requests,
             "round_trips_per_layer": (canned.round_trips - 1) / count,
             "cpu_seconds": min(cpu), "median_cpu_seconds": statistics.median(cpu),
             "wall_seconds": min(wall)}

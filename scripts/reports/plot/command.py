@@ -14,7 +14,7 @@ from tritstream.scripts.options import Output
 __all__ = ["FORMATS", "PICTURES", "plot"]
 
 #: Modules of this package, one per picture.
-PICTURES = ("area", "divergence", "roofline", "efficiency", "waveform")
+PICTURES = ("area", "divergence", "arena", "roofline", "efficiency", "waveform")
 FORMATS  = ("svg", "png")
 
 #: Where the reports are.

@@ -142,10 +142,16 @@ def _gain(figure):
             "" if figure["gain"] is None else f"{figure['gain']:+.1f}")
 
 
+def _quantizers(path: Path) -> tuple[list[str], list[list[str]]]:
+    return ["method", "CPU s", "M weights/CPU s"], [
+        [row["method"], f"{row['cpu']:.2f}", f"{row['million_weights_per_cpu_second']:.1f}"]
+        for row in json.loads(path.read_text())["methods"]]
+
+
 #: Functions that make columns and rows, by the last part of the path in the page.
 TABLES = {"layout.json": _models, "layout.json#matrices": _matrices, "codec.json": _codec,
           "simulation.json": _simulation, "backends.json": _backends,
           "host-path.json": _host_path, "ternary.json": _ternary,
           "ternary-boards.json": _boards, "token-bonsai-8b.json": _token,
           "tokens": _tokens, "axi-rate": _axi_rate,
-          "groups.json": _groups}
+          "groups.json": _groups, "quantize-methods.json": _quantizers}

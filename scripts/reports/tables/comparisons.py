@@ -1,10 +1,11 @@
-"""Tables of docs/area.md, docs/methods.md and docs/placement.md that compare several cases."""
+"""Tables of docs/area.md, arena.md, methods.md and placement.md that compare several cases."""
 
 import json
 from math import log10
 from pathlib import Path
 
 from tritstream.scripts.hardware.area_table import SYNTHESIZED, synthesized_figures
+from tritstream.scripts.reports.arena.table import arena_table
 from tritstream.scripts.running.plan_report import PLAN_COLUMNS, plan_row
 
 __all__ = ["TABLES", "density", "method_name", "reference"]
@@ -86,6 +87,10 @@ def _plans(path: Path) -> tuple[list[str], list[list[str]]]:
     return PLAN_COLUMNS, [plan_row(one) for one in json.loads(path.read_text())]
 
 
+def _arena(path: Path) -> tuple[list[str], list[list[str]]]:
+    return arena_table(json.loads(path.read_text()))
+
+
 #: Functions that make columns and rows, by the last part of the path in the page.
 TABLES = {"plan.json": _plans, "peers.json": _peers, "xcup-peers.json": _synthesized_peers,
-          "divergence.json": _methods}
+          "divergence.json": _methods, "arena.json": _arena}

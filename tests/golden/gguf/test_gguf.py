@@ -59,8 +59,8 @@ def decode_q4_1(block):
     return np.array(levels, np.float32) * scale + least
 
 
-@pytest.mark.parametrize("kind", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "TQ1_0",
-                                  "TQ2_0"])
+@pytest.mark.parametrize("kind", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ2_S", "IQ3_XXS",
+                                  "IQ3_S", "IQ4_XS", "TQ1_0", "TQ2_0"])
 def test_super_blocks_of_256(file, kind):
     number = GGMLQuantizationType[kind]
     size = GGML_QUANT_SIZES[number][1]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tritstream.golden.checkpoints.generated import GeneratedSource
 from tritstream.golden.errors import CheckpointError
+from tritstream.golden.generated.source import GeneratedSource
 from tritstream.golden.jobs.dask import on_cluster
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.quantizers.registry import Method

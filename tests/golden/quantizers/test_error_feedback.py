@@ -13,6 +13,8 @@ from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import verify
 from tritstream.golden.quantize import quantize
 from tritstream.golden.quantizers.error_feedback import feed_back
+from tritstream.golden.quantizers.grouping import Grouping
+from tritstream.golden.quantizers.long_groups import search_groups
 from tritstream.golden.quantizers.moments import Moment, Moments, write_moments
 from tritstream.golden.quantizers.registry import method_of
 from tritstream.golden.quantizers.search import search
@@ -34,29 +36,47 @@ def moment_of(rows, columns, seed=0, rank=40):
 
 
 @pytest.mark.parametrize("half", HALF.values())
-def test_same_bits_by_both_engines(half):
+@pytest.mark.parametrize("group", [16, 48, 64])
+def test_same_bits_by_both_engines(group, half):
     rng = np.random.default_rng(1)
-    columns = rng.standard_normal((333, 16)).astype(F) * np.geomspace(1e-3, 3, 333)[:, None]
-    upper = np.triu(rng.standard_normal((16, 16)), 1).astype(F) / 4
-    upper[np.diag_indices(16)] = rng.random(16).astype(F) + F(0.5)
-    table = np.geomspace(1e-3, 3, 27).astype(F)
-    plain = PLAIN.feed_back(columns.astype(F), upper, table, half)
-    for one, other in zip(plain, FAST.feed_back(columns.astype(F), upper, table, half),
-                          strict=True):
-        assert one.dtype == other.dtype and one.tobytes() == other.tobytes()
+    weights = (rng.standard_normal((group, 333)) * np.geomspace(1e-3, 3, 333)).astype(F)
+    targets = weights + rng.standard_normal((group, 333)).astype(F) / 8
+    targets[:, 5], targets[:, 9] = 0, F(3e38)
+    feedback = np.triu(rng.standard_normal((group, group)), 1).astype(F) / 4
+    importance = rng.random(group).astype(F) + F(0.5)
+    for table in (np.geomspace(1e-3, 3, 27).astype(F), np.geomspace(1e-44, 1, 27).astype(F)):
+        with np.errstate(over="ignore"):
+            plain, fast = (kernels.feed_back(weights, targets, feedback, importance, table, half)
+                           for kernels in (PLAIN, FAST))
+        for one, other in zip(plain, fast, strict=True):
+            assert one.dtype == other.dtype and one.tobytes() == other.tobytes()
 
 
 def test_columns_mend_the_errors_before_them():
-    # One code, half range 1, every column pulls the next the other way by half its error.
-    upper = np.eye(16, dtype=F)
-    upper[0, 1] = F(0.5)
-    columns = np.zeros((2, 16), F)
-    columns[:, 0], columns[:, 1] = [F(0.75), F(1.25)], F(0.375)
-    q, codes, errors = PLAIN.feed_back(columns, upper, np.full(27, F(1)), 1)
-    # 0.75 becomes 1, error -0.25: 0.375 + 0.125 is a half and goes to even. 1.25 becomes 1, error
-    # 0.25: 0.375 - 0.125 becomes 0.
-    assert q[:, :2].tolist() == [[1, 0], [1, 0]] and codes.tolist() == [0, 0]
-    assert errors[:, :2].tolist() == [[-0.25, 0.5], [0.25, 0.25]]
+    # One code, half range 1, and half of the first error moves the second column.
+    feedback = np.zeros((16, 16), F)
+    feedback[0, 1] = F(0.5)
+    weights = np.zeros((16, 2), F)
+    weights[0], weights[1] = [F(0.75), F(1.25)], F(0.375)
+    importance, table = np.arange(1, 17, dtype=F), np.full(27, F(1))
+    for kernels in (PLAIN, FAST):
+        q, codes, errors = kernels.feed_back(weights, weights, feedback, importance, table, 1)
+        # 0.75 becomes 1, error -0.25: 0.375 - 0.125 becomes 0. 1.25 becomes 1, error 0.25: 0.375 +
+        # 0.125 is a half and goes to even.
+        assert q[:2].tolist() == [[1, 1], [0, 0]] and codes.tolist() == [0, 0]
+        assert errors[:2].tolist() == [[-0.25, 0.25], [0.375, 0.375]]
+
+
+def test_the_code_with_the_least_weighted_loss():
+    # Scales 1 and 2 with half range 1, for weights 1 and 2: the more important column decides.
+    weights, table = np.zeros((16, 1), F), np.full(27, F(1))
+    weights[0], weights[1], table[7:] = 1, 2, 2
+    for importance, code in (((2, 1), 0), ((1, 2), 7), ((1, 1), 0)):
+        factors = np.array([*importance, *[1] * 14], F)
+        for kernels in (PLAIN, FAST):
+            _, codes, _ = kernels.feed_back(weights, weights, np.zeros((16, 16), F), factors, table,
+                                            1)
+            assert codes.tolist() == [code]
 
 
 @pytest.mark.parametrize("depth", HALF)
@@ -85,8 +105,10 @@ def test_errors_that_matter_are_far_fewer(depth, share):
     assert found < share * loss(quantize(weights, depth))
 
 
-@pytest.mark.parametrize("shape", [(3, 5), (300, 200), (5, 2048 + 23)])
-def test_any_shape_by_both_engines(shape):
+@pytest.mark.parametrize("shape, group", [
+    ((3, 5), 16), ((300, 200), 16), ((5, 2048 + 23), 16), ((5, 2048 + 23), 64), ((260, 200), 128),
+    ((3, 40), 48)])
+def test_any_shape_by_both_engines(shape, group):
     # More rows than are encoded together; more columns than a block of moments.
     rng = np.random.default_rng(4)
     weights = rng.standard_normal(shape).astype(F)
@@ -96,10 +118,30 @@ def test_any_shape_by_both_engines(shape):
         block += some.T @ some
         assert inputs[columns].any()
     moment = Moment(inputs, np.ones(shape[0], F))
-    plain, fast = (feed_back(weights, 2, moment, engine=engine) for engine in ("numpy", "numba"))
+    plain, fast = (feed_back(weights, 2, moment, group=group, engine=engine)
+                   for engine in ("numpy", "numba"))
     for name in ("q", "codes", "table"):
         assert getattr(plain, name).tobytes() == getattr(fast, name).tobytes()
-    assert plain.shape == shape and not plain.q[:, shape[1]:].any()
+    assert (plain.shape, plain.group) == (shape, group) and not plain.q[:, shape[1]:].any()
+
+
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_errors_that_matter_are_far_fewer_in_longer_groups(group):
+    weights = np.random.default_rng(3).standard_normal((96, 256)).astype(F)
+    moment = moment_of(96, 256)
+    plain = search_groups(weights, 3, grouping=Grouping(group), engine="numba")
+    losses = [moment.loss(dequantize(matrix) - weights) for matrix in (
+        feed_back(weights, 3, moment, group=group, engine="numba"), plain)]
+    assert losses[0] < 0.4 * losses[1]
+
+
+@pytest.mark.parametrize("size", [2.0 ** -130, 2.0 ** 125])
+def test_weights_whose_squares_float32_does_not_hold(size):
+    weights = np.random.default_rng(3).standard_normal((96, 64)).astype(F)
+    moment = moment_of(96, 64)
+    plain, other = (feed_back(weights * F(factor), 3, moment) for factor in (1, size))
+    assert (plain.q == other.q).mean() > 0.99 and (plain.codes == other.codes).mean() > 0.99
+    np.testing.assert_allclose(other.table / size, plain.table, rtol=1e-3)
 
 
 def test_inputs_that_are_always_zero():
@@ -151,6 +193,24 @@ def test_packed_and_verified(tmp_path):
         verify(tmp_path / "numpy", tmp_path / "m", calibration=other)
 
 
+def test_packed_in_longer_groups(tmp_path):
+    tensors = make_checkpoint(tmp_path / "m")
+    path, grouping = written(tmp_path, tensors), Grouping(32)
+    for engine in ("numpy", "numba"):
+        pack_checkpoint(tmp_path / "m", tmp_path / engine, 2, include=["embed_tokens"],
+                        method=method_of("search", engine, path, grouping))
+    assert contents(tmp_path / "numpy") == contents(tmp_path / "numba")
+    config = json.loads((tmp_path / "numpy" / "config.json").read_text())["quantization_config"]
+    assert (config["group"], config["calibration"]["text"]) == (32, "novel.txt")
+    assert verify(tmp_path / "numpy", tmp_path / "m", calibration=path) == []
+    packed = PackedCheckpoint(tmp_path / "numpy")
+    assert packed.matrix("model.embed_tokens").group == 32
+    name = "model.layers.0.mlp.up_proj"
+    weights = tensors[f"{name}.weight"]
+    expected = feed_back(weights, 2, Moments(path).of(name, weights.shape), group=32)
+    assert (packed.matrix(name).q == expected.q).all()
+
+
 def test_embedding_without_moments_is_searched(tmp_path):
     tensors = make_checkpoint(tmp_path / "m")
     path = written(tmp_path, tensors)
@@ -185,21 +245,27 @@ def test_wrong_files_and_methods(tmp_path):
         feed_back(huge * F(np.nan), 2, moment_of(2, 16), "w")
 
 
-def test_each_column_is_compensated_as_defined():
+@pytest.mark.parametrize("group", [16, 32])
+def test_each_column_is_compensated_as_defined(group):
     # Optimal brain surgeon, column by column, in float64 and without a factorisation: rounding
     # column j changes the later columns by -e H^-1[j] / H^-1[j, j], and column j is removed.
+    # Groups and their columns come in the order of the diagonal, the largest first.
     weights = np.random.default_rng(7).standard_normal((6, 176)).astype(F)
     moment = moment_of(6, 176)
-    found = feed_back(weights, 2, moment)
+    moment.inputs[:] *= np.outer(*[np.random.default_rng(8).random(176).astype(F)] * 2)
+    found = feed_back(weights, 2, moment, group=group)
     matrix = moment.inputs.astype(np.float64)
-    inverse = np.linalg.inv(matrix + 0.01 * np.diag(matrix).mean() * np.eye(176))
+    importance = np.diag(matrix)
+    inverse = np.linalg.inv(matrix + 0.01 * importance.mean() * np.eye(176))
     rest = weights.astype(np.float64)
-    for j in range(176):
-        scale = found.table[found.codes[:, j // 16]].astype(np.float64)
-        q = np.rint(np.clip(rest[:, j] / scale, -1, 1) * 4)
-        assert (q == found.q[:, j]).all()
-        rest -= np.outer((rest[:, j] - scale * q / 4) / inverse[j, j], inverse[j])
-        inverse -= np.outer(inverse[j], inverse[j]) / inverse[j, j]
+    groups = [range(first, min(176, first + group)) for first in range(0, 176, group)]
+    for some in sorted(groups, key=lambda some: -importance[some].sum()):
+        for j in sorted(some, key=lambda j: -importance[j]):
+            scale = found.table[found.codes[:, j // group]].astype(np.float64)
+            q = np.rint(np.clip(rest[:, j] / scale, -1, 1) * 4)
+            assert (q == found.q[:, j]).all()
+            rest -= np.outer((rest[:, j] - scale * q / 4) / inverse[j, j], inverse[j])
+            inverse -= np.outer(inverse[j], inverse[j]) / inverse[j, j]
 
 
 def test_table_suits_what_counts():

@@ -216,13 +216,14 @@ def test_other_groups_and_scales(group, scales, text):
         Grouping(group, scales)
 
 
-def test_methods_that_have_groups_of_16_only(tmp_path):
+def test_methods_that_have_some_groups_only(tmp_path):
     for grouping in (Grouping(32), Grouping(16, "direct")):
-        rest = (f"use method search without a calibration for {grouping.scales} scales in groups "
-                f"of {grouping.group}")
         with pytest.raises(ValueError, match=message(
-                f"method tritllm-v2 supports groups of 16 with coded scales only; {rest}")):
+                "method tritllm-v2 supports groups of 16 with coded scales only; use method search "
+                f"for {grouping.scales} scales in groups of {grouping.group}")):
             method_of("tritllm-v2", grouping=grouping)
+    for grouping in (Grouping(48), Grouping(256), Grouping(16, "direct")):
         with pytest.raises(ValueError, match=message(
-                f"a calibration supports groups of 16 with coded scales only; {rest}")):
+                "a calibration supports coded scales in groups of 16, 32, 64, 128; quantize "
+                f"without one for {grouping.scales} scales in groups of {grouping.group}")):
             method_of("search", calibration=tmp_path / "none", grouping=grouping)

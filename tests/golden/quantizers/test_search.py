@@ -93,6 +93,18 @@ def test_sample_has_the_heaviest_groups_and_others_for_their_like():
         weighed.importance.reshape(30, 320), columns * results[:30, None], rtol=1e-6)
 
 
+def test_sample_of_equally_heavy_groups_has_the_first_of_them():
+    weights = np.random.default_rng(3).integers(-1, 2, (1000, 320)).astype(F)
+    weights[7, :16] = 3e38
+    groups = weights.reshape(-1, 16)
+    with np.errstate(over="ignore"):
+        heaviness = (groups * groups).sum(axis=1)
+    order = np.argsort(-heaviness, kind="stable")[:np.count_nonzero(heaviness)]
+    wanted = np.sort(np.concatenate([order[:1000], order[1000::3]]))
+    assert order[0] == 7 * 20 and np.unique(heaviness).size < 20
+    assert (take_sample(weights).groups == groups[wanted]).all()
+
+
 def test_groups_of_few_scales_are_fitted_exactly():
     # Each group has one of 27 scales, which are on the grid or between two points of the grid.
     rng = np.random.default_rng(4)

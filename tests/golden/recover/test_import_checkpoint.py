@@ -9,11 +9,10 @@ from safetensors.numpy import load_file
 from tritstream.golden.checkpoints.source import CheckpointError
 from tritstream.golden.jobs.local import in_flight
 from tritstream.golden.packed.export import export
-from tritstream.golden.packed.pack import write_packed
+from tritstream.golden.packed.pack import write_weights
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.golden.packed.verify import Finding, verify
-from tritstream.golden.recover import encode
-from tritstream.golden.recover import import_checkpoint as importer
+from tritstream.golden.recover import encode, import_files, import_plan
 from tritstream.golden.recover.import_checkpoint import import_checkpoint
 
 from support.golden_helpers import contents, message
@@ -35,7 +34,7 @@ def test_steps_state_their_memory(model, imported, tmp_path, monkeypatch):
         budgets.extend(step.memory for step in steps.values() if step.module)
         return in_flight(steps, 4 * max(budgets))
 
-    monkeypatch.setattr(importer, "write_packed", partial(write_packed, run=run))
+    monkeypatch.setattr(import_files, "write_weights", partial(write_weights, run=run))
     import_checkpoint(model, tmp_path / "two")
     assert contents(tmp_path / "two") == contents(imported)
     tensors = load_all(model)
@@ -152,19 +151,22 @@ def test_given_depth(tmp_path):
         import_checkpoint(tmp_path / "m", tmp_path / "q", 1)
 
 
-def test_written_files_are_compared_with_the_source(model, tmp_path, monkeypatch):
+def test_written_files_are_compared_with_the_source(model, imported, tmp_path, monkeypatch):
     def flawed(weights, *arguments):
         matrix = encode(weights, *arguments)
         if arguments[-1] == f"{UP}.weight":
             matrix.q[7, 9] += 1 if matrix.q[7, 9] < 0 else -1
         return matrix
 
-    monkeypatch.setattr(importer, "encode", flawed)
+    monkeypatch.setattr(import_plan, "encode", flawed)
     with pytest.raises(CheckpointError, match=message(
             f"{tmp_path / 'o.partial'}: {UP}: 1 weights are not those of the source, the first at "
-            "row 7, column 9; check disk and memory, and remove it")):
+            "row 7, column 9; check disk and memory, and run the same command again")):
         import_checkpoint(model, tmp_path / "o")
     assert not (tmp_path / "o").exists()
+    monkeypatch.undo()
+    import_checkpoint(model, tmp_path / "o")
+    assert contents(tmp_path / "o") == contents(imported)
 
 
 def test_verify_against_another_source(imported, tmp_path):

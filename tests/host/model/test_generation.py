@@ -1,6 +1,4 @@
-import asyncio
 import shutil
-from concurrent.futures import CancelledError
 
 import pytest
 import torch
@@ -8,7 +6,6 @@ import torch
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
-from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.backends import Cost
 from tritstream.host.model.generation import CHUNK, generate_text
 from tritstream.host.model.load import load_model, load_tokenizer
@@ -196,43 +193,3 @@ def test_traffic_of_a_packed_embedding_that_is_the_head(tmp_path):
     assert traffic.packed == sum(tensor.size for name in checkpoint.matrices
                                  for tensor in checkpoint.tensors_of(name))
     assert traffic.head == 0
-
-
-@pytest.mark.parametrize("late", [False, True])
-def test_an_interrupt_at_any_time_leaves_no_task_behind(monkeypatch, late):
-    ended = []
-
-    async def work():
-        try:
-            await asyncio.sleep(60)
-        finally:
-            ended.append("work")
-
-    def begin(loop, made, *arguments):
-        if made is work and not late:
-            raise KeyboardInterrupt
-        future = real(loop, made, *arguments)
-        if made is work:
-            raise KeyboardInterrupt
-        return future
-
-    real = LoopThread._begin
-    monkeypatch.setattr(LoopThread, "_begin", begin)
-    with LoopThread() as loop:
-        with pytest.raises(KeyboardInterrupt):
-            loop.run(work)
-        assert ended == ["work"] * late
-        assert loop.run(asyncio.sleep, 0, "on it goes") == "on it goes"
-
-
-def test_errors_come_out_of_the_loop():
-    async def fail(error):
-        raise error
-
-    with LoopThread() as loop:
-        with pytest.raises(ValueError, match="^it$"):
-            loop.run(fail, ValueError("it"))
-        with pytest.raises(TypeError, match="argument"):
-            loop.run(fail)
-        with pytest.raises(CancelledError):
-            loop.run(fail, asyncio.CancelledError())

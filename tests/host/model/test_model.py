@@ -17,11 +17,11 @@ from tritstream.golden.packed.pack import pack_checkpoint
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.host.device import Device
 from tritstream.host.layout.cost import gemv_cost
-from tritstream.host.loop_thread import LoopThread
 from tritstream.host.model.backends import Cost, DeviceBackend, GoldenBackend
 from tritstream.host.model.linear import TritLinear
 from tritstream.host.model.load import load_model, load_tokenizer, make_backend
 from tritstream.host.open_device import open_device
+from tritstream.host.own_loop import OwnLoop
 from tritstream.hw.config import DeviceConfig
 
 from support.golden_helpers import NO_MODEL, message, rewrite
@@ -52,7 +52,7 @@ def llama(tmp_path_factory):
 
 @pytest.fixture
 def loop():
-    with LoopThread() as loop:
+    with OwnLoop() as loop:
         yield loop
 
 

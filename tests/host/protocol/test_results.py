@@ -93,3 +93,74 @@ def test_after_a_result_out_of_order_none_is_added_at_once():
     results.add(Answer(Header(RESULT, SEQUENCE, 0, 0, 320), sums[0, 0].astype("<i8").tobytes()))
     with pytest.raises(BadAnswer, match="^second RESULT of block 1, column 0$"):
         results.add(Answer(Header(RESULT, SEQUENCE, 1, 0, 320), bytes(320)))
+
+
+DONE, ACK = 0x83, 0x81
+COUNTS = bytes(range(32))
+LOADS = [198, 199]
+
+
+def responses(sums, lanes, loads=LOADS):
+    """What a device sends to loads and then to a GEMV."""
+    return [*(build_frame(lanes, ACK, load) for load in loads), *frames_of(sums, lanes),
+            build_frame(lanes, DONE, SEQUENCE, payload=COUNTS)]
+
+
+@pytest.mark.parametrize("lanes", LANE_COUNTS)
+@pytest.mark.parametrize("loads", [[], [255], LOADS])
+def test_all_responses_at_once(lanes, loads):
+    sums = sums_of(3, 2, lanes)
+    results = Results(3, 2, lanes)
+    data = bytearray(b"".join(responses(sums, lanes, loads)) + b"more")
+    assert results.take_all(data, loads, SEQUENCE) == COUNTS
+    assert data == b"more"
+    results.close()
+    np.testing.assert_array_equal(results.sums, sums)
+
+
+@pytest.mark.parametrize("before", range(5))
+def test_the_rest_at_once_after_some_results(before):
+    """Also DONE alone, after all RESULTs."""
+    lanes, sums = 8, sums_of(4, 1, 8)
+    first, rest = frames_of(sums, lanes)[:before], responses(sums, lanes, [])[before:]
+    results = Results(4, 1, lanes)
+    assert results.add_all(bytearray(b"".join(first)), SEQUENCE) == len(b"".join(first))
+    data = bytearray(b"".join(rest))
+    assert results.take_all(data, [], SEQUENCE) == COUNTS
+    assert not data
+    results.close()
+    np.testing.assert_array_equal(results.sums, sums)
+
+
+def refused(data, loads=LOADS):
+    """Whether all responses at once are refused, and nothing was taken from them."""
+    results, left = Results(2, 1, 8), bytearray(data)
+    assert results.take_all(left, loads, SEQUENCE) is None
+    with pytest.raises(BadAnswer, match="^DONE with 2 of 2 RESULTs missing$"):
+        results.close()
+    return left == data
+
+
+def test_each_byte_counts():
+    whole = b"".join(responses(sums_of(2, 1, 8), 8))
+    for at in range(len(whole)):
+        assert refused(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1:])
+        assert refused(whole[:at])
+
+
+def test_valid_responses_that_are_not_due():
+    """Their CRCs are right, so only their headers tell."""
+    first, second, one, two, done = responses(sums_of(2, 1, 8), 8)
+    other = build_frame(8, DONE, SEQUENCE + 1, payload=COUNTS)
+    for frames in ([second, first, one, two, done], [first, second, two, one, done],
+                   [first, first, one, two, done], [first, second, one, one, done],
+                   [first, second, one, two, other], [first, second, one, done, two]):
+        assert refused(b"".join(frames))
+    assert refused(b"".join([first, second, one, two, done]), loads=[LOADS[0], 7])
+
+
+def test_after_a_result_out_of_order_not_all_are_taken():
+    sums = sums_of(2, 1, 8)
+    results, data = Results(2, 1, 8), bytearray(b"".join(responses(sums, 8, [])))
+    results.add(Answer(Header(RESULT, SEQUENCE, 1, 0, 320), sums[0, 1].astype("<i8").tobytes()))
+    assert results.take_all(data, [], SEQUENCE) is None

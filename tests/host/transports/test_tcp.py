@@ -1,6 +1,5 @@
 import asyncio
 import socket
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -13,58 +12,14 @@ from tritstream.host.errors import DeviceError, TransportClosed, TransportTimeou
 from tritstream.host.open_device import open_device, simulate
 from tritstream.host.protocol.frames import request
 from tritstream.host.servers.tcp_device import DeviceServer
-from tritstream.host.transports.device_key import GREETING
 from tritstream.host.transports.tcp import SocketTransport
 from tritstream.hw.config import DeviceConfig
 from tritstream.hw.protocol import Opcode
 
 from support.host_cases import matrix_of, multiply, vectors
+from support.served_device import IDENTIFY, listening, run_served, served
 
-IDENTIFY = b"".join(request(Opcode.IDENTIFY, 7))
 MATRIX, X = matrix_of(45, 64), vectors(3, 64)
-
-
-@asynccontextmanager
-async def served(log=None, lanes=4, key=None):
-    """Serve a simulated device in this event loop; give its spec."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
-    native = simulate(parse_specs(f"sim:lanes={lanes}")[0], DeviceConfig())
-    server = DeviceServer(native, [].append if log is None else log.append, key)
-    task = asyncio.create_task(server.serve(listener))
-    try:
-        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        server.close()
-        listener.close()
-
-
-@asynccontextmanager
-async def listening(answer, timeout=1, key=None):
-    """Transport to a server that awaits ``answer(reader, writer)`` and closes the connection."""
-    async def serve(reader, writer):
-        try:
-            await answer(reader, writer)
-        finally:
-            writer.transport.abort()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        transport = SocketTransport("127.0.0.1", server.sockets[0].getsockname()[1], timeout,
-                                    key)
-        try:
-            yield transport
-        finally:
-            transport.close()
-
-
-def run(work, *arguments, **options):
-    """Return the result of ``work(spec)`` while a device is served."""
-    async def within():
-        async with served(*arguments, **options) as spec, asyncio.timeout(300):
-            return await work(spec)
-    return asyncio.run(within())
 
 
 @pytest.mark.parametrize("lanes", [1, 8])
@@ -74,7 +29,7 @@ def test_products_over_tcp_equal_golden(lanes):
             assert (await device.identify()).lanes == lanes
             return await multiply(device, MATRIX, X, X[1])
 
-    (first, second), stats = run(use, lanes=lanes)
+    (first, second), stats = run_served(use, lanes=lanes)
     np.testing.assert_array_equal(first, gemv(MATRIX, X))
     np.testing.assert_array_equal(second, gemv(MATRIX, X[1]))
     assert stats.retries == 0
@@ -86,7 +41,7 @@ def test_frames_longer_than_one_read_of_the_server():
             return await multiply(device, matrix, x)
 
     matrix, x = matrix_of(5000, 192, 1), vectors(192)
-    (product,), stats = run(use)
+    (product,), stats = run_served(use)
     np.testing.assert_array_equal(product, gemv(matrix, x))
     assert stats.frames == 1 and stats.retries == 0
     assert stats.stream_bytes > 200_000
@@ -101,7 +56,7 @@ def test_each_client_gets_a_reset_device():
                 counters.append(await device.status())
 
     counters, log = [], []
-    run(take_turns, log)
+    run_served(take_turns, log)
     # IDENTIFY, SCALES, three times ACTIVATIONS and GEMV, STATUS.
     assert [each.frames_good for each in counters] == [9] * 3
     assert [line.split()[-1] for line in log[:5]] == [*["here", "gone"] * 2, "here"]
@@ -118,7 +73,7 @@ def test_a_second_client_is_rejected():
             return await multiply(device, MATRIX, X)
 
     log = []
-    (product,), _ = run(two, log)
+    (product,), _ = run_served(two, log)
     np.testing.assert_array_equal(product, gemv(MATRIX, X))
     assert log[1].endswith("sent away: another client is there")
 
@@ -136,7 +91,7 @@ def test_unfinished_requests_of_a_client_are_dropped(data):
         async with open_device(spec) as device:
             return await multiply(device, MATRIX, X), await device.status()
 
-    ((product,), stats), counters = run(leave)
+    ((product,), stats), counters = run_served(leave)
     np.testing.assert_array_equal(product, gemv(MATRIX, X))
     assert stats.retries == 0 and counters.frames_bad == 0
 
@@ -153,7 +108,7 @@ def test_a_cancelled_product_leaves_the_connection_usable():
                 product, _ = await device.gemv(prepared, X)
                 np.testing.assert_array_equal(product, gemv(MATRIX, X))
 
-    run(cancel)
+    run_served(cancel)
 
 
 def test_nothing_is_written_after_the_server_has_ended(caplog):
@@ -250,7 +205,7 @@ def test_a_group_of_served_and_simulated_devices():
         async with open_device(f"{spec},timeout=300,sim:lanes=2") as group:
             return await group.identify(), await multiply(group, MATRIX, X)
 
-    info, ((product,), stats) = run(use)
+    info, ((product,), stats) = run_served(use)
     assert info.lanes == 6
     np.testing.assert_array_equal(product, gemv(MATRIX, X))
     assert stats.retries == 0
@@ -260,98 +215,6 @@ def test_a_group_of_served_and_simulated_devices():
 def test_wrong_timeout(timeout):
     with pytest.raises(ValueError, match=rf"^timeout must be above 0 s, not {timeout}$"):
         SocketTransport("localhost", 1, timeout)
-
-
-KEY = b"a key of some length"
-
-
-@pytest.fixture
-def key(tmp_path):
-    """File with :data:`KEY`, between white space."""
-    path = tmp_path / "key"
-    path.write_bytes(b" " + KEY + b"\n")
-    return path
-
-
-def test_products_with_a_key(key):
-    async def use(spec):
-        async with open_device(f"{spec},key={key}") as device:
-            return await multiply(device, MATRIX, X)
-
-    (product,), _ = run(use, log := [], key=KEY)
-    np.testing.assert_array_equal(product, gemv(MATRIX, X))
-    assert log[0].endswith(" is here")
-
-
-@pytest.mark.parametrize("mine, reason", [
-    (None, r"the server needs a key; write tcp://127\.0\.0\.1:\d+,key=FILE"),
-    (KEY[:-1] + b"x", "the server has another key; give the key with which the server was started"),
-])
-def test_a_client_without_the_key_is_sent_away(key, mine, reason):
-    async def use(spec):
-        if mine:
-            key.write_bytes(mine)
-        async with open_device(f"{spec},key={key}" if mine else spec) as device:
-            with pytest.raises(TransportClosed, match=(
-                    rf"IDENTIFY: 127\.0\.0\.1 port \d+: {reason}")):
-                await device.identify()
-        key.write_bytes(KEY)
-        async with open_device(f"{spec},key={key}") as device:
-            return await multiply(device, MATRIX, X)
-
-    (product,), _ = run(use, log := [], key=KEY)
-    np.testing.assert_array_equal(product, gemv(MATRIX, X))
-    assert log[0].endswith("sent away: it does not know the key")
-
-
-def test_a_server_without_the_key(key):
-    """One that asks for none, one that greets in another way, one that knows another key."""
-    async def silent(reader, writer):
-        await reader.read()
-
-    async def other(reader, writer):
-        writer.write(b"SSH-2.0-OpenSSH_9.9\r\n")
-        await reader.read()
-
-    async def liar(reader, writer):
-        writer.write(GREETING + bytes(32))
-        await reader.readexactly(64)
-        writer.write(bytes(32))
-        await reader.read()
-
-    async def mirror(reader, writer):
-        """Return the client's own proof."""
-        writer.write(GREETING + bytes(32))
-        writer.write((await reader.readexactly(64))[32:])
-        await reader.read()
-
-    async def fail(answer):
-        async with listening(answer, 300 if answer in (liar, mirror) else 0.2, KEY) as transport:
-            with pytest.raises(TransportClosed) as error:
-                await transport.send(IDENTIFY)
-            return str(error.value).partition(": ")[2].partition(";")[0]
-
-    assert [asyncio.run(fail(answer)) for answer in (silent, other, liar, mirror)] == [
-        "the server asks for no key", "the server asks for no key",
-        *["the server does not know the key"] * 2]
-
-
-def test_a_proof_cannot_be_used_twice():
-    """What a client sent is another connection's; so is a challenge sent back to the server."""
-    async def replay(spec):
-        host, port = spec.removeprefix("tcp://").split(":")
-        client, server = await asyncio.open_connection(host, port)
-        greeting = await client.readexactly(48)
-        for proof in (bytes(64), greeting[16:] * 2):
-            again, writer = await asyncio.open_connection(host, port)
-            await again.readexactly(48)
-            writer.write(proof)
-            assert await again.read() == b""
-            writer.close()
-        server.close()
-
-    run(replay, log := [], key=KEY)
-    assert sum("does not know the key" in line for line in log) >= 2
 
 
 def test_use_of_a_shared_device_is_counted():

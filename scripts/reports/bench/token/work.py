@@ -16,8 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from tritstream.host.device import Device
 from tritstream.host.layout.shapes import WeightForm
-from tritstream.host.loop_thread import LoopThread
 from tritstream.host.open_device import open_device
+from tritstream.host.own_loop import OwnLoop
 from tritstream.scripts.console import Failure
 from tritstream.scripts.reports.bench.token.weights import random_matrix
 from tritstream.scripts.running.stream import Job, MatrixRun, generated_activations, stream_matrix
@@ -119,6 +119,6 @@ def _run(task: Task) -> Done:
 
 
 @cache
-def _device(lanes: int) -> tuple[LoopThread, Device]:
+def _device(lanes: int) -> tuple[OwnLoop, Device]:
     """Return the device of this process, and the loop in which it is used."""
-    return LoopThread(), cast(Device, open_device(f"sim:lanes={lanes}"))
+    return OwnLoop(), cast(Device, open_device(f"sim:lanes={lanes}"))

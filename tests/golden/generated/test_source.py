@@ -7,10 +7,10 @@ from transformers import AutoModelForCausalLM
 
 from tritstream.golden.checkpoints.convert import convert
 from tritstream.golden.checkpoints.directory import DirectorySource
-from tritstream.golden.checkpoints.generated import GeneratedSource, GeneratedTensor
+from tritstream.golden.checkpoints.generated import GeneratedTensor
 from tritstream.golden.checkpoints.safetensors_reader import DTYPES
-from tritstream.golden.checkpoints.sharding import shards_of
 from tritstream.golden.checkpoints.source import CheckpointError
+from tritstream.golden.generated.source import GeneratedSource
 from tritstream.golden.model_sizes import QWEN25, Sizes
 
 from support.forked import run_forked
@@ -117,10 +117,8 @@ def test_special_tokens_are_those_of_the_vocabulary(tiny):
     assert GeneratedSource("7B").config["eos_token_id"] == 151_645
 
 
-def test_several_files_with_an_index(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("tritstream.golden.checkpoints.generated.shards_of",
-                        lambda *args: shards_of(*args, 40_000))
-    source = GeneratedSource("tiny")
+def test_several_files_with_an_index(tiny, tmp_path):
+    source = GeneratedSource("tiny", shard_size=40_000)
     convert(source, tmp_path / "m")
     assert len(source.shards) > 2
     _, info = AutoModelForCausalLM.from_pretrained(tmp_path / "m", output_loading_info=True)
@@ -158,7 +156,8 @@ def test_sizes_that_there_are_not(how, fault):
 MEASURE = """
 import sys, tracemalloc
 from tritstream.golden.checkpoints.convert import convert
-from tritstream.golden.checkpoints.generated import GeneratedSource, GeneratedTensor
+from tritstream.golden.checkpoints.generated import GeneratedTensor
+from tritstream.golden.generated.source import GeneratedSource
 GeneratedTensor("warm.weight", "BF16", (2, 2), 0).read()
 tracemalloc.start()
 convert(GeneratedSource("0.5B", layers=1, vocabulary=16), sys.argv[1])

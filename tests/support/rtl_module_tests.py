@@ -1,0 +1,43 @@
+"""Tests of each module of the RTL, for searches that change the module."""
+
+__all__ = ["TESTS"]
+
+#: Modules in ``hw/``, and their tests in ``tests/hw/``, which take seconds each.
+TESTS = {
+    "boards/top": ["boards/test_top.py"],
+    "compute/activation_memory": ["compute/test_activation_memory.py"],
+    "compute/beat_buffer": ["compute/test_beat_buffer.py", "compute/test_datapath.py"],
+    "compute/datapath": ["compute/test_datapath.py"],
+    "compute/dsp_lanes": ["compute/test_datapath.py"],
+    "compute/lane": ["compute/test_lane.py", "compute/test_datapath.py"],
+    "compute/lane_array": ["compute/test_datapath.py"],
+    "compute/multiplier_lane": ["compute/test_datapath.py"],
+    "compute/result_banks": ["compute/test_result_banks.py"],
+    "compute/scale_mantissas": ["compute/test_scale_unit.py", "compute/test_datapath.py"],
+    "compute/scale_unit": ["compute/test_scale_unit.py", "compute/test_datapath.py"],
+    "compute/sequencer": ["compute/test_sequencer.py"],
+    "compute/trit_unpacker": ["compute/test_trit_unpacker.py"],
+    "control/answers": ["control/test_controller.py"],
+    "control/controller": ["control/test_controller.py"],
+    "control/counters": ["control/test_counter_events.py"],
+    "control/loader": ["control/test_loader.py"],
+    "control/request_check": ["control/test_request_check.py"],
+    "device": ["test_device.py"],
+    "framing/crc": ["framing/test_crc.py"],
+    "framing/deframer": ["framing/test_deframer.py"],
+    "framing/sealer": ["framing/test_framer.py"],
+    "framing/framer": ["framing/test_framer.py"],
+    "io/axi_stream": ["io/test_axi_handshake.py"],
+    "io/serial_device": ["io/test_serial_device.py"],
+    "io/uart": ["io/test_uart.py"],
+    "primitives/accumulator_pair": ["primitives/test_accumulator_pair.py"],
+    "primitives/cells": ["primitives/test_cells.py"],
+    "primitives/ecp5": ["primitives/test_cells.py", "compute/test_lane.py"],
+    "primitives/stream_buffer": ["primitives/test_stream_buffer.py"],
+    "soc/bridge": ["soc/test_bridge.py"],
+    "soc/dma_reader": ["soc/test_dma_reader.py"],
+    "soc/dma_writer": ["soc/test_dma_writer.py"],
+    "soc/dram_init": ["soc/test_dram_init.py"],
+    "soc/packets": ["soc/test_packets.py"],
+    "soc/peripheral": ["soc/test_peripheral.py"],
+}
