@@ -94,7 +94,8 @@ def test_the_memory_of_a_container(tmp_path, monkeypatch):
 
 
 def test_devices_of_torch(tmp_path, text):
-    arguments = ("calibrate", MODEL, "-o", tmp_path / "m.safetensors", "--text", text)
+    arguments = ("calibrate", MODEL, "-o", tmp_path / "m.safetensors", "--tokens", 1024, "--text",
+                 text)
     assert command_fails(*arguments, "--by-layer", "--torch-device", "abacus").startswith(
         "torch finds no device 'abacus'; it finds ")
     assert command_fails(*arguments[:-2], "--by-layer") == (
