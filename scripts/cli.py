@@ -18,6 +18,7 @@ from tritstream.scripts.weights import (
     importing,
     quantize,
     random_model,
+    reconstruct,
     smooth,
 )
 from tritstream.scripts.weights import (
@@ -43,7 +44,8 @@ app = typer.Typer(
 _PANELS = {
     "Start": {"demo": run.demo},
     "Weights": {
-        "quantize": quantize.quantize, "calibrate": calibrate.calibrate, "smooth": smooth.smooth,
+        "quantize": quantize.quantize, "calibrate": calibrate.calibrate,
+        "reconstruct": reconstruct.reconstruct, "smooth": smooth.smooth,
         "import": importing.import_model, "convert": pack.convert, "export": pack.export,
         "inspect": pack.inspect, "verify": pack.verify,
         "random-model": random_model.random_model,

@@ -17,7 +17,7 @@ __all__ = ["MEGABYTE", "ActivationBits", "BackendName", "BaseModel", "Burst", "C
            "LaneCounts", "Lanes", "Layers", "MaxK", "Memory", "MemoryClock", "Model", "ModelSize",
            "NoTokenizer", "Output", "Outstanding", "Packed", "PlaceSeed", "PlaceSeeds",
            "ReadBuffer", "Repeat", "Report", "Rtl", "Seed", "ShardSize", "Shrink", "Stops",
-           "System", "Temperature", "TopK", "TopP", "Vocab"]
+           "System", "Temperature", "TopK", "TopP", "TorchDevice", "Vocab"]
 
 #: Bytes per megabyte.
 MEGABYTE = 1_000_000
@@ -61,6 +61,9 @@ I2sOrder = Annotated[str, typer.Option(
     "--i2s-order", help="Order of the weights in matrices of the GGUF type I2_S, which no file "
                         f"states: {', '.join(I2S_ORDERS)}. 64 is for files that were quantized on "
                         "ARM, rows for builds of bitnet.cpp that put four rows in a byte.")]
+TorchDevice = Annotated[str | None, typer.Option(
+    "--torch-device", metavar="NAME", help="Device of torch that computes layer by layer: cuda, "
+    "mps or cpu.", show_default="the first of these that there is")]
 Json     = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 JsonFile = Annotated[Path | None, typer.Option(
     "--output", "-o", help="Write the report to this JSON file.")]

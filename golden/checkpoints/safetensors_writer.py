@@ -6,6 +6,7 @@ tensors, an interrupted job can resume, and the header with the checksums is wri
 """
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +23,8 @@ from tritstream.golden.jobs.journal import understood
 from tritstream.golden.jobs.step import Run, Step, one_by_one
 from tritstream.golden.write_errors import writing
 
-__all__ = ["Data", "Entry", "Place", "ShardWriter", "write_arrays", "write_shards"]
+__all__ = ["Data", "Entry", "Place", "ShardWriter", "array_entries", "write_arrays",
+           "write_shards"]
 
 #: Bytes of a tensor, or part of them.
 Data = bytes | np.ndarray
@@ -184,13 +186,18 @@ def write_arrays(
 
     Contiguous arrays are not copied.
     """
-    entries = [Entry(name, "F32", values.shape, values.nbytes) for name, values in arrays.items()]
+    entries = array_entries({name: values.shape for name, values in arrays.items()})
     writer = ShardWriter(path, entries, lambda _: dict(metadata))
     writer.allocate()
     checksums = {name: writer.write(name, [np.ascontiguousarray(values, "<f4")])
                  for name, values in arrays.items()}
     writer.finish(checksums)
     return checksums
+
+
+def array_entries(shapes: Mapping[str, tuple[int, ...]]) -> list[Entry]:
+    """Return the entries of float32 arrays with these shapes."""
+    return [Entry(name, "F32", shape, 4 * math.prod(shape)) for name, shape in shapes.items()]
 
 
 def write_shards(

@@ -17,11 +17,12 @@ import numpy as np
 
 from tritstream.golden.atomic_write import atomic_file
 from tritstream.golden.checkpoints.safetensors_reader import Shard
-from tritstream.golden.checkpoints.safetensors_writer import write_arrays
+from tritstream.golden.checkpoints.safetensors_writer import Entry, array_entries, write_arrays
 from tritstream.golden.errors import CheckpointError
 from tritstream.golden.strict_json import parse_json
 
-__all__ = ["BLOCK", "Moment", "Moments", "blocks", "fault_of_moments", "write_moments"]
+__all__ = ["BLOCK", "Moment", "Moments", "blocks", "digest_of", "fault_of_moments", "moment_arrays",
+           "moment_entries", "moments_metadata", "write_moments"]
 
 #: Columns per diagonal block of F. Values outside of the blocks are not stored, so that a matrix of
 #: any width needs at most this number of values per column.
@@ -89,8 +90,7 @@ class Moments:
     @property
     def sha256(self) -> str:
         """SHA-256 of the file, hexadecimal."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of(self.path)
 
     def _read_made_of(self) -> dict:
         try:
@@ -111,8 +111,7 @@ class Moments:
 
         Raises :class:`CheckpointError` if the file has none, or has invalid values.
         """
-        moment = Moment(self._read(name, _INPUTS, (shape[1], min(shape[1], BLOCK))),
-                        self._read(name, _RESULTS, (shape[0],)))
+        moment = Moment(*(self._read(name, entry) for entry in moment_entries(name, shape)))
         columns = np.arange(shape[1])
         least = min(moment.inputs[columns, columns % BLOCK].min(), moment.results.min())
         if not (least >= 0 and np.isfinite(moment.inputs).all()
@@ -121,16 +120,22 @@ class Moments:
                                   "calibrate again with this model")
         return moment
 
-    def _read(self, name: str, end: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _read(self, name: str, entry: Entry) -> np.ndarray:
         if not {name + _INPUTS, name + _RESULTS} <= self._shard.tensors.keys():
             raise CheckpointError(f"{self.path}: has no moments of {name}; calibrate again with "
                                   "this model")
-        tensor = self._shard.tensors[name + end]
-        if (tensor.dtype, tensor.shape) != ("F32", shape):
-            raise CheckpointError(f"{self.path}: {tensor.name} must be F32 {shape}, not "
+        tensor = self._shard.tensors[entry.name]
+        if (tensor.dtype, tensor.shape) != (entry.dtype, entry.shape):
+            raise CheckpointError(f"{self.path}: {tensor.name} must be F32 {entry.shape}, not "
                                   f"{tensor.dtype} {tensor.shape}; calibrate again with this "
                                   "model")
         return tensor.read()
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def blocks(columns: int) -> Iterator[slice]:
@@ -156,12 +161,31 @@ def write_moments(path: Path, moments: Mapping[str, Moment], made_of: Mapping) -
     """
     arrays: dict[str, np.ndarray] = {}
     for name, moment in moments.items():
-        if not (np.isfinite(moment.inputs).all() and np.isfinite(moment.results).all()):
-            raise CheckpointError(f"{path}: the moments of {name} are not finite; check the "
-                                  "weights of the model")
-        arrays |= {name + _INPUTS: moment.inputs, name + _RESULTS: moment.results}
+        arrays |= moment_arrays(path, name, moment)
     with atomic_file(path) as part:
-        write_arrays(part, arrays, {_KEY: json.dumps(made_of)})
+        write_arrays(part, arrays, moments_metadata(made_of))
+
+
+def moment_arrays(path: Path, name: str, moment: Moment) -> dict[str, np.ndarray]:
+    """Return the arrays that a calibration file holds for one matrix, by their names in the file.
+
+    Raises :class:`CheckpointError` for statistics that are not finite.
+    """
+    if not (np.isfinite(moment.inputs).all() and np.isfinite(moment.results).all()):
+        raise CheckpointError(f"{path}: the moments of {name} are not finite; check the "
+                              "weights of the model")
+    return {name + _INPUTS: moment.inputs, name + _RESULTS: moment.results}
+
+
+def moment_entries(name: str, shape: tuple[int, int]) -> list[Entry]:
+    """Return the entries that a calibration file holds for a matrix (N, K)."""
+    shapes = {name + _INPUTS: (shape[1], min(shape[1], BLOCK)), name + _RESULTS: (shape[0],)}
+    return array_entries(shapes)
+
+
+def moments_metadata(made_of: Mapping) -> dict[str, str]:
+    """Return the metadata of a calibration file."""
+    return {_KEY: json.dumps(made_of)}
 
 
 def fault_of_moments(path: Path) -> str | None:

@@ -13,7 +13,8 @@ from tritstream.golden.quantize import CODEC, choose_scales
 from tritstream.golden.quantizers.error_feedback import GROUPS, feed_back
 from tritstream.golden.quantizers.grouping import GROUPING, Grouping
 from tritstream.golden.quantizers.long_groups import search_groups
-from tritstream.golden.quantizers.moments import Moment, Moments
+from tritstream.golden.quantizers.moments import Moment, Moments, digest_of
+from tritstream.golden.quantizers.reconstruction import Reconstruction, is_reconstruction
 from tritstream.golden.quantizers.search import SEARCH, search
 from tritstream.golden.scales import CODED
 
@@ -80,8 +81,9 @@ def method_of(
     """Return a method by its name, on an engine, by default on the fastest one installed.
 
     With a calibration file (:mod:`tritstream.golden.quantizers.moments`), ``search`` rounds with
-    error feedback. It also has other groups and scales than :data:`.GROUPING`, of which a
-    calibration supports coded scales in groups of up to 128.
+    error feedback; with a reconstruction file (:mod:`tritstream.golden.quantizers.reconstruction`),
+    it takes the matrices of the file. It also has other groups and scales than :data:`.GROUPING`,
+    of which a calibration supports coded scales in groups of up to 128, and a reconstruction none.
 
     Raises the errors of :func:`check_method`, :class:`ValueError` if the engine is unknown or not
     installed, and :class:`tritstream.golden.errors.CheckpointError` for an invalid file.
@@ -89,7 +91,7 @@ def method_of(
     check_method(name, calibration is not None, grouping)
     load(engine)
     if calibration is not None:
-        return _calibrated_method(name, engine, Moments(calibration), grouping)
+        return _calibrated_method(name, engine, calibration.absolute(), grouping)
     if grouping != GROUPING:
         return Method(name, partial(search_groups, grouping=grouping, engine=engine),
                       grouping.settings(), engine, memory=_LONG_MEMORY, grouping=grouping)
@@ -97,12 +99,17 @@ def method_of(
 
 
 def _calibrated_method(
-    name: str, engine: str | None, moments: Moments, grouping: Grouping,
+    name: str, engine: str | None, path: Path, grouping: Grouping,
 ) -> Method:
-    path = moments.path.absolute()
-    settings = {"calibration": {**moments.made_of, "sha256": moments.sha256}}
-    return Method(name, partial(_calibrated, path=path, grouping=grouping, engine=engine),
-                  grouping.settings() | settings, engine, moments=path, grouping=grouping)
+    if not is_reconstruction(path):
+        settings = grouping.settings() | _settings(path, Moments(path).made_of)
+        return Method(name, partial(_calibrated, path=path, grouping=grouping, engine=engine),
+                      settings, engine, moments=path, grouping=grouping)
+    if grouping != GROUPING:
+        raise ValueError(f"{path}: holds matrices in groups of {GROUP} with {CODED} scales; give "
+                         "it without --group and --scales")
+    return Method(name, partial(_reconstructed, path=path),
+                  _settings(path, Reconstruction(path).made_of), engine)
 
 
 def check_method(
@@ -121,6 +128,14 @@ def check_method(
         raise ValueError(f"a calibration supports {CODED} scales in groups of "
                          f"{', '.join(map(str, GROUPS))}; quantize without one for "
                          f"{grouping.scales} scales in groups of {grouping.group}")
+
+
+def _settings(path: Path, made_of: Mapping) -> dict[str, object]:
+    return {"calibration": {**made_of, "sha256": digest_of(path)}}
+
+
+def _reconstructed(weights: WeightRows, depth: int, name: str, *, path: Path) -> Encoded:
+    return _reconstruction(path).of(name.removesuffix(".weight"), weights.shape, depth)
 
 
 def _calibrated(
@@ -148,3 +163,8 @@ def _moment(path: Path, name: str, shape: tuple[int, ...]) -> Moment | None:
 @cache
 def _moments(path: Path) -> Moments:
     return Moments(path)
+
+
+@cache
+def _reconstruction(path: Path) -> Reconstruction:
+    return Reconstruction(path)

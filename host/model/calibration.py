@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from tritstream.golden.quantizers.moments import BLOCK, Moment, blocks
 from tritstream.host.model.skeleton import linear_layer
 
-__all__ = ["SHRINKAGE", "Keeper", "collect_moments", "random_windows"]
+__all__ = ["SHRINKAGE", "Keeper", "Sums", "collect_moments", "drawn_derivatives",
+           "random_windows", "watched"]
 
 #: Shrinkage of F to the identity: what is added to the diagonal, as a share of its mean. Inputs of
 #: other kinds of text have directions that the tokens read do not show.
@@ -68,12 +69,12 @@ def collect_moments(
     """
     model.requires_grad_(False)
     linear = {name: linear_layer(model, module) for name, module in layers.items()}
-    sums = {name: _Sums(layer) for name, layer in linear.items()}
+    sums = {name: Sums(layer) for name, layer in linear.items()}
     arrays = {f"{name}.{part}": values for name, one in sums.items()
               for part, values in one.arrays().items()}
     report = progress or _silent
     report(done := keeper.restore(arrays) if keeper else 0)
-    with _watched(linear, sums):
+    with watched(linear, sums):
         for index, window in enumerate(windows[done:], done):
             _backward(model, window, torch.Generator().manual_seed(seed + index))
             if keeper:
@@ -95,7 +96,7 @@ def _silent(windows: int) -> None:
 
 
 @contextmanager
-def _watched(layers: Mapping[str, nn.Linear], sums: Mapping[str, "_Sums"]) -> Iterator[None]:
+def watched(layers: Mapping[str, nn.Linear], sums: Mapping[str, "Sums"]) -> Iterator[None]:
     """Collect sums in every pass through the layers, until the context ends."""
     with ExitStack() as stack:
         for name, layer in layers.items():
@@ -108,10 +109,10 @@ def _backward(model: PreTrainedModel, window: Tensor, drawn: torch.Generator) ->
     with torch.enable_grad():
         # A cache of keys and values would make autograd hold them once more.
         logits = model(inputs_embeds=embedded, use_cache=False).logits
-        logits.backward(_derivatives(logits[0].detach(), drawn)[None])
+        logits.backward(drawn_derivatives(logits[0].detach(), drawn)[None])
 
 
-def _derivatives(logits: Tensor, drawn: torch.Generator) -> Tensor:
+def drawn_derivatives(logits: Tensor, drawn: torch.Generator) -> Tensor:
     """Derivatives (T, V) of the negative log-likelihood of tokens drawn from logits (T, V).
 
     A derivative is the probability of the token, less 1 for the drawn token. A few tokens are
@@ -121,7 +122,7 @@ def _derivatives(logits: Tensor, drawn: torch.Generator) -> Tensor:
     for rows, out in zip(*_by_rows(logits, derivatives), strict=True):
         shares = torch.softmax(rows.float(), dim=-1)
         tokens = torch.multinomial(shares, 1, generator=drawn)
-        out.copy_(shares.scatter_add_(1, tokens, torch.full(tokens.shape, -1.0)))
+        out.copy_(shares.scatter_add_(1, tokens, torch.full_like(shares[:, :1], -1.0)))
     return derivatives
 
 
@@ -131,13 +132,13 @@ def _by_rows(first: Tensor, second: Tensor) -> list[tuple[Tensor, ...]]:
     return [first.split(count), second.split(count)]
 
 
-class _Sums:
+class Sums:
     """Sums over tokens for one layer: diagonal blocks of F, and squared derivatives per output."""
 
     def __init__(self, layer: nn.Linear):
-        size = layer.in_features
-        self._inputs = torch.zeros(size, min(size, BLOCK))
-        self._results = torch.zeros(layer.out_features)
+        size, device = layer.in_features, layer.weight.device
+        self._inputs = torch.zeros(size, min(size, BLOCK), device=device)
+        self._results = torch.zeros(layer.out_features, device=device)
 
     def watch(self, layer: nn.Module, inputs: tuple[Tensor, ...], results: Tensor) -> None:
         """Forward hook: add to the sums when the derivatives of the results arrive."""
@@ -155,13 +156,13 @@ class _Sums:
         mean = self._results.mean()
         shares = self._results / mean if mean > 0 else torch.ones_like(self._results)
         inputs = self._inputs.div_(tokens)
-        columns = torch.arange(len(inputs))
+        columns = torch.arange(len(inputs), device=inputs.device)
         diagonal = inputs[columns, columns % BLOCK]
         inputs[columns, columns % BLOCK] = diagonal + SHRINKAGE * diagonal.mean()
-        return Moment(inputs.numpy(), shares.numpy())
+        return Moment(inputs.numpy(force=True), shares.numpy(force=True))
 
     def _add(self, inputs: Tensor, derivatives: Tensor) -> None:
-        means = torch.empty(len(inputs), 1)
+        means = torch.empty(len(inputs), 1, device=inputs.device)
         for rows, out in zip(*_by_rows(derivatives.flatten(0, -2), means), strict=True):
             squares = rows.float() ** 2
             self._results += squares.sum(dim=0)

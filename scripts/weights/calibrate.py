@@ -12,13 +12,12 @@ import typer
 
 from tritstream.golden.cache_entry import find_entry, keep_entry
 from tritstream.golden.calibration_job import CalibrationJob
-from tritstream.golden.checkpoints.choice import Selection
 from tritstream.golden.checkpoints.source import Source
 from tritstream.golden.open_source import open_source
 from tritstream.golden.quantizers.moments import BLOCK, Moments
 from tritstream.scripts.console import console, print_json, progress, reports_errors
-from tritstream.scripts.options import Force, Json, Model
-from tritstream.scripts.weights.architecture import architecture_of
+from tritstream.scripts.options import Force, Json, Model, TorchDevice
+from tritstream.scripts.weights.calibrate_layers import layer_by_layer, write_layer_by_layer
 from tritstream.scripts.weights.calibration_texts import (
     SELF,
     CalibrationText,
@@ -26,13 +25,14 @@ from tritstream.scripts.weights.calibration_texts import (
     read_windows,
     warn_of_few,
 )
+from tritstream.scripts.weights.linear_layers import linear_layers
 from tritstream.scripts.weights.token_windows import WINDOW
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
     from transformers import PreTrainedModel
 
-__all__ = ["TOKENS", "calibrate", "linear_layers", "moments_file"]
+__all__ = ["TOKENS", "calibrate", "moments_file"]
 
 #: Default number of tokens to read.
 TOKENS = 16384
@@ -54,19 +54,27 @@ def calibrate(
     random: Annotated[bool, typer.Option(
         help="Read random tokens of the vocabulary, too, as many as of each text: the calibration "
              "then holds for other kinds of text as well.")] = True,
+    by_layer: Annotated[bool | None, typer.Option(
+        "--by-layer/--whole-model", help="Load one layer at a time from the disk, or the complete "
+        "model. The statistics are the same.",
+        show_default="--by-layer if the complete model needs more than the memory")] = None,
+    torch_device: TorchDevice = None,
     force: Force = False,
     as_json: Json = False,
 ):
     """Measure on a text which errors of weights matter, for `quantize --calibration`.
 
-    Resumes after an interruption: partial sums are kept in OUTPUT.partial.
+    Resumes after an interruption: partial sums, or finished layers, are kept
+    in OUTPUT.partial.
 
-    Memory: the model in float32, 4 K min(K, 2048) bytes per matrix with K
-    columns, 4 KiB per entry of the vocabulary, and the activations of one
-    window of 512 tokens.
+    Memory of the complete model: its weights in float32, 4 K min(K, 2048)
+    bytes per matrix with K columns, 4 KiB per entry of the vocabulary, and the
+    activations of one window of 512 tokens. Layer by layer, memory is needed
+    for one layer only, or for the head.
     """
     texts = calibration_texts(text or [SELF], random)
-    made_of = _write(open_source(model), model, output, texts, tokens, force)
+    made_of = _write(open_source(model), model, output, texts, tokens, force, by_layer=by_layer,
+                     torch_device=torch_device)
     if as_json:
         print_json({"output": str(output), **made_of})
     else:
@@ -76,7 +84,7 @@ def calibrate(
 
 
 def moments_file(model: Path, given: Sequence[str], tokens: int = TOKENS) -> Path:
-    """Return the calibration file for texts by name, or for a calibration file.
+    """Return the calibration or reconstruction file: a given one, or for texts by name.
 
     The file for texts is created once per model, texts and number of tokens. A damaged file is
     created again.
@@ -86,7 +94,7 @@ def moments_file(model: Path, given: Sequence[str], tokens: int = TOKENS) -> Pat
         if len(given) > 1:
             raise ValueError(f"{files[0]}: is a calibration file, which is used alone; give it "
                              "without other calibrations, or give the texts of all")
-        return Moments(files[0]).path
+        return Path(files[0])
     source, texts = open_source(model), calibration_texts(given)
     made = {"model": source.fingerprint(), "texts": [text.record for text in texts],
             "tokens": tokens, "window": WINDOW, "path": str(source.path.resolve())}
@@ -102,20 +110,34 @@ def moments_file(model: Path, given: Sequence[str], tokens: int = TOKENS) -> Pat
 
 def _write(
     source: Source, model: Path, output: Path, texts: Sequence[CalibrationText], tokens: int,
-    force: bool = False,
+    force: bool = False, *, by_layer: bool | None = None, torch_device: str | None = None,
 ) -> dict:
     """Calibrate, write the calibration file, and return its description."""
-    with CalibrationJob(output, _parameters(source, texts, tokens), force=force) as job:
-        if not job.finished:
-            _collect(job, source, model, texts, tokens)
+    from tritstream.host.model.calibration import SHRINKAGE
+
+    parameters = _parameters(source, texts, tokens)
+    made_of = {"texts": [text.record for text in texts], "shrinkage": SHRINKAGE}
+    if layer_by_layer(source, by_layer, torch_device):
+        windows = read_windows(model, texts, tokens, _no_model)
+        write_layer_by_layer(source, output, windows, made_of, parameters, torch_device, force)
+    else:
+        with CalibrationJob(output, parameters | {"loading": "complete model"},
+                            force=force) as job:
+            if not job.finished:
+                _collect(job, source, model, texts, tokens, made_of)
     return Moments(output).made_of
+
+
+def _no_model() -> "PreTrainedModel":
+    raise ValueError(f"{SELF} is written by the complete model, which is not loaded layer by "
+                     "layer; give another text, or --whole-model")
 
 
 def _collect(
     job: CalibrationJob, source: Source, model: Path, texts: Sequence[CalibrationText],
-    tokens: int,
+    tokens: int, made_of: Mapping,
 ) -> None:
-    from tritstream.host.model.calibration import SHRINKAGE, collect_moments
+    from tritstream.host.model.calibration import collect_moments
     from tritstream.host.model.load import load_model
     from tritstream.host.model.skeleton import linear_layer
 
@@ -126,8 +148,7 @@ def _collect(
                         for name, module in layers.items()})
     with _progress(job, len(windows)) as report:
         moments = collect_moments(loaded, layers, windows, progress=report, keeper=job)
-    job.finish(moments, {"texts": [text.record for text in texts],
-                         "tokens": count, "shrinkage": SHRINKAGE, "layers": len(layers)})
+    job.finish(moments, {**made_of, "tokens": count, "layers": len(layers)})
 
 
 def _parameters(
@@ -164,24 +185,3 @@ def _show_start(job: CalibrationJob, windows: int) -> None:
     read = f"{job.windows} of {windows} windows were read by an earlier run; "
     console.print(f"calibrating: {read if job.windows else ''}{job.partial} is kept for a restart",
                   markup=False, soft_wrap=True)
-
-
-def linear_layers(source: Source, model: "PreTrainedModel") -> Mapping[str, str]:
-    """Return the module of each matrix that may be packed, including a head tied to the embedding.
-
-    Parameters of experts are replaced by linear layers: :func:`.split_experts`.
-    """
-    from tritstream.host.model.experts import split_experts
-    from tritstream.host.model.skeleton import module_places
-
-    choice = source.choose(Selection(architecture=architecture_of(source).architecture))
-    shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
-    places = module_places(model, shapes)
-    stacked = {name: stack.axes for name, stack in choice.stacks.items()}
-    own = split_experts(model, shapes, stacked, choice.matrices)
-    layers = {name: own.get(name) or places[name] for name in choice.matrices}
-    names = {module: name for name, module in model.named_modules()}
-    stored = {place: name for name, place in places.items()}
-    head, embedding = (names[layer] for layer in (model.get_output_embeddings(),
-                                                  model.get_input_embeddings()))
-    return layers | {stored.get(head) or stored[embedding]: head}

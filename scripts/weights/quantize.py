@@ -91,6 +91,8 @@ def quantize(
     moments = moments_file(model, calibration, calibration_tokens) if calibration else None
     chosen = method_of(method, engine, moments, grouping)
     if budget is not None:
+        if moments and chosen.moments is None:
+            raise ValueError(f"{moments}: has matrices of one depth; give it without --budget")
         overrides = depths_by_budget(model, chosen, budget, selection)
         default = Counter(overrides.values()).most_common(1)[0][0]
     start = perf_counter()

@@ -111,7 +111,7 @@ here.calibrate(Path(sys.argv[2]))
     ("os.replace", 2, "after", None),
     ("Path.unlink", 1, "after", 0),   # the temporary name of the moments
     ("Path.unlink", 2, "after", None),
-    ("Path.unlink", 5, "before", None),
+    ("Path.unlink", 4, "before", None),
 ])
 def test_resumes_after_a_kill(out, expected, call, last, point, left):
     owner, name = call.split(".")

@@ -8,8 +8,8 @@ from safetensors.numpy import load_file, save
 
 from tritstream.golden.checkpoints.source import Source
 from tritstream.scripts.console import progress, write_bytes
-from tritstream.scripts.weights.calibrate import linear_layers
 from tritstream.scripts.weights.calibration_texts import calibration_texts, read_windows
+from tritstream.scripts.weights.linear_layers import linear_layers
 
 __all__ = ["imatrix_file", "mean_squares"]
 

@@ -141,7 +141,7 @@ def test_random_windows():
 
 
 def test_results_that_nothing_depends_on():
-    sums = calibration._Sums(torch.nn.Linear(3, 2))
+    sums = calibration.Sums(torch.nn.Linear(3, 2))
     moment = sums.moment(5)
     assert isinstance(moment, Moment)
     assert moment.results.tolist() == [1, 1] and not moment.inputs.any()

@@ -20,7 +20,7 @@ from tritstream.host.model.merging import find_merges
 from tritstream.host.model.packed import load_packed
 from tritstream.host.model.skeleton import TensorNames, make_skeleton, read_config
 from tritstream.host.model.traffic import token_traffic
-from tritstream.scripts.weights.calibrate import linear_layers
+from tritstream.scripts.weights.linear_layers import linear_layers
 
 from support.architecture_cases import save_model
 from support.model_helpers import architecture_at, logits
