@@ -111,19 +111,21 @@ class BenchTransport(Transport):
         assert not self._bytes, f"extra answer bytes: {self._bytes.hex()}"
 
     def _damaged(self, data):
-        """Count the requests, and return the data, with a fault if one is planned for it."""
-        if not self._due:
-            header = Header.parse(data)
-            self.requests.append(header)
-            self._due = REQUEST_ALIGN + padded(header.length, REQUEST_ALIGN)
-            return data
-        self._due -= len(data)
-        opcode = self.requests[-1].opcode
-        if self._due or opcode not in self.damage:
-            return data
-        self.damage.remove(opcode)
-        at = len(data) - REQUEST_ALIGN
-        return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1:]
+        """Count the requests, and return the data, with the faults that are planned for them."""
+        data, at = bytearray(data), 0
+        while at < len(data):
+            if not self._due:
+                header = Header.parse(bytes(data[at:at + HEADER_BYTES]))
+                self.requests.append(header)
+                self._due = 2 * REQUEST_ALIGN + padded(header.length, REQUEST_ALIGN)
+            taken = min(self._due, len(data) - at)
+            at += taken
+            self._due -= taken
+            opcode = self.requests[-1].opcode
+            if not self._due and opcode in self.damage:
+                self.damage.remove(opcode)
+                data[at - REQUEST_ALIGN] ^= 0x10
+        return bytes(data)
 
     def _offer(self, data):
         self._words.extend(

@@ -129,13 +129,13 @@ def test_damaged_requests_are_repeated():
     rng = np.random.default_rng(8)
 
     class Noisy(NativeTransport):
-        """Flips a bit in every eleventh buffer."""
+        """Flips a bit in every fifth buffer."""
 
         count = 0
 
         async def send(self, data):
             self.count += 1
-            if self.count % 11 == 0:
+            if self.count % 5 == 0:
                 data = bytearray(data)
                 data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
             await super().send(bytes(data))
