@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from tritstream.scripts.reports.bench import (
     simulation,
 )
 from tritstream.scripts.reports.bench.layout import check_layout
+from tritstream.scripts.reports.bench.measuring import peak_bytes
 
 MODEL = Path(__file__).parents[2] / "models" / "tiny-qwen2"
 
@@ -242,6 +245,14 @@ def test_bench_simulation_tells_a_wrong_device(monkeypatch):
 def wrong_product(name, _, depth):
     matrix, x, expected = products.product(name, (10, 32), depth)
     return matrix, x, expected + 1
+
+
+def test_the_peak_is_of_this_process_alone():
+    code = ("from tritstream.scripts.reports.bench.measuring import peak_bytes\n"
+            "print(peak_bytes())")
+    held = np.ones(1 << 27, np.int64)       # 1 GB, which is more than the process itself takes
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 1e7 < int(done.stdout) < 5e8 < held.nbytes < peak_bytes()
 
 
 def test_bench_backends(tmp_path):

@@ -15,7 +15,7 @@ import typer
 from tritstream.golden.packed.reader import PackedCheckpoint
 from tritstream.scripts.console import Failure, progress, reports_errors, table
 from tritstream.scripts.options import Json, JsonFile, Packed, Repeat
-from tritstream.scripts.reports.bench.measuring import circumstances, report_to
+from tritstream.scripts.reports.bench.measuring import circumstances, peak_bytes, report_to
 
 if TYPE_CHECKING:
     # torch takes seconds to import, and is an extra.
@@ -94,14 +94,12 @@ def _measure(checkpoint: PackedCheckpoint, name: str, prompt: int, tokens: int) 
     numbers = np.random.default_rng(0).integers(model.config.vocab_size, size=(1, prompt))
     passes, found = _timed_passes(model, torch.from_numpy(numbers), tokens + 1)
     (wall, cpu), *others = passes
-    # Linux counts in kilobytes.
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"backend": name, "load_seconds": loaded, "prompt_tokens_per_second": prompt / wall,
             "prompt_tokens_per_cpu_second": prompt / cpu,
             "tokens_per_second": 1 / statistics.median(wall for wall, _ in others),
             "tokens_per_cpu_second": 1 / statistics.median(cpu for _, cpu in others),
-            "threads": torch.get_num_threads(), "peak_bytes": peak, "resident_bytes": _resident(),
-            "tokens": found}
+            "threads": torch.get_num_threads(), "peak_bytes": peak_bytes(),
+            "resident_bytes": _resident(), "tokens": found}
 
 
 def _resident() -> int:

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import resource
 import time
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +26,7 @@ from tritstream.scripts.options import (
     Shrink,
     Vocab,
 )
-from tritstream.scripts.reports.bench.measuring import circumstances, report_to
+from tritstream.scripts.reports.bench.measuring import circumstances, peak_bytes, report_to
 
 __all__ = ["import_made"]
 
@@ -93,8 +92,7 @@ def import_made(
         "source_bytes": sum(tensor.size for tensor in source.tensors.values()),
         "output_bytes": found.packed.size, "run_files": len(source.written),
         "run_weights": weights, **seconds, "weights_per_cpu_second": rate,
-        # Linux counts in kilobytes.
-        "peak_memory": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "peak_memory": peak_bytes(),
         "peak_disk": disk.bytes, "projected_weights": whole,
         "projected_cpu": whole / rate if rate else None,
     }, report, as_json, _show)

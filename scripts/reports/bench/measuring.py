@@ -14,12 +14,15 @@ from tempfile import TemporaryFile
 
 from tritstream.scripts.console import print_json, write_json
 
-__all__ = ["Run", "circumstances", "cpu_seconds", "report_to", "run_measured"]
+__all__ = ["Run", "circumstances", "cpu_seconds", "peak_bytes", "report_to", "run_measured"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """Finished process: exit status, wall and CPU seconds, peak resident bytes, error text."""
+    """Finished process: exit status, wall and CPU seconds, peak resident bytes, error text.
+
+    The peak is at least that of the process that started it, from which Linux counts.
+    """
 
     status: int
     wall:   float
@@ -37,6 +40,15 @@ def cpu_seconds(work: Callable[[], object], repeat: int) -> float:
         work()
         best = min(best, time.thread_time() - start)
     return best
+
+
+def peak_bytes() -> int:
+    """Return the most bytes that this process has had in memory, mapped files included.
+
+    ``ru_maxrss`` would count the process that started this one, too.
+    """
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def run_measured(arguments: Sequence[str | Path]) -> Run:

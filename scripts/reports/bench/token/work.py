@@ -1,7 +1,6 @@
 """Streams the matrices of a token through simulated devices, in several processes."""
 
 import os
-import resource
 import time
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,6 +18,7 @@ from tritstream.host.layout.shapes import WeightForm
 from tritstream.host.open_device import open_device
 from tritstream.host.own_loop import OwnLoop
 from tritstream.scripts.console import Failure
+from tritstream.scripts.reports.bench.measuring import peak_bytes
 from tritstream.scripts.reports.bench.token.weights import random_matrix
 from tritstream.scripts.running.stream import Job, MatrixRun, generated_activations, stream_matrix
 
@@ -113,9 +113,7 @@ def _run(task: Task) -> Done:
               lambda: generated_activations(task.seed, task.shape[1]), measures_error=False)
     began = time.process_time()
     run = loop.run(stream_matrix, device, job)
-    # Linux counts in kilobytes.
-    return Done(run, time.process_time() - began,
-                1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return Done(run, time.process_time() - began, peak_bytes())
 
 
 @cache
