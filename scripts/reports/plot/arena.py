@@ -20,10 +20,14 @@ _SERIES = {
     "search":                                   ("orange", "s", None, "-"),
     "search, groups of 32":                     ("orange", "P", None, ":"),
     "search, calibrated":                       ("blue", "D", None, "-"),
+    "search, calibrated by its own text":       ("sky", "D", None, ""),
+    "search, reconstructed":                    ("blue", "*", None, ""),
     "llama.cpp, joined rows":                   ("green", "^", "none", ""),
     "llama.cpp, joined rows, imatrix":          ("green", "^", None, ""),
     "llama.cpp as it is, imatrix":              ("purple", "v", None, ""),
 }
+#: Ends of the names of series by the start of the name of a row that is quantized with a file.
+_CALIBRATED = {"self": "calibrated by its own text", "reconstructed": "reconstructed"}
 _TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 
 
@@ -40,7 +44,7 @@ def series(row: dict) -> str | None:
         name = ", ".join(["llama.cpp, joined rows" if joined else "llama.cpp as it is",
                           *["imatrix"] * ("imatrix" in options)])
     elif "--calibration" in options:
-        name = "search, calibrated"
+        name = f"search, {_CALIBRATED.get(row['name'].split('-')[0], 'calibrated')}"
     elif "--method" in options:
         name = "tritllm-v2"
     else:
